@@ -1,0 +1,95 @@
+"""Typed keys for what passes write on operators, values and programs.
+
+An annotation lives in the `meta` mapping of the thing it is about, under the key's name. A key
+knows how its value prints, so that the text of a graph is stable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from vlacut.cost import Cost
+from vlacut.errors import PassError
+from vlacut.pricing import Side, Strategy
+
+T = TypeVar("T")
+
+
+class HasMeta(Protocol):
+    """Anything with a `meta` mapping: an operator, a value, a model, a program."""
+
+    @property
+    def meta(self) -> MutableMapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Key(Generic[T]):
+    """A typed annotation: its name, the pass that writes it, and how a value prints."""
+
+    name: str
+    written_by: str
+    text: Callable[[T], str] = str
+
+    def put(self, on: HasMeta, value: T) -> None:
+        """Write the annotation, over an earlier one if there is one."""
+        on.meta[self.name] = value
+
+    def find(self, on: HasMeta) -> T | None:
+        """The annotation, or None."""
+        found: T | None = on.meta.get(self.name)
+        return found
+
+    def get(self, on: HasMeta) -> T:
+        """The annotation; PassError naming the pass to run first where there is none."""
+        found = self.find(on)
+        if found is None:
+            raise PassError(
+                f"{getattr(on, 'name', on)}: no {self.name}; run {self.written_by} first"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Structure:
+    """An operator's place in the model.
+
+    Attributes:
+        stage: `encoder`, `backbone` or `decoder`.
+        block: dotted path of the repeated block it is in, e.g. `vision.dino.7`, or of its module.
+        place: dotted module path inside the block, e.g. `attn.qkv`; empty if not known.
+    """
+
+    stage: str
+    block: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}:{self.block}" + (f":{self.place}" if self.place else "")
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """An operator's time for one execution, on either side."""
+
+    edge: float
+    cloud: float
+
+    def __str__(self) -> str:
+        return f"{self.edge * 1e6:.3f}/{self.cloud * 1e6:.3f}us"
+
+
+def _cost_text(cost: Cost) -> str:
+    return f"{cost.flops} flop, {cost.bytes_moved} B"
+
+
+STRUCTURE: Key[Structure] = Key("structure", "annotate-structure")
+COST: Key[Cost] = Key("cost", "annotate-cost", _cost_text)
+SECONDS: Key[Seconds] = Key("seconds", "annotate-cost")
+SIDE: Key[Side] = Key("side", "partition")
+STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
+UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
+EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")

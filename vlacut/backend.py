@@ -1,0 +1,55 @@
+"""Back ends: a Builder makes a part ready to ship, an Executor runs it where it was shipped to.
+
+The two halves live in separate modules: `build.py` may import onnx_ir, `execute.py` never does.
+Each names itself by an entry point of the same name in `vlacut.builders` and `vlacut.executors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from vlacut.tensor import TensorSpec
+
+
+class Builder(Protocol):
+    """The compile half."""
+
+    def prepare(self, model: ir.Model, where: str) -> None:
+        """Make a part's model fit for this back end, in place.
+
+        Raises BackendError naming `where` and the operator this back end cannot run.
+        """
+
+    def recipe(self) -> Mapping[str, str]:
+        """What the executor must know to load the parts, for the manifest."""
+
+
+class Engine(Protocol):
+    """A part, loaded."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by key. Inputs hold at least the part's inputs, checked by the caller."""
+
+
+class Executor(Protocol):
+    """The run half."""
+
+    def load(
+        self,
+        model: Path,
+        weights: Path,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        recipe: Mapping[str, str],
+    ) -> Engine:
+        """The engine of a part: its ONNX file, and the folder its external data is relative to.
+
+        Raises BackendError if the file cannot be loaded or its inputs and outputs are not these.
+        """

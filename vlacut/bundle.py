@@ -1,0 +1,206 @@
+"""The bundle: the build artifact. Written whole or not at all, and checked before use.
+
+    manifest.json          the plan, the recipe, the digest of every other file
+    manifest.json.sha256   the digest of the manifest
+    parts/NAME.onnx        one a part; weights are references into the store
+    whole/PHASE.onnx       the uncut phases, which `verify` compares with
+    weights/SHA256         one a distinct weight
+    golden/observation.npz, golden/action.npz   one control step of the uncut model
+
+Compiling the same model twice gives the same bytes. Nothing in a bundle is code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vlacut.errors import BundleError
+from vlacut.plan import Part, Plan
+from vlacut.pricing import Side
+from vlacut.serde import from_json, to_json
+
+FORMAT = 1
+_MANIFEST = "manifest.json"
+_MANIFEST_DIGEST = "manifest.json.sha256"
+_MAX_MANIFEST_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a file of the bundle must be."""
+
+    sha256: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An input of an uncut phase: its key, what binds it first, and what is carried into it.
+
+    `carried` is empty where nothing is.
+    """
+
+    key: str
+    initial: str
+    carried: str
+
+
+@dataclass(frozen=True)
+class WholePhase:
+    """An uncut phase, for reference.
+
+    Attributes:
+        name: of the phase.
+        trips: how often a control step runs it.
+        inputs: in the order of the graph's inputs.
+        outputs: keys of the outputs.
+    """
+
+    name: str
+    trips: int
+    inputs: tuple[Binding, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Attributes:
+        format: of the bundle.
+        plan: what runs where.
+        backend: name of the executor of the parts.
+        recipe: what that executor must know.
+        whole: the uncut phases.
+        pipeline: text of the pipeline that made the plan.
+        tools: versions of what made it.
+        files: every other file of the bundle.
+    """
+
+    format: int
+    plan: Plan
+    backend: str
+    recipe: Mapping[str, str]
+    whole: tuple[WholePhase, ...]
+    pipeline: str
+    tools: Mapping[str, str]
+    files: Mapping[str, FileEntry]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An open, checked bundle."""
+
+    root: Path
+    manifest: Manifest
+    digest: bytes
+
+    @property
+    def plan(self) -> Plan:
+        """What runs where."""
+        return self.manifest.plan
+
+    def part_path(self, part: Part) -> Path:
+        """The file of a part."""
+        return self.root / "parts" / f"{part.name}.onnx"
+
+    def whole_path(self, phase: WholePhase) -> Path:
+        """The file of an uncut phase."""
+        return self.root / "whole" / f"{phase.name}.onnx"
+
+    def golden(self, which: str) -> dict[str, np.ndarray]:
+        """The golden `observation` or `action`; BundleError if the bundle has none."""
+        path = self.root / "golden" / f"{which}.npz"
+        if not path.is_file():
+            raise BundleError(f"{self.root}: no golden {which}; it was compiled with --no-golden")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def parts(self, side: Side) -> tuple[Part, ...]:
+        """The parts that a side holds."""
+        return tuple(part for part in self.plan.parts if part.side is side)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a folder, with its digest beside it."""
+    data = json.dumps(to_json(manifest), indent=1, sort_keys=True).encode() + b"\n"
+    (folder / _MANIFEST).write_bytes(data)
+    (folder / _MANIFEST_DIGEST).write_text(hashlib.sha256(data).hexdigest() + "\n")
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Every file below a folder by its path, with `/`. A weight's digest is its name."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _entry(path) for path in paths}
+
+
+def _entry(path: Path) -> FileEntry:
+    sha256 = path.name if path.parent.name == "weights" else _sha256(path)
+    return FileEntry(sha256, path.stat().st_size)
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a bundle and check every file in it.
+
+    Raises BundleError naming the first file that is missing or altered.
+    """
+    bundle = _read(path)
+    for problem in check_files(bundle):
+        raise BundleError(f"{path}: {problem}; compile it again, or copy it again")
+    return bundle
+
+
+def check_files(bundle: Bundle) -> list[str]:
+    """One line for every file that is missing or altered."""
+    problems = []
+    for name, entry in bundle.manifest.files.items():
+        path = bundle.root / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif path.stat().st_size != entry.nbytes or _sha256(path) != entry.sha256:
+            problems.append(f"{name} is altered")
+    return problems
+
+
+def _read(path: Path) -> Bundle:
+    file = path / _MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{path}: is no bundle (no {_MANIFEST}); make one with vlacut compile")
+    if file.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{file}: is larger than any manifest")
+    data = file.read_bytes()
+    digest = hashlib.sha256(data)
+    recorded = path / _MANIFEST_DIGEST
+    if not recorded.is_file() or recorded.read_bytes() != f"{digest.hexdigest()}\n".encode():
+        raise BundleError(f"{path}: {_MANIFEST} or {_MANIFEST_DIGEST} is altered")
+    try:
+        parsed = json.loads(data)
+    except ValueError as error:
+        raise BundleError(f"{file}: is not JSON: {error}") from error
+    if not isinstance(parsed, dict) or parsed.get("format") != FORMAT:
+        raise BundleError(f"{file}: is not of bundle format {FORMAT}; compile it again")
+    manifest = from_json(Manifest, parsed, _MANIFEST)
+    _check_names(file, manifest)
+    return Bundle(path, manifest, digest.digest())
+
+
+def _check_names(file: Path, manifest: Manifest) -> None:
+    """No name in the manifest may lead out of the bundle."""
+    names = [*manifest.files, *(part.name for part in manifest.plan.parts)]
+    for name in [*names, *(phase.name for phase in manifest.whole)]:
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+            raise BundleError(f"{file}: name {name!r} leads out of the bundle")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

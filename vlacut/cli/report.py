@@ -1,0 +1,133 @@
+"""What a plan looks like: as tables, and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from vlacut.cli.output import milliseconds, size, table
+from vlacut.plan import Part, Plan
+from vlacut.pricing import Price, Side, Strategy
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan's figures: model, edge, cloud, link, chosen, strategies, parts."""
+    return {
+        "model": plan.program,
+        "edge": plan.edge,
+        "cloud": plan.cloud,
+        "link": {
+            "up_bytes_per_s": plan.link.up,
+            "down_bytes_per_s": plan.link.down,
+            "rtt_s": plan.link.rtt,
+        },
+        "chosen": plan.strategies[0].name,
+        "strategies": [strategy_json(strategy) for strategy in plan.strategies],
+        "parts": [part_json(part) for part in plan.parts],
+    }
+
+
+def strategy_json(strategy: Strategy) -> dict[str, Any]:
+    """A row of the report."""
+    price = strategy.price
+    return {
+        "name": strategy.name,
+        "latency_ms": price.total_s * 1e3,
+        "edge": {"weights_bytes": price.edge_weight_bytes, "time_ms": price.edge_s * 1e3},
+        "cloud": {"weights_bytes": price.cloud_weight_bytes, "time_ms": price.cloud_s * 1e3},
+        "network_ms": _network(price) * 1e3,
+        "bytes_up": price.bytes_up,
+        "bytes_down": price.bytes_down,
+        "crossings": price.crossings,
+        "hops": price.hops,
+        "feasible": strategy.feasible,
+        "why_not": strategy.why_not,
+    }
+
+
+def part_json(part: Part) -> dict[str, Any]:
+    """A part: where, what, and why there."""
+    return {
+        "name": part.name,
+        "phase": part.phase,
+        "side": part.side.value,
+        "what": part.label,
+        "time_ms": part.seconds * 1e3,
+        "weights_bytes": part.weight_bytes,
+        "saves_ms": part.saves_s * 1e3,
+        "inputs": list(part.inputs),
+        "outputs": list(part.outputs),
+    }
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """The plan as tables that fit a terminal."""
+    console.print(f"[bold]{plan.program}[/bold] on {plan.edge} and {plan.cloud} over {plan.link}\n")
+    rows = [_strategy_row(strategy) for strategy in plan.strategies]
+    columns = ("strategy", "ms", "edge", "cloud", "network", "up", "down", "hops")
+    weights = ("edge weights", "cloud weights")
+    console.print(table("Strategies, a control step", (*columns, *weights), rows))
+    console.print(f"\n{verdict(plan)}\n")
+    parts = [_part_row(part) for part in plan.parts]
+    headings = ("part", "side", "what", "why there", "ms", "weights")
+    console.print(table("Parts", headings, parts, left=4))
+
+
+def _strategy_row(strategy: Strategy) -> tuple[str, ...]:
+    price = strategy.price
+    return (
+        strategy.name + ("" if strategy.feasible else " (not allowed)"),
+        *(milliseconds(s) for s in (price.total_s, price.edge_s, price.cloud_s, _network(price))),
+        *(size(nbytes) for nbytes in (price.bytes_up, price.bytes_down)),
+        str(price.hops),
+        *(size(nbytes) for nbytes in (price.edge_weight_bytes, price.cloud_weight_bytes)),
+    )
+
+
+def _part_row(part: Part) -> tuple[str, ...]:
+    return (
+        part.name,
+        part.side.value,
+        part.label,
+        why(part),
+        milliseconds(part.seconds),
+        size(part.weight_bytes),
+    )
+
+
+def why(part: Part) -> str:
+    """Why a part is where it is: what a control step would lose with it on the other side."""
+    other = part.side.other.value
+    if part.saves_s < 0:
+        return f"{milliseconds(-part.saves_s)} ms faster in the {other}, but for the constraints"
+    return f"in the {other}: {milliseconds(part.saves_s)} ms more a step".replace(
+        "in the edge", "on the edge"
+    )
+
+
+def verdict(plan: Plan) -> str:
+    """One honest line: what the cut gains over not cutting, or which it loses to and why."""
+    price = plan.variants[0].price
+    by_name = {strategy.name: strategy for strategy in plan.strategies}
+    said = []
+    for name in ("all-edge", "all-cloud"):
+        other = by_name.get(name)
+        if other is None:
+            continue
+        ratio = other.price.total_s / price.total_s
+        if ratio >= 1:
+            said.append(f"{ratio:.2f} x faster than {name}")
+        else:
+            said.append(
+                f"{1 / ratio:.2f} x slower than {name}, which is not allowed: {other.why_not}"
+            )
+    sides = {part.side for part in plan.parts}
+    if len(sides) == 1:
+        where = "on the edge" if Side.EDGE in sides else "in the cloud"
+        return f"No split pays here: everything runs {where}; {', '.join(said)}."
+    return f"The split is {', '.join(said)}."
+
+
+def _network(price: Price) -> float:
+    return price.up_s + price.down_s + price.hop_s

@@ -1,0 +1,235 @@
+"""The compiler: a program and a target in, a plan or a bundle out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from vlacut import registry
+from vlacut.annotation import EXAMPLE, STRATEGIES, UNPRICED
+from vlacut.bundle import (
+    FORMAT,
+    Binding,
+    Bundle,
+    Manifest,
+    WholePhase,
+    list_files,
+    open_bundle,
+    write_manifest,
+)
+from vlacut.dataflow import key_of, trace_dataflow
+from vlacut.hardware import load_device, parse_link
+from vlacut.pipeline import Timing, parse_pipeline
+from vlacut.plan import Plan, Variant
+from vlacut.pricing import price
+from vlacut.program import Program, Source
+from vlacut.runtime.whole import load_whole, run_whole
+from vlacut.split import Split, sides_of, split, whole
+from vlacut.staging import staged_folder
+from vlacut.weights import WeightStore
+
+Progress = Callable[[str, int, int], None]
+_TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a program is cut for, as users write it.
+
+    Attributes:
+        edge, cloud: names of devices, or TOML files.
+        link: see `vlacut.hardware.link`.
+        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for no limit.
+    """
+
+    edge: str
+    cloud: str
+    link: str
+    cloud_budget: str = ""
+
+    def pipeline(self) -> str:
+        """Text of the default pipeline for this target."""
+        budget = f" cloud-budget={self.cloud_budget}" if self.cloud_budget else ""
+        return (
+            f"simplify,annotate-structure,annotate-cost{{edge={self.edge} cloud={self.cloud}}},"
+            f"partition{{link={self.link}{budget}}}"
+        )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what it was made of.
+
+    Attributes:
+        plan: what runs where.
+        split: the parts with their operators.
+        timings: of the passes.
+        pipeline: text of the pipeline that ran.
+        unpriced: operator types that have no cost rule and were priced by their bytes.
+    """
+
+    plan: Plan
+    split: Split
+    timings: tuple[Timing, ...]
+    pipeline: str
+    unpriced: tuple[str, ...]
+
+
+def _silent(*_: object) -> None:
+    """Progress that nobody watches."""
+
+
+def plan_program(
+    program: Program, target: Target, pipeline: str = "", progress: Progress = _silent
+) -> Planned:
+    """Annotate and cut a program, in place, for a target.
+
+    Raises InputError where the request is at fault, PassError where a pass is.
+    """
+    edge, cloud = load_device(target.edge), load_device(target.cloud)
+    link = parse_link(target.link)
+    passes = parse_pipeline(pipeline or target.pipeline())
+    timings = passes.run(program, progress)
+    flow = trace_dataflow(program)
+    parts = split(flow, link)
+    chosen = price(flow.cost_graph(), sides_of(flow), link)
+    plan = Plan(
+        program=program.name,
+        edge=edge.name,
+        cloud=cloud.name,
+        link=link,
+        inputs=program.inputs,
+        outputs={
+            spec.name: key_of(program, program.output_source(spec.name)) for spec in program.outputs
+        },
+        tensors=parts.tensors,
+        parts=parts.parts,
+        variants=(Variant("chosen", parts.schedule, chosen),),
+        strategies=STRATEGIES.get(program),
+    )
+    return Planned(plan, parts, timings, str(passes), UNPRICED.find(program) or ())
+
+
+def compile_program(
+    program: Program,
+    target: Target,
+    out: Path,
+    *,
+    backend: str = "onnxruntime",
+    pipeline: str = "",
+    golden: bool = True,
+    progress: Progress = _silent,
+) -> tuple[Planned, Bundle]:
+    """Plan a program, emit both sides' parts, and write the bundle at `out`.
+
+    Until the last moment `out` is untouched. With `golden`, one step of the uncut model is run on
+    this machine and recorded.
+
+    Raises InputError, PassError, BackendError, or BundleError if `out` cannot be written.
+    """
+    builder = registry.load("builders", backend)()
+    planned = plan_program(program, target, pipeline, progress)
+    whole_phases = tuple(_whole_phase(program, index) for index in range(len(program.phases)))
+    with staged_folder(out) as folder:
+        store = WeightStore(folder)
+        models = _models(program, planned, whole_phases)
+        for done, (path, model) in enumerate(models.items()):
+            progress("emit", done, len(models))
+            builder.prepare(model, path)
+            store.externalise(model)
+            _save(model, folder / path)
+        if golden:
+            progress("golden", 0, 1)
+            _write_golden(program, whole_phases, folder, backend, builder.recipe())
+        manifest = Manifest(
+            format=FORMAT,
+            plan=planned.plan,
+            backend=backend,
+            recipe=builder.recipe(),
+            whole=whole_phases,
+            pipeline=planned.pipeline,
+            tools=_tools(),
+            files=list_files(folder),
+        )
+        write_manifest(folder, manifest)
+    return planned, open_bundle(out)
+
+
+def _models(
+    program: Program, planned: Planned, whole_phases: tuple[WholePhase, ...]
+) -> Mapping[str, ir.Model]:
+    """Every model of the bundle by its path."""
+    pairs = zip(planned.plan.parts, planned.split.models, strict=True)
+    models = {f"parts/{part.name}.onnx": model for part, model in pairs}
+    for phase, described in zip(program.phases, whole_phases, strict=True):
+        keys = [binding.key for binding in described.inputs]
+        models[f"whole/{phase.name}.onnx"] = whole(phase, keys)
+    return models
+
+
+def _whole_phase(program: Program, index: int) -> WholePhase:
+    phase = program.phases[index]
+    return WholePhase(
+        name=phase.name,
+        trips=phase.trips,
+        inputs=tuple(_binding(program, index, name) for name in phase.input_names),
+        outputs=tuple(f"{phase.name}/{name}" for name in phase.output_names),
+    )
+
+
+def _binding(program: Program, phase: int, name: str) -> Binding:
+    initial = key_of(program, program.source(phase, name))
+    output = program.carried_output(phase, name)
+    carried = "" if output is None else key_of(program, Source(phase, output))
+    return Binding(f"{program.phases[phase].name}/{name}", initial, carried)
+
+
+def _save(model: ir.Model, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    model.producer_name, model.producer_version = "vlacut", version("vlacut")
+    path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+
+
+def _write_golden(
+    program: Program,
+    phases: tuple[WholePhase, ...],
+    folder: Path,
+    backend: str,
+    recipe: Mapping[str, str],
+) -> None:
+    executor = registry.load("executors", backend)()
+    observation = example_observation(program)
+    engines = load_whole(executor, folder, phases, recipe)
+    tensors = run_whole(phases, engines, observation)
+    action = {
+        spec.name: tensors[key_of(program, program.output_source(spec.name))]
+        for spec in program.outputs
+    }
+    (folder / "golden").mkdir()
+    for which, arrays in (("observation", observation), ("action", action)):
+        np.savez(folder / "golden" / f"{which}.npz", **arrays)  # type: ignore[arg-type]
+
+
+def example_observation(program: Program) -> dict[str, np.ndarray]:
+    """The example the front end recorded; else, from a fixed seed, normal floats and zeros."""
+    recorded = EXAMPLE.find(program) or {}
+    numbers = np.random.default_rng(0)
+    observation = {}
+    for spec in program.inputs:
+        values = numbers.standard_normal(spec.numpy_shape)
+        if spec.dtype not in ("float16", "float32", "float64"):
+            values = np.zeros(spec.numpy_shape)
+        observation[spec.name] = spec.check(
+            recorded.get(spec.name, values.astype(spec.numpy_dtype))
+        )
+    return observation
+
+
+def _tools() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _TOOLS}}

@@ -1,0 +1,64 @@
+"""The exception tree. Every error a user can cause or meet is one of these, and its message is one
+line that says what is wrong, where, and what to do.
+
+    VlacutError
+    ├── InputError            what the user handed over is wrong (exit status 2)
+    │   ├── ModelError        a model file or program: unreadable, unknown operator, unbound shape
+    │   ├── HardwareError     an unknown device, a link that does not parse
+    │   ├── InfeasibleError   no cut satisfies the constraints
+    │   └── ObservationError  a tensor of the observation: name, shape or dtype
+    ├── PassError             a pass or a pipeline text is wrong
+    ├── VerificationError     a graph breaks a rule of the verifier
+    ├── BackendError          a back end cannot build or run a part
+    ├── BundleError           a bundle is incomplete, altered or of another format
+    └── WireError             the peer broke the protocol, or holds another bundle
+        └── PeerLost          the connection ended or could not be made
+"""
+
+
+class VlacutError(Exception):
+    """The root: catching it catches everything vlacut raises on purpose."""
+
+
+class InputError(VlacutError):
+    """What the user handed over is wrong; the command line exits with status 2."""
+
+
+class ModelError(InputError):
+    """A model file or a program is unreadable, incomplete or uses what we do not know."""
+
+
+class HardwareError(InputError):
+    """A device or a link is unknown or does not parse."""
+
+
+class InfeasibleError(InputError):
+    """No cut satisfies the constraints; the message says which one binds and by how much."""
+
+
+class ObservationError(InputError):
+    """A tensor of the observation has the wrong name, shape or dtype."""
+
+
+class PassError(VlacutError):
+    """A pass failed or a pipeline text does not parse."""
+
+
+class VerificationError(VlacutError):
+    """A graph breaks a rule of the verifier."""
+
+
+class BackendError(VlacutError):
+    """A back end cannot build or run a part."""
+
+
+class BundleError(VlacutError):
+    """A bundle is incomplete, altered, or of another format."""
+
+
+class WireError(VlacutError):
+    """The peer broke the protocol, or holds another bundle."""
+
+
+class PeerLost(WireError):
+    """The connection ended, or could not be made."""

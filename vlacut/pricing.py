@@ -1,0 +1,233 @@
+"""What a cut costs: the one price function of the search, the report and the run-time policy.
+
+`CostGraph` is a program flattened for pricing: a task an operator of a phase, a flow a value that
+would have to cross the link if its producer and one of its consumers were on different sides. It
+knows no operator set, so that anything that can be cut can be priced.
+
+The price of a cut is serial: edge compute + cloud compute + transfers + hops, where
+
+- compute is a task's seconds on its side times the trips of its phase;
+- a transfer is a flow's bytes over the bandwidth of its direction, times the flow's count;
+- a hop is half a round trip. A trip of a phase takes as many hops as the longest chain of changes
+  of side in it, counted from wherever its inputs are; phases and trips follow one another.
+
+Nothing overlaps in this price: it bounds the step from above. Weights count once a side, whatever
+the number of phases that use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from vlacut.hardware import Link
+
+
+class Side(str, Enum):
+    """The two machines of a cut."""
+
+    EDGE = "edge"
+    CLOUD = "cloud"
+
+    @property
+    def other(self) -> Side:
+        """The machine across the link."""
+        return Side.CLOUD if self is Side.EDGE else Side.EDGE
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Task:
+    """An operator of a phase (or the observation, or the action), as the price sees it.
+
+    Attributes:
+        name: for messages.
+        phase: index of its phase; -1 for the observation, `len(trips)` for the action.
+        edge_s: seconds of one execution on the edge.
+        cloud_s: seconds of one execution in the cloud.
+        weights: indices into `CostGraph.weights`.
+        pinned: the side it must be on, or None.
+    """
+
+    name: str
+    phase: int
+    edge_s: float
+    cloud_s: float
+    weights: tuple[int, ...] = ()
+    pinned: Side | None = None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A value that crosses whenever one of its consumers is not on its producer's side.
+
+    A value that is produced every trip is up to two flows: its productions before the last trip
+    (read in the trip, or carried into the next one), and its last (read in the trip, or by a later
+    phase). So each flow crosses as a whole or not at all, once a direction at most.
+
+    Attributes:
+        name: `phase/value`.
+        producer: index of the task.
+        consumers: indices of the tasks that read it, sorted.
+        nbytes: of one production.
+        count: productions in a control step.
+    """
+
+    name: str
+    producer: int
+    consumers: tuple[int, ...]
+    nbytes: int
+    count: int
+
+
+class When(str, Enum):
+    """In which trips of its phase a task waits for another."""
+
+    WITHIN = "within"  # every trip, for the same trip's value
+    INITIAL = "initial"  # the first trip, for an earlier phase's value or the observation
+    CARRIED = "carried"  # every trip but the first, for the trip before
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """Task `consumer` waits for task `producer`, so a change of side between them is a hop."""
+
+    producer: int
+    consumer: int
+    when: When
+
+
+@dataclass(frozen=True)
+class CostGraph:
+    """A program flattened for pricing.
+
+    Attributes:
+        tasks: in an order in which every dependency WITHIN a trip leads forward. Task 0 is the
+            observation and the last one the action; both are pinned to the edge.
+        flows: what may cross.
+        dependencies: what waits for what, sorted by consumer.
+        weights: bytes of every distinct weight.
+        trips: of every phase.
+    """
+
+    tasks: tuple[Task, ...]
+    flows: tuple[Flow, ...]
+    dependencies: tuple[Dependency, ...]
+    weights: tuple[int, ...]
+    trips: tuple[int, ...]
+
+    def trips_of(self, task: int) -> int:
+        """How often a control step executes the task."""
+        phase = self.tasks[task].phase
+        return self.trips[phase] if 0 <= phase < len(self.trips) else 1
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a cut costs in a control step. Seconds and bytes.
+
+    Attributes:
+        edge_s, cloud_s: compute by side.
+        up_s, down_s: transfer by direction.
+        hop_s: propagation, `hops` times half a round trip.
+        bytes_up, bytes_down: what crosses in a control step.
+        crossings: flows that cross.
+        hops: changes of side that follow one another in a control step.
+        edge_weight_bytes, cloud_weight_bytes: distinct weights held by side.
+    """
+
+    edge_s: float
+    cloud_s: float
+    up_s: float
+    down_s: float
+    hop_s: float
+    bytes_up: int
+    bytes_down: int
+    crossings: int
+    hops: int
+    edge_weight_bytes: int
+    cloud_weight_bytes: int
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of a control step."""
+        return self.edge_s + self.cloud_s + self.up_s + self.down_s + self.hop_s
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to cut, and what it costs: one row of the report.
+
+    Attributes:
+        name: of the strategy, e.g. `optimal`, `all-edge`.
+        price: of its cut.
+        feasible: whether the cut keeps the constraints.
+        why_not: the constraint it breaks and by how much; empty if feasible.
+    """
+
+    name: str
+    price: Price
+    feasible: bool
+    why_not: str = ""
+
+
+def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
+    """The price of a cut: one side a task. Raises ValueError if a pin is not kept."""
+    for task, side in zip(graph.tasks, sides, strict=True):
+        if task.pinned not in (None, side):
+            raise ValueError(f"{task.name} is on the {side}, but pinned to the {task.pinned}")
+    compute = {Side.EDGE: 0.0, Side.CLOUD: 0.0}
+    held: dict[Side, set[int]] = {Side.EDGE: set(), Side.CLOUD: set()}
+    for index, (task, side) in enumerate(zip(graph.tasks, sides, strict=True)):
+        once = task.edge_s if side is Side.EDGE else task.cloud_s
+        compute[side] += once * graph.trips_of(index)
+        held[side].update(task.weights)
+    crossed = [flow for flow in graph.flows if _crosses(flow, sides)]
+    moved = {Side.EDGE: 0, Side.CLOUD: 0}
+    for flow in crossed:
+        moved[sides[flow.producer]] += flow.nbytes * flow.count
+    hops = count_hops(graph, sides)
+    return Price(
+        edge_s=compute[Side.EDGE],
+        cloud_s=compute[Side.CLOUD],
+        up_s=moved[Side.EDGE] / link.up,
+        down_s=moved[Side.CLOUD] / link.down,
+        hop_s=hops * link.hop_s,
+        bytes_up=moved[Side.EDGE],
+        bytes_down=moved[Side.CLOUD],
+        crossings=len(crossed),
+        hops=hops,
+        edge_weight_bytes=sum(graph.weights[weight] for weight in held[Side.EDGE]),
+        cloud_weight_bytes=sum(graph.weights[weight] for weight in held[Side.CLOUD]),
+    )
+
+
+def _crosses(flow: Flow, sides: Sequence[Side]) -> bool:
+    home = sides[flow.producer]
+    return any(sides[consumer] is not home for consumer in flow.consumers)
+
+
+def count_hops(graph: CostGraph, sides: Sequence[Side]) -> int:
+    """Changes of side that follow one another in a control step: see the module's docstring."""
+    first = _deepest(graph, sides, When.INITIAL)
+    later = _deepest(graph, sides, When.CARRIED)
+    again = (first[phase] + (trips - 1) * later[phase] for phase, trips in enumerate(graph.trips))
+    return sum(again) + first[len(graph.trips)]
+
+
+def _deepest(graph: CostGraph, sides: Sequence[Side], start: When) -> list[int]:
+    """The longest chain of changes of side in a trip that starts so, a phase; the action last."""
+    chain = [0] * len(graph.tasks)
+    deepest = [0] * (len(graph.trips) + 1)
+    for edge in graph.dependencies:
+        if edge.when not in (When.WITHIN, start):
+            continue
+        before = chain[edge.producer] if edge.when is When.WITHIN else 0
+        change = sides[edge.producer] is not sides[edge.consumer]
+        chain[edge.consumer] = max(chain[edge.consumer], before + change)
+        phase = graph.tasks[edge.consumer].phase
+        deepest[phase] = max(deepest[phase], chain[edge.consumer])
+    return deepest
