@@ -7,8 +7,8 @@ every part that reads them, and no weight crosses the link.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import onnx_ir as ir
@@ -74,10 +74,37 @@ class Dataflow:
 
 
 def trace_dataflow(program: Program) -> Dataflow:
-    """The dataflow of a verified program."""
+    """The dataflow of a verified program. What the action does not depend on is left out."""
     tracer = _Tracer(program)
-    uses = sorted(tracer.uses(), key=lambda use: (use.consumer, use.producer, use.key))
-    return Dataflow(program, tracer.nodes, tracer.phases, tuple(uses), tracer.nbytes)
+    uses = tuple(tracer.uses())
+    live = _live(uses, len(tracer.nodes) - 1)
+    number = {task: index for index, task in enumerate(live)}
+    kept = (
+        replace(use, producer=number[use.producer], consumer=number[use.consumer])
+        for use in uses
+        if use.consumer in number
+    )
+    return Dataflow(
+        program,
+        tuple(tracer.nodes[task] for task in live),
+        tuple(tracer.phases[task] for task in live),
+        tuple(sorted(kept, key=lambda use: (use.consumer, use.producer, use.key))),
+        tracer.nbytes,
+    )
+
+
+def _live(uses: Iterable[Use], action: int) -> list[int]:
+    """Tasks that the action depends on, and the observation, in order."""
+    makers: dict[int, list[int]] = {}
+    for use in uses:
+        makers.setdefault(use.consumer, []).append(use.producer)
+    live, stack = {0, action}, [action]
+    while stack:
+        for task in makers.get(stack.pop(), ()):
+            if task not in live:
+                live.add(task)
+                stack.append(task)
+    return sorted(live)
 
 
 def key_of(program: Program, source: Source) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from vlacut.errors import BundleError
+from vlacut.errors import BundleError, InputError
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         return {key: _read(args[1], item, f"{where}.{key}") for key, item in data.items()}
     if issubclass(kind, Enum):
         known = [item.value for item in kind]
-        _expect(data in known, where, f"one of {', '.join(known)}", data)
+        _expect(isinstance(data, str) and data in known, where, f"one of {', '.join(known)}", data)
         return kind(data)
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(kind, data, where)
@@ -59,7 +59,12 @@ def _read(kind: Any, data: Any, where: str) -> Any:
 def _read_union(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
     named = {kind.__name__: kind for kind in kinds}
     name = data.get("kind") if isinstance(data, dict) else None
-    _expect(name in named, where, f"an object of kind {', '.join(named)}", name)
+    _expect(
+        isinstance(name, str) and name in named,
+        where,
+        f"an object of kind {', '.join(named)}",
+        name,
+    )
     return _read_dataclass(named[str(name)], data, where)
 
 
@@ -74,7 +79,7 @@ def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
     values = {name: _read(hints[name], data[name], f"{where}.{name}") for name in names}
     try:
         return kind(**values)
-    except ValueError as error:
+    except (ValueError, InputError) as error:
         raise BundleError(f"{where}: {error}") from error
 
 
