@@ -15,8 +15,6 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from vlacut.tensor import TensorSpec
-
 
 class Builder(Protocol):
     """The compile half."""
@@ -30,6 +28,9 @@ class Builder(Protocol):
     def recipe(self) -> Mapping[str, str]:
         """What the executor must know to load the parts, for the manifest."""
 
+    def tolerance(self, model: ir.Model) -> float:
+        """How far cutting this model may move its outputs, as a share of their magnitude."""
+
 
 class Engine(Protocol):
     """A part, loaded."""
@@ -41,15 +42,8 @@ class Engine(Protocol):
 class Executor(Protocol):
     """The run half."""
 
-    def load(
-        self,
-        model: Path,
-        weights: Path,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-        recipe: Mapping[str, str],
-    ) -> Engine:
-        """The engine of a part: its ONNX file, and the folder its external data is relative to.
+    def load(self, model: Path, root: Path, recipe: Mapping[str, str]) -> Engine:
+        """The engine of an ONNX file; `root` is the folder its external data is relative to.
 
-        Raises BackendError if the file cannot be loaded or its inputs and outputs are not these.
+        Raises BackendError if it cannot be loaded here.
         """

@@ -77,6 +77,8 @@ class Manifest:
         plan: what runs where.
         backend: name of the executor of the parts.
         recipe: what that executor must know.
+        tolerance: how far a cut's action may be from the uncut model's, as a share of the largest
+            magnitude in it; 0 where the back end promises the same bits.
         whole: the uncut phases.
         pipeline: text of the pipeline that made the plan.
         tools: versions of what made it.
@@ -87,6 +89,7 @@ class Manifest:
     plan: Plan
     backend: str
     recipe: Mapping[str, str]
+    tolerance: float
     whole: tuple[WholePhase, ...]
     pipeline: str
     tools: Mapping[str, str]
@@ -113,6 +116,11 @@ class Bundle:
     def whole_path(self, phase: WholePhase) -> Path:
         """The file of an uncut phase."""
         return self.root / "whole" / f"{phase.name}.onnx"
+
+    @property
+    def has_golden(self) -> bool:
+        """Whether a step of the uncut model was recorded."""
+        return "golden/observation.npz" in self.manifest.files
 
     def golden(self, which: str) -> dict[str, np.ndarray]:
         """The golden `observation` or `action`; BundleError if the bundle has none."""

@@ -152,6 +152,7 @@ def compile_program(
             plan=planned.plan,
             backend=backend,
             recipe=builder.recipe(),
+            tolerance=max(builder.tolerance(phase.graph) for phase in program.phases),
             whole=whole_phases,
             pipeline=planned.pipeline,
             tools=_tools(),

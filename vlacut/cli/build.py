@@ -23,7 +23,7 @@ _MODEL_HELP = """
 """
 
 
-class _Shape(click.ParamType):
+class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
     """`NAME=1x3x224x224` as (name, dimensions)."""
 
     name = "name=dims"

@@ -1,0 +1,50 @@
+"""ONNX Runtime, the compile half: parts run as they are, if the CPU has a kernel for every type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from vlacut.errors import BackendError
+
+# ONNX Runtime 1.23, the last for Python 3.10, reads these at most.
+_MAX_IR_VERSION = 11
+_MAX_OPSET = 23
+_NO_KERNELS = {ir.DataType.BFLOAT16, ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2}
+# Around float16 kernels ONNX Runtime casts to float32 and drops pairs of casts inside a part, so a
+# cut moves roundings: eight of them, the last place of float16 being 2**-10.
+_FLOAT16_TOLERANCE = 8 * 2.0**-10
+_ANY_TYPE = {"Cast", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze", "Flatten"}
+
+
+class OnnxRuntimeBuilder:
+    """Checks that a part can run on ONNX Runtime's CPU kernels."""
+
+    def prepare(self, model: ir.Model, where: str) -> None:
+        """See `vlacut.backend.Builder`."""
+        opset = model.graph.opset_imports.get("", 0)
+        if opset > _MAX_OPSET or model.ir_version > _MAX_IR_VERSION:
+            raise BackendError(
+                f"{where}: opset {opset}, IR {model.ir_version}; ONNX Runtime on the robot reads "
+                f"up to {_MAX_OPSET} and {_MAX_IR_VERSION}; export at a lower opset"
+            )
+        for node in model.graph.all_nodes():
+            odd = [
+                value for value in node.inputs if value is not None and value.dtype in _NO_KERNELS
+            ]
+            if odd and node.op_type not in _ANY_TYPE:
+                raise BackendError(
+                    f"{where}: {node.op_type} {node.name} reads {odd[0].name} as {odd[0].dtype}, "
+                    f"for which ONNX Runtime has no CPU kernel; export the model in float32"
+                )
+
+    def recipe(self) -> Mapping[str, str]:
+        """Basic optimisation: beyond it, a cut may differ from the whole in the last bit."""
+        return {"optimisation": "basic"}
+
+    def tolerance(self, model: ir.Model) -> float:
+        """The same bits in float32 at basic optimisation; a stated bound in float16."""
+        values = (value for node in model.graph.all_nodes() for value in node.outputs)
+        half = any(value.dtype == ir.DataType.FLOAT16 for value in values)
+        return _FLOAT16_TOLERANCE if half else 0.0

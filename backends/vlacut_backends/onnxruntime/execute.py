@@ -1,0 +1,83 @@
+"""ONNX Runtime, the run half: numpy and onnxruntime alone, Python 3.10 and up.
+
+Weights stay where they are: the session maps the store's files, and neither folds constants (which
+would copy transposed weights into every session) nor packs weights ahead, so that sessions of one
+process share one copy in the page cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vlacut.errors import BackendError
+
+try:
+    import onnxruntime as ort
+except ImportError as error:
+    raise BackendError(
+        "the back end onnxruntime needs it: pip install 'vlacut[onnxruntime]'"
+    ) from error
+
+_LEVELS = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeExecutor:
+    """Loads parts into ONNX Runtime sessions on the CPU."""
+
+    def load(self, model: Path, root: Path, recipe: Mapping[str, str]) -> OnnxRuntimeEngine:
+        """See `vlacut.backend.Executor`."""
+        options = _options(root, recipe)
+        try:
+            # The bytes, not the path: weights are looked up in `root`, not beside the file.
+            session = ort.InferenceSession(
+                model.read_bytes(),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=["ConstantFolding"],
+            )
+        except Exception as error:  # its own exceptions share no base but this
+            raise BackendError(f"{model}: ONNX Runtime cannot load it: {error}") from error
+        return OnnxRuntimeEngine(session, model.stem)
+
+
+def _options(root: Path, recipe: Mapping[str, str]) -> ort.SessionOptions:
+    level = recipe.get("optimisation", "basic")
+    if level not in _LEVELS:
+        raise BackendError(f"recipe: optimisation {level!r} is none of {', '.join(_LEVELS)}")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = _LEVELS[level]
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = int(recipe.get("threads", "0"))
+    for entry, value in {
+        "session.model_external_initializers_file_folder_path": str(root),
+        "session.disable_prepacking": "1",
+        "session.intra_op.allow_spinning": "0",
+    }.items():
+        options.add_session_config_entry(entry, value)
+    return options
+
+
+class OnnxRuntimeEngine:
+    """A part in a session; `run` may be called from several threads."""
+
+    def __init__(self, session: ort.InferenceSession, name: str) -> None:
+        self._session = session
+        self._name = name
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `vlacut.backend.Engine`."""
+        try:
+            made = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # its own exceptions share no base but this
+            raise BackendError(f"part {self._name}: ONNX Runtime failed: {error}") from error
+        return dict(zip(self._outputs, made))

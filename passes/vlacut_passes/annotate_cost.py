@@ -1,0 +1,135 @@
+"""annotate-cost: what every operator costs, and how long it takes on either side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from vlacut.annotation import COST, SECONDS, UNPRICED, Seconds
+from vlacut.cost import Cost, seconds
+from vlacut.errors import PassError
+from vlacut.graphs import node_inputs
+from vlacut.hardware import Device, load_device
+from vlacut.program import Program
+from vlacut_passes.cost.operator import Operands
+from vlacut_passes.cost.rules import work
+
+_FREE = Seconds(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class AnnotateCost:
+    """Write COST and SECONDS on every operator, UNPRICED on the program.
+
+    An operator takes max(compute, memory) + launch, see `vlacut.cost.seconds`, by its rule in
+    `vlacut_passes.cost`. One that depends on weights alone is free: it is computed offline, and
+    who reads it reads a weight. One without a rule is priced by its bytes and listed in UNPRICED
+    as `[domain::]type`.
+
+    Options:
+        edge, cloud: names of devices, or TOML files.
+    """
+
+    name: ClassVar[str] = "annotate-cost"
+    edge: str = "jetson-agx-orin"
+    cloud: str = "a100"
+
+    def run(self, program: Program) -> None:
+        """Annotate. Raises HardwareError, or PassError naming an operator that makes no sense."""
+        pricer = _Pricer(load_device(self.edge), load_device(self.cloud))
+        for phase in program.phases:
+            try:
+                pricer.annotate(phase.graph.graph)
+            except ValueError as error:
+                raise PassError(f"phase {phase.name}: {error}") from error
+        UNPRICED.put(program, tuple(sorted(pricer.unpriced)))
+
+
+@dataclass(frozen=True)
+class _Priced:
+    cost: Cost = Cost()
+    time: Seconds = _FREE
+
+    def __add__(self, other: _Priced) -> _Priced:
+        return _Priced(
+            self.cost + other.cost,
+            Seconds(self.time.edge + other.time.edge, self.time.cloud + other.time.cloud),
+        )
+
+    def __mul__(self, times: int) -> _Priced:
+        cost, time = self.cost, self.time
+        return _Priced(
+            Cost(
+                cost.flops * times,
+                cost.bytes_read * times,
+                cost.bytes_written * times,
+                cost.weight_bytes * times,
+                cost.kernels * times,
+            ),
+            Seconds(time.edge * times, time.cloud * times),
+        )
+
+
+class _Pricer:
+    def __init__(self, edge: Device, cloud: Device) -> None:
+        self._edge, self._cloud = edge, cloud
+        self.unpriced: dict[str, None] = {}
+
+    def annotate(self, graph: ir.Graph) -> None:
+        """Write on every operator of a graph, and on those of its subgraphs."""
+        self._graph(graph, set(graph.initializers.values()))
+
+    def _graph(self, graph: ir.Graph, weights: set[ir.Value]) -> _Priced:
+        """Price of a graph; `weights` are the values known to be weights, and grow."""
+        operands = Operands(weights)
+        total = _Priced()
+        for node in graph:
+            if all(value in weights for value in node_inputs(node)):
+                weights.update(node.outputs)
+                priced = _Priced()
+            else:
+                priced = self._node(node, operands, weights)
+            COST.put(node, priced.cost)
+            SECONDS.put(node, priced.time)
+            total += priced
+        return total
+
+    def _node(self, node: ir.Node, operands: Operands, weights: set[ir.Value]) -> _Priced:
+        bodies = [self._body(body, weights) for body in _bodies(node)]
+        if node.op_type == "If" and node.domain == "" and bodies:
+            return max(bodies, key=lambda body: body.time.edge)  # the dearer branch
+        if node.op_type in ("Loop", "Scan") and node.domain == "" and bodies:
+            return bodies[0] * _trips(node)
+        done = work(operands.operator(node))
+        if not done.has_rule:
+            self.unpriced[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] = None
+        return _Priced(
+            done.cost,
+            Seconds(
+                seconds(done.cost, self._edge, done.rate),
+                seconds(done.cost, self._cloud, done.rate),
+            ),
+        )
+
+    def _body(self, body: ir.Graph, weights: set[ir.Value]) -> _Priced:
+        return self._graph(body, weights | set(body.initializers.values()))
+
+
+def _bodies(node: ir.Node) -> Iterable[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+
+
+def _trips(node: ir.Node) -> int:
+    """Trips of a Loop or Scan: a constant trip count, the length of what is scanned; else 1."""
+    if node.op_type == "Scan":
+        scanned = node.inputs[-1]
+        axes = node.attributes.get_ints("scan_input_axes", (0,))
+        shape = scanned.shape if scanned is not None else None
+        return int(str(shape[axes[-1]])) if shape is not None else 1
+    count = ir.convenience.get_const_tensor(node.inputs[0]) if node.inputs[0] is not None else None
+    return int(count.numpy().reshape(-1)[0]) if count is not None else 1

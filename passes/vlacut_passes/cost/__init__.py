@@ -1,0 +1,1 @@
+"""What operators cost: one rule an operator, by kind of work."""

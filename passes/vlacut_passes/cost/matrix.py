@@ -1,0 +1,138 @@
+"""Rules of the operators that run on matrix units: products, convolutions, attention, recurrence.
+
+A multiply-add counts as two. Biases and activations ride along in the epilogue of the product and
+are not counted; so the figures are those of `torch.utils.flop_counter`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from vlacut.cost import Cost
+from vlacut_passes.cost.operator import Operand, Operator, reads
+
+
+def matmul(operator: Operator) -> Cost:
+    """Y = A B: 2 x elements of Y x K, with K the last dimension of A.
+
+    Also MatMulInteger and QLinearMatMul.
+    """
+    return operator.cost(2 * operator.output.size * operator.needed(0).shape[-1])
+
+
+def gemm(operator: Operator) -> Cost:
+    """Y = A B + C: 2 M N K, with K the first dimension of A where transA is set."""
+    depth = operator.needed(0).shape[0 if operator.integer("transA", 0) else -1]
+    return operator.cost(2 * operator.output.size * depth)
+
+
+def conv(operator: Operator) -> Cost:
+    """2 x elements of Y x (channels of X / groups) x kernel; W is [M, C / groups, kernel...].
+
+    Also ConvInteger; QLinearConv's W is its fourth input.
+    """
+    weight = operator.needed(3 if operator.node.op_type == "QLinearConv" else 1)
+    return operator.cost(2 * operator.output.size * math.prod(weight.shape[1:]))
+
+
+def conv_transpose(operator: Operator) -> Cost:
+    """2 x elements of X x (channels of Y / groups) x kernel; W is [C, M / groups, kernel...]."""
+    return operator.cost(2 * operator.needed(0).size * math.prod(operator.needed(1).shape[1:]))
+
+
+def deform_conv(operator: Operator) -> Cost:
+    """As Conv, and 8 a sampled input: four neighbours, each weighted and added."""
+    taps = operator.output.size // operator.output.shape[1] * math.prod(
+        operator.needed(1).shape[2:]
+    )
+    product = conv(operator).flops
+    return operator.cost(product + 8 * taps * operator.needed(0).shape[1])
+
+
+def attention(operator: Operator) -> Cost:
+    """2 B H L S (D + Dv): Q K' and P V, with S the past and the present length.
+
+    No discount for a causal mask; the softmax runs beside the products and is not counted. Scores
+    stay on the chip (flash attention): only Q, K, V, mask, past and what is written move.
+    Shapes are [B, H, L, D], or [B, L, H D] with the numbers of heads as attributes.
+    """
+    query, key, value = (operator.needed(index) for index in range(3))
+    if len(query.shape) == 4:
+        batch, heads, length, depth = query.shape
+        value_depth = value.shape[3]
+    else:
+        batch, length, width = query.shape
+        heads = operator.integer("q_num_heads", 1)
+        depth, value_depth = width // heads, value.shape[2] // operator.integer("kv_num_heads", 1)
+    past = operator.input(4)
+    total = key.shape[-2] + (past.shape[2] if past is not None else 0)
+    return operator.cost(2 * batch * heads * length * total * (depth + value_depth))
+
+
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def recurrent(operator: Operator) -> Cost:
+    """2 T B directions G H (I + H), with G gates: 4 of an LSTM, 3 of a GRU, 1 of an RNN.
+
+    X is [T, B, I] (or [B, T, I] by layout), R is [directions, G H, H]. The product with X is one
+    kernel, that with R one a time step, and reads R every time.
+    """
+    steps, batch, inputs = operator.needed(0).shape
+    if operator.integer("layout", 0):
+        steps, batch = batch, steps
+    recurrence: Operand = operator.needed(2)
+    directions, rows, hidden = recurrence.shape
+    assert rows == _GATES[operator.node.op_type] * hidden, "the schema says so"
+    flops = 2 * steps * batch * directions * rows * (inputs + hidden)
+    again = reads(recurrence, (steps - 1) * recurrence.nbytes)
+    return operator.cost(flops, kernels=directions * (1 + steps)) + again
+
+
+def einsum(operator: Operator) -> Cost:
+    """With n operands: 2 (n - 1) x the product of all dimensions named; half where none is summed.
+
+    One operand: an addition an element read. Operands are multiplied pair by pair, each pair over
+    every dimension, which bounds the work from above for n > 2.
+    """
+    equation = operator.node.attributes.get_string("equation", "").replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    named: dict[str, int] = {}
+    for term, operand in zip(terms.split(","), operator.inputs, strict=True):
+        if operand is not None:
+            for label, size in _labels(term, operand.shape):
+                named[label] = max(named.get(label, 1), size)
+    everything = math.prod(named.values())
+    kept = math.prod(size for label, size in named.items() if label in result or label == "...")
+    summed = not arrow or kept != everything
+    factors = len(operator.inputs) - 1
+    return operator.cost((1 + summed) * factors * everything if factors else everything)
+
+
+def _labels(term: str, shape: tuple[int, ...]) -> list[tuple[str, int]]:
+    """Label and size of every dimension of a term; those that `...` covers are one."""
+    labels = re.findall(r"\.\.\.|[A-Za-z]", term)
+    if "..." not in labels:
+        return list(zip(labels, shape, strict=True))
+    at, covered = labels.index("..."), len(shape) - len(labels) + 1
+    sizes = (*shape[:at], math.prod(shape[at : at + covered]), *shape[at + covered :])
+    return list(zip(labels, sizes, strict=True))
+
+
+RULES = {
+    "MatMul": matmul,
+    "MatMulInteger": matmul,
+    "QLinearMatMul": matmul,
+    "Gemm": gemm,
+    "Conv": conv,
+    "ConvInteger": conv,
+    "QLinearConv": conv,
+    "ConvTranspose": conv_transpose,
+    "DeformConv": deform_conv,
+    "Attention": attention,
+    "LSTM": recurrent,
+    "GRU": recurrent,
+    "RNN": recurrent,
+    "Einsum": einsum,
+}

@@ -1,0 +1,53 @@
+"""Rules of the operators that only move data, or not even that."""
+
+from __future__ import annotations
+
+from vlacut.cost import Cost
+from vlacut_passes.cost.operator import Operator, reads
+
+
+def view(operator: Operator) -> Cost:
+    """Nothing: the same bytes under another shape, or a shape that is known beforehand."""
+    return Cost()
+
+
+def copy(operator: Operator) -> Cost:
+    """No arithmetic: every operand moves once."""
+    return operator.cost()
+
+
+def gather(operator: Operator) -> Cost:
+    """Of the first input only as many elements are read as are written, and the other inputs.
+
+    So an embedding reads its rows, and a slice what it keeps.
+    """
+    table = operator.needed(0)
+    read = reads(table, table.rows_bytes(operator.output.size))
+    return operator.cost(skip=(0,)) + read
+
+
+def scatter_in_place(operator: Operator) -> Cost:
+    """The update is read and written where it belongs; what is around it stays."""
+    update = operator.needed(1)
+    indices = operator.input(2)
+    moved = update.nbytes + (indices.nbytes if indices is not None else 0)
+    return Cost(bytes_read=moved, bytes_written=update.nbytes, kernels=1)
+
+
+def fill(operator: Operator) -> Cost:
+    """What is written moves; the inputs are a handful of numbers."""
+    return Cost(bytes_written=operator.output.nbytes, kernels=1)
+
+
+_VIEW = "BitCast Constant Dropout Flatten Identity Reshape Shape Size Squeeze Unsqueeze"
+_COPY = (
+    "CenterCropPad Col2Im Concat DepthToSpace Expand MaxUnpool OneHot Pad ReverseSequence "
+    "Scatter ScatterElements ScatterND SpaceToDepth Split Tile Transpose Trilu"
+)
+RULES = {
+    **dict.fromkeys(_VIEW.split(), view),
+    **dict.fromkeys(_COPY.split(), copy),
+    **dict.fromkeys("Gather GatherElements GatherND Slice Compress".split(), gather),
+    "TensorScatter": scatter_in_place,
+    **dict.fromkeys("ConstantOfShape EyeLike Range".split(), fill),
+}

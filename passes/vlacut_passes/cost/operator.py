@@ -1,0 +1,161 @@
+"""An ONNX operator as the cost rules see it: shapes and bytes of what it reads and writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from vlacut.cost import Cost
+from vlacut.graphs import dtype_name
+from vlacut.tensor import dtype_bits
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor that an operator reads or writes.
+
+    Attributes:
+        shape: static.
+        dtype: as in `TensorSpec`; empty if it is no tensor of numbers.
+        is_weight: depends on weights alone, so that it is there before the step begins.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    is_weight: bool = False
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed tensor; 0 for what is no tensor of numbers (a text, a sequence)."""
+        return _packed(self.size, self.dtype) if self.dtype else 0
+
+    def rows_bytes(self, elements: int) -> int:
+        """Bytes of so many of its elements, at most all of them."""
+        return _packed(min(elements, self.size), self.dtype) if self.dtype else 0
+
+
+def _packed(elements: int, dtype: str) -> int:
+    return (elements * dtype_bits(dtype) + 7) // 8
+
+
+class Operator:
+    """A node, its operands, and the traffic they mean.
+
+    Attributes:
+        node: the node.
+        inputs: what it reads, in the order of the schema; None for what is left out.
+        outputs: what it writes and somebody reads; None for the others.
+        captured: values of the surrounding graphs that its subgraphs read.
+    """
+
+    def __init__(
+        self,
+        node: ir.Node,
+        inputs: tuple[Operand | None, ...],
+        outputs: tuple[Operand | None, ...],
+    ) -> None:
+        self.node = node
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def input(self, index: int) -> Operand | None:
+        """The input at a position, or None."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def needed(self, index: int) -> Operand:
+        """The input at a position that the schema requires; ValueError if it is left out."""
+        found = self.input(index)
+        if found is None:
+            raise ValueError(f"{self.node.op_type} {self.node.name} lacks its input {index}")
+        return found
+
+    @property
+    def output(self) -> Operand:
+        """The first output that is read; an empty tensor if none is."""
+        return next((item for item in self.outputs if item is not None), Operand((0,), ""))
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the computation: of the first floating input, else output, else input."""
+        present = [item for item in (*self.inputs, *self.outputs) if item is not None]
+        floating = (item.dtype for item in present if "float" in item.dtype)
+        return next(floating, present[0].dtype if present else "float32")
+
+    def integer(self, name: str, default: int) -> int:
+        """An integer attribute."""
+        return self.node.attributes.get_int(name, default)
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """An attribute that lists integers; empty if it is left out."""
+        return tuple(self.node.attributes.get_ints(name, ()))
+
+    def cost(self, flops: int = 0, *, skip: Container[int] = (), kernels: int = 1) -> Cost:
+        """Cost with all operands moved once: every input but those to skip, every output."""
+        distinct = {
+            value: item
+            for index, (value, item) in enumerate(zip(self.node.inputs, self.inputs, strict=True))
+            if item is not None and index not in skip
+        }
+        return Cost(
+            flops=flops,
+            bytes_read=sum(item.nbytes for item in distinct.values() if not item.is_weight),
+            bytes_written=sum(item.nbytes for item in self.outputs if item is not None),
+            weight_bytes=sum(item.nbytes for item in distinct.values() if item.is_weight),
+            kernels=kernels,
+        )
+
+
+def reads(operand: Operand, nbytes: int) -> Cost:
+    """Cost of reading part of an operand, and nothing else."""
+    return Cost(weight_bytes=nbytes) if operand.is_weight else Cost(bytes_read=nbytes)
+
+
+class Operands:
+    """Makes operators of nodes; looks at every value once.
+
+    Args:
+        weights: values that depend on weights alone.
+    """
+
+    def __init__(self, weights: Container[ir.Value]) -> None:
+        self._weights = weights
+        self._seen: dict[ir.Value, Operand] = {}
+
+    def operator(self, node: ir.Node) -> Operator:
+        """The operator a node is. Raises ValueError for a shape that is not static."""
+        return Operator(node, self._all(node.inputs), self._all(node.outputs, written=True))
+
+    def _all(
+        self, values: Iterable[ir.Value | None], written: bool = False
+    ) -> tuple[Operand | None, ...]:
+        return tuple(
+            None if value is None or (written and not _is_read(value)) else self._operand(value)
+            for value in values
+        )
+
+    def _operand(self, value: ir.Value) -> Operand:
+        found = self._seen.get(value)
+        if found is None:
+            found = self._seen[value] = self._look(value)
+        return found
+
+    def _look(self, value: ir.Value) -> Operand:
+        if value.dtype is None or value.shape is None or not value.shape.is_static():
+            raise ValueError(f"{value.name}: type {value.dtype}, shape {value.shape} is not static")
+        if not isinstance(value.type, ir.TensorType) or value.dtype == ir.DataType.STRING:
+            return Operand((), "", value in self._weights)
+        return Operand(
+            tuple(value.shape.numpy()), dtype_name(value.dtype), value in self._weights
+        )
+
+
+def _is_read(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()

@@ -1,0 +1,155 @@
+"""Rules of the operators that run on vector units: pointwise, reductions, normalisation, pooling.
+
+A rule says how many operations an element takes. `SPECIAL` is what a transcendental function
+counts as: an SM of an A100 starts 16 special functions a clock and 64 fused multiply-adds (the
+Ampere white paper's table of throughputs), so one takes the time of 4 x 2 flop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from vlacut.cost import Cost
+from vlacut_passes.cost.operator import Operator
+
+SPECIAL = 8
+Rule = Callable[[Operator], Cost]
+
+
+def each_output(flops: int) -> Rule:
+    """So many operations an element written."""
+
+    def rule(operator: Operator) -> Cost:
+        return operator.cost(flops * operator.output.size)
+
+    return rule
+
+
+def each_input(flops: int) -> Rule:
+    """So many operations an element of the first input: reductions and normalisations."""
+
+    def rule(operator: Operator) -> Cost:
+        return operator.cost(flops * operator.needed(0).size)
+
+    return rule
+
+
+def variadic(operator: Operator) -> Cost:
+    """One operation an element written and operand, less one: Sum, Max, Min, Mean."""
+    return operator.cost(max(1, len(operator.inputs) - 1) * operator.output.size)
+
+
+def pool(operator: Operator) -> Cost:
+    """One operation an element of the window, an element written."""
+    return operator.cost(operator.output.size * math.prod(operator.integers("kernel_shape")))
+
+
+def resize(operator: Operator) -> Cost:
+    """2 operations a neighbour, an element written: none (nearest), 2^d (linear), 4^d (cubic).
+
+    d is the number of dimensions that change.
+    """
+    mode = operator.node.attributes.get_string("mode", "nearest")
+    before, after = operator.needed(0).shape, operator.output.shape
+    changed = sum(one != other for one, other in zip(before, after, strict=False))
+    neighbours = {"linear": 2, "cubic": 4}.get(mode, 0) ** changed
+    return operator.cost(2 * neighbours * operator.output.size, skip=(1, 2, 3))
+
+
+def grid_sample(operator: Operator) -> Cost:
+    """2 operations a neighbour, an element written: 2^d neighbours, 4^d for cubic, d spatial."""
+    mode = operator.node.attributes.get_string("mode", "linear")
+    neighbours = (4 if "cubic" in mode else 2) ** (len(operator.needed(0).shape) - 2)
+    return operator.cost(2 * neighbours * operator.output.size)
+
+
+def region_pool(operator: Operator) -> Cost:
+    """8 operations a sample (four neighbours), an element written; sampling_ratio^2 samples."""
+    samples = max(1, operator.integer("sampling_ratio", 1)) ** 2
+    return operator.cost(8 * samples * operator.output.size)
+
+
+def local_response(operator: Operator) -> Cost:
+    """A square and an addition an element of the window, a power and a quotient an element."""
+    window = operator.integer("size", 1)
+    return operator.cost((2 * window + SPECIAL + 1) * operator.output.size)
+
+
+def top_k(operator: Operator) -> Cost:
+    """log2(k) + 1 comparisons an element read: a heap of k."""
+    depth = operator.output.shape[operator.integer("axis", -1)] if operator.output.shape else 1
+    return operator.cost(operator.needed(0).size * (1 + math.ceil(math.log2(max(depth, 1)))))
+
+
+def fourier(operator: Operator) -> Cost:
+    """5 N log2 N a transform of N points (the radix-2 FFT); N the longest it can be."""
+    points = max(operator.output.shape, default=1)
+    transforms = operator.output.size // max(1, points)
+    return operator.cost(5 * transforms * points * math.ceil(math.log2(max(points, 2))))
+
+
+def rotary(operator: Operator) -> Cost:
+    """Two products and a sum, an element; of cached cosines and sines only the rows in use move."""
+    query, positions = operator.needed(0), operator.input(3)
+    skip = () if positions is None else (1, 2)
+    cost = operator.cost(3 * query.size, skip=skip)
+    if positions is None:
+        return cost
+    tables = (operator.needed(1), operator.needed(2))
+    rows = sum(table.rows_bytes(positions.size * table.shape[-1]) for table in tables)
+    return cost + Cost(weight_bytes=rows)
+
+
+_ONE = (
+    "Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Div "
+    "Equal Floor Greater GreaterOrEqual IsInf IsNaN LeakyRelu Less LessOrEqual Mod Mul Neg Not Or "
+    "PRelu Reciprocal Relu Round Sign Sub Where Xor"
+)
+_TWO = "DequantizeLinear HardSigmoid QuantizeLinear Shrink ThresholdedRelu"
+_SPECIAL = (
+    "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu HardSwish Log Mish Pow Selu "
+    "Sigmoid Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh"
+)
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(_ONE.split(), each_output(1)),
+    **dict.fromkeys(_TWO.split(), each_output(2)),
+    **dict.fromkeys(_SPECIAL.split(), each_output(SPECIAL)),
+    **dict.fromkeys(("Sum", "Max", "Min", "Mean"), variadic),
+    **dict.fromkeys(
+        "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ArgMax ArgMin CumSum CumProd".split(),
+        each_input(1),
+    ),
+    **dict.fromkeys("ReduceL1 ReduceL2 ReduceSumSquare Hardmax".split(), each_input(2)),
+    "ReduceLogSum": each_input(1),
+    "ReduceLogSumExp": each_input(2 + SPECIAL),
+    # largest, difference, exponential, sum, quotient
+    "Softmax": each_input(4 + SPECIAL),
+    "LogSoftmax": each_input(4 + SPECIAL),
+    # mean, difference, square, sum, scaling by deviation, scale, bias
+    "LayerNormalization": each_input(7),
+    "GroupNormalization": each_input(7),
+    "InstanceNormalization": each_input(7),
+    "MeanVarianceNormalization": each_input(5),
+    # square, sum, scaling, scale
+    "RMSNormalization": each_input(4),
+    "LpNormalization": each_input(3),
+    # a factor and an offset, both known beforehand
+    "BatchNormalization": each_output(2),
+    "LRN": local_response,
+    **dict.fromkeys("AveragePool MaxPool LpPool".split(), pool),
+    **dict.fromkeys("GlobalAveragePool GlobalMaxPool GlobalLpPool".split(), each_input(1)),
+    "MaxRoiPool": region_pool,
+    "RoiAlign": region_pool,
+    "Resize": resize,
+    "Upsample": resize,
+    "GridSample": grid_sample,
+    "AffineGrid": each_output(6),
+    "TopK": top_k,
+    "DFT": fourier,
+    "STFT": fourier,
+    "RotaryEmbedding": rotary,
+    # a few shifts and products a number drawn, a logarithm and a cosine for a normal one
+    **dict.fromkeys("RandomUniform RandomUniformLike Bernoulli".split(), each_output(4)),
+    **dict.fromkeys("RandomNormal RandomNormalLike".split(), each_output(4 + SPECIAL)),
+}

@@ -1,0 +1,159 @@
+"""Chains of changes of side: what hops cost, on a graph that shrinks with the variables.
+
+A node of a chain graph has a variable; the depth of an assignment is the highest number of edges
+with different values at their ends on a path. Variables may be merged freely; nodes may not, for a
+path that leaves a variable and comes back counts twice. `ChainGraph.relabel` merges and drops nodes
+and edges only where no depth changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ChainGraph:
+    """A trip of a phase as the hops see it.
+
+    Attributes:
+        rate: seconds a change on the deepest chain costs in a control step.
+        variable: of every node.
+        tail, head: of every edge; the number of a tail is lower than that of its head.
+    """
+
+    rate: float
+    variable: Ints
+    tail: Ints
+    head: Ints
+
+    def deepest(self, x: Ints) -> tuple[int, Ints]:
+        """The depth of an assignment, and the variables along a deepest path: a longest of them."""
+        score, before = self._scores(x[self.variable].tolist())
+        node = max(range(len(score)), key=score.__getitem__)
+        depth = score[node] >> 32
+        path = [node]
+        while before[path[-1]] >= 0:
+            path.append(before[path[-1]])
+        return depth, squeezed(self.variable[path[::-1]])
+
+    def _scores(self, side: list[int]) -> tuple[list[int], list[int]]:
+        """Per node, changes * 2**32 + edges on the best path to it, and the node before on it."""
+        score, before = [0] * len(side), [-1] * len(side)
+        order = np.argsort(self.head, kind="stable")
+        for tail, head in zip(self.tail[order].tolist(), self.head[order].tolist(), strict=True):
+            reached = score[tail] + (4294967297 if side[tail] != side[head] else 1)
+            if reached > score[head]:
+                score[head], before[head] = reached, tail
+        return score, before
+
+    def relabel(self, label: Ints) -> ChainGraph:
+        """The graph with variable v called `label[v]`, shrunk. See `_Shrinker`."""
+        return _Shrinker(self, label).graph()
+
+
+def squeezed(path: Ints) -> Ints:
+    """A path without its repetitions in a row: they change nothing."""
+    keep = np.ones(len(path), dtype=bool)
+    keep[1:] = path[1:] != path[:-1]
+    return path[keep]
+
+
+class _Shrinker:
+    """Rules that keep the depth of every assignment.
+
+    1. A node whose only predecessor has its variable is merged into it: every path to it comes
+       through the predecessor, with the same number of changes.
+    2. A node whose only successor has its variable is merged into it: every path that ends in the
+       node can be extended at no change, and none is gained.
+    3. An edge u -> w is dropped if there is a path u -> v -> w: by the triangle inequality it has
+       as many changes.
+    4. Of two nodes with one variable, a node whose predecessors and successors are among the
+       other's is dropped: every path through it has a like through the other. Applied where both
+       sets are equal.
+    """
+
+    def __init__(self, graph: ChainGraph, label: Ints) -> None:
+        self._rate = graph.rate
+        self._variable: list[int] = label[graph.variable].tolist()
+        self._after: list[set[int]] = [set() for _ in self._variable]
+        self._before: list[set[int]] = [set() for _ in self._variable]
+        for tail, head in zip(graph.tail.tolist(), graph.head.tolist(), strict=True):
+            self._after[tail].add(head)
+            self._before[head].add(tail)
+
+    def graph(self) -> ChainGraph:
+        """Apply the rules until none applies; what is left, renumbered."""
+        while self._merge_forward() + self._merge_backward() + self._drop_edges() + self._twins():
+            pass
+        nodes = [n for n in range(len(self._variable)) if self._after[n] or self._before[n]]
+        number = {node: index for index, node in enumerate(nodes)}
+        edges = [(number[n], number[m]) for n in nodes for m in sorted(self._after[n])]
+        ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
+        variable = np.array([self._variable[node] for node in nodes], dtype=np.int64)
+        return ChainGraph(self._rate, variable, ends[:, 0], ends[:, 1])
+
+    def _merge_forward(self) -> int:
+        merged = 0
+        for node, before in enumerate(self._before):
+            if len(before) == 1:
+                (into,) = before
+                if self._variable[into] == self._variable[node]:
+                    self._move(node, into)
+                    merged += 1
+        return merged
+
+    def _merge_backward(self) -> int:
+        merged = 0
+        for node in range(len(self._after) - 1, -1, -1):
+            if len(self._after[node]) == 1:
+                (into,) = self._after[node]
+                if self._variable[into] == self._variable[node]:
+                    self._move(node, into)
+                    merged += 1
+        return merged
+
+    def _move(self, node: int, into: int) -> None:
+        """Give the node's edges to its neighbour `into`. Numbers still grow along edges."""
+        before, after = self._before[node] - {into}, self._after[node] - {into}
+        self._cut(node)
+        for other in before:
+            self._after[other].add(into)
+            self._before[into].add(other)
+        for other in after:
+            self._before[other].add(into)
+            self._after[into].add(other)
+
+    def _cut(self, node: int) -> None:
+        for other in self._before[node]:
+            self._after[other].discard(node)
+        for other in self._after[node]:
+            self._before[other].discard(node)
+        self._before[node], self._after[node] = set(), set()
+
+    def _drop_edges(self) -> int:
+        dropped = 0
+        for head, before in enumerate(self._before):
+            if len(before) > 1:
+                for tail in sorted(before):
+                    if any(tail in self._before[middle] for middle in before if middle > tail):
+                        before.discard(tail)
+                        self._after[tail].discard(head)
+                        dropped += 1
+        return dropped
+
+    def _twins(self) -> int:
+        seen: set[tuple[int, frozenset[int], frozenset[int]]] = set()
+        dropped = 0
+        for node, (before, after) in enumerate(zip(self._before, self._after, strict=True)):
+            if before or after:
+                key = (self._variable[node], frozenset(before), frozenset(after))
+                if key in seen:
+                    self._cut(node)
+                    dropped += 1
+                seen.add(key)
+        return dropped

@@ -1,0 +1,237 @@
+"""The search's own form of a `CostGraph`: variables instead of tasks, arrays instead of objects.
+
+A *variable* is a group of tasks known to be on one side; its value is 1 in the cloud, 0 on the
+edge. Variable 0 is the edge itself and variable 1 the cloud: what is pinned belongs to them.
+Merging variables keeps the form, so every step of the search works on what the last one left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlacut.hardware import Link
+from vlacut.pricing import CostGraph, Flow, Side, When
+from vlacut_passes.partitioning.chains import ChainGraph
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+EDGE, CLOUD = 0, 1
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Sets of variables, one after the other: set i is `members[start[i]:start[i + 1]]`."""
+
+    start: Ints
+    members: Ints
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    @property
+    def owner(self) -> Ints:
+        """The set that every member belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.start))
+
+    def highest(self, x: Ints) -> Ints:
+        """Per set, the highest value of a member. Sets must not be empty."""
+        return np.maximum.reduceat(x[self.members], self.start[:-1]) if len(self) else x[:0]
+
+    def lowest(self, x: Ints) -> Ints:
+        """Per set, the lowest value of a member. Sets must not be empty."""
+        return np.minimum.reduceat(x[self.members], self.start[:-1]) if len(self) else x[:0]
+
+
+@dataclass(frozen=True)
+class Nets:
+    """Flows: `up` is paid if the producer is 0 and a consumer 1, `down` the other way round."""
+
+    producer: Ints
+    consumers: Sets
+    up: Floats
+    down: Floats
+
+
+@dataclass(frozen=True)
+class Core:
+    """Find x in {0, 1}^size with x[0] = 0 and x[1] = 1 that minimises, in seconds,
+
+        base + unary @ x + flows + sum over chains of rate * deepest chain of changes
+
+    with the bytes of the weights that have a user in the cloud at most `budget`.
+
+    Attributes:
+        of_task: the variable of every task.
+        unary: of every variable; those of variables 0 and 1 are zero, for they are in `base`.
+        users: the variables that read each weight.
+        nbytes: of each weight.
+    """
+
+    size: int
+    of_task: Ints
+    base: float
+    unary: Floats
+    flows: Nets
+    chains: tuple[ChainGraph, ...]
+    users: Sets
+    nbytes: Ints
+    budget: int | None
+
+    def serial_s(self, x: Ints) -> float:
+        """Compute and transfers, without hops."""
+        home = x[self.flows.producer]
+        up = (home == 0) & (self.flows.consumers.highest(x) == 1)
+        down = (home == 1) & (self.flows.consumers.lowest(x) == 0)
+        moved = self.flows.up @ up + self.flows.down @ down
+        return float(self.base + self.unary @ x + moved)
+
+    def cloud_bytes(self, x: Ints) -> int:
+        """Bytes of the weights with a user in the cloud."""
+        return int(self.nbytes @ self.users.highest(x))
+
+
+def make_core(graph: CostGraph, link: Link, budget: int | None) -> Core:
+    """The core of a graph, one variable a task that is not pinned. No budget: no weights."""
+    free = np.array([task.pinned is None for task in graph.tasks])
+    in_cloud = np.array([task.pinned is Side.CLOUD for task in graph.tasks])
+    of_task = np.where(free, np.cumsum(free) + 1, in_cloud.astype(np.int64))
+    trips = np.array([graph.trips_of(index) for index in range(len(graph.tasks))])
+    edge_s = trips * np.array([task.edge_s for task in graph.tasks])
+    cloud_s = trips * np.array([task.cloud_s for task in graph.tasks])
+    size = int(of_task.max(initial=1)) + 1
+    unary = np.bincount(of_task, cloud_s - edge_s, minlength=size)
+    base = float(edge_s.sum() + unary[CLOUD])
+    unary[[EDGE, CLOUD]] = 0.0
+    used = _users(graph) if budget is not None else {}
+    core = Core(
+        size,
+        np.arange(len(graph.tasks)),
+        base,
+        np.zeros(len(graph.tasks)),
+        _nets(graph.flows, link),
+        _chains(graph, link),
+        _sets(used.values()),
+        np.array([graph.weights[weight] for weight in used], dtype=np.int64),
+        budget,
+    )
+    return replace(relabel(core, of_task, size), unary=unary)
+
+
+def relabel(core: Core, label: Ints, size: int) -> Core:
+    """The core with variable v called `label[v]`; variables of one label become one.
+
+    Exact: the price of an assignment to the labels is the price of the same assignment to the
+    variables. What cannot cross any more is dropped, and what crosses together becomes one flow.
+    """
+    unary = np.bincount(label, core.unary, minlength=size)
+    base = core.base + float(unary[CLOUD])
+    unary[[EDGE, CLOUD]] = 0.0
+    users, nbytes = _merged_weights(core, label)
+    return Core(
+        size,
+        label[core.of_task],
+        base,
+        unary,
+        _merged_nets(core.flows, label),
+        tuple(kept for graph in core.chains if len((kept := graph.relabel(label)).tail)),
+        users,
+        nbytes,
+        core.budget,
+    )
+
+
+def _merged_nets(flows: Nets, label: Ints) -> Nets:
+    """Flows that still can cross, those with the same ends added up."""
+    cost: dict[tuple[int, ...], list[float]] = {}
+    producers = label[flows.producer].tolist()
+    members, start = label[flows.consumers.members].tolist(), flows.consumers.start.tolist()
+    up, down = flows.up.tolist(), flows.down.tolist()
+    for index, producer in enumerate(producers):
+        consumers = set(members[start[index] : start[index + 1]]) - {producer}
+        if consumers:
+            total = cost.setdefault((producer, *sorted(consumers)), [0.0, 0.0])
+            total[0] += up[index]
+            total[1] += down[index]
+    return Nets(
+        np.array([key[0] for key in cost], dtype=np.int64),
+        _sets([key[1:] for key in cost]),
+        np.array([total[0] for total in cost.values()]),
+        np.array([total[1] for total in cost.values()]),
+    )
+
+
+def _merged_weights(core: Core, label: Ints) -> tuple[Sets, Ints]:
+    """Weights that may be in the cloud, those with the same users added up."""
+    nbytes: dict[tuple[int, ...], int] = {}
+    members, start = label[core.users.members].tolist(), core.users.start.tolist()
+    for index, size in enumerate(core.nbytes.tolist()):
+        users = set(members[start[index] : start[index + 1]]) - {EDGE}
+        if users:
+            key = (CLOUD,) if CLOUD in users else tuple(sorted(users))
+            nbytes[key] = nbytes.get(key, 0) + size
+    return _sets(nbytes), np.array(list(nbytes.values()), dtype=np.int64)
+
+
+def _users(graph: CostGraph) -> dict[int, list[int]]:
+    users: dict[int, list[int]] = {}
+    for index, task in enumerate(graph.tasks):
+        for weight in task.weights:
+            users.setdefault(weight, []).append(index)
+    return users
+
+
+def _nets(flows: Sequence[Flow], link: Link) -> Nets:
+    moved = [flow for flow in flows if flow.nbytes * flow.count > 0 and flow.consumers]
+    nbytes = np.array([flow.nbytes * flow.count for flow in moved], dtype=np.float64)
+    return Nets(
+        np.array([flow.producer for flow in moved], dtype=np.int64),
+        _sets([flow.consumers for flow in moved]),
+        nbytes / link.up,
+        nbytes / link.down,
+    )
+
+
+def _sets(sets: Iterable[Sequence[int]]) -> Sets:
+    kept = list(sets)
+    start = np.cumsum([0, *(len(members) for members in kept)])
+    return Sets(start, np.array([one for members in kept for one in members], dtype=np.int64))
+
+
+def _chains(graph: CostGraph, link: Link) -> tuple[ChainGraph, ...]:
+    """A chain graph a phase and start, see `pricing.count_hops`; none if hops cost nothing."""
+    if link.hop_s == 0:
+        return ()
+    found: dict[tuple[int, When], tuple[list[int], list[int]]] = {}
+    count = len(graph.tasks)
+    phases = [task.phase for task in graph.tasks]
+    for edge in graph.dependencies:
+        phase = phases[edge.consumer]
+        starts = (When.INITIAL, When.CARRIED) if edge.when is When.WITHIN else (edge.when,)
+        for start in starts:
+            tails, heads = found.setdefault((phase, start), ([], []))
+            tails.append(edge.producer + count * (edge.when is not When.WITHIN))
+            heads.append(edge.consumer)
+    chains = []
+    for (phase, start), (tails, heads) in sorted(found.items()):
+        trips = graph.trips[phase] if 0 <= phase < len(graph.trips) else 1
+        times = 1 if start is When.INITIAL else trips - 1
+        if times:
+            chains.append(_chain_graph(times * link.hop_s, tails, heads, count))
+    return tuple(chains)
+
+
+def _chain_graph(rate: float, tails: list[int], heads: list[int], count: int) -> ChainGraph:
+    """Number the nodes so that edges lead forward: what is from outside the trip comes first."""
+    outside = sorted({node for node in tails if node >= count})
+    inside = sorted({node for node in (*tails, *heads) if node < count})
+    number = {node: index for index, node in enumerate((*outside, *inside))}
+    return ChainGraph(
+        rate,
+        np.array([node % count for node in number], dtype=np.int64),
+        np.array([number[node] for node in tails], dtype=np.int64),
+        np.array([number[node] for node in heads], dtype=np.int64),
+    )

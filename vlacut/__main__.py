@@ -1,0 +1,5 @@
+"""`python -m vlacut`."""
+
+from vlacut.cli import main
+
+main()

@@ -1,0 +1,149 @@
+"""The library: what `import vlacut` offers.
+
+`compile` and `plan` need the compiler's half installed; `connect` and `serve` do not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vlacut import registry
+from vlacut.backend import Engine
+from vlacut.bundle import Bundle, open_bundle
+from vlacut.errors import InputError
+from vlacut.pricing import Side
+from vlacut.runtime.server import Server
+from vlacut.runtime.session import EdgeSession
+
+if TYPE_CHECKING:
+    from vlacut.plan import Plan
+    from vlacut.program import Program
+
+
+class Policy(EdgeSession):
+    """A bundle's edge side, connected: see `connect`."""
+
+    def __init__(self, bundle: Bundle, address: tuple[str, int] | None, timeout: float) -> None:
+        engines = load_engines(bundle, Side.EDGE)
+        super().__init__(bundle.plan, bundle.digest, engines, address, timeout)
+        self.bundle = bundle
+
+    def __enter__(self) -> Policy:
+        return self
+
+
+def connect(
+    bundle: str | os.PathLike[str], cloud: str | None = None, *, timeout: float = 10.0
+) -> Policy:
+    """Open a bundle's edge side and connect it to its cloud side.
+
+    Args:
+        bundle: path of the bundle.
+        cloud: `HOST:PORT` of `vlacut serve`; not needed if everything runs on the edge.
+        timeout: seconds without progress after which the cloud counts as lost.
+
+    Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
+    Raises BundleError, BackendError, PeerLost or WireError.
+    """
+    return Policy(open_bundle(Path(bundle)), parse_address(cloud) if cloud else None, timeout)
+
+
+def serve(
+    bundle: str | os.PathLike[str],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    insecure: bool = False,
+    on_event: Callable[[str, str], None] = lambda kind, text: None,
+) -> Server:
+    """The bundle's cloud side, listening; call its `serve_forever`.
+
+    Raises BundleError, BackendError, or InputError if the address cannot be had.
+    """
+    opened = open_bundle(Path(bundle))
+    engines = load_engines(opened, Side.CLOUD)
+    return Server(
+        opened.plan, opened.digest, engines, host, port, insecure=insecure, on_event=on_event
+    )
+
+
+def load_engines(bundle: Bundle, side: Side) -> dict[str, Engine]:
+    """Engines of a side's parts, by name."""
+    executor = registry.load("executors", bundle.manifest.backend)()
+    return {
+        part.name: executor.load(bundle.part_path(part), bundle.root, bundle.manifest.recipe)
+        for part in bundle.parts(side)
+    }
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`; InputError if it does not parse."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise InputError(f"address {text!r} does not parse; write HOST:PORT, e.g. 10.0.0.5:7000")
+    return host.strip("[]"), int(port)
+
+
+def plan(model: Any, args: tuple[Any, ...] = (), **options: Any) -> Plan:
+    """Decide what runs where; arguments as for `compile`, without `out`."""
+    from vlacut.compiler import plan_program
+
+    return plan_program(_program(model, args), _target(options), **options).plan
+
+
+def compile(  # the name users expect
+    model: Any,
+    args: tuple[Any, ...] = (),
+    *,
+    out: str | os.PathLike[str],
+    **options: Any,
+) -> Bundle:
+    """Cut a model and write the bundle of both sides.
+
+    Args:
+        model: a `Program`, an `nn.Module`, an `fx.GraphModule` or an `ExportedProgram`; or, as on
+            the command line, a path or the name of a model of the zoo.
+        args: example inputs, where the model is a module.
+        out: where to write the bundle.
+        options: `edge`, `cloud`, `link` and `cloud_budget` as on the command line; `backend`,
+            `pipeline`, `golden` and `progress` as in `vlacut.compiler.compile_program`.
+
+    Raises InputError, PassError, BackendError or BundleError.
+    """
+    from vlacut.compiler import compile_program
+
+    program, target = _program(model, args), _target(options)
+    return compile_program(program, target, Path(out), **options)[1]
+
+
+def _target(options: dict[str, Any]) -> Any:
+    from vlacut.compiler import Target
+
+    names = ("edge", "cloud", "link", "cloud_budget")
+    try:
+        return Target(**{name: options.pop(name) for name in names if name in options})
+    except TypeError as error:
+        raise InputError(f"compile needs edge, cloud and link: {error}") from error
+
+
+def _program(model: Any, args: tuple[Any, ...]) -> Program:
+    from vlacut.program import Program
+
+    if isinstance(model, Program):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        from vlacut.frontends.load import load_program
+
+        return load_program(os.fspath(model), {})
+    from vlacut.frontends.torch import program_from_module
+
+    made: Program = program_from_module(model, args)
+    return made
+
+
+Observation = Mapping[str, np.ndarray]

@@ -1,0 +1,81 @@
+"""`inspect` and `verify`: what needs the bundle alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from vlacut.bundle import Bundle, open_bundle
+from vlacut.cli.output import console, json_option, print_json, progress_bar, size, table
+from vlacut.cli.report import plan_json, show_plan
+from vlacut.verification import CutResult, verify_bundle
+
+_BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+
+
+@click.command("inspect")
+@_BUNDLE
+@json_option
+def inspect_command(path: Path, as_json: bool) -> None:
+    """Show what a bundle holds: its plan, its files, and what it was made with."""
+    bundle = open_bundle(path)
+    if as_json:
+        print_json(_inspect_json(bundle))
+        return
+    out = console()
+    show_plan(out, bundle.plan)
+    rows = [(name, *figures) for name, *figures in _folders(bundle)]
+    out.print(table("\nFiles", ("folder", "files", "bytes"), rows))
+    manifest = bundle.manifest
+    tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
+    out.print(f"\ndigest    {bundle.digest.hex()}\npipeline  {manifest.pipeline}")
+    out.print(f"backend   {manifest.backend} {dict(manifest.recipe)}\ntools     {tools}")
+
+
+def _inspect_json(bundle: Bundle) -> dict[str, object]:
+    manifest = bundle.manifest
+    return {
+        **plan_json(bundle.plan),
+        "digest": bundle.digest.hex(),
+        "format": manifest.format,
+        "backend": manifest.backend,
+        "recipe": dict(manifest.recipe),
+        "pipeline": manifest.pipeline,
+        "tools": dict(manifest.tools),
+        "files": {name: entry.nbytes for name, entry in manifest.files.items()},
+    }
+
+
+def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:
+    total: dict[str, list[int]] = {}
+    for name, entry in bundle.manifest.files.items():
+        total.setdefault(name.partition("/")[0], []).append(entry.nbytes)
+    return [(name, str(len(sizes)), size(sum(sizes))) for name, sizes in sorted(total.items())]
+
+
+@click.command("verify")
+@_BUNDLE
+@json_option
+def verify_command(path: Path, as_json: bool) -> None:
+    """Run every cut of a bundle against the uncut model, on this machine, and compare numbers.
+
+    Exit status 1 if a cut differs by more than the bundle allows.
+    """
+    with progress_bar() as progress:
+        results = verify_bundle(open_bundle(path), progress)
+    passed = all(result.passed for result in results)
+    if as_json:
+        cuts = [{**vars(result), "passed": result.passed} for result in results]
+        print_json({"bundle": str(path), "passed": passed, "cuts": cuts})
+    else:
+        columns = ("cut", "verdict", "max |error|", "allowed")
+        console().print(table("Against the uncut model", columns, [_row(r) for r in results], 2))
+    if not passed:
+        sys.exit(1)
+
+
+def _row(result: CutResult) -> tuple[str, ...]:
+    verdict = "same" if result.max_abs_error == 0 else "within" if result.passed else "DIFFERS"
+    return result.name, verdict, f"{result.max_abs_error:g}", f"{result.allowed:g}"

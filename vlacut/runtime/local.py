@@ -1,0 +1,58 @@
+"""Both sides of a variant in one process, over a socket pair: the real wire without a network."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from vlacut.backend import Engine
+from vlacut.errors import VlacutError
+from vlacut.plan import Plan
+from vlacut.pricing import Side
+from vlacut.runtime.interpreter import Walk
+from vlacut.runtime.layout import Layout
+from vlacut.runtime.wire import Connection
+
+
+def run_both(
+    plan: Plan,
+    engines: Mapping[str, Engine],
+    variant: int,
+    observation: Mapping[str, np.ndarray],
+    timeout: float = 60.0,
+) -> dict[str, np.ndarray]:
+    """The action of one control step, by name; engines of all parts of the variant.
+
+    Raises what either side raises.
+    """
+    ends = socket.socketpair()
+    edge = Connection(ends[0], Layout(plan, Side.EDGE), timeout)
+    cloud = Connection(ends[1], Layout(plan, Side.CLOUD), timeout)
+    failed: list[VlacutError] = []
+
+    def serve() -> None:
+        try:
+            Walk(plan, Side.CLOUD, engines, cloud, 0, variant).run({}, ())
+        except VlacutError as error:
+            failed.append(error)
+            cloud.close()
+
+    other = threading.Thread(target=serve, daemon=True)
+    other.start()
+    try:
+        walk = Walk(plan, Side.EDGE, engines, edge, 0, variant)
+        arrays = walk.run(observation, plan.outputs.values())
+        other.join(timeout)
+    except VlacutError as error:
+        edge.close()  # so that the cloud does not wait for what will not come
+        other.join(timeout)
+        raise (failed or [error])[0] from error
+    finally:
+        edge.close()
+        cloud.close()
+    if failed:
+        raise failed[0]
+    return dict(zip(plan.outputs, arrays))
