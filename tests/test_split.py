@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from programs import cut_at_random, observation, random_program
 
+from vlacut.dataflow import Dataflow
 from vlacut.hardware import Link
 from vlacut.plan import Loop, Move, Plan, Run, Transfer, Trips, Variant, flatten, taken
 from vlacut.pricing import Side, price
@@ -18,9 +19,9 @@ from vlacut.verifier import verify
 LINK = Link(1e6, 2e6, 0.01)
 
 
-def plan_of(program: Program, made: Split) -> Plan:
-    flow = cut_at_random(program, 0)
-    some_price = price(flow.cost_graph(), sides_of(flow), LINK)
+def plan_of(flow: Dataflow, made: Split) -> Plan:
+    program = flow.program
+    counted = price(flow.cost_graph(), sides_of(flow), LINK)
     return Plan(
         program=program.name,
         edge="e",
@@ -30,7 +31,7 @@ def plan_of(program: Program, made: Split) -> Plan:
         outputs={spec.name: f"{program.phases[-1].name}/{spec.name}" for spec in program.outputs},
         tensors=made.tensors,
         parts=made.parts,
-        variants=(Variant("chosen", made.schedule, some_price),),
+        variants=(Variant("chosen", made.schedule, counted),),
         strategies=(),
     )
 
@@ -96,7 +97,7 @@ def test_a_cut_program_computes_what_the_whole_does(seed: int) -> None:
     verify(program)
     flow = cut_at_random(program, seed)
     made = split(flow, LINK)
-    plan = plan_of(program, made)  # legal, or it could not be constructed
+    plan = plan_of(flow, made)  # legal, or it could not be constructed
     observed = observation(program, seed)
     walk = Walk(made, observed)
     for name, expected in run_whole(program, observed).items():

@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlacut.api import compile, connect, plan, serve
+    from vlacut.api import compile, connect, serve
 
-__all__ = ["compile", "connect", "plan", "serve"]
+__all__ = ["compile", "connect", "serve"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,16 +1,14 @@
 """The library: what `import vlacut` offers.
 
-`compile` and `plan` need the compiler's half installed; `connect` and `serve` do not.
+`compile` needs the compiler's half installed; `connect` and `serve` do not.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from vlacut import registry
 from vlacut.backend import Engine
@@ -21,7 +19,6 @@ from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
 
 if TYPE_CHECKING:
-    from vlacut.plan import Plan
     from vlacut.program import Program
 
 
@@ -89,13 +86,6 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def plan(model: Any, args: tuple[Any, ...] = (), **options: Any) -> Plan:
-    """Decide what runs where; arguments as for `compile`, without `out`."""
-    from vlacut.compiler import plan_program
-
-    return plan_program(_program(model, args), _target(options), **options).plan
-
-
 def compile(  # the name users expect
     model: Any,
     args: tuple[Any, ...] = (),
@@ -144,6 +134,3 @@ def _program(model: Any, args: tuple[Any, ...]) -> Program:
 
     made: Program = program_from_module(model, args)
     return made
-
-
-Observation = Mapping[str, np.ndarray]

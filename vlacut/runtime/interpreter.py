@@ -151,13 +151,14 @@ class Walk:
                 f"the peer sent {found}, due was transfer {position} trip {trip} of step "
                 f"{self._step}"
             )
-        for key, array in zip(transfer.tensors, frame.tensors):
+        for key, array in zip(transfer.tensors, frame.tensors, strict=True):
             self._held[key] = array
             self.tally.received += array.nbytes
         self._awaited.subtract(transfer.tensors)
         self.tally.frames += 1
-        for part, spent in zip(self._cloud_parts, frame.cloud_ns):
-            self.tally.part_ns[part.name] = spent
+        if self._side is Side.EDGE:
+            names = (part.name for part in self._cloud_parts)
+            self.tally.part_ns.update(zip(names, frame.cloud_ns, strict=True))
 
     def _link(self) -> Connection:
         if self._connection is None:

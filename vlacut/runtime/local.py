@@ -55,4 +55,4 @@ def run_both(
         cloud.close()
     if failed:
         raise failed[0]
-    return dict(zip(plan.outputs, arrays))
+    return dict(zip(plan.outputs, arrays, strict=True))

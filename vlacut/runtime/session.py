@@ -106,7 +106,7 @@ class EdgeSession:
         latency = time.perf_counter_ns() - start
         self._last = self._report(walk.tally, latency)
         self._step += 1
-        return dict(zip(self._plan.outputs, arrays))
+        return dict(zip(self._plan.outputs, arrays, strict=True))
 
     @property
     def last(self) -> StepReport:

@@ -80,4 +80,4 @@ class OnnxRuntimeEngine:
             made = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # its own exceptions share no base but this
             raise BackendError(f"part {self._name}: ONNX Runtime failed: {error}") from error
-        return dict(zip(self._outputs, made))
+        return dict(zip(self._outputs, made, strict=True))

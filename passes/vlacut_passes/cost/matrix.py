@@ -43,8 +43,8 @@ def conv_transpose(operator: Operator) -> Cost:
 
 def deform_conv(operator: Operator) -> Cost:
     """As Conv, and 8 a sampled input: four neighbours, each weighted and added."""
-    taps = operator.output.size // operator.output.shape[1] * math.prod(
-        operator.needed(1).shape[2:]
+    taps = (
+        operator.output.size // operator.output.shape[1] * math.prod(operator.needed(1).shape[2:])
     )
     product = conv(operator).flops
     return operator.cost(product + 8 * taps * operator.needed(0).shape[1])

@@ -152,9 +152,7 @@ class Operands:
             raise ValueError(f"{value.name}: type {value.dtype}, shape {value.shape} is not static")
         if not isinstance(value.type, ir.TensorType) or value.dtype == ir.DataType.STRING:
             return Operand((), "", value in self._weights)
-        return Operand(
-            tuple(value.shape.numpy()), dtype_name(value.dtype), value in self._weights
-        )
+        return Operand(tuple(value.shape.numpy()), dtype_name(value.dtype), value in self._weights)
 
 
 def _is_read(value: ir.Value) -> bool:

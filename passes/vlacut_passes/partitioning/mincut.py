@@ -67,9 +67,7 @@ def min_cut(size: int, tail: Ints, head: Ints, capacity: Floats) -> MinCut:
     return MinCut(value, sink_side, row, column, residual)
 
 
-def _with_reverse(
-    size: int, tail: Ints, head: Ints, capacity: Floats
-) -> tuple[Ints, Ints, Floats]:
+def _with_reverse(size: int, tail: Ints, head: Ints, capacity: Floats) -> tuple[Ints, Ints, Floats]:
     """Arcs sorted by tail and head, one a pair of nodes, each with its reverse."""
     key = np.concatenate([tail * size + head, head * size + tail])
     both = np.concatenate([capacity, np.zeros(len(capacity))])

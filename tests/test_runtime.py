@@ -1,0 +1,270 @@
+"""The runtime over real sockets: numbers, hostile peers, lost peers, several robots."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from programs import cut_at_random, observation, random_program
+from test_split import LINK, plan_of, run_whole, session
+
+from vlacut.errors import InputError, ObservationError, PeerLost, WireError
+from vlacut.plan import Plan
+from vlacut.pricing import Side
+from vlacut.program import Program
+from vlacut.runtime.layout import Layout
+from vlacut.runtime.local import run_both
+from vlacut.runtime.server import Server
+from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.wire import TENSORS, Connection, Header, answer, unpack_header
+from vlacut.split import split
+
+DIGEST = bytes(range(32))
+
+
+class OrtEngine:
+    def __init__(self, model: ir.Model, outputs: tuple[str, ...]) -> None:
+        self._session = session(model)
+        self._outputs = outputs
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        made = self._session.run(list(self._outputs), dict(inputs))
+        return dict(zip(self._outputs, made, strict=True))
+
+
+def deployment(seed: int, phases: int = 3) -> tuple[Program, Plan, dict[str, OrtEngine]]:
+    program = random_program(seed, phases)
+    flow = cut_at_random(program, seed)
+    made = split(flow, LINK)
+    engines = {
+        part.name: OrtEngine(model, part.outputs)
+        for part, model in zip(made.parts, made.models, strict=True)
+    }
+    return program, plan_of(flow, made), engines
+
+
+def crossing_deployment() -> tuple[Program, Plan, dict[str, OrtEngine]]:
+    """One with both sides at work and several crossings each way."""
+    found = next(
+        made
+        for seed in range(1000)
+        if (price := (made := deployment(seed))[1].variants[0].price).hops >= 4
+        and price.bytes_up
+        and price.bytes_down
+    )
+    return found
+
+
+@contextmanager
+def served(
+    plan: Plan, engines: Mapping[str, OrtEngine], digest: bytes = DIGEST
+) -> Iterator[Server]:
+    server = Server(plan, digest, engines, timeout=2.0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_cut_program_runs_over_the_wire(seed: int) -> None:
+    program, plan, engines = deployment(seed, phases=1 + seed % 4)
+    observed = observation(program, seed)
+    action = run_both(plan, engines, 0, observed)
+    for name, expected in run_whole(program, observed).items():
+        np.testing.assert_array_equal(action[name], expected)
+
+
+def test_two_robots_on_one_server_over_tcp() -> None:
+    program, plan, engines = crossing_deployment()
+    failed: list[BaseException] = []
+
+    def robot(seed: int, address: tuple[str, int]) -> None:
+        try:
+            with EdgeSession(plan, DIGEST, engines, address) as policy:
+                for step in range(20):
+                    observed = observation(program, 100 * seed + step)
+                    action = policy.step(observed)
+                    for name, expected in run_whole(program, observed).items():
+                        np.testing.assert_array_equal(action[name], expected)
+                    assert policy.last.step == step
+        except BaseException as error:
+            failed.append(error)
+
+    with served(plan, engines) as server:
+        robots = [threading.Thread(target=robot, args=(seed, server.address)) for seed in range(2)]
+        for thread in robots:
+            thread.start()
+        for thread in robots:
+            thread.join(60)
+    assert not failed
+
+
+def test_the_report_accounts_for_the_step() -> None:
+    program, plan, engines = crossing_deployment()
+    with (
+        served(plan, engines) as server,
+        EdgeSession(plan, DIGEST, engines, server.address) as policy,
+    ):
+        policy.step(observation(program))
+        report = policy.last
+    price = plan.variants[0].price
+    assert (report.bytes_up, report.bytes_down) == (price.bytes_up, price.bytes_down)
+    sides = {part.name: part.side for part in plan.parts}
+    assert {sides[name] for name in report.edge_s} == {Side.EDGE}
+    assert {sides[name] for name in report.cloud_s} == {Side.CLOUD}
+    assert set(report.edge_s) | set(report.cloud_s) == set(sides)
+    assert 0 < report.network_s < report.latency_s
+
+
+def test_sides_with_different_bundles_refuse_each_other() -> None:
+    _, plan, engines = crossing_deployment()
+    refused = r"another bundle \(000000000000\).*\(000102030405\)"
+    with (
+        served(plan, engines, digest=bytes(32)) as server,
+        pytest.raises(WireError, match=refused),
+    ):
+        EdgeSession(plan, DIGEST, engines, server.address)
+
+
+def test_nobody_there_is_one_line() -> None:
+    _, plan, engines = crossing_deployment()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(PeerLost, match=f"nobody answers at 127.0.0.1:{port}"):
+        EdgeSession(plan, DIGEST, engines, ("127.0.0.1", port))
+    with pytest.raises(InputError, match="name the cloud's HOST:PORT"):
+        EdgeSession(plan, DIGEST, engines, None)
+
+
+@pytest.mark.parametrize("silence", ["handshake", "step"])
+def test_a_silent_cloud_is_lost_in_time(silence: str) -> None:
+    program, plan, engines = crossing_deployment()
+    stop = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def stall() -> None:
+        sock, _ = listener.accept()
+        if silence == "step":
+            answer(sock, DIGEST, 5)
+        stop.wait(20)
+        sock.close()
+
+    thread = threading.Thread(target=stall)
+    thread.start()
+    start = time.monotonic()
+    with pytest.raises(PeerLost):
+        EdgeSession(plan, DIGEST, engines, listener.getsockname(), timeout=0.5).step(
+            observation(program)
+        )
+    assert time.monotonic() - start < 5
+    stop.set()
+    thread.join()
+    listener.close()
+
+
+def test_bad_clients_harm_nobody() -> None:
+    program, plan, engines = crossing_deployment()
+    good_greeting = struct.pack("!8sHH32s", b"VLACUT\0\0", 1, 0, DIGEST)
+    forged = Header(TENSORS, 0, 0, 0, 0, 1 << 62).pack()
+    hostile = [
+        b"GET / HTTP/1.1\r\n\r\n" + b"x" * 64,
+        good_greeting[:20],
+        good_greeting + b"\xff" * 64,
+        good_greeting + forged,
+        good_greeting + Header(TENSORS, 7, 0, 0, 0, 8).pack(),
+        good_greeting + Header(TENSORS, 0, 60000, 0, 0, 8).pack(),
+    ]
+    with (
+        served(plan, engines) as server,
+        EdgeSession(plan, DIGEST, engines, server.address) as policy,
+    ):
+        for data in hostile:
+            with socket.create_connection(server.address) as sock:
+                sock.sendall(data)
+                policy.step(observation(program))
+        policy.step(observation(program))
+
+
+def test_an_error_reaches_the_other_side_as_a_line() -> None:
+    _, plan, engines = crossing_deployment()
+    with served(plan, engines) as server, socket.create_connection(server.address) as sock:
+        sock.sendall(struct.pack("!8sHH32s", b"VLACUT\0\0", 1, 0, DIGEST))
+        sock.recv(44, socket.MSG_WAITALL)
+        edge = Connection(sock, Layout(plan, Side.EDGE), 2.0)
+        edge.send(Header(TENSORS, 9, 0, 0, 0, 0), [])
+        with pytest.raises(WireError, match=r"refused: .*there is none"):
+            edge.receive()
+
+
+def test_large_frames_both_ways_at_once_do_not_deadlock() -> None:
+    """Each side sends before it reads, far more than socket buffers hold."""
+    _, plan, _ = crossing_deployment()
+
+    class Big(Layout):
+        def buffers(self, variant: int, position: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+            return (np.empty(40_000_000, np.uint8),), np.empty(0, ">u8")
+
+    ends = socket.socketpair()
+    data = np.arange(40_000_000, dtype=np.uint32).astype(np.uint8)
+    received: list[np.ndarray] = []
+
+    def side(sock: socket.socket) -> None:
+        connection = Connection(sock, Big(plan, Side.EDGE), 20.0)
+        connection.send(Header(TENSORS, 0, 0, 0, 0, data.nbytes), [data])
+        received.append(connection.receive().tensors[0])
+
+    threads = [threading.Thread(target=side, args=(sock,)) for sock in ends]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(received) == 2
+    assert all(np.array_equal(array, data) for array in received)
+    for sock in ends:
+        sock.close()
+
+
+def test_header_vectors() -> None:
+    """The bytes on the wire, as the docstring of `wire` specifies them."""
+    header = Header(kind=1, variant=2, position=3, trip=4, step=5, nbytes=6)
+    vector = bytes.fromhex("56430100000200030004000000000000")
+    vector += bytes.fromhex("00000000000000050000000000000006")
+    assert header.pack() == vector
+    assert unpack_header(vector) == header
+    with pytest.raises(WireError, match="no frame"):
+        unpack_header(bytes(32))
+
+
+def test_a_wrong_observation_is_named_before_anything_is_sent() -> None:
+    program, plan, engines = crossing_deployment()
+    observed = observation(program)
+    name = next(iter(observed))
+    with (
+        served(plan, engines) as server,
+        EdgeSession(plan, DIGEST, engines, server.address) as policy,
+    ):
+        with pytest.raises(ObservationError, match=f"missing from the observation: {name}"):
+            policy.step({key: array for key, array in observed.items() if key != name})
+        with pytest.raises(ObservationError, match="unexpected tensor 'imge'; did you mean image"):
+            policy.step({**observed, "imge": observed[name]})
+        with pytest.raises(ObservationError, match="dtype is float64"):
+            policy.step({**observed, name: observed[name].astype(float)})
+        policy.step(observed)  # the session still works
+
+
+def test_off_loopback_needs_a_word() -> None:
+    _, plan, engines = crossing_deployment()
+    with pytest.raises(InputError, match="not authenticated"):
+        Server(plan, DIGEST, engines, host="0.0.0.0")
