@@ -1,1 +1,31 @@
 """Fixtures that several files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+from programs import looping_program
+
+from vlacut.compiler import Target, compile_program
+
+# A link so fast that splitting pays, and a budget that lets one of the three weights over.
+TARGET = Target("jetson-agx-orin", "a100", "10GB/s,0us", "17kB")
+
+
+@pytest.fixture(scope="session")
+def split_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a program with a loop, with parts on both sides."""
+    path = tmp_path_factory.mktemp("bundle") / "looping.vlacut"
+    _, bundle = compile_program(looping_program(), TARGET, path)
+    assert {part.side.value for part in bundle.plan.parts} == {"edge", "cloud"}
+    return path
+
+
+@pytest.fixture(scope="session")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of one phase as a file."""
+    path = tmp_path_factory.mktemp("model") / "policy.onnx"
+    ir.save(looping_program().phases[0].graph, path)
+    return path

@@ -154,3 +154,48 @@ def crossing_bytes(graph: CostGraph, sides: tuple[Side, ...]) -> tuple[int, int]
         if any(sides[consumer] is not home for consumer in flow.consumers):
             moved[home] += flow.nbytes * flow.count
     return moved[Side.EDGE], moved[Side.CLOUD]
+
+
+def looping_program(width: int = 64, trips: int = 3) -> Program:
+    """Encode an image, then refine a state `trips` times with it: two phases, one loop."""
+    numbers = np.random.default_rng(7)
+
+    def weight(name: str, scale: float = 1.0) -> ir.Value:
+        array = numbers.standard_normal((width, width)).astype(np.float32) * scale / width**0.5
+        tensor = ir.tensor(array, name=name)
+        kind = ir.TensorType(tensor.dtype)
+        return ir.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor)
+
+    def value(name: str) -> ir.Value:
+        shape, kind = ir.Shape((1, width)), ir.TensorType(ir.DataType.FLOAT)
+        return ir.Value(name=name, shape=shape, type=kind)
+
+    def layer(kind: str, inputs: list[ir.Value], output: str) -> ir.Node:
+        return ir.node(kind, inputs, outputs=[value(output)], name=f"node_{output}")
+
+    def phase(
+        name: str, inputs: list[ir.Value], nodes: list[ir.Node], weights: list[ir.Value]
+    ) -> ir.Model:
+        outputs = [nodes[-1].outputs[0]]
+        graph = ir.Graph(
+            inputs, outputs, nodes=nodes, initializers=weights, opset_imports={"": 20}, name=name
+        )
+        return ir.Model(graph, ir_version=10)
+
+    image, stem, mixer = value("image"), weight("encoder.stem"), weight("encoder.mixer")
+    embed = layer("MatMul", [image, stem], "embed")
+    active = layer("Tanh", [embed.outputs[0]], "active")
+    features = layer("MatMul", [active.outputs[0], mixer], "features")
+    encode = phase("encode", [image], [embed, active, features], [stem, mixer])
+    given, state, head = value("features"), value("state"), weight("head.refine", 0.5)
+    join = layer("Add", [given, state], "join")
+    refine = layer("MatMul", [join.outputs[0], head], "refined")
+    action = layer("Tanh", [refine.outputs[0]], "action")
+    decode = phase("decode", [given, state], [join, refine, action], [head])
+    shape = (1, width)
+    return Program(
+        "looping",
+        (Phase("encode", encode), Phase("decode", decode, trips, {"action": "state"})),
+        (TensorSpec("image", "float32", shape), TensorSpec("state", "float32", shape)),
+        (TensorSpec("action", "float32", shape),),
+    )

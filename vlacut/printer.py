@@ -59,7 +59,8 @@ def _operator(node: ir.Node) -> str:
     domain = f"{node.domain}." if node.domain else ""
     inputs = ", ".join(_reference(value) for value in node.inputs)
     attributes = ", ".join(
-        f"{attribute.name}={_attribute(attribute)}" for attribute in node.attributes.values()
+        f"{attribute.name}={_attribute(attribute)}"
+        for _, attribute in sorted(node.attributes.items())
     )
     return f"{domain}{node.op_type}({inputs})" + (f" [{attributes}]" if attributes else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,8 +17,6 @@ from vlacut.hardware import Device, load_device
 from vlacut.program import Program
 from vlacut_passes.cost.operator import Operands
 from vlacut_passes.cost.rules import work
-
-_FREE = Seconds(0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -50,27 +49,20 @@ class AnnotateCost:
 
 @dataclass(frozen=True)
 class _Priced:
-    cost: Cost = Cost()
-    time: Seconds = _FREE
+    cost: Cost
+    time: Seconds
 
     def __add__(self, other: _Priced) -> _Priced:
-        return _Priced(
-            self.cost + other.cost,
-            Seconds(self.time.edge + other.time.edge, self.time.cloud + other.time.cloud),
-        )
+        time = Seconds(self.time.edge + other.time.edge, self.time.cloud + other.time.cloud)
+        return _Priced(self.cost + other.cost, time)
 
-    def __mul__(self, times: int) -> _Priced:
-        cost, time = self.cost, self.time
-        return _Priced(
-            Cost(
-                cost.flops * times,
-                cost.bytes_read * times,
-                cost.bytes_written * times,
-                cost.weight_bytes * times,
-                cost.kernels * times,
-            ),
-            Seconds(time.edge * times, time.cloud * times),
-        )
+    def times(self, trips: int) -> _Priced:
+        """Price of so many executions."""
+        cost = Cost(*(trips * part for part in dataclasses.astuple(self.cost)))
+        return _Priced(cost, Seconds(trips * self.time.edge, trips * self.time.cloud))
+
+
+_FREE = _Priced(Cost(), Seconds(0.0, 0.0))
 
 
 class _Pricer:
@@ -85,11 +77,11 @@ class _Pricer:
     def _graph(self, graph: ir.Graph, weights: set[ir.Value]) -> _Priced:
         """Price of a graph; `weights` are the values known to be weights, and grow."""
         operands = Operands(weights)
-        total = _Priced()
+        total = _FREE
         for node in graph:
             if all(value in weights for value in node_inputs(node)):
                 weights.update(node.outputs)
-                priced = _Priced()
+                priced = _FREE
             else:
                 priced = self._node(node, operands, weights)
             COST.put(node, priced.cost)
@@ -102,7 +94,7 @@ class _Pricer:
         if node.op_type == "If" and node.domain == "" and bodies:
             return max(bodies, key=lambda body: body.time.edge)  # the dearer branch
         if node.op_type in ("Loop", "Scan") and node.domain == "" and bodies:
-            return bodies[0] * _trips(node)
+            return bodies[0].times(_trips(node))
         done = work(operands.operator(node))
         if not done.has_rule:
             self.unpriced[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] = None
@@ -127,9 +119,9 @@ def _bodies(node: ir.Node) -> Iterable[ir.Graph]:
 def _trips(node: ir.Node) -> int:
     """Trips of a Loop or Scan: a constant trip count, the length of what is scanned; else 1."""
     if node.op_type == "Scan":
-        scanned = node.inputs[-1]
         axes = node.attributes.get_ints("scan_input_axes", (0,))
-        shape = scanned.shape if scanned is not None else None
-        return int(str(shape[axes[-1]])) if shape is not None else 1
-    count = ir.convenience.get_const_tensor(node.inputs[0]) if node.inputs[0] is not None else None
-    return int(count.numpy().reshape(-1)[0]) if count is not None else 1
+        scanned = node.inputs[-1]
+        return int(str(scanned.shape[axes[-1]])) if scanned and scanned.shape else 1
+    count = node.inputs[0]
+    known = ir.convenience.get_const_tensor(count) if count is not None else None
+    return int(known.numpy().reshape(-1)[0]) if known is not None else 1

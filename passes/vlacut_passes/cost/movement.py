@@ -39,15 +39,12 @@ def fill(operator: Operator) -> Cost:
     return Cost(bytes_written=operator.output.nbytes, kernels=1)
 
 
-_VIEW = "BitCast Constant Dropout Flatten Identity Reshape Shape Size Squeeze Unsqueeze"
-_COPY = (
-    "CenterCropPad Col2Im Concat DepthToSpace Expand MaxUnpool OneHot Pad ReverseSequence "
-    "Scatter ScatterElements ScatterND SpaceToDepth Split Tile Transpose Trilu"
+_BY_RULE = (
+    (view, "BitCast Constant Dropout Flatten Identity Reshape Shape Size Squeeze Unsqueeze"),
+    (copy, "CenterCropPad Col2Im Concat DepthToSpace Expand MaxUnpool OneHot Pad ReverseSequence"),
+    (copy, "Scatter ScatterElements ScatterND SpaceToDepth Split Tile Transpose Trilu"),
+    (gather, "Gather GatherElements GatherND Slice Compress"),
+    (scatter_in_place, "TensorScatter"),
+    (fill, "ConstantOfShape EyeLike Range"),
 )
-RULES = {
-    **dict.fromkeys(_VIEW.split(), view),
-    **dict.fromkeys(_COPY.split(), copy),
-    **dict.fromkeys("Gather GatherElements GatherND Slice Compress".split(), gather),
-    "TensorScatter": scatter_in_place,
-    **dict.fromkeys("ConstantOfShape EyeLike Range".split(), fill),
-}
+RULES = {kind: rule for rule, kinds in _BY_RULE for kind in kinds.split()}

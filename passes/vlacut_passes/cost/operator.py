@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -53,7 +53,6 @@ class Operator:
         node: the node.
         inputs: what it reads, in the order of the schema; None for what is left out.
         outputs: what it writes and somebody reads; None for the others.
-        captured: values of the surrounding graphs that its subgraphs read.
     """
 
     def __init__(
@@ -116,6 +115,9 @@ class Operator:
 def reads(operand: Operand, nbytes: int) -> Cost:
     """Cost of reading part of an operand, and nothing else."""
     return Cost(weight_bytes=nbytes) if operand.is_weight else Cost(bytes_read=nbytes)
+
+
+Rule = Callable[[Operator], Cost]
 
 
 class Operands:

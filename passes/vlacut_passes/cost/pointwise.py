@@ -8,13 +8,11 @@ Ampere white paper's table of throughputs), so one takes the time of 4 x 2 flop.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from vlacut.cost import Cost
-from vlacut_passes.cost.operator import Operator
+from vlacut_passes.cost.operator import Operator, Rule
 
 SPECIAL = 8
-Rule = Callable[[Operator], Cost]
 
 
 def each_output(flops: int) -> Rule:
@@ -101,55 +99,51 @@ def rotary(operator: Operator) -> Cost:
     return cost + Cost(weight_bytes=rows)
 
 
-_ONE = (
-    "Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Div "
-    "Equal Floor Greater GreaterOrEqual IsInf IsNaN LeakyRelu Less LessOrEqual Mod Mul Neg Not Or "
-    "PRelu Reciprocal Relu Round Sign Sub Where Xor"
-)
-_TWO = "DequantizeLinear HardSigmoid QuantizeLinear Shrink ThresholdedRelu"
-_SPECIAL = (
-    "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu HardSwish Log Mish Pow Selu "
-    "Sigmoid Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh"
-)
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(_ONE.split(), each_output(1)),
-    **dict.fromkeys(_TWO.split(), each_output(2)),
-    **dict.fromkeys(_SPECIAL.split(), each_output(SPECIAL)),
-    **dict.fromkeys(("Sum", "Max", "Min", "Mean"), variadic),
-    **dict.fromkeys(
-        "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ArgMax ArgMin CumSum CumProd".split(),
-        each_input(1),
+_BY_OUTPUT = (
+    (
+        1,
+        "Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip "
+        "Div Equal Floor Greater GreaterOrEqual IsInf IsNaN LeakyRelu Less LessOrEqual Mod Mul Neg "
+        "Not Or PRelu Reciprocal Relu Round Sign Sub Where Xor",
     ),
-    **dict.fromkeys("ReduceL1 ReduceL2 ReduceSumSquare Hardmax".split(), each_input(2)),
-    "ReduceLogSum": each_input(1),
-    "ReduceLogSumExp": each_input(2 + SPECIAL),
-    # largest, difference, exponential, sum, quotient
-    "Softmax": each_input(4 + SPECIAL),
-    "LogSoftmax": each_input(4 + SPECIAL),
-    # mean, difference, square, sum, scaling by deviation, scale, bias
-    "LayerNormalization": each_input(7),
-    "GroupNormalization": each_input(7),
-    "InstanceNormalization": each_input(7),
-    "MeanVarianceNormalization": each_input(5),
-    # square, sum, scaling, scale
-    "RMSNormalization": each_input(4),
-    "LpNormalization": each_input(3),
-    # a factor and an offset, both known beforehand
-    "BatchNormalization": each_output(2),
+    (2, "DequantizeLinear HardSigmoid QuantizeLinear Shrink ThresholdedRelu"),
+    (2, "BatchNormalization"),  # a factor and an offset, both known beforehand
+    (
+        SPECIAL,
+        "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu HardSwish Log Mish Pow "
+        "Selu Sigmoid Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh",
+    ),
+    (SPECIAL + 2, "SwiGLU"),
+    (6, "AffineGrid"),
+    (4, "RandomUniform RandomUniformLike Bernoulli"),  # shifts and products a number drawn
+    (4 + SPECIAL, "RandomNormal RandomNormalLike"),  # and a logarithm and a cosine
+)
+_BY_INPUT = (
+    (1, "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceLogSum ArgMax ArgMin"),
+    (1, "CumSum CumProd GlobalAveragePool GlobalMaxPool GlobalLpPool"),
+    (2, "ReduceL1 ReduceL2 ReduceSumSquare Hardmax"),
+    (2 + SPECIAL, "ReduceLogSumExp"),
+    (4 + SPECIAL, "Softmax LogSoftmax"),  # largest, difference, exponential, sum, quotient
+    # mean, difference, square, sum, scaling by the deviation, scale, bias
+    (7, "LayerNormalization GroupNormalization InstanceNormalization"),
+    (5, "MeanVarianceNormalization"),
+    (4, "RMSNormalization"),  # square, sum, scaling, scale
+    (3, "LpNormalization"),
+    (4, "DynamicQuantizeLinear"),  # least, largest, scaling, offset
+)
+_OWN: dict[str, Rule] = {
+    **dict.fromkeys(("Sum", "Max", "Min", "Mean"), variadic),
+    **dict.fromkeys(("AveragePool", "MaxPool", "LpPool"), pool),
+    **dict.fromkeys(("MaxRoiPool", "RoiAlign"), region_pool),
+    **dict.fromkeys(("Resize", "Upsample"), resize),
+    **dict.fromkeys(("DFT", "STFT"), fourier),
     "LRN": local_response,
-    **dict.fromkeys("AveragePool MaxPool LpPool".split(), pool),
-    **dict.fromkeys("GlobalAveragePool GlobalMaxPool GlobalLpPool".split(), each_input(1)),
-    "MaxRoiPool": region_pool,
-    "RoiAlign": region_pool,
-    "Resize": resize,
-    "Upsample": resize,
     "GridSample": grid_sample,
-    "AffineGrid": each_output(6),
     "TopK": top_k,
-    "DFT": fourier,
-    "STFT": fourier,
     "RotaryEmbedding": rotary,
-    # a few shifts and products a number drawn, a logarithm and a cosine for a normal one
-    **dict.fromkeys("RandomUniform RandomUniformLike Bernoulli".split(), each_output(4)),
-    **dict.fromkeys("RandomNormal RandomNormalLike".split(), each_output(4 + SPECIAL)),
+}
+RULES: dict[str, Rule] = {
+    **{kind: each_output(flops) for flops, kinds in _BY_OUTPUT for kind in kinds.split()},
+    **{kind: each_input(flops) for flops, kinds in _BY_INPUT for kind in kinds.split()},
+    **_OWN,
 }

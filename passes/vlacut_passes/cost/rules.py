@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlacut.cost import Cost
 from vlacut_passes.cost import matrix, movement, pointwise
-from vlacut_passes.cost.operator import Operator
+from vlacut_passes.cost.operator import Operator, Rule
 
 _DOMAINS = ("", "ai.onnx")
-_RULES = {**pointwise.RULES, **movement.RULES, **matrix.RULES}
+_VECTOR: Mapping[str, Rule] = {**pointwise.RULES, **movement.RULES}
+_MATRIX: Mapping[str, Rule] = matrix.RULES
+_KNOWN = frozenset(_VECTOR) | frozenset(_MATRIX)
 _SAME_RATE = {"uint8": "int8", "uint4": "int4", "float8e5m2": "float8e4m3fn"}
 
 
@@ -35,14 +38,14 @@ def work(operator: Operator) -> Work:
     rate of float32, whatever they hold. Raises ValueError where an operator defies its schema.
     """
     kind = operator.node.op_type
-    rule = _RULES.get(kind) if operator.node.domain in _DOMAINS else None
-    if rule is None:
+    if operator.node.domain not in _DOMAINS or kind not in _KNOWN:
         return Work(movement.copy(operator), "float32", False)
-    if rule is not matrix.RULES.get(kind):
-        return Work(rule(operator), "float32", True)
-    return Work(rule(operator), _SAME_RATE.get(operator.dtype, operator.dtype), True)
+    if kind in _VECTOR:
+        return Work(_VECTOR[kind](operator), "float32", True)
+    rate = _SAME_RATE.get(operator.dtype, operator.dtype)
+    return Work(_MATRIX[kind](operator), rate, True)
 
 
 def known_operators() -> tuple[str, ...]:
     """Operators that have a rule, sorted."""
-    return tuple(sorted({*_RULES, "If", "Loop", "Scan"}))
+    return tuple(sorted(_KNOWN | {"If", "Loop", "Scan"}))

@@ -33,6 +33,8 @@ class ChainGraph:
 
     def deepest(self, x: Ints) -> tuple[int, Ints]:
         """The depth of an assignment, and the variables along a deepest path: a longest of them."""
+        if not len(self.variable):
+            return 0, self.variable
         score, before = self._scores(x[self.variable].tolist())
         node = max(range(len(score)), key=score.__getitem__)
         depth = score[node] >> 32

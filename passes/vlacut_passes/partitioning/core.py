@@ -89,6 +89,10 @@ class Core:
         moved = self.flows.up @ up + self.flows.down @ down
         return float(self.base + self.unary @ x + moved)
 
+    def hop_s(self, x: Ints) -> float:
+        """Hops."""
+        return sum(chain.rate * chain.deepest(x)[0] for chain in self.chains)
+
     def cloud_bytes(self, x: Ints) -> int:
         """Bytes of the weights with a user in the cloud."""
         return int(self.nbytes @ self.users.highest(x))
@@ -137,7 +141,7 @@ def relabel(core: Core, label: Ints, size: int) -> Core:
         base,
         unary,
         _merged_nets(core.flows, label),
-        tuple(kept for graph in core.chains if len((kept := graph.relabel(label)).tail)),
+        tuple(graph.relabel(label) for graph in core.chains),
         users,
         nbytes,
         core.budget,

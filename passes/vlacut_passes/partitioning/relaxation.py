@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -57,6 +56,7 @@ class Relaxation:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._helpers = core.size
+        self._forced: list[_Arcs] = []
         flows = core.flows
         up = self._any(flows.consumers, EDGE, CLOUD)
         down = self._any(flows.consumers, CLOUD, EDGE)
@@ -72,10 +72,6 @@ class Relaxation:
             *self._forced,
         ]
         self._base = core.base + float(gain.sum())
-
-    @cached_property
-    def _forced(self) -> list[_Arcs]:
-        return []
 
     def _any(self, sets: Sets, never: int, always: int) -> Ints:
         """Per set, a node on `always`'s side as soon as one member is; `never` if none can be.

@@ -1,0 +1,163 @@
+"""The commands as users type them: output for people, JSON for machines, one line for errors."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlacut.cli import main
+
+TARGET = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "10MB/s,20ms")
+
+
+class Vlacut:
+    """Runs commands in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *words: object) -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        self._monkeypatch.setattr(sys, "argv", ["vlacut", *map(str, words)])
+        try:
+            main()
+            status = 0
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        return status, *self._capsys.readouterr()
+
+
+@pytest.fixture
+def vlacut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vlacut:
+    return Vlacut(monkeypatch, capsys)
+
+
+def test_plan_json_has_the_documented_keys(vlacut: Vlacut, onnx_file: Path) -> None:
+    status, out, _ = vlacut("plan", onnx_file, *TARGET, "--json")
+    plan = json.loads(out)
+    assert status == 0
+    assert {"model", "edge", "cloud", "link", "chosen", "strategies"} <= set(plan)
+    assert {row["name"] for row in plan["strategies"]} >= {"optimal", "all-edge", "all-cloud"}
+    for row in plan["strategies"]:
+        keys = {"name", "latency_ms", "edge", "cloud", "bytes_up", "bytes_down", "crossings"}
+        assert keys | {"feasible"} <= set(row)
+        assert set(row["edge"]) == set(row["cloud"]) == {"weights_bytes", "time_ms"}
+    best = min(row["latency_ms"] for row in plan["strategies"] if row["feasible"])
+    assert plan["strategies"][0]["latency_ms"] == pytest.approx(best)
+
+
+def test_compile_serve_run_verify_inspect(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:
+    bundle, observed, acted = tmp_path / "b", tmp_path / "obs.npz", tmp_path / "act.npz"
+    fast = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "100GB/s")
+    status, out, _ = vlacut("compile", onnx_file, *fast, "-o", bundle)
+    assert status == 0, out
+    assert "all-edge" in out
+    assert "next: vlacut serve" in out
+    image = np.random.default_rng(0).standard_normal((1, 64)).astype(np.float32)
+    np.savez(observed, image=image)
+    words = [sys.executable, "-m", "vlacut", "serve", str(bundle), "--port", "0", "--json"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as cloud:
+        assert cloud.stdout is not None
+        address = json.loads(cloud.stdout.readline())["address"]
+        status, out, _ = vlacut(
+            *("run", bundle, "--cloud", address, "--input", observed, "--steps", 5),
+            *("--output", acted, "--json"),
+        )
+        cloud.terminate()
+        cloud.communicate(timeout=20)
+        assert cloud.returncode == 0
+    assert status == 0, out
+    ran = json.loads(out)
+    assert len(ran["steps"]) == 5
+    first = ran["steps"][0]
+    assert first["latency_ms"] == pytest.approx(
+        sum(first["edge_ms"].values()) + sum(first["cloud_ms"].values()) + first["network_ms"]
+    )
+    np.testing.assert_array_equal(np.load(acted)["features"], np.float32(ran["action"]["features"]))
+    status, out, _ = vlacut("verify", bundle, "--json")
+    assert status == 0
+    verified = json.loads(out)
+    assert verified["passed"]
+    assert {cut["name"]: cut["max_abs_error"] for cut in verified["cuts"]}["chosen"] == 0
+    status, out, _ = vlacut("inspect", bundle)
+    assert status == 0
+    assert "manifest" not in out or "digest" in out
+    assert re.search(r"digest\s+[0-9a-f]{64}", out)
+
+
+def test_opt_prints_stable_text(vlacut: Vlacut, onnx_file: Path) -> None:
+    words = ("opt", onnx_file, "-p", "simplify,annotate-cost")
+    status, first, _ = vlacut(*words)
+    assert status == 0
+    assert first.startswith("program policy(image: float32[1, 64])")
+    assert "cost = 8192 flop" in first  # 2 x 64 x 64
+    assert vlacut(*words)[1] == first
+
+
+def test_tables_fit_a_terminal(vlacut: Vlacut, onnx_file: Path) -> None:
+    _, out, _ = vlacut("plan", onnx_file, *TARGET)
+    assert max(map(len, out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("plan", "nowhere.onnx", *TARGET), "nowhere.onnx"),
+        (("plan", "README.md", *TARGET), "MODEL|no model"),
+        (("plan", "{onnx}", "--edge", "jetson-orin-agx", *TARGET[2:]), "did you mean jetson-agx"),
+        (("plan", "{onnx}", *TARGET[:5], "10 MBps, 3"), "write UP"),
+        (("plan", "{onnx}", *TARGET, "--cloud-budget", "lots"), "12.1GB"),
+        (("plan", "{onnx}", *TARGET, "-p", "simplfy"), "did you mean simplify"),
+        (("verify", "{tmp}"), "is no bundle"),
+        (("serve", "{tmp}/none"), "is no bundle"),
+        (("run", "{bundle}", "--cloud", "nohost"), "write HOST:PORT"),
+        (("serve", "{bundle}", "--host", "0.0.0.0"), "not authenticated"),
+        (("run", "{bundle}", "--cloud", "127.0.0.1:9", "--input", "{tmp}/x.npz"), "x.npz|nobody"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    vlacut: Vlacut,
+    onnx_file: Path,
+    split_bundle: Path,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    places = {"onnx": onnx_file, "bundle": split_bundle, "tmp": tmp_path}
+    status, out, err = vlacut(*(word.format(**places) for word in words))
+    assert status == (1 if "127.0.0.1:9" in words else 2), (out, err)
+    assert re.search(message, err), err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_a_wrong_observation_is_one_line(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:
+    slow = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "1kB/s,1s")
+    assert vlacut("compile", onnx_file, *slow, "-o", tmp_path / "b")[0] == 0
+    for arrays, message in (
+        ({"imag": np.zeros((1, 64), np.float32)}, "unexpected tensor 'imag'; did you mean image"),
+        ({"image": np.zeros((1, 63), np.float32)}, r"image: shape is \[1, 63\]"),
+        ({"image": np.zeros((1, 64))}, "image: dtype is float64"),
+    ):
+        np.savez(tmp_path / "obs.npz", **arrays)  # type: ignore[arg-type]  # numpy 2.4's stub
+        status, _, err = vlacut("run", tmp_path / "b", "--input", tmp_path / "obs.npz")
+        assert status == 2
+        assert re.search(message, err), err
+
+
+def test_devices_and_help(vlacut: Vlacut) -> None:
+    assert "jetson-agx-orin" in vlacut("devices")[1]
+    listed = json.loads(vlacut("devices", "--json")[1])["devices"]
+    assert all(device["source"] for device in listed)
+    status, out, _ = vlacut("--help")
+    assert status == 0
+    for command in ("compile", "plan", "serve", "run", "verify", "inspect", "opt"):
+        assert command in out
