@@ -1,64 +1,80 @@
 """Normal form: what every graph obeys once a front end has handed it over.
 
 - Operators and values have names, each its own; inputs, outputs and weights keep theirs.
-- Every constant is an initializer. One that had no name of its own is named by its content, so that
-  phases share it exactly where it is the same.
+- Every constant is an initializer of the graph, weights of subgraphs included. One that had no
+  name of its own is named by its content, so that phases share it exactly where it is the same.
 - Every output is made by an operator: Identity stands where it was an input, a weight or a second
   name of another output.
-- Operators are sorted, functions are inlined, old graphs list no weight among their inputs.
+- Operators are sorted, functions are inlined, weights are no inputs, and the opset is at least 18
+  where ONNX knows how to convert the graph.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
+from onnxscript import version_converter
 
 from vlacut.errors import ModelError
-from vlacut.graphs import dtype_name
+from vlacut.program import Phase
+from vlacut.rewriting import constant, content_name, name_uniquely, remove_unused, replace_value
 
+OLDEST_OPSET = 18
+_IR_VERSION = 10  # the first that every operator set from 18 to 22 may be written in
 _KEPT_METADATA = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
-_SHOWN_ELEMENTS = 8
 
 
-def normalize(model: ir.Model, where: str) -> None:
-    """Bring a model into normal form, in place; `where` starts the message of a ModelError."""
+def normalize(model: ir.Model, where: str, outputs: Sequence[str] = ()) -> None:
+    """Bring a model into normal form, in place; shapes are not looked at.
+
+    Args:
+        model: to change.
+        where: starts the message of a ModelError.
+        outputs: new names of the outputs, if given.
+    """
+    strip(model)
     if model.functions:
         common.InlinePass()(model)
-    graph = model.graph
-    _strip(model)
-    _drop_weight_inputs(graph)
-    for node in _all_nodes(graph):
-        if node.op_type == "Constant" and node.domain == "":
-            _constant_to_initializer(graph, node, where)
-    common.RemoveUnusedNodesPass()(model)
-    graph.sort()
-    separate_outputs(graph)
-    name_uniquely(graph, where)
+    _drop_weight_inputs(model.graph)
+    _lift_initializers(model)
+    _convert(model)
+    for graph in model.graphs():
+        for node in list(graph):
+            if node.op_type == "Constant" and node.domain == "":
+                replace_value(node.outputs[0], constant(model.graph, _tensor_of(node, where)))
+    remove_unused(model)
+    model.graph.sort()
+    _separate_outputs(model.graph, outputs)
+    name_uniquely(model, where)
 
 
-def _strip(model: ir.Model) -> None:
-    """Forget stack traces, doc strings and whatever else tells of the exporting machine."""
+def strip(model: ir.Model) -> None:
+    """Forget doc strings, stack traces and whatever else tells of the exporting machine."""
     model.metadata_props.clear()
     model.doc_string = None
-    graph = model.graph
-    graph.doc_string = None
-    graph.metadata_props.clear()
-    for value in (*graph.inputs, *graph.initializers.values()):
-        _strip_value(value)
-    for node in _all_nodes(graph):
-        node.doc_string = None
-        kept = {
-            key: node.metadata_props[key] for key in _KEPT_METADATA if key in node.metadata_props
-        }
-        node.metadata_props.clear()
-        node.metadata_props.update(kept)
-        node.meta.clear()
-        for value in node.outputs:
+    for graph in model.graphs():
+        graph.doc_string = None
+        graph.metadata_props.clear()
+        for value in (*graph.inputs, *graph.initializers.values()):
             _strip_value(value)
+        for node in graph:
+            _strip_node(node)
+
+
+def _strip_node(node: ir.Node) -> None:
+    properties = node.metadata_props
+    kept = {key: properties[key] for key in _KEPT_METADATA if key in properties}
+    properties.clear()
+    properties.update(kept)
+    node.meta.clear()
+    node.doc_string = None
+    for value in node.outputs:
+        _strip_value(value)
 
 
 def _strip_value(value: ir.Value) -> None:
@@ -67,47 +83,53 @@ def _strip_value(value: ir.Value) -> None:
     value.meta.clear()
 
 
-def _all_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
-    yield from list(ir.traversal.RecursiveGraphIterator(graph))
-
-
 def _drop_weight_inputs(graph: ir.Graph) -> None:
     """Before IR version 4 an initializer had to be listed as an input too."""
-    kept = [value for value in graph.inputs if str(value.name) not in graph.initializers]
-    if len(kept) != len(graph.inputs):
+    kept = [value for value in graph.inputs if value.name not in graph.initializers]
+    if len(kept) < len(graph.inputs):
         graph.inputs.clear()
         graph.inputs.extend(kept)
 
 
-def _constant_to_initializer(graph: ir.Graph, node: ir.Node, where: str) -> None:
-    """Replace a Constant, in the graph or in a subgraph, by an initializer of the graph."""
-    output = node.outputs[0]
-    home = node.graph
-    if home is None:
-        return
-    array = _constant_tensor(node, where)
-    constant = constant_initializer(graph, array)
-    if output.is_graph_output():
-        identity = ir.node("Identity", [constant], name=node.name)
-        _take_place(identity.outputs[0], output)
-        home.insert_before(node, identity)
-        ir.convenience.replace_all_uses_with(
-            output, identity.outputs[0], replace_graph_outputs=True
-        )
-        identity.metadata_props.update(node.metadata_props)
-    else:
-        ir.convenience.replace_all_uses_with(output, constant)
-    home.remove(node, safe=True)
+def _lift_initializers(model: ir.Model) -> None:
+    """Move the weights of subgraphs to the graph."""
+    for graph in list(model.graphs())[1:]:
+        for name, value in list(graph.initializers.items()):
+            if value in graph.inputs:
+                continue
+            del graph.initializers[name]
+            while value.name in model.graph.initializers:
+                value.name = f"{value.name}_inner"
+            model.graph.initializers.add(value)
 
 
-def _take_place(new: ir.Value, old: ir.Value) -> None:
-    new.name, new.type, new.shape = old.name, old.type, old.shape
+def _convert(model: ir.Model) -> None:
+    """Lift an old opset to 18; one that ONNX cannot convert stays as it is."""
+    opset = model.graph.opset_imports.get("", OLDEST_OPSET)
+    if opset < OLDEST_OPSET:
+        with _no_log("onnxscript"), _no_log("onnx_ir"):
+            version_converter.convert_version(model, OLDEST_OPSET, fallback=True)
+    model.ir_version = max(model.ir_version, _IR_VERSION)
 
 
-def _constant_tensor(node: ir.Node, where: str) -> ir.TensorProtocol:
+@contextmanager
+def _no_log(name: str) -> Iterator[None]:
+    """Keep a library's log from the user while a failure of it is ours to judge."""
+    logger = logging.getLogger(name)
+    disabled, logger.disabled = logger.disabled, True
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+        logger.setLevel(level)
+
+
+def _tensor_of(node: ir.Node, where: str) -> ir.TensorProtocol:
     (attribute,) = node.attributes.values()
     if attribute.type == ir.AttributeType.TENSOR:
-        tensor: ir.TensorProtocol = attribute.as_tensor()
+        tensor = attribute.as_tensor()
         if tensor.dtype != ir.DataType.STRING:
             return tensor
     elif attribute.name in ("value_int", "value_ints"):
@@ -120,83 +142,66 @@ def _constant_tensor(node: ir.Node, where: str) -> ir.TensorProtocol:
     )
 
 
-def constant_initializer(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
-    """The graph's initializer with this content, added if there is none, named by its content."""
-    name = content_name(tensor)
-    found = graph.initializers.get(name)
-    if found is None:
-        tensor.name = name
-        shape = ir.Shape(tensor.shape)
-        found = ir.Value(
-            name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor
-        )
-        graph.initializers.add(found)
-    return found
-
-
-def content_name(tensor: ir.TensorProtocol) -> str:
-    """A name that equal tensors share and others do not; it reads as the tensor if that is short."""
-    array = tensor.numpy()
-    dims = "x".join(map(str, array.shape)) or "scalar"
-    stem = f"{dtype_name(tensor.dtype)}.{dims}"
-    if array.dtype.kind in "iub" and array.ndim <= 1 and array.size <= _SHOWN_ELEMENTS:
-        return f"{stem}[{','.join(str(int(item)) for item in array.reshape(-1))}]"
-    digest = hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
-    return f"{stem}.{digest[:16]}"
-
-
-def separate_outputs(graph: ir.Graph) -> None:
-    """Put Identity where an output is an input, a weight, or there twice."""
+def _separate_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Put Identity where an output is an input, a weight, or there twice; then name them."""
     seen: set[ir.Value] = set()
     for index, value in enumerate(graph.outputs):
         if value.producer() is None or value in seen:
-            _identity_output(graph, index, f"{value.name}_{index}")
+            identity = ir.node("Identity", [value], name=f"output_{index}")
+            output = identity.outputs[0]
+            output.name, output.type, output.shape = f"{value.name}_out", value.type, value.shape
+            graph.append(identity)
+            graph.outputs[index] = output
         seen.add(graph.outputs[index])
+    for value, name in zip(graph.outputs, names, strict=bool(names)):
+        value.name = name
 
 
-def _identity_output(graph: ir.Graph, index: int, name: str) -> None:
-    value = graph.outputs[index]
-    identity = ir.node("Identity", [value], name=f"output_{index}")
-    output = identity.outputs[0]
-    output.name, output.type, output.shape = name, value.type, value.shape
-    graph.append(identity)
-    graph.outputs[index] = output
+def name_by_content(value: ir.Value) -> None:
+    """Rename an initializer, and join it with the one of the same content if there is one."""
+    graph, tensor = value.graph, value.const_value
+    if graph is None or tensor is None:
+        return
+    name = content_name(tensor)
+    if name in graph.initializers:
+        ir.convenience.replace_all_uses_with(
+            value, graph.initializers[name], replace_graph_outputs=True
+        )
+        del graph.initializers[str(value.name)]
+    else:
+        value.name = name
 
 
-def name_uniquely(graph: ir.Graph, where: str) -> None:
-    """Give every node and value a name of its own; those of the graph's interface stay."""
-    fixed = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
-    names = _Names()
-    for value in fixed:
-        if not value.name or names.taken(value.name):
-            raise ModelError(
-                f"{where}: the name {value.name!r} of an input, output or weight is empty or there "
-                f"twice; rename one"
-            )
-        names.take(value.name)
-    interface = set(fixed)
-    node_names = _Names()
-    for node in _all_nodes(graph):
-        node.name = node_names.take(node.name or f"node_{node.op_type}")
-        for value in node.outputs:
-            if value not in interface and value.name != "":
-                value.name = names.take(value.name or f"{node.name}_out")
+def separate_weights(phases: Sequence[Phase]) -> None:
+    """Rename, in the later phase, a weight that shares its name but not its content.
+
+    Phases share a weight by its name. Two that are known by shape alone are taken to be the same.
+    """
+    seen: dict[str, ir.Value] = {}
+    for phase in phases:
+        for name, value in list(phase.graph.graph.initializers.items()):
+            if not _same(seen.setdefault(name, value), value):
+                value.name = f"{phase.name}:{name}"
 
 
-class _Names:
-    """Hands out names, each once."""
+def _same(one: ir.Value, other: ir.Value) -> bool:
+    if one is other:
+        return True
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    first, second = one.const_value, other.const_value
+    if first is None or second is None:
+        return True
+    return _place(first) == _place(second) or np.array_equal(_bytes(first), _bytes(second))
 
-    def __init__(self) -> None:
-        self._taken: dict[str, int] = {}
 
-    def taken(self, name: str) -> bool:
-        return name in self._taken
+def _place(tensor: ir.TensorProtocol) -> object:
+    """Where a tensor's content lies: two that lie in one place are the same."""
+    if isinstance(tensor, ir.ExternalTensor):
+        return str(tensor.path), tensor.offset
+    array = tensor.numpy()
+    return array.ctypes.data, array.strides
 
-    def take(self, name: str) -> str:
-        """The name, or, if it is taken, the name with the first free number behind it."""
-        wanted = name
-        while name in self._taken:
-            self._taken[wanted] += 1
-            name = f"{wanted}_{self._taken[wanted]}"
-        self._taken[name] = 0
-        return name
+
+def _bytes(tensor: ir.TensorProtocol) -> np.ndarray:
+    return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)

@@ -2,10 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from vlacut.errors import ModelError
+from vlacut.folding import fold_constants
+from vlacut.rewriting import remove_unused
 
-def infer_static_shapes(model: ir.Model, where: str) -> None:
-    """Infer the shapes of all values, in place."""
+_SHOWN = 5
+
+
+def infer_shapes(model: ir.Model, where: str) -> None:
+    """Infer type and shape of every value, in place.
+
+    Where a shape is computed by the graph itself, the computation is folded, and so on until all
+    shapes are known.
+
+    Raises ModelError, starting with `where`, naming the first values whose shape stays unknown.
+    """
+    _infer(model)
+    unknown = list(_unknown(model.graph))
+    while unknown and fold_constants(model):
+        remove_unused(model)
+        _infer(model)
+        unknown = list(_unknown(model.graph))
+    if unknown:
+        shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
+        raise ModelError(
+            f"{where}: the shapes of {len(unknown)} values depend on more than the inputs' shapes, "
+            f"first those made by {shown}; shapes must be static"
+        )
+
+
+def _infer(model: ir.Model) -> None:
+    """One run of ONNX's inference; initializers stay in their order."""
+    ordered = list(model.graph.initializers.values())
     common.ShapeInferencePass(strict_mode=False)(model)
+    model.graph.initializers.clear()
+    for value in ordered:
+        model.graph.initializers.add(value)
+
+
+def _unknown(graph: ir.Graph) -> Iterator[str]:
+    """Descriptions of the operators that make a value of unknown shape or type."""
+    for node in graph:
+        for value in node.outputs:
+            read = value.uses() or value.is_graph_output()
+            static = value.shape is not None and value.shape.is_static()
+            if read and not (static and value.dtype is not None):
+                yield f"{node.name} ({node.op_type})"

@@ -1,33 +1,58 @@
-"""The front end for torch modules: torch.export, then ONNX.
+"""The front end for torch: torch.export, then ONNX. No other module imports torch.
 
-This is the only module that imports torch.
+Weights are neither copied nor needed: initializers point at the storage of the module's parameters,
+and a parameter on the device "meta" becomes an initializer of known shape without content, for
+planning alone. Build such a module under `shapes_only()`, which keeps its *buffers* real: rotary
+frequencies, position ids and the like are content that shapes are computed from, and cannot be
+loaded later. Example inputs may be on "meta" too.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
+import os
 import types
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from vlacut.annotation import EXAMPLE
 from vlacut.errors import ModelError
-from vlacut.frontends.normalize import normalize
-from vlacut.frontends.shapes import infer_static_shapes
+from vlacut.frontends.dimensions import bind_shapes
+from vlacut.frontends.normalize import normalize, separate_weights
+from vlacut.frontends.pt2 import check_archive
+from vlacut.frontends.shapes import infer_shapes
+from vlacut.frontends.torch_export import emit, export, faked, is_real, quiet, reason, shapes_only
 from vlacut.graphs import value_spec
 from vlacut.program import Phase, Program
 from vlacut.tensor import TensorSpec
 
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load at every call
+
+__all__ = ["TorchPhase", "load_pt2", "program_from_module", "program_from_torch", "shapes_only"]
+
 
 @dataclass(frozen=True)
 class TorchPhase:
-    """One phase as a method of a module."""
+    """One phase of a policy: a method of its module.
+
+    Attributes:
+        name: of the phase.
+        module: the whole policy; phases of one policy hand over the same module.
+        inputs: example tensors by name, in the order of the method's arguments.
+        outputs: names of the tensors it returns, in the order in which nested ones flatten.
+        method: which method of the module the phase is.
+        trips, carried: as in `vlacut.program.Phase`.
+    """
 
     name: str
     module: torch.nn.Module
@@ -45,75 +70,198 @@ def program_from_torch(
     action: Sequence[str],
     opset: int = 20,
 ) -> Program:
-    """Trace a policy."""
+    """Trace every phase of a policy.
+
+    Weights are named as the module's parameters, and every operator keeps its module path. The
+    example inputs that are real tensors are recorded as `annotation.EXAMPLE`.
+
+    Raises ModelError if a phase cannot be traced, draws random numbers, writes into its inputs or
+    buffers, or if names do not fit together.
+    """
     made = tuple(_phase(phase, opset) for phase in phases)
-    program = Program(
-        name,
-        made,
-        tuple(_input_spec(name, made, item) for item in observation),
-        tuple(_output_spec(name, made, item) for item in action),
-    )
-    EXAMPLE.put(program, {})
-    return program
-
-
-def _input_spec(program: str, phases: Sequence[Phase], name: str) -> TensorSpec:
+    examples: dict[str, torch.Tensor] = {}
     for phase in phases:
-        for value in phase.graph.graph.inputs:
-            if value.name == name:
-                return value_spec(value)
-    raise ModelError(f"program {program}: no phase has the input {name}")
+        examples = {**phase.inputs, **examples}
+    return _program(name, made, observation, action, examples)
 
 
-def _output_spec(program: str, phases: Sequence[Phase], name: str) -> TensorSpec:
-    for phase in reversed(phases):
-        for value in phase.graph.graph.outputs:
-            if value.name == name:
-                return value_spec(value)
-    raise ModelError(f"program {program}: no phase has the output {name}")
+def program_from_module(
+    module: torch.nn.Module | fx.GraphModule | ExportedProgram,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    name: str = "model",
+    opset: int = 20,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Program:
+    """Trace a module, or take a traced one, as the one phase `main` of a program.
 
+    Inputs are named as the arguments of `forward`, nested ones by their path; outputs by their keys
+    where a mapping or a dataclass is returned, else `output_0`, `output_1`, ... `shapes` binds the
+    dynamic dimensions of an ExportedProgram that has some.
 
-def _phase(phase: TorchPhase, opset: int) -> Phase:
-    with _quiet():
-        exported = torch.export.export(
-            _bound(phase.module, phase.method), tuple(phase.inputs.values()), strict=False
-        )
-        made = torch.onnx.export(
-            exported, dynamo=True, optimize=False, verbose=False, opset_version=opset
-        )
-    model: ir.Model = made.model
-    graph = model.graph
-    graph.name = phase.name
-    for initializer in graph.initializers.values():
-        if initializer.const_value.raw.device.type == "meta":
-            initializer.const_value = None
-    for value, name in zip(graph.inputs, phase.inputs, strict=True):
-        value.name = name
-    normalize(model, f"phase {phase.name}")
-    for value, name in zip(graph.outputs, phase.outputs, strict=True):
-        value.name = name
-    infer_static_shapes(model, f"phase {phase.name}")
-    return Phase(phase.name, model, phase.trips, phase.carried)
-
-
-def _bound(module: torch.nn.Module, method: str) -> torch.nn.Module:
-    """The module with a method of it as its forward; parameters and their names are the same."""
-    if method == "forward":
-        return module
-    twin = copy.copy(module)  # shares parameters, buffers and submodules
-    twin.forward = types.MethodType(getattr(type(module), method), twin)
-    return twin
+    Raises ModelError as `program_from_torch` does.
+    """
+    where = f"model {name}"
+    if isinstance(module, ExportedProgram):
+        exported = module
+    else:
+        with faked(module, (args, dict(kwargs or {}))) as (fake_args, fake_kwargs):
+            exported = export(module, fake_args, fake_kwargs, where)
+    model = emit(exported, opset, where)
+    inputs = [str(value.name) for value in model.graph.inputs]
+    outputs = _output_names(exported, set(inputs))
+    examples = _examples(exported, inputs)
+    phase = Phase("main", _finish(model, where, inputs, outputs, shapes or {}))
+    return _program(name, (phase,), inputs, outputs, examples)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's chatter from the user: its warnings are about torch's own code."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _weights_only() -> Iterator[None]:
+    """Let torch unpickle tensors alone, whatever its own code asks for."""
+    before = os.environ.get(_FORCE)
+    os.environ[_FORCE] = "1"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logger.setLevel(level)
+        if before is None:
+            del os.environ[_FORCE]
+        else:
+            os.environ[_FORCE] = before
+
+
+def load_pt2(
+    path: str | os.PathLike[str],
+    opset: int = 20,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Program:
+    """Load what `torch.export.save` wrote, as `program_from_module` does.
+
+    Nothing in the file is executed: one that holds pickled objects or machine code is refused.
+
+    Raises ModelError if it is no such file, or as `program_from_module` does.
+    """
+    file = Path(path)
+    check_archive(file)
+    try:
+        with quiet(), _weights_only():
+            exported = torch.export.load(file)
+    except Exception as error:
+        raise ModelError(
+            f"{file}: torch {torch.__version__} cannot read it ({reason(error)}); "
+            f"save it again with torch.export.save"
+        ) from error
+    return program_from_module(exported, name=file.stem, opset=opset, shapes=shapes)
+
+
+def _phase(phase: TorchPhase, opset: int) -> Phase:
+    where = f"phase {phase.name}"
+    with faked(phase.module, (tuple(phase.inputs.values()), {})) as (args, _):
+        exported = export(_bound(phase.module, phase.method, where), args, {}, where)
+    model = emit(exported, opset, where)
+    model.graph.name = phase.name
+    model = _finish(model, where, list(phase.inputs), phase.outputs, {})
+    return Phase(phase.name, model, phase.trips, dict(phase.carried))
+
+
+def _bound(module: torch.nn.Module, method: str, where: str) -> torch.nn.Module:
+    """The module with one of its methods as forward; parameters and paths are the module's."""
+    if method == "forward":
+        return module
+    function = getattr(type(module), method, None)
+    if function is None:
+        raise ModelError(f"{where}: {type(module).__name__} has no method {method}")
+    twin = copy.copy(module)  # shares parameters, buffers and submodules
+    twin.forward = types.MethodType(function, twin)
+    return twin
+
+
+def _finish(
+    model: ir.Model,
+    where: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> ir.Model:
+    """Names on the interface, normal form, static shapes."""
+    graph = model.graph
+    for kind, values, names in (
+        ("inputs", graph.inputs, inputs),
+        ("outputs", graph.outputs, outputs),
+    ):
+        if len(values) != len(names):
+            raise ModelError(
+                f"{where}: {len(names)} names of {kind} ({', '.join(names)}) for {len(values)} "
+                f"tensors; give one name a tensor, in order"
+            )
+    for value, name in zip(graph.inputs, inputs, strict=True):
+        value.name = name
+    normalize(model, where, outputs)
+    bind_shapes(model, shapes, where)
+    infer_shapes(model, where)
+    return model
+
+
+def _program(
+    name: str,
+    phases: tuple[Phase, ...],
+    observation: Sequence[str],
+    action: Sequence[str],
+    examples: Mapping[str, torch.Tensor],
+) -> Program:
+    separate_weights(phases)
+    inputs = tuple(_spec(name, phases, item, "input") for item in observation)
+    outputs = tuple(_spec(name, phases[::-1], item, "output") for item in action)
+    program = Program(name, phases, inputs, outputs)
+    real = {item: examples[item] for item in observation if is_real(examples.get(item))}
+    if real:
+        EXAMPLE.put(program, {item: _array(tensor) for item, tensor in real.items()})
+    return program
+
+
+def _spec(program: str, phases: Sequence[Phase], name: str, kind: str) -> TensorSpec:
+    for phase in phases:
+        graph = phase.graph.graph
+        for value in graph.inputs if kind == "input" else graph.outputs:
+            if value.name == name:
+                return value_spec(value)
+    raise ModelError(f"program {program}: no phase has the {kind} {name}")
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """The tensor as numpy carries it at run time, see `vlacut.tensor`."""
+    plain = tensor.detach().cpu().contiguous()
+    if plain.dtype == torch.bfloat16:
+        plain = plain.view(torch.uint16)
+    return plain.numpy().copy()
+
+
+def _output_names(exported: ExportedProgram, inputs: set[str]) -> list[str]:
+    spec = exported.call_spec.out_spec
+    if spec is None:
+        raise ModelError("the exported program does not say what it returns; export it again")
+    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    paths, _ = pytree.tree_flatten_with_path(tree)
+    tensors = [item.arg for item in exported.graph_signature.output_specs]
+    names = []
+    for (path, _), made in zip(paths, tensors, strict=True):
+        if isinstance(made, torch.export.graph_signature.TensorArgument):
+            name = "_".join(str(_key(step)) for step in path) or "0"
+            positional = not path or isinstance(path[0], pytree.SequenceKey)
+            names.append(f"output_{name}" if positional or name in inputs else name)
+    return names
+
+
+def _key(step: Any) -> Any:
+    for attribute in ("key", "idx", "name"):
+        if hasattr(step, attribute):
+            return getattr(step, attribute)
+    return step
+
+
+def _examples(exported: ExportedProgram, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The recorded example inputs that are tensors, by name."""
+    if exported.example_inputs is None:
+        return {}
+    leaves = pytree.tree_leaves(exported.example_inputs)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    return dict(zip(names, tensors, strict=True)) if len(tensors) == len(names) else {}

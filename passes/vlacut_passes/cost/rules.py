@@ -42,7 +42,9 @@ def work(operator: Operator) -> Work:
         return Work(movement.copy(operator), "float32", False)
     if kind in _VECTOR:
         return Work(_VECTOR[kind](operator), "float32", True)
-    rate = _SAME_RATE.get(operator.dtype, operator.dtype)
+    quantised = kind.startswith("QLinear") or kind.endswith("Integer")  # their scales are float
+    dtype = operator.needed(0).dtype if quantised else operator.dtype
+    rate = _SAME_RATE.get(dtype, dtype)
     return Work(_MATRIX[kind](operator), rate, True)
 
 

@@ -1,0 +1,140 @@
+"""A program as a folder: phases as ONNX files, and `program.toml` that says how they go together.
+
+name = "policy"                       # optional, the folder's name otherwise
+inputs = ["image", "state"]           # optional, what no earlier phase makes otherwise
+outputs = ["action"]
+
+[[phase]]
+name = "denoise"
+file = "denoise.onnx"
+trips = 10                            # optional, 1 otherwise
+carried = { noise_out = "noise" }     # optional
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import tomllib
+
+from vlacut.errors import ModelError
+from vlacut.frontends.normalize import separate_weights
+from vlacut.frontends.onnx import Shapes, finish_graph, read_graph
+from vlacut.graphs import value_spec
+from vlacut.program import Phase, Program
+from vlacut.tensor import TensorSpec
+
+_PROGRAM_KEYS = {"name": str, "inputs": list, "outputs": list, "phase": list}
+_PHASE_KEYS = {"name": str, "file": str, "trips": int, "carried": dict}
+
+
+def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
+    """The program that a folder describes; weights of equal name and content are shared.
+
+    Dynamic dimensions of a phase's input are bound by the earlier phase's output that feeds it, or
+    by `shapes`.
+
+    Raises ModelError naming the file and key that are wrong, or as `onnx.load_graph` does.
+    """
+    folder = Path(path)
+    description = _description(folder / "program.toml")
+    phases: list[Phase] = []
+    given = dict(shapes or {})
+    for entry in description["phase"]:
+        phases.append(_phase(folder, entry, phases, given))
+    unknown = [name for name in given if all(name not in phase.input_names for phase in phases)]
+    if unknown:
+        raise ModelError(f"{folder}: no phase has the input {unknown[0]} to bind")
+    separate_weights(phases)
+    inputs = _observation(phases, description.get("inputs"), folder)
+    outputs = tuple(_made(phases, name, folder) for name in description["outputs"])
+    return Program(description.get("name", folder.resolve().name), tuple(phases), inputs, outputs)
+
+
+def _description(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        raise ModelError(f"{file}: no such file; a folder needs it to be a program")
+    try:
+        description = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{file}: {error}") from error
+    _check(description, _PROGRAM_KEYS, ("outputs", "phase"), str(file))
+    for index, entry in enumerate(description["phase"]):
+        where = f"{file}: phase {index + 1}"
+        if not isinstance(entry, dict):
+            raise ModelError(f"{where} must be a table; write [[phase]]")
+        _check(entry, _PHASE_KEYS, ("name", "file"), where)
+    for key in ("inputs", "outputs"):
+        if not all(isinstance(name, str) for name in description.get(key, ())):
+            raise ModelError(f"{file}: {key} must be a list of names")
+    return description
+
+
+def _check(
+    table: Mapping[str, Any], keys: Mapping[str, type], needed: Sequence[str], where: str
+) -> None:
+    for key, value in table.items():
+        if key not in keys:
+            raise ModelError(f"{where}: unknown key {key}; known: {', '.join(keys)}")
+        if type(value) is not keys[key]:
+            raise ModelError(f"{where}: {key} must be a {keys[key].__name__}, is {value!r}")
+    for key in needed:
+        if not table.get(key):
+            raise ModelError(f"{where}: {key} is missing")
+
+
+def _phase(
+    folder: Path, entry: Mapping[str, Any], earlier: Sequence[Phase], given: Shapes
+) -> Phase:
+    file = folder / entry["file"]
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{folder}: phase {entry['name']}: {entry['file']} is outside the folder")
+    model = read_graph(file)
+    shapes = {}
+    for value in model.graph.inputs:
+        name = str(value.name)
+        feeding = _feeding(earlier, name)
+        if name in given:
+            shapes[name] = given[name]
+        elif feeding is not None and not _is_static(value):
+            shapes[name] = value_spec(feeding).shape
+    model.graph.name = entry["name"]
+    finish_graph(model, shapes, str(file))
+    return Phase(entry["name"], model, entry.get("trips", 1), entry.get("carried", {}))
+
+
+def _is_static(value: ir.Value) -> bool:
+    return value.shape is not None and value.shape.is_static()
+
+
+def _feeding(earlier: Sequence[Phase], name: str) -> ir.Value | None:
+    for phase in reversed(earlier):
+        for value in phase.graph.graph.outputs:
+            if value.name == name:
+                return value
+    return None
+
+
+def _made(phases: Sequence[Phase], name: str, folder: Path) -> TensorSpec:
+    value = _feeding(phases, name)
+    if value is None:
+        raise ModelError(f"{folder}: no phase has the output {name}")
+    return value_spec(value)
+
+
+def _observation(
+    phases: Sequence[Phase], names: Sequence[str] | None, folder: Path
+) -> tuple[TensorSpec, ...]:
+    free = {
+        str(value.name): value_spec(value)
+        for index, phase in enumerate(phases)
+        for value in phase.graph.graph.inputs
+        if _feeding(phases[:index], str(value.name)) is None
+    }
+    for name in names if names is not None else ():
+        if name not in free:
+            raise ModelError(f"{folder}: input {name} is read by no phase, or an earlier makes it")
+    return tuple(free[name] for name in (free if names is None else names))

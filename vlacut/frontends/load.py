@@ -1,0 +1,137 @@
+"""What a user calls MODEL, as a program."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vlacut import registry
+from vlacut.errors import InputError, ModelError, VlacutError
+from vlacut.frontends.folder import folder_program
+from vlacut.frontends.onnx import Shapes, onnx_program
+from vlacut.program import Program
+
+KINDS = (
+    "an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, or a model of the "
+    "zoo (NAME or NAME:PRESET)"
+)
+_FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
+_DEFAULT_PRESET = "full"
+
+
+def load_program(model: str, shapes: Shapes | None = None) -> Program:
+    """The program that MODEL names: a file, a folder, a function, or a model of the zoo.
+
+    A function of a .py file is run: it returns a Program, or `(module, args)`, or
+    `(module, args, kwargs)`. Nothing else runs code of the user's. `shapes` binds the dynamic
+    dimensions of files and folders.
+
+    Raises ModelError saying what is wrong with it, or what MODEL can be.
+    """
+    path = Path(model)
+    if path.suffix == ".onnx":
+        return onnx_program(path, shapes)
+    if path.suffix == ".pt2":
+        return _pt2(path, shapes)
+    if path.is_dir():
+        return folder_program(path, shapes)
+    function = _FUNCTION.fullmatch(model)
+    if function is None and path.suffix == ".py":
+        raise ModelError(f"{model}: which function of it? write {model}:FUNCTION")
+    made = _called(Path(function[1]), function[2]) if function else _zoo(model)
+    if shapes:
+        raise ModelError(f"{model}: its shapes are fixed; --shape binds those of files and folders")
+    return made
+
+
+def _pt2(path: Path, shapes: Shapes | None) -> Program:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    from vlacut.frontends.torch import load_pt2
+
+    return load_pt2(path, shapes=shapes)
+
+
+def _zoo(model: str) -> Program:
+    name, _, preset = model.partition(":")
+    try:
+        build = registry.load("models", name)
+    except InputError as error:
+        raise ModelError(f"{model}: no such file, and {error}; MODEL is {KINDS}") from error
+    presets = tuple(getattr(build, "presets", ()))
+    preset = preset or _DEFAULT_PRESET
+    if presets and preset not in presets:
+        raise ModelError(
+            f"{model}: {name} has no preset {preset}; its presets: {', '.join(presets)}"
+        )
+    program: Program = build(preset)
+    return program
+
+
+def _called(file: Path, name: str) -> Program:
+    """What a function of the user's file returns, as a program named after it."""
+    if not file.is_file():
+        raise ModelError(f"{file}: no such file")
+    with _users_code(file):
+        module = _imported(file)
+        function: Callable[[], Any] | None = getattr(module, name, None)
+        if not callable(function):
+            raise ModelError(f"{file}: has no function {name}")
+        made = function()
+    return made if isinstance(made, Program) else _traced(made, f"{file}:{name}", name)
+
+
+def _traced(made: Any, where: str, name: str) -> Program:
+    items = made if isinstance(made, tuple) else (made,)
+    fits = len(items) in (2, 3) and isinstance(items[1], tuple)
+    fits = fits and (len(items) == 2 or isinstance(items[2], Mapping))
+    if not fits:
+        raise ModelError(
+            f"{where} returned {type(made).__name__}; it must return a Program, (module, args) or "
+            f"(module, args, kwargs)"
+        )
+    from vlacut.frontends.torch import program_from_module
+
+    return program_from_module(items[0], *items[1:], name=name)
+
+
+def _imported(file: Path) -> ModuleType:
+    """The file as a module of its own; its folder is where its imports are looked for."""
+    name = f"vlacut_user_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None, f"{file} ends in .py"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _users_code(file: Path) -> Iterator[None]:
+    """Turn what the user's code raises into a ModelError with file and line."""
+    folder = str(file.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    except VlacutError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{_place(error, file)}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
+
+
+def _place(error: Exception, file: Path) -> str:
+    """`file:line` of the innermost frame in the user's file."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"{file}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+    return f"{file}:{lines[-1]}" if lines else str(file)

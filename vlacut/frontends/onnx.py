@@ -1,0 +1,130 @@
+"""The front end for ONNX files: read, check, bind dynamic dimensions, normal form.
+
+Weights in external files stay there, memory-mapped; nothing in a file is ever executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from vlacut.errors import ModelError
+from vlacut.frontends.dimensions import bind_shapes
+from vlacut.frontends.normalize import normalize
+from vlacut.frontends.shapes import infer_shapes
+from vlacut.graphs import value_spec
+from vlacut.program import Phase, Program
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def load_graph(path: str | Path, shapes: Shapes | None = None) -> ir.Model:
+    """Load one ONNX file in normal form, with static shapes.
+
+    `shapes` gives the dimensions of inputs that are dynamic in the file.
+
+    Raises ModelError if the file is missing, no ONNX, incomplete or invalid, if it uses an operator
+    or a type that we do not know, or if a shape is not bound.
+    """
+    return finish_graph(read_graph(Path(path)), shapes or {}, str(path))
+
+
+def onnx_program(path: str | Path, shapes: Shapes | None = None) -> Program:
+    """One ONNX file as a program: the phase `main`; raises as `load_graph` does."""
+    model = load_graph(path, shapes)
+    inputs = tuple(value_spec(value) for value in model.graph.inputs)
+    outputs = tuple(value_spec(value) for value in model.graph.outputs)
+    return Program(Path(path).stem, (Phase("main", model),), inputs, outputs)
+
+
+def read_graph(path: Path) -> ir.Model:
+    """A checked ONNX file as it is; ModelError if it is missing or no valid model."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        model = ir.load(path)
+    except (DecodeError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise ModelError(f"{path}: is no ONNX model, or is cut short") from error
+    if not len(model.graph) and not model.graph.outputs:
+        raise ModelError(f"{path}: is no ONNX model, or is cut short: it has no operator")
+    _refuse_unknown_operators(model, str(path))
+    _refuse_missing_weights(model, path)
+    _check(path)
+    _refuse_other_types(model, str(path))
+    return model
+
+
+def finish_graph(model: ir.Model, shapes: Shapes, where: str) -> ir.Model:
+    """Bind the dimensions of a model that was read, and bring it into normal form, in place."""
+    for value in model.graph.outputs:
+        if not value.name:
+            raise ModelError(f"{where}: an output has no name")
+    normalize(model, where)
+    bind_shapes(model, shapes, where)
+    infer_shapes(model, where)
+    return model
+
+
+def _check(path: Path) -> None:
+    try:
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ModelError(f"{path}: is no valid ONNX model: {lines[0][:300]}") from error
+
+
+def _refuse_unknown_operators(model: ir.Model, where: str) -> None:
+    local = {(function.domain, function.name) for function in model.functions.values()}
+    graphs = (*model.graphs(), *model.functions.values())
+    for node in (node for graph in graphs for node in graph):
+        opset = model.graph.opset_imports.get(node.domain)
+        if (node.domain, node.op_type) in local:
+            continue
+        if opset is None or not onnx.defs.has(node.op_type, opset, node.domain):
+            domain = f"{node.domain}." if node.domain else ""
+            version = "which the file does not import" if opset is None else f"version {opset}"
+            raise ModelError(
+                f"{where}: node {node.name or '(unnamed)'}: unknown operator "
+                f"{domain}{node.op_type} (operator set {node.domain or 'ai.onnx'}, {version}); "
+                f"export the model with standard operators"
+            )
+
+
+def _refuse_missing_weights(model: ir.Model, path: Path) -> None:
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if not isinstance(tensor, ir.ExternalTensor):
+                continue
+            file = Path(tensor.path)
+            if not file.resolve().is_relative_to(path.parent.resolve()):
+                raise ModelError(
+                    f"{path}: weight {value.name} lies in {tensor.location}, outside the model's "
+                    f"folder; move it there"
+                )
+            end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
+            if not file.is_file() or file.stat().st_size < end:
+                state = "is cut short" if file.is_file() else "is missing"
+                raise ModelError(f"{path}: file {tensor.location} of weight {value.name} {state}")
+
+
+def _refuse_other_types(model: ir.Model, where: str) -> None:
+    for value in _values(model):
+        dense = value.type is None or type(value.type) is ir.TensorType
+        if not dense or value.dtype == ir.DataType.STRING:
+            raise ModelError(
+                f"{where}: value {value.name} is a {value.type}; only dense tensors of numbers can "
+                f"be compiled"
+            )
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        yield from graph.inputs
+        yield from graph.initializers.values()
+        for node in graph:
+            yield from node.outputs

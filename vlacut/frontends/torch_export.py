@@ -1,0 +1,217 @@
+"""torch.export and the ONNX exporter, with the questions that vlacut has before and after."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from vlacut.errors import ModelError
+from vlacut.frontends.normalize import name_by_content
+
+_DRAWS = re.compile(r"(rand|randn|randint|normal|bernoulli|multinomial|randperm|uniform)(_.*)?")
+_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+_MAX_REASON = 300
+
+
+def export(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: str
+) -> ExportedProgram:
+    """Trace a module on example inputs.
+
+    Raises ModelError, starting with `where`, with torch's reason.
+    """
+    try:
+        with quiet():
+            return torch.export.export(module, args, dict(kwargs), strict=False)
+    except Exception as error:  # the user's forward may raise anything
+        raise ModelError(f"{where}: cannot be traced: {reason(error)}") from error
+
+
+def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
+    """The ONNX graph of a traced module, with the names of the exporter.
+
+    Weights are named as in the state; of the names of a tied weight it is the first. Constants of
+    the code are named by their content. Weights that are known by shape alone have no content.
+
+    Raises ModelError, starting with `where`, for what cannot run step by step on two machines.
+    """
+    _refuse_draws(exported, where)
+    _refuse_writes(exported, where)
+    try:
+        with quiet():
+            made = torch.onnx.export(
+                exported, dynamo=True, optimize=False, verbose=False, opset_version=opset
+            )
+    except Exception as error:
+        raise ModelError(f"{where}: has no ONNX form: {reason(error)}") from error
+    assert made is not None
+    model: ir.Model = made.model
+    _name_weights(model.graph, exported)
+    return model
+
+
+def reason(error: BaseException) -> str:
+    """One line saying why torch refused."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:_MAX_REASON]
+    if type(error).__name__ in ("GuardOnDataDependentSymNode", "UserError"):
+        return (
+            f"its control flow or a shape depends on the values of a tensor ({text}); compute both "
+            f"ways and choose with torch.where"
+        )
+    return text
+
+
+def is_real(tensor: object) -> bool:
+    """Whether it is a tensor with content."""
+    return (
+        isinstance(tensor, torch.Tensor)
+        and not isinstance(tensor, FakeTensor)
+        and not tensor.is_meta
+    )
+
+
+def _refuse_draws(exported: ExportedProgram, where: str) -> None:
+    for node in exported.graph.nodes:
+        name = getattr(node.target, "__name__", "").partition(".")[0]
+        if node.op == "call_function" and _DRAWS.fullmatch(name):
+            raise ModelError(
+                f"{where}: {_path(node)}{name} draws random numbers; noise must be an input"
+            )
+        if name == "dropout" and node.args[2] is True:
+            raise ModelError(f"{where}: {_path(node)}dropout is active; call module.eval() before")
+
+
+def _path(node: torch.fx.Node) -> str:
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return f"{stack[-1][0]}: " if stack and stack[-1][0] else ""
+
+
+def _refuse_writes(exported: ExportedProgram, where: str) -> None:
+    signature = exported.graph_signature
+    for kind, names in (
+        ("buffer", signature.buffers_to_mutate.values()),
+        ("input", signature.user_inputs_to_mutate.values()),
+    ):
+        for name in names:
+            raise ModelError(
+                f"{where}: writes into its {kind} {name}; return the new value as an output "
+                f"(and call module.eval() before, if it is a running statistic)"
+            )
+
+
+def _name_weights(graph: ir.Graph, exported: ExportedProgram) -> None:
+    first: dict[tuple[object, ...], str] = {}
+    for name, tensor in exported.state_dict.items():
+        first.setdefault(_identity(tensor), name)
+    for name, value in list(graph.initializers.items()):
+        tensor = getattr(value.const_value, "raw", None)
+        if not is_real(tensor):
+            value.const_value = None
+        elif value.metadata_props.get(_KIND) == "CONSTANT_TENSOR":
+            name_by_content(value)
+            continue
+        known = exported.state_dict.get(name)
+        wanted = name if known is None else first[_identity(known)]
+        if wanted in graph.initializers:
+            if wanted != name:
+                ir.convenience.replace_all_uses_with(value, graph.initializers[wanted])
+                del graph.initializers[name]
+        else:
+            value.name = wanted
+
+
+def _identity(tensor: torch.Tensor) -> tuple[object, ...]:
+    """Equal for two tensors that are one weight."""
+    if not is_real(tensor) or tensor.numel() == 0:
+        return (id(tensor),)
+    return (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch's chatter from the user: its warnings here are about torch's own code."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Modules built inside have parameters without content (on "meta") and real buffers."""
+    register = torch.nn.Module.register_parameter
+
+    def register_shape(self: torch.nn.Module, name: str, param: torch.nn.Parameter | None) -> None:
+        if param is not None and not param.is_meta:
+            param = torch.nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
+        register(self, name, param)
+
+    torch.nn.Module.register_parameter = register_shape  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+@contextmanager
+def faked(module: torch.nn.Module, inputs: Any) -> Iterator[Any]:
+    """Stand-ins on "cpu" for whatever is on "meta" in the module and the inputs.
+
+    Operators refuse to mix "meta" with real tensors; they mix fake tensors with both.
+    """
+    stores = [store for item in module.modules() for store in (item._parameters, item._buffers)]
+    meta = [
+        (store, name, tensor)
+        for store in stores
+        for name, tensor in store.items()
+        if tensor is not None and tensor.is_meta
+    ]
+    leaves, spec = pytree.tree_flatten(inputs)
+    if not meta and not any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaf in leaves):
+        yield inputs
+        return
+    stand_in = _StandIns()
+    try:
+        for store, name, tensor in meta:
+            store[name] = stand_in(tensor)
+        yield pytree.tree_unflatten([stand_in(leaf) for leaf in leaves], spec)
+    finally:
+        for store, name, tensor in meta:
+            store[name] = tensor
+
+
+class _StandIns:
+    """Fake tensors on "cpu" for tensors on "meta", one for each."""
+
+    def __init__(self) -> None:
+        self._mode = FakeTensorMode()
+        self._made: dict[int, torch.Tensor] = {}
+
+    def __call__(self, leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor) or not leaf.is_meta:
+            return leaf
+        if id(leaf) not in self._made:
+            with self._mode:
+                fake = torch.empty_strided(leaf.size(), leaf.stride(), dtype=leaf.dtype)
+            if isinstance(leaf, torch.nn.Parameter):
+                fake = torch.nn.Parameter(fake, requires_grad=leaf.requires_grad)
+            self._made[id(leaf)] = fake
+        return self._made[id(leaf)]
