@@ -66,7 +66,11 @@ def export(module: torch.nn.Module, example: torch.Tensor, opset: int = 20) -> i
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
-            module, (example,), dynamo=True, opset_version=opset, verbose=False
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            verbose=False,
         )
     assert made is not None
     return made.model

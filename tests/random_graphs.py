@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -117,23 +117,23 @@ def slow_totals(graph: CostGraph, link: Link, cuts: np.ndarray) -> tuple[np.ndar
 
 
 def slow_hops(graph: CostGraph, cuts: np.ndarray) -> np.ndarray:
-    """Hops of many cuts: every trip of every phase by itself, in order, chains from zero."""
-    hops = np.zeros(len(cuts), dtype=np.int64)
-    last = len(graph.trips)
-    for phase, trips in [*enumerate(graph.trips), (last, 1)]:
-        for trip in range(trips):
-            hops += _trip_hops(graph, cuts, phase, first=trip == 0)
+    """Hops of many cuts: one chain through all first trips, every later trip by itself."""
+    hops = _chain_hops(graph, cuts, range(len(graph.tasks)), When.INITIAL)
+    for phase, trips in enumerate(graph.trips):
+        inside = [index for index, task in enumerate(graph.tasks) if task.phase == phase]
+        for _ in range(trips - 1):
+            hops += _chain_hops(graph, cuts, inside, When.CARRIED)
     return hops
 
 
-def _trip_hops(graph: CostGraph, cuts: np.ndarray, phase: int, first: bool) -> np.ndarray:
-    outside = When.INITIAL if first else When.CARRIED
-    inside = [index for index, task in enumerate(graph.tasks) if task.phase == phase]
+def _chain_hops(
+    graph: CostGraph, cuts: np.ndarray, inside: Sequence[int], start: When
+) -> np.ndarray:
     depth = {index: np.zeros(len(cuts), dtype=np.int64) for index in inside}
     for index in inside:
         for edge in graph.dependencies:
-            if edge.consumer == index and edge.when in (When.WITHIN, outside):
+            if edge.consumer == index and edge.when in (When.WITHIN, start):
                 change = cuts[:, edge.producer] != cuts[:, index]
-                known = depth[edge.producer] if edge.when is When.WITHIN else 0
+                known = 0 if edge.when is When.CARRIED else depth[edge.producer]
                 depth[index] = np.maximum(depth[index], known + change)
     return np.max(list(depth.values()), axis=0) if inside else np.zeros(len(cuts), dtype=np.int64)

@@ -8,8 +8,9 @@ The price of a cut is serial: edge compute + cloud compute + transfers + hops, w
 
 - compute is a task's seconds on its side times the trips of its phase;
 - a transfer is a flow's bytes over the bandwidth of its direction, times the flow's count;
-- a hop is half a round trip. A trip of a phase takes as many hops as the longest chain of changes
-  of side in it, counted from wherever its inputs are; phases and trips follow one another.
+- a hop is half a round trip. The first trips of all phases together take as many hops as the
+  longest chain of changes of side from the observation to the action has; every later trip of a
+  phase as many as the longest chain in it, from wherever the trip before left what it carries.
 
 Nothing overlaps in this price: it bounds the step from above. Weights count once a side, whatever
 the number of phases that use them.
@@ -212,22 +213,27 @@ def _crosses(flow: Flow, sides: Sequence[Side]) -> bool:
 
 def count_hops(graph: CostGraph, sides: Sequence[Side]) -> int:
     """Changes of side that follow one another in a control step: see the module's docstring."""
-    first = _deepest(graph, sides, When.INITIAL)
-    later = _deepest(graph, sides, When.CARRIED)
-    again = (first[phase] + (trips - 1) * later[phase] for phase, trips in enumerate(graph.trips))
-    return sum(again) + first[len(graph.trips)]
+    through = max(_chains(graph, sides, When.INITIAL))
+    again = _chains(graph, sides, When.CARRIED)
+    deepest = [0] * len(graph.trips)
+    for task, chain in zip(graph.tasks, again, strict=True):
+        if 0 <= task.phase < len(deepest):
+            deepest[task.phase] = max(deepest[task.phase], chain)
+    return through + sum(
+        (trips - 1) * depth for trips, depth in zip(graph.trips, deepest, strict=True)
+    )
 
 
-def _deepest(graph: CostGraph, sides: Sequence[Side], start: When) -> list[int]:
-    """The longest chain of changes of side in a trip that starts so, a phase; the action last."""
+def _chains(graph: CostGraph, sides: Sequence[Side], start: When) -> list[int]:
+    """For every task, the longest chain of changes of side that leads to it.
+
+    From the observation through the first trips of all phases (INITIAL), or from the trip before
+    through one later trip (CARRIED).
+    """
     chain = [0] * len(graph.tasks)
-    deepest = [0] * (len(graph.trips) + 1)
     for edge in graph.dependencies:
-        if edge.when not in (When.WITHIN, start):
-            continue
-        before = chain[edge.producer] if edge.when is When.WITHIN else 0
-        change = sides[edge.producer] is not sides[edge.consumer]
-        chain[edge.consumer] = max(chain[edge.consumer], before + change)
-        phase = graph.tasks[edge.consumer].phase
-        deepest[phase] = max(deepest[phase], chain[edge.consumer])
-    return deepest
+        if edge.when in (When.WITHIN, start):
+            before = 0 if edge.when is When.CARRIED else chain[edge.producer]
+            change = sides[edge.producer] is not sides[edge.consumer]
+            chain[edge.consumer] = max(chain[edge.consumer], before + change)
+    return chain

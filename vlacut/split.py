@@ -220,23 +220,25 @@ def _named(
 
 
 def label(nodes: Iterable[ir.Node]) -> str:
-    """What of the model some operators are: their blocks, in order, runs of one block joined."""
+    """What of the model some operators are: runs of repeated blocks, and what is outside of them.
+
+    Blocks are named in full, for they say where a cut is; what is outside only by the first part of
+    its path, and not if a block named has that too.
+    """
     runs: dict[str, list[int]] = {}
+    others: dict[str, None] = {}
     for node in nodes:
         found = STRUCTURE.find(node)
-        if found is not None and found.block:
-            stem, number = _numbered(found.block)
-            runs.setdefault(stem, []).extend(number)
-    return ", ".join(_span(stem, numbers) for stem, numbers in runs.items())
-
-
-def _numbered(block: str) -> tuple[str, list[int]]:
-    match = re.fullmatch(r"(.*)\.(\d+)", block)
-    return (match.group(1), [int(match.group(2))]) if match else (block, [])
+        match = re.fullmatch(r"(.*)\.(\d+)", found.block) if found is not None else None
+        if match is not None:
+            runs.setdefault(match.group(1), []).append(int(match.group(2)))
+        elif found is not None and found.place:
+            others[found.block.partition(".")[0]] = None
+    named = {stem.partition(".")[0] for stem in runs}
+    spans = [_span(stem, numbers) for stem, numbers in runs.items()]
+    return ", ".join([*spans, *(name for name in others if name not in named)])
 
 
 def _span(stem: str, numbers: Sequence[int]) -> str:
-    if not numbers:
-        return stem
     first, last = min(numbers), max(numbers)
     return f"{stem}.{first}" if first == last else f"{stem}.{first}-{last}"

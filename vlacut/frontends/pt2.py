@@ -22,31 +22,14 @@ _OPERATOR = re.compile(
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _SYMBOL = re.compile(r"[a-z]{1,3}\d+|int_oo|oo|True|False")
 _FUNCTIONS = frozenset(
-    [
-        "Abs",
-        "CeilDiv",
-        "CeilToInt",
-        "Eq",
-        "FloorDiv",
-        "FloorToInt",
-        "Ge",
-        "Gt",
-        "IntTrueDiv",
-        "Le",
-        "Lt",
-        "Max",
-        "Min",
-        "Mod",
-        "ModularIndexing",
-        "Ne",
-        "PowByNatural",
-        "PythonMod",
-        "RoundToInt",
-        "ToFloat",
-        "TruncToInt",
-        "Where",
-    ]
+    (
+        *("Abs", "Add", "CeilDiv", "CeilToInt", "Eq", "FloorDiv", "FloorToInt", "Ge", "Gt"),
+        *("IntTrueDiv", "Integer", "Le", "Lt", "Max", "Min", "Mod", "ModularIndexing", "Mul"),
+        *("Ne", "Pow", "PowByNatural", "PythonMod", "Rational", "RoundToInt", "ToFloat"),
+        *("TruncToInt", "Where"),
+    )
 )
+_DECLARED = re.compile(r"Symbol\('([a-z]{1,3}\d+)'(, [a-z]+=(True|False))*\)")
 _EXPRESSION = re.compile(r"[\w\s+\-*/%(),<>=&|~]*")
 
 
@@ -107,6 +90,7 @@ def _is_operator(text: str) -> bool:
 
 
 def _is_arithmetic(text: str) -> bool:
+    text = _DECLARED.sub(r"\1", text)
     words = _WORD.findall(text)
     plain = all(_SYMBOL.fullmatch(word) or word in _FUNCTIONS for word in words)
     called = re.findall(r"([\w)]+)\s*\(", text)

@@ -31,7 +31,7 @@ def export(
     Raises ModelError, starting with `where`, with torch's reason.
     """
     try:
-        with quiet():
+        with quiet(), torch.no_grad():
             return torch.export.export(module, args, dict(kwargs), strict=False)
     except Exception as error:  # the user's forward may raise anything
         raise ModelError(f"{where}: cannot be traced: {reason(error)}") from error
@@ -46,15 +46,16 @@ def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
     Raises ModelError, starting with `where`, for what cannot run step by step on two machines.
     """
     _refuse_draws(exported, where)
-    _refuse_writes(exported, where)
     try:
-        with quiet():
+        with quiet(), torch.no_grad():
             made = torch.onnx.export(
                 exported, dynamo=True, optimize=False, verbose=False, opset_version=opset
             )
     except Exception as error:
         raise ModelError(f"{where}: has no ONNX form: {reason(error)}") from error
     assert made is not None
+    assert made.exported_program is not None
+    _refuse_writes(made.exported_program, where)
     model: ir.Model = made.model
     _name_weights(model.graph, exported)
     return model
@@ -173,9 +174,11 @@ def shapes_only() -> Iterator[None]:
 
 @contextmanager
 def faked(module: torch.nn.Module, inputs: Any) -> Iterator[Any]:
-    """Stand-ins on "cpu" for whatever is on "meta" in the module and the inputs.
+    """Yield copies of the inputs, and meanwhile let the module have no tensor on "meta".
 
-    Operators refuse to mix "meta" with real tensors; they mix fake tensors with both.
+    What is on "meta" has a fake tensor on "cpu" as a stand-in: operators refuse to mix "meta" with
+    real tensors, but mix fake ones with both. Copies, for torch takes two inputs that are the same
+    tensor to be one.
     """
     stores = [store for item in module.modules() for store in (item._parameters, item._buffers)]
     meta = [
@@ -185,14 +188,11 @@ def faked(module: torch.nn.Module, inputs: Any) -> Iterator[Any]:
         if tensor is not None and tensor.is_meta
     ]
     leaves, spec = pytree.tree_flatten(inputs)
-    if not meta and not any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaf in leaves):
-        yield inputs
-        return
     stand_in = _StandIns()
     try:
         for store, name, tensor in meta:
-            store[name] = stand_in(tensor)
-        yield pytree.tree_unflatten([stand_in(leaf) for leaf in leaves], spec)
+            store[name] = stand_in.weight(tensor)
+        yield pytree.tree_unflatten([stand_in.input(leaf) for leaf in leaves], spec)
     finally:
         for store, name, tensor in meta:
             store[name] = tensor
@@ -205,13 +205,21 @@ class _StandIns:
         self._mode = FakeTensorMode()
         self._made: dict[int, torch.Tensor] = {}
 
-    def __call__(self, leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor) or not leaf.is_meta:
+    def weight(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The one stand-in of a parameter or buffer, so that tied weights stay tied."""
+        if id(tensor) not in self._made:
+            fake = self._fake(tensor)
+            if isinstance(tensor, torch.nn.Parameter):
+                fake = torch.nn.Parameter(fake, requires_grad=tensor.requires_grad)
+            self._made[id(tensor)] = fake
+        return self._made[id(tensor)]
+
+    def input(self, leaf: Any) -> Any:
+        """A new tensor for an input that is one."""
+        if not isinstance(leaf, torch.Tensor):
             return leaf
-        if id(leaf) not in self._made:
-            with self._mode:
-                fake = torch.empty_strided(leaf.size(), leaf.stride(), dtype=leaf.dtype)
-            if isinstance(leaf, torch.nn.Parameter):
-                fake = torch.nn.Parameter(fake, requires_grad=leaf.requires_grad)
-            self._made[id(leaf)] = fake
-        return self._made[id(leaf)]
+        return self._fake(leaf) if leaf.is_meta else leaf.detach().clone()
+
+    def _fake(self, tensor: torch.Tensor) -> torch.Tensor:
+        with self._mode:
+            return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)

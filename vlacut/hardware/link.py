@@ -49,11 +49,11 @@ class Link:
         rates = f"{_megabytes(self.up)}"
         if self.down != self.up:
             rates += f"/{_megabytes(self.down)}"
-        return f"{rates},{self.rtt * 1e3:g}ms"
+        return f"{rates},{self.rtt * 1e3:.15g}ms"
 
 
 def _megabytes(rate: float) -> str:
-    return f"{rate / 1e6:g}MB/s"
+    return f"{rate / 1e6:.15g}MB/s"
 
 
 def parse_link(text: str) -> Link:

@@ -206,25 +206,26 @@ def _sets(sets: Iterable[Sequence[int]]) -> Sets:
 
 
 def _chains(graph: CostGraph, link: Link) -> tuple[ChainGraph, ...]:
-    """A chain graph a phase and start, see `pricing.count_hops`; none if hops cost nothing."""
+    """The chain graphs of `pricing.count_hops`; none if hops cost nothing.
+
+    One for the first trips of all phases, and one for the later trips of every phase that has any.
+    """
     if link.hop_s == 0:
         return ()
-    found: dict[tuple[int, When], tuple[list[int], list[int]]] = {}
     count = len(graph.tasks)
-    phases = [task.phase for task in graph.tasks]
-    for edge in graph.dependencies:
-        phase = phases[edge.consumer]
-        starts = (When.INITIAL, When.CARRIED) if edge.when is When.WITHIN else (edge.when,)
-        for start in starts:
-            tails, heads = found.setdefault((phase, start), ([], []))
-            tails.append(edge.producer + count * (edge.when is not When.WITHIN))
-            heads.append(edge.consumer)
-    chains = []
-    for (phase, start), (tails, heads) in sorted(found.items()):
-        trips = graph.trips[phase] if 0 <= phase < len(graph.trips) else 1
-        times = 1 if start is When.INITIAL else trips - 1
-        if times:
-            chains.append(_chain_graph(times * link.hop_s, tails, heads, count))
+    forward = [edge for edge in graph.dependencies if edge.when is not When.CARRIED]
+    first = [edge.producer for edge in forward], [edge.consumer for edge in forward]
+    chains = [_chain_graph(link.hop_s, *first, count)]
+    for phase, trips in enumerate(graph.trips):
+        if trips > 1:
+            again = [
+                edge
+                for edge in graph.dependencies
+                if graph.tasks[edge.consumer].phase == phase and edge.when is not When.INITIAL
+            ]
+            tails = [edge.producer + count * (edge.when is When.CARRIED) for edge in again]
+            heads = [edge.consumer for edge in again]
+            chains.append(_chain_graph((trips - 1) * link.hop_s, tails, heads, count))
     return tuple(chains)
 
 

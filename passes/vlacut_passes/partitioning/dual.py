@@ -108,7 +108,7 @@ class Dual:
         return 1e3 * max(abs(serial) for serial in self._serial) + 1.0
 
     def _plane(self, x: Ints, paths: Sequence[Ints]) -> Floats:
-        """bound - over * budget_s - sum of changes * path_s <= serial_s, as coefficients."""
+        """Bound - over * budget_s - sum of changes * path_s <= serial_s, as coefficients."""
         core, over = self.core, 0.0
         if core.budget is not None:
             over = (core.cloud_bytes(x) - core.budget) / max(core.budget, 1)

@@ -29,9 +29,7 @@ class Solved:
     bound: float
 
 
-def solve_milp(
-    core: Core, covers: Sequence[Ints], span: float, time_limit_s: float
-) -> Solved:
+def solve_milp(core: Core, covers: Sequence[Ints], span: float, time_limit_s: float) -> Solved:
     """Minimise a core. `span` is how far below the best known price the optimum may be, in seconds:
     the objective is scaled by it, for HiGHS's tolerances are absolute.
     """

@@ -6,6 +6,9 @@ weights, have the same weights (by module and shape), in two modules or more eac
 the outermost that counts is taken, so that a stage of a Swin, whose entries differ, gives way to
 the blocks within. If none counts strictly, the outermost counts whose entries have at least half of
 their modules in common: a ResNet's first block of a stage, which alone has a projection.
+
+What a parent module does between the modules of a block (a layer's arithmetic written out in the
+model's own code) is of that block by dataflow, as in `repetition`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
+from vlacut_passes.structure.repetition import complete
 from vlacut_passes.structure.view import Spot, View
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -82,7 +86,36 @@ def spots(views: Sequence[View], by_view: Sequence[Mapping[ir.Node, str]]) -> di
             readers.setdefault(prefix + path, set()).update(names)
         found.update({node: prefix + path for node, path in of_node.items()})
     lists = _Lists(_signatures(views, found))
-    return {node: lists.spot(path) for node, path in found.items()}
+    spots = {node: lists.spot(path) for node, path in found.items()}
+    for view in views:
+        spots.update(_between(view, spots))
+    return spots
+
+
+def _between(view: View, spots: Mapping[ir.Node, Spot]) -> dict[ir.Node, Spot]:
+    """Spots of the operators of parent modules that are within or between a run's blocks."""
+    runs: dict[str, dict[Spot, list[ir.Node]]] = {}
+    for node in view.nodes:
+        spot = spots[node]
+        if spot.run:
+            blocks = runs.setdefault(spot.run, {})
+            blocks.setdefault(Spot(spot.block, "", spot.run), []).append(node)
+    found: dict[ir.Node, Spot] = {}
+    for run, blocks in runs.items():
+        parents = [
+            node
+            for node in view.nodes
+            if not spots[node].run and node not in found and _is_parent(spots[node].block, run)
+        ]
+        if len(blocks) > 1 and parents:
+            completed = complete(view, list(blocks.values()), parents)
+            for spot, copy in zip(blocks, completed.copies, strict=True):
+                found.update((node, spot) for node in copy if not spots[node].run)
+    return found
+
+
+def _is_parent(path: str, run: str) -> bool:
+    return not path or run.startswith(f"{path}.")
 
 
 def _readers(view: View, of_node: Mapping[ir.Node, str]) -> dict[str, set[str]]:

@@ -9,13 +9,13 @@ that give the most copies, the one is taken at whose borders the fewest values a
 residual stream), and of those the last.
 
 The other operators follow by dataflow: between two anchors of one copy, they are of that copy;
-between copies, the border is the last point where the fewest values are alive; before the first copy and behind
-the last, they are in as far as the second copy, or the last but one, has their like.
+between copies, the border is the last point where the fewest values are alive; before the first
+copy and behind the last, they are in as far as the second copy, or the last but one, has the like.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,12 @@ def runs(view: View) -> tuple[Run, ...]:
     """Runs of repeated blocks of a phase, in order; no operator is in two."""
     anchors = [node for node in view.nodes if node in view.weights]
     finder = _Finder(view, anchors)
-    return tuple(_Assignment(view, finder.copies(found)).run() for found in finder.stretches())
+    return tuple(complete(view, finder.copies(found), view.nodes) for found in finder.stretches())
+
+
+def complete(view: View, copies: Sequence[Sequence[ir.Node]], others: Iterable[ir.Node]) -> Run:
+    """The run whose copies are known in part, in order, with those of the other operators in it."""
+    return _Assignment(view, copies, others).run()
 
 
 class _Finder:
@@ -163,7 +168,10 @@ def _narrowest(alive: np.ndarray, low: int, high: int) -> tuple[int, int]:
 class _Assignment:
     """Gives every operator its copy, from the anchors of each."""
 
-    def __init__(self, view: View, anchors: Sequence[Sequence[ir.Node]]) -> None:
+    def __init__(
+        self, view: View, anchors: Sequence[Sequence[ir.Node]], others: Iterable[ir.Node]
+    ) -> None:
+        self._others = set(others)
         self._view, self._nodes = view, view.nodes
         self._position = {node: at for at, node in enumerate(view.nodes)}
         self._alive = _alive(view, self._position)
@@ -188,7 +196,9 @@ class _Assignment:
         borders = [self._border(at) for at in range(self._last)]
         for node in self._nodes:
             low, high = before.get(node), after.get(node)
-            if node in self._copy or low is None or (low == self._last and high is None):
+            if node in self._copy or node not in self._others or low is None:
+                continue
+            if low == self._last and high is None:
                 continue
             beyond = high == low + 1 and self._position[node] > borders[low]
             self._copy[node] = low + beyond
@@ -222,11 +232,14 @@ class _Assignment:
         """Operators that read nothing of the run and serve one copy alone: not of the first."""
         for node in reversed(self._nodes):
             copies = {self._copy.get(item, 0) for item in self._view.consumers[node]}
-            if node not in self._copy and len(copies) == 1 and min(copies) > 0:
+            alone = len(copies) == 1 and min(copies) > 0
+            if alone and node not in self._copy and node in self._others:
                 self._copy[node] = min(copies)
 
     def _like(self, copy: int, model: int) -> None:
         """Into a copy at the end: what corresponds to the operators of its neighbour."""
+        if len(self._anchors[copy]) != len(self._anchors[model]):
+            return
         pairs = list(zip(self._anchors[copy], self._anchors[model], strict=True))
         done = set()
         while pairs:
@@ -236,7 +249,7 @@ class _Assignment:
             done.add(own)
             self._copy[own] = copy
             for mine, theirs in (*_inputs(own, other), *_outputs(own, other)):
-                free = self._copy.get(mine, copy) == copy and mine in self._position
+                free = self._copy[mine] == copy if mine in self._copy else mine in self._others
                 if free and self._copy.get(theirs) == model and _kind(mine) == _kind(theirs):
                     pairs.append((mine, theirs))
 

@@ -1,0 +1,426 @@
+"""The torch front end: what is traced computes what the module does, under the module's names."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+import transformers
+from torch import nn
+from torch_models import (
+    MODELS,
+    T5,
+    Denoiser,
+    Llama,
+    denoiser,
+    denoiser_phases,
+    run_graph,
+    run_program,
+    seeded,
+    tokens,
+    traced,
+)
+
+from vlacut.annotation import EXAMPLE
+from vlacut.errors import ModelError
+from vlacut.frontends.torch import (
+    TorchPhase,
+    load_pt2,
+    program_from_module,
+    program_from_torch,
+    shapes_only,
+)
+from vlacut.graphs import value_spec
+from vlacut.verifier import verify
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def assert_close(made: np.ndarray, expected: torch.Tensor) -> None:
+    """Equal up to a few roundings of the largest element."""
+    wanted = expected.detach().numpy()
+    np.testing.assert_allclose(made, wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_traced_model_computes_what_the_module_does(name: str) -> None:
+    module, program = MODELS[name]()
+    verify(program)
+    example = EXAMPLE.get(program)
+    made = run_program(program, example)["out"]
+    with torch.no_grad():
+        expected = module(*(torch.from_numpy(example[spec.name]) for spec in program.inputs))
+    assert np.abs(expected.numpy()).max() > 1e-2
+    assert_close(made, expected)
+
+
+def test_two_halves_of_one_module_compute_the_whole() -> None:
+    module = seeded(T5)
+    memory = torch.zeros(1, 6, 32)
+    phases = (
+        TorchPhase("encode", module, {"tokens": tokens(6)}, ("memory",), "encode"),
+        TorchPhase("decode", module, {"memory": memory, "prefix": tokens(3)}, ("out",), "decode"),
+    )
+    program = program_from_torch("t5", phases, ["tokens", "prefix"], ["out"])
+    verify(program)
+    made = run_program(program, EXAMPLE.get(program))["out"]
+    assert_close(made, module(tokens(6), tokens(3)))
+    encode, decode = (set(phase.graph.graph.initializers) for phase in program.phases)
+    assert "t5.shared.weight" in encode & decode
+
+
+def test_a_loop_computes_what_calling_the_method_again_does() -> None:
+    module, program = denoiser()
+    verify(program)
+    example = EXAMPLE.get(program)
+    assert list(example) == ["image", "noise"]
+    with torch.no_grad():
+        context, step = module.encode(torch.from_numpy(example["image"]))
+        action = torch.from_numpy(example["noise"])
+        for _ in range(3):
+            action, step = module.denoise(action, context, step)
+    made = run_program(program, example)["action"]
+    np.testing.assert_allclose(made, action.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_have_the_names_and_the_storage_of_the_parameters() -> None:
+    module, program = denoiser()
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for phase in program.phases:
+        for name, value in phase.graph.graph.initializers.items():
+            if "[" not in name:  # a constant of the code
+                content = value.const_value.numpy()
+                assert content.ctypes.data == tensors.pop(name, tensors_of(module)[name]).data_ptr()
+    assert not tensors
+
+
+def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def test_module_paths_are_the_modules_own_in_every_phase() -> None:
+    _, program = denoiser()
+    for phase in program.phases:
+        paths = [eval(node.metadata_props[SCOPES]) for node in phase.graph.graph]
+        assert any("block.2" in path for path in paths)
+        known = {"", "block", "block.0", "block.1", "block.2", "norm"}
+        assert all(set(path[:-1]) <= known for path in paths)
+
+
+def test_a_tied_weight_is_one_weight_under_its_first_name() -> None:
+    _, program = traced(Llama, tokens=tokens(5))
+    names = program.phases[0].graph.graph.initializers
+    assert "language_model.model.embed_tokens.weight" in names
+    assert "language_model.lm_head.weight" not in names
+
+
+def test_nothing_of_the_machine_is_in_the_graph() -> None:
+    _, program = traced(Llama, tokens=tokens(5))
+    text = ir.to_proto(program.phases[0].graph).SerializeToString()
+    assert str(Path(__file__).parent).encode() not in text
+    assert b".py" not in text
+
+
+_EXPORT = """
+import sys
+sys.path.insert(0, {folder!r})
+from test_frontend_torch import digests
+print(*digests())
+"""
+
+
+def digests() -> list[str]:
+    """Of the graphs of a model and of a program of two phases, in order."""
+    graphs = [phase.graph for _, made in (MODELS["llama"](), denoiser()) for phase in made.phases]
+    data = [ir.to_proto(graph).SerializeToString(deterministic=True) for graph in graphs]
+    return [hashlib.sha256(item).hexdigest() for item in data]
+
+
+def test_two_processes_export_the_same_bytes() -> None:
+    other = subprocess.run(
+        [sys.executable, "-c", _EXPORT.format(folder=str(Path(__file__).parent))],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"},
+    )
+    assert other.stdout.split() == digests()
+    assert other.stderr == ""
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_model_without_weights_is_traced_on_shapes(device: str) -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=2048, intermediate_size=5632, num_hidden_layers=4, vocab_size=32000
+    )
+    before = peak_bytes()
+    with shapes_only():
+        module = transformers.LlamaForCausalLM(config).eval()
+    wrapped = LogitsOnly(module)
+    embedded = torch.zeros(1, 20, 2048, device=device)
+    phase = TorchPhase("main", wrapped, {"embedded": embedded}, ("logits",))
+    program = program_from_torch("big", [phase], ["embedded"], ["logits"])
+    verify(program)
+    weights = program.phases[0].graph.graph.initializers
+    parameters = dict(wrapped.named_parameters())
+    assert {name for name, value in weights.items() if value.const_value is None} == {
+        name for name in parameters if "embed_tokens" not in name
+    }
+    for name, value in weights.items():
+        if value.const_value is None:
+            assert value_spec(value).shape == tuple(parameters[name].shape)
+    assert weights["model.model.rotary_emb.inv_freq"].const_value is not None
+    assert all(parameter.is_meta for parameter in parameters.values())
+    assert (EXAMPLE.find(program) is None) == (device == "meta")
+    assert peak_bytes() - before < 600e6  # the weights would take 1.4 GB
+
+
+class LogitsOnly(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, embedded: torch.Tensor) -> torch.Tensor:
+        return self.model(inputs_embeds=embedded, use_cache=False).logits
+
+
+def peak_bytes() -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_keeps_its_type_and_bits(dtype: torch.dtype) -> None:
+    module = seeded(lambda: nn.Linear(4, 3)).to(dtype)
+    example = torch.linspace(-1, 1, 8, dtype=dtype).reshape(2, 4)
+    program = program_from_module(module, (example,))
+    verify(program)
+    name = str(dtype).removeprefix("torch.")
+    assert {spec.dtype for spec in (*program.inputs, *program.outputs)} == {name}
+    weight = program.phases[0].graph.graph.initializers["weight"].const_value
+    expected = module.weight.detach().view(torch.uint16).numpy()
+    np.testing.assert_array_equal(weight.numpy().view(np.uint16), expected)
+    assert program.inputs[0].check(EXAMPLE.get(program)["input"]).nbytes == 16
+
+
+class Nested(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x, extra=None, flag=True, more=None):
+        y = self.inner(x) + more["a"]
+        return {"y": y if flag else -y, "none": None, "pair": (x, y + 1)}
+
+
+def test_nested_arguments_and_results_are_named_by_their_path() -> None:
+    module, x, a = seeded(Nested), torch.ones(2, 4), torch.arange(4.0)
+    program = program_from_module(module, (x, None, True), {"more": {"a": a}}, name="nested")
+    verify(program)
+    assert [spec.name for spec in program.inputs] == ["x", "more_a"]
+    assert [spec.name for spec in program.outputs] == ["y", "pair_0", "pair_1"]
+    made = run_program(program, EXAMPLE.get(program))
+    expected = module(x, None, True, {"a": a})
+    np.testing.assert_allclose(made["y"], expected["y"].detach().numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(made["pair_0"], x.numpy())
+
+
+def test_a_model_output_and_a_graph_module_are_taken() -> None:
+    config = transformers.ViTConfig(
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=8,
+        patch_size=4,
+    )
+    vit = seeded(lambda: transformers.ViTModel(config))
+    program = program_from_module(vit, (torch.zeros(1, 3, 8, 8),))
+    assert [spec.name for spec in program.inputs] == ["pixel_values"]
+    assert [spec.name for spec in program.outputs] == ["last_hidden_state", "pooler_output"]
+    block = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh()))
+    traced_block = torch.fx.symbolic_trace(block)
+    program = program_from_module(traced_block, (torch.ones(1, 4),))
+    verify(program)
+    assert set(program.phases[0].graph.graph.initializers) == {"0.weight", "0.bias"}
+    made = run_program(program, EXAMPLE.get(program))["output_0"]
+    np.testing.assert_allclose(made, block(torch.ones(1, 4)).detach().numpy(), rtol=1e-6)
+
+
+def test_a_saved_program_comes_back(tmp_path: Path) -> None:
+    module, x, a = seeded(Nested), torch.ones(2, 4), torch.arange(4.0)
+    exported = torch.export.export(module, (x, None, True), {"more": {"a": a}}, strict=False)
+    torch.export.save(exported, tmp_path / "nested.pt2")
+    program = load_pt2(tmp_path / "nested.pt2")
+    verify(program)
+    direct = program_from_module(module, (x, None, True), {"more": {"a": a}}, name="nested")
+    protos = [ir.to_proto(made.phases[0].graph) for made in (program, direct)]
+    assert protos[0].SerializeToString() == protos[1].SerializeToString()
+    assert (program.name, program.inputs, program.outputs) == (
+        direct.name,
+        direct.inputs,
+        direct.outputs,
+    )
+    np.testing.assert_array_equal(EXAMPLE.get(program)["more_a"], a.numpy())
+
+
+def test_a_saved_program_with_dynamic_dimensions_asks_for_them(tmp_path: Path) -> None:
+    class Flat(nn.Module):
+        def forward(self, x):
+            return x.reshape(x.shape[0] * 2, -1).sum(1)
+
+    batch = torch.export.Dim("batch", min=2, max=64)
+    exported = torch.export.export(
+        Flat(), (torch.ones(4, 6),), dynamic_shapes=({0: batch},), strict=False
+    )
+    torch.export.save(exported, tmp_path / "flat.pt2")
+    with pytest.raises(ModelError, match=r"x \[.*, 6\].*--shape x=1x6"):
+        load_pt2(tmp_path / "flat.pt2")
+    program = load_pt2(tmp_path / "flat.pt2", shapes={"x": (3, 6)})
+    verify(program)
+    made = run_program(program, {"x": np.ones((3, 6), np.float32)})
+    np.testing.assert_array_equal(made["output_0"], np.full(6, 3, np.float32))
+
+
+def test_a_pt2_file_that_could_run_code_is_refused(tmp_path: Path) -> None:
+    exported = torch.export.export(nn.Tanh(), (torch.ones(2),), strict=False)
+    torch.export.save(exported, tmp_path / "good.pt2")
+    for old, new, message in (
+        (b"torch.ops.aten.tanh.default", b"torch.hub.load", "may run code"),
+        (b'"as_int": 2', b'"as_expr": {"expr_str": "exit(3)", "hint": null}', "may run code"),
+    ):
+        bad = altered(tmp_path / "good.pt2", "models/model.json", old, new)
+        with pytest.raises(ModelError, match=message):
+            load_pt2(bad)
+    with pytest.raises(ModelError, match="no saved torch.export program"):
+        load_pt2(truncated(tmp_path / "good.pt2"))
+
+
+def altered(path: Path, member: str, old: bytes, new: bytes) -> Path:
+    made = path.with_name("altered.pt2")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(made, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name.endswith(member):
+                assert old in data
+                data = data.replace(old, new)
+            target.writestr(name, data)
+    return made
+
+
+def truncated(path: Path) -> Path:
+    made = path.with_name("truncated.pt2")
+    made.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return made
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        return x + 1 if x.sum() > 0 else x - 1
+
+
+class Draws(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+class Drops(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.drop(x)
+
+
+class Counts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x):
+        self.count.add_(1)
+        return x + self.count
+
+
+class Overwrites(nn.Module):
+    def forward(self, x):
+        x.mul_(2)
+        return x + 1
+
+
+class Fails(nn.Module):
+    def forward(self, x):
+        return x @ torch.ones(17, 3)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Branches(), "control flow or a shape depends on the values of a tensor"),
+        (Draws(), "randn_like draws random numbers; noise must be an input"),
+        (Drops().train(), r"drop: dropout is active; call module.eval\(\)"),
+        (Counts(), "writes into its buffer count; return the new value"),
+        (Overwrites(), "writes into its input x; return the new value"),
+        (Fails(), r"cannot be traced: RuntimeError: .*\[2, 4\]"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused_with_the_reason(module: nn.Module, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        program_from_module(module, (torch.ones(2, 4),))
+    assert "\n" not in str(caught.value)
+
+
+def test_dropout_in_evaluation_is_no_draw() -> None:
+    program = program_from_module(Drops().eval(), (torch.ones(2, 4),))
+    made = run_program(program, EXAMPLE.get(program))["output_0"]
+    np.testing.assert_array_equal(made, np.ones((2, 4), np.float32))
+
+
+def test_names_that_do_not_fit_are_named() -> None:
+    encode, denoise = denoiser_phases(seeded(Denoiser))
+    few = TorchPhase("encode", encode.module, encode.inputs, ("context",), "encode")
+    with pytest.raises(ModelError, match=r"1 names of outputs \(context\) for 2 tensors"):
+        program_from_torch("p", [few], ["image"], ["context"])
+    wrong = TorchPhase("encode", encode.module, encode.inputs, encode.outputs, "encodes")
+    with pytest.raises(ModelError, match="Denoiser has no method encodes"):
+        program_from_torch("p", [wrong], ["image"], ["context"])
+    with pytest.raises(ModelError, match="no phase has the input picture"):
+        program_from_torch("p", [encode, denoise], ["picture"], ["action"])
+    same = TorchPhase("encode", encode.module, {"x": torch.ones(2, 8)}, ("x", "y"), "encode")
+    with pytest.raises(ModelError, match="'x' names two of its inputs, outputs and weights"):
+        program_from_torch("p", [same], ["x"], ["y"])
+
+
+def test_equal_names_of_different_modules_stay_apart() -> None:
+    one, two = seeded(lambda: nn.Linear(4, 4)), seeded(lambda: nn.Linear(4, 4))
+    with torch.no_grad():
+        two.weight.add_(1)
+    phases = (
+        TorchPhase("one", one, {"x": torch.ones(1, 4)}, ("y",)),
+        TorchPhase("two", two, {"y": torch.ones(1, 4)}, ("z",)),
+    )
+    program = program_from_torch("p", phases, ["x"], ["z"])
+    assert set(program.phases[1].graph.graph.initializers) == {"two:weight", "bias"}
+    made = run_program(program, EXAMPLE.get(program))["z"]
+    expected = two(one(torch.ones(1, 4))).detach().numpy()
+    np.testing.assert_allclose(made, expected, rtol=1e-6)
+
+
+def test_an_attention_operator_set_computes_the_same() -> None:
+    module = seeded(lambda: Llama(1))
+    phase = TorchPhase("main", module, {"tokens": tokens(5)}, ("out",))
+    program = program_from_torch("p", [phase], ["tokens"], ["out"], opset=23)
+    verify(program)
+    assert "Attention" in {node.op_type for node in program.phases[0].graph.graph}
+    made = run_graph(program.phases[0].graph, EXAMPLE.get(program))["out"]
+    np.testing.assert_allclose(made, module(tokens(5)).detach().numpy(), rtol=1e-4, atol=1e-5)
