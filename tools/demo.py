@@ -19,7 +19,7 @@ def main() -> None:
     """Run the demo in a temporary folder, or in the one given."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="openvla:tiny")
-    parser.add_argument("--budget", default="", help="most bytes of weights in the cloud")
+    parser.add_argument("--budget", default="3MB", help="most bytes of weights in the cloud")
     parser.add_argument("--steps", default="50")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

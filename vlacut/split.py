@@ -8,7 +8,6 @@ parts are convex, and running them level by level meets every dependency.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -178,7 +177,7 @@ def _part(cut: _Cut, border: Border) -> Part:
         weight_bytes=sum(value_spec(initializers[name]).nbytes for name in weights),
         seconds=sum(time.edge if side is Side.EDGE else time.cloud for time in seconds),
         saves_s=cut.saves_s(border.tasks),
-        label=label(nodes) or phase.name,
+        label=label(nodes, phase.name),
     )
 
 
@@ -219,7 +218,7 @@ def _named(
     return ir.Model(graph, ir_version=phase.graph.ir_version)
 
 
-def label(nodes: Iterable[ir.Node]) -> str:
+def label(nodes: Iterable[ir.Node], phase: str) -> str:
     """What of the model some operators are: runs of repeated blocks, and what is outside of them.
 
     Blocks are named in full, for they say where a cut is; what is outside only by the first part of
@@ -229,14 +228,16 @@ def label(nodes: Iterable[ir.Node]) -> str:
     others: dict[str, None] = {}
     for node in nodes:
         found = STRUCTURE.find(node)
-        match = re.fullmatch(r"(.*)\.(\d+)", found.block) if found is not None else None
-        if match is not None:
-            runs.setdefault(match.group(1), []).append(int(match.group(2)))
-        elif found is not None and found.place:
+        if found is None or found.block.partition(".")[0] == phase:
+            continue  # outside of every module: it has no better name than its phase
+        stem, _, number = found.block.rpartition(".")
+        if number.isdigit():
+            runs.setdefault(stem, []).append(int(number))
+        else:
             others[found.block.partition(".")[0]] = None
     named = {stem.partition(".")[0] for stem in runs}
     spans = [_span(stem, numbers) for stem, numbers in runs.items()]
-    return ", ".join([*spans, *(name for name in others if name not in named)])
+    return ", ".join([*spans, *(name for name in others if name not in named)]) or phase
 
 
 def _span(stem: str, numbers: Sequence[int]) -> str:
