@@ -245,4 +245,6 @@ def openvla(preset: str = "full") -> Program:
         pixels = torch.randn(image, generator=numbers)
         ids = torch.randint(1, config.vocabulary - BINS, (1, config.prompt), generator=numbers)
     made = phases(policy, pixels, ids)
-    return program_from_torch("openvla", made, ["pixel_values", "input_ids"], ["action"])
+    # ONNX knows convolutions of bfloat16 from opset 22 on.
+    opset = 22 if pixels.dtype == torch.bfloat16 else 20
+    return program_from_torch("openvla", made, ["pixel_values", "input_ids"], ["action"], opset)
