@@ -1,13 +1,13 @@
 """A program as one chain of layers, and what a single cut of the chain costs, for every place.
 
 Layered systems know no other cuts: everything before the place is on the edge, everything behind it
-in the cloud. The chain orders tasks so that the tasks of later phases go with the tasks of the first
-phase that read the same weights: a layer is in one place, whatever the number of its executions.
+in the cloud. The tasks of later phases go with those of the first phase that read the same weights:
+a layer is in one place, whatever the number of its executions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from vlacut.pricing import CostGraph, Dependency, Side, When, count_hops
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_CONSTANT_BYTES = 1024  # smaller weights are constants that operators everywhere share
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class LayerChain:
 
     Attributes:
         order: tasks that are not pinned. Every task comes after those whose value it reads in the
-            same trip or from an earlier phase.
+            same trip.
     """
 
     graph: CostGraph
@@ -149,20 +150,44 @@ class LayerChain:
 def layer_chain(graph: CostGraph) -> LayerChain:
     """Order the tasks of a graph as a chain of layers.
 
-    A task's layer is the latest of the first tasks that read its weights and of its producers'
-    layers; what is carried over from the last trip does not count.
+    A task's layer is the latest of its producers' layers and of the first tasks that read its
+    weights. In a phase that runs the layers of an earlier one again (decode after prefill), only
+    weights of that one count, and so do no values from it: they go back to the chain's start.
     """
+    again = _phases_again(graph)
     first: dict[int, int] = {}
+    layers: list[int] = []
+    makers = _makers(graph, again)
     for index, task in enumerate(graph.tasks):
-        for weight in task.weights:
-            first.setdefault(weight, index)
+        read = [weight for weight in task.weights if graph.weights[weight] >= _CONSTANT_BYTES]
+        if task.phase not in again:
+            first |= {weight: index for weight in read if weight not in first}
+        known = [layers[maker] for maker in makers[index]]
+        known += [first[weight] for weight in read if weight in first]
+        layers.append(max(known, default=0))
+    free = [index for index, task in enumerate(graph.tasks) if task.pinned is None]
+    return LayerChain(graph, tuple(sorted(free, key=lambda one: (layers[one], one))))
+
+
+def _makers(graph: CostGraph, again: Mapping[int, int]) -> list[list[int]]:
+    """For every task, the tasks it comes after in the chain."""
     makers: list[list[int]] = [[] for _ in graph.tasks]
     for edge in graph.dependencies:
-        if edge.when is not When.CARRIED:
+        origin = graph.tasks[edge.producer].phase
+        back = again.get(graph.tasks[edge.consumer].phase) == origin
+        if edge.when is When.WITHIN or (edge.when is When.INITIAL and not back):
             makers[edge.consumer].append(edge.producer)
-    layer: list[int] = []
-    for index, task in enumerate(graph.tasks):
-        known = [layer[maker] for maker in makers[index]]
-        layer.append(max([0, *known, *(first[weight] for weight in task.weights)]))
-    free = [index for index, task in enumerate(graph.tasks) if task.pinned is None]
-    return LayerChain(graph, tuple(sorted(free, key=lambda one: (layer[one], one))))
+    return makers
+
+
+def _phases_again(graph: CostGraph) -> dict[int, int]:
+    """Phases that read weights of an earlier phase, and that phase."""
+    reader: dict[int, int] = {}
+    again: dict[int, int] = {}
+    for task in graph.tasks:
+        for weight in task.weights:
+            if graph.weights[weight] >= _CONSTANT_BYTES:
+                origin = reader.setdefault(weight, task.phase)
+                if origin < task.phase:
+                    again.setdefault(task.phase, origin)
+    return again
