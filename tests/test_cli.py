@@ -112,7 +112,10 @@ def test_tables_fit_a_terminal(vlacut: Vlacut, onnx_file: Path) -> None:
     [
         (("plan", "nowhere.onnx", *TARGET), "nowhere.onnx"),
         (("plan", "README.md", *TARGET), "MODEL|no model"),
-        (("plan", "{onnx}", "--edge", "jetson-orin-agx", *TARGET[2:]), "did you mean .*jetson-agx-orin"),
+        (
+            ("plan", "{onnx}", "--edge", "jetson-orin-agx", *TARGET[2:]),
+            "did you mean .*jetson-agx-orin",
+        ),
         (("plan", "{onnx}", *TARGET[:5], "10 MBps, 3"), "write UP"),
         (("plan", "{onnx}", *TARGET, "--cloud-budget", "lots"), "12.1GB"),
         (("plan", "{onnx}", *TARGET, "-p", "simplfy"), "did you mean simplify"),

@@ -31,7 +31,9 @@ class Maker:
 
     edge: Device
     cloud: Device
-    tasks: list[Task] = field(default_factory=lambda: [Task("observation", -1, 0, 0, (), Side.EDGE)])
+    tasks: list[Task] = field(
+        default_factory=lambda: [Task("observation", -1, 0, 0, (), Side.EDGE)]
+    )
     size: list[int] = field(default_factory=lambda: [224 * 224 * 3])
     uses: list[tuple[int, int, When]] = field(default_factory=list)
     weights: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -93,7 +95,9 @@ class Maker:
             if before and again:
                 flows.append(Flow(name, producer, tuple(before), size, _TRIPS[_DECODE] - 1))
         weights = tuple(held for _, held in self.weights.values())
-        dependencies = tuple(Dependency(producer, consumer, when) for consumer, producer, when in uses)
+        dependencies = tuple(
+            Dependency(producer, consumer, when) for consumer, producer, when in uses
+        )
         return CostGraph(tasks, tuple(flows), dependencies, weights, _TRIPS)
 
 
@@ -182,9 +186,7 @@ def synthetic_vla(tasks: int) -> CostGraph:
     tables = make.op(280 * 128 * _BYTES, angle), make.op(280 * 128 * _BYTES, angle)
     caches = []
     for layer in range(layers):
-        value, cache = _layer(
-            make, value, f"llm.{layer}", Shape(280, 4096, 11008, 280), tables
-        )
+        value, cache = _layer(make, value, f"llm.{layer}", Shape(280, 4096, 11008, 280), tables)
         caches.append(cache)
     return _decode(make, value, caches)
 
@@ -197,9 +199,7 @@ def _decode(make: Maker, value: int, caches: list[tuple[int, int]]) -> CostGraph
     angle = make.op(128 * 4, token)
     tables = make.op(128 * _BYTES, angle), make.op(128 * _BYTES, angle)
     for layer, cache in enumerate(caches):
-        value, kept = _layer(
-            make, value, f"llm.{layer}", Shape(1, 4096, 11008, 287), tables, cache
-        )
+        value, kept = _layer(make, value, f"llm.{layer}", Shape(1, 4096, 11008, 287), tables, cache)
         for mine in kept:
             make.uses.append((mine, mine, When.CARRIED))
     result = _head(make, value)
@@ -214,7 +214,9 @@ def _head(make: Maker, value: int) -> int:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, nargs="+", default=[1000, 10000, 100000])
     parser.add_argument("--link", default="10MB/s,20ms")
     parser.add_argument("--budget", type=float, default=None, help="share of the weights")

@@ -156,9 +156,19 @@ class Plan:
 
     def variant_parts(self, variant: Variant, side: Side) -> tuple[Part, ...]:
         """The parts a variant runs on a side, in the order of their first run."""
-        runs = [step.part for step in flatten(variant.schedule) if isinstance(step, Run)]
-        parts = (self.part[name] for name in dict.fromkeys(runs))
+        parts = (self.part[name] for name in runs(variant.schedule))
         return tuple(part for part in parts if part.side is side)
+
+
+def runs(schedule: Iterable[Instruction]) -> dict[str, int]:
+    """How often a control step runs each part, in the order of their first run."""
+    counted: dict[str, int] = {}
+    for step in schedule:
+        inner, times = (step.body, step.trips) if isinstance(step, Loop) else ((step,), 1)
+        for item in inner:
+            if isinstance(item, Run):
+                counted[item.part] = counted.get(item.part, 0) + times
+    return counted
 
 
 def flatten(schedule: Iterable[Instruction]) -> list[Run | Transfer | Move]:

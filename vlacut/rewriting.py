@@ -70,8 +70,9 @@ def replace_value(old: ir.Value, new: ir.Value) -> None:
     node that made `old` stays, unread.
     """
     maker = old.producer()
-    assert maker is not None and maker.graph is not None, f"{old.name} is made by no operator"
+    assert maker is not None, f"{old.name} is made by no operator"
     graph = maker.graph
+    assert graph is not None
     if old.is_graph_output():
         if new.producer() is None or new.is_graph_output() or new.producer().graph is not graph:
             new = _identity_before(maker, new)

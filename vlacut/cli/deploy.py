@@ -20,6 +20,7 @@ from vlacut.cli.output import (
     size,
     table,
 )
+from vlacut.cli.report import why
 from vlacut.errors import ObservationError
 from vlacut.plan import Plan
 from vlacut.runtime.session import StepReport
@@ -132,16 +133,17 @@ def _run_json(
 def _show(plan: Plan, reports: Sequence[StepReport], error: float | None) -> None:
     out = console()
     rows = [
-        (part.name, part.side.value, part.label, *_spread(times))
+        (part.name, part.side.value, part.label, why(part), *_spread(times))
         for part in plan.parts
         if (times := [seconds for report in reports if (seconds := _spent(report, part.name))])
     ]
     up, down = reports[-1].bytes_up, reports[-1].bytes_down
     crossing = f"{size(up)} up, {size(down)} down, {reports[-1].frames} frames"
-    rows.append(("network", "link", crossing, *_spread([item.network_s for item in reports])))
-    rows.append(("step", "", "observation to action", *_spread([r.latency_s for r in reports])))
-    columns = ("part", "side", "what", "median ms", "p95 ms", "max ms")
-    out.print(table(f"{len(reports)} control steps, measured here", columns, rows, left=3))
+    rows.append(("network", "link", crossing, "", *_spread([item.network_s for item in reports])))
+    rows.append(("step", "", "observation to action", "", *_spread([r.latency_s for r in reports])))
+    planned = f"why there ({plan.edge}, {plan.cloud}, {plan.link})"
+    columns = ("part", "side", "what", planned, "median ms", "p95 ms", "max ms")
+    out.print(table(f"{len(reports)} control steps, measured here", columns, rows, left=4))
     if error is not None:
         out.print(f"\nlargest difference of the action from the uncut model's: {error:g}")
 

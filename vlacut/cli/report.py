@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from vlacut.cli.output import milliseconds, size, table
-from vlacut.plan import Part, Plan
+from vlacut.plan import Part, Plan, runs
 from vlacut.pricing import Price, Side, Strategy
 
 
@@ -69,9 +69,10 @@ def show_plan(console: Console, plan: Plan) -> None:
     weights = ("edge weights", "cloud weights")
     console.print(table("Strategies, a control step", (*columns, *weights), rows))
     console.print(f"\n{verdict(plan)}\n")
-    parts = [_part_row(part) for part in plan.parts]
-    headings = ("part", "side", "what", "why there", "ms", "weights")
-    console.print(table("Parts", headings, parts, left=4))
+    counted = runs(plan.variants[0].schedule)
+    parts = [_part_row(part, counted[part.name]) for part in plan.parts]
+    headings = ("part", "side", "what", "why there", "runs", "ms", "weights")
+    console.print(table("Parts, a control step", headings, parts, left=4))
 
 
 def _strategy_row(strategy: Strategy) -> tuple[str, ...]:
@@ -85,25 +86,24 @@ def _strategy_row(strategy: Strategy) -> tuple[str, ...]:
     )
 
 
-def _part_row(part: Part) -> tuple[str, ...]:
+def _part_row(part: Part, times: int) -> tuple[str, ...]:
     return (
         part.name,
         part.side.value,
         part.label,
         why(part),
-        milliseconds(part.seconds),
+        str(times),
+        milliseconds(part.seconds * times),
         size(part.weight_bytes),
     )
 
 
 def why(part: Part) -> str:
     """Why a part is where it is: what a control step would lose with it on the other side."""
-    other = part.side.other.value
+    there = "on the edge" if part.side is Side.CLOUD else "in the cloud"
     if part.saves_s < 0:
-        return f"{milliseconds(-part.saves_s)} ms faster in the {other}, but for the constraints"
-    return f"in the {other}: {milliseconds(part.saves_s)} ms more a step".replace(
-        "in the edge", "on the edge"
-    )
+        return f"{there} {milliseconds(-part.saves_s)} ms faster, but not allowed"
+    return f"{there} {milliseconds(part.saves_s)} ms slower"
 
 
 def verdict(plan: Plan) -> str:

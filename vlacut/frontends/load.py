@@ -106,7 +106,8 @@ def _imported(file: Path) -> ModuleType:
     """The file as a module of its own; its folder is where its imports are looked for."""
     name = f"vlacut_user_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None, f"{file} ends in .py"
+    assert spec is not None  # for it ends in .py
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)

@@ -46,14 +46,15 @@ class Link:
         return self.rtt / 2
 
     def __str__(self) -> str:
-        rates = f"{_megabytes(self.up)}"
+        rates = _rate_text(self.up)
         if self.down != self.up:
-            rates += f"/{_megabytes(self.down)}"
+            rates += f"/{_rate_text(self.down)}"
         return f"{rates},{self.rtt * 1e3:.15g}ms"
 
 
-def _megabytes(rate: float) -> str:
-    return f"{rate / 1e6:.15g}MB/s"
+def _rate_text(rate: float) -> str:
+    unit, scale = ("GB/s", 1e9) if rate >= 1e9 else ("MB/s", 1e6)
+    return f"{rate / scale:.15g}{unit}"
 
 
 def parse_link(text: str) -> Link:

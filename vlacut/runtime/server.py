@@ -34,8 +34,8 @@ class Server:
         host, port: where to listen; port 0 takes a free one, see `address`.
         insecure: allow another host than loopback, though peers are not authenticated.
         timeout: seconds without progress within a step after which a robot counts as lost.
-        on_event: called with a kind (`connected`, `lost`, `refused`, `failed`) and a line of text,
-            from the threads of the robots.
+        on_event: called with a kind (`connected`, `left`, `lost`, `refused`, `failed`) and a line
+            of text, from the threads of the robots.
 
     Raises InputError if the address cannot be had, or is not loopback and `insecure` is not set.
     """
@@ -111,6 +111,7 @@ class Server:
             self._on_event("connected", peer)
             while self._step(connection):
                 pass
+            self._on_event("left", peer)
         except PeerLost as error:
             self._on_event("lost", f"{peer}: {error}")
         except WireError as error:
@@ -126,10 +127,12 @@ class Server:
             connection.send_error(text)
 
     def _step(self, connection: Connection) -> bool:
-        """Serve the next step; False when the server is stopping."""
+        """Serve the next step; False when the robot left, or the server is stopping."""
         while not connection.wait_idle(_POLL_S):
             if self._stopping.is_set():
                 return False
+        if connection.ended():
+            return False
         header = connection.peek()
         if header.variant >= len(self._plan.variants):
             raise WireError(f"there is no variant {header.variant}")

@@ -150,6 +150,15 @@ class Connection:
         self._poll.register(self._sock, select.POLLIN)
         return bool(self._poll.poll(seconds * 1e3))
 
+    def ended(self) -> bool:
+        """Whether the peer closed the connection between two frames, as is proper."""
+        if self._inbox or self._current is not None:
+            return False
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False  # nothing there yet, or an error that `receive` will report
+
     def _wait(self, events: int, timeout: float) -> None:
         self._poll.register(self._sock, events)
         ready = self._poll.poll(timeout * 1e3)

@@ -83,5 +83,9 @@ def strategy_row(
     if over <= 0:
         return Strategy(name, cost, True)
     return Strategy(
-        name, cost, False, f"cloud weights: {over} bytes more than the budget of {budget}"
+        name,
+        cost,
+        False,
+        f"{cost.cloud_weight_bytes / 1e6:.6g} MB of weights in the cloud are "
+        f"{over / 1e6:.6g} MB over the budget",
     )
