@@ -301,7 +301,7 @@ def test_a_pt2_file_that_could_run_code_is_refused(tmp_path: Path) -> None:
         bad = altered(tmp_path / "good.pt2", "models/model.json", old, new)
         with pytest.raises(ModelError, match=message):
             load_pt2(bad)
-    with pytest.raises(ModelError, match="no saved torch.export program"):
+    with pytest.raises(ModelError, match=r"no saved torch\.export program"):
         load_pt2(truncated(tmp_path / "good.pt2"))
 
 

@@ -16,6 +16,7 @@ find_python() {
 }
 
 make_venv() {
+    .venv/bin/python -c "" 2>/dev/null && return
     python=$(find_python)
     rm -rf .venv
     "$python" -m venv .venv 2>/dev/null && return

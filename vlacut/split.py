@@ -221,8 +221,8 @@ def _named(
 def label(nodes: Iterable[ir.Node], phase: str) -> str:
     """What of the model some operators are: runs of repeated blocks, and what is outside of them.
 
-    Blocks are named in full, for they say where a cut is; what is outside only by the first part of
-    its path, and not if a block named has that too.
+    A block goes by the last two parts of its path and its number; what is outside by the first part
+    of its path, and not if a block named has that too.
     """
     runs: dict[str, list[int]] = {}
     others: dict[str, None] = {}
@@ -241,5 +241,6 @@ def label(nodes: Iterable[ir.Node], phase: str) -> str:
 
 
 def _span(stem: str, numbers: Sequence[int]) -> str:
+    short = ".".join(stem.split(".")[-2:])
     first, last = min(numbers), max(numbers)
-    return f"{stem}.{first}" if first == last else f"{stem}.{first}-{last}"
+    return f"{short}.{first}" if first == last else f"{short}.{first}-{last}"

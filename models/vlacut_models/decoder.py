@@ -6,10 +6,11 @@ every shape is static: keys and values of all positions there will be, with a ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as nnf
 
 KeyValues = list[tuple[Tensor, Tensor]]
@@ -31,7 +32,7 @@ def rotate(tensor: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def attend(
-    layer: nn.Module,
+    layer: Any,
     hidden: Tensor,
     turn: tuple[Tensor, Tensor],
     past: tuple[Tensor, Tensor] | None,
@@ -67,7 +68,7 @@ def attend(
 
 
 def decode(
-    layers: Sequence[nn.Module],
+    layers: Iterable[Any],
     hidden: Tensor,
     turn: tuple[Tensor, Tensor],
     past: Sequence[tuple[Tensor, Tensor]] | None,

@@ -9,6 +9,7 @@ padded to 32,064; actions are the last 256 of its 32,000 tokens, bin centres of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +137,6 @@ class OpenVLA(nn.Module):
                 vocab_size=config.padded,
                 max_position_embeddings=2048,
                 rms_norm_eps=1e-6,
-                rope_theta=10000.0,
             )
         )
         # Of the data set's actions, to undo their normalisation; no parameters of the checkpoint.
@@ -208,8 +208,8 @@ def buffer_names(layers: int) -> list[str]:
 def phases(policy: OpenVLA, pixels: Tensor, ids: Tensor) -> list[TorchPhase]:
     """The policy's phases on an example observation: pixel values and instruction tokens."""
     config = policy.config
-    like = {"dtype": pixels.dtype, "device": pixels.device}
-    number = {"dtype": torch.int64, "device": pixels.device}
+    like: dict[str, Any] = {"dtype": pixels.dtype, "device": pixels.device}
+    number: dict[str, Any] = {"dtype": torch.int64, "device": pixels.device}
     visual = torch.zeros(1, (config.image // config.patch) ** 2, config.llm_width, **like)
     buffer = (1, config.heads, config.positions, config.llm_width // config.heads)
     state = {
