@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import subprocess
@@ -109,7 +110,7 @@ def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
 def test_module_paths_are_the_modules_own_in_every_phase() -> None:
     _, program = denoiser()
     for phase in program.phases:
-        paths = [eval(node.metadata_props[SCOPES]) for node in phase.graph.graph]
+        paths = [ast.literal_eval(node.metadata_props[SCOPES]) for node in phase.graph.graph]
         assert any("block.2" in path for path in paths)
         known = {"", "block", "block.0", "block.1", "block.2", "norm"}
         assert all(set(path[:-1]) <= known for path in paths)

@@ -158,7 +158,7 @@ def open_bundle(path: Path) -> Bundle:
 
     Raises BundleError naming the first file that is missing or altered.
     """
-    bundle = _read(path)
+    bundle = read_bundle(path)
     for problem in check_files(bundle):
         raise BundleError(f"{path}: {problem}; compile it again, or copy it again")
     return bundle
@@ -176,7 +176,8 @@ def check_files(bundle: Bundle) -> list[str]:
     return problems
 
 
-def _read(path: Path) -> Bundle:
+def read_bundle(path: Path) -> Bundle:
+    """A bundle by its manifest alone, for who has just written it; others use `open_bundle`."""
     file = path / _MANIFEST
     if not file.is_file():
         raise BundleError(f"{path}: is no bundle (no {_MANIFEST}); make one with vlacut compile")

@@ -20,7 +20,7 @@ from vlacut.bundle import (
     Manifest,
     WholePhase,
     list_files,
-    open_bundle,
+    read_bundle,
     write_manifest,
 )
 from vlacut.dataflow import key_of, trace_dataflow
@@ -159,7 +159,7 @@ def compile_program(
             files=list_files(folder),
         )
         write_manifest(folder, manifest)
-    return planned, open_bundle(out)
+    return planned, read_bundle(out)
 
 
 def _models(

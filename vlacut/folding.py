@@ -174,36 +174,42 @@ def _casts_alike(node: ir.Node, array: np.ndarray) -> bool:
 
 
 def _small(node: ir.Node, arrays: Sequence[np.ndarray | None], most: int) -> bool:
-    sizes = [math.prod(value.shape.numpy()) for value in node.outputs if _is_static(value)]
-    if len(sizes) == len(node.outputs):
-        return all(size <= most for size in sizes)
+    sizes = [_size(value) for value in node.outputs]
+    if None not in sizes:
+        return all(size is not None and size <= most for size in sizes)
     if any(array is not None and array.size > _MOST_UNSEEN for array in arrays):
         return False
     return node.op_type not in _GROWING or _grown(node, arrays) <= most
 
 
-def _is_static(value: ir.Value) -> bool:
-    return value.shape is not None and value.shape.is_static()
+def _size(value: ir.Value) -> int | None:
+    """Elements of a value; None if they are not known."""
+    if value.shape is None or not value.shape.is_static():
+        return None
+    return math.prod(value.shape.numpy())
 
 
 def _grown(node: ir.Node, arrays: Sequence[np.ndarray | None]) -> float:
     """An upper bound of the elements that an operator makes out of few."""
     present = [array for array in arrays if array is not None]
     if node.op_type == "Range":
-        start, limit, step = (float(array) for array in present)
-        return abs((limit - start) / step) + 1 if step else math.inf
+        start, limit, step = (array.item() for array in present)
+        return float(abs((limit - start) / step) + 1) if step else math.inf
     if node.op_type == "ConstantOfShape":
-        return math.prod(present[0].tolist())
+        return float(math.prod(present[0].tolist()))
     if node.op_type in ("Expand", "Tile"):
-        return present[0].size * math.prod(present[1].tolist())
+        return float(present[0].size * math.prod(present[1].tolist()))
     return math.inf
 
 
 def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Sequence[np.ndarray]:
     attributes = {name: _plain(attribute) for name, attribute in node.attributes.items()}
     operator = load_op("", node.op_type, opset)
-    with np.errstate(all="ignore"):
-        made = operator.eval(*arrays, n_outputs=len(node.outputs), **attributes)
+    try:
+        with np.errstate(all="ignore"):
+            made = operator.eval(*arrays, n_outputs=len(node.outputs), **attributes)
+    except (ValueError, IndexError):
+        return ()  # the graph asks for what no run of it could do, e.g. an index out of bounds
     if isinstance(made, tuple | list):
         return [np.asarray(array) for array in made]
     return [np.asarray(made)]

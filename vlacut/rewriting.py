@@ -26,7 +26,7 @@ def content_name(tensor: ir.TensorProtocol) -> str:
     flat = np.ascontiguousarray(array).reshape(-1)
     if array.ndim <= 1 and array.size <= _SHOWN_ELEMENTS and _reads_back(flat):
         return f"{stem}[{','.join(str(item) for item in flat.tolist())}]"
-    return f"{stem}.{hashlib.sha256(flat.view(np.uint8)).hexdigest()[:16]}"
+    return f"{stem}.{hashlib.sha256(flat.view(np.uint8).data).hexdigest()[:16]}"
 
 
 def _reads_back(flat: np.ndarray) -> bool:
@@ -50,7 +50,7 @@ def constant(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
     if found is None:
         found = ir.Value(
             name=name,
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape(tensor.numpy().shape),
             type=ir.TensorType(tensor.dtype),
             const_value=_with_name(tensor, name),
         )
@@ -74,7 +74,8 @@ def replace_value(old: ir.Value, new: ir.Value) -> None:
     graph = maker.graph
     assert graph is not None
     if old.is_graph_output():
-        if new.producer() is None or new.is_graph_output() or new.producer().graph is not graph:
+        source = new.producer()
+        if source is None or source.graph is not graph or new.is_graph_output():
             new = _identity_before(maker, new)
         _swap_names(old, new)
         for index, value in enumerate(graph.outputs):

@@ -1,15 +1,16 @@
 """The weight store of a bundle: one file a distinct tensor, named by its content.
 
-Tensors are streamed in: each is hashed and written from where it lies (a memory map, a torch
-storage), one at a time, so that memory holds no more than the largest of them.
+Tensors are streamed in: each is hashed and written from where it lies (a file, a torch storage) in
+pieces, so that memory holds a piece.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnx_ir as ir
@@ -18,8 +19,10 @@ from vlacut.errors import ModelError
 from vlacut.graphs import dtype_name
 from vlacut.tensor import dtype_bits
 
+Buffer = bytes | memoryview
+
 _INLINE_BYTES = 1024  # below it, a file of its own costs more than it saves
-_CHUNK = 1 << 24
+_CHUNK = 1 << 23
 
 
 class WeightStore:
@@ -57,26 +60,51 @@ class WeightStore:
         )
 
     def _add(self, tensor: ir.TensorProtocol) -> str:
-        data = _bytes(tensor)
-        digest = hashlib.sha256(data).hexdigest()
-        path = self._folder / "weights" / digest
-        if not path.exists():
-            with path.open("wb") as file:
-                for chunk in _chunks(data):
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
+        """Write a tensor under a passing name while it is hashed, then give it its own."""
+        passing = self._folder / "weights" / "passing"
+        with passing.open("wb") as file:
+            digest = _copy(_chunks(tensor), file)
+        path = passing.with_name(digest)
+        if path.exists():
+            passing.unlink()
+        else:
+            passing.rename(path)
         return digest
 
 
-def _bytes(tensor: ir.TensorProtocol) -> memoryview:
-    """The packed little-endian bytes of a tensor, without a copy where it lies in memory."""
-    if dtype_bits(dtype_name(tensor.dtype)) < 8:
-        return memoryview(tensor.tobytes())
-    array = np.ascontiguousarray(tensor.numpy())
-    return array.reshape(-1).view(np.uint8).data
+def _copy(chunks: Iterator[Buffer], file: BinaryIO) -> str:
+    """Write chunks to a file; returns their SHA-256. Hashing and writing go on side by side."""
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(1) as hasher:
+        for chunk in chunks:
+            hashed = hasher.submit(digest.update, chunk)
+            file.write(chunk)
+            hashed.result()
+    return digest.hexdigest()
 
 
-def _chunks(data: memoryview) -> Iterator[memoryview]:
-    for start in range(0, len(data), _CHUNK):
-        yield data[start : start + _CHUNK]
+def _chunks(tensor: ir.TensorProtocol) -> Iterator[Buffer]:
+    """The packed little-endian bytes of a tensor, a piece at a time.
+
+    A tensor in a file is read, not mapped, so that its pages do not count as this process's memory.
+    """
+    if isinstance(tensor, ir.ExternalTensor):
+        yield from _file_chunks(tensor)
+    elif dtype_bits(dtype_name(tensor.dtype)) < 8:
+        yield tensor.tobytes()
+    else:
+        array = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
+        for start in range(0, array.size, _CHUNK):
+            yield array[start : start + _CHUNK].data
+
+
+def _file_chunks(tensor: ir.ExternalTensor) -> Iterator[bytes]:
+    left = tensor.nbytes
+    with open(tensor.path, "rb") as file:
+        file.seek(tensor.offset or 0)
+        while left:
+            chunk = file.read(min(left, _CHUNK))
+            if not chunk:
+                raise ModelError(f"weight {tensor.name}: {tensor.path} ends {left} bytes early")
+            left -= len(chunk)
+            yield chunk

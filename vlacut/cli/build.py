@@ -11,10 +11,12 @@ import click
 
 from vlacut.cli.output import console, json_option, print_json, progress_bar
 from vlacut.cli.report import plan_json, show_plan
-from vlacut.compiler import Planned, Target, compile_program, plan_program
+from vlacut.compiler import Planned, Progress, Target, compile_program, plan_program
+from vlacut.frontends.checkpoint import load_weights
 from vlacut.frontends.load import load_program
 from vlacut.pipeline import parse_pipeline
 from vlacut.printer import print_program
+from vlacut.program import Program
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MODEL_HELP = """
@@ -48,6 +50,12 @@ def _shape_option(command: F) -> F:
 
 def _target_options(command: F) -> F:
     for option in (
+        click.option(
+            "--weights",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            help="A safetensors file, or a folder of them, for a model traced on shapes.",
+        ),
         click.option("--pipeline", "-p", default="", help="Passes to run instead of the default."),
         click.option("--cloud-budget", default="", help="Most bytes of weights there: 12.1GB."),
         click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms or 80Mbit/s."),
@@ -70,13 +78,13 @@ def plan_command(
     link: str,
     cloud_budget: str,
     pipeline: str,
+    weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     as_json: bool,
 ) -> None:
     target = Target(edge, cloud, link, cloud_budget)
     with progress_bar() as progress:
-        progress("load", 0, 1)
-        program = load_program(model, dict(shapes))
+        program = _load(model, shapes, weights, progress)
         planned = plan_program(program, target, pipeline, progress)
     _report(planned, as_json)
 
@@ -96,6 +104,7 @@ def compile_command(
     link: str,
     cloud_budget: str,
     pipeline: str,
+    weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     out: Path,
     backend: str,
@@ -104,8 +113,7 @@ def compile_command(
 ) -> None:
     target = Target(edge, cloud, link, cloud_budget)
     with progress_bar() as progress:
-        progress("load", 0, 1)
-        program = load_program(model, dict(shapes))
+        program = _load(model, shapes, weights, progress)
         planned, bundle = compile_program(
             program,
             target,
@@ -116,6 +124,22 @@ def compile_command(
             progress=progress,
         )
     _report(planned, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
+
+
+def _load(
+    model: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    weights: tuple[Path, ...],
+    progress: Progress,
+) -> Program:
+    progress("load", 0, 1)
+    program = load_program(model, dict(shapes))
+    if weights:
+        unexpected = load_weights(program, weights)
+        if unexpected:
+            few = ", ".join(unexpected[:3]) + (", ..." if len(unexpected) > 3 else "")
+            click.echo(f"warning: {len(unexpected)} weights are not used: {few}", err=True)
+    return program
 
 
 def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None) -> None:

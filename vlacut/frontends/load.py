@@ -99,7 +99,8 @@ def _traced(made: Any, where: str, name: str) -> Program:
         )
     from vlacut.frontends.torch import program_from_module
 
-    return program_from_module(items[0], *items[1:], name=name)
+    kwargs = items[2] if len(items) == 3 else None
+    return program_from_module(items[0], items[1], kwargs, name=name)
 
 
 def _imported(file: Path) -> ModuleType:

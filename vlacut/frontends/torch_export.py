@@ -180,7 +180,9 @@ def faked(module: torch.nn.Module, inputs: Any) -> Iterator[Any]:
     real tensors, but mix fake ones with both. Copies, for torch takes two inputs that are the same
     tensor to be one.
     """
-    stores = [store for item in module.modules() for store in (item._parameters, item._buffers)]
+    stores: list[dict[str, Any]] = [
+        store for item in module.modules() for store in (item._parameters, item._buffers)
+    ]
     meta = [
         (store, name, tensor)
         for store in stores
