@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 class Builder(Protocol):
-    """The compile half."""
+    """The compile half.
+
+    Attributes:
+        conversions: element types the executor lacks, and those to compute in instead; the
+            compiler runs `convert-types` for those that a program has.
+    """
+
+    conversions: ClassVar[Mapping[str, str]]
 
     def prepare(self, model: ir.Model, where: str) -> None:
         """Make a part's model fit for this back end, in place.

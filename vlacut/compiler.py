@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from vlacut import registry
-from vlacut.annotation import EXAMPLE, STRATEGIES, UNPRICED
+from vlacut.annotation import CONVERTED, EXAMPLE, STRATEGIES, UNPRICED
 from vlacut.bundle import (
     FORMAT,
     Binding,
@@ -24,6 +24,8 @@ from vlacut.bundle import (
     write_manifest,
 )
 from vlacut.dataflow import key_of, trace_dataflow
+from vlacut.errors import InputError
+from vlacut.graphs import dtype_name
 from vlacut.hardware import load_device, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import Plan, Variant
@@ -53,13 +55,18 @@ class Target:
     link: str
     cloud_budget: str = ""
 
-    def pipeline(self) -> str:
-        """Text of the default pipeline for this target."""
+    def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
+        """Text of the default pipeline for this target, types converted first."""
+        passes = ["simplify"]
+        for source, target in (conversions or {}).items():
+            passes.append(f"convert-types{{source={source} target={target}}}")
         budget = f" cloud-budget={self.cloud_budget}" if self.cloud_budget else ""
-        return (
-            f"simplify,annotate-structure,annotate-cost{{edge={self.edge} cloud={self.cloud}}},"
-            f"partition{{link={self.link}{budget}}}"
-        )
+        passes += [
+            "annotate-structure",
+            f"annotate-cost{{edge={self.edge} cloud={self.cloud}}}",
+            f"partition{{link={self.link}{budget}}}",
+        ]
+        return ",".join(passes)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Planned:
         timings: of the passes.
         pipeline: text of the pipeline that ran.
         unpriced: operator types that have no cost rule and were priced by their bytes.
+        converted: which element type became which, for the back end; empty if none did.
     """
 
     plan: Plan
@@ -79,6 +87,7 @@ class Planned:
     timings: tuple[Timing, ...]
     pipeline: str
     unpriced: tuple[str, ...]
+    converted: str
 
 
 def _silent(*_: object) -> None:
@@ -113,7 +122,8 @@ def plan_program(
         variants=(Variant("chosen", parts.schedule, chosen),),
         strategies=STRATEGIES.get(program),
     )
-    return Planned(plan, parts, timings, str(passes), UNPRICED.find(program) or ())
+    unpriced, converted = UNPRICED.find(program) or (), CONVERTED.find(program) or ""
+    return Planned(plan, parts, timings, str(passes), unpriced, converted)
 
 
 def compile_program(
@@ -134,7 +144,8 @@ def compile_program(
     Raises InputError, PassError, BackendError, or BundleError if `out` cannot be written.
     """
     builder = registry.load("builders", backend)()
-    planned = plan_program(program, target, pipeline, progress)
+    text = pipeline or target.pipeline(_needed(builder.conversions, program))
+    planned = plan_program(program, target, text, progress)
     whole_phases = tuple(_whole_phase(program, index) for index in range(len(program.phases)))
     with staged_folder(out) as folder:
         store = WeightStore(folder)
@@ -160,6 +171,18 @@ def compile_program(
         )
         write_manifest(folder, manifest)
     return planned, read_bundle(out)
+
+
+def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:
+    """Those conversions whose source a program has."""
+    found = {
+        dtype_name(value.dtype)
+        for phase in program.phases
+        for node in phase.graph.graph.all_nodes()
+        for value in (*node.inputs, *node.outputs)
+        if value is not None and value.dtype is not None
+    }
+    return {source: target for source, target in conversions.items() if source in found}
 
 
 def _models(
@@ -204,6 +227,8 @@ def _write_golden(
     backend: str,
     recipe: Mapping[str, str],
 ) -> None:
+    if backend not in registry.names("executors"):
+        raise InputError(f"back end {backend} runs nothing here; record no step with --no-golden")
     executor = registry.load("executors", backend)()
     observation = example_observation(program)
     engines = load_whole(executor, folder, phases, recipe)

@@ -80,9 +80,9 @@ class Source:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Program:
-    """A VLA control step: observation in, phases in order, action out.
+    """A VLA control step: observation in, phases in order, action out. Passes change it in place.
 
     Args:
         name: of the model.
@@ -96,7 +96,7 @@ class Program:
     phases: tuple[Phase, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    meta: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    meta: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]

@@ -47,6 +47,8 @@ class WeightStore:
                 )
             if tensor.nbytes >= _INLINE_BYTES:
                 value.const_value = self._reference(name, tensor)
+            elif isinstance(tensor, ir.ExternalTensor):
+                value.const_value = ir.tensor(np.array(tensor.numpy()), name=name)
         ordered = sorted(model.graph.initializers.items())
         model.graph.initializers.clear()
         model.graph.initializers.update(ordered)

@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
-from transformers.initialization import no_init_weights
 
 from vlacut.errors import ModelError
+from vlacut.frontends.torch import shapes_only
 from vlacut.program import Program
 
 C = TypeVar("C")
@@ -42,8 +42,8 @@ def with_presets(*names: str) -> Callable[[Callable[[str], Program]], Any]:
 
 
 def on_shapes(make: Callable[[], M], dtype: torch.dtype = torch.bfloat16) -> M:
-    """The module with shapes and no weights: not a byte is allocated for them."""
-    with torch.device("meta"), no_init_weights():
+    """The module with shapes and no weights: not a byte is allocated for them. Buffers are real."""
+    with shapes_only():
         return make().to(dtype).eval()
 
 

@@ -149,10 +149,13 @@ def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None)
     if as_json:
         seconds = {timing.name: timing.seconds for timing in planned.timings}
         extra = {"pipeline": planned.pipeline, "pass_s": seconds, "unpriced": planned.unpriced}
+        extra["converted"] = planned.converted
         print_json({**plan_json(planned.plan), **extra, **(more or {})})
         return
     out = console()
     show_plan(out, planned.plan)
+    if planned.converted:
+        out.print(f"\nconverted for the back end: {planned.converted}")
     if more:
         out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
         out.print(f"next: vlacut serve {more['bundle']}    and    vlacut run {more['bundle']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import onnx_ir as ir
 
@@ -21,6 +22,8 @@ _ANY_TYPE = {"Cast", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze", "Fl
 class OnnxRuntimeBuilder:
     """Checks that a part can run on ONNX Runtime's CPU kernels."""
 
+    conversions: ClassVar[Mapping[str, str]] = {"bfloat16": "float32"}
+
     def prepare(self, model: ir.Model, where: str) -> None:
         """See `vlacut.backend.Builder`."""
         opset = model.graph.opset_imports.get("", 0)
@@ -36,7 +39,7 @@ class OnnxRuntimeBuilder:
             if odd and node.op_type not in _ANY_TYPE:
                 raise BackendError(
                     f"{where}: {node.op_type} {node.name} reads {odd[0].name} as {odd[0].dtype}, "
-                    f"for which ONNX Runtime has no CPU kernel; export the model in float32"
+                    f"for which ONNX Runtime has no CPU kernel; run convert-types first"
                 )
 
     def recipe(self) -> Mapping[str, str]:

@@ -1,0 +1,28 @@
+"""ONNX as it is: parts in the model's own types, for a builder of engines on the device.
+
+There is no executor of that name: the bundle is an input to another tool, not something to serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import onnx_ir as ir
+
+
+class OnnxBuilder:
+    """Ships every part unchanged."""
+
+    conversions: ClassVar[Mapping[str, str]] = {}
+
+    def prepare(self, model: ir.Model, where: str) -> None:
+        """See `vlacut.backend.Builder`."""
+
+    def recipe(self) -> Mapping[str, str]:
+        """Nothing to know."""
+        return {}
+
+    def tolerance(self, model: ir.Model) -> float:
+        """Cutting moves no rounding in the model as written."""
+        return 0.0
