@@ -14,7 +14,7 @@ from functools import cached_property
 import onnx_ir as ir
 
 from vlacut.annotation import SECONDS, Seconds
-from vlacut.graphs import node_inputs, operators, value_spec, weight_names
+from vlacut.graphs import node_inputs, operators, value_spec, weights_read
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.program import Program, Source
 
@@ -56,8 +56,9 @@ class Dataflow:
 
     @cached_property
     def weights(self) -> Mapping[ir.Node, tuple[str, ...]]:
-        """Names of the weights that every operator reads, see `graphs.weight_names`."""
-        return {node: weight_names(node) for node in self.nodes if node is not None}
+        """Names of the weights that every operator reads, see `graphs.weights_read`."""
+        graphs = (phase.graph.graph for phase in self.program.phases)
+        return {node: names for graph in graphs for node, names in weights_read(graph).items()}
 
     def cost_graph(self) -> CostGraph:
         """The program for pricing. Needs `annotate-cost`; raises PassError without it."""

@@ -64,33 +64,22 @@ def operators(graph: ir.Graph) -> tuple[ir.Node, ...]:
     return tuple(found)
 
 
-def weight_names(node: ir.Node) -> tuple[str, ...]:
-    """Initializers a node reads, itself or through nodes that depend on weights alone, sorted.
+def weights_read(graph: ir.Graph) -> dict[ir.Node, tuple[str, ...]]:
+    """Initializers that every operator reads, itself or through weight-only nodes, sorted.
 
-    Walks back over weight-only nodes; stops at anything an input of the graph leads to.
+    Operators are those of `operators`; a node behind another operator is not looked at.
     """
-    return tuple(sorted({str(value.name) for value in _weights(node, {})}))
-
-
-def _weights(node: ir.Node, seen: dict[ir.Node, None]) -> Iterator[ir.Value]:
-    for value in node_inputs(node):
-        maker = value.producer()
-        if value.is_initializer():
-            yield value
-        elif maker is not None and maker not in seen and is_weight_only(maker):
-            seen[maker] = None
-            yield from _weights(maker, seen)
-
-
-def is_weight_only(node: ir.Node) -> bool:
-    """Whether a node depends on weights and constants alone."""
-    stack, seen = [node], {node}
-    while stack:
-        for value in node_inputs(stack.pop()):
-            if value.is_graph_input() and not value.is_initializer():
-                return False
-            maker = value.producer()
-            if maker is not None and maker not in seen:
-                seen.add(maker)
-                stack.append(maker)
-    return True
+    live = set(operators(graph))
+    behind: dict[ir.Value, frozenset[str]] = {}
+    read: dict[ir.Node, tuple[str, ...]] = {}
+    for node in graph:
+        names: set[str] = set()
+        for value in node_inputs(node):
+            if value.is_initializer():
+                names.add(str(value.name))
+            names |= behind.get(value, frozenset())
+        if node in live:
+            read[node] = tuple(sorted(names))
+        else:
+            behind.update(dict.fromkeys(node.outputs, frozenset(names)))
+    return read
