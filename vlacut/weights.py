@@ -75,11 +75,13 @@ class WeightStore:
 
 
 def _copy(chunks: Iterator[Buffer], file: BinaryIO) -> str:
-    """Write chunks to a file; returns their SHA-256. Hashing and writing go on side by side."""
+    """Write chunks to a file; returns their SHA-256. Reading, hashing and writing overlap."""
     digest = hashlib.sha256()
-    with ThreadPoolExecutor(1) as hasher:
-        for chunk in chunks:
-            hashed = hasher.submit(digest.update, chunk)
+    with ThreadPoolExecutor(2) as threads:
+        coming = threads.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = threads.submit(next, chunks, None)
+            hashed = threads.submit(digest.update, chunk)
             file.write(chunk)
             hashed.result()
     return digest.hexdigest()

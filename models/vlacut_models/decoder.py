@@ -1,4 +1,4 @@
-"""A Llama decoder over a key-value buffer of fixed size, on transformers' own layers.
+"""Decoder layers of transformers (Llama, Gemma) over keys and values of fixed size.
 
 Only the parameters and the submodules are transformers'; the attention is written out here, so that
 every shape is static: keys and values of all positions there will be, with a mask.
@@ -31,40 +31,72 @@ def rotate(tensor: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return tensor * cosines + turned * sines
 
 
+def heads_of(project: Any, hidden: Tensor, width: int) -> Tensor:
+    """A projection of [1, N, ...] by heads of a width: [1, heads, N, width]."""
+    batch, count, _ = hidden.shape
+    return project(hidden).view(batch, count, -1, width).transpose(1, 2)
+
+
+def mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of [1, heads, N, width] over [1, groups, S, width], joined: [1, N, heads * width].
+
+    Heads that share keys become rows of one head, so that keys and values are not repeated.
+
+    Args:
+        query, key, value: `heads` is a multiple of `groups`; head h reads group h // (heads/groups).
+        mask: bool [1, 1, N, S] or [1, 1, 1, S], true where a row may look; None for everywhere.
+    """
+    batch, heads, count, width = query.shape
+    groups = key.shape[1]
+    shared = heads // groups
+    rows = query.reshape(batch, groups, shared * count, width)
+    if mask is not None and shared > 1 and mask.shape[2] > 1:
+        mask = mask.repeat(1, 1, shared, 1)
+    mixed = nnf.scaled_dot_product_attention(rows, key, value, attn_mask=mask)
+    apart = mixed.reshape(batch, heads, count, width)
+    return apart.transpose(1, 2).reshape(batch, count, heads * width)
+
+
 def attend(
     layer: Any,
     hidden: Tensor,
     turn: tuple[Tensor, Tensor],
     past: tuple[Tensor, Tensor] | None,
     write: Tensor | None,
-    mask: Tensor,
+    mask: Tensor | None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Attention of one layer: new tokens [1, N, width] over all positions in the buffer.
+    """Attention of one layer: new tokens [1, N, width] over those before and themselves.
 
     Args:
-        layer: a `LlamaDecoderLayer`.
+        layer: a decoder layer of transformers.
         hidden: normalised.
         turn: of `rotary`.
-        past: key and value buffers [1, heads, S, head_width]; None when the new tokens are first.
-        write: bool [1, 1, S, 1], the position of the one new token; None with `past` None.
-        mask: bool [1, 1, N, S], true where a token may look.
+        past: keys and values [1, groups, S, head_width]; None when the new tokens are first.
+        write: bool [1, 1, S, 1], the place of the one new token in `past`; None if the new tokens
+            come behind it.
+        mask: bool [1, 1, N, all], true where a token may look; None for everywhere.
 
-    Returns the output [1, N, width], and the buffers with the new token in them.
+    Returns the output [1, N, width], and all keys and values.
     """
     attention = layer.self_attn
-    batch, count, _ = hidden.shape
-    heads = [
-        project(hidden).view(batch, count, -1, attention.head_dim).transpose(1, 2)
+    query, key, value = (
+        heads_of(project, hidden, attention.head_dim)
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-    ]
-    query, key = rotate(heads[0], *turn), rotate(heads[1], *turn)
-    value = heads[2]
+    )
+    query, key = rotate(query, *turn), rotate(key, *turn)
     if past is not None and write is not None:
         key = torch.where(write, key, past[0])
         value = torch.where(write, value, past[1])
-    mixed = nnf.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    joined = mixed.transpose(1, 2).reshape(batch, count, -1)
-    return attention.o_proj(joined), (key, value)
+    elif past is not None:
+        key = torch.cat([past[0], key], dim=2)
+        value = torch.cat([past[1], value], dim=2)
+    return attention.o_proj(mix(query, key, value, mask)), (key, value)
+
+
+def feed(layer: Any, hidden: Tensor, mixed: Tensor) -> Tensor:
+    """The rest of a layer after its attention, with both residuals."""
+    hidden = hidden + mixed
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
 
 
 def decode(
@@ -73,15 +105,29 @@ def decode(
     turn: tuple[Tensor, Tensor],
     past: Sequence[tuple[Tensor, Tensor]] | None,
     write: Tensor | None,
-    mask: Tensor,
+    mask: Tensor | None,
 ) -> tuple[Tensor, KeyValues]:
     """All layers; arguments and result as for `attend`, with one pair of buffers a layer."""
     caches: KeyValues = []
     for index, layer in enumerate(layers):
-        normed = layer.input_layernorm(hidden)
         held = past[index] if past is not None else None
+        normed = layer.input_layernorm(hidden)
         mixed, cache = attend(layer, normed, turn, held, write, mask)
-        hidden = hidden + mixed
-        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        hidden = feed(layer, hidden, mixed)
         caches.append(cache)
     return hidden, caches
+
+
+def flat(caches: KeyValues) -> list[Tensor]:
+    """Keys and values of every layer as one list, in the order of `cache_names`."""
+    return [tensor for pair in caches for tensor in pair]
+
+
+def paired(tensors: Sequence[Tensor]) -> KeyValues:
+    """The inverse of `flat`."""
+    return list(zip(tensors[0::2], tensors[1::2], strict=True))
+
+
+def cache_names(layers: int) -> list[str]:
+    """Names of keys and values: `key.0`, `value.0`, `key.1`, ..."""
+    return [f"{kind}.{layer}" for layer in range(layers) for kind in ("key", "value")]

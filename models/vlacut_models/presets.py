@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers.initialization import no_init_weights
 
 from vlacut.errors import ModelError
-from vlacut.frontends.torch import shapes_only
+from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.program import Program
 
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
+
+TINY = "tiny"
+_BFLOAT16_OPSET = 22  # from it on, ONNX has convolutions of bfloat16
+_OPSET = 20
 
 
 class Maker(Protocol):
@@ -41,17 +46,72 @@ def with_presets(*names: str) -> Callable[[Callable[[str], Program]], Any]:
     return note
 
 
+class Examples:
+    """Example inputs of a preset: numbers from a seed if it is tiny, else shapes alone.
+
+    Args:
+        preset: its name.
+        seed: of the numbers.
+    """
+
+    def __init__(self, preset: str, seed: int = 1) -> None:
+        self.real = preset == TINY
+        self.dtype = torch.float32 if self.real else torch.bfloat16
+        self._numbers = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Normal numbers, in the type of the model's weights if none is given."""
+        if self.real:
+            return torch.randn(shape, generator=self._numbers)
+        return torch.empty(shape, dtype=dtype or self.dtype, device="meta")
+
+    def tokens(self, count: int, vocabulary: int) -> Tensor:
+        """Token numbers [1, count], from 1 on and below `vocabulary`."""
+        if self.real:
+            return torch.randint(1, vocabulary, (1, count), generator=self._numbers)
+        return torch.empty(1, count, dtype=torch.int64, device="meta")
+
+    def filled(self, value: int, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """One number everywhere, in the type of the model's weights if none is given."""
+        device = "cpu" if self.real else "meta"
+        return torch.full(shape, value, dtype=dtype or self.dtype, device=device)
+
+    def module(self, make: Callable[[], M]) -> M:
+        """The module that `make` builds, with numbers or on shapes alone."""
+        return with_numbers(make) if self.real else on_shapes(make, self.dtype)
+
+    def program(
+        self,
+        name: str,
+        phases: Sequence[TorchPhase],
+        observation: Sequence[str],
+        action: Sequence[str],
+    ) -> Program:
+        """The program, in the oldest operator set that has what it needs."""
+        opset = _OPSET if self.real else _BFLOAT16_OPSET
+        return program_from_torch(name, phases, observation, action, opset)
+
+
 def on_shapes(make: Callable[[], M], dtype: torch.dtype = torch.bfloat16) -> M:
-    """The module with shapes and no weights: not a byte is allocated for them. Buffers are real."""
-    with shapes_only():
-        return make().to(dtype).eval()
+    """The module with shapes and no weights: not a byte is allocated for them.
+
+    Parameters get the given type. Buffers keep theirs, and are real where `make` puts them on
+    "cpu" by name: they are content that no checkpoint holds.
+    """
+    with torch.device("meta"), no_init_weights():
+        module = make().eval()
+    for item in module.modules():
+        for name, parameter in item.named_parameters(recurse=False):
+            setattr(item, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
+    return module
 
 
 def with_numbers(make: Callable[[], M], seed: int = 0) -> M:
     """The module in float32 with weights from a seed, scaled so that outputs depend on inputs.
 
-    Matrices are normal with variance 1 / fan-in, biases and embeddings of positions normal with a
-    tenth of that, and what scales a norm stays 1. The caller's generator is left as it was.
+    Matrices are normal with variance 1 / fan-in, embeddings normal, biases normal with a tenth of
+    that, gates (0 before training, which closes them) a half; what scales a norm stays as it is.
+    The caller's generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -63,4 +123,6 @@ def with_numbers(make: Callable[[], M], seed: int = 0) -> M:
                     parameter.normal_(0.0, fan_in**-0.5)
                 elif name.endswith("bias"):
                     parameter.normal_(0.0, 0.1)
+                elif name.endswith("gate"):
+                    parameter.fill_(0.5)
         return module.requires_grad_(False)

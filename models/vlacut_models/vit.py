@@ -1,4 +1,4 @@
-"""The vision transformers of OpenVLA's two towers, with the parameter names of its checkpoint."""
+"""Vision transformers with timm's parameter names, as the checkpoints of OpenVLA and CogACT have."""
 
 from __future__ import annotations
 
@@ -48,27 +48,28 @@ class Mlp(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learnt scale for each channel."""
+    """A learnt scale for each channel; the parameter goes by the name that a checkpoint gives it."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, name: str) -> None:
         super().__init__()
-        self.scale_factor = nn.Parameter(torch.ones(width))
+        self._name = name
+        self.register_parameter(name, nn.Parameter(torch.ones(width)))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return tokens * self.scale_factor
+        return tokens * self.get_parameter(self._name)
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block; `layer_scale` names the parameter of its scales, if it has any."""
 
-    def __init__(self, width: int, heads: int, hidden: int, *, scaled: bool) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, layer_scale: str = "") -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads)
-        self.ls1 = LayerScale(width) if scaled else nn.Identity()
+        self.ls1 = LayerScale(width, layer_scale) if layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, hidden)
-        self.ls2 = LayerScale(width) if scaled else nn.Identity()
+        self.ls2 = LayerScale(width, layer_scale) if layer_scale else nn.Identity()
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.ls1(self.attn(self.norm1(tokens)))
@@ -83,6 +84,7 @@ class VisionTower(nn.Module):
         width, depth, heads, hidden: of the transformer.
         registers: class and register tokens in front of the patches (DINOv2 with registers: 5,
             none of which has a position; SigLIP: 0).
+        layer_scale: name of the parameter of a block's scales; empty for blocks without.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class VisionTower(nn.Module):
         heads: int,
         hidden: int,
         registers: int,
+        layer_scale: str = "",
     ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbed(patch, width)
@@ -103,16 +106,16 @@ class VisionTower(nn.Module):
         if registers:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
             self.reg_token = nn.Parameter(torch.zeros(1, registers - 1, width))
-        scaled = registers > 0
         self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, scaled=scaled) for _ in range(depth)
+            Block(width, heads, hidden, layer_scale) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, image: Tensor) -> Tensor:
         tokens = self.patch_embed(image) + self.pos_embed
         if self.prefix:
-            tokens = torch.cat([self.cls_token, self.reg_token, tokens], dim=1)
+            first = torch.cat([self.cls_token, self.reg_token], dim=1)
+            tokens = torch.cat([first.expand(image.shape[0], -1, -1), tokens], dim=1)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         return tokens[:, self.prefix :]
