@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from vlacut.annotation import SECONDS, SIDE, Seconds
 from vlacut.dataflow import Dataflow, trace_dataflow
-from vlacut.graphs import operators, value_spec
+from vlacut.graphs import operators
 from vlacut.pricing import CostGraph, Side
 from vlacut.program import Phase, Program
 from vlacut.tensor import TensorSpec
@@ -134,16 +134,6 @@ def observation(program: Program, seed: int = 0) -> dict[str, np.ndarray]:
     return {
         spec.name: numbers.standard_normal(spec.shape).astype(np.float32) for spec in program.inputs
     }
-
-
-def weight_bytes(program: Program) -> int:
-    """Bytes of the distinct weights."""
-    weights = {
-        name: value_spec(value).nbytes
-        for phase in program.phases
-        for name, value in phase.graph.graph.initializers.items()
-    }
-    return sum(weights.values())
 
 
 def crossing_bytes(graph: CostGraph, sides: tuple[Side, ...]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Random small cost graphs, and two slow ways to price them that share nothing with the fast one."""
+"""Random small cost graphs, and a slow way to price them that shares nothing with the fast one."""
 
 from __future__ import annotations
 

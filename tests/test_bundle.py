@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +117,7 @@ def test_the_budget_is_kept_or_refused_by_name(tmp_path: Path) -> None:
     assert len(held) <= 1
     assert bundle.plan.variants[0].price.cloud_weight_bytes <= 17_000
     pipeline = TARGET.pipeline().replace("cloud-budget", "strategy=all-cloud cloud-budget")
-    with pytest.raises(InfeasibleError, match="0.032152 MB over the budget"):
+    with pytest.raises(InfeasibleError, match=r"0\.032152 MB over the budget"):
         compile_program(looping_program(), TARGET, tmp_path / "out", pipeline=pipeline)
 
 
@@ -141,3 +143,12 @@ def test_all_edge_needs_no_cloud(tmp_path: Path) -> None:
     assert {part.side for part in bundle.plan.parts} == {Side.EDGE}
     price = bundle.plan.variants[0].price
     assert (price.bytes_up, price.bytes_down, price.hops) == (0, 0, 0)
+
+
+def test_weights_that_nobody_can_hold_are_refused_by_how_much(tmp_path: Path) -> None:
+    profile = Path(str(files("vlacut") / "hardware/profiles/jetson-agx-orin.toml")).read_text()
+    small = tmp_path / "small.toml"
+    small.write_text(re.sub(r"(?m)^memory_bytes = \S+", "memory_bytes = 30000", profile))
+    target = Target(str(small), "a100", "10MB/s", "10kB")
+    with pytest.raises(InfeasibleError, match=r"4.915e-05 GB, 9.152e-06 GB more than"):
+        compile_program(looping_program(), target, tmp_path / "out")

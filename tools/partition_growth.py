@@ -1,8 +1,8 @@
 """How the search for a cut grows: synthetic VLAs of 1k, 10k and 100k operators, a row each.
 
 The model is OpenVLA's shape: two vision towers side by side, an LLM's prefill, and six decode steps
-over its KV cache with the same weights. More operators are more layers. Times are plain rooflines of
-an Orin-like edge and an A100-like cloud in bfloat16.
+over its KV cache with the same weights. More operators are more layers. Times are plain rooflines
+of an Orin-like edge and an A100-like cloud in bfloat16.
 
     python tools/partition_growth.py [--tasks 1000 10000 100000] [--link 10MB/s,20ms] [--budget 0.9]
 """
@@ -14,6 +14,7 @@ import math
 import resource
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from vlacut.hardware import Device, Link, load_device, parse_link
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When
@@ -223,7 +224,7 @@ def main() -> None:
     options = parser.parse_args()
     link = parse_link(options.link)
     rows = [_row(tasks, link, options.budget) for tasks in options.tasks]
-    for one, other in zip(rows, rows[1:], strict=False):
+    for one, other in pairwise(rows):
         slope = math.log(other[1] / one[1]) / math.log(other[0] / one[0])
         print(f"slope {one[0]} -> {other[0]} tasks: {slope:.2f}")
 
@@ -237,8 +238,8 @@ def _row(tasks: int, link: Link, share: float | None) -> tuple[int, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     in_cloud = sum(side is Side.CLOUD for side in found.sides)
     print(
-        f"{len(graph.tasks):7d} tasks {took:8.2f} s {peak:6.2f} GiB  step {found.price.total_s:9.4f} s"
-        f"  gap {found.gap_s:.2e} s  hops {found.price.hops}  in the cloud {in_cloud}"
+        f"{len(graph.tasks):7d} tasks {took:8.2f} s {peak:6.2f} GiB"
+        f"  step {found.price.total_s:9.4f} s  gap {found.gap_s:.2e} s  hops {found.price.hops}  in the cloud {in_cloud}"
     )
     return len(graph.tasks), took
 

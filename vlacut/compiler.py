@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,13 +23,13 @@ from vlacut.bundle import (
     read_bundle,
     write_manifest,
 )
-from vlacut.dataflow import key_of, trace_dataflow
-from vlacut.errors import InputError
+from vlacut.dataflow import key_of, trace_dataflow, weights_of
+from vlacut.errors import InfeasibleError, InputError
 from vlacut.graphs import dtype_name
-from vlacut.hardware import load_device, parse_link
+from vlacut.hardware import Device, load_device, parse_bytes, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import Plan, Variant
-from vlacut.pricing import price
+from vlacut.pricing import Price, price
 from vlacut.program import Program, Source
 from vlacut.runtime.whole import load_whole, run_whole
 from vlacut.split import Split, sides_of, split, whole
@@ -78,7 +78,7 @@ class Planned:
         split: the parts with their operators.
         timings: of the passes.
         pipeline: text of the pipeline that ran.
-        unpriced: operator types that have no cost rule and were priced by their bytes.
+        warnings: what a user should know of the plan, a line each.
         converted: which element type became which, for the back end; empty if none did.
     """
 
@@ -86,7 +86,7 @@ class Planned:
     split: Split
     timings: tuple[Timing, ...]
     pipeline: str
-    unpriced: tuple[str, ...]
+    warnings: tuple[str, ...]
     converted: str
 
 
@@ -104,6 +104,8 @@ def plan_program(
     edge, cloud = load_device(target.edge), load_device(target.cloud)
     link = parse_link(target.link)
     passes = parse_pipeline(pipeline or target.pipeline())
+    budget = parse_bytes(target.cloud_budget) if target.cloud_budget else cloud.memory_bytes
+    _check_memory(program, edge, min(budget, cloud.memory_bytes))
     timings = passes.run(program, progress)
     flow = trace_dataflow(program)
     parts = split(flow, link)
@@ -122,8 +124,30 @@ def plan_program(
         variants=(Variant("chosen", parts.schedule, chosen),),
         strategies=STRATEGIES.get(program),
     )
-    unpriced, converted = UNPRICED.find(program) or (), CONVERTED.find(program) or ""
-    return Planned(plan, parts, timings, str(passes), unpriced, converted)
+    converted = CONVERTED.find(program) or ""
+    warnings = tuple(_warnings(program, edge, chosen))
+    return Planned(plan, parts, timings, str(passes), warnings, converted)
+
+
+def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:
+    """Raise InfeasibleError if the two machines together cannot hold the weights."""
+    total = sum(weights_of(program).values())
+    over = total - edge.memory_bytes - cloud_bytes
+    if over > 0:
+        raise InfeasibleError(
+            f"the weights of {program.name} are {total / 1e9:.4g} GB, {over / 1e9:.4g} GB more "
+            f"than {edge.name} ({edge.memory_bytes / 1e9:.4g} GB) and the cloud "
+            f"({cloud_bytes / 1e9:.4g} GB) hold together; raise --cloud-budget"
+        )
+
+
+def _warnings(program: Program, edge: Device, chosen: Price) -> Iterator[str]:
+    unpriced = UNPRICED.find(program)
+    if unpriced:
+        yield f"no cost rule, priced by their bytes: {', '.join(unpriced)}"
+    over = chosen.edge_weight_bytes - edge.memory_bytes
+    if over > 0:
+        yield f"the edge's weights exceed the memory of {edge.name} by {over / 1e9:.4g} GB"
 
 
 def compile_program(

@@ -117,6 +117,15 @@ def key_of(program: Program, source: Source) -> str:
     )
 
 
+def weights_of(program: Program) -> dict[str, int]:
+    """Bytes of every distinct weight, by name."""
+    return {
+        name: value_spec(value).nbytes
+        for phase in program.phases
+        for name, value in phase.graph.graph.initializers.items()
+    }
+
+
 class _Tracer:
     def __init__(self, program: Program) -> None:
         self._program = program

@@ -42,9 +42,8 @@ def mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tenso
 
     Heads that share keys become rows of one head, so that keys and values are not repeated.
 
-    Args:
-        query, key, value: `heads` is a multiple of `groups`; head h reads group h // (heads/groups).
-        mask: bool [1, 1, N, S] or [1, 1, 1, S], true where a row may look; None for everywhere.
+    `heads` is a multiple of `groups`; head h reads group h // (heads / groups). The mask, bool
+    [1, 1, N, S] or [1, 1, 1, S], is true where a row may look; None is everywhere.
     """
     batch, heads, count, width = query.shape
     groups = key.shape[1]

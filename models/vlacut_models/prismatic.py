@@ -9,6 +9,7 @@ vocabulary padded to 32,064.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,10 @@ class Tower:
     hidden: int
 
 
+DINOV2_L = Tower(1024, 24, 16, 4096)
+SIGLIP_SO400M = Tower(1152, 27, 16, 4304)
+
+
 @dataclass(frozen=True)
 class PrismaticConfig:
     """Size of the vision-language model.
@@ -45,8 +50,8 @@ class PrismaticConfig:
 
     image: int = 224
     patch: int = 14
-    dino: Tower = Tower(1024, 24, 16, 4096)
-    siglip: Tower = Tower(1152, 27, 16, 4304)
+    dino: Tower = DINOV2_L
+    siglip: Tower = SIGLIP_SO400M
     llm_width: int = 4096
     llm_hidden: int = 11008
     layers: int = 32
@@ -100,7 +105,7 @@ class PrismaticConfig:
 
 
 # Every component at toy size; 256 tokens of its vocabulary are left for actions.
-TINY_SIZES = {
+TINY_SIZES: dict[str, Any] = {
     "image": 56,
     "dino": Tower(64, 3, 4, 128),
     "siglip": Tower(48, 3, 4, 96),

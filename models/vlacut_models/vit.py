@@ -1,4 +1,4 @@
-"""Vision transformers with timm's parameter names, as the checkpoints of OpenVLA and CogACT have."""
+"""Vision transformers with timm's parameter names, as in OpenVLA and CogACT."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Mlp(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learnt scale for each channel; the parameter goes by the name that a checkpoint gives it."""
+    """A learnt scale for each channel, under the name that a checkpoint gives it."""
 
     def __init__(self, width: int, name: str) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; `layer_scale` names the parameter of its scales, if it has any."""
+    """Pre-norm transformer block; `layer_scale` names its scales, and is empty if it has none."""
 
     def __init__(self, width: int, heads: int, hidden: int, layer_scale: str = "") -> None:
         super().__init__()
@@ -106,9 +106,7 @@ class VisionTower(nn.Module):
         if registers:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
             self.reg_token = nn.Parameter(torch.zeros(1, registers - 1, width))
-        self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, layer_scale) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, layer_scale) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -143,12 +143,11 @@ def _load(
 
 
 def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None) -> None:
-    if planned.unpriced:
-        unpriced = ", ".join(planned.unpriced)
-        click.echo(f"warning: no cost rule, priced by their bytes: {unpriced}", err=True)
+    for warning in planned.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if as_json:
         seconds = {timing.name: timing.seconds for timing in planned.timings}
-        extra = {"pipeline": planned.pipeline, "pass_s": seconds, "unpriced": planned.unpriced}
+        extra = {"pipeline": planned.pipeline, "pass_s": seconds, "warnings": planned.warnings}
         extra["converted"] = planned.converted
         print_json({**plan_json(planned.plan), **extra, **(more or {})})
         return

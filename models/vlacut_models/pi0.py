@@ -1,0 +1,220 @@
+"""pi0: PaliGemma reads images and instruction; a smaller Gemma denoises actions over its keys.
+
+Source: Black et al., pi0 (arXiv 2410.24164), and its published PyTorch checkpoint: SigLIP so400m/14
+at 224 pixels and Gemma 2B; an action expert of the same depth and heads, width 1024, whose layers
+attend to keys and values of Gemma's layers; 50 actions of 32 numbers in 10 steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import GemmaConfig
+from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer, GemmaRMSNorm
+
+from vlacut.frontends.torch import TorchPhase
+from vlacut.program import Program
+from vlacut_models.decoder import cache_names, decode, flat, paired, rotary
+from vlacut_models.flow import FlowMatching, named, places
+from vlacut_models.presets import Examples, choose, with_presets
+from vlacut_models.prismatic import SIGLIP_SO400M, Tower
+from vlacut_models.siglip import SiglipTower, siglip_config
+
+_ROTARY_BASE = 10000.0
+
+
+@dataclass(frozen=True)
+class Pi0Config:
+    """Size of a pi0-like policy.
+
+    Attributes:
+        image, patch: sides in pixels.
+        cameras: images in the observation.
+        siglip: the vision tower.
+        width, hidden: of Gemma.
+        expert_width, expert_hidden: of the action expert.
+        layers, heads, groups, head_width: of both; `groups` heads have keys and values.
+        vocabulary, prompt: tokens, and how many the instruction is padded to.
+        state: of the robot's state and of an action, padded.
+        chunk, steps: actions in a chunk, and steps from noise to them.
+    """
+
+    image: int = 224
+    patch: int = 14
+    cameras: int = 3
+    siglip: Tower = SIGLIP_SO400M
+    width: int = 2048
+    hidden: int = 16384
+    expert_width: int = 1024
+    expert_hidden: int = 4096
+    layers: int = 18
+    heads: int = 8
+    groups: int = 1
+    head_width: int = 256
+    vocabulary: int = 257152
+    prompt: int = 48
+    state: int = 32
+    chunk: int = 50
+    steps: int = 10
+
+    @property
+    def visual(self) -> int:
+        """Visual tokens of all cameras."""
+        return self.cameras * (self.image // self.patch) ** 2
+
+    def gemma(self, width: int, hidden: int) -> GemmaConfig:
+        """Gemma or the expert, for transformers."""
+        return GemmaConfig(
+            hidden_size=width,
+            intermediate_size=hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.groups,
+            head_dim=self.head_width,
+            vocab_size=self.vocabulary,
+            hidden_activation="gelu_pytorch_tanh",
+        )
+
+
+PRESETS = {
+    "full": Pi0Config(),
+    "tiny": Pi0Config(
+        image=56,
+        cameras=2,
+        siglip=Tower(48, 2, 4, 96),
+        width=64,
+        hidden=128,
+        expert_width=32,
+        expert_hidden=64,
+        layers=3,
+        heads=4,
+        head_width=16,
+        vocabulary=300,
+        prompt=8,
+        state=8,
+        chunk=10,
+    ),
+}
+
+
+class Gemma(nn.Module):
+    """Layers and last norm of a Gemma, without embedding."""
+
+    def __init__(self, config: GemmaConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            GemmaDecoderLayer(config, index) for index in range(config.num_hidden_layers)
+        )
+        self.norm = GemmaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+
+class PaliGemma(nn.Module):
+    """Vision tower, projector and LLM; the embedding is the head, as the checkpoint has it."""
+
+    def __init__(self, config: Pi0Config) -> None:
+        super().__init__()
+        sides = {"image": config.image, "patch": config.patch}
+        tower = SiglipTower(siglip_config(**vars(config.siglip), **sides))
+        self.model = named(
+            vision_tower=named(vision_model=tower),
+            multi_modal_projector=named(linear=nn.Linear(config.siglip.width, config.width)),
+            language_model=Gemma(config.gemma(config.width, config.hidden)),
+        )
+        self.lm_head = nn.Linear(config.width, config.vocabulary, bias=False)
+
+
+class Pi0(FlowMatching):
+    """The policy; a method a phase, parameters named as in the published checkpoint."""
+
+    def __init__(self, config: Pi0Config) -> None:
+        super().__init__(config.expert_width, config.state, config.steps)
+        self.config = config
+        expert = Gemma(config.gemma(config.expert_width, config.expert_hidden))
+        self.paligemma_with_expert = named(
+            paligemma=PaliGemma(config),
+            gemma_expert=named(model=expert),
+        )
+        self.state_proj = nn.Linear(config.state, config.expert_width)
+
+    def vision(self, pixel_values: Tensor) -> Tensor:
+        """Images [cameras, 3, S, S] to visual tokens [1, visual, width]."""
+        model = self.paligemma_with_expert.paligemma.model
+        features = model.vision_tower.vision_model(pixel_values)
+        return model.multi_modal_projector.linear(features).reshape(1, -1, self.config.width)
+
+    def prefix(self, visual_tokens: Tensor, input_ids: Tensor, input_mask: Tensor) -> list[Tensor]:
+        """Keys and values of every layer, of images and instruction; and the first step's index.
+
+        Args:
+            visual_tokens: of all cameras.
+            input_ids: instruction [1, prompt], padded.
+            input_mask: bool [1, prompt], false for padding.
+        """
+        paligemma = self.paligemma_with_expert.paligemma
+        text = nn.functional.embedding(input_ids, paligemma.lm_head.weight)
+        hidden = torch.cat([visual_tokens, text * self.config.width**0.5], dim=1)
+        seen = self._seen(input_mask)
+        turn = rotary(places(seen), self.config.head_width, _ROTARY_BASE, hidden.dtype)
+        layers = paligemma.model.language_model.layers
+        _, caches = decode(layers, hidden, turn, None, None, seen[None, None])
+        return [*flat(caches), torch.zeros(1, dtype=torch.int64, device=hidden.device)]
+
+    def denoise(
+        self, noise: Tensor, step: Tensor, state: Tensor, input_mask: Tensor, *caches: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One Euler step on actions, float32 [1, chunk, state]; `state` is float32 [1, state]."""
+        config, expert = self.config, self.paligemma_with_expert.gemma_expert.model
+        robot = self.state_proj(state.to(self.state_proj.weight.dtype))[:, None]
+        hidden = torch.cat([robot, self.embed_actions(noise, step)], dim=1)
+        seen = self._seen(input_mask)
+        slots = torch.arange(config.chunk + 1, device=noise.device)
+        behind = seen.sum(dim=1) + slots
+        turn = rotary(behind, config.head_width, _ROTARY_BASE, hidden.dtype)
+        # The state does not see the actions; actions see everything.
+        among = (slots[None, :] == 0) | (slots[:, None] > 0)
+        mask = torch.cat([seen.expand(config.chunk + 1, -1), among], dim=1)[None, None]
+        hidden, _ = decode(expert.layers, hidden, turn, paired(caches), None, mask)
+        return self.integrate(noise, expert.norm(hidden[:, 1:])), step + 1
+
+    def _seen(self, input_mask: Tensor) -> Tensor:
+        """Bool [1, visual + prompt]: every visual token, and the instruction without padding."""
+        return nn.functional.pad(input_mask, (self.config.visual, 0), value=True)
+
+
+def phases(policy: Pi0, examples: Examples) -> list[TorchPhase]:
+    """The policy's phases on an example observation."""
+    config = policy.config
+    keys = (1, config.groups, config.visual + config.prompt, config.head_width)
+    caches = {name: examples.filled(0, *keys) for name in cache_names(config.layers)}
+    pixels = {"pixel_values": examples.normal(config.cameras, 3, config.image, config.image)}
+    mask = examples.filled(True, 1, config.prompt, dtype=torch.bool)
+    prompt = {
+        "visual_tokens": examples.filled(0, 1, config.visual, config.width),
+        "input_ids": examples.tokens(config.prompt, config.vocabulary),
+        "input_mask": mask,
+    }
+    noisy = {
+        "noise": examples.normal(1, config.chunk, config.state, dtype=torch.float32),
+        "step": examples.filled(0, 1, dtype=torch.int64),
+        "state": examples.normal(1, config.state, dtype=torch.float32),
+        "input_mask": mask,
+        **caches,
+    }
+    fed = {"action": "noise", "next.step": "step"}
+    return [
+        TorchPhase("vision", policy, pixels, ("visual_tokens",), "vision"),
+        TorchPhase("prefix", policy, prompt, (*caches, "step"), "prefix"),
+        TorchPhase("denoise", policy, noisy, tuple(fed), "denoise", config.steps, fed),
+    ]
+
+
+@with_presets(*PRESETS)
+def pi0(preset: str = "full") -> Program:
+    """pi0: PaliGemma and an action expert, 50 actions by flow matching in 10 steps."""
+    config = choose(PRESETS, "pi0", preset)
+    examples = Examples(preset)
+    made = phases(examples.module(lambda: Pi0(config)), examples)
+    observation = ["pixel_values", "input_ids", "input_mask", "state", "noise"]
+    return examples.program("pi0", made, observation, ["action"])

@@ -1,0 +1,174 @@
+"""SmolVLA: the lower half of SmolVLM2, and an action expert that attends to itself and to it.
+
+Source: Shukor et al., SmolVLA (arXiv 2506.01844), and its published checkpoint: 16 layers of
+SmolVLM2-500M, whose SigLIP reads 512-pixel images into 64 tokens each; an expert of 3/4 the width;
+its even layers attend to the VLM's keys and to earlier actions, its odd ones to projections of the
+VLM's keys alone; 50 actions of 32 numbers in 10 steps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vlacut.frontends.torch import TorchPhase
+from vlacut.program import Program
+from vlacut_models.decoder import attend, cache_names, decode, feed, flat, paired, rotary
+from vlacut_models.flow import FlowMatching, named, places
+from vlacut_models.presets import Examples, choose, with_presets
+from vlacut_models.prismatic import Tower
+from vlacut_models.siglip import SiglipTower, siglip_config
+from vlacut_models.smolvla_parts import Connector, Expert, SmolVLAConfig, TextModel, cross_attend
+
+_ROTARY_BASE = 10000.0
+
+
+PRESETS = {
+    "full": SmolVLAConfig(),
+    "tiny": SmolVLAConfig(
+        image=64,
+        patch=8,
+        cameras=2,
+        siglip=Tower(48, 2, 4, 96),
+        shuffle=2,
+        width=96,
+        hidden=128,
+        expert_width=72,
+        expert_hidden=96,
+        layers=4,
+        heads=6,
+        groups=2,
+        head_width=16,
+        vocabulary=300,
+        prompt=8,
+        state=8,
+        chunk=10,
+    ),
+}
+
+
+class SmolVLAModel(FlowMatching):
+    """What the checkpoint holds under `model`; a method a phase."""
+
+    def __init__(self, config: SmolVLAConfig) -> None:
+        super().__init__(config.expert_width, config.state, config.steps)
+        self.config = config
+        sides = {"image": config.image, "patch": config.patch}
+        vlm = named(
+            vision_model=SiglipTower(siglip_config(**vars(config.siglip), **sides)),
+            connector=Connector(config),
+            text_model=TextModel(config.llama(config.width, config.hidden)),
+        )
+        expert = Expert(config.llama(config.expert_width, config.expert_hidden))
+        self.vlm_with_expert = named(vlm=named(model=vlm), lm_expert=expert)
+        self.state_proj = nn.Linear(config.state, config.width)
+
+    def vision(self, pixel_values: Tensor) -> Tensor:
+        """Images [cameras, 3, S, S] to visual tokens [1, visual, width]."""
+        vlm = self.vlm_with_expert.vlm.model
+        return vlm.connector(vlm.vision_model(pixel_values)).reshape(1, -1, self.config.width)
+
+    def prefix(
+        self, visual_tokens: Tensor, input_ids: Tensor, input_mask: Tensor, state: Tensor
+    ) -> list[Tensor]:
+        """Keys and values of every layer; and the first step's index.
+
+        Args:
+            visual_tokens: of all cameras.
+            input_ids: instruction [1, prompt], padded.
+            input_mask: bool [1, prompt], false for padding.
+            state: float32 [1, state]; images and instruction do not see it.
+        """
+        config, text_model = self.config, self.vlm_with_expert.vlm.model.text_model
+        text = text_model.embed_tokens(input_ids)
+        robot = self.state_proj(state.to(text.dtype))[:, None]
+        scale = config.width**0.5
+        hidden = torch.cat([visual_tokens * scale, text * scale, robot], dim=1)
+        seen = self._seen(input_mask)
+        turn = rotary(places(seen), config.head_width, _ROTARY_BASE, hidden.dtype)
+        slots = torch.arange(config.prefix, device=hidden.device)
+        last = config.prefix - 1
+        mask = ((slots[None, :] < last) | (slots[:, None] == last)) & seen
+        _, caches = decode(text_model.layers, hidden, turn, None, None, mask[None, None])
+        return [*flat(caches), torch.zeros(1, dtype=torch.int64, device=hidden.device)]
+
+    def denoise(
+        self, noise: Tensor, step: Tensor, input_mask: Tensor, *caches: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One Euler step on actions, float32 [1, chunk, state]."""
+        config, expert = self.config, self.vlm_with_expert.lm_expert
+        hidden = self.embed_actions(noise, step)
+        seen = self._seen(input_mask)
+        slots = torch.arange(config.chunk, device=noise.device)
+        turns = [
+            rotary(start + slots, config.head_width, _ROTARY_BASE, hidden.dtype)
+            for start in (seen.sum(dim=1), 0)
+        ]
+        causal = slots[None, :] <= slots[:, None]
+        among = torch.cat([seen.expand(config.chunk, -1), causal], dim=1)[None, None]
+        for index, (layer, past) in enumerate(zip(expert.layers, paired(caches), strict=True)):
+            normed = layer.input_layernorm(hidden)
+            if index % 2 == 0:
+                mixed, _ = attend(layer, normed, turns[0], past, None, among)
+            else:
+                mixed = cross_attend(layer, normed, turns[1], past, seen[None, None])
+            hidden = feed(layer, hidden, mixed)
+        return self.integrate(noise, expert.norm(hidden)), step + 1
+
+    def _seen(self, input_mask: Tensor) -> Tensor:
+        """Bool [1, prefix]: every visual token, the instruction without padding, the state."""
+        return nn.functional.pad(input_mask, (self.config.visual, 1), value=True)
+
+
+class SmolVLA(nn.Module):
+    """The policy, parameters named as in the published checkpoint."""
+
+    def __init__(self, config: SmolVLAConfig) -> None:
+        super().__init__()
+        self.model = SmolVLAModel(config)
+
+    def vision(self, pixel_values: Tensor) -> Tensor:
+        return self.model.vision(pixel_values)
+
+    def prefix(self, *tensors: Tensor) -> list[Tensor]:
+        return self.model.prefix(*tensors)
+
+    def denoise(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.denoise(*tensors)
+
+
+def phases(policy: SmolVLA, examples: Examples) -> list[TorchPhase]:
+    """The policy's phases on an example observation."""
+    config = policy.model.config
+    keys = (1, config.groups, config.prefix, config.head_width)
+    caches = {name: examples.filled(0, *keys) for name in cache_names(config.layers)}
+    pixels = {"pixel_values": examples.normal(config.cameras, 3, config.image, config.image)}
+    mask = examples.filled(True, 1, config.prompt, dtype=torch.bool)
+    prompt = {
+        "visual_tokens": examples.filled(0, 1, config.visual, config.width),
+        "input_ids": examples.tokens(config.prompt, config.vocabulary),
+        "input_mask": mask,
+        "state": examples.normal(1, config.state, dtype=torch.float32),
+    }
+    noisy = {
+        "noise": examples.normal(1, config.chunk, config.state, dtype=torch.float32),
+        "step": examples.filled(0, 1, dtype=torch.int64),
+        "input_mask": mask,
+        **caches,
+    }
+    fed = {"action": "noise", "next.step": "step"}
+    return [
+        TorchPhase("vision", policy, pixels, ("visual_tokens",), "vision"),
+        TorchPhase("prefix", policy, prompt, (*caches, "step"), "prefix"),
+        TorchPhase("denoise", policy, noisy, tuple(fed), "denoise", config.steps, fed),
+    ]
+
+
+@with_presets(*PRESETS)
+def smolvla(preset: str = "full") -> Program:
+    """SmolVLA: half of SmolVLM2-500M and a small action expert, 50 actions in 10 steps."""
+    config = choose(PRESETS, "smolvla", preset)
+    examples = Examples(preset)
+    made = phases(examples.module(lambda: SmolVLA(config)), examples)
+    observation = ["pixel_values", "input_ids", "input_mask", "state", "noise"]
+    return examples.program("smolvla", made, observation, ["action"])

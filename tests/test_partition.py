@@ -1,0 +1,167 @@
+"""The search equals brute force; every strategy is a legal cut and never beats the optimum."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from random_graphs import all_cuts, random_graph, random_link, slow_totals
+
+from vlacut.errors import InfeasibleError
+from vlacut.hardware import Link
+from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When, price
+from vlacut_passes.partitioning.layer_chain import layer_chain
+from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.partitioning.strategies import BASELINES, strategy_row
+
+EDGE, CLOUD = Side.EDGE, Side.CLOUD
+
+
+def case(seed: int, free: int | None = None) -> tuple[CostGraph, Link, int | None]:
+    """A graph, a link, and in more than half of the cases a budget."""
+    numbers = np.random.default_rng(seed)
+    graph, link = random_graph(numbers, free), random_link(numbers)
+    unlimited = numbers.random() < 0.4
+    return graph, link, None if unlimited else int(numbers.integers(0, sum(graph.weights) + 2))
+
+
+def check_against_brute_force(seed: int, free: int | None = None) -> None:
+    graph, link, budget = case(seed, free)
+    totals, held = slow_totals(graph, link, all_cuts(graph))
+    allowed = np.full(len(totals), True) if budget is None else held <= budget
+    if not allowed.any():
+        with pytest.raises(InfeasibleError, match="more than the budget"):
+            optimal_cut(graph, link, budget)
+        return
+    best = float(totals[allowed].min())
+    found = optimal_cut(graph, link, budget)
+    assert found.price == price(graph, found.sides, link), seed
+    assert found.price.total_s == pytest.approx(best, rel=1e-12, abs=1e-12), seed
+    assert found.bound_s <= best * (1 + 1e-12), seed
+    assert found.gap_s <= 1e-9 * best, seed
+    assert budget is None or found.price.cloud_weight_bytes <= budget, seed
+
+
+def test_a_price_is_what_a_walk_through_every_trip_adds_up_to() -> None:
+    for seed in range(400):
+        graph, link, _ = case(seed)
+        cuts = all_cuts(graph)
+        totals, held = slow_totals(graph, link, cuts)
+        for row in np.random.default_rng(seed).integers(0, len(cuts), 3):
+            found = price(graph, [CLOUD if one else EDGE for one in cuts[row]], link)
+            assert found.total_s == pytest.approx(totals[row], rel=1e-12, abs=1e-12), seed
+            assert found.cloud_weight_bytes == held[row], seed
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_the_optimum_is_brute_forces(block: int) -> None:
+    for seed in range(500 * block, 500 * (block + 1)):
+        check_against_brute_force(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(30))
+def test_the_optimum_of_larger_graphs_is_brute_forces(block: int) -> None:
+    for seed in range(10**6 + 500 * block, 10**6 + 500 * (block + 1)):
+        check_against_brute_force(seed, free=8 + seed % 6)
+
+
+def test_the_search_answers_alike_every_time() -> None:
+    for seed in range(60):
+        graph, link, budget = case(seed)
+        try:
+            found = optimal_cut(graph, link, budget)
+        except InfeasibleError:
+            continue
+        assert optimal_cut(graph, link, budget) == found
+
+
+def test_a_faster_link_never_costs_more() -> None:
+    for seed in range(150):
+        graph, link, budget = case(seed)
+        faster = dataclasses.replace(link, up=3 * link.up, down=2 * link.down, rtt=link.rtt / 2)
+        try:
+            slow = optimal_cut(graph, link, budget).price.total_s
+        except InfeasibleError:
+            continue
+        assert optimal_cut(graph, faster, budget).price.total_s <= slow * (1 + 1e-12), seed
+
+
+def test_no_strategy_within_the_budget_beats_the_optimum() -> None:
+    for seed in range(300):
+        graph, link, budget = case(seed)
+        try:
+            best = optimal_cut(graph, link, budget).price.total_s
+        except InfeasibleError:
+            continue
+        for name, cutter in BASELINES.items():
+            row = strategy_row(name, graph, cutter(graph, link, budget), link, budget)
+            over = budget is not None and row.price.cloud_weight_bytes > budget
+            assert row.feasible is not over, (seed, name)
+            assert bool(row.why_not) is over, (seed, name)
+            assert over or row.price.total_s >= best * (1 - 1e-12), (seed, name)
+
+
+def test_neurosurgeon_is_the_cheapest_place_of_the_chain() -> None:
+    for seed in range(200):
+        graph, link, budget = case(seed)
+        chain = layer_chain(graph)
+        prices = [price(graph, chain.sides(place), link) for place in range(len(chain.order) + 1)]
+        kept = [one for one in prices if budget is None or one.cloud_weight_bytes <= budget]
+        if kept:
+            found = price(graph, BASELINES["neurosurgeon"](graph, link, budget), link)
+            assert found.total_s == pytest.approx(min(one.total_s for one in kept)), seed
+
+
+def chain_graph(
+    times: list[tuple[float, float]], nbytes: list[int], weights: list[int]
+) -> CostGraph:
+    """One phase, one value from task to task; weight i is read by task i."""
+    tasks = [Task(f"t{index}", 0, *pair, weights=(index,)) for index, pair in enumerate(times)]
+    ends = Task("observation", -1, 0, 0, (), EDGE), Task("action", 1, 0, 0, (), EDGE)
+    flows = [Flow(f"v{at}", at, (at + 1,), size, 1) for at, size in enumerate(nbytes)]
+    inside = [Dependency(at, at + 1, When.WITHIN) for at in range(1, len(times))]
+    into = Dependency(0, 1, When.INITIAL)
+    out = Dependency(len(times), len(times) + 1, When.INITIAL)
+    return CostGraph(
+        (ends[0], *tasks, ends[1]), tuple(flows), (into, *inside, out), tuple(weights), (1,)
+    )
+
+
+def test_the_optimum_may_cross_four_times() -> None:
+    """Edge, cloud, edge, cloud, edge: what no single cut of a chain can say."""
+    graph = chain_graph(
+        [(1, 9), (9, 1), (1, 9), (9, 1), (1, 9)], [9, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0]
+    )
+    found = optimal_cut(graph, Link(10.0, 10.0, 0.2))
+    assert found.sides == (EDGE, EDGE, CLOUD, EDGE, CLOUD, EDGE, EDGE)
+    assert found.price.total_s == pytest.approx(5 + 4 * 0.1 + 4 * 0.1)
+    assert (found.price.crossings, found.price.hops, found.gap_s) == (4, 4, 0.0)
+    single = price(
+        graph, BASELINES["neurosurgeon"](graph, Link(10.0, 10.0, 0.2), None), Link(10, 10)
+    )
+    assert single.total_s > found.price.total_s
+
+
+def test_equal_prices_prefer_the_edge() -> None:
+    graph = chain_graph([(1, 1), (2, 2)], [0, 0, 0], [5, 5])
+    assert optimal_cut(graph, Link(1.0, 1.0)).sides == (EDGE,) * 4
+
+
+def test_a_budget_takes_the_layers_that_are_worth_most() -> None:
+    graph = chain_graph([(3, 0), (5, 0), (4, 0)], [0, 0, 0, 0], [6, 9, 4])
+    for budget, sides in ((10, None), (9, None), (13, None)):
+        found = optimal_cut(graph, Link(1.0, 1.0), budget)
+        assert found.price.cloud_weight_bytes <= budget
+        expected = {10: 12 - 7, 9: 12 - 5, 13: 12 - 9}[budget]
+        assert found.price.total_s == expected
+        assert sides is None or found.sides == sides
+
+
+def test_an_impossible_budget_says_by_how_much() -> None:
+    graph = chain_graph([(1, 1), (2, 2)], [0, 0, 0], [5, 7])
+    pinned = dataclasses.replace(graph.tasks[2], pinned=CLOUD)
+    graph = dataclasses.replace(graph, tasks=(*graph.tasks[:2], pinned, graph.tasks[3]))
+    with pytest.raises(InfeasibleError, match=r"7 bytes, 4 more than the budget of 3"):
+        optimal_cut(graph, Link(1.0, 1.0), 3)
