@@ -239,7 +239,8 @@ def _row(tasks: int, link: Link, share: float | None) -> tuple[int, float]:
     in_cloud = sum(side is Side.CLOUD for side in found.sides)
     print(
         f"{len(graph.tasks):7d} tasks {took:8.2f} s {peak:6.2f} GiB"
-        f"  step {found.price.total_s:9.4f} s  gap {found.gap_s:.2e} s  hops {found.price.hops}  in the cloud {in_cloud}"
+        f"  step {found.price.total_s:9.4f} s  gap {found.gap_s:.2e} s"
+        f"  hops {found.price.hops}  in the cloud {in_cloud}"
     )
     return len(graph.tasks), took
 

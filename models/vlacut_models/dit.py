@@ -70,7 +70,7 @@ class TimestepEmbedder(nn.Module):
         places = torch.arange(half, dtype=torch.float32, device=steps.device) / half
         angles = steps[:, None].to(torch.float32) * torch.exp(-math.log(_LONGEST_PERIOD) * places)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.mlp(waves.to(self.mlp.get_parameter("0.weight").dtype))
 
 
 class Mlp(nn.Module):

@@ -121,7 +121,7 @@ class MptAttention(nn.Module):
         self.out_proj = nn.Linear(width, width, bias=False)
 
     def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
-        query, key, value = torch.split(self.Wqkv(hidden), hidden.shape[-1], dim=-1)
+        query, key, value = self.Wqkv(hidden).unflatten(-1, (3, -1)).unbind(-2)
         mixed = nnf.scaled_dot_product_attention(
             heads_of(self.q_ln, query, self._head_width),
             heads_of(self.k_ln, key, self._head_width),

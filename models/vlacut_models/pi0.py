@@ -20,7 +20,7 @@ from vlacut_models.decoder import cache_names, decode, flat, paired, rotary
 from vlacut_models.flow import FlowMatching, named, places
 from vlacut_models.presets import Examples, choose, with_presets
 from vlacut_models.prismatic import SIGLIP_SO400M, Tower
-from vlacut_models.siglip import SiglipTower, siglip_config
+from vlacut_models.siglip import SiglipTower
 
 _ROTARY_BASE = 10000.0
 
@@ -74,7 +74,7 @@ class Pi0Config:
             num_key_value_heads=self.groups,
             head_dim=self.head_width,
             vocab_size=self.vocabulary,
-            hidden_activation="gelu_pytorch_tanh",
+            hidden_act="gelu_pytorch_tanh",
         )
 
 
@@ -115,8 +115,7 @@ class PaliGemma(nn.Module):
 
     def __init__(self, config: Pi0Config) -> None:
         super().__init__()
-        sides = {"image": config.image, "patch": config.patch}
-        tower = SiglipTower(siglip_config(**vars(config.siglip), **sides))
+        tower = SiglipTower(config.siglip, config.image, config.patch)
         self.model = named(
             vision_tower=named(vision_model=tower),
             multi_modal_projector=named(linear=nn.Linear(config.siglip.width, config.width)),

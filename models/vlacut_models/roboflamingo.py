@@ -35,6 +35,7 @@ class RoboFlamingoConfig:
         width, depth, heads: of the LLM.
         vocabulary, prompt: tokens, and how many an instruction has, the first one `<image>`.
         memory, cells: width and layers of the LSTM.
+        mlp: widths of an MLP between memory and action.
         pose: degrees of freedom without the gripper.
     """
 
@@ -51,6 +52,7 @@ class RoboFlamingoConfig:
     prompt: int = 24
     memory: int = 1024
     cells: int = 4
+    mlp: tuple[int, ...] = (1024, 512, 256)
     pose: int = 6
 
 
@@ -68,6 +70,7 @@ PRESETS = {
         prompt=8,
         memory=32,
         cells=2,
+        mlp=(32, 32),
     ),
 }
 
@@ -75,9 +78,8 @@ PRESETS = {
 class Mlp(nn.Module):
     """The MLP of a part of the action, under the name `mlp`."""
 
-    def __init__(self, inputs: int, outputs: int, bound: nn.Module) -> None:
+    def __init__(self, widths: tuple[int, ...], outputs: int, bound: nn.Module) -> None:
         super().__init__()
-        widths = (inputs, 1024, 512, 256)
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
@@ -101,7 +103,7 @@ class LstmStep(nn.LSTM):
             biases = [self.get_parameter(name.replace("weight", "bias")) for name in named_weights]
             sums = nn.functional.linear(features, weights[0], biases[0])
             sums = sums + nn.functional.linear(hidden[layer], weights[1], biases[1])
-            take, keep, candidate, show = sums.split(self.hidden_size, dim=-1)
+            take, keep, candidate, show = sums.reshape(1, 4, -1).unbind(1)
             new = keep.sigmoid() * cell[layer] + take.sigmoid() * candidate.tanh()
             features = show.sigmoid() * new.tanh()
             hiddens.append(features)
@@ -115,8 +117,9 @@ class ActionDecoder(nn.Module):
     def __init__(self, config: RoboFlamingoConfig) -> None:
         super().__init__()
         self.rnn = LstmStep(config.width, config.memory, config.cells)
-        self.actions = Mlp(config.memory, config.pose, nn.Tanh())
-        self.gripper = Mlp(config.memory, 1, nn.Sigmoid())
+        widths = (config.memory, *config.mlp)
+        self.actions = Mlp(widths, config.pose, nn.Tanh())
+        self.gripper = Mlp(widths, 1, nn.Sigmoid())
 
     def forward(
         self, features: Tensor, hidden: Tensor, cell: Tensor
@@ -135,9 +138,8 @@ class RoboFlamingo(nn.Module):
         tower, media = config.clip, config.clip.width
         self.vision_encoder = named(visual=ClipTower(tower, config.image, config.patch))
         self.perceiver = Perceiver(media, config.resampler, config.latents)
-        self.lang_encoder = named(
-            transformer=Mpt(config.width, config.depth, config.heads, media, config.vocabulary),
-        )
+        llm = Mpt(config.width, config.depth, config.heads, media, config.vocabulary)
+        self.lang_encoder = named(transformer=llm)
         self.lm_head = ActionDecoder(config)
 
     def vision(self, pixel_values: Tensor) -> Tensor:

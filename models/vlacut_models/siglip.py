@@ -6,15 +6,16 @@ from torch import Tensor, nn
 from transformers import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
+from vlacut_models.prismatic import Tower
+
 
 class Embeddings(nn.Module):
     """Images [B, 3, S, S] to patch tokens [B, N, width] with their positions."""
 
-    def __init__(self, config: SiglipVisionConfig) -> None:
+    def __init__(self, width: int, image: int, patch: int) -> None:
         super().__init__()
-        width, patch = config.hidden_size, config.patch_size
         self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch)
-        self.position_embedding = nn.Embedding((config.image_size // patch) ** 2, width)
+        self.position_embedding = nn.Embedding((image // patch) ** 2, width)
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.patch_embedding(images).flatten(2).transpose(1, 2)
@@ -37,11 +38,12 @@ class Encoder(nn.Module):
 
 
 class SiglipTower(nn.Module):
-    """Images [B, 3, S, S] to normalised tokens [B, N, width]."""
+    """Images [B, 3, S, S] to normalised tokens [B, N, width]; sides are in pixels."""
 
-    def __init__(self, config: SiglipVisionConfig) -> None:
+    def __init__(self, tower: Tower, image: int, patch: int) -> None:
         super().__init__()
-        self.embeddings = Embeddings(config)
+        config = siglip_config(tower)
+        self.embeddings = Embeddings(tower.width, image, patch)
         self.encoder = Encoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
@@ -49,17 +51,13 @@ class SiglipTower(nn.Module):
         return self.post_layernorm(self.encoder(self.embeddings(images)))
 
 
-def siglip_config(
-    *, width: int, depth: int, heads: int, hidden: int, image: int, patch: int
-) -> SiglipVisionConfig:
-    """The configuration of a tower; sides in pixels."""
+def siglip_config(tower: Tower) -> SiglipVisionConfig:
+    """What the blocks of a tower need to know, for transformers."""
     config = SiglipVisionConfig(
-        hidden_size=width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        intermediate_size=hidden,
-        image_size=image,
-        patch_size=patch,
+        hidden_size=tower.width,
+        num_hidden_layers=tower.depth,
+        num_attention_heads=tower.heads,
+        intermediate_size=tower.hidden,
         hidden_act="gelu_pytorch_tanh",
     )
     config._attn_implementation = "sdpa"

@@ -17,7 +17,7 @@ from vlacut_models.decoder import attend, cache_names, decode, feed, flat, paire
 from vlacut_models.flow import FlowMatching, named, places
 from vlacut_models.presets import Examples, choose, with_presets
 from vlacut_models.prismatic import Tower
-from vlacut_models.siglip import SiglipTower, siglip_config
+from vlacut_models.siglip import SiglipTower
 from vlacut_models.smolvla_parts import Connector, Expert, SmolVLAConfig, TextModel, cross_attend
 
 _ROTARY_BASE = 10000.0
@@ -53,9 +53,8 @@ class SmolVLAModel(FlowMatching):
     def __init__(self, config: SmolVLAConfig) -> None:
         super().__init__(config.expert_width, config.state, config.steps)
         self.config = config
-        sides = {"image": config.image, "patch": config.patch}
         vlm = named(
-            vision_model=SiglipTower(siglip_config(**vars(config.siglip), **sides)),
+            vision_model=SiglipTower(config.siglip, config.image, config.patch),
             connector=Connector(config),
             text_model=TextModel(config.llama(config.width, config.hidden)),
         )

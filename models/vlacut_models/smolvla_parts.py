@@ -114,13 +114,12 @@ class Expert(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        keys = config.num_key_value_heads * config.head_dim
-        self.layers = nn.ModuleList(
-            LlamaDecoderLayer(config, index) for index in range(config.num_hidden_layers)
-        )
-        for layer in self.layers[1::2]:
+        layers = [LlamaDecoderLayer(config, index) for index in range(config.num_hidden_layers)]
+        for layer in layers[1::2]:
+            keys = layer.self_attn.k_proj.out_features
             layer.self_attn.k_proj = nn.Linear(keys, keys, bias=False)
             layer.self_attn.v_proj = nn.Linear(keys, keys, bias=False)
+        self.layers = nn.ModuleList(layers)
         self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
 

@@ -43,15 +43,16 @@ class VitMlpConfig:
 
     def transformer(self) -> ViTConfig:
         """The encoder, for transformers."""
-        return ViTConfig(
+        config = ViTConfig(
             hidden_size=self.vit.width,
             num_hidden_layers=self.vit.depth,
             num_attention_heads=self.vit.heads,
             intermediate_size=self.vit.hidden,
             image_size=self.image,
             patch_size=self.patch,
-            attn_implementation="sdpa",
         )
+        config._attn_implementation = "sdpa"
+        return config
 
 
 PRESETS = {
