@@ -107,7 +107,7 @@ def make_core(graph: CostGraph, link: Link, budget: int | None) -> Core:
     edge_s = trips * np.array([task.edge_s for task in graph.tasks])
     cloud_s = trips * np.array([task.cloud_s for task in graph.tasks])
     size = int(of_task.max(initial=1)) + 1
-    unary = np.bincount(of_task, cloud_s - edge_s, minlength=size)
+    unary = np.bincount(of_task, cloud_s - edge_s, minlength=size).astype(np.float64)
     base = float(edge_s.sum() + unary[CLOUD])
     unary[[EDGE, CLOUD]] = 0.0
     used = _users(graph) if budget is not None else {}
@@ -131,7 +131,7 @@ def relabel(core: Core, label: Ints, size: int) -> Core:
     Exact: the price of an assignment to the labels is the price of the same assignment to the
     variables. What cannot cross any more is dropped, and what crosses together becomes one flow.
     """
-    unary = np.bincount(label, core.unary, minlength=size)
+    unary = np.bincount(label, core.unary, minlength=size).astype(np.float64)
     base = core.base + float(unary[CLOUD])
     unary[[EDGE, CLOUD]] = 0.0
     users, nbytes = _merged_weights(core, label)

@@ -96,7 +96,8 @@ class Relaxation:
     def solve(self, mix: Mix) -> Relaxed:
         """The minimum over all assignments at these multipliers."""
         core = self._core
-        held = _Arcs(np.full(len(core.users), EDGE), self._held, core.nbytes * mix.byte_s)
+        dearness = core.nbytes.astype(np.float64) * mix.byte_s
+        held = _Arcs(np.full(len(core.users), EDGE), self._held, dearness)
         arcs = [*self._fixed, held, *(_both_ways(*path) for path in mix.paths)]
         tail, head, weight = (
             np.concatenate([getattr(part, name) for part in arcs])
