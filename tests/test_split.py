@@ -15,6 +15,7 @@ from vlacut.pricing import Side, price
 from vlacut.program import Program
 from vlacut.split import Split, sides_of, split
 from vlacut.verifier import verify
+from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 
 LINK = Link(1e6, 2e6, 0.01)
 
@@ -37,10 +38,13 @@ def plan_of(flow: Dataflow, made: Split) -> Plan:
 
 
 def session(model: ir.Model) -> onnxruntime.InferenceSession:
+    """As the back end makes them, from a model in memory and on one thread."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
+    data = ir.to_proto(model).SerializeToString()
+    without = OnnxRuntimeBuilder().recipe()["without"].split()
+    return onnxruntime.InferenceSession(data, options, disabled_optimizers=without)
 
 
 def run_whole(program: Program, observed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

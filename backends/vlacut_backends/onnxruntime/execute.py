@@ -1,8 +1,8 @@
 """ONNX Runtime, the run half: numpy and onnxruntime alone, Python 3.10 and up.
 
-Weights stay where they are: the session maps the store's files, and neither folds constants (which
-would copy transposed weights into every session) nor packs weights ahead, so that sessions of one
-process share one copy in the page cache.
+Weights stay where they are: the session maps the store's files and does not pack weights ahead, so
+that sessions of one process share one copy in the page cache. The recipe names the optimisers to
+leave out, see `build.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class OnnxRuntimeExecutor:
                 model.read_bytes(),
                 options,
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=["ConstantFolding"],
+                disabled_optimizers=recipe.get("without", "").split(),
             )
         except Exception as error:  # its own exceptions share no base but this
             raise BackendError(f"{model}: ONNX Runtime cannot load it: {error}") from error

@@ -3,29 +3,35 @@
 1. The graph becomes a `Core`, a variable a task.
 2. A Lagrangian relaxation, a minimum cut, bounds the price from below (`dual`), and contracts the
    core: variables whose parting would cost more than the gap become one (`coarsen`). Repeated while
-   it helps. Without hops and budget the first minimum cut is the answer; with them the bound often
+   it helps. Without hops and budget the first minimum cut is the answer; with hops the bound mostly
    meets an assignment's price, which is then proven optimal.
-3. What is left goes to HiGHS (`milp`).
+3. What is left is branched on, best bound first: one variable on the edge, or in the cloud. Every
+   branch is bounded and contracted in turn; once it is small, it goes to HiGHS (`milp`).
 """
 
 from __future__ import annotations
 
+import heapq
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Price, Side, price
-from vlacut_passes.partitioning.coarsen import equal_variables
-from vlacut_passes.partitioning.core import CLOUD, Core, Ints, make_core, relabel
-from vlacut_passes.partitioning.dual import Dual, Incumbent, relabelled
+from vlacut_passes.partitioning.coarsen import equal_variables, too_heavy
+from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Ints, make_core, relabel
+from vlacut_passes.partitioning.dual import Dual, Explored, Incumbent, only_cloud, relabelled
+from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.milp import solve_milp
+from vlacut_passes.partitioning.strategies import neurosurgeon
 
-_ROUNDS = 30
-_STAGES = 4
-_EXACT = 1e-12  # relative; what two ways to add up a price may differ by
+SMALL = 150  # variables: from here on HiGHS is faster than further branches
+_AGAIN = 0.7  # a core that shrank below this share is worth another relaxation
+_NOISE = 1e-10  # relative: nothing is cut off by less than this
 
 
 @dataclass(frozen=True)
@@ -57,65 +63,174 @@ def optimal_cut(
 ) -> Found:
     """The cheapest cut whose distinct cloud weights are at most `cloud_weight_budget` bytes.
 
-    Of cuts that are equally cheap, those with fewer tasks in the cloud are preferred. If HiGHS
-    reaches its time limit, the best cut known is returned with its gap.
+    Of cuts that are equally cheap, those with fewer tasks in the cloud are preferred. At the time
+    limit, the best cut known is returned with its gap.
 
     Raises InfeasibleError if the weights of tasks pinned to the cloud exceed the budget.
     """
     core = make_core(graph, link, cloud_weight_budget)
-    edge = np.zeros(core.size, dtype=np.int64)
-    edge[CLOUD] = 1
+    edge = only_cloud(core.size)
     least = core.cloud_bytes(edge)
     if core.budget is not None and least > core.budget:
         raise InfeasibleError(
             f"cloud weights: what is pinned to the cloud holds {least} bytes, "
             f"{least - core.budget} more than the budget of {core.budget}; raise it or unpin"
         )
-    incumbent = Incumbent(np.inf, edge[core.of_task])
-    bound = _search(core, incumbent, time_limit_s)
+    incumbent = Incumbent(core.serial_s(edge) + core.hop_s(edge), edge[core.of_task])
+    if core.budget is not None:
+        sides = neurosurgeon(graph, link, core.budget)
+        x = np.array([side is Side.CLOUD for side in sides], dtype=np.int64)
+        incumbent.offer(price(graph, sides, link).total_s, x)
+    bound = _Search(graph, core, incumbent, time.monotonic() + time_limit_s).run()
     sides = tuple(Side.CLOUD if one else Side.EDGE for one in incumbent.x.tolist())
     cost = price(graph, sides, link)
-    proven = bound >= incumbent.price_s * (1 - _EXACT)
+    proven = incumbent.closed_by(bound)
     return Found(sides, cost, cost.total_s if proven else min(bound, cost.total_s))
 
 
-def _search(core: Core, incumbent: Incumbent, time_limit_s: float) -> float:
-    """Improve the incumbent until it is optimal or time is up; returns the lower bound."""
-    paths: list[list[Ints]] = [[] for _ in core.chains]
-    for _ in range(_STAGES):
-        best = Dual(core, incumbent, paths).run(_ROUNDS)
-        gap = incumbent.price_s - best.bound
-        noise = 1e-10 * abs(incumbent.price_s)
-        if gap <= _EXACT * abs(incumbent.price_s):
-            return incumbent.price_s
-        label = equal_variables(core, best.cut, gap + noise)
-        if label is None:
-            return incumbent.price_s
-        size, before = int(label.max()) + 1, core.size
-        core = relabel(core, label, size)
-        paths = relabelled(paths, label)
-        if size == 2 or size > 0.8 * before:
-            break
-    return _exhaust(core, incumbent, gap + noise, time_limit_s)
+@dataclass(frozen=True)
+class _Branch:
+    """A part of the assignments: those of a core that do not cut the arc `forced`."""
+
+    core: Core
+    paths: list[list[Ints]]
+    planes: list[Ints]
+    bound: float = -np.inf
+    forced: tuple[int, int] | None = None
+    depth: int = 0
 
 
-def _exhaust(core: Core, incumbent: Incumbent, span: float, time_limit_s: float) -> float:
-    """Solve a core with HiGHS; returns the lower bound.
+class _Search:
+    """Branch and bound. A branch's bound is inherited until it is explored itself."""
 
-    HiGHS keeps a budget to its tolerance only. A set of weights that exceeds it after all is cut
-    off by name, and HiGHS asked again.
-    """
-    covers: list[Ints] = []
-    deadline = time.monotonic() + time_limit_s
-    while True:
-        left = max(deadline - time.monotonic(), 0.0)
-        solved = solve_milp(core, covers, span, left)
-        if solved.x is None:
-            return min(solved.bound, incumbent.price_s)
-        if core.budget is None or core.cloud_bytes(solved.x) <= core.budget:
-            break
-        covers.append(np.flatnonzero(core.users.highest(solved.x)))
-    found_s = core.serial_s(solved.x) + core.hop_s(solved.x)
-    incumbent.offer(found_s, solved.x[core.of_task])
-    finished = solved.bound >= found_s - 1e-9 * span
-    return incumbent.price_s if finished else min(solved.bound, incumbent.price_s)
+    def __init__(
+        self, graph: CostGraph, core: Core, incumbent: Incumbent, deadline: float
+    ) -> None:
+        self._graph = graph
+        self._incumbent = incumbent
+        self._deadline = deadline
+        self._root = _Branch(core, [[] for _ in core.chains], [])
+
+    @cached_property
+    def _places(self) -> Ints:
+        """The place of every task in the layer chain."""
+        return layer_chain(self._graph).rank
+
+    def run(self) -> float:
+        """Improve the incumbent until it is optimal or time is up; returns the lower bound."""
+        number = 0
+        open_branches = [(self._root.bound, number, self._root)]
+        left = np.inf  # the lowest bound of a branch that HiGHS did not finish
+        while open_branches and not self._incumbent.closed_by(open_branches[0][0]):
+            if time.monotonic() > self._deadline:
+                left = min(left, open_branches[0][0])
+                break
+            _, _, branch = heapq.heappop(open_branches)
+            for child in self._explore(branch):
+                if child.forced is None:
+                    left = min(left, self._exhaust(child))
+                else:
+                    number += 1
+                    heapq.heappush(open_branches, (child.bound, number, child))
+        return min(left, self._incumbent.price_s)
+
+    def _explore(self, branch: _Branch) -> Iterator[_Branch]:
+        """What is left to do in a branch: nothing, a small core for HiGHS, or two branches."""
+        while True:
+            dual = Dual(
+                branch.core, self._incumbent, branch.paths, branch.planes, branch.forced
+            )
+            found = dual.run()
+            bound = max(branch.bound, found.bound)
+            if self._incumbent.closed_by(bound):
+                return
+            price_s = self._incumbent.price_s * (1 + _NOISE)
+            label = equal_variables(branch.core, found.relaxed, price_s, branch.forced)
+            if label is None:
+                return
+            before = branch.core.size
+            smaller = self._contract(branch, found, label, bound)
+            if smaller is None:
+                return
+            branch, share = smaller
+            if branch.core.size <= SMALL:
+                yield branch
+                return
+            if branch.core.size > _AGAIN * before:
+                break
+        yield from self._split(branch, share)
+
+    def _contract(
+        self, branch: _Branch, found: Explored, label: Ints, bound: float
+    ) -> tuple[_Branch, np.ndarray] | None:
+        core = relabel(branch.core, label, int(label.max()) + 1)
+        if core.budget is not None and core.cloud_bytes(only_cloud(core.size)) > core.budget:
+            return None
+        heavy = too_heavy(core)
+        if heavy is not None:
+            core = relabel(core, heavy, int(heavy.max()) + 1)
+            label = heavy[label]
+        share = np.zeros(core.size)
+        np.maximum.at(share, label, found.share)
+        planes = [kept for x in found.planes if (kept := _kept(x, label, core.size)) is not None]
+        paths = relabelled(branch.paths, label)
+        return _Branch(core, paths, planes, bound, None, branch.depth), share
+
+    def _split(self, branch: _Branch, share: np.ndarray) -> Iterator[_Branch]:
+        variable = self._choose(branch, share)
+        for forced in ((EDGE, variable), (variable, CLOUD)):
+            paths = [list(known) for known in branch.paths]
+            yield _Branch(
+                branch.core, paths, branch.planes, branch.bound, forced, branch.depth + 1
+            )
+
+    def _choose(self, branch: _Branch, share: np.ndarray) -> int:
+        """A variable that the mix splits and that is dear to part from its neighbours.
+
+        Of those, the one in the middle of the layer chain, and then the outermost ones in turn:
+        what is between two on one side tends to follow.
+        """
+        core = branch.core
+        dear = np.zeros(core.size)
+        np.maximum.at(dear, core.flows.producer, np.minimum(core.flows.up, core.flows.down))
+        dear = np.minimum(dear, self._incumbent.price_s - branch.bound)
+        split = np.minimum(share, 1.0 - share)
+        for score in (split * dear, split, dear, np.ones(core.size)):
+            score[[EDGE, CLOUD]] = 0.0
+            if score.max() > 1e-6 * max(1.0, float(dear.max())):
+                break
+        best = np.flatnonzero(score >= 0.9 * score.max())
+        place = np.full(core.size, len(self._places))
+        np.minimum.at(place, core.of_task, self._places)
+        best = best[np.argsort(place[best], kind="stable")]
+        return int(best[(len(best) // 2, 0, -1)[branch.depth and 1 + (branch.depth + 1) % 2]])
+
+    def _exhaust(self, branch: _Branch) -> float:
+        """Solve a branch with HiGHS; returns its lower bound.
+
+        HiGHS keeps a budget to its tolerance only. A set of weights that exceeds it after all is
+        cut off by name, and HiGHS asked again.
+        """
+        core, covers = branch.core, []
+        noise = _NOISE * abs(self._incumbent.price_s)
+        span = self._incumbent.price_s - branch.bound + noise
+        while True:
+            seconds = max(self._deadline - time.monotonic(), 0.0)
+            solved = solve_milp(core, covers, span, seconds)
+            if solved.x is None:
+                return max(solved.bound, branch.bound)
+            if core.budget is None or core.cloud_bytes(solved.x) <= core.budget:
+                break
+            covers.append(np.flatnonzero(core.users.highest(solved.x)))
+        found_s = core.serial_s(solved.x) + core.hop_s(solved.x)
+        self._incumbent.offer(found_s, solved.x[core.of_task])
+        if solved.bound >= found_s - 1e-9 * span:
+            return np.inf
+        return max(solved.bound, branch.bound)
+
+
+def _kept(x: Ints, label: Ints, size: int) -> Ints | None:
+    """The assignment in terms of labels; None if it splits one."""
+    kept = np.full(size, -1)
+    kept[label] = x
+    return kept if bool((kept[label] == x).all()) else None
