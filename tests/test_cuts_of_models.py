@@ -17,10 +17,10 @@ import transformers
 from test_split import LINK, Walk
 
 from vlacut.annotation import SECONDS, SIDE, Seconds
-from vlacut.compiler import example_observation
 from vlacut.dataflow import trace_dataflow
 from vlacut.frontends.onnx import onnx_program
 from vlacut.frontends.torch import program_from_module
+from vlacut.golden import example_observation
 from vlacut.graphs import operators
 from vlacut.pipeline import parse_pipeline
 from vlacut.plan import Transfer, flatten

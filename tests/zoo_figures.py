@@ -1,11 +1,12 @@
 """Parameters and FLOPs of the zoo's models, by hand from their architectures.
 
 Parameters are those that a control step reads: the last block of a tower that is read before it is
-not among them. A multiplication with an addition is two FLOPs; only matrices and convolutions count.
+not among them. A multiplication with an addition is two FLOPs, in matrices and convolutions alone.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 Figures = dict[str, int]
@@ -213,7 +214,7 @@ def roboflamingo(c: Any) -> tuple[int, Figures]:
     inputs = [width] + [c.memory] * (c.cells - 1)
     lstm = sum(4 * c.memory * (inner + c.memory) for inner in inputs)
     widths = [c.memory, *c.mlp]
-    steps = list(zip(widths, widths[1:], strict=False))
+    steps = list(pairwise(widths))
     ends = [(widths[-1], c.pose), (widths[-1], 1)]
     mlps = sum(linear(*pair) for pair in [*steps, *steps, *ends])
     of_mlps = sum(before * after for before, after in [*steps, *steps, *ends])

@@ -8,31 +8,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-import onnx_ir as ir
-
 from vlacut import registry
-from vlacut.annotation import CONVERTED, EXAMPLE, STRATEGIES, UNPRICED
-from vlacut.bundle import (
-    FORMAT,
-    Binding,
-    Bundle,
-    Manifest,
-    WholePhase,
-    list_files,
-    read_bundle,
-    write_manifest,
-)
+from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
+from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
-from vlacut.errors import InfeasibleError, InputError
+from vlacut.emission import bundle_models, save, whole_phases
+from vlacut.errors import InfeasibleError
+from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name
 from vlacut.hardware import Device, load_device, parse_bytes, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import Plan, Variant
 from vlacut.pricing import Price, price
-from vlacut.program import Program, Source
-from vlacut.runtime.whole import load_whole, run_whole
-from vlacut.split import Split, sides_of, split, whole
+from vlacut.program import Program
+from vlacut.split import Split, sides_of, split
 from vlacut.staging import staged_folder
 from vlacut.weights import WeightStore
 
@@ -170,25 +159,25 @@ def compile_program(
     builder = registry.load("builders", backend)()
     text = pipeline or target.pipeline(_needed(builder.conversions, program))
     planned = plan_program(program, target, text, progress)
-    whole_phases = tuple(_whole_phase(program, index) for index in range(len(program.phases)))
+    phases = whole_phases(program)
     with staged_folder(out) as folder:
         store = WeightStore(folder)
-        models = _models(program, planned, whole_phases)
-        for done, (path, model) in enumerate(models.items()):
-            progress("emit", done, len(models))
+        count = len(planned.plan.parts) + len(phases)
+        for done, (path, model) in enumerate(bundle_models(program, planned.split, phases)):
+            progress("emit", done, count)
             builder.prepare(model, path)
             store.externalise(model)
-            _save(model, folder / path)
+            save(model, folder / path)
         if golden:
             progress("golden", 0, 1)
-            _write_golden(program, whole_phases, folder, backend, builder.recipe())
+            write_golden(program, phases, folder, backend, builder.recipe())
         manifest = Manifest(
             format=FORMAT,
             plan=planned.plan,
             backend=backend,
             recipe=builder.recipe(),
             tolerance=max(builder.tolerance(phase.graph) for phase in program.phases),
-            whole=whole_phases,
+            whole=phases,
             pipeline=planned.pipeline,
             tools=_tools(),
             files=list_files(folder),
@@ -207,78 +196,6 @@ def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:
         if value is not None and value.dtype is not None
     }
     return {source: target for source, target in conversions.items() if source in found}
-
-
-def _models(
-    program: Program, planned: Planned, whole_phases: tuple[WholePhase, ...]
-) -> Mapping[str, ir.Model]:
-    """Every model of the bundle by its path."""
-    pairs = zip(planned.plan.parts, planned.split.models, strict=True)
-    models = {f"parts/{part.name}.onnx": model for part, model in pairs}
-    for phase, described in zip(program.phases, whole_phases, strict=True):
-        keys = [binding.key for binding in described.inputs]
-        models[f"whole/{phase.name}.onnx"] = whole(phase, keys)
-    return models
-
-
-def _whole_phase(program: Program, index: int) -> WholePhase:
-    phase = program.phases[index]
-    return WholePhase(
-        name=phase.name,
-        trips=phase.trips,
-        inputs=tuple(_binding(program, index, name) for name in phase.input_names),
-        outputs=tuple(f"{phase.name}/{name}" for name in phase.output_names),
-    )
-
-
-def _binding(program: Program, phase: int, name: str) -> Binding:
-    initial = key_of(program, program.source(phase, name))
-    output = program.carried_output(phase, name)
-    carried = "" if output is None else key_of(program, Source(phase, output))
-    return Binding(f"{program.phases[phase].name}/{name}", initial, carried)
-
-
-def _save(model: ir.Model, path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    model.producer_name, model.producer_version = "vlacut", version("vlacut")
-    path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
-
-
-def _write_golden(
-    program: Program,
-    phases: tuple[WholePhase, ...],
-    folder: Path,
-    backend: str,
-    recipe: Mapping[str, str],
-) -> None:
-    if backend not in registry.names("executors"):
-        raise InputError(f"back end {backend} runs nothing here; record no step with --no-golden")
-    executor = registry.load("executors", backend)()
-    observation = example_observation(program)
-    engines = load_whole(executor, folder, phases, recipe)
-    tensors = run_whole(phases, engines, observation)
-    action = {
-        spec.name: tensors[key_of(program, program.output_source(spec.name))]
-        for spec in program.outputs
-    }
-    (folder / "golden").mkdir()
-    for which, arrays in (("observation", observation), ("action", action)):
-        np.savez(folder / "golden" / f"{which}.npz", **arrays)  # type: ignore[arg-type]
-
-
-def example_observation(program: Program) -> dict[str, np.ndarray]:
-    """The example the front end recorded; else, from a fixed seed, normal floats and zeros."""
-    recorded = EXAMPLE.find(program) or {}
-    numbers = np.random.default_rng(0)
-    observation = {}
-    for spec in program.inputs:
-        values = numbers.standard_normal(spec.numpy_shape)
-        if spec.dtype not in ("float16", "float32", "float64"):
-            values = np.zeros(spec.numpy_shape)
-        observation[spec.name] = spec.check(
-            recorded.get(spec.name, values.astype(spec.numpy_dtype))
-        )
-    return observation
 
 
 def _tools() -> dict[str, str]:

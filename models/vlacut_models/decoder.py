@@ -56,6 +56,13 @@ def mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tenso
     return apart.transpose(1, 2).reshape(batch, count, heads * width)
 
 
+def keys_of(layer: Any, hidden: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Keys and values [1, groups, N, head_width] of normalised tokens [1, N, width]."""
+    attention = layer.self_attn
+    key = rotate(heads_of(attention.k_proj, hidden, attention.head_dim), *turn)
+    return key, heads_of(attention.v_proj, hidden, attention.head_dim)
+
+
 def attend(
     layer: Any,
     hidden: Tensor,
@@ -78,11 +85,8 @@ def attend(
     Returns the output [1, N, width], and all keys and values.
     """
     attention = layer.self_attn
-    query, key, value = (
-        heads_of(project, hidden, attention.head_dim)
-        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    query, key = rotate(query, *turn), rotate(key, *turn)
+    query = rotate(heads_of(attention.q_proj, hidden, attention.head_dim), *turn)
+    key, value = keys_of(layer, hidden, turn)
     if past is not None and write is not None:
         key = torch.where(write, key, past[0])
         value = torch.where(write, value, past[1])
@@ -115,6 +119,15 @@ def decode(
         hidden = feed(layer, hidden, mixed)
         caches.append(cache)
     return hidden, caches
+
+
+def all_keys(
+    layers: Sequence[Any], hidden: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor
+) -> KeyValues:
+    """Keys and values of every layer; what is behind those of the last one is not computed."""
+    hidden, caches = decode(layers[:-1], hidden, turn, None, None, mask)
+    last = layers[-1]
+    return [*caches, keys_of(last, last.input_layernorm(hidden), turn)]
 
 
 def flat(caches: KeyValues) -> list[Tensor]:

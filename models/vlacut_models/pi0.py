@@ -16,7 +16,7 @@ from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer, GemmaRMS
 
 from vlacut.frontends.torch import TorchPhase
 from vlacut.program import Program
-from vlacut_models.decoder import cache_names, decode, flat, paired, rotary
+from vlacut_models.decoder import all_keys, cache_names, decode, flat, paired, rotary
 from vlacut_models.flow import FlowMatching, named, places
 from vlacut_models.presets import Examples, choose, with_presets
 from vlacut_models.prismatic import SIGLIP_SO400M, Tower
@@ -157,7 +157,7 @@ class Pi0(FlowMatching):
         seen = self._seen(input_mask)
         turn = rotary(places(seen), self.config.head_width, _ROTARY_BASE, hidden.dtype)
         layers = paligemma.model.language_model.layers
-        _, caches = decode(layers, hidden, turn, None, None, seen[None, None])
+        caches = all_keys(layers, hidden, turn, seen[None, None])
         return [*flat(caches), torch.zeros(1, dtype=torch.int64, device=hidden.device)]
 
     def denoise(

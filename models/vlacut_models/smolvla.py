@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vlacut.frontends.torch import TorchPhase
 from vlacut.program import Program
-from vlacut_models.decoder import attend, cache_names, decode, feed, flat, paired, rotary
+from vlacut_models.decoder import all_keys, attend, cache_names, feed, flat, paired, rotary
 from vlacut_models.flow import FlowMatching, named, places
 from vlacut_models.presets import Examples, choose, with_presets
 from vlacut_models.prismatic import Tower
@@ -88,7 +88,7 @@ class SmolVLAModel(FlowMatching):
         slots = torch.arange(config.prefix, device=hidden.device)
         last = config.prefix - 1
         mask = ((slots[None, :] < last) | (slots[:, None] == last)) & seen
-        _, caches = decode(text_model.layers, hidden, turn, None, None, mask[None, None])
+        caches = all_keys(text_model.layers, hidden, turn, mask[None, None])
         return [*flat(caches), torch.zeros(1, dtype=torch.int64, device=hidden.device)]
 
     def denoise(

@@ -55,8 +55,9 @@ def min_cut(
     column32 = column.astype(np.int32)
     most = min(float(residual[row == SOURCE].sum()), float(residual[column == SINK].sum()))
     limit, value, unit = most, 0.0, 0.0
-    for _ in range(_ROUNDS):
-        if limit <= 1e-15 * most or value >= enough or limit <= _FINE * (enough - value) < np.inf:
+    for done in range(_ROUNDS):
+        known = value >= enough or limit <= _FINE * (enough - value) < np.inf
+        if limit <= 1e-15 * most or (done and known):
             break
         unit = limit / _GRID
         grid = np.floor(np.minimum(residual, limit) / unit).astype(np.int32)

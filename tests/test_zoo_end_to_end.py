@@ -1,0 +1,45 @@
+"""Every tiny model of the zoo, end to end: compiled, cut under a budget, served, run, verified."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vlacut
+from vlacut import registry
+from vlacut.compiler import Target, compile_program
+from vlacut.dataflow import weights_of
+from vlacut.pricing import Side
+from vlacut.verification import verify_bundle
+
+
+@pytest.mark.parametrize("name", registry.names("models"))
+def test_a_tiny_model_end_to_end(name: str, tmp_path: Path) -> None:
+    program = registry.load("models", name)("tiny")
+    budget = sum(weights_of(program).values()) // 2
+    # A link that makes the cloud worth while, and a budget that keeps half of the model from it.
+    target = Target("jetson-agx-orin", "a100", "1GB/s,0.02ms", f"{budget}B")
+    _, bundle = compile_program(program, target, tmp_path / "b")
+    price = bundle.plan.variants[0].price
+    assert {part.side for part in bundle.plan.parts} == set(Side)
+    assert price.cloud_weight_bytes <= budget
+    for result in verify_bundle(bundle):
+        assert result.max_abs_error == 0, result
+    server = vlacut.serve(tmp_path / "b")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with vlacut.connect(tmp_path / "b", "{}:{}".format(*server.address)) as policy:
+            golden = policy.bundle.golden("action")
+            for _ in range(3):
+                action = policy.step(policy.bundle.golden("observation"))
+                for key, expected in golden.items():
+                    np.testing.assert_array_equal(action[key], expected)
+            moved = (policy.last.bytes_up, policy.last.bytes_down)
+    finally:
+        server.shutdown()
+        thread.join(10)
+    assert moved == (price.bytes_up, price.bytes_down)
