@@ -80,7 +80,7 @@ class Dual:
     _serial: list[float] = field(default_factory=list)
     _over: list[float] = field(default_factory=list)
 
-    def run(self) -> Explored:
+    def run(self, rounds: int = _MOST_ROUNDS) -> Explored:
         """Solve relaxations until the bound meets the incumbent, or hardly rises any more."""
         planes, self.planes = self.planes, []
         for x in (*planes, self._least()):
@@ -89,7 +89,7 @@ class Dual:
         relaxation = Relaxation(self.core, self.forced, 10.0 * abs(self.incumbent.price_s))
         solved: list[Relaxed] = []
         bound = -np.inf
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(rounds):
             mix, ceiling, shares = self._multipliers()
             found = relaxation.solve(mix, self.incumbent.price_s)
             solved.append(found)

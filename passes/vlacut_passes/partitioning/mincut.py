@@ -41,9 +41,7 @@ class MinCut:
     residual: Floats
 
 
-def min_cut(
-    size: int, tail: Ints, head: Ints, capacity: Floats, enough: float = np.inf
-) -> MinCut:
+def min_cut(size: int, tail: Ints, head: Ints, capacity: Floats, enough: float = np.inf) -> MinCut:
     """Separate node 0 (source) from node 1 (sink) of a graph of `size` nodes.
 
     Capacities are not negative; infinite ones are allowed but at the terminals. Arcs between the
@@ -70,9 +68,7 @@ def min_cut(
     return MinCut(value, sink_side, row, column, residual)
 
 
-def _with_reverse(
-    size: int, tail: Ints, head: Ints, capacity: Floats
-) -> tuple[Ints, Ints, Floats]:
+def _with_reverse(size: int, tail: Ints, head: Ints, capacity: Floats) -> tuple[Ints, Ints, Floats]:
     """Arcs sorted by tail and head, one a pair of nodes, each with its reverse."""
     key = np.concatenate([tail * size + head, head * size + tail])
     both = np.concatenate([capacity, np.zeros(len(capacity))])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,8 +22,9 @@ import numpy as np
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Price, Side, price
+from vlacut_passes.partitioning.branching import Choice, Order
 from vlacut_passes.partitioning.coarsen import equal_variables, too_heavy
-from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Ints, make_core, relabel
+from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints, make_core, relabel
 from vlacut_passes.partitioning.dual import Dual, Explored, Incumbent, only_cloud, relabelled
 from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.milp import solve_milp
@@ -31,6 +32,9 @@ from vlacut_passes.partitioning.strategies import neurosurgeon
 
 SMALL = 150  # variables: from here on HiGHS is faster than further branches
 _AGAIN = 0.7  # a core that shrank below this share is worth another relaxation
+_FLAT = 0.02  # of the gap: less than this is no rise of the bound
+_STALE = 2  # levels without a rise before many variables are tried
+_TRIAL_ROUNDS = 2
 _NOISE = 1e-10  # relative: nothing is cut off by less than this
 
 
@@ -96,25 +100,25 @@ class _Branch:
     paths: list[list[Ints]]
     planes: list[Ints]
     bound: float = -np.inf
+    parent_s: float = -np.inf
     forced: tuple[int, int] | None = None
     depth: int = 0
+    stale: int = 0
 
 
 class _Search:
     """Branch and bound. A branch's bound is inherited until it is explored itself."""
 
-    def __init__(
-        self, graph: CostGraph, core: Core, incumbent: Incumbent, deadline: float
-    ) -> None:
+    def __init__(self, graph: CostGraph, core: Core, incumbent: Incumbent, deadline: float) -> None:
         self._graph = graph
         self._incumbent = incumbent
         self._deadline = deadline
         self._root = _Branch(core, [[] for _ in core.chains], [])
 
     @cached_property
-    def _places(self) -> Ints:
-        """The place of every task in the layer chain."""
-        return layer_chain(self._graph).rank
+    def _order(self) -> Order:
+        phases = np.array([task.phase for task in self._graph.tasks])
+        return Order(layer_chain(self._graph).rank, phases)
 
     def run(self) -> float:
         """Improve the incumbent until it is optimal or time is up; returns the lower bound."""
@@ -137,10 +141,7 @@ class _Search:
     def _explore(self, branch: _Branch) -> Iterator[_Branch]:
         """What is left to do in a branch: nothing, a small core for HiGHS, or two branches."""
         while True:
-            dual = Dual(
-                branch.core, self._incumbent, branch.paths, branch.planes, branch.forced
-            )
-            found = dual.run()
+            found = self._dual(branch).run()
             bound = max(branch.bound, found.bound)
             if self._incumbent.closed_by(bound):
                 return
@@ -160,9 +161,12 @@ class _Search:
                 break
         yield from self._split(branch, share)
 
+    def _dual(self, branch: _Branch) -> Dual:
+        return Dual(branch.core, self._incumbent, branch.paths, branch.planes, branch.forced)
+
     def _contract(
         self, branch: _Branch, found: Explored, label: Ints, bound: float
-    ) -> tuple[_Branch, np.ndarray] | None:
+    ) -> tuple[_Branch, Floats] | None:
         core = relabel(branch.core, label, int(label.max()) + 1)
         if core.budget is not None and core.cloud_bytes(only_cloud(core.size)) > core.budget:
             return None
@@ -174,36 +178,33 @@ class _Search:
         np.maximum.at(share, label, found.share)
         planes = [kept for x in found.planes if (kept := _kept(x, label, core.size)) is not None]
         paths = relabelled(branch.paths, label)
-        return _Branch(core, paths, planes, bound, None, branch.depth), share
+        rise = bound - branch.parent_s
+        flat = rise < _FLAT * (self._incumbent.price_s - branch.parent_s)
+        stale = branch.stale + 1 if flat else 0
+        return _Branch(core, paths, planes, bound, bound, None, branch.depth, stale), share
 
-    def _split(self, branch: _Branch, share: np.ndarray) -> Iterator[_Branch]:
-        variable = self._choose(branch, share)
+    def _split(self, branch: _Branch, share: Floats) -> Iterator[_Branch]:
+        """Two branches. If branching did not raise the bound lately, the best of many twos."""
+        gap_s = self._incumbent.price_s - branch.bound
+        choice = Choice(branch.core, share, gap_s, self._order)
+        if branch.stale < _STALE:
+            yield from self._children(branch, choice.usual(branch.depth))
+            return
+        best: list[_Branch] = []
+        for variable in choice.many():
+            pair = [self._tried(child) for child in self._children(branch, variable)]
+            if not best or _raised(pair) > _raised(best):
+                best = pair
+        yield from best
+
+    def _children(self, branch: _Branch, variable: int) -> Iterator[_Branch]:
         for forced in ((EDGE, variable), (variable, CLOUD)):
             paths = [list(known) for known in branch.paths]
-            yield _Branch(
-                branch.core, paths, branch.planes, branch.bound, forced, branch.depth + 1
-            )
+            yield replace(branch, paths=paths, forced=forced, depth=branch.depth + 1)
 
-    def _choose(self, branch: _Branch, share: np.ndarray) -> int:
-        """A variable that the mix splits and that is dear to part from its neighbours.
-
-        Of those, the one in the middle of the layer chain, and then the outermost ones in turn:
-        what is between two on one side tends to follow.
-        """
-        core = branch.core
-        dear = np.zeros(core.size)
-        np.maximum.at(dear, core.flows.producer, np.minimum(core.flows.up, core.flows.down))
-        dear = np.minimum(dear, self._incumbent.price_s - branch.bound)
-        split = np.minimum(share, 1.0 - share)
-        for score in (split * dear, split, dear, np.ones(core.size)):
-            score[[EDGE, CLOUD]] = 0.0
-            if score.max() > 1e-6 * max(1.0, float(dear.max())):
-                break
-        best = np.flatnonzero(score >= 0.9 * score.max())
-        place = np.full(core.size, len(self._places))
-        np.minimum.at(place, core.of_task, self._places)
-        best = best[np.argsort(place[best], kind="stable")]
-        return int(best[(len(best) // 2, 0, -1)[branch.depth and 1 + (branch.depth + 1) % 2]])
+    def _tried(self, child: _Branch) -> _Branch:
+        found = self._dual(child).run(_TRIAL_ROUNDS)
+        return replace(child, bound=max(child.bound, found.bound), planes=list(found.planes))
 
     def _exhaust(self, branch: _Branch) -> float:
         """Solve a branch with HiGHS; returns its lower bound.
@@ -227,6 +228,10 @@ class _Search:
         if solved.bound >= found_s - 1e-9 * span:
             return np.inf
         return max(solved.bound, branch.bound)
+
+
+def _raised(pair: list[_Branch]) -> tuple[float, float]:
+    return min(child.bound for child in pair), max(child.bound for child in pair)
 
 
 def _kept(x: Ints, label: Ints, size: int) -> Ints | None:
