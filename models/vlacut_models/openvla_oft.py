@@ -182,7 +182,7 @@ def phases(policy: OpenVLAOFT, examples: Examples) -> list[TorchPhase]:
 @with_presets(*PRESETS)
 def openvla_oft(preset: str = "full") -> Program:
     """OpenVLA-OFT: OpenVLA decoding 8 actions in parallel, with an L1-regression head."""
-    config = choose(PRESETS, "openvla_oft", preset)
+    config = choose(PRESETS, "openvla-oft", preset)
     examples = Examples(preset)
     made = phases(examples.module(lambda: OpenVLAOFT(config)), examples)
-    return examples.program("openvla_oft", made, ["pixel_values", "input_ids", "state"], ["action"])
+    return examples.program("openvla-oft", made, ["pixel_values", "input_ids", "state"], ["action"])

@@ -131,9 +131,11 @@ class Pi0(FlowMatching):
         super().__init__(config.expert_width, config.state, config.steps)
         self.config = config
         expert = Gemma(config.gemma(config.expert_width, config.expert_hidden))
+        # In the checkpoint, but the expert says no words.
+        unread = nn.Linear(config.expert_width, config.vocabulary, bias=False)
         self.paligemma_with_expert = named(
             paligemma=PaliGemma(config),
-            gemma_expert=named(model=expert),
+            gemma_expert=named(model=expert, lm_head=unread),
         )
         self.state_proj = nn.Linear(config.state, config.expert_width)
 

@@ -59,7 +59,9 @@ class SmolVLAModel(FlowMatching):
             text_model=TextModel(config.llama(config.width, config.hidden)),
         )
         expert = Expert(config.llama(config.expert_width, config.expert_hidden))
-        self.vlm_with_expert = named(vlm=named(model=vlm), lm_expert=expert)
+        # In the checkpoint, but the policy says no words.
+        unread = nn.Linear(config.width, config.vocabulary, bias=False)
+        self.vlm_with_expert = named(vlm=named(model=vlm, lm_head=unread), lm_expert=expert)
         self.state_proj = nn.Linear(config.state, config.width)
 
     def vision(self, pixel_values: Tensor) -> Tensor:

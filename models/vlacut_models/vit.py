@@ -76,6 +76,19 @@ class Block(nn.Module):
         return tokens + self.ls2(self.mlp(self.norm2(tokens)))
 
 
+class AttentionPool(nn.Module):
+    """SigLIP's head, which pools its tokens: in the checkpoints, but nothing reads it."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.latent = nn.Parameter(torch.zeros(1, 1, width))
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, hidden)
+
+
 class VisionTower(nn.Module):
     """A ViT read at its second-to-last block, patch tokens only: [1, 3, S, S] to [1, N, width].
 
@@ -106,6 +119,8 @@ class VisionTower(nn.Module):
         if registers:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
             self.reg_token = nn.Parameter(torch.zeros(1, registers - 1, width))
+        else:
+            self.attn_pool = AttentionPool(width, hidden)
         self.blocks = nn.ModuleList(Block(width, heads, hidden, layer_scale) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 

@@ -96,7 +96,7 @@ def phases(policy: VitMlp, examples: Examples) -> list[TorchPhase]:
 @with_presets(*PRESETS)
 def vit_mlp(preset: str = "full") -> Program:
     """ViT-B/16 and an MLP: a plain policy of 86 M parameters."""
-    config = choose(PRESETS, "vit_mlp", preset)
+    config = choose(PRESETS, "vit-mlp", preset)
     examples = Examples(preset)
     made = phases(examples.module(lambda: VitMlp(config)), examples)
-    return examples.program("vit_mlp", made, ["pixel_values", "state"], ["action"])
+    return examples.program("vit-mlp", made, ["pixel_values", "state"], ["action"])

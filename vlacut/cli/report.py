@@ -108,25 +108,26 @@ def why(part: Part) -> str:
 
 def verdict(plan: Plan) -> str:
     """One honest line: what the cut gains over not cutting, or which it loses to and why."""
-    price = plan.variants[0].price
-    by_name = {strategy.name: strategy for strategy in plan.strategies}
-    said = []
-    for name in ("all-edge", "all-cloud"):
-        other = by_name.get(name)
-        if other is None:
-            continue
-        ratio = other.price.total_s / price.total_s
-        if ratio >= 1:
-            said.append(f"{ratio:.2f} x faster than {name}")
-        else:
-            said.append(
-                f"{1 / ratio:.2f} x slower than {name}, which is not allowed: {other.why_not}"
-            )
+    found = {strategy.name: strategy for strategy in plan.strategies}
+    said = [
+        _against(found[name], plan.variants[0].price)
+        for name in ("all-edge", "all-cloud")
+        if name in found
+    ]
     sides = {part.side for part in plan.parts}
-    if len(sides) == 1:
-        where = "on the edge" if Side.EDGE in sides else "in the cloud"
-        return f"No split pays here: everything runs {where}; {', '.join(said)}."
-    return f"The split is {', '.join(said)}."
+    if len(sides) > 1:
+        return f"The split is {', '.join(said)}."
+    where = "on the edge" if Side.EDGE in sides else "in the cloud"
+    return f"No split pays here: everything runs {where}, {', '.join(said)}."
+
+
+def _against(other: Strategy, price: Price) -> str:
+    ratio = other.price.total_s / price.total_s
+    if abs(ratio - 1) < 0.005:
+        return f"as fast as {other.name}"
+    if ratio > 1:
+        return f"{ratio:.2f} x faster than {other.name}"
+    return f"{1 / ratio:.2f} x slower than {other.name}, which is not allowed: {other.why_not}"
 
 
 def _network(price: Price) -> float:

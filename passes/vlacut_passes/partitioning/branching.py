@@ -6,18 +6,45 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints
+from vlacut_passes.partitioning.layer_chain import layer_chain
 
 _LIKE_THE_BEST = 0.9  # of the highest score
+_NECKS = 0.05  # share of a phase's tasks that are certainly necks
+_NARROW = 1.1  # and what is hardly wider is one too
 
 
 @dataclass(frozen=True)
 class Order:
-    """Of every task, its place in the layer chain, and its phase."""
+    """Of every task, its place in the layer chain, its phase, and whether it is a neck."""
 
     place: Ints
     phase: Ints
+    neck: NDArray[np.bool_]
+
+
+def make_order(graph: CostGraph) -> Order:
+    """The order of a graph's tasks."""
+    phase = np.array([task.phase for task in graph.tasks])
+    return Order(layer_chain(graph).rank, phase, _necks(graph, phase))
+
+
+def _necks(graph: CostGraph, phase: Ints) -> NDArray[np.bool_]:
+    """Tasks behind which a phase, taken as a chain, is cheap to cut: the ends of layers."""
+    across = np.zeros(len(graph.tasks) + 1)
+    for flow in graph.flows:
+        inside = [one for one in flow.consumers if phase[one] == phase[flow.producer]]
+        if inside and max(inside) > flow.producer:
+            across[flow.producer] += flow.nbytes * flow.count
+            across[max(inside)] -= flow.nbytes * flow.count
+    across = np.cumsum(across)[:-1]
+    neck = np.zeros(len(graph.tasks), dtype=bool)
+    for one in np.unique(phase):
+        tasks = phase == one
+        neck |= tasks & (across <= _NARROW * np.quantile(across[tasks], _NECKS))
+    return neck
 
 
 @dataclass(frozen=True)
@@ -58,12 +85,15 @@ class Choice:
                 )
         return list(found)
 
-    def _best(self, among: np.ndarray) -> Ints:
+    def _best(self, among: NDArray[np.bool_]) -> Ints:
         """Those with a score like the best, in the order of the layer chain."""
         score = np.where(among, self._score, 0.0)
+        if (necks := np.where(self._neck, score, 0.0)).any():
+            score = necks
         best = np.flatnonzero(score >= _LIKE_THE_BEST * score.max())
         best = best[(best != EDGE) & (best != CLOUD) & among[best]]
-        return best[np.argsort(self._place[best], kind="stable")]
+        ordered: Ints = best[np.argsort(self._place[best], kind="stable")]
+        return ordered
 
     @cached_property
     def _score(self) -> Floats:
@@ -82,6 +112,12 @@ class Choice:
             if score.max() > 1e-6 * dear.max(initial=0.0):
                 return score
         return np.zeros(self.core.size)
+
+    @cached_property
+    def _neck(self) -> NDArray[np.bool_]:
+        neck = np.zeros(self.core.size, dtype=bool)
+        neck[self.core.of_task[self.order.neck]] = True
+        return neck
 
     @cached_property
     def _place(self) -> Ints:

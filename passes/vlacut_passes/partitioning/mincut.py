@@ -73,7 +73,8 @@ def _with_reverse(size: int, tail: Ints, head: Ints, capacity: Floats) -> tuple[
     key = np.concatenate([tail * size + head, head * size + tail])
     both = np.concatenate([capacity, np.zeros(len(capacity))])
     unique, which = np.unique(key, return_inverse=True)
-    return unique // size, unique % size, np.bincount(which, both, minlength=len(unique))
+    joined = np.bincount(which, both, minlength=len(unique)).astype(np.float64)
+    return unique // size, unique % size, joined
 
 
 def _reaches_sink(row: Ints, column: Ints, is_open: NDArray[np.bool_], size: int) -> Ints:

@@ -55,8 +55,8 @@ class Relaxation:
 
     Args:
         core: what to relax.
-        forced: an arc that costs `forced_s` where it is cut, for a variable that is to be on a side:
-            (EDGE, v) keeps v on the edge, (v, CLOUD) in the cloud.
+        forced: an arc that costs `forced_s` where it is cut, for a variable that is to be on a
+            side: (EDGE, v) keeps v on the edge, (v, CLOUD) in the cloud.
         forced_s: in seconds.
     """
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,19 +23,19 @@ import numpy as np
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Price, Side, price
-from vlacut_passes.partitioning.branching import Choice, Order
+from vlacut_passes.partitioning.branching import Choice, Order, make_order
 from vlacut_passes.partitioning.coarsen import equal_variables, too_heavy
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints, make_core, relabel
 from vlacut_passes.partitioning.dual import Dual, Explored, Incumbent, only_cloud, relabelled
-from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.milp import solve_milp
-from vlacut_passes.partitioning.strategies import neurosurgeon
+from vlacut_passes.partitioning.strategies import all_edge, neurosurgeon
 
 SMALL = 150  # variables: from here on HiGHS is faster than further branches
 _AGAIN = 0.7  # a core that shrank below this share is worth another relaxation
 _FLAT = 0.02  # of the gap: less than this is no rise of the bound
 _STALE = 2  # levels without a rise before many variables are tried
 _TRIAL_ROUNDS = 2
+_TINY = 2e-4  # of the budget
 _NOISE = 1e-10  # relative: nothing is cut off by less than this
 
 
@@ -72,20 +73,48 @@ def optimal_cut(
 
     Raises InfeasibleError if the weights of tasks pinned to the cloud exceed the budget.
     """
-    core = make_core(graph, link, cloud_weight_budget)
-    edge = only_cloud(core.size)
-    least = core.cloud_bytes(edge)
-    if core.budget is not None and least > core.budget:
+    budget = cloud_weight_budget
+    pinned = price(graph, all_edge(graph, link, budget), link)
+    over = 0 if budget is None else pinned.cloud_weight_bytes - budget
+    if over > 0:
         raise InfeasibleError(
-            f"cloud weights: what is pinned to the cloud holds {least} bytes, "
-            f"{least - core.budget} more than the budget of {core.budget}; raise it or unpin"
+            f"cloud weights: what is pinned to the cloud holds {pinned.cloud_weight_bytes} bytes, "
+            f"{over} more than the budget of {budget}; raise it or unpin"
         )
+    deadline = time.monotonic() + time_limit_s
+    if budget is not None and (tiny := _tiny(graph, budget)):
+        found = _best(graph, link, budget, tiny, deadline)
+        if found.price.cloud_weight_bytes <= budget:
+            return found
+    return _best(graph, link, budget, frozenset(), deadline)
+
+
+def _tiny(graph: CostGraph, budget: int) -> frozenset[int]:
+    """The smallest weights, as many as together are next to nothing beside the budget.
+
+    Shape constants and scales have thousands of readers. A cut that is optimal without counting
+    them, and keeps the budget when they are counted, is optimal.
+    """
+    found, room = [], _TINY * budget
+    for weight in sorted(range(len(graph.weights)), key=lambda one: (graph.weights[one], one)):
+        room -= graph.weights[weight]
+        if room < 0:
+            break
+        found.append(weight)
+    return frozenset(found)
+
+
+def _best(
+    graph: CostGraph, link: Link, budget: int | None, ignored: frozenset[int], deadline: float
+) -> Found:
+    core = make_core(graph, link, budget, ignored)
+    edge = only_cloud(core.size)
     incumbent = Incumbent(core.serial_s(edge) + core.hop_s(edge), edge[core.of_task])
     if core.budget is not None:
         sides = neurosurgeon(graph, link, core.budget)
         x = np.array([side is Side.CLOUD for side in sides], dtype=np.int64)
         incumbent.offer(price(graph, sides, link).total_s, x)
-    bound = _Search(graph, core, incumbent, time.monotonic() + time_limit_s).run()
+    bound = _Search(graph, core, incumbent, deadline).run()
     sides = tuple(Side.CLOUD if one else Side.EDGE for one in incumbent.x.tolist())
     cost = price(graph, sides, link)
     proven = incumbent.closed_by(bound)
@@ -117,8 +146,7 @@ class _Search:
 
     @cached_property
     def _order(self) -> Order:
-        phases = np.array([task.phase for task in self._graph.tasks])
-        return Order(layer_chain(self._graph).rank, phases)
+        return make_order(self._graph)
 
     def run(self) -> float:
         """Improve the incumbent until it is optimal or time is up; returns the lower bound."""
@@ -191,10 +219,14 @@ class _Search:
             yield from self._children(branch, choice.usual(branch.depth))
             return
         best: list[_Branch] = []
+        best_score = 0.0
         for variable in choice.many():
             pair = [self._tried(child) for child in self._children(branch, variable)]
-            if not best or _raised(pair) > _raised(best):
-                best = pair
+            score = math.prod(
+                max(child.bound - branch.bound, 1e-3 * gap_s) for child in pair
+            )
+            if score > best_score:
+                best, best_score = pair, score
         yield from best
 
     def _children(self, branch: _Branch, variable: int) -> Iterator[_Branch]:
@@ -212,7 +244,8 @@ class _Search:
         HiGHS keeps a budget to its tolerance only. A set of weights that exceeds it after all is
         cut off by name, and HiGHS asked again.
         """
-        core, covers = branch.core, []
+        core = branch.core
+        covers: list[Ints] = []
         noise = _NOISE * abs(self._incumbent.price_s)
         span = self._incumbent.price_s - branch.bound + noise
         while True:
@@ -228,10 +261,6 @@ class _Search:
         if solved.bound >= found_s - 1e-9 * span:
             return np.inf
         return max(solved.bound, branch.bound)
-
-
-def _raised(pair: list[_Branch]) -> tuple[float, float]:
-    return min(child.bound for child in pair), max(child.bound for child in pair)
 
 
 def _kept(x: Ints, label: Ints, size: int) -> Ints | None:
