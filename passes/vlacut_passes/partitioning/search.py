@@ -222,9 +222,7 @@ class _Search:
         best_score = 0.0
         for variable in choice.many():
             pair = [self._tried(child) for child in self._children(branch, variable)]
-            score = math.prod(
-                max(child.bound - branch.bound, 1e-3 * gap_s) for child in pair
-            )
+            score = math.prod(max(child.bound - branch.bound, 1e-3 * gap_s) for child in pair)
             if score > best_score:
                 best, best_score = pair, score
         yield from best
