@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 import time
 from collections.abc import Iterator
@@ -121,7 +120,7 @@ def _best(
     return Found(sides, cost, cost.total_s if proven else min(bound, cost.total_s))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Branch:
     """A part of the assignments: those of a core that do not cut the arc `forced`."""
 
@@ -142,29 +141,32 @@ class _Search:
         self._graph = graph
         self._incumbent = incumbent
         self._deadline = deadline
-        self._root = _Branch(core, [[] for _ in core.chains], [])
+        self._open = [_Branch(core, [[] for _ in core.chains], [])]
 
     @cached_property
     def _order(self) -> Order:
         return make_order(self._graph)
 
     def run(self) -> float:
-        """Improve the incumbent until it is optimal or time is up; returns the lower bound."""
-        number = 0
-        open_branches = [(self._root.bound, number, self._root)]
+        """Improve the incumbent until it is optimal or time is up; returns the lower bound.
+
+        In turn, the branch with the lowest bound, which raises the bound of all, and the one with
+        the fewest variables, which costs little and often improves the incumbent.
+        """
         left = np.inf  # the lowest bound of a branch that HiGHS did not finish
-        while open_branches and not self._incumbent.closed_by(open_branches[0][0]):
-            if time.monotonic() > self._deadline:
-                left = min(left, open_branches[0][0])
-                break
-            _, _, branch = heapq.heappop(open_branches)
+        turn = 0
+        while self._open and time.monotonic() < self._deadline:
+            keys = (_by_bound, _by_size)
+            branch = min(self._open, key=keys[turn % 2])
+            turn += 1
+            self._open.remove(branch)
             for child in self._explore(branch):
                 if child.forced is None:
                     left = min(left, self._exhaust(child))
                 else:
-                    number += 1
-                    heapq.heappush(open_branches, (child.bound, number, child))
-        return min(left, self._incumbent.price_s)
+                    self._open.append(child)
+            self._open = [one for one in self._open if not self._incumbent.closed_by(one.bound)]
+        return min([left, self._incumbent.price_s, *(one.bound for one in self._open)])
 
     def _explore(self, branch: _Branch) -> Iterator[_Branch]:
         """What is left to do in a branch: nothing, a small core for HiGHS, or two branches."""
@@ -259,6 +261,14 @@ class _Search:
         if solved.bound >= found_s - 1e-9 * span:
             return np.inf
         return max(solved.bound, branch.bound)
+
+
+def _by_bound(branch: _Branch) -> tuple[float, int]:
+    return branch.bound, -branch.depth
+
+
+def _by_size(branch: _Branch) -> tuple[int, float]:
+    return branch.core.size, branch.bound
 
 
 def _kept(x: Ints, label: Ints, size: int) -> Ints | None:
