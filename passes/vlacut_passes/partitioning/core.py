@@ -7,7 +7,7 @@ Merging variables keeps the form, so every step of the search works on what the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,13 +98,8 @@ class Core:
         return int(self.nbytes @ self.users.highest(x))
 
 
-def make_core(
-    graph: CostGraph, link: Link, budget: int | None, ignored: Set[int] = frozenset()
-) -> Core:
-    """The core of a graph, one variable a task that is not pinned. No budget: no weights.
-
-    Weights in `ignored` do not count against the budget.
-    """
+def make_core(graph: CostGraph, link: Link, budget: int | None) -> Core:
+    """The core of a graph, one variable a task that is not pinned. No budget: no weights."""
     free = np.array([task.pinned is None for task in graph.tasks])
     in_cloud = np.array([task.pinned is Side.CLOUD for task in graph.tasks])
     of_task = np.where(free, np.cumsum(free) + 1, in_cloud.astype(np.int64))
@@ -115,7 +110,7 @@ def make_core(
     unary = np.bincount(of_task, cloud_s - edge_s, minlength=size).astype(np.float64)
     base = float(edge_s.sum() + unary[CLOUD])
     unary[[EDGE, CLOUD]] = 0.0
-    used = _users(graph, ignored) if budget is not None else {}
+    used = _users(graph) if budget is not None else {}
     core = Core(
         size,
         np.arange(len(graph.tasks)),
@@ -185,12 +180,11 @@ def _merged_weights(core: Core, label: Ints) -> tuple[Sets, Ints]:
     return _sets(nbytes), np.array(list(nbytes.values()), dtype=np.int64)
 
 
-def _users(graph: CostGraph, ignored: Set[int]) -> dict[int, list[int]]:
+def _users(graph: CostGraph) -> dict[int, list[int]]:
     users: dict[int, list[int]] = {}
     for index, task in enumerate(graph.tasks):
         for weight in task.weights:
-            if weight not in ignored:
-                users.setdefault(weight, []).append(index)
+            users.setdefault(weight, []).append(index)
     return users
 
 

@@ -19,7 +19,6 @@ Floats = NDArray[np.float64]
 SOURCE, SINK = 0, 1
 _GRID = 2.0**30
 _ROUNDS = 6
-_FINE = 1e-3  # of the distance to `enough`: how exact a flow that falls short of it needs to be
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class MinCut:
 
     Attributes:
         value: of the flow: no cut is lighter.
-        sink_side: per node, 1 if it is on the sink's side. If the flow is maximal, this is the
-            minimum cut with the fewest nodes on that side, which makes it unique.
+        sink_side: per node, 1 if it is on the sink's side. Of all minimum cuts this is the one
+            with the fewest nodes on that side, which makes it unique.
         tail, head, residual: the arcs with what the flow leaves of their capacity, both directions.
             A cut weighs `value` plus the residual capacities of the arcs it cuts.
     """
@@ -41,21 +40,21 @@ class MinCut:
     residual: Floats
 
 
-def min_cut(size: int, tail: Ints, head: Ints, capacity: Floats, enough: float = np.inf) -> MinCut:
+def min_cut(size: int, tail: Ints, head: Ints, capacity: Floats) -> MinCut:
     """Separate node 0 (source) from node 1 (sink) of a graph of `size` nodes.
 
     Capacities are not negative; infinite ones are allowed but at the terminals. Arcs between the
-    same two nodes add up. The flow is maximal, to rounding, unless it reaches `enough`, or misses
-    it by a distance that is known well enough.
+    same two nodes add up.
     """
     row, column, residual = _with_reverse(size, tail, head, capacity)
     start = np.searchsorted(row, np.arange(size + 1)).astype(np.int32)
     column32 = column.astype(np.int32)
-    most = min(float(residual[row == SOURCE].sum()), float(residual[column == SINK].sum()))
-    limit, value, unit = most, 0.0, 0.0
-    for done in range(_ROUNDS):
-        known = value >= enough or limit <= _FINE * (enough - value) < np.inf
-        if limit <= 1e-15 * most or (done and known):
+    out, into = row == SOURCE, column == SINK
+    most = min(float(residual[out].sum()), float(residual[into].sum()))
+    noise = 1e-15 * most
+    limit, value = most, 0.0
+    for _ in range(_ROUNDS):
+        if limit <= noise:
             break
         unit = limit / _GRID
         grid = np.floor(np.minimum(residual, limit) / unit).astype(np.int32)
@@ -64,7 +63,7 @@ def min_cut(size: int, tail: Ints, head: Ints, capacity: Floats, enough: float =
         value += float(found.flow_value) * unit
         sink_side = _reaches_sink(row, column, residual > unit, size)
         limit = float(residual[(sink_side[row] == 0) & (sink_side[column] == 1)].sum())
-    sink_side = _reaches_sink(row, column, residual > max(unit, 1e-13 * most), size)
+    sink_side = _reaches_sink(row, column, residual > 1e-13 * most, size)
     return MinCut(value, sink_side, row, column, residual)
 
 

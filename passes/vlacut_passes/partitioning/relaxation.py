@@ -51,18 +51,9 @@ class _Arcs:
 
 
 class Relaxation:
-    """The relaxation of a core; its arcs are laid out once.
+    """The relaxation of a core; its arcs are laid out once."""
 
-    Args:
-        core: what to relax.
-        forced: an arc that costs `forced_s` where it is cut, for a variable that is to be on a
-            side: (EDGE, v) keeps v on the edge, (v, CLOUD) in the cloud.
-        forced_s: in seconds.
-    """
-
-    def __init__(
-        self, core: Core, forced: tuple[int, int] | None = None, forced_s: float = 0.0
-    ) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
         self._helpers = core.size
         self._forced: list[_Arcs] = []
@@ -81,10 +72,6 @@ class Relaxation:
             *self._forced,
         ]
         self._base = core.base + float(gain.sum())
-        if forced is not None:
-            self._fixed.append(
-                _Arcs(np.array([forced[0]]), np.array([forced[1]]), np.array([forced_s]))
-            )
 
     def _any(self, sets: Sets, never: int, always: int) -> Ints:
         """Per set, a node on `always`'s side as soon as one member is; `never` if none can be.
@@ -106,11 +93,8 @@ class Relaxation:
         self._forced.append(_Arcs(tail, head, np.full(len(tail), np.inf)))
         return node
 
-    def solve(self, mix: Mix, target_s: float = np.inf) -> Relaxed:
-        """The minimum over all assignments at these multipliers.
-
-        Once it is clear that the bound reaches `target_s`, or misses it by far, it is not refined.
-        """
+    def solve(self, mix: Mix) -> Relaxed:
+        """The minimum over all assignments at these multipliers."""
         core = self._core
         dearness = core.nbytes.astype(np.float64) * mix.byte_s
         held = _Arcs(np.full(len(core.users), EDGE), self._held, dearness)
@@ -120,10 +104,9 @@ class Relaxation:
             for name in ("tail", "head", "weight")
         )
         kept = (weight > 0) & (tail != head) & (head != EDGE) & (tail != CLOUD)
-        offset = self._base - mix.byte_s * (core.budget or 0)
-        enough = target_s - offset
-        cut = min_cut(self._helpers, tail[kept], head[kept], weight[kept], enough)
-        return Relaxed(offset + cut.value, cut.sink_side[: core.size], cut)
+        cut = min_cut(self._helpers, tail[kept], head[kept], weight[kept])
+        spared = mix.byte_s * (core.budget or 0)
+        return Relaxed(self._base + cut.value - spared, cut.sink_side[: core.size], cut)
 
 
 def _both_ways(path: Ints, weight: float) -> _Arcs:
