@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+
+import onnx_ir as ir
 
 from vlacut import registry
 from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
@@ -14,6 +16,7 @@ from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, wri
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
+from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name
 from vlacut.hardware import Device, load_device, parse_bytes, parse_link
@@ -140,10 +143,11 @@ def _warnings(program: Program, edge: Device, chosen: Price) -> Iterator[str]:
 
 
 def compile_program(
-    program: Program,
+    program: Program | Callable[[], Program],
     target: Target,
     out: Path,
     *,
+    checkpoint: Mapping[str, Stored] | None = None,
     backend: str = "onnxruntime",
     pipeline: str = "",
     golden: bool = True,
@@ -154,20 +158,36 @@ def compile_program(
     Until the last moment `out` is untouched. With `golden`, one step of the uncut model is run on
     this machine and recorded.
 
+    Args:
+        program: the program, or what makes it: a checkpoint is copied while that traces.
+        target: what to cut it for.
+        out: path of the bundle.
+        checkpoint: where the weights are that the program has shapes of alone.
+        backend: name of the builder.
+        pipeline: passes to run instead of the target's.
+        golden: whether to record a step.
+        progress: called with what is done, how much of it, and of how much.
+
     Raises InputError, PassError, BackendError, or BundleError if `out` cannot be written.
     """
     builder = registry.load("builders", backend)()
-    text = pipeline or target.pipeline(_needed(builder.conversions, program))
-    planned = plan_program(program, target, text, progress)
-    phases = whole_phases(program)
+    stored = checkpoint or {}
     with staged_folder(out) as folder:
-        store = WeightStore(folder)
-        count = len(planned.plan.parts) + len(phases)
-        for done, (path, model) in enumerate(bundle_models(program, planned.split, phases)):
-            progress("emit", done, count)
-            builder.prepare(model, path)
-            store.externalise(model)
-            save(model, folder / path)
+        with WeightStore(folder) as store:
+            store.prefetch(_wanted(stored, builder.conversions))
+            if not isinstance(program, Program):
+                progress("load", 0, 1)
+                program = program()
+            unused = load_weights(program, stored) if stored else ""
+            text = pipeline or target.pipeline(_needed(builder.conversions, program))
+            planned = plan_program(program, target, text, progress)
+            phases = whole_phases(program)
+            count = len(planned.plan.parts) + len(phases)
+            for done, (path, model) in enumerate(bundle_models(program, planned.split, phases)):
+                progress("emit", done, count)
+                builder.prepare(model, path)
+                store.externalise(model)
+                save(model, folder / path)
         if golden:
             progress("golden", 0, 1)
             write_golden(program, phases, folder, backend, builder.recipe())
@@ -183,7 +203,18 @@ def compile_program(
             files=list_files(folder),
         )
         write_manifest(folder, manifest)
+    if unused:
+        planned = replace(planned, warnings=(unused, *planned.warnings))
     return planned, read_bundle(out)
+
+
+def _wanted(
+    stored: Mapping[str, Stored], conversions: Mapping[str, str]
+) -> Iterator[ir.ExternalTensor]:
+    """Tensors of a checkpoint that come into the bundle as they are, if the model reads them."""
+    for name, item in stored.items():
+        if dtype_name(item.dtype) not in conversions:
+            yield item.tensor(name)
 
 
 def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:
