@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import onnx_ir as ir
-
 from vlacut import registry
 from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
@@ -174,7 +172,8 @@ def compile_program(
     stored = checkpoint or {}
     with staged_folder(out) as folder:
         with WeightStore(folder) as store:
-            store.prefetch(_wanted(stored, builder.conversions))
+            if not builder.rewrites_weights:
+                store.prefetch(item.tensor(name) for name, item in stored.items())
             if not isinstance(program, Program):
                 progress("load", 0, 1)
                 program = program()
@@ -206,15 +205,6 @@ def compile_program(
     if unused:
         planned = replace(planned, warnings=(unused, *planned.warnings))
     return planned, read_bundle(out)
-
-
-def _wanted(
-    stored: Mapping[str, Stored], conversions: Mapping[str, str]
-) -> Iterator[ir.ExternalTensor]:
-    """Tensors of a checkpoint that come into the bundle as they are, if the model reads them."""
-    for name, item in stored.items():
-        if dtype_name(item.dtype) not in conversions:
-            yield item.tensor(name)
 
 
 def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:
