@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
 import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlacut.cost import Cost, seconds
+from vlacut.cost import (
+    Cost,
+    Kernel,
+    device_seconds,
+    interval,
+    memory_seconds,
+    sequence_seconds,
+)
 from vlacut.errors import HardwareError
-from vlacut.hardware import Device, device_names, load_device, parse_bytes, parse_link
-from vlacut.hardware import device as device_module
+from vlacut.hardware import (
+    KINDS,
+    Device,
+    device_names,
+    load_device,
+    load_profile,
+    parse_bytes,
+    parse_link,
+    profile_file,
+    profile_text,
+)
 from vlacut.tensor import dtype_bits
 
-PROFILES = Path(device_module.__file__).parent / "profiles"
+PROFILES = Path(profile_file.__file__).parent / "profiles"
 MATRIX_TYPES = ("float32", "tf32", "bfloat16", "float8e4m3fn", "int8", "int4")
 
 
@@ -33,7 +49,14 @@ def test_a_profile_has_its_name_and_a_source_for_every_figure(name: str) -> None
     device = load_device(name)
     table = tomllib.loads((PROFILES / f"{name}.toml").read_text())
     assert device.name == name
-    assert set(table["source"]) == set(table) - {"name", "source"}
+    assert set(table["source"]) == set(table) - {
+        "name",
+        "source",
+        "stack",
+        "stacks",
+        "mode",
+        "modes",
+    }
     assert all(len(line) > 20 for line in device.source.values())
 
 
@@ -55,29 +78,51 @@ def test_unknown_devices_are_answered_with_near_ones() -> None:
         load_device("mine.toml")
 
 
-def test_a_profile_without_a_source_is_refused_by_figure(tmp_path: Path) -> None:
+def test_a_profile_with_a_figure_missing_or_wrong_is_refused_by_figure(tmp_path: Path) -> None:
     text = (PROFILES / "a100.toml").read_text()
-    kept = [line for line in text.splitlines() if not line.startswith('launch_s = "')]
-    (tmp_path / "mine.toml").write_text("\n".join(kept))
-    with pytest.raises(HardwareError, match=r"\[source\] lacks launch_s"):
-        load_device(str(tmp_path / "mine.toml"))
-    (tmp_path / "mine.toml").write_text(text.replace("memory_bytes = 80e9", "memory_bytes = '80'"))
-    with pytest.raises(HardwareError, match="memory_bytes is '80', must be a number"):
-        load_device(str(tmp_path / "mine.toml"))
+    for old, new, message in (
+        ('memory_bytes = "', 'no_bytes = "', r"\[source\] lacks memory_bytes"),
+        ("memory_bytes = 80e9", "memory_bytes = '80'", "memory_bytes is '80', must be a number"),
+        ("half_tile = ", "half_tile = -", r"half_tile is -\d.*must not be negative"),
+        ('fusion = "none"', 'fusion = "all"', "fusion is 'all', must be one of none"),
+        ("gemm = 0.", "gemm = 2.", r"gemm is 2\..*must be in \(0, 1\]"),
+        ('stack = "eager"', 'stack = "fast"', r"stack must be one of \[stacks\]"),
+    ):
+        assert old in text
+        (tmp_path / "mine.toml").write_text(text.replace(old, new))
+        with pytest.raises(HardwareError, match=message):
+            load_device(str(tmp_path / "mine.toml"))
 
 
-def test_the_profiles_hold_what_the_fit_to_the_paper_gives() -> None:
-    tool = Path(__file__).parent.parent / "tools" / "fit_paper.py"
-    done = subprocess.run([sys.executable, str(tool)], capture_output=True, text=True, check=True)
-    for name in ("a100", "jetson-agx-orin", "jetson-agx-thor"):
-        device = load_device(name)
-        fitted = (
-            f"{name}: launch_s {device.launch_s:.2e} "
-            f"compute {device.compute_efficiency:.3f} memory {device.memory_efficiency:.3f}"
-        )
-        assert fitted in done.stdout
+def test_modes_and_stacks_are_picked_by_name() -> None:
+    assert load_device("a100+tensorrt").stack.name == "tensorrt"
+    assert load_device("a100+tensorrt").name == "a100+tensorrt"
+    assert load_device("a100+eager") == load_device("a100")
+    with pytest.raises(HardwareError, match=r"unknown stack of a100: 'onnx'; it has eager"):
+        load_device("a100+onnx")
+    with pytest.raises(HardwareError, match=r"unknown power mode of a100: '30W'"):
+        load_device("a100@30W")
 
 
+@pytest.mark.parametrize("name", device_names())
+def test_a_profile_written_is_read_back(name: str, tmp_path: Path) -> None:
+    profile = load_profile(name)
+    path = tmp_path / f"{name}.toml"
+    path.write_text(profile_text(profile))
+    assert load_profile(str(path)) == profile
+
+
+def test_parameters_are_named_flat() -> None:
+    stack = load_device("a100").stack
+    assert stack.with_parameters(stack.parameters()) == stack
+    changed = stack.with_parameters({"launch_s": 1e-3, "compute.gemm.int8": 0.25})
+    assert (changed.launch_s, changed.compute_part("gemm", "int8")) == (1e-3, 0.25)
+    assert changed.compute_part("gemm", "float32") == stack.compute["gemm"]
+    with pytest.raises(HardwareError, match="no parameter 'speed'"):
+        stack.with_parameters({"speed": 1.0})
+
+
+sizes = st.integers(1, 5000)
 costs = st.builds(
     Cost,
     flops=st.integers(0, 10**13),
@@ -86,32 +131,94 @@ costs = st.builds(
     weight_bytes=st.integers(0, 10**10),
     kernels=st.integers(0, 100),
 )
-devices = st.sampled_from(device_names()).map(load_device)
-dtypes = st.sampled_from(["float32", "bfloat16", "int8", "float64"])
+kernels = st.builds(
+    Kernel,
+    kind=st.sampled_from(KINDS[:-1]),
+    cost=costs,
+    rate=st.sampled_from(["float32", "bfloat16", "int8", "float64"]),
+    m=sizes,
+    n=sizes,
+    k=sizes,
+    batch=st.integers(1, 64),
+)
+devices = st.sampled_from([load_device(name) for name in device_names()])
 
 
-@given(costs, costs, devices, dtypes)
-def test_more_work_never_takes_less(one: Cost, other: Cost, device: Device, dtype: str) -> None:
-    both = seconds(one + other, device, dtype)
-    assert both >= seconds(one, device, dtype) >= 0
-    assert both <= (seconds(one, device, dtype) + seconds(other, device, dtype)) * (1 + 1e-12)
+@given(kernels, costs, devices)
+def test_more_work_never_takes_less(kernel: Kernel, more: Cost, device: Device) -> None:
+    both = device_seconds(replace(kernel, cost=kernel.cost + more), device)
+    assert both >= device_seconds(kernel, device) >= 0
 
 
-@given(costs, devices, dtypes, st.floats(1, 10), st.floats(1, 10))
-def test_a_faster_device_never_takes_longer(
-    cost: Cost, device: Device, dtype: str, memory: float, compute: float
+@given(sizes, sizes, sizes, sizes, devices)
+def test_a_larger_product_never_takes_less(
+    m: int, n: int, k: int, more: int, device: Device
 ) -> None:
-    faster = Device(
-        name="faster",
+    def took(m: int, n: int, k: int) -> float:
+        kernel = Kernel("gemm", Cost(flops=2 * m * n * k, kernels=1), "bfloat16", m, n, k)
+        return device_seconds(kernel, device)
+
+    least = took(m, n, k) * (1 - 1e-12)
+    assert min(took(m + more, n, k), took(m, n + more, k), took(m, n, k + more)) >= least
+    assert took(m, n, k) >= 2 * m * n * k / device.peak["bfloat16"]
+
+
+@given(st.lists(kernels, min_size=1, max_size=5), devices, st.floats(1, 10), st.floats(1, 10))
+def test_a_faster_device_never_takes_longer(
+    some: list[Kernel], device: Device, memory: float, compute: float
+) -> None:
+    faster = replace(
+        device,
         peak={name: rate * compute for name, rate in device.peak.items()},
         memory_bandwidth=device.memory_bandwidth * memory,
-        memory_bytes=device.memory_bytes,
-        launch_s=device.launch_s,
-        compute_efficiency=device.compute_efficiency,
-        memory_efficiency=device.memory_efficiency,
-        source=device.source,
+        cache_bandwidth=device.cache_bandwidth * memory,
     )
-    assert seconds(cost, faster, dtype) <= seconds(cost, device, dtype)
+    assert sequence_seconds(some, faster) <= sequence_seconds(some, device) * (1 + 1e-12)
+
+
+@given(st.lists(kernels, min_size=1, max_size=8), devices, st.floats(0, 1e-3))
+def test_the_queue_is_that_of_a_host_and_a_device(
+    some: list[Kernel], device: Device, host_s: float
+) -> None:
+    device = replace(device, stack=device.stack.with_parameters({"host_s": host_s}))
+    issued = done = 0.0
+    for kernel in some:
+        issued += kernel.cost.kernels * host_s
+        done = max(done, issued) + device_seconds(kernel, device)
+    assert math.isclose(sequence_seconds(some, device), done, rel_tol=1e-9)
+
+
+def test_a_large_product_takes_its_share_of_the_peak_and_a_gemv_that_of_the_bandwidth() -> None:
+    device = load_device("a100")
+    size, stack = 16384, device.stack
+    large = Kernel("gemm", Cost(flops=2 * size**3, kernels=1), "bfloat16", size, size, size)
+    least = 2 * size**3 / (device.peak["bfloat16"] * stack.compute["gemm"])
+    assert least < device_seconds(large, device) < 1.2 * least
+    weights = 2 * size**2
+    gemv = Kernel("gemm", Cost(2 * size**2, 0, 0, weights, 1), "bfloat16", 1, size, size)
+    least = weights / (device.memory_bandwidth * stack.memory["gemm"])
+    assert least < device_seconds(gemv, device) < 1.1 * least
+
+
+def test_what_the_cache_holds_between_executions_comes_from_it() -> None:
+    device = load_device("a100")
+    kernel = Kernel("gemm", Cost(0, 0, 0, 10**7, 1), "bfloat16")
+    part = device.stack.memory["gemm"]
+    start = device.stack.half_bytes / device.memory_bandwidth
+    assert memory_seconds(kernel, device, 10**7) == pytest.approx(
+        (1e7 / device.cache_bandwidth + start) / part
+    )
+    assert memory_seconds(kernel, device) == pytest.approx(
+        (1e7 / device.memory_bandwidth + start) / part
+    )
+
+
+def test_the_interval_holds_90_percent_of_a_log_normal_spread() -> None:
+    device = load_device("a100")
+    device = replace(device, stack=device.stack.with_parameters({"spread": 0.1}))
+    low, high = interval(2.0, device)
+    inside = NormalDist(0, 0.1).cdf(math.log(high / 2)) - NormalDist(0, 0.1).cdf(math.log(low / 2))
+    assert inside == pytest.approx(0.9, abs=1e-3)
 
 
 numbers = st.decimals(min_value="0.01", max_value="9999", places=2).map(str)
