@@ -1,6 +1,6 @@
 """Hardware: devices, links, and the profiles that the package ships."""
 
 from vlacut.hardware.device import Device, device_names, load_device
-from vlacut.hardware.link import Link, parse_bytes, parse_link
+from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
 
-__all__ = ["Device", "Link", "device_names", "load_device", "parse_bytes", "parse_link"]
+__all__ = ["Device", "Framing", "Link", "device_names", "load_device", "parse_bytes", "parse_link"]
