@@ -163,17 +163,20 @@ def test_updating_a_cache_moves_the_update_alone() -> None:
 
 
 def test_matrix_operators_run_at_the_rate_of_their_type() -> None:
-    """Large square products: time is 2 n^3 / (peak x efficiency) + launch."""
-    size, device = 4096, load_device("a100")
+    """Large square products: their times are as the peak rates are."""
+    size, device = 16384, load_device("a100")
+    seconds = {}
     for dtype, name in ((FLOAT, "float32"), (BFLOAT16, "bfloat16"), (INT8, "int8")):
         kind = "MatMulInteger" if dtype is INT8 else "MatMul"
         inputs = [tensor("a", (size, size), dtype), tensor("b", (size, size), dtype)]
         program = one_operator(kind, inputs, (size, size), dtype=dtype)
         AnnotateCost(edge="jetson-agx-orin", cloud="a100").run(program)
         found = SECONDS.get(next(iter(program.phases[0].graph.graph)))
-        expected = 2 * size**3 / (device.peak[name] * device.compute_efficiency) + device.launch_s
-        assert found.cloud == pytest.approx(expected)
         assert found.edge > found.cloud
+        seconds[name] = found.cloud
+    for name in ("bfloat16", "int8"):
+        ratio = device.peak[name] / device.peak["float32"]
+        assert seconds["float32"] / seconds[name] == pytest.approx(ratio, rel=0.02)
 
 
 def test_an_operator_without_a_rule_is_named_and_priced_by_its_bytes() -> None:

@@ -10,11 +10,11 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from vlacut.annotation import COST, SECONDS, UNPRICED, Seconds
-from vlacut.cost import Cost, seconds
+from vlacut.cost import Cost, Queue
 from vlacut.errors import PassError
-from vlacut.graphs import node_inputs
-from vlacut.hardware import Device, load_device
-from vlacut.program import Program
+from vlacut.graphs import node_inputs, value_spec
+from vlacut.hardware import load_device
+from vlacut.program import Phase, Program
 from vlacut_passes.cost.operator import Operands
 from vlacut_passes.cost.rules import work
 
@@ -38,13 +38,25 @@ class AnnotateCost:
 
     def run(self, program: Program) -> None:
         """Annotate. Raises HardwareError, or PassError naming an operator that makes no sense."""
-        pricer = _Pricer(load_device(self.edge), load_device(self.cloud))
+        edge, cloud = load_device(self.edge), load_device(self.cloud)
+        unpriced: set[str] = set()
         for phase in program.phases:
+            graph, touched = phase.graph.graph, _working_set(phase, program)
+            pricer = _Pricer(Queue(edge, touched), Queue(cloud, touched), unpriced)
             try:
-                pricer.annotate(phase.graph.graph)
+                pricer.annotate(graph, set(graph.initializers.values()))
             except ValueError as error:
                 raise PassError(f"phase {phase.name}: {error}") from error
-        UNPRICED.put(program, tuple(sorted(pricer.unpriced)))
+        UNPRICED.put(program, tuple(sorted(unpriced)))
+
+
+def _working_set(phase: Phase, program: Program) -> int:
+    """Bytes of weights read between two executions of an operator of a phase."""
+    phases = (phase,) if phase.trips > 1 else program.phases
+    weights = {
+        value.name: value for item in phases for value in item.graph.graph.initializers.values()
+    }
+    return sum(value_spec(value).nbytes for value in weights.values())
 
 
 @dataclass(frozen=True)
@@ -66,15 +78,12 @@ _FREE = _Priced(Cost(), Seconds(0.0, 0.0))
 
 
 class _Pricer:
-    def __init__(self, edge: Device, cloud: Device) -> None:
-        self._edge, self._cloud = edge, cloud
-        self.unpriced: dict[str, None] = {}
+    """Prices the operators of one execution of a phase, in order."""
 
-    def annotate(self, graph: ir.Graph) -> None:
-        """Write on every operator of a graph, and on those of its subgraphs."""
-        self._graph(graph, set(graph.initializers.values()))
+    def __init__(self, edge: Queue, cloud: Queue, unpriced: set[str]) -> None:
+        self._edge, self._cloud, self._unpriced = edge, cloud, unpriced
 
-    def _graph(self, graph: ir.Graph, weights: set[ir.Value]) -> _Priced:
+    def annotate(self, graph: ir.Graph, weights: set[ir.Value]) -> _Priced:
         """Price of a graph; `weights` are the values known to be weights, and grow."""
         operands = Operands(weights)
         total = _FREE
@@ -97,17 +106,13 @@ class _Pricer:
             return bodies[0].times(_trips(node))
         done = work(operands.operator(node))
         if not done.has_rule:
-            self.unpriced[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] = None
-        return _Priced(
-            done.cost,
-            Seconds(
-                seconds(done.cost, self._edge, done.rate),
-                seconds(done.cost, self._cloud, done.rate),
-            ),
-        )
+            self._unpriced.add(f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
+        kernel = done.kernel
+        times = Seconds(self._edge.seconds(kernel), self._cloud.seconds(kernel))
+        return _Priced(kernel.cost, times)
 
     def _body(self, body: ir.Graph, weights: set[ir.Value]) -> _Priced:
-        return self._graph(body, weights | set(body.initializers.values()))
+        return self.annotate(body, weights | set(body.initializers.values()))
 
 
 def _bodies(node: ir.Node) -> Iterable[ir.Graph]:

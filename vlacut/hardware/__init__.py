@@ -1,6 +1,23 @@
 """Hardware: devices, links, and the profiles that the package ships."""
 
-from vlacut.hardware.device import Device, device_names, load_device
+from vlacut.hardware.device import Device
 from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
+from vlacut.hardware.profile import Mode, Profile
+from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
+from vlacut.hardware.stack import KINDS, Stack
 
-__all__ = ["Device", "Framing", "Link", "device_names", "load_device", "parse_bytes", "parse_link"]
+__all__ = [
+    "KINDS",
+    "Device",
+    "Framing",
+    "Link",
+    "Mode",
+    "Profile",
+    "Stack",
+    "device_names",
+    "load_device",
+    "load_profile",
+    "parse_bytes",
+    "parse_link",
+    "profile_text",
+]

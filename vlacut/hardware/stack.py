@@ -1,0 +1,102 @@
+"""Stack: the software that runs kernels on a device, and how much of the device it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from vlacut.errors import HardwareError
+
+KINDS = ("gemm", "conv", "attention", "pointwise", "reduction", "movement")
+"""Kinds of kernels: matrix products; convolutions; attention with its softmax inside; pointwise
+functions; reductions, normalisations and pooling; copies, which compute nothing."""
+
+FUSIONS = ("none", "onnxruntime", "engine")
+"""Which operators become one kernel; see `vlacut_passes.cost.groups`."""
+
+_PARAMETERS = ("host_s", "launch_s", "half_bytes", "half_tile", "half_depth", "spread")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """How a software stack drives a device. All numbers are what a calibration fits.
+
+    Attributes:
+        name: e.g. `eager`, `cuda-graph`, `tensorrt`, `onnxruntime`.
+        fusion: one of FUSIONS.
+        tf32: float32 products run at the rate of tf32, where the device has one.
+        host_s: seconds of the host to issue a kernel. They pass beside the device's work, so they
+            count only where the device waits for the host.
+        launch_s: seconds of the device for a kernel, beyond its work.
+        half_bytes: a kernel that moves so many bytes gets half of the bandwidth it could.
+        half_tile: a tile of so many rows (or columns) gets half of the rate it could.
+        half_depth: a product summed over so many gets half of the rate it could.
+        spread: standard deviation of log(measured / predicted).
+        compute: part of the peak rate, in (0, 1], by kind, or `kind.dtype` where a type differs;
+            every kind but movement.
+        memory: part of the bandwidth, in (0, 1], by kind; every kind.
+        source: where the figures are from.
+    """
+
+    name: str
+    fusion: str
+    tf32: bool
+    host_s: float
+    launch_s: float
+    half_bytes: float
+    half_tile: float
+    half_depth: float
+    spread: float
+    compute: Mapping[str, float]
+    memory: Mapping[str, float]
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.fusion not in FUSIONS:
+            raise self._error(f"fusion is {self.fusion!r}, must be one of {', '.join(FUSIONS)}")
+        for name in _PARAMETERS:
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise self._error(f"{name} is {getattr(self, name)}, must not be negative")
+        self._check_parts("compute", self.compute, KINDS[:-1])
+        self._check_parts("memory", self.memory, KINDS)
+        if len(self.source) < 20:
+            raise self._error("source must say where the figures are from")
+
+    def _check_parts(self, table: str, parts: Mapping[str, float], kinds: tuple[str, ...]) -> None:
+        missing = [kind for kind in kinds if kind not in parts]
+        unknown = [key for key in parts if key.partition(".")[0] not in kinds]
+        wrong = [key for key, part in parts.items() if not 0 < part <= 1]
+        if missing or unknown:
+            raise self._error(f"{table} lacks {missing}, does not know {unknown}")
+        if wrong:
+            raise self._error(f"{table}.{wrong[0]} is {parts[wrong[0]]}, must be in (0, 1]")
+
+    def _error(self, what: str) -> HardwareError:
+        return HardwareError(f"stack {self.name}: {what}")
+
+    def compute_part(self, kind: str, dtype: str) -> float:
+        """Part of the peak rate that large kernels of a kind reach."""
+        return self.compute.get(f"{kind}.{dtype}", self.compute[kind])
+
+    def parameters(self) -> dict[str, float]:
+        """All numbers, flat: `launch_s`, `compute.gemm`, `memory.gemm`, ..."""
+        flat = {name: float(getattr(self, name)) for name in _PARAMETERS}
+        flat |= {f"compute.{key}": part for key, part in self.compute.items()}
+        return flat | {f"memory.{kind}": part for kind, part in self.memory.items()}
+
+    def with_parameters(self, values: Mapping[str, float]) -> Stack:
+        """The stack with some of its numbers replaced, named as `parameters` names them.
+
+        Raises HardwareError for a name that is none, or a number out of range.
+        """
+        compute, memory = dict(self.compute), dict(self.memory)
+        plain: dict[str, float] = {}
+        for name, value in values.items():
+            table, dot, key = name.partition(".")
+            if dot and table in ("compute", "memory"):
+                (compute if table == "compute" else memory)[key] = value
+            elif name in _PARAMETERS:
+                plain[name] = value
+            else:
+                raise self._error(f"no parameter {name!r}")
+        return replace(self, compute=compute, memory=memory, **plain)  # type: ignore[arg-type]
