@@ -30,8 +30,6 @@ from vlacut.hardware import (
     device_names,
     load_device,
     load_profile,
-    parse_bytes,
-    parse_link,
     profile_file,
     profile_text,
 )
@@ -251,58 +249,3 @@ def test_the_interval_holds_90_percent_of_a_log_normal_spread() -> None:
     low, high = interval(2.0, device)
     inside = NormalDist(0, 0.1).cdf(math.log(high / 2)) - NormalDist(0, 0.1).cdf(math.log(low / 2))
     assert inside == pytest.approx(0.9, abs=1e-3)
-
-
-numbers = st.decimals(min_value="0.01", max_value="9999", places=2).map(str)
-scales = st.sampled_from([("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)])
-
-
-@given(numbers, scales, numbers, scales, st.sampled_from([("B/s", 1), ("bit/s", 8), ("bps", 8)]))
-def test_rates_of_a_link(
-    up: str,
-    up_scale: tuple[str, float],
-    down: str,
-    down_scale: tuple[str, float],
-    unit: tuple[str, int],
-) -> None:
-    name, bits = unit
-    text = f"{up}{up_scale[0]}{name}/{down} {down_scale[0]}{name}, 20ms"
-    link = parse_link(text)
-    assert math.isclose(link.up, float(up) * up_scale[1] / bits)
-    assert math.isclose(link.down, float(down) * down_scale[1] / bits)
-    assert math.isclose(link.hop_s, 0.010)
-    alike = parse_link(f"{up}{up_scale[0]}{name}")
-    assert alike.up == alike.down == link.up
-    assert alike.rtt == 0
-
-
-@given(st.integers(1, 999), st.sampled_from([("us", 1e-6), ("ms", 1e-3), ("s", 1.0)]))
-def test_a_link_prints_as_it_parses(rtt: int, unit: tuple[str, float]) -> None:
-    link = parse_link(f"10MB/s/40MB/s,{rtt}{unit[0]}")
-    again = parse_link(str(link))
-    assert (again.up, again.down) == (link.up, link.down)
-    assert math.isclose(again.rtt, link.rtt, rel_tol=1e-5)
-    assert math.isclose(link.rtt, rtt * unit[1])
-
-
-@pytest.mark.parametrize(
-    "text", ["", "10", "10MB", "MB/s", "0MB/s", "10MB/s,5", "-1MB/s", "1MB/s/"]
-)
-def test_a_link_that_makes_no_sense_is_refused(text: str) -> None:
-    with pytest.raises(HardwareError, match="link"):
-        parse_link(text)
-
-
-@given(
-    st.integers(0, 10**6),
-    st.sampled_from([("B", 1), ("kB", 10**3), ("MB", 10**6), ("GB", 10**9), ("MiB", 2**20)]),
-)
-def test_sizes(number: int, unit: tuple[str, int]) -> None:
-    assert parse_bytes(f"{number}{unit[0]}") == number * unit[1]
-    assert parse_bytes(f" {number}.5 {unit[0]} ") == round((number + 0.5) * unit[1])
-
-
-@pytest.mark.parametrize("text", ["", "12", "GB", "12 GiBs", "1e3MB", "-1MB"])
-def test_a_size_that_makes_no_sense_is_refused(text: str) -> None:
-    with pytest.raises(HardwareError, match="size"):
-        parse_bytes(text)

@@ -18,14 +18,15 @@ from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name
 from vlacut.hardware import Device, load_device, parse_bytes, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
-from vlacut.plan import Plan, Variant
-from vlacut.pricing import Price, price
+from vlacut.plan import Plan, Transfer, Variant, flatten
+from vlacut.pricing import Side, price
 from vlacut.program import Program
 from vlacut.split import Split, sides_of, split
 from vlacut.staging import staged_folder
 from vlacut.weights import WeightStore
 
 Progress = Callable[[str, int, int], None]
+_WORTH_SAYING = 0.1  # of a step
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
 
 
@@ -114,7 +115,7 @@ def plan_program(
         strategies=STRATEGIES.get(program),
     )
     converted = CONVERTED.find(program) or ""
-    warnings = tuple(_warnings(program, edge, chosen))
+    warnings = tuple(_warnings(program, edge, plan))
     return Planned(plan, parts, timings, str(passes), warnings, converted)
 
 
@@ -130,13 +131,30 @@ def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:
         )
 
 
-def _warnings(program: Program, edge: Device, chosen: Price) -> Iterator[str]:
+def _warnings(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
     unpriced = UNPRICED.find(program)
     if unpriced:
         yield f"no cost rule, priced by their bytes: {', '.join(unpriced)}"
+    chosen = plan.variants[0].price
     over = chosen.edge_weight_bytes - edge.memory_bytes
     if over > 0:
         yield f"the edge's weights exceed the memory of {edge.name} by {over / 1e9:.4g} GB"
+    wait_s = _first_bursts_s(plan)
+    if wait_s > _WORTH_SAYING * chosen.total_s:
+        yield (
+            f"a step on a link that idled takes up to {wait_s * 1e3:.3g} ms longer than planned "
+            f"(TCP's slow start)"
+        )
+
+
+def _first_bursts_s(plan: Plan) -> float:
+    """What the first message of a step in either direction costs more after idling."""
+    first: dict[Side, int] = {}
+    for step in flatten(plan.variants[0].schedule):
+        if isinstance(step, Transfer):
+            first.setdefault(step.source, sum(plan.spec[key].nbytes for key in step.tensors))
+    rates = {Side.EDGE: plan.link.up, Side.CLOUD: plan.link.down}
+    return sum(plan.link.first_burst_s(nbytes, rates[side]) for side, nbytes in first.items())
 
 
 def compile_program(

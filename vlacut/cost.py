@@ -6,11 +6,12 @@
 
 The formulas, for one kernel:
 
-    device time = max(compute, memory) + launch_s
+    device time = max(compute, memory) + (1 - overlap) x min(compute, memory) + launch_s
     compute     = flops / (peak(rate) x compute_part(kind) x occupancy(m, n, k, batch))
     memory      = (bytes from the cache / cache_bandwidth + the others / memory_bandwidth)
                   / memory_part(kind) + half_bytes / (memory_bandwidth x memory_part(kind))
 
+Where a stack was measured operator by operator, its parts are those of the operator.
 It is a roofline (RoboECC, equation 2) with, for the efficiency, tile waves on the multiprocessors
 and saturation in the size of tiles, the depth of the sum and the bytes of a transfer. More FLOP/s,
 more bandwidth or fewer bytes never cost more.
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vlacut.errors import HardwareError
-from vlacut.hardware import KINDS, Device
+from vlacut.hardware import KINDS, Device, Stack
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Kernel:
         m, n, k, batch: of the product [m, k] x [k, n] done `batch` times that a gemm is, that a
             convolution is after unfolding, and that attention is (m queries, n columns of Q, K and
             V, k keys). 1 for other kinds.
+        operator: ONNX operator that it is; empty for several that are one kernel.
     """
 
     kind: str
@@ -80,6 +82,7 @@ class Kernel:
     n: int = 1
     k: int = 1
     batch: int = 1
+    operator: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -121,10 +124,25 @@ def compute_seconds(kernel: Kernel, device: Device) -> float:
         return 0.0
     flops: float = kernel.cost.flops
     if kernel.kind in _PRODUCTS:
-        sizes = (kernel.m, kernel.n, kernel.k, kernel.batch)
-        padded = _padded_flops(*sizes, device.multiprocessors, stack.half_tile, stack.half_depth)
-        flops *= padded / (2.0 * math.prod(sizes))
-    return flops / (rate * stack.compute_part(kernel.kind, kernel.rate))
+        flops *= _packed_share(kernel, stack) if stack.packs else _tiled_share(kernel, device)
+    return flops / (rate * stack.compute_part(kernel.kind, kernel.rate, kernel.operator))
+
+
+def _tiled_share(kernel: Kernel, device: Device) -> float:
+    """What a product takes in tiles, over what it takes at full use of all multiprocessors."""
+    stack, sizes = device.stack, (kernel.m, kernel.n, kernel.k, kernel.batch)
+    padded = _padded_flops(*sizes, device.multiprocessors, stack.half_tile, stack.half_depth)
+    return padded / (2.0 * math.prod(sizes))
+
+
+def _packed_share(kernel: Kernel, stack: Stack) -> float:
+    """What a product takes that first packs its second operand, over what it takes without.
+
+    Packing takes as long as half_tile more rows would. A vector times a matrix packs nothing.
+    Source: MLAS, the library of products in ONNX Runtime, and what it does when measured.
+    """
+    rows = 1 + stack.half_tile / kernel.m if kernel.m > 1 else 1.0
+    return rows * (1 + stack.half_depth / kernel.k)
 
 
 def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf) -> float:
@@ -146,14 +164,15 @@ def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
     others = cost.bytes_moved - cached
     transfer = cached / device.cache_bandwidth + others / device.memory_bandwidth
     start = cost.kernels * stack.half_bytes / device.memory_bandwidth
-    return (transfer + start) / stack.memory[kernel.kind]
+    return (transfer + start) / stack.memory_part(kernel.kind, kernel.operator)
 
 
 def device_seconds(kernel: Kernel, device: Device, working_set: float = math.inf) -> float:
     """Seconds of a device for a kernel, once the host has issued it: see this module's formulas."""
     compute = compute_seconds(kernel, device)
     memory = memory_seconds(kernel, device, working_set)
-    return max(compute, memory) + kernel.cost.kernels * device.stack.launch_s
+    hidden = device.stack.overlap * min(compute, memory)
+    return compute + memory - hidden + kernel.cost.kernels * device.stack.launch_s
 
 
 class Queue:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from vlacut.annotation import COST, SECONDS, UNPRICED, Seconds
+from vlacut.annotation import COST, KERNEL, SECONDS, UNPRICED, Seconds
 from vlacut.cost import Cost, Queue
 from vlacut.errors import PassError
 from vlacut.graphs import node_inputs, value_spec
@@ -108,6 +108,7 @@ class _Pricer:
         if not done.has_rule:
             self._unpriced.add(f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
         kernel = done.kernel
+        KERNEL.put(node, kernel)
         times = Seconds(self._edge.seconds(kernel), self._cloud.seconds(kernel))
         return _Priced(kernel.cost, times)
 

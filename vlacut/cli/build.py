@@ -58,7 +58,7 @@ def _target_options(command: F) -> F:
         ),
         click.option("--pipeline", "-p", default="", help="Passes to run instead of the default."),
         click.option("--cloud-budget", default="", help="Most bytes of weights there: 12.1GB."),
-        click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms or 80Mbit/s."),
+        click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms; or a TOML file."),
         click.option("--cloud", required=True, help="A device (see vlacut devices) or TOML file."),
         click.option("--edge", required=True, help="A device (see vlacut devices) or TOML file."),
     ):

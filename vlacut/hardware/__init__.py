@@ -1,7 +1,7 @@
 """Hardware: devices, links, and the profiles that the package ships."""
 
 from vlacut.hardware.device import Device
-from vlacut.hardware.link import Link, parse_bytes, parse_link
+from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
 from vlacut.hardware.stack import KINDS, Stack
@@ -9,6 +9,7 @@ from vlacut.hardware.stack import KINDS, Stack
 __all__ = [
     "KINDS",
     "Device",
+    "Framing",
     "Link",
     "Mode",
     "Profile",

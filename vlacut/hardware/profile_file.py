@@ -179,6 +179,8 @@ def _stack(name: str, table: _Table) -> Stack:
         compute=table.table("compute").numbers(),
         memory=table.table("memory").numbers(),
         source=table.text("source"),
+        overlap=table.number("overlap") if "overlap" in table.values else 1.0,
+        packs=table.values.get("packs") is True,
     )
 
 

@@ -14,7 +14,7 @@ functions; reductions, normalisations and pooling; copies, which compute nothing
 FUSIONS = ("none", "onnxruntime", "engine")
 """Which operators become one kernel; see `vlacut_passes.cost.groups`."""
 
-_PARAMETERS = ("host_s", "launch_s", "half_bytes", "half_tile", "half_depth", "spread")
+_PARAMETERS = ("host_s", "launch_s", "half_bytes", "half_tile", "half_depth", "spread", "overlap")
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,16 @@ class Stack:
             count only where the device waits for the host.
         launch_s: seconds of the device for a kernel, beyond its work.
         half_bytes: a kernel that moves so many bytes gets half of the bandwidth it could.
-        half_tile: a tile of so many rows (or columns) gets half of the rate it could.
+        half_tile: a tile of so many rows (or columns) gets half of the rate it could; where the
+            stack packs, a product of so many rows.
         half_depth: a product summed over so many gets half of the rate it could.
         spread: standard deviation of log(measured / predicted).
-        compute: part of the peak rate, in (0, 1], by kind, or `kind.dtype` where a type differs;
-            every kind but movement.
-        memory: part of the bandwidth, in (0, 1], by kind; every kind.
+        compute: part of the peak rate, in (0, 1], by kind, or `kind.dtype` or `kind.Operator` where
+            a type or an ONNX operator differs; every kind but movement.
+        memory: part of the bandwidth, in (0, 1], by kind, or `kind.Operator`; every kind.
         source: where the figures are from.
+        overlap: part of the shorter of compute and memory that passes beside the longer.
+        packs: products pack their second operand first, as on CPUs; else they are done in tiles.
     """
 
     name: str
@@ -50,6 +53,8 @@ class Stack:
     compute: Mapping[str, float]
     memory: Mapping[str, float]
     source: str
+    overlap: float = 1.0
+    packs: bool = False
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
@@ -57,6 +62,8 @@ class Stack:
         for name in _PARAMETERS:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise self._error(f"{name} is {getattr(self, name)}, must not be negative")
+        if self.overlap > 1:
+            raise self._error(f"overlap is {self.overlap}, must be in [0, 1]")
         self._check_parts("compute", self.compute, KINDS[:-1])
         self._check_parts("memory", self.memory, KINDS)
         if len(self.source) < 20:
@@ -74,9 +81,14 @@ class Stack:
     def _error(self, what: str) -> HardwareError:
         return HardwareError(f"stack {self.name}: {what}")
 
-    def compute_part(self, kind: str, dtype: str) -> float:
-        """Part of the peak rate that large kernels of a kind reach."""
-        return self.compute.get(f"{kind}.{dtype}", self.compute[kind])
+    def compute_part(self, kind: str, dtype: str, operator: str = "") -> float:
+        """Part of the peak rate that large kernels of a kind, a type or an operator reach."""
+        parts = self.compute
+        return parts.get(f"{kind}.{operator}", parts.get(f"{kind}.{dtype}", parts[kind]))
+
+    def memory_part(self, kind: str, operator: str = "") -> float:
+        """Part of the bandwidth that large kernels of a kind or an operator reach."""
+        return self.memory.get(f"{kind}.{operator}", self.memory[kind])
 
     def parameters(self) -> dict[str, float]:
         """All numbers, flat: `launch_s`, `compute.gemm`, `memory.gemm`, ..."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlacut.cost import Kernel
 from vlacut_passes.cost import matrix, movement, pointwise
@@ -31,7 +31,7 @@ def work(operator: Operator) -> Work:
     kind = operator.node.op_type
     if operator.node.domain not in _DOMAINS or kind not in _RULES:
         return Work(movement.copy(operator), False)
-    return Work(_RULES[kind](operator), True)
+    return Work(replace(_RULES[kind](operator), operator=kind), True)
 
 
 def known_operators() -> tuple[str, ...]:
