@@ -8,14 +8,17 @@
 
 `engine`, what compilers of whole graphs do besides (TensorRT):
 
+- products of the same activations with weights are one product (queries, keys and values; gate and
+  up);
 - a pointwise operator joins the product it follows, if it writes as many elements as that wrote
   (the epilogue: bias, activation, residual sum, scale);
 - a pointwise operator, reduction, normalisation or copy joins what it follows if that is no product
   (a normalisation written out, a rotary embedding, a mask);
-- a transpose, slice, split or expansion is a copy like others.
+- a transpose, slice, split or expansion is a copy like others, but next to an attention it is part
+  of that.
 
-A reshape is free and part of what it follows, in all of them. A product starts a group of its own.
-Of several groups that an operator follows it joins that of its last operand made. Groups are
+A reshape is free and part of what it follows, in all of them. Other products start a group of their
+own. Of several groups that an operator follows it joins that of its last operand made. Groups are
 priced, not scheduled.
 """
 
@@ -38,8 +41,10 @@ _LONGEST = 8  # operators in a row between the products of an attention
 
 @dataclass
 class _Group:
+    """Operators of a kernel, and the kind of its products; empty for none."""
+
     nodes: list[ir.Node] = field(default_factory=list)
-    has_product: bool = False
+    product: str = ""
 
 
 def kernel_groups(kernels: Kernels, fusion: str) -> list[tuple[ir.Node, ...]]:
@@ -52,20 +57,51 @@ def kernel_groups(kernels: Kernels, fusion: str) -> list[tuple[ir.Node, ...]]:
     if fusion == "none":
         return [(node,) for node in kernels]
     order = {node: index for index, node in enumerate(kernels)}
-    of: dict[ir.Node, _Group] = {}
+    of = _products(kernels, fusion)
     for node in kernels:
-        if node.op_type == "Softmax":
-            members = sorted(attention_members(node, kernels), key=order.__getitem__)
-            of |= dict.fromkeys(members, _Group(members, has_product=True))
-    for node, kernel in kernels.items():
         if node not in of:
             makers = _makers(node, of)
             makers.sort(key=order.__getitem__, reverse=True)
             joins = (of[last] for last in makers if _joins(node, last, of[last], kernels, fusion))
-            of[node] = next(joins, _Group(has_product=kernel.kind in PRODUCTS))
+            of[node] = next(joins, _Group())
             of[node].nodes.append(node)
-    groups = {id(group): tuple(group.nodes) for group in of.values()}
-    return sorted(groups.values(), key=lambda nodes: order[nodes[-1]])
+    if fusion == "engine":
+        _absorb_layouts(kernels, of)
+    groups = {id(group): group.nodes for group in of.values()}
+    ordered = [tuple(sorted(nodes, key=order.__getitem__)) for nodes in groups.values()]
+    return sorted(ordered, key=lambda nodes: order[nodes[-1]])
+
+
+def _products(kernels: Kernels, fusion: str) -> dict[ir.Node, _Group]:
+    """Groups of the products alone, by operator."""
+    of: dict[ir.Node, _Group] = {}
+    for node in kernels:
+        if node.op_type == "Softmax" and (members := attention_members(node, kernels)):
+            of |= dict.fromkeys(members, _Group(list(members), "attention"))
+    by_operand: dict[object, _Group] = {}
+    for node, kernel in kernels.items():
+        if node in of or kernel.kind not in PRODUCTS:
+            continue
+        mergeable = fusion == "engine" and kernel.kind == "gemm" and kernel.cost.weight_bytes > 0
+        key = (node.op_type, node.inputs[0], kernel.m, kernel.k) if mergeable else node
+        of[node] = by_operand.setdefault(key, _Group(product=kernel.kind))
+        of[node].nodes.append(node)
+    return of
+
+
+def _absorb_layouts(kernels: Kernels, of: dict[ir.Node, _Group]) -> None:
+    """Join copies that only change the layout of what one attention reads to that attention."""
+    for group in list({id(group): group for group in of.values()}.values()):
+        if any(kernels[node].cost.kernels and node.op_type not in _STRIDED for node in group.nodes):
+            continue
+        readers = {
+            id(of.get(reader)): of.get(reader) for node in group.nodes for reader in _readers(node)
+        }
+        readers.pop(id(group), None)
+        (reader,) = readers.values() if len(readers) == 1 else (None,)
+        if reader is not None and reader.product == "attention":
+            reader.nodes += group.nodes
+            of |= dict.fromkeys(group.nodes, reader)
 
 
 def is_view(node: ir.Node, kernel: Kernel, fusion: str) -> bool:
@@ -131,7 +167,9 @@ def _joins(node: ir.Node, maker: ir.Node, group: _Group, kernels: Kernels, fusio
     if fusion == "library":
         biased = node.op_type == "Add" and kernel.cost.weight_bytes > 0
         return biased and kernels[maker].kind == "gemm"
-    if group.has_product:
+    if group.product == "attention" and node.op_type in _STRIDED:
+        return True
+    if group.product:
         return kernel.kind == "pointwise" and _elements(node) == _elements(maker)
     return True
 
@@ -152,10 +190,8 @@ def group_kernel(nodes: Sequence[ir.Node], kernels: Kernels, fusion: str) -> Ker
         return Kernel("movement", Cost())
     if len(nodes) == 1:
         return kernels[nodes[0]]
-    inside = _Inside(frozenset(nodes), frozenset(working))
-    moved = sum((inside.cost(node, kernels[node].cost) for node in working), Cost())
-    products = [kernels[node] for node in working if kernels[node].kind in PRODUCTS]
-    main = _attention_kernel(*products) if len(products) == 2 else next(iter(products), None)
+    moved = _Traffic(frozenset(nodes), tuple(working), kernels).cost()
+    main = _main_product([kernels[node] for node in working if kernels[node].kind in PRODUCTS])
     if main is None:
         kinds = {kernels[node].kind for node in working}
         kind = next(kind for kind in ("reduction", "pointwise", "movement") if kind in kinds)
@@ -164,32 +200,50 @@ def group_kernel(nodes: Sequence[ir.Node], kernels: Kernels, fusion: str) -> Ker
     return replace(main, cost=cost, operator="" if len(working) > 1 else main.operator)
 
 
-def _attention_kernel(scores: Kernel, values: Kernel) -> Kernel:
-    """Both products of an attention as one; see `Kernel` for its sizes."""
-    cost = Cost(flops=scores.cost.flops + values.cost.flops, kernels=1)
-    columns = scores.k + values.n
-    return Kernel("attention", cost, scores.rate, scores.m, columns, values.k, scores.batch)
+def _main_product(products: Sequence[Kernel]) -> Kernel | None:
+    """The product that several are together, or None of none; see `Kernel` for sizes."""
+    if len(products) < 2:
+        return products[0] if products else None
+    first, last = products[0], products[-1]
+    cost = Cost(flops=sum(product.cost.flops for product in products), kernels=1)
+    if first.cost.weight_bytes:
+        return replace(first, cost=cost, n=sum(product.n for product in products))
+    columns = first.k + last.n
+    return Kernel("attention", cost, first.rate, first.m, columns, last.k, first.batch)
 
 
 @dataclass(frozen=True)
-class _Inside:
-    """What passes between the operators of a group.
+class _Traffic:
+    """What the operators of a group move together.
 
     Attributes:
         nodes: of the group.
-        working: those of them that are no views.
+        working: those of them that are no views, in order.
+        kernels: of the graph.
     """
 
     nodes: frozenset[ir.Node]
-    working: frozenset[ir.Node]
+    working: tuple[ir.Node, ...]
+    kernels: Kernels
 
-    def cost(self, node: ir.Node, cost: Cost) -> Cost:
-        """Cost of an operator less what it reads from others of the group or writes for them."""
-        inputs = {value for value in node.inputs if value is not None and self._is_made(value)}
-        outputs = [value for value in node.outputs if self._is_kept(value)]
-        read = cost.bytes_read - sum(value_spec(value).nbytes for value in inputs)
-        written = cost.bytes_written - sum(value_spec(value).nbytes for value in outputs)
-        return replace(cost, bytes_read=max(0, read), bytes_written=max(0, written))
+    def cost(self) -> Cost:
+        """Costs less what one reads from another or writes for others, and what is read again."""
+        total, seen = Cost(), set[ir.Value]()
+        for node in self.working:
+            cost = self.kernels[node].cost
+            inputs = {value for value in node.inputs if value is not None and self._moves(value)}
+            inside = [value for value in inputs if value in seen or self._is_made(value)]
+            outputs = [value for value in node.outputs if self._is_kept(value)]
+            read = cost.bytes_read - sum(value_spec(value).nbytes for value in inside)
+            written = cost.bytes_written - sum(value_spec(value).nbytes for value in outputs)
+            total += replace(cost, bytes_read=max(0, read), bytes_written=max(0, written))
+            seen |= inputs
+        return total
+
+    def _moves(self, value: ir.Value) -> bool:
+        """Whether a value is an activation."""
+        maker = value.producer()
+        return not value.is_initializer() and (maker is None or maker in self.kernels)
 
     def _is_made(self, value: ir.Value) -> bool:
         """Whether an operator of the group makes a value, or what it is a view of."""
