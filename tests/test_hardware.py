@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
@@ -118,6 +121,35 @@ def test_parameters_are_named_flat() -> None:
     assert changed.compute_part("gemm", "float32") == stack.compute["gemm"]
     with pytest.raises(HardwareError, match="no parameter 'speed'"):
         stack.with_parameters({"speed": 1.0})
+
+
+def test_the_profiles_hold_what_the_fit_to_the_paper_gives() -> None:
+    tool = Path(__file__).parent.parent / "tools" / "fit_paper.py"
+    done = subprocess.run([sys.executable, str(tool)], capture_output=True, text=True, check=True)
+    for name in ("a100", "jetson-agx-orin", "jetson-agx-thor@120W"):
+        stack = load_device(name).stack
+        fitted = (
+            f"{name}: host_s {stack.host_s:.2e} "
+            f"compute {stack.compute['gemm']:.3f} memory {stack.memory['gemm']:.3f}"
+        )
+        assert fitted in done.stdout
+    mean, worst = map(float, re.findall(r"(?:mean|worst) ([0-9.]+)%", done.stdout))
+    assert mean < 10
+    assert worst < 25
+
+
+def test_a_power_mode_scales_rates_with_clocks_and_multiprocessors() -> None:
+    """Figures of nvpmodel's MODE_30W against MAXN: 612 of 1300 MHz, 8 of 16 SMs."""
+    full, slow = load_device("jetson-agx-orin"), load_device("jetson-agx-orin@30W+eager")
+    assert slow.name == "jetson-agx-orin@30W"
+    assert slow.multiprocessors == 8
+    for dtype, rate in full.peak.items():
+        assert slow.peak[dtype] == pytest.approx(rate * 612 / 1300 / 2)
+    assert slow.memory_bandwidth == full.memory_bandwidth
+    assert slow.stack.host_s == pytest.approx(full.stack.host_s * 2.2 / 1.728)
+    assert load_device("jetson-agx-orin@MAXN") == full
+    dim = load_device("jetson-agx-orin@15W")
+    assert dim.memory_bandwidth == pytest.approx(full.memory_bandwidth * 2133 / 3200)
 
 
 sizes = st.integers(1, 5000)

@@ -91,6 +91,7 @@ class Kernel:
 
 _PRODUCTS = ("gemm", "conv", "attention")
 _TILES = ((1, 256), (4, 256), (16, 64), (16, 256), (64, 64), (64, 128), (128, 128), (256, 128))
+_LARGEST = _TILES[-1]
 _SPLITS = (1, 2, 4, 8, 16)  # ways in which a sum is shared among multiprocessors
 
 
@@ -101,11 +102,12 @@ def _padded_flops(
     """What full use of all multiprocessors would do in the time of the best tiling.
 
     A wave of tiles takes its time however few multiprocessors have a tile; tiles are padded; small
-    tiles and short sums run at x / (x + half) of the rate.
+    tiles and short sums run at x / (x + half) of the rate, relative to the largest tile.
     """
     best = math.inf
+    large = (1 + half_tile / _LARGEST[0]) * (1 + half_tile / _LARGEST[1])
     for rows, columns in _TILES:
-        small = (1 + half_tile / rows) * (1 + half_tile / columns)
+        small = (1 + half_tile / rows) * (1 + half_tile / columns) / large
         tiles = -(-m // rows) * -(-n // columns) * batch
         for split in _SPLITS:
             depth = -(-k // split) + half_depth
