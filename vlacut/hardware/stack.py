@@ -14,7 +14,16 @@ functions; reductions, normalisations and pooling; copies, which compute nothing
 FUSIONS = ("none", "onnxruntime", "engine")
 """Which operators become one kernel; see `vlacut_passes.cost.groups`."""
 
-_PARAMETERS = ("host_s", "launch_s", "half_bytes", "half_tile", "half_depth", "spread", "overlap", "call_s")
+_PARAMETERS = (
+    "host_s",
+    "launch_s",
+    "half_bytes",
+    "half_tile",
+    "half_depth",
+    "spread",
+    "overlap",
+    "call_s",
+)
 
 
 @dataclass(frozen=True)
