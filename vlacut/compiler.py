@@ -9,13 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
+from vlacut.annotation import CONVERTED, MEASURED, STRATEGIES, UNPRICED
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
 from vlacut.golden import write_golden
-from vlacut.graphs import dtype_name
+from vlacut.graphs import dtype_name, operators
 from vlacut.hardware import Device, load_device, parse_bytes, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import Plan, Transfer, Variant, flatten
@@ -38,12 +38,14 @@ class Target:
         edge, cloud: names of devices, or TOML files.
         link: see `vlacut.hardware.link`.
         cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for no limit.
+        costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
     edge: str
     cloud: str
     link: str
     cloud_budget: str = ""
+    costs: tuple[str, ...] = ()
 
     def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
         """Text of the default pipeline for this target, types converted first."""
@@ -51,9 +53,11 @@ class Target:
         for source, target in (conversions or {}).items():
             passes.append(f"convert-types{{source={source} target={target}}}")
         budget = f" cloud-budget={self.cloud_budget}" if self.cloud_budget else ""
+        devices = f"edge={self.edge} cloud={self.cloud}"
         passes += [
             "annotate-structure",
-            f"annotate-cost{{edge={self.edge} cloud={self.cloud}}}",
+            f"annotate-cost{{{devices}}}",
+            *(f"measured-cost{{costs={file} {devices}}}" for file in self.costs),
             f"partition{{link={self.link}{budget}}}",
         ]
         return ",".join(passes)
@@ -70,6 +74,7 @@ class Planned:
         pipeline: text of the pipeline that ran.
         warnings: what a user should know of the plan, a line each.
         converted: which element type became which, for the back end; empty if none did.
+        measured: how many operators were measured on which side; empty if none was.
     """
 
     plan: Plan
@@ -78,6 +83,7 @@ class Planned:
     pipeline: str
     warnings: tuple[str, ...]
     converted: str
+    measured: str
 
 
 def _silent(*_: object) -> None:
@@ -116,7 +122,18 @@ def plan_program(
     )
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, plan))
-    return Planned(plan, parts, timings, str(passes), warnings, converted)
+    measured = _measured(program) if target.costs else ""
+    return Planned(plan, parts, timings, str(passes), warnings, converted, measured)
+
+
+def _measured(program: Program) -> str:
+    nodes = [node for phase in program.phases for node in operators(phase.graph.graph)]
+    counts = {
+        side: sum(side in (MEASURED.find(node) or ()) for node in nodes)
+        for side in (Side.EDGE, Side.CLOUD)
+    }
+    said = (f"{count} of {len(nodes)} operators on the {side}" for side, count in counts.items())
+    return f"measured: {', '.join(said)}; the others are modelled"
 
 
 def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:

@@ -76,7 +76,7 @@ def observe(samples: Sequence[Sample], measured: Iterable[Measured]) -> Iterable
     for sample, found in zip(samples, measured, strict=True):
         graph = sample.model.graph
         inputs, outputs = (tuple(map(value_spec, side)) for side in (graph.inputs, graph.outputs))
-        annotate.run(Program("sample", (Phase("main", sample.model),), inputs, outputs))
+        annotate.run(Program("sample", (Phase("sample", sample.model),), inputs, outputs))
         weights = sum(value_spec(value).nbytes for value in graph.initializers.values())
         yield Observation(sample.name, kernels_of(graph), weights, found.shortest)
 

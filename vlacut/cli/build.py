@@ -56,6 +56,7 @@ def _target_options(command: F) -> F:
             multiple=True,
             help="A safetensors file, or a folder of them, for a model traced on shapes.",
         ),
+        click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
         click.option("--pipeline", "-p", default="", help="Passes to run instead of the default."),
         click.option("--cloud-budget", default="", help="Most bytes of weights there: 12.1GB."),
         click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms; or a TOML file."),
@@ -77,12 +78,13 @@ def plan_command(
     cloud: str,
     link: str,
     cloud_budget: str,
+    costs: tuple[str, ...],
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     as_json: bool,
 ) -> None:
-    target = Target(edge, cloud, link, cloud_budget)
+    target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
     with progress_bar() as progress:
         program = _load(model, shapes, weights, progress)
         planned = plan_program(program, target, pipeline, progress)
@@ -103,6 +105,7 @@ def compile_command(
     cloud: str,
     link: str,
     cloud_budget: str,
+    costs: tuple[str, ...],
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
@@ -111,7 +114,7 @@ def compile_command(
     golden: bool,
     as_json: bool,
 ) -> None:
-    target = Target(edge, cloud, link, cloud_budget)
+    target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
     with progress_bar() as progress:
         program = _load(model, shapes, weights, progress)
         planned, bundle = compile_program(
@@ -124,6 +127,14 @@ def compile_command(
             progress=progress,
         )
     _report(planned, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
+
+
+def _target(
+    edge: str, cloud: str, link: str, cloud_budget: str, costs: tuple[str, ...], pipeline: str
+) -> Target:
+    if pipeline and costs:
+        raise click.UsageError("--costs is for the default pipeline; name measured-cost in yours")
+    return Target(edge, cloud, link, cloud_budget, costs)
 
 
 def _load(
@@ -149,12 +160,15 @@ def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None)
         seconds = {timing.name: timing.seconds for timing in planned.timings}
         extra = {"pipeline": planned.pipeline, "pass_s": seconds, "warnings": planned.warnings}
         extra["converted"] = planned.converted
+        extra["measured"] = planned.measured
         print_json({**plan_json(planned.plan), **extra, **(more or {})})
         return
     out = console()
     show_plan(out, planned.plan)
     if planned.converted:
         out.print(f"\nconverted for the back end: {planned.converted}")
+    if planned.measured:
+        out.print(f"\n{planned.measured}")
     if more:
         out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
         out.print(f"next: vlacut serve {more['bundle']}    and    vlacut run {more['bundle']}")

@@ -1,4 +1,4 @@
-"""`calibrate` and `profile`: what measures the machine it runs on."""
+"""`calibrate`: this machine as a device."""
 
 from __future__ import annotations
 
