@@ -189,6 +189,8 @@ def rows(
     """Name, predicted, median, shortest (s), and whether the median is in the interval."""
     found = []
     for item, times in zip(observations, measured, strict=True):
+        if not item.kernels:
+            continue  # views alone
         predicted = sequence_seconds(item.kernels, device, item.working_set)
         low, high = interval(predicted, device)
         found.append(

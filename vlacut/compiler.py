@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, wri
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
+from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name, operators
 from vlacut.hardware import Device, load_device, parse_bytes, parse_link
@@ -175,10 +176,11 @@ def _first_bursts_s(plan: Plan) -> float:
 
 
 def compile_program(
-    program: Program,
+    program: Program | Callable[[], Program],
     target: Target,
     out: Path,
     *,
+    checkpoint: Mapping[str, Stored] | None = None,
     backend: str = "onnxruntime",
     pipeline: str = "",
     golden: bool = True,
@@ -189,20 +191,37 @@ def compile_program(
     Until the last moment `out` is untouched. With `golden`, one step of the uncut model is run on
     this machine and recorded.
 
+    Args:
+        program: the program, or what makes it: a checkpoint is copied while that traces.
+        target: what to cut it for.
+        out: path of the bundle.
+        checkpoint: where the weights are that the program has shapes of alone.
+        backend: name of the builder.
+        pipeline: passes to run instead of the target's.
+        golden: whether to record a step.
+        progress: called with what is done, how much of it, and of how much.
+
     Raises InputError, PassError, BackendError, or BundleError if `out` cannot be written.
     """
     builder = registry.load("builders", backend)()
-    text = pipeline or target.pipeline(_needed(builder.conversions, program))
-    planned = plan_program(program, target, text, progress)
-    phases = whole_phases(program)
+    stored = checkpoint or {}
     with staged_folder(out) as folder:
-        store = WeightStore(folder)
-        count = len(planned.plan.parts) + len(phases)
-        for done, (path, model) in enumerate(bundle_models(program, planned.split, phases)):
-            progress("emit", done, count)
-            builder.prepare(model, path)
-            store.externalise(model)
-            save(model, folder / path)
+        with WeightStore(folder) as store:
+            if not builder.rewrites_weights:
+                store.prefetch(item.tensor(name) for name, item in stored.items())
+            if not isinstance(program, Program):
+                progress("load", 0, 1)
+                program = program()
+            unused = load_weights(program, stored) if stored else ""
+            text = pipeline or target.pipeline(_needed(builder.conversions, program))
+            planned = plan_program(program, target, text, progress)
+            phases = whole_phases(program)
+            count = len(planned.plan.parts) + len(phases)
+            for done, (path, model) in enumerate(bundle_models(program, planned.split, phases)):
+                progress("emit", done, count)
+                builder.prepare(model, path)
+                store.externalise(model)
+                save(model, folder / path)
         if golden:
             progress("golden", 0, 1)
             write_golden(program, phases, folder, backend, builder.recipe())
@@ -218,6 +237,8 @@ def compile_program(
             files=list_files(folder),
         )
         write_manifest(folder, manifest)
+    if unused:
+        planned = replace(planned, warnings=(unused, *planned.warnings))
     return planned, read_bundle(out)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,12 +12,11 @@ import click
 
 from vlacut.cli.output import console, json_option, print_json, progress_bar
 from vlacut.cli.report import plan_json, show_plan
-from vlacut.compiler import Planned, Progress, Target, compile_program, plan_program
-from vlacut.frontends.checkpoint import load_weights
+from vlacut.compiler import Planned, Target, compile_program, plan_program
+from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.frontends.load import load_program
 from vlacut.pipeline import parse_pipeline
 from vlacut.printer import print_program
-from vlacut.program import Program
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MODEL_HELP = """
@@ -86,8 +86,12 @@ def plan_command(
 ) -> None:
     target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
     with progress_bar() as progress:
-        program = _load(model, shapes, weights, progress)
+        progress("load", 0, 1)
+        program = load_program(model, dict(shapes))
+        unused = load_weights(program, open_checkpoint(weights)) if weights else ""
         planned = plan_program(program, target, pipeline, progress)
+    if unused:
+        planned = replace(planned, warnings=(unused, *planned.warnings))
     _report(planned, as_json)
 
 
@@ -116,11 +120,11 @@ def compile_command(
 ) -> None:
     target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
     with progress_bar() as progress:
-        program = _load(model, shapes, weights, progress)
         planned, bundle = compile_program(
-            program,
+            lambda: load_program(model, dict(shapes)),
             target,
             out,
+            checkpoint=open_checkpoint(weights),
             backend=backend,
             pipeline=pipeline,
             golden=golden,
@@ -135,22 +139,6 @@ def _target(
     if pipeline and costs:
         raise click.UsageError("--costs is for the default pipeline; name measured-cost in yours")
     return Target(edge, cloud, link, cloud_budget, costs)
-
-
-def _load(
-    model: str,
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
-    weights: tuple[Path, ...],
-    progress: Progress,
-) -> Program:
-    progress("load", 0, 1)
-    program = load_program(model, dict(shapes))
-    if weights:
-        unexpected = load_weights(program, weights)
-        if unexpected:
-            few = ", ".join(unexpected[:3]) + (", ..." if len(unexpected) > 3 else "")
-            click.echo(f"warning: {len(unexpected)} weights are not used: {few}", err=True)
-    return program
 
 
 def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None) -> None:
