@@ -85,7 +85,7 @@ def test_a_profile_with_a_figure_missing_or_wrong_is_refused_by_figure(tmp_path:
         ('memory_bytes = "', 'no_bytes = "', r"\[source\] lacks memory_bytes"),
         ("memory_bytes = 80e9", "memory_bytes = '80'", "memory_bytes is '80', must be a number"),
         ("half_tile = ", "half_tile = -", r"half_tile is -\d.*must not be negative"),
-        ('fusion = "none"', 'fusion = "all"', "fusion is 'all', must be one of none"),
+        ('fusion = "library"', 'fusion = "all"', "fusion is 'all', must be one of none"),
         ("gemm = 0.", "gemm = 2.", r"gemm is 2\..*must be in \(0, 1\]"),
         ('stack = "eager"', 'stack = "fast"', r"stack must be one of \[stacks\]"),
     ):

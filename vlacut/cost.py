@@ -190,14 +190,14 @@ class Queue:
     """
 
     def __init__(self, device: Device, working_set: float = math.inf) -> None:
-        self._device, self._working_set = device, working_set
+        self.device, self.working_set = device, working_set
         self._call_s = device.stack.call_s
         self._ahead = 0.0  # seconds of work that the device has left when the host is free
 
     def seconds(self, kernel: Kernel) -> float:
         """Seconds by which the next kernel puts off the end of the sequence."""
-        issue = kernel.cost.kernels * self._device.stack.host_s
-        busy = device_seconds(kernel, self._device, self._working_set)
+        issue = kernel.cost.kernels * self.device.stack.host_s
+        busy = device_seconds(kernel, self.device, self.working_set)
         idle = max(issue - self._ahead, 0.0)
         self._ahead = max(self._ahead - issue, 0.0) + busy
         call_s, self._call_s = self._call_s, 0.0

@@ -4,9 +4,10 @@ from vlacut.hardware.device import Device
 from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
-from vlacut.hardware.stack import KINDS, Stack
+from vlacut.hardware.stack import FUSIONS, KINDS, Stack
 
 __all__ = [
+    "FUSIONS",
     "KINDS",
     "Device",
     "Framing",

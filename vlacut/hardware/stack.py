@@ -11,7 +11,7 @@ KINDS = ("gemm", "conv", "attention", "pointwise", "reduction", "movement")
 """Kinds of kernels: matrix products; convolutions; attention with its softmax inside; pointwise
 functions; reductions, normalisations and pooling; copies, which compute nothing."""
 
-FUSIONS = ("none", "onnxruntime", "engine")
+FUSIONS = ("none", "library", "engine")
 """Which operators become one kernel; see `vlacut_passes.cost.groups`."""
 
 _PARAMETERS = (
