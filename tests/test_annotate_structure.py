@@ -17,11 +17,13 @@ from transformers import (
     WhisperConfig,
     WhisperModel,
 )
+from zoo_names import their_pi0
 
 from vlacut.annotation import STRUCTURE, Structure
-from vlacut.frontends.torch import TorchPhase, program_from_torch
+from vlacut.frontends.torch import TorchPhase, program_from_module, program_from_torch
 from vlacut.graphs import value_spec
 from vlacut.program import Phase, Program
+from vlacut_models.pi0 import PRESETS
 from vlacut_passes.annotate_structure import AnnotateStructure
 
 Made = tuple[torch.nn.Module, torch.Tensor]
@@ -75,6 +77,48 @@ def resnet() -> Made:
     return exported.Wrapped(model, lambda m, x: m(x).last_hidden_state), torch.randn(1, 3, 32, 32)
 
 
+class OneStepOfPi0(torch.nn.Module):
+    """The velocity that the PI0 of transformers predicts, everything in one graph."""
+
+    def __init__(self, policy: torch.nn.Module) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(
+        self,
+        state: torch.Tensor,
+        noise: torch.Tensor,
+        timestep: torch.Tensor,
+        input_ids: torch.Tensor,
+        pixel_values: torch.Tensor,
+        pixel_attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        masks = {"pixel_attention_mask": pixel_attention_mask, "attention_mask": attention_mask}
+        made = self.policy(
+            state, noise, timestep, input_ids=input_ids, pixel_values=pixel_values, **masks
+        )
+        velocity: torch.Tensor = made.logits
+        return velocity
+
+
+def pi0() -> Program:
+    tiny = PRESETS["tiny"]
+    pixels = torch.zeros(1, tiny.cameras, 3, tiny.image, tiny.image)
+    image_tokens = torch.full((1, tiny.visual), tiny.vocabulary)
+    ids = torch.cat([image_tokens, torch.ones(1, tiny.prompt, dtype=torch.int64)], dim=1)
+    given = (
+        torch.zeros(1, tiny.state),
+        torch.zeros(1, tiny.chunk, tiny.state),
+        torch.ones(1),
+        ids,
+        pixels,
+        torch.ones(1, tiny.cameras, dtype=torch.bool),
+        torch.ones_like(ids),
+    )
+    return program_from_module(OneStepOfPi0(their_pi0(tiny)), given)
+
+
 def annotated(model: ir.Model) -> dict[str, Structure]:
     AnnotateStructure().run(exported.program(model))
     return {str(node.name): STRUCTURE.get(node) for node in model.graph}
@@ -126,6 +170,26 @@ def test_an_encoder_decoder_has_its_backbone_where_the_weights_are() -> None:
         "model.encoder.layers": "encoder",
         "model.decoder.layers": "backbone",
     }
+
+
+def test_the_pi0_of_transformers_has_three_stages_and_the_blocks_of_each() -> None:
+    program = pi0()
+    AnnotateStructure().run(program)
+    found = {str(node.name): STRUCTURE.get(node) for node in program.phases[0].graph.graph}
+    tiny, vlm = PRESETS["tiny"], "policy.model.vlm"
+    runs = {
+        f"{vlm}.vision_tower.encoder.layers": ("encoder", tiny.siglip.depth),
+        f"{vlm}.language_model.layers": ("backbone", tiny.layers),
+        "policy.model.dit.layers": ("decoder", tiny.layers),
+    }
+    assert stages_of_runs(found) == {run: stage for run, (stage, _) in runs.items()}
+    assert set(blocks(found)) == {
+        f"{run}.{index}" for run, (_, depth) in runs.items() for index in range(depth)
+    }
+    stage_of = {item.block: item.stage for item in found.values()}
+    assert stage_of[f"{vlm}.multi_modal_projector.linear"] == "encoder"
+    assert stage_of["policy.embed_action_time.action_in_proj"] == "decoder"
+    assert stage_of["policy.action_out_proj"] == "decoder"
 
 
 def test_entries_that_differ_in_a_projection_are_blocks_all_the_same() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from vlacut.bundle import open_bundle
 from vlacut.compiler import Target, compile_program
 from vlacut.errors import InputError, ModelError
-from vlacut.frontends.checkpoint import load_weights
+from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.frontends.torch import program_from_module
 from vlacut.program import Program
 from vlacut.verification import verify_bundle
@@ -66,7 +66,7 @@ def test_a_checkpoint_gives_a_program_its_numbers(form: str, tmp_path: Path) -> 
         "shards": shards(tmp_path / "sharded"),
     }
     program = on_shapes()
-    assert load_weights(program, [sources[form]]) == ()
+    assert load_weights(program, open_checkpoint([sources[form]])) == ""
     _, bundle = compile_program(program, TARGET, tmp_path / "out")
     module = Head()
     module.load_state_dict(checkpoint())
@@ -81,7 +81,7 @@ def test_a_checkpoint_that_does_not_fit_is_listed(tmp_path: Path) -> None:
     tensors["third.weight"] = tensors.pop("second.bias")
     safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(ModelError) as caught:
-        load_weights(on_shapes(), [tmp_path])
+        load_weights(on_shapes(), open_checkpoint([tmp_path]))
     for piece in (
         "1 missing: second.bias",
         "1 misshapen: first.weight: float32[64, 63], must be float32[64, 64]",
@@ -105,7 +105,7 @@ def test_what_is_no_safetensors_file_is_named(
 ) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ModelError, match=message) as caught:
-        load_weights(on_shapes(), [tmp_path / name])
+        load_weights(on_shapes(), open_checkpoint([tmp_path / name]))
     assert name in str(caught.value)
 
 
@@ -114,13 +114,13 @@ def test_a_truncated_checkpoint_is_named_before_anything_is_written(tmp_path: Pa
     safetensors.torch.save_file(checkpoint(), path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="truncated"):
-        load_weights(on_shapes(), [path])
+        load_weights(on_shapes(), open_checkpoint([path]))
 
 
 def test_bfloat16_stays_bfloat16_where_nothing_has_to_run(tmp_path: Path) -> None:
     safetensors.torch.save_file(checkpoint(torch.bfloat16), tmp_path / "model.safetensors")
     program = on_shapes(torch.bfloat16)
-    load_weights(program, [tmp_path])
+    load_weights(program, open_checkpoint([tmp_path]))
     planned, _ = compile_program(program, TARGET, tmp_path / "out", backend="onnx", golden=False)
     assert planned.converted == ""
     stored = {path.read_bytes() for path in (tmp_path / "out" / "weights").iterdir()}
@@ -132,7 +132,7 @@ def test_bfloat16_stays_bfloat16_where_nothing_has_to_run(tmp_path: Path) -> Non
 def test_a_type_the_executor_lacks_is_converted_and_says_so(tmp_path: Path) -> None:
     safetensors.torch.save_file(checkpoint(torch.bfloat16), tmp_path / "model.safetensors")
     program = on_shapes(torch.bfloat16)
-    load_weights(program, [tmp_path])
+    load_weights(program, open_checkpoint([tmp_path]))
     planned, _ = compile_program(program, TARGET, tmp_path / "out")
     assert planned.converted == "bfloat16 to float32"
     bundle = open_bundle(tmp_path / "out")
@@ -145,6 +145,36 @@ def test_a_type_the_executor_lacks_is_converted_and_says_so(tmp_path: Path) -> N
     image = torch.from_numpy(bundle.golden("observation")["image"])
     expected = module(image).detach().numpy()
     np.testing.assert_allclose(bundle.golden("action")["output_0"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_checkpoint_copied_while_the_model_is_traced(dtype: torch.dtype, tmp_path: Path) -> None:
+    tensors = checkpoint(dtype)
+    tensors["first.twin"] = tensors["first.weight"].clone()
+    tensors["unread"] = torch.ones(64, 64)
+    safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
+    stored = open_checkpoint([tmp_path])
+    program = on_shapes(dtype)
+    load_weights(program, stored)
+    _, before = compile_program(program, TARGET, tmp_path / "before")
+    planned, made = compile_program(
+        lambda: on_shapes(dtype), TARGET, tmp_path / "made", checkpoint=stored
+    )
+    assert made.manifest == before.manifest
+    assert open_bundle(tmp_path / "made").digest == before.digest
+    weights = {f"weights/{path.name}" for path in (tmp_path / "made" / "weights").iterdir()}
+    assert weights < set(made.manifest.files)
+    assert planned.warnings[0] == "2 weights are not used: first.twin, unread"
+
+
+def test_a_checkpoint_that_shrinks_meanwhile_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(checkpoint(), path)
+    stored = open_checkpoint([path])
+    path.write_bytes(path.read_bytes()[:-20_000])
+    with pytest.raises(ModelError, match="bytes early"):
+        compile_program(on_shapes, TARGET, tmp_path / "out", checkpoint=stored)
+    assert [item.name for item in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 def test_a_bundle_without_an_executor_cannot_be_recorded(tmp_path: Path) -> None:

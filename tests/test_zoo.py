@@ -152,6 +152,15 @@ def test_an_unknown_preset_is_refused_with_those_there_are(name: str) -> None:
     assert set(make.presets) >= {"full", "tiny"}
 
 
+@pytest.mark.parametrize(("name", "preset"), FULL)
+def test_an_outline_says_the_size_without_tracing(name: str, preset: str) -> None:
+    outline, of = getattr(module(name), name).outline(preset), model(name, preset)
+    held = list(of.policy.parameters())
+    assert outline.parameters == sum(item.numel() for item in held)
+    assert outline.weight_bytes == 2 * outline.parameters  # bfloat16
+    assert outline.phases == {phase.name: phase.trips for phase in of.phases}
+
+
 def test_a_memory_that_is_handed_back_makes_the_next_step_another() -> None:
     given = observation(program("roboflamingo"))
     for name in ("memory.hidden", "memory.cell"):

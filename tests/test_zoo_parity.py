@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector, SmolVLMVisionTransformer
 from zoo import model, module, observation, program, run
-from zoo_names import clip_names, dinov2_names, siglip_names, their_pi0_name
+from zoo_names import clip_names, dinov2_names, siglip_names, their_pi0, their_pi0_name
 
 from vlacut_models.clip import ClipTower
 from vlacut_models.cogact import ddim_schedule
@@ -71,40 +71,7 @@ def test_openvla_says_what_llama_says_without_a_buffer(seed: int) -> None:
 
 def test_pi0_is_that_of_transformers() -> None:
     policy, tiny = model("pi0").policy, module("pi0").PRESETS["tiny"]
-    tower = {
-        "model_type": "siglip_vision_model",
-        "hidden_size": tiny.siglip.width,
-        "intermediate_size": tiny.siglip.hidden,
-        "num_hidden_layers": tiny.siglip.depth,
-        "num_attention_heads": tiny.siglip.heads,
-        "image_size": tiny.image,
-        "patch_size": tiny.patch,
-        "vision_use_head": False,
-    }
-    gemma = {
-        "model_type": "gemma",
-        "num_hidden_layers": tiny.layers,
-        "num_attention_heads": tiny.heads,
-        "num_key_value_heads": tiny.groups,
-        "head_dim": tiny.head_width,
-        "vocab_size": tiny.vocabulary,
-    }
-    wide = {"hidden_size": tiny.width, "intermediate_size": tiny.hidden}
-    slim = {"hidden_size": tiny.expert_width, "intermediate_size": tiny.expert_hidden}
-    config = hf.PI0Config(
-        vlm_config={
-            "model_type": "paligemma",
-            "text_config": {**gemma, **wide},
-            "vision_config": tower,
-            "projection_dim": tiny.width,
-            "image_token_id": tiny.vocabulary,
-        },
-        dit_config={**gemma, **slim},
-        chunk_size=tiny.chunk,
-        max_state_dim=tiny.state,
-        max_action_dim=tiny.state,
-    )
-    theirs = hf.PI0ForConditionalGeneration(config).eval()
+    theirs = their_pi0(tiny)
     state = {their_pi0_name(name): tensor for name, tensor in policy.state_dict().items()}
     words = state.pop("words")
     state["model.vlm.language_model.embed_tokens.weight"] = words

@@ -1,10 +1,12 @@
-"""Names that transformers gives to weights of the zoo, and how it lays them out."""
+"""What transformers calls the zoo's weights and how it lays them out; and its own pi0."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
+import transformers as hf
 from torch import Tensor
 
 PALIGEMMA = "paligemma_with_expert.paligemma"
@@ -91,3 +93,41 @@ def clip_names(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
                 yield f"{theirs}.self_attn.{name}_proj.{kind}", part
             for old, new in names.items():
                 yield f"{theirs}.{new}.{kind}", state[f"{block}.{old}.{kind}"]
+
+
+def their_pi0(tiny: Any) -> hf.PI0ForConditionalGeneration:
+    """The PI0 of transformers in the size of a configuration of ours, with weights of its own."""
+    tower = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": tiny.siglip.width,
+        "intermediate_size": tiny.siglip.hidden,
+        "num_hidden_layers": tiny.siglip.depth,
+        "num_attention_heads": tiny.siglip.heads,
+        "image_size": tiny.image,
+        "patch_size": tiny.patch,
+        "vision_use_head": False,
+    }
+    gemma = {
+        "model_type": "gemma",
+        "num_hidden_layers": tiny.layers,
+        "num_attention_heads": tiny.heads,
+        "num_key_value_heads": tiny.groups,
+        "head_dim": tiny.head_width,
+        "vocab_size": tiny.vocabulary,
+    }
+    wide = {"hidden_size": tiny.width, "intermediate_size": tiny.hidden}
+    slim = {"hidden_size": tiny.expert_width, "intermediate_size": tiny.expert_hidden}
+    config = hf.PI0Config(
+        vlm_config={
+            "model_type": "paligemma",
+            "text_config": {**gemma, **wide},
+            "vision_config": tower,
+            "projection_dim": tiny.width,
+            "image_token_id": tiny.vocabulary,
+        },
+        dit_config={**gemma, **slim},
+        chunk_size=tiny.chunk,
+        max_state_dim=tiny.state,
+        max_action_dim=tiny.state,
+    )
+    return hf.PI0ForConditionalGeneration(config).eval()

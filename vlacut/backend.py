@@ -22,9 +22,12 @@ class Builder(Protocol):
     Attributes:
         conversions: element types the executor lacks, and those to compute in instead; the
             compiler runs `convert-types` for those that a program has.
+        rewrites_weights: whether `prepare` changes the content of weights; where it does not, a
+            checkpoint is copied ahead.
     """
 
     conversions: ClassVar[Mapping[str, str]]
+    rewrites_weights: ClassVar[bool]
 
     def prepare(self, model: ir.Model, where: str) -> None:
         """Make a part's model fit for this back end, in place.

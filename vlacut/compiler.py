@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
+from vlacut.annotation import CONVERTED, MEASURED, STRATEGIES, UNPRICED
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
+from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.golden import write_golden
-from vlacut.graphs import dtype_name
+from vlacut.graphs import dtype_name, operators
 from vlacut.hardware import Device, load_device, parse_bytes, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import Plan, Transfer, Variant, flatten
@@ -38,12 +39,14 @@ class Target:
         edge, cloud: names of devices, or TOML files.
         link: see `vlacut.hardware.link`.
         cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for no limit.
+        costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
     edge: str
     cloud: str
     link: str
     cloud_budget: str = ""
+    costs: tuple[str, ...] = ()
 
     def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
         """Text of the default pipeline for this target, types converted first."""
@@ -51,9 +54,11 @@ class Target:
         for source, target in (conversions or {}).items():
             passes.append(f"convert-types{{source={source} target={target}}}")
         budget = f" cloud-budget={self.cloud_budget}" if self.cloud_budget else ""
+        devices = f"edge={self.edge} cloud={self.cloud}"
         passes += [
             "annotate-structure",
-            f"annotate-cost{{edge={self.edge} cloud={self.cloud}}}",
+            f"annotate-cost{{{devices}}}",
+            *(f"measured-cost{{costs={file} {devices}}}" for file in self.costs),
             f"partition{{link={self.link}{budget}}}",
         ]
         return ",".join(passes)
@@ -70,6 +75,7 @@ class Planned:
         pipeline: text of the pipeline that ran.
         warnings: what a user should know of the plan, a line each.
         converted: which element type became which, for the back end; empty if none did.
+        measured: how many operators were measured on which side; empty if none was.
     """
 
     plan: Plan
@@ -78,6 +84,7 @@ class Planned:
     pipeline: str
     warnings: tuple[str, ...]
     converted: str
+    measured: str
 
 
 def _silent(*_: object) -> None:
@@ -116,7 +123,18 @@ def plan_program(
     )
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, plan))
-    return Planned(plan, parts, timings, str(passes), warnings, converted)
+    measured = _measured(program) if target.costs else ""
+    return Planned(plan, parts, timings, str(passes), warnings, converted, measured)
+
+
+def _measured(program: Program) -> str:
+    nodes = [node for phase in program.phases for node in operators(phase.graph.graph)]
+    counts = {
+        side: sum(side in (MEASURED.find(node) or ()) for node in nodes)
+        for side in (Side.EDGE, Side.CLOUD)
+    }
+    said = (f"{count} of {len(nodes)} operators on the {side}" for side, count in counts.items())
+    return f"measured: {', '.join(said)}; the others are modelled"
 
 
 def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:
@@ -158,10 +176,11 @@ def _first_bursts_s(plan: Plan) -> float:
 
 
 def compile_program(
-    program: Program,
+    program: Program | Callable[[], Program],
     target: Target,
     out: Path,
     *,
+    checkpoint: Mapping[str, Stored] | None = None,
     backend: str = "onnxruntime",
     pipeline: str = "",
     golden: bool = True,
@@ -172,20 +191,37 @@ def compile_program(
     Until the last moment `out` is untouched. With `golden`, one step of the uncut model is run on
     this machine and recorded.
 
+    Args:
+        program: the program, or what makes it: a checkpoint is copied while that traces.
+        target: what to cut it for.
+        out: path of the bundle.
+        checkpoint: where the weights are that the program has shapes of alone.
+        backend: name of the builder.
+        pipeline: passes to run instead of the target's.
+        golden: whether to record a step.
+        progress: called with what is done, how much of it, and of how much.
+
     Raises InputError, PassError, BackendError, or BundleError if `out` cannot be written.
     """
     builder = registry.load("builders", backend)()
-    text = pipeline or target.pipeline(_needed(builder.conversions, program))
-    planned = plan_program(program, target, text, progress)
-    phases = whole_phases(program)
+    stored = checkpoint or {}
     with staged_folder(out) as folder:
-        store = WeightStore(folder)
-        count = len(planned.plan.parts) + len(phases)
-        for done, (path, model) in enumerate(bundle_models(program, planned.split, phases)):
-            progress("emit", done, count)
-            builder.prepare(model, path)
-            store.externalise(model)
-            save(model, folder / path)
+        with WeightStore(folder) as store:
+            if not builder.rewrites_weights:
+                store.prefetch(item.tensor(name) for name, item in stored.items())
+            if not isinstance(program, Program):
+                progress("load", 0, 1)
+                program = program()
+            unused = load_weights(program, stored) if stored else ""
+            text = pipeline or target.pipeline(_needed(builder.conversions, program))
+            planned = plan_program(program, target, text, progress)
+            phases = whole_phases(program)
+            count = len(planned.plan.parts) + len(phases)
+            for done, (path, model) in enumerate(bundle_models(program, planned.split, phases)):
+                progress("emit", done, count)
+                builder.prepare(model, path)
+                store.externalise(model)
+                save(model, folder / path)
         if golden:
             progress("golden", 0, 1)
             write_golden(program, phases, folder, backend, builder.recipe())
@@ -201,6 +237,8 @@ def compile_program(
             files=list_files(folder),
         )
         write_manifest(folder, manifest)
+    if unused:
+        planned = replace(planned, warnings=(unused, *planned.warnings))
     return planned, read_bundle(out)
 
 

@@ -124,7 +124,7 @@ def compute_seconds(kernel: Kernel, device: Device) -> float:
         return 0.0
     flops: float = kernel.cost.flops
     if kernel.kind in _PRODUCTS:
-        flops *= _packed_share(kernel, stack) if stack.packs else _tiled_share(kernel, device)
+        flops *= _deep_share(kernel, stack) if stack.packs else _tiled_share(kernel, device)
     return flops / (rate * stack.compute_part(kernel.kind, kernel.rate, kernel.operator))
 
 
@@ -135,14 +135,9 @@ def _tiled_share(kernel: Kernel, device: Device) -> float:
     return padded / (2.0 * math.prod(sizes))
 
 
-def _packed_share(kernel: Kernel, stack: Stack) -> float:
-    """What a product takes that first packs its second operand, over what it takes without.
-
-    Packing takes as long as half_tile more rows would. A vector times a matrix packs nothing.
-    Source: MLAS, the library of products in ONNX Runtime, and what it does when measured.
-    """
-    rows = 1 + stack.half_tile / kernel.m if kernel.m > 1 else 1.0
-    return rows * (1 + stack.half_depth / kernel.k)
+def _deep_share(kernel: Kernel, stack: Stack) -> float:
+    """What a product takes over what an infinitely deep one would of the same flops."""
+    return 1 + stack.half_depth / kernel.k
 
 
 def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf) -> float:
@@ -164,7 +159,12 @@ def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
     others = cost.bytes_moved - cached
     transfer = cached / device.cache_bandwidth + others / device.memory_bandwidth
     start = cost.kernels * stack.half_bytes / device.memory_bandwidth
-    return (transfer + start) / stack.memory_part(kernel.kind, kernel.operator)
+    return (transfer + start) / stack.memory_part(kernel.kind, _access(kernel))
+
+
+def _access(kernel: Kernel) -> str:
+    """How a kernel goes through memory: as its operator does; a vector times matrices as vector."""
+    return "vector" if kernel.kind in _PRODUCTS and kernel.m == 1 else kernel.operator
 
 
 def device_seconds(kernel: Kernel, device: Device, working_set: float = math.inf) -> float:
@@ -172,12 +172,14 @@ def device_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
     compute = compute_seconds(kernel, device)
     memory = memory_seconds(kernel, device, working_set)
     hidden = device.stack.overlap * min(compute, memory)
-    return compute + memory - hidden + kernel.cost.kernels * device.stack.launch_s
+    launch_s = device.stack.launch_seconds(kernel.kind, kernel.operator)
+    return compute + memory - hidden + kernel.cost.kernels * launch_s
 
 
 class Queue:
     """Kernels that a host issues to a device, in order, starting with an idle device.
 
+    The first kernel waits for the call of the engine, call_s.
     The host issues a kernel every host_s and runs ahead of the device where it can; the device
     takes one after the other. So the times add up to that of the sequence: the device's where the
     host keeps up, the host's where it does not.
@@ -189,6 +191,7 @@ class Queue:
 
     def __init__(self, device: Device, working_set: float = math.inf) -> None:
         self.device, self.working_set = device, working_set
+        self._call_s = device.stack.call_s
         self._ahead = 0.0  # seconds of work that the device has left when the host is free
 
     def seconds(self, kernel: Kernel) -> float:
@@ -197,7 +200,8 @@ class Queue:
         busy = device_seconds(kernel, self.device, self.working_set)
         idle = max(issue - self._ahead, 0.0)
         self._ahead = max(self._ahead - issue, 0.0) + busy
-        return idle + busy
+        call_s, self._call_s = self._call_s, 0.0
+        return call_s + idle + busy
 
 
 def sequence_seconds(

@@ -141,3 +141,18 @@ class Program:
         if found.trips == 1:
             return None
         return next((output for output, fed in found.carried.items() if fed == name), None)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The size of a model, known without tracing it.
+
+    Attributes:
+        phases: trips by name, in the order of execution.
+        parameters: all of the checkpoint's, also those that no phase reads.
+        weight_bytes: of those, in the model's own types.
+    """
+
+    phases: Mapping[str, int]
+    parameters: int
+    weight_bytes: int

@@ -5,18 +5,37 @@
 | `vlacut.passes`    | a `Pass` class                                            |
 | `vlacut.builders`  | a class that is a `Builder`                               |
 | `vlacut.executors` | a class that is an `Executor`                             |
-| `vlacut.models`    | a function `(preset: str) -> Program` with a `presets` attribute |
+| `vlacut.models`    | what makes a Program of a preset: see `Model`             |
 """
 
 from __future__ import annotations
 
 import difflib
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vlacut.errors import InputError
 
+if TYPE_CHECKING:
+    from vlacut.program import Outline, Program
+
 GROUPS = ("passes", "builders", "executors", "models")
+
+
+class Model(Protocol):
+    """A model of the zoo; the first line of its docstring says what it is.
+
+    Attributes:
+        presets: names of its presets; `full` is the one without a name.
+    """
+
+    presets: tuple[str, ...]
+
+    def __call__(self, preset: str) -> Program:
+        """The traced program of a preset."""
+
+    def outline(self, preset: str) -> Outline:
+        """The size of a preset, quickly."""
 
 
 def names(group: str) -> tuple[str, ...]:

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut.program import Program
 from vlacut_models.decoder import decode
 from vlacut_models.dit import DIT_B, DIT_L, DiT, DiTConfig
-from vlacut_models.presets import Examples, choose, with_presets
+from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import TINY_SIZES, ActionRange, PrismaticConfig, behind_first
 
 _TRAINED_STEPS = 100
@@ -209,8 +208,8 @@ def see_noise(net: DiT) -> None:
         net.z_embedder.linear.weight.mul_(8.0)
 
 
-@with_presets(*PRESETS)
-def cogact(preset: str = "full") -> Program:
+@with_presets(PRESETS)
+def cogact(preset: str) -> Policy:
     """CogACT: OpenVLA's VLM, one cognition token, DiT-B (large: DiT-L) in 10 DDIM steps."""
     config = choose(PRESETS, "cogact", preset)
     examples = Examples(preset)
@@ -218,4 +217,4 @@ def cogact(preset: str = "full") -> Program:
     if examples.real:
         see_noise(policy.action_model.net)
     made = phases(policy, examples)
-    return examples.program("cogact", made, ["pixel_values", "input_ids", "noise"], ["action"])
+    return examples.policy("cogact", made, ["pixel_values", "input_ids", "noise"], ["action"])

@@ -14,9 +14,8 @@ from torch.nn import functional as nnf
 from transformers import LlamaForCausalLM
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut.program import Program
 from vlacut_models.decoder import cache_names, decode, flat, paired
-from vlacut_models.presets import Examples, choose, with_presets
+from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import (
     TINY_SIZES,
     ActionRange,
@@ -138,11 +137,11 @@ def phases(policy: OpenVLA, examples: Examples) -> list[TorchPhase]:
     ]
 
 
-@with_presets(*PRESETS)
-def openvla(preset: str = "full") -> Program:
+@with_presets(PRESETS)
+def openvla(preset: str) -> Policy:
     """OpenVLA-7B: two vision towers, Llama-2 7B, 7 action tokens."""
     config = choose(PRESETS, "openvla", preset)
     examples = Examples(preset)
     policy = examples.module(lambda: OpenVLA(config))
     made = phases(policy, examples)
-    return examples.program("openvla", made, ["pixel_values", "input_ids"], ["action"])
+    return examples.policy("openvla", made, ["pixel_values", "input_ids"], ["action"])

@@ -17,9 +17,8 @@ from torch.nn import functional as nnf
 from transformers import LlamaForCausalLM
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut.program import Program
 from vlacut_models.decoder import decode
-from vlacut_models.presets import Examples, choose, with_presets
+from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import (
     TINY_SIZES,
     ActionRange,
@@ -179,10 +178,10 @@ def phases(policy: OpenVLAOFT, examples: Examples) -> list[TorchPhase]:
     ]
 
 
-@with_presets(*PRESETS)
-def openvla_oft(preset: str = "full") -> Program:
+@with_presets(PRESETS)
+def openvla_oft(preset: str) -> Policy:
     """OpenVLA-OFT: OpenVLA decoding 8 actions in parallel, with an L1-regression head."""
     config = choose(PRESETS, "openvla-oft", preset)
     examples = Examples(preset)
     made = phases(examples.module(lambda: OpenVLAOFT(config)), examples)
-    return examples.program("openvla-oft", made, ["pixel_values", "input_ids", "state"], ["action"])
+    return examples.policy("openvla-oft", made, ["pixel_values", "input_ids", "state"], ["action"])

@@ -15,10 +15,9 @@ from transformers import GemmaConfig
 from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer, GemmaRMSNorm
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut.program import Program
 from vlacut_models.decoder import all_keys, cache_names, decode, flat, paired, rotary
 from vlacut_models.flow import FlowMatching, named, places
-from vlacut_models.presets import Examples, choose, with_presets
+from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import SIGLIP_SO400M, Tower
 from vlacut_models.siglip import SiglipTower
 
@@ -211,11 +210,11 @@ def phases(policy: Pi0, examples: Examples) -> list[TorchPhase]:
     ]
 
 
-@with_presets(*PRESETS)
-def pi0(preset: str = "full") -> Program:
+@with_presets(PRESETS)
+def pi0(preset: str) -> Policy:
     """pi0: PaliGemma and an action expert, 50 actions by flow matching in 10 steps."""
     config = choose(PRESETS, "pi0", preset)
     examples = Examples(preset)
     made = phases(examples.module(lambda: Pi0(config)), examples)
     observation = ["pixel_values", "input_ids", "input_mask", "state", "noise"]
-    return examples.program("pi0", made, observation, ["action"])
+    return examples.policy("pi0", made, observation, ["action"])

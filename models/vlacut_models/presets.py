@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from transformers.initialization import no_init_weights
 
 from vlacut.errors import ModelError
 from vlacut.frontends.torch import TorchPhase, program_from_torch
-from vlacut.program import Program
+from vlacut.program import Outline, Program
 
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
@@ -21,12 +22,67 @@ _BFLOAT16_OPSET = 22  # from it on, ONNX has convolutions of bfloat16
 _OPSET = 20
 
 
-class Maker(Protocol):
-    """What the entry points of `vlacut.models` name."""
+@dataclass(frozen=True)
+class Policy:
+    """A policy with example inputs: what is traced.
 
-    presets: tuple[str, ...]
+    Attributes:
+        name: of the model.
+        phases: in the order of execution, all of one module.
+        observation, action: names of the program's inputs and outputs.
+        opset: the oldest operator set that has what it needs.
+    """
 
-    def __call__(self, preset: str = "full") -> Program: ...
+    name: str
+    phases: tuple[TorchPhase, ...]
+    observation: tuple[str, ...]
+    action: tuple[str, ...]
+    opset: int
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters of the module by name, a tied one once."""
+        return dict(self.phases[0].module.named_parameters())
+
+    def program(self) -> Program:
+        """Trace every phase."""
+        return program_from_torch(self.name, self.phases, self.observation, self.action, self.opset)
+
+    def outline(self) -> Outline:
+        """Its size, without tracing."""
+        parameters = self.parameters.values()
+        return Outline(
+            phases={phase.name: phase.trips for phase in self.phases},
+            parameters=sum(item.numel() for item in parameters),
+            weight_bytes=sum(item.numel() * item.element_size() for item in parameters),
+        )
+
+
+class ZooModel:
+    """What an entry point of `vlacut.models` names: a model in several presets.
+
+    Args:
+        make: the policy of a preset.
+        presets: names of the presets.
+    """
+
+    def __init__(self, make: Callable[[str], Policy], presets: Iterable[str]) -> None:
+        self.policy = make
+        self.presets = tuple(presets)
+        self.__doc__ = make.__doc__
+
+    def __call__(self, preset: str = "full") -> Program:
+        """The program of a preset."""
+        return self.policy(preset).program()
+
+    def outline(self, preset: str) -> Outline:
+        """The size of a preset."""
+        return self.policy(preset).outline()
+
+
+def with_presets(presets: Iterable[str]) -> Callable[[Callable[[str], Policy]], ZooModel]:
+    """Makes a model of the zoo of a function that makes the policy of a preset."""
+    return lambda make: ZooModel(make, presets)
 
 
 def choose(presets: Mapping[str, C], model: str, preset: str) -> C:
@@ -34,16 +90,6 @@ def choose(presets: Mapping[str, C], model: str, preset: str) -> C:
     if preset not in presets:
         raise ModelError(f"{model} has no preset {preset!r}; it has {', '.join(presets)}")
     return presets[preset]
-
-
-def with_presets(*names: str) -> Callable[[Callable[[str], Program]], Any]:
-    """Notes the names of the presets on a function, for the list of models."""
-
-    def note(make: Callable[[str], Program]) -> Callable[[str], Program]:
-        make.presets = names  # type: ignore[attr-defined]  # that is what Maker says
-        return make
-
-    return note
 
 
 class Examples:
@@ -80,16 +126,16 @@ class Examples:
         """The module that `make` builds, with numbers or on shapes alone."""
         return with_numbers(make) if self.real else on_shapes(make, self.dtype)
 
-    def program(
+    def policy(
         self,
         name: str,
         phases: Sequence[TorchPhase],
         observation: Sequence[str],
         action: Sequence[str],
-    ) -> Program:
-        """The program, in the oldest operator set that has what it needs."""
+    ) -> Policy:
+        """The policy, in the oldest operator set that has what it needs."""
         opset = _OPSET if self.real else _BFLOAT16_OPSET
-        return program_from_torch(name, phases, observation, action, opset)
+        return Policy(name, tuple(phases), tuple(observation), tuple(action), opset)
 
 
 def on_shapes(make: Callable[[], M], dtype: torch.dtype = torch.bfloat16) -> M:

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut.program import Program
 from vlacut_models.clip import ClipTower
 from vlacut_models.flamingo import Mpt, Perceiver
 from vlacut_models.flow import named
-from vlacut_models.presets import Examples, choose, with_presets
+from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import Tower
 
 
@@ -181,8 +180,8 @@ def phases(policy: RoboFlamingo, examples: Examples) -> list[TorchPhase]:
     ]
 
 
-@with_presets(*PRESETS)
-def roboflamingo(preset: str = "full") -> Program:
+@with_presets(PRESETS)
+def roboflamingo(preset: str) -> Policy:
     """RoboFlamingo: OpenFlamingo-3B (CLIP ViT-L, MPT-1B) and an LSTM head with its memory."""
     config = choose(PRESETS, "roboflamingo", preset)
     examples = Examples(preset)
@@ -190,4 +189,4 @@ def roboflamingo(preset: str = "full") -> Program:
     memory = ["memory.hidden", "memory.cell"]
     observation = ["pixel_values", "input_ids", *memory]
     action = ["action", *(f"next.{name}" for name in memory)]
-    return examples.program("roboflamingo", made, observation, action)
+    return examples.policy("roboflamingo", made, observation, action)

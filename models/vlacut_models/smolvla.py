@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut.program import Program
 from vlacut_models.decoder import all_keys, attend, cache_names, feed, flat, paired, rotary
 from vlacut_models.flow import FlowMatching, named, places
-from vlacut_models.presets import Examples, choose, with_presets
+from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import Tower
 from vlacut_models.siglip import SiglipTower
 from vlacut_models.smolvla_parts import Connector, Expert, SmolVLAConfig, TextModel, cross_attend
@@ -165,11 +164,11 @@ def phases(policy: SmolVLA, examples: Examples) -> list[TorchPhase]:
     ]
 
 
-@with_presets(*PRESETS)
-def smolvla(preset: str = "full") -> Program:
+@with_presets(PRESETS)
+def smolvla(preset: str) -> Policy:
     """SmolVLA: half of SmolVLM2-500M and a small action expert, 50 actions in 10 steps."""
     config = choose(PRESETS, "smolvla", preset)
     examples = Examples(preset)
     made = phases(examples.module(lambda: SmolVLA(config)), examples)
     observation = ["pixel_values", "input_ids", "input_mask", "state", "noise"]
-    return examples.program("smolvla", made, observation, ["action"])
+    return examples.policy("smolvla", made, observation, ["action"])

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut.program import Program
-from vlacut_models.presets import Examples, choose, with_presets
+from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import Tower
 
 VIT_B = Tower(768, 12, 12, 3072)
@@ -93,10 +92,10 @@ def phases(policy: VitMlp, examples: Examples) -> list[TorchPhase]:
     return [TorchPhase("policy", policy, observation, ("action",))]
 
 
-@with_presets(*PRESETS)
-def vit_mlp(preset: str = "full") -> Program:
+@with_presets(PRESETS)
+def vit_mlp(preset: str) -> Policy:
     """ViT-B/16 and an MLP: a plain policy of 86 M parameters."""
     config = choose(PRESETS, "vit-mlp", preset)
     examples = Examples(preset)
     made = phases(examples.module(lambda: VitMlp(config)), examples)
-    return examples.program("vit-mlp", made, ["pixel_values", "state"], ["action"])
+    return examples.policy("vit-mlp", made, ["pixel_values", "state"], ["action"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,12 +12,11 @@ import click
 
 from vlacut.cli.output import console, json_option, print_json, progress_bar
 from vlacut.cli.report import plan_json, show_plan
-from vlacut.compiler import Planned, Progress, Target, compile_program, plan_program
-from vlacut.frontends.checkpoint import load_weights
+from vlacut.compiler import Planned, Target, compile_program, plan_program
+from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.frontends.load import load_program
 from vlacut.pipeline import parse_pipeline
 from vlacut.printer import print_program
-from vlacut.program import Program
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MODEL_HELP = """
@@ -56,6 +56,7 @@ def _target_options(command: F) -> F:
             multiple=True,
             help="A safetensors file, or a folder of them, for a model traced on shapes.",
         ),
+        click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
         click.option("--pipeline", "-p", default="", help="Passes to run instead of the default."),
         click.option("--cloud-budget", default="", help="Most bytes of weights there: 12.1GB."),
         click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms; or a TOML file."),
@@ -77,15 +78,20 @@ def plan_command(
     cloud: str,
     link: str,
     cloud_budget: str,
+    costs: tuple[str, ...],
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     as_json: bool,
 ) -> None:
-    target = Target(edge, cloud, link, cloud_budget)
+    target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
     with progress_bar() as progress:
-        program = _load(model, shapes, weights, progress)
+        progress("load", 0, 1)
+        program = load_program(model, dict(shapes))
+        unused = load_weights(program, open_checkpoint(weights)) if weights else ""
         planned = plan_program(program, target, pipeline, progress)
+    if unused:
+        planned = replace(planned, warnings=(unused, *planned.warnings))
     _report(planned, as_json)
 
 
@@ -103,6 +109,7 @@ def compile_command(
     cloud: str,
     link: str,
     cloud_budget: str,
+    costs: tuple[str, ...],
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
@@ -111,13 +118,13 @@ def compile_command(
     golden: bool,
     as_json: bool,
 ) -> None:
-    target = Target(edge, cloud, link, cloud_budget)
+    target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
     with progress_bar() as progress:
-        program = _load(model, shapes, weights, progress)
         planned, bundle = compile_program(
-            program,
+            lambda: load_program(model, dict(shapes)),
             target,
             out,
+            checkpoint=open_checkpoint(weights),
             backend=backend,
             pipeline=pipeline,
             golden=golden,
@@ -126,20 +133,12 @@ def compile_command(
     _report(planned, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
 
 
-def _load(
-    model: str,
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
-    weights: tuple[Path, ...],
-    progress: Progress,
-) -> Program:
-    progress("load", 0, 1)
-    program = load_program(model, dict(shapes))
-    if weights:
-        unexpected = load_weights(program, weights)
-        if unexpected:
-            few = ", ".join(unexpected[:3]) + (", ..." if len(unexpected) > 3 else "")
-            click.echo(f"warning: {len(unexpected)} weights are not used: {few}", err=True)
-    return program
+def _target(
+    edge: str, cloud: str, link: str, cloud_budget: str, costs: tuple[str, ...], pipeline: str
+) -> Target:
+    if pipeline and costs:
+        raise click.UsageError("--costs is for the default pipeline; name measured-cost in yours")
+    return Target(edge, cloud, link, cloud_budget, costs)
 
 
 def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None) -> None:
@@ -149,12 +148,15 @@ def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None)
         seconds = {timing.name: timing.seconds for timing in planned.timings}
         extra = {"pipeline": planned.pipeline, "pass_s": seconds, "warnings": planned.warnings}
         extra["converted"] = planned.converted
+        extra["measured"] = planned.measured
         print_json({**plan_json(planned.plan), **extra, **(more or {})})
         return
     out = console()
     show_plan(out, planned.plan)
     if planned.converted:
         out.print(f"\nconverted for the back end: {planned.converted}")
+    if planned.measured:
+        out.print(f"\n{planned.measured}")
     if more:
         out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
         out.print(f"next: vlacut serve {more['bundle']}    and    vlacut run {more['bundle']}")

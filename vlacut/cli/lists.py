@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from vlacut import registry
-from vlacut.cli.output import console, json_option, print_json, size, table
+from vlacut.cli.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.hardware import Profile, device_names, load_profile
+from vlacut.program import Outline
 
 
 @click.command("devices")
@@ -48,13 +51,34 @@ def _described(profile: Profile) -> dict[str, object]:
 @click.command("models")
 @json_option
 def models_command(as_json: bool) -> None:
-    """List the models of the zoo and their presets."""
-    rows = []
-    for name in registry.names("models"):
-        make = registry.load("models", name)
-        rows.append((name, ", ".join(make.presets), (make.__doc__ or "").strip().splitlines()[0]))
+    """List the models of the zoo and their presets, with their sizes."""
+    found: list[tuple[str, str, Outline]] = []
+    models = {name: registry.load("models", name) for name in registry.names("models")}
+    count = sum(len(model.presets) for model in models.values())
+    with progress_bar() as progress:
+        for name, model in models.items():
+            for preset in model.presets:
+                progress(f"{name}:{preset}", len(found), count)
+                found.append((name, preset, model.outline(preset)))
     if as_json:
-        keys = ("name", "presets", "about")
-        print_json({"models": [dict(zip(keys, row, strict=True)) for row in rows]})
+        rows = [{"model": f"{name}:{preset}", **asdict(outline)} for name, preset, outline in found]
+        about = {name: _first_line(model) for name, model in models.items()}
+        print_json({"models": rows, "about": about})
         return
-    console().print(table("Models", ("model", "presets", "what it is"), rows, left=3))
+    lines = [_model_line(*item) for item in found]
+    columns = ("model", "phases", "parameters", "weights")
+    out = console()
+    out.print(table("Models (MODEL is NAME, or NAME:PRESET)", columns, lines, left=2))
+    out.print(table("", ("", ""), [(name, _first_line(item)) for name, item in models.items()], 2))
+
+
+def _first_line(model: registry.Model) -> str:
+    return (model.__doc__ or "").strip().partition("\n")[0]
+
+
+def _model_line(name: str, preset: str, outline: Outline) -> tuple[str, ...]:
+    phases = (
+        phase if trips == 1 else f"{phase} x{trips}" for phase, trips in outline.phases.items()
+    )
+    model = name if preset == "full" else f"{name}:{preset}"
+    return (model, ", ".join(phases), f"{outline.parameters:,}", size(outline.weight_bytes))

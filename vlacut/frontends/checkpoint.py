@@ -8,7 +8,7 @@ project. A weight of the program becomes a reference to its place in the file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,27 @@ class Stored:
         return ir.ExternalTensor(*place, shape=shape, name=name, base_dir=self.file.parent)
 
 
-def load_weights(program: Program, paths: Sequence[Path]) -> tuple[str, ...]:
-    """Give every weight of a program that has a shape alone its content; returns names left over.
+def open_checkpoint(paths: Sequence[Path]) -> dict[str, Stored]:
+    """Every tensor of a checkpoint, by name.
+
+    Args:
+        paths: safetensors files, or folders with `model.safetensors` or a sharded index.
+
+    Raises ModelError naming a file that is not of the format.
+    """
+    return read_files(_files(paths))
+
+
+def load_weights(program: Program, stored: Mapping[str, Stored]) -> str:
+    """Give every weight of a program that has a shape alone its content.
 
     Args:
         program: changed in place.
-        paths: safetensors files, or folders with `model.safetensors` or a sharded index.
+        stored: the checkpoint, as opened.
 
-    Raises ModelError listing what is missing and what has another type or shape, or naming a file
-    that is not of the format.
+    Returns a line on the tensors that the program does not read, empty if there are none. Raises
+    ModelError listing what is missing and what has another type or shape.
     """
-    stored = read_files(_files(paths))
     missing, unlike, used = [], [], set[str]()
     for phase in program.phases:
         for name, value in phase.graph.graph.initializers.items():
@@ -96,7 +106,7 @@ def load_weights(program: Program, paths: Sequence[Path]) -> tuple[str, ...]:
                 if names
             )
         )
-    return tuple(unexpected)
+    return f"{len(unexpected)} weights are not used: {_few(unexpected)}" if unexpected else ""
 
 
 def _few(names: Iterable[str]) -> str:

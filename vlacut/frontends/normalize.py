@@ -7,6 +7,7 @@
   name of another output.
 - Operators are sorted, functions are inlined, weights are no inputs, and the opset is at least 18
   where ONNX knows how to convert the graph.
+- No operator makes a sequence of tensors.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from onnx_ir.passes import common
 from onnxscript import version_converter
 
 from vlacut.errors import ModelError
+from vlacut.frontends.sequences import slice_sequences
 from vlacut.program import Phase
-from vlacut.rewriting import constant, content_name, name_uniquely, remove_unused, replace_value
+from vlacut.rewriting import constant, content_name, name_uniquely, replace_value
 
 OLDEST_OPSET = 18
 _IR_VERSION = 10  # the first that every operator set from 18 to 22 may be written in
@@ -47,7 +49,7 @@ def normalize(model: ir.Model, where: str, outputs: Sequence[str] = ()) -> None:
         for node in list(graph):
             if node.op_type == "Constant" and node.domain == "":
                 replace_value(node.outputs[0], constant(model.graph, _tensor_of(node, where)))
-    remove_unused(model)
+    slice_sequences(model, where)
     model.graph.sort()
     _separate_outputs(model.graph, outputs)
     name_uniquely(model, where)

@@ -93,16 +93,6 @@ def _refuse_unknown_operators(model: ir.Model, where: str) -> None:
                 f"{domain}{node.op_type} (operator set {node.domain or 'ai.onnx'}, {version}); "
                 f"export the model with standard operators"
             )
-        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
-        if any(_is_no_tensor(output) for output in schema.outputs):
-            raise ModelError(
-                f"{where}: node {node.name or '(unnamed)'}: {node.op_type} makes a sequence or an "
-                f"optional; only dense tensors of numbers can be compiled"
-            )
-
-
-def _is_no_tensor(output: onnx.defs.OpSchema.FormalParameter) -> bool:
-    return not any(kind.startswith("tensor(") for kind in output.types)
 
 
 def _refuse_missing_weights(model: ir.Model, path: Path) -> None:

@@ -181,6 +181,8 @@ def _stack(name: str, table: _Table) -> Stack:
         source=table.text("source"),
         overlap=table.number("overlap") if "overlap" in table.values else 1.0,
         packs=table.values.get("packs") is True,
+        call_s=table.number("call_s") if "call_s" in table.values else 0.0,
+        launch=table.table("launch").numbers(),
     )
 
 

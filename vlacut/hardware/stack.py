@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vlacut.errors import HardwareError
 
@@ -14,7 +14,16 @@ functions; reductions, normalisations and pooling; copies, which compute nothing
 FUSIONS = ("none", "library", "engine")
 """Which operators become one kernel; see `vlacut_passes.cost.groups`."""
 
-_PARAMETERS = ("host_s", "launch_s", "half_bytes", "half_tile", "half_depth", "spread", "overlap")
+_PARAMETERS = (
+    "host_s",
+    "launch_s",
+    "half_bytes",
+    "half_tile",
+    "half_depth",
+    "spread",
+    "overlap",
+    "call_s",
+)
 
 
 @dataclass(frozen=True)
@@ -29,16 +38,19 @@ class Stack:
             count only where the device waits for the host.
         launch_s: seconds of the device for a kernel, beyond its work.
         half_bytes: a kernel that moves so many bytes gets half of the bandwidth it could.
-        half_tile: a tile of so many rows (or columns) gets half of the rate it could; where the
-            stack packs, a product of so many rows.
+        half_tile: a tile of so many rows (or columns) gets half of the rate it could.
         half_depth: a product summed over so many gets half of the rate it could.
         spread: standard deviation of log(measured / predicted).
         compute: part of the peak rate, in (0, 1], by kind, or `kind.dtype` or `kind.Operator` where
             a type or an ONNX operator differs; every kind but movement.
-        memory: part of the bandwidth, in (0, 1], by kind, or `kind.Operator`; every kind.
+        memory: part of the bandwidth, in (0, 1], by kind, or `kind.Operator`; every kind. Products
+            with a vector have `kind.vector`.
         source: where the figures are from.
         overlap: part of the shorter of compute and memory that passes beside the longer.
-        packs: products pack their second operand first, as on CPUs; else they are done in tiles.
+        packs: products pack their second operand first, and leave no processor idle at the edges,
+            as on CPUs; else they are done in tiles.
+        call_s: seconds to call an engine, beyond its kernels.
+        launch: seconds for a kernel by `kind.Operator`, where one takes other than launch_s.
     """
 
     name: str
@@ -55,6 +67,8 @@ class Stack:
     source: str
     overlap: float = 1.0
     packs: bool = False
+    call_s: float = 0.0
+    launch: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
@@ -64,6 +78,8 @@ class Stack:
                 raise self._error(f"{name} is {getattr(self, name)}, must not be negative")
         if self.overlap > 1:
             raise self._error(f"overlap is {self.overlap}, must be in [0, 1]")
+        if any(seconds < 0 for seconds in self.launch.values()):
+            raise self._error("launch must not be negative")
         self._check_parts("compute", self.compute, KINDS[:-1])
         self._check_parts("memory", self.memory, KINDS)
         if len(self.source) < 20:
@@ -86,6 +102,10 @@ class Stack:
         parts = self.compute
         return parts.get(f"{kind}.{operator}", parts.get(f"{kind}.{dtype}", parts[kind]))
 
+    def launch_seconds(self, kind: str, operator: str = "") -> float:
+        """Seconds for a kernel of a kind or an operator beyond its work."""
+        return self.launch.get(f"{kind}.{operator}", self.launch_s)
+
     def memory_part(self, kind: str, operator: str = "") -> float:
         """Part of the bandwidth that large kernels of a kind or an operator reach."""
         return self.memory.get(f"{kind}.{operator}", self.memory[kind])
@@ -94,21 +114,22 @@ class Stack:
         """All numbers, flat: `launch_s`, `compute.gemm`, `memory.gemm`, ..."""
         flat = {name: float(getattr(self, name)) for name in _PARAMETERS}
         flat |= {f"compute.{key}": part for key, part in self.compute.items()}
-        return flat | {f"memory.{kind}": part for kind, part in self.memory.items()}
+        flat |= {f"memory.{key}": part for key, part in self.memory.items()}
+        return flat | {f"launch.{key}": seconds for key, seconds in self.launch.items()}
 
     def with_parameters(self, values: Mapping[str, float]) -> Stack:
         """The stack with some of its numbers replaced, named as `parameters` names them.
 
         Raises HardwareError for a name that is none, or a number out of range.
         """
-        compute, memory = dict(self.compute), dict(self.memory)
+        tables = {name: dict(getattr(self, name)) for name in ("compute", "memory", "launch")}
         plain: dict[str, float] = {}
         for name, value in values.items():
             table, dot, key = name.partition(".")
-            if dot and table in ("compute", "memory"):
-                (compute if table == "compute" else memory)[key] = value
+            if dot and table in tables:
+                tables[table][key] = value
             elif name in _PARAMETERS:
                 plain[name] = value
             else:
                 raise self._error(f"no parameter {name!r}")
-        return replace(self, compute=compute, memory=memory, **plain)  # type: ignore[arg-type]
+        return replace(self, **tables, **plain)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ class OnnxBuilder:
     """Ships every part unchanged."""
 
     conversions: ClassVar[Mapping[str, str]] = {}
+    rewrites_weights: ClassVar[bool] = False
 
     def prepare(self, model: ir.Model, where: str) -> None:
         """See `vlacut.backend.Builder`."""
