@@ -6,7 +6,8 @@
 
 The formulas, for one kernel:
 
-    device time = max(compute, memory) + (1 - overlap) x min(compute, memory) + launch_s
+    device time = max(compute, memory) + (1 - overlap) x min(compute, memory)
+                  + launch_s + batch x batch_s
     compute     = flops / (peak(rate) x compute_part(kind) x occupancy(m, n, k, batch))
     memory      = (bytes from the cache / cache_bandwidth + the others / memory_bandwidth)
                   / memory_part(kind) + half_bytes / (memory_bandwidth x memory_part(kind))
@@ -169,12 +170,26 @@ def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
     others = cost.bytes_moved - cached
     transfer = cached / device.cache_bandwidth + others / device.memory_bandwidth
     start = cost.kernels * stack.half_bytes / device.memory_bandwidth
-    return (transfer + start) / stack.memory_part(kernel.kind, _access(kernel))
+    return (transfer + start) / _memory_part(kernel, stack)
 
 
-def _access(kernel: Kernel) -> str:
-    """How a kernel goes through memory: as its operator does; a vector times matrices as vector."""
-    return "vector" if kernel.kind in _PRODUCTS and kernel.m == 1 else kernel.operator
+def _memory_part(kernel: Kernel, stack: Stack) -> float:
+    """Part of the bandwidth that a kernel gets.
+
+    Where products pack their second operand, that alone goes at their own part; what else they
+    move, and all that a product with a vector moves, goes at that of a vector.
+    """
+    if kernel.kind not in _PRODUCTS:
+        return stack.memory_part(kernel.kind, kernel.operator)
+    vector = stack.memory_part(kernel.kind, "vector")
+    if kernel.m == 1:
+        return vector
+    own = stack.memory_part(kernel.kind, kernel.operator)
+    if not stack.packs:
+        return own
+    m, n, k = kernel.m, kernel.n, kernel.k
+    packed = n * k / (m * k + n * k + m * n)
+    return 1 / (packed / own + (1 - packed) / vector)
 
 
 def device_seconds(kernel: Kernel, device: Device, working_set: float = math.inf) -> float:
@@ -182,8 +197,16 @@ def device_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
     compute = compute_seconds(kernel, device)
     memory = memory_seconds(kernel, device, working_set)
     hidden = device.stack.overlap * min(compute, memory)
-    launch_s = device.stack.launch_seconds(kernel.kind, kernel.operator)
-    return compute + memory - hidden + kernel.cost.kernels * launch_s
+    return compute + memory - hidden + _launch_seconds(kernel, device.stack)
+
+
+def _launch_seconds(kernel: Kernel, stack: Stack) -> float:
+    """Seconds beyond a kernel's work; of a view too, where the stack was measured to take any."""
+    own_s = stack.launch.get(f"{kernel.kind}.{kernel.operator}")
+    kernels = kernel.cost.kernels
+    if own_s is None:
+        return kernels * (stack.launch_s + kernel.batch * stack.batch_s)
+    return max(1, kernels) * own_s
 
 
 class Queue:

@@ -59,7 +59,7 @@ def calibrate(
     progress("fit", 0, 1)
     observations = tuple(observe(samples, measured))
     cores = threads or os.cpu_count() or 1
-    found = fit(observations, _start(name, backend, cores))
+    found = fit(observations, starting_device(name, backend, cores))
     device = replace(found.device, source=_sources(backend, len(samples), turns))
     stack = replace(device.stack, source=device.source["peak"])
     device = replace(device, stack=stack)
@@ -84,10 +84,10 @@ def observe(samples: Sequence[Sample], measured: Iterable[Measured]) -> Iterable
 def kernels_of(graph: ir.Graph) -> tuple[Kernel, ...]:
     """The kernels that `annotate-cost` wrote on the operators of a graph, in order."""
     found = (KERNEL.find(node) for node in graph)
-    return tuple(kernel for kernel in found if kernel is not None and kernel.cost.kernels)
+    return tuple(kernel for kernel in found if kernel is not None)
 
 
-def _start(name: str, backend: str, cores: int) -> Device:
+def starting_device(name: str, backend: str, cores: int) -> Device:
     """A machine to start the fit from; of its figures, these are not fitted:
 
     memory_bytes and multiprocessors (the system knows them), and the parts of attention, which
@@ -109,6 +109,7 @@ def _start(name: str, backend: str, cores: int) -> Device:
         source="assumed, to start a fit from",
         overlap=0.5,
         packs=True,
+        batch_s=1e-7,
         call_s=4e-6,
     )
     return Device(

@@ -22,7 +22,7 @@ from vlacut.hardware import Device
 _SCALE = 0.1  # of log errors: beyond it a measurement counts less and less
 _UNKNOWN = 3.0  # standard deviation of the logarithm of a parameter before anything is measured
 _MACHINE = ("peak.float32", "memory_bandwidth", "cache_bandwidth", "cache_bytes")
-_STACK = ("launch_s", "call_s", "half_depth", "overlap")
+_STACK = ("launch_s", "call_s", "batch_s", "half_depth", "overlap")
 _PARTS = ("compute.conv", "memory.gemm", "memory.conv", "memory.pointwise", "memory.reduction")
 _QUANTILE_95 = 1.645
 

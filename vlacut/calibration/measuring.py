@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,8 @@ def measure_samples(
 ) -> tuple[Measured, ...]:
     """Time every sample on this machine, with the engines that the back end makes of it.
 
-    Engines take so many threads, or, with 0, as many as the back end's recipe says.
+    Engines take so many threads, or, with 0, as many as the back end's recipe says. The time of one
+    thread is taken by the thread's own clock, which stands still while others have the processor.
 
     Raises InputError if the back end has no executor, BackendError if it cannot run a sample.
     """
@@ -39,7 +41,8 @@ def measure_samples(
         for done, sample in enumerate(samples):
             progress("build", done, len(samples))
             engines.append(_runner(sample, backend, threads, Path(folder) / str(done)))
-        return measure(engines, turns, progress)
+        clock = time.thread_time if threads == 1 else time.perf_counter
+        return measure(engines, turns, progress, clock)
 
 
 def _runner(sample: Sample, backend: str, threads: int, folder: Path) -> Callable[[], object]:

@@ -242,6 +242,8 @@ def _movements() -> Iterator[Sample]:
     yield from _each_size("Transpose", _transpose_heads)
     yield from _each_size("Slice Concat", _rotate_half)
     yield from _each_size("Gather", _gather)
+    yield from _each_size("Reshape", _reshape)
+    yield from _each_size("Unsqueeze", _unsqueeze)
 
 
 def _transpose_heads(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
@@ -262,6 +264,23 @@ def _rotate_half(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value
         bounds = [chain.constant(np.array([at])) for at in (start, start + half, -1)]
         parts.append(chain.run("Slice", [x, *bounds], (*shape[:-1], half)))
     return chain.run("Concat", parts, shape, axis=-1)
+
+
+def _reshape(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+    """There and back, with a Neg after each: back ends join views that follow one another."""
+    flat = (shape[1] * shape[2],)
+    for target in (flat, shape):
+        x = chain.run("Reshape", [x, chain.constant(np.array(target))], target)
+        x = chain.run("Neg", [x], target)
+    return x
+
+
+def _unsqueeze(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+    axes = chain.constant(np.array([0]))
+    for kind, target in (("Unsqueeze", (1, *shape)), ("Squeeze", shape)):
+        x = chain.run(kind, [x, axes], target)
+        x = chain.run("Neg", [x], target)
+    return x
 
 
 def _gather(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:

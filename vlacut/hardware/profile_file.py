@@ -181,6 +181,7 @@ def _stack(name: str, table: _Table) -> Stack:
         source=table.text("source"),
         overlap=table.number("overlap") if "overlap" in table.values else 1.0,
         packs=table.values.get("packs") is True,
+        batch_s=table.number("batch_s") if "batch_s" in table.values else 0.0,
         call_s=table.number("call_s") if "call_s" in table.values else 0.0,
         launch=table.table("launch").numbers(),
     )

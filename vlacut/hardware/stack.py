@@ -23,6 +23,7 @@ _PARAMETERS = (
     "spread",
     "overlap",
     "call_s",
+    "batch_s",
 )
 
 
@@ -50,6 +51,7 @@ class Stack:
         overlap: part of the shorter of compute and memory that passes beside the longer.
         packs: products pack their second operand first, and leave no processor idle at the edges,
             as on CPUs; else they are done in tiles.
+        batch_s: seconds for each product of a batch, beyond its work.
         call_s: seconds to call an engine, beyond its kernels.
         launch: seconds for a kernel by `kind.Operator`, where one takes other than launch_s.
     """
@@ -68,6 +70,7 @@ class Stack:
     source: str
     overlap: float = 1.0
     packs: bool = False
+    batch_s: float = 0.0
     call_s: float = 0.0
     launch: Mapping[str, float] = field(default_factory=dict)
 
@@ -102,10 +105,6 @@ class Stack:
         """Part of the peak rate that large kernels of a kind, a type or an operator reach."""
         parts = self.compute
         return parts.get(f"{kind}.{operator}", parts.get(f"{kind}.{dtype}", parts[kind]))
-
-    def launch_seconds(self, kind: str, operator: str = "") -> float:
-        """Seconds for a kernel of a kind or an operator beyond its work."""
-        return self.launch.get(f"{kind}.{operator}", self.launch_s)
 
     def memory_part(self, kind: str, operator: str = "") -> float:
         """Part of the bandwidth that large kernels of a kind or an operator reach."""
