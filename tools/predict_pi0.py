@@ -6,7 +6,8 @@ Measured: realtime-vla (Ma et al., "Running VLAs at Real-time Speed", and its RE
 kernels in one CUDA graph, 10 steps, 63 actions, no instruction; 1, 2 and 3 camera views. VLA-Perf
 (arXiv 2602.18397) predicts the same by a roofline. Ours: the zoo's pi0 of that size on the
 `tensorrt` stack of the profiles, whose figures come from an A100's products and assumptions, and
-from no latency listed here.
+from no latency listed here. Not blind: that engines merge sibling products and the layouts around
+attention was written down after a first comparison, 14 % too slow for one view.
 """
 
 from __future__ import annotations
