@@ -107,7 +107,7 @@ def slow_totals(graph: CostGraph, link: Link, cuts: np.ndarray) -> tuple[np.ndar
         away = (cuts[:, list(flow.consumers)] != home[:, None]).any(axis=1)
         for _ in range(flow.count):
             total += away * np.where(home == 0, flow.nbytes / link.up, flow.nbytes / link.down)
-    total += slow_hops(graph, cuts) * link.rtt / 2
+    total += slow_hops(graph, cuts) * link.hop_s
     held = np.zeros(len(cuts))
     for weight, nbytes in enumerate(graph.weights):
         users = [index for index, task in enumerate(graph.tasks) if weight in task.weights]

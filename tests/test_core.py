@@ -22,7 +22,7 @@ PRICE = Price(0.1, 0.2, 0.3, 0.4, 0.5, 6, 7, 8, 9, 10, 11)
 
 
 def make_part(name: str, side: Side, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Part:
-    return Part(name, "p", side, inputs, outputs, (), 0, 0.0, 0.0, name)
+    return Part(name, "p", side, inputs, outputs, (), 0, 0.0, 0.0, name, "")
 
 
 def looping_plan(**changes: object) -> Plan:

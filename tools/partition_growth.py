@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from vlacut.cost import Cost, Kernel, device_seconds
 from vlacut.hardware import Device, Link, load_device, parse_link
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut_passes.partitioning.search import optimal_cut
@@ -45,12 +46,10 @@ class Maker:
         held_by = ()
         if weight:
             held_by = (self.weights.setdefault(weight, (len(self.weights), held))[0],)
-        moved = size + held + sum(self.size[one] for one in inputs)
-        times = [
-            max(flops / (device.peak_flops("bfloat16") * device.compute_efficiency),
-                moved / (device.memory_bandwidth * device.memory_efficiency)) + device.launch_s
-            for device in (self.edge, self.cloud)
-        ]  # fmt: skip
+        moved = sum(self.size[one] for one in inputs)
+        cost = Cost(flops, bytes_read=moved, bytes_written=size, weight_bytes=held, kernels=1)
+        kernel = Kernel("pointwise", cost, "bfloat16")
+        times = [device_seconds(kernel, device) for device in (self.edge, self.cloud)]
         return self._add(size, times, held_by, inputs)
 
     def view(self, value: int, share: int = 1) -> int:

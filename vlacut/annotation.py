@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from vlacut.cost import Cost
+from vlacut.cost import Cost, Kernel
 from vlacut.errors import PassError
 from vlacut.pricing import Side, Strategy
 
@@ -88,9 +88,11 @@ def _cost_text(cost: Cost) -> str:
 
 STRUCTURE: Key[Structure] = Key("structure", "annotate-structure")
 COST: Key[Cost] = Key("cost", "annotate-cost", _cost_text)
+KERNEL: Key[Kernel] = Key("kernel", "annotate-cost", lambda kernel: kernel.kind)
 SECONDS: Key[Seconds] = Key("seconds", "annotate-cost")
 SIDE: Key[Side] = Key("side", "partition")
 STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
+MEASURED: Key[tuple[Side, ...]] = Key("measured", "measured-cost", lambda sides: "/".join(sides))
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")

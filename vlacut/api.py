@@ -100,8 +100,8 @@ def compile(  # the name users expect
             the command line, a path or the name of a model of the zoo.
         args: example inputs, where the model is a module.
         out: where to write the bundle.
-        options: `edge`, `cloud`, `link` and `cloud_budget` as on the command line; `backend`,
-            `pipeline`, `golden` and `progress` as in `vlacut.compiler.compile_program`.
+        options: `edge`, `cloud`, `link`, `cloud_budget` and `costs` as on the command line;
+            `backend`, `pipeline`, `golden` and `progress` as in `vlacut.compiler.compile_program`.
 
     Raises InputError, PassError, BackendError or BundleError.
     """
@@ -114,7 +114,7 @@ def compile(  # the name users expect
 def _target(options: dict[str, Any]) -> Any:
     from vlacut.compiler import Target
 
-    names = ("edge", "cloud", "link", "cloud_budget")
+    names = ("edge", "cloud", "link", "cloud_budget", "costs")
     try:
         return Target(**{name: options.pop(name) for name in names if name in options})
     except TypeError as error:

@@ -9,24 +9,26 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
+from vlacut.annotation import CONVERTED, MEASURED, STRATEGIES, UNPRICED
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
+from vlacut.cost import interval
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.golden import write_golden
-from vlacut.graphs import dtype_name
+from vlacut.graphs import dtype_name, operators
 from vlacut.hardware import Device, load_device, parse_bytes, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
-from vlacut.plan import Plan, Variant
-from vlacut.pricing import Price, price
+from vlacut.plan import Plan, Transfer, Variant, flatten
+from vlacut.pricing import Price, Side, price
 from vlacut.program import Program
 from vlacut.split import Split, sides_of, split
 from vlacut.staging import staged_folder
 from vlacut.weights import WeightStore
 
 Progress = Callable[[str, int, int], None]
+_WORTH_SAYING = 0.1  # of a step
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
 
 
@@ -38,12 +40,14 @@ class Target:
         edge, cloud: names of devices, or TOML files.
         link: see `vlacut.hardware.link`.
         cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for no limit.
+        costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
     edge: str
     cloud: str
     link: str
     cloud_budget: str = ""
+    costs: tuple[str, ...] = ()
 
     def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
         """Text of the default pipeline for this target, types converted first."""
@@ -51,9 +55,11 @@ class Target:
         for source, target in (conversions or {}).items():
             passes.append(f"convert-types{{source={source} target={target}}}")
         budget = f" cloud-budget={self.cloud_budget}" if self.cloud_budget else ""
+        devices = f"edge={self.edge} cloud={self.cloud}"
         passes += [
             "annotate-structure",
-            f"annotate-cost{{edge={self.edge} cloud={self.cloud}}}",
+            f"annotate-cost{{{devices}}}",
+            *(f"measured-cost{{costs={file} {devices}}}" for file in self.costs),
             f"partition{{link={self.link}{budget}}}",
         ]
         return ",".join(passes)
@@ -70,6 +76,9 @@ class Planned:
         pipeline: text of the pipeline that ran.
         warnings: what a user should know of the plan, a line each.
         converted: which element type became which, for the back end; empty if none did.
+        measured: how many operators were measured on which side; empty if none was.
+        interval_s: seconds between which nine of ten steps should lie, the link being as it is
+            said to be.
     """
 
     plan: Plan
@@ -78,6 +87,8 @@ class Planned:
     pipeline: str
     warnings: tuple[str, ...]
     converted: str
+    measured: str
+    interval_s: tuple[float, float]
 
 
 def _silent(*_: object) -> None:
@@ -115,8 +126,27 @@ def plan_program(
         strategies=STRATEGIES.get(program),
     )
     converted = CONVERTED.find(program) or ""
-    warnings = tuple(_warnings(program, edge, chosen))
-    return Planned(plan, parts, timings, str(passes), warnings, converted)
+    warnings = tuple(_warnings(program, edge, plan))
+    measured = _measured(program) if target.costs else ""
+    bounds = _interval(chosen, edge, cloud)
+    return Planned(plan, parts, timings, str(passes), warnings, converted, measured, bounds)
+
+
+def _interval(chosen: Price, edge: Device, cloud: Device) -> tuple[float, float]:
+    """Bounds on the latency of a cut, both sides' predictions being off alike."""
+    rest = chosen.total_s - chosen.edge_s - chosen.cloud_s
+    here, there = interval(chosen.edge_s, edge), interval(chosen.cloud_s, cloud)
+    return rest + here[0] + there[0], rest + here[1] + there[1]
+
+
+def _measured(program: Program) -> str:
+    nodes = [node for phase in program.phases for node in operators(phase.graph.graph)]
+    counts = {
+        side: sum(side in (MEASURED.find(node) or ()) for node in nodes)
+        for side in (Side.EDGE, Side.CLOUD)
+    }
+    said = (f"{count} of {len(nodes)} operators on the {side}" for side, count in counts.items())
+    return f"measured: {', '.join(said)}; the others are modelled"
 
 
 def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:
@@ -131,13 +161,30 @@ def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:
         )
 
 
-def _warnings(program: Program, edge: Device, chosen: Price) -> Iterator[str]:
+def _warnings(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
     unpriced = UNPRICED.find(program)
     if unpriced:
         yield f"no cost rule, priced by their bytes: {', '.join(unpriced)}"
+    chosen = plan.variants[0].price
     over = chosen.edge_weight_bytes - edge.memory_bytes
     if over > 0:
         yield f"the edge's weights exceed the memory of {edge.name} by {over / 1e9:.4g} GB"
+    wait_s = _first_bursts_s(plan)
+    if wait_s > _WORTH_SAYING * chosen.total_s:
+        yield (
+            f"a step on a link that idled takes up to {wait_s * 1e3:.3g} ms longer than planned "
+            f"(TCP's slow start)"
+        )
+
+
+def _first_bursts_s(plan: Plan) -> float:
+    """What the first message of a step in either direction costs more after idling."""
+    first: dict[Side, int] = {}
+    for step in flatten(plan.variants[0].schedule):
+        if isinstance(step, Transfer):
+            first.setdefault(step.source, sum(plan.spec[key].nbytes for key in step.tensors))
+    rates = {Side.EDGE: plan.link.up, Side.CLOUD: plan.link.down}
+    return sum(plan.link.first_burst_s(nbytes, rates[side]) for side, nbytes in first.items())
 
 
 def compile_program(

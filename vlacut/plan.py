@@ -34,6 +34,7 @@ class Part:
         saves_s: how much longer a control step would take with this part alone on the other side;
             negative where only a constraint keeps it here.
         label: what of the model it is, for people.
+        digest: of its operators, see `vlacut.fingerprint`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Part:
     seconds: float
     saves_s: float
     label: str
+    digest: str
 
 
 class Trips(str, Enum):

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from vlacut.annotation import SECONDS, SIDE, STRUCTURE
 from vlacut.dataflow import Dataflow, Use, key_of
+from vlacut.fingerprint import fingerprint
 from vlacut.graphs import node_inputs, value_spec
 from vlacut.hardware import Link
 from vlacut.plan import Instruction, Part
@@ -178,6 +179,7 @@ def _part(cut: _Cut, border: Border) -> Part:
         seconds=sum(time.edge if side is Side.EDGE else time.cloud for time in seconds),
         saves_s=cut.saves_s(border.tasks),
         label=label(nodes, phase.name),
+        digest=fingerprint(nodes),
     )
 
 

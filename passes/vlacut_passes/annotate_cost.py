@@ -9,24 +9,26 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from vlacut.annotation import COST, SECONDS, UNPRICED, Seconds
-from vlacut.cost import Cost, seconds
+from vlacut.annotation import COST, KERNEL, SECONDS, UNPRICED, Seconds
+from vlacut.cost import Cost, Kernel, Queue, device_seconds
 from vlacut.errors import PassError
-from vlacut.graphs import node_inputs
-from vlacut.hardware import Device, load_device
-from vlacut.program import Program
-from vlacut_passes.cost.operator import Operands
+from vlacut.graphs import node_inputs, value_spec
+from vlacut.hardware import load_device
+from vlacut.program import Phase, Program
+from vlacut_passes.cost.groups import Kernels, group_kernel, kernel_groups
+from vlacut_passes.cost.operator import Operands, Operator
 from vlacut_passes.cost.rules import work
 
 
 @dataclass(frozen=True)
 class AnnotateCost:
-    """Write COST and SECONDS on every operator, UNPRICED on the program.
+    """Write COST, KERNEL and SECONDS on every operator, UNPRICED on the program.
 
-    An operator takes max(compute, memory) + launch, see `vlacut.cost.seconds`, by its rule in
-    `vlacut_passes.cost`. One that depends on weights alone is free: it is computed offline, and
-    who reads it reads a weight. One without a rule is priced by its bytes and listed in UNPRICED
-    as `[domain::]type`.
+    COST and KERNEL are those of the operator on its own, by its rule in `vlacut_passes.cost`.
+    SECONDS are its share of the kernel that its group is: see `vlacut.cost` for the time of a
+    kernel, `vlacut_passes.cost.groups` for groups, `node_seconds` for shares. An operator that
+    depends on weights alone is free: it is computed offline, and who reads it reads a weight. One
+    without a rule is priced by its bytes and listed in UNPRICED as `[domain::]type`.
 
     Options:
         edge, cloud: names of devices, or TOML files.
@@ -38,13 +40,25 @@ class AnnotateCost:
 
     def run(self, program: Program) -> None:
         """Annotate. Raises HardwareError, or PassError naming an operator that makes no sense."""
-        pricer = _Pricer(load_device(self.edge), load_device(self.cloud))
+        edge, cloud = load_device(self.edge), load_device(self.cloud)
+        unpriced: set[str] = set()
         for phase in program.phases:
+            graph, touched = phase.graph.graph, _working_set(phase, program)
+            pricer = _Pricer(Queue(edge, touched), Queue(cloud, touched), unpriced)
             try:
-                pricer.annotate(phase.graph.graph)
+                pricer.annotate(graph, set(graph.initializers.values()))
             except ValueError as error:
                 raise PassError(f"phase {phase.name}: {error}") from error
-        UNPRICED.put(program, tuple(sorted(pricer.unpriced)))
+        UNPRICED.put(program, tuple(sorted(unpriced)))
+
+
+def _working_set(phase: Phase, program: Program) -> int:
+    """Bytes of weights read between two executions of an operator of a phase."""
+    phases = (phase,) if phase.trips > 1 else program.phases
+    weights = {
+        value.name: value for item in phases for value in item.graph.graph.initializers.values()
+    }
+    return sum(value_spec(value).nbytes for value in weights.values())
 
 
 @dataclass(frozen=True)
@@ -63,51 +77,68 @@ class _Priced:
 
 
 _FREE = _Priced(Cost(), Seconds(0.0, 0.0))
+_BRANCHING = ("If", "Loop", "Scan")
 
 
 class _Pricer:
-    def __init__(self, edge: Device, cloud: Device) -> None:
-        self._edge, self._cloud = edge, cloud
-        self.unpriced: dict[str, None] = {}
+    """Prices the operators of one execution of a phase."""
 
-    def annotate(self, graph: ir.Graph) -> None:
-        """Write on every operator of a graph, and on those of its subgraphs."""
-        self._graph(graph, set(graph.initializers.values()))
+    def __init__(self, edge: Queue, cloud: Queue, unpriced: set[str]) -> None:
+        self._edge, self._cloud, self._unpriced = edge, cloud, unpriced
 
-    def _graph(self, graph: ir.Graph, weights: set[ir.Value]) -> _Priced:
+    def annotate(self, graph: ir.Graph, weights: set[ir.Value]) -> _Priced:
         """Price of a graph; `weights` are the values known to be weights, and grow."""
         operands = Operands(weights)
-        total = _FREE
+        kernels: dict[ir.Node, Kernel] = {}
+        priced: dict[ir.Node, _Priced] = {}
         for node in graph:
             if all(value in weights for value in node_inputs(node)):
                 weights.update(node.outputs)
-                priced = _FREE
+                priced[node] = _FREE
+            elif node.op_type in _BRANCHING and node.domain == "":
+                priced[node] = self._bodies(node, weights)
             else:
-                priced = self._node(node, operands, weights)
-            COST.put(node, priced.cost)
-            SECONDS.put(node, priced.time)
-            total += priced
-        return total
+                kernels[node] = self._kernel(operands.operator(node))
+        edge, cloud = node_seconds(kernels, self._edge), node_seconds(kernels, self._cloud)
+        for node, kernel in kernels.items():
+            KERNEL.put(node, kernel)
+            priced[node] = _Priced(kernel.cost, Seconds(edge[node], cloud[node]))
+        for node, price in priced.items():
+            COST.put(node, price.cost)
+            SECONDS.put(node, price.time)
+        return sum(priced.values(), _FREE)
 
-    def _node(self, node: ir.Node, operands: Operands, weights: set[ir.Value]) -> _Priced:
-        bodies = [self._body(body, weights) for body in _bodies(node)]
-        if node.op_type == "If" and node.domain == "" and bodies:
-            return max(bodies, key=lambda body: body.time.edge)  # the dearer branch
-        if node.op_type in ("Loop", "Scan") and node.domain == "" and bodies:
-            return bodies[0].times(_trips(node))
-        done = work(operands.operator(node))
+    def _kernel(self, operator: Operator) -> Kernel:
+        done, node = work(operator), operator.node
         if not done.has_rule:
-            self.unpriced[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] = None
-        return _Priced(
-            done.cost,
-            Seconds(
-                seconds(done.cost, self._edge, done.rate),
-                seconds(done.cost, self._cloud, done.rate),
-            ),
-        )
+            self._unpriced.add(f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
+        return done.kernel
 
-    def _body(self, body: ir.Graph, weights: set[ir.Value]) -> _Priced:
-        return self._graph(body, weights | set(body.initializers.values()))
+    def _bodies(self, node: ir.Node, weights: set[ir.Value]) -> _Priced:
+        bodies = [
+            self.annotate(body, weights | set(body.initializers.values())) for body in _bodies(node)
+        ]
+        if node.op_type == "If":
+            return max(bodies, key=lambda body: body.time.edge)  # the dearer branch
+        return bodies[0].times(_trips(node))
+
+
+def node_seconds(kernels: Kernels, queue: Queue) -> dict[ir.Node, float]:
+    """Seconds of every operator of a graph on a device.
+
+    A group takes the time of the one kernel it is. Its operators share it in the proportion of
+    what they would take on their own, so that times add up over any part of a graph; a cut inside
+    a group is priced as if both halves were still fused, too low by a launch and by what would
+    have stayed on the chip, and pays for the crossing.
+    """
+    device, found = queue.device, {}
+    for group in kernel_groups(kernels, device.stack.fusion):
+        total = queue.seconds(group_kernel(group, kernels, device.stack.fusion))
+        alone = [device_seconds(kernels[node], device, queue.working_set) for node in group]
+        whole = sum(alone)
+        for node, seconds in zip(group, alone, strict=True):
+            found[node] = total * seconds / whole if whole else 0.0
+    return found
 
 
 def _bodies(node: ir.Node) -> Iterable[ir.Graph]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vlacut.cli.output import console, json_option, print_json, progress_bar
+from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar
 from vlacut.cli.report import plan_json, show_plan
 from vlacut.compiler import Planned, Target, compile_program, plan_program
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
@@ -56,9 +56,10 @@ def _target_options(command: F) -> F:
             multiple=True,
             help="A safetensors file, or a folder of them, for a model traced on shapes.",
         ),
+        click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
         click.option("--pipeline", "-p", default="", help="Passes to run instead of the default."),
         click.option("--cloud-budget", default="", help="Most bytes of weights there: 12.1GB."),
-        click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms or 80Mbit/s."),
+        click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms; or a TOML file."),
         click.option("--cloud", required=True, help="A device (see vlacut devices) or TOML file."),
         click.option("--edge", required=True, help="A device (see vlacut devices) or TOML file."),
     ):
@@ -77,12 +78,13 @@ def plan_command(
     cloud: str,
     link: str,
     cloud_budget: str,
+    costs: tuple[str, ...],
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     as_json: bool,
 ) -> None:
-    target = Target(edge, cloud, link, cloud_budget)
+    target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
     with progress_bar() as progress:
         progress("load", 0, 1)
         program = load_program(model, dict(shapes))
@@ -107,6 +109,7 @@ def compile_command(
     cloud: str,
     link: str,
     cloud_budget: str,
+    costs: tuple[str, ...],
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
@@ -115,7 +118,7 @@ def compile_command(
     golden: bool,
     as_json: bool,
 ) -> None:
-    target = Target(edge, cloud, link, cloud_budget)
+    target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
     with progress_bar() as progress:
         planned, bundle = compile_program(
             lambda: load_program(model, dict(shapes)),
@@ -130,19 +133,37 @@ def compile_command(
     _report(planned, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
 
 
+def _target(
+    edge: str, cloud: str, link: str, cloud_budget: str, costs: tuple[str, ...], pipeline: str
+) -> Target:
+    if pipeline and costs:
+        raise click.UsageError("--costs is for the default pipeline; name measured-cost in yours")
+    return Target(edge, cloud, link, cloud_budget, costs)
+
+
 def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None) -> None:
     for warning in planned.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
         seconds = {timing.name: timing.seconds for timing in planned.timings}
-        extra = {"pipeline": planned.pipeline, "pass_s": seconds, "warnings": planned.warnings}
-        extra["converted"] = planned.converted
+        extra = {
+            "pipeline": planned.pipeline,
+            "pass_s": seconds,
+            "warnings": planned.warnings,
+            "converted": planned.converted,
+            "measured": planned.measured,
+            "interval_ms": [bound * 1e3 for bound in planned.interval_s],
+        }
         print_json({**plan_json(planned.plan), **extra, **(more or {})})
         return
     out = console()
     show_plan(out, planned.plan)
+    low, high = (milliseconds(seconds) for seconds in planned.interval_s)
+    out.print(f"\nA step takes {low} to {high} ms: 90 % interval of the machines' models.")
     if planned.converted:
         out.print(f"\nconverted for the back end: {planned.converted}")
+    if planned.measured:
+        out.print(f"\n{planned.measured}")
     if more:
         out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
         out.print(f"next: vlacut serve {more['bundle']}    and    vlacut run {more['bundle']}")

@@ -22,6 +22,8 @@ class _Lazy(click.Group):
         "run": "deploy:run_command",
         "devices": "lists:devices_command",
         "models": "lists:models_command",
+        "calibrate": "calibrate:calibrate_command",
+        "profile": "profile:profile_command",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -8,32 +8,44 @@ import click
 
 from vlacut import registry
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size, table
-from vlacut.hardware import device_names, load_device
+from vlacut.hardware import Profile, device_names, load_profile
 from vlacut.program import Outline
 
 
 @click.command("devices")
 @json_option
 def devices_command(as_json: bool) -> None:
-    """List the devices that --edge and --cloud know; a TOML file of one's own works too."""
-    devices = [load_device(name) for name in device_names()]
+    """List the devices that --edge and --cloud know; a TOML file of one's own works too.
+
+    A device is written NAME[@MODE][+STACK], e.g. jetson-agx-orin@30W+tensorrt; the mode and the
+    stack that a bare NAME means come first.
+    """
+    profiles = [load_profile(name) for name in device_names()]
     if as_json:
-        keys = ("name", "memory_bytes", "memory_bandwidth", "peak", "source")
-        print_json({"devices": [{key: getattr(item, key) for key in keys} for item in devices]})
+        print_json({"devices": [_described(profile) for profile in profiles]})
         return
     rows = [
         (
-            item.name,
-            size(item.memory_bytes),
-            f"{size(item.memory_bandwidth)}/s",
-            f"{item.peak_flops('bfloat16') / 1e12:.1f}",
-            f"{item.compute_efficiency:.2f}",
-            f"{item.memory_efficiency:.2f}",
+            profile.device.name,
+            size(profile.device.memory_bytes),
+            f"{size(profile.device.memory_bandwidth)}/s",
+            f"{profile.device.peak_flops('bfloat16') / 1e12:.1f}",
+            ", ".join(profile.mode_names()),
+            ", ".join(profile.stack_names()),
         )
-        for item in devices
+        for profile in profiles
     ]
-    columns = ("device", "memory", "bandwidth", "bf16 TFLOP/s", "of it achieved", "of bandwidth")
-    console().print(table("Devices", columns, rows))
+    columns = ("device", "memory", "bandwidth", "TFLOP/s", "@mode", "+stack")
+    console().print(table("Devices; TFLOP/s dense, in bfloat16", columns, rows))
+
+
+def _described(profile: Profile) -> dict[str, object]:
+    device = profile.device
+    keys = ("name", "memory_bytes", "memory_bandwidth", "multiprocessors", "peak", "source")
+    return {key: getattr(device, key) for key in keys} | {
+        "modes": profile.mode_names(),
+        "stacks": profile.stack_names(),
+    }
 
 
 @click.command("models")

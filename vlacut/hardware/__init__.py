@@ -1,6 +1,24 @@
 """Hardware: devices, links, and the profiles that the package ships."""
 
-from vlacut.hardware.device import Device, device_names, load_device
-from vlacut.hardware.link import Link, parse_bytes, parse_link
+from vlacut.hardware.device import Device
+from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
+from vlacut.hardware.profile import Mode, Profile
+from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
+from vlacut.hardware.stack import FUSIONS, KINDS, Stack
 
-__all__ = ["Device", "Link", "device_names", "load_device", "parse_bytes", "parse_link"]
+__all__ = [
+    "FUSIONS",
+    "KINDS",
+    "Device",
+    "Framing",
+    "Link",
+    "Mode",
+    "Profile",
+    "Stack",
+    "device_names",
+    "load_device",
+    "load_profile",
+    "parse_bytes",
+    "parse_link",
+    "profile_text",
+]

@@ -1,38 +1,20 @@
-"""Device: what a machine can do, read from a profile in TOML, every figure with its source.
+"""Device: what a machine can do, in one power mode, driven by one software stack.
 
-A profile:
+`load_device` takes what users write:
 
-    name = "a100"
-    memory_bandwidth = 2.039e12         # bytes/s
-    memory_bytes = 80e9
-    launch_s = 5e-6                     # seconds between dependent kernels
-    compute_efficiency = 0.18           # achieved over peak, for large matrix products
-    memory_efficiency = 0.6
-    [peak]                              # dense FLOP/s by element type
-    float32 = 19.5e12
-    bfloat16 = 312e12
-    [source]                            # one line for every figure above
-    memory_bandwidth = "..."
+    NAME[@MODE][+STACK]     jetson-agx-orin, jetson-agx-orin@30W+tensorrt, mine.toml+onnxruntime
+
+NAME is a profile of the package or a TOML file; the profile says which mode and which stack a bare
+name means. Its form is in `vlacut.hardware.profile`.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from vlacut.errors import HardwareError
-
-_PROFILES = Path(__file__).parent / "profiles"
-_FIGURES = (
-    "memory_bandwidth",
-    "memory_bytes",
-    "launch_s",
-    "compute_efficiency",
-    "memory_efficiency",
-)
+from vlacut.hardware.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -40,13 +22,14 @@ class Device:
     """A machine as the cost model sees it.
 
     Attributes:
-        name: as users write it.
+        name: as users write it, with the mode and the stack where they are not the profile's own.
         peak: dense FLOP/s by element type.
         memory_bandwidth: bytes a second.
         memory_bytes: memory that weights and activations can use.
-        launch_s: seconds a kernel costs beyond its work.
-        compute_efficiency: achieved over peak FLOP/s, in (0, 1].
-        memory_efficiency: achieved over peak bandwidth, in (0, 1].
+        cache_bytes: of the last cache that all multiprocessors share; 0 for none.
+        cache_bandwidth: bytes a second out of that cache.
+        multiprocessors: of a GPU, or cores of a CPU: tiles that are worked on at the same time.
+        stack: the software.
         source: where each figure is from.
     """
 
@@ -54,72 +37,25 @@ class Device:
     peak: Mapping[str, float]
     memory_bandwidth: float
     memory_bytes: int
-    launch_s: float
-    compute_efficiency: float
-    memory_efficiency: float
+    cache_bytes: int
+    cache_bandwidth: float
+    multiprocessors: int
+    stack: Stack
     source: Mapping[str, str]
 
     def __post_init__(self) -> None:
         if "float32" not in self.peak or any(rate <= 0 for rate in self.peak.values()):
             raise HardwareError(f"device {self.name}: [peak] needs float32, and rates above 0")
-        if min(self.memory_bandwidth, self.memory_bytes) <= 0 or self.launch_s < 0:
-            raise HardwareError(f"device {self.name}: memory figures must be above 0")
-        if not (0 < self.compute_efficiency <= 1 and 0 < self.memory_efficiency <= 1):
-            raise HardwareError(f"device {self.name}: efficiencies must be in (0, 1]")
-        missing = [figure for figure in (*_FIGURES, "peak") if figure not in self.source]
-        if missing:
-            raise HardwareError(f"device {self.name}: [source] lacks {', '.join(missing)}")
+        if min(self.memory_bandwidth, self.memory_bytes, self.multiprocessors) <= 0:
+            raise HardwareError(f"device {self.name}: figures must be above 0")
+        if self.cache_bytes < 0 or self.cache_bandwidth < self.memory_bandwidth:
+            raise HardwareError(
+                f"device {self.name}: cache_bytes must not be negative, and cache_bandwidth "
+                f"({self.cache_bandwidth:.4g}) not below memory_bandwidth"
+            )
 
     def peak_flops(self, dtype: str) -> float:
         """Dense FLOP/s for an element type; types without a rate of their own run at float32's."""
+        if dtype == "float32" and self.stack.tf32:
+            return self.peak.get("tf32", self.peak["float32"])
         return self.peak.get(dtype, self.peak["float32"])
-
-
-def device_names() -> tuple[str, ...]:
-    """Names of the profiles in the package, sorted."""
-    return tuple(sorted(path.stem for path in _PROFILES.glob("*.toml")))
-
-
-def load_device(name: str) -> Device:
-    """The device of that name in the package, or of that TOML file.
-
-    Raises HardwareError with the nearest names if there is none, or naming the bad figure.
-    """
-    own = name.endswith(".toml")
-    path = Path(name) if own else _PROFILES / f"{name}.toml"
-    if not path.is_file():
-        near = difflib.get_close_matches(name, device_names(), n=3, cutoff=0.3) or device_names()
-        wrong = f"no such file: {name}" if own else f"unknown device {name!r}"
-        raise HardwareError(f"{wrong}; did you mean {', '.join(near)}?")
-    return _parse(path)
-
-
-def _parse(path: Path) -> Device:
-    import tomllib  # the robot's Python 3.10 lacks it, and reads no profile
-
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise HardwareError(f"{path}: not TOML: {error}") from error
-    return Device(
-        name=str(table.get("name", path.stem)),
-        peak={str(dtype): _number(path, table.get("peak", {}), dtype) for dtype in _peaks(table)},
-        memory_bandwidth=_number(path, table, "memory_bandwidth"),
-        memory_bytes=int(_number(path, table, "memory_bytes")),
-        launch_s=_number(path, table, "launch_s"),
-        compute_efficiency=_number(path, table, "compute_efficiency"),
-        memory_efficiency=_number(path, table, "memory_efficiency"),
-        source={str(key): str(value) for key, value in dict(table.get("source", {})).items()},
-    )
-
-
-def _peaks(table: Mapping[str, Any]) -> tuple[str, ...]:
-    peak = table.get("peak", {})
-    return tuple(peak) if isinstance(peak, Mapping) else ()
-
-
-def _number(path: Path, table: Mapping[str, Any], key: str) -> float:
-    value = table.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise HardwareError(f"{path}: {key} is {value!r}, must be a number")
-    return float(value)

@@ -8,49 +8,68 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
-from vlacut.cost import Cost
+from vlacut.cost import Cost, Kernel
 from vlacut_passes.cost.operator import Operand, Operator, reads
 
 
-def matmul(operator: Operator) -> Cost:
+def matmul(operator: Operator) -> Kernel:
     """Y = A B: 2 x elements of Y x K, with K the last dimension of A.
 
+    Where B is one matrix, all rows of A are one product; else there is one product a matrix of B.
     Also MatMulInteger and QLinearMatMul.
     """
-    return operator.cost(2 * operator.output.size * operator.needed(0).shape[-1])
+    left = operator.needed(0).shape
+    right = operator.needed(3 if operator.node.op_type == "QLinearMatMul" else 1).shape
+    depth, size = left[-1], operator.output.size
+    columns = right[-1] if len(right) > 1 else 1
+    batch = math.prod(right[:-2])
+    cost = operator.cost(2 * size * depth)
+    return _product("gemm", operator, cost, size // max(1, columns * batch), columns, depth, batch)
 
 
-def gemm(operator: Operator) -> Cost:
+def gemm(operator: Operator) -> Kernel:
     """Y = A B + C: 2 M N K, with K the first dimension of A where transA is set."""
     depth = operator.needed(0).shape[0 if operator.integer("transA", 0) else -1]
-    return operator.cost(2 * operator.output.size * depth)
+    rows, columns = operator.output.shape
+    return _product(
+        "gemm", operator, operator.cost(2 * rows * columns * depth), rows, columns, depth
+    )
 
 
-def conv(operator: Operator) -> Cost:
+def conv(operator: Operator) -> Kernel:
     """2 x elements of Y x (channels of X / groups) x kernel; W is [M, C / groups, kernel...].
 
     Also ConvInteger; QLinearConv's W is its fourth input.
     """
     weight = operator.needed(3 if operator.node.op_type == "QLinearConv" else 1)
-    return operator.cost(2 * operator.output.size * math.prod(weight.shape[1:]))
+    depth, groups = math.prod(weight.shape[1:]), operator.integer("group", 1)
+    size, columns = operator.output.size, weight.shape[0] // groups
+    cost = operator.cost(2 * size * depth)
+    return _product("conv", operator, cost, size // weight.shape[0], columns, depth, groups)
 
 
-def conv_transpose(operator: Operator) -> Cost:
+def conv_transpose(operator: Operator) -> Kernel:
     """2 x elements of X x (channels of Y / groups) x kernel; W is [C, M / groups, kernel...]."""
-    return operator.cost(2 * operator.needed(0).size * math.prod(operator.needed(1).shape[1:]))
+    image, weight = operator.needed(0), operator.needed(1)
+    columns, groups = math.prod(weight.shape[1:]), operator.integer("group", 1)
+    cost = operator.cost(2 * image.size * columns)
+    rows, depth = image.size // image.shape[1], image.shape[1] // groups
+    return _product("conv", operator, cost, rows, columns, depth, groups)
 
 
-def deform_conv(operator: Operator) -> Cost:
+def deform_conv(operator: Operator) -> Kernel:
     """As Conv, and 8 a sampled input: four neighbours, each weighted and added."""
     taps = (
         operator.output.size // operator.output.shape[1] * math.prod(operator.needed(1).shape[2:])
     )
-    product = conv(operator).flops
-    return operator.cost(product + 8 * taps * operator.needed(0).shape[1])
+    product = conv(operator)
+    sampling = Cost(flops=8 * taps * operator.needed(0).shape[1])
+    return replace(product, cost=product.cost + sampling)
 
 
-def attention(operator: Operator) -> Cost:
+def attention(operator: Operator) -> Kernel:
     """2 B H L S (D + Dv): Q K' and P V, with S the past and the present length.
 
     No discount for a causal mask; the softmax runs beside the products and is not counted. Scores
@@ -67,13 +86,15 @@ def attention(operator: Operator) -> Cost:
         depth, value_depth = width // heads, value.shape[2] // operator.integer("kv_num_heads", 1)
     past = operator.input(4)
     total = key.shape[-2] + (past.shape[2] if past is not None else 0)
-    return operator.cost(2 * batch * heads * length * total * (depth + value_depth))
+    columns = depth + value_depth
+    cost = operator.cost(2 * batch * heads * length * total * columns)
+    return _product("attention", operator, cost, length, columns, total, batch * heads)
 
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-def recurrent(operator: Operator) -> Cost:
+def recurrent(operator: Operator) -> Kernel:
     """2 T B directions G H (I + H), with G gates: 4 of an LSTM, 3 of a GRU, 1 of an RNN.
 
     X is [T, B, I] (or [B, T, I] by layout), R is [directions, G H, H]. The product with X is one
@@ -87,27 +108,48 @@ def recurrent(operator: Operator) -> Cost:
     assert rows == _GATES[operator.node.op_type] * hidden, "the schema says so"
     flops = 2 * steps * batch * directions * rows * (inputs + hidden)
     again = reads(recurrence, (steps - 1) * recurrence.nbytes)
-    return operator.cost(flops, kernels=directions * (1 + steps)) + again
+    cost = operator.cost(flops, kernels=directions * (1 + steps)) + again
+    return _product("gemm", operator, cost, batch, rows, hidden)
 
 
-def einsum(operator: Operator) -> Cost:
+def einsum(operator: Operator) -> Kernel:
     """With n operands: 2 (n - 1) x the product of all dimensions named; half where none is summed.
 
     One operand: an addition an element read. Operands are multiplied pair by pair, each pair over
-    every dimension, which bounds the work from above for n > 2.
+    every dimension, which bounds the work from above for n > 2. Of the product that it is, a label
+    of the first operand alone counts to the rows, of another operand alone to the columns, a summed
+    one to the depth, and one of all to the batch.
     """
     equation = operator.node.attributes.get_string("equation", "").replace(" ", "")
     terms, arrow, result = equation.partition("->")
+    first, _, others = terms.partition(",")
+    sizes = _sizes(operator, terms)
+    everything = math.prod(sizes.values())
+    kept = {label: size for label, size in sizes.items() if label in result or label == "..."}
+    summed = not arrow or math.prod(kept.values()) != everything
+    factors = len(operator.inputs) - 1
+    flops = (1 + summed) * factors * everything if factors else everything
+    rows = math.prod(size for label, size in kept.items() if label not in others)
+    columns = math.prod(size for label, size in kept.items() if label not in first)
+    batch = math.prod(kept.values()) // max(1, rows * columns)
+    depth = everything // max(1, math.prod(kept.values()))
+    return _product("gemm", operator, operator.cost(flops), rows, columns, depth, batch)
+
+
+def _sizes(operator: Operator, terms: str) -> dict[str, int]:
+    """Size of every label of an einsum."""
     named: dict[str, int] = {}
     for term, operand in zip(terms.split(","), operator.inputs, strict=True):
         if operand is not None:
             for label, size in _labels(term, operand.shape):
                 named[label] = max(named.get(label, 1), size)
-    everything = math.prod(named.values())
-    kept = math.prod(size for label, size in named.items() if label in result or label == "...")
-    summed = not arrow or kept != everything
-    factors = len(operator.inputs) - 1
-    return operator.cost((1 + summed) * factors * everything if factors else everything)
+    return named
+
+
+def _product(
+    kind: str, operator: Operator, cost: Cost, m: int, n: int, k: int, batch: int = 1
+) -> Kernel:
+    return Kernel(kind, cost, operator.rate, max(1, m), max(1, n), max(1, k), max(1, batch))
 
 
 def _labels(term: str, shape: tuple[int, ...]) -> list[tuple[str, int]]:

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from vlacut.cost import Cost
+from vlacut.cost import Cost, Kernel
 from vlacut_passes.cost.operator import Operator, reads
 
 
-def view(operator: Operator) -> Cost:
+def view(operator: Operator) -> Kernel:
     """Nothing: the same bytes under another shape, or a shape that is known beforehand."""
-    return Cost()
+    return _movement(Cost())
 
 
-def copy(operator: Operator) -> Cost:
+def copy(operator: Operator) -> Kernel:
     """No arithmetic: every operand moves once."""
-    return operator.cost()
+    return operator.kernel("movement")
 
 
-def gather(operator: Operator) -> Cost:
+def gather(operator: Operator) -> Kernel:
     """Of the first input only as many elements are read as are written, and the other inputs.
 
     So an embedding reads its rows, and a slice what it keeps.
     """
     table = operator.needed(0)
     read = reads(table, table.rows_bytes(operator.output.size))
-    return operator.cost(skip=(0,)) + read
+    return _movement(operator.cost(skip=(0,)) + read)
 
 
-def scatter_in_place(operator: Operator) -> Cost:
+def scatter_in_place(operator: Operator) -> Kernel:
     """The update is read and written where it belongs; what is around it stays."""
     update = operator.needed(1)
     indices = operator.input(2)
     moved = update.nbytes + (indices.nbytes if indices is not None else 0)
-    return Cost(bytes_read=moved, bytes_written=update.nbytes, kernels=1)
+    return _movement(Cost(bytes_read=moved, bytes_written=update.nbytes, kernels=1))
 
 
-def fill(operator: Operator) -> Cost:
+def fill(operator: Operator) -> Kernel:
     """What is written moves; the inputs are a handful of numbers."""
-    return Cost(bytes_written=operator.output.nbytes, kernels=1)
+    return _movement(Cost(bytes_written=operator.output.nbytes, kernels=1))
+
+
+def _movement(cost: Cost) -> Kernel:
+    return Kernel("movement", cost)
 
 
 _BY_RULE = (

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from vlacut.cost import Cost
+from vlacut.cost import Cost, Kernel
 from vlacut.graphs import dtype_name
 from vlacut.tensor import dtype_bits
+
+_SAME_RATE = {"uint8": "int8", "uint4": "int4", "float8e5m2": "float8e4m3fn"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ class Operator:
         return next((item for item in self.outputs if item is not None), Operand((0,), ""))
 
     @property
+    def rate(self) -> str:
+        """Element type at whose peak rate matrix units do it; scales of QLinear ones are float."""
+        kind = self.node.op_type
+        quantised = kind.startswith("QLinear") or kind.endswith("Integer")
+        dtype = self.needed(0).dtype if quantised else self.dtype
+        return _SAME_RATE.get(dtype, dtype)
+
+    @property
     def dtype(self) -> str:
         """Element type of the computation: of the first floating input, else output, else input."""
         present = [item for item in (*self.inputs, *self.outputs) if item is not None]
@@ -111,13 +121,17 @@ class Operator:
             kernels=kernels,
         )
 
+    def kernel(self, kind: str, flops: int = 0, *, skip: Container[int] = ()) -> Kernel:
+        """One kernel on the vector units, at the rate of float32 whatever it holds; see `cost`."""
+        return Kernel(kind, self.cost(flops, skip=skip))
+
 
 def reads(operand: Operand, nbytes: int) -> Cost:
     """Cost of reading part of an operand, and nothing else."""
     return Cost(weight_bytes=nbytes) if operand.is_weight else Cost(bytes_read=nbytes)
 
 
-Rule = Callable[[Operator], Cost]
+Rule = Callable[[Operator], Kernel]
 
 
 class Operands:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from vlacut.cost import Cost
+from vlacut.cost import Cost, Kernel
 from vlacut_passes.cost.operator import Operator, Rule
 
 SPECIAL = 8
@@ -18,8 +18,8 @@ SPECIAL = 8
 def each_output(flops: int) -> Rule:
     """So many operations an element written."""
 
-    def rule(operator: Operator) -> Cost:
-        return operator.cost(flops * operator.output.size)
+    def rule(operator: Operator) -> Kernel:
+        return operator.kernel("pointwise", flops * operator.output.size)
 
     return rule
 
@@ -27,23 +27,25 @@ def each_output(flops: int) -> Rule:
 def each_input(flops: int) -> Rule:
     """So many operations an element of the first input: reductions and normalisations."""
 
-    def rule(operator: Operator) -> Cost:
-        return operator.cost(flops * operator.needed(0).size)
+    def rule(operator: Operator) -> Kernel:
+        return operator.kernel("reduction", flops * operator.needed(0).size)
 
     return rule
 
 
-def variadic(operator: Operator) -> Cost:
+def variadic(operator: Operator) -> Kernel:
     """One operation an element written and operand, less one: Sum, Max, Min, Mean."""
-    return operator.cost(max(1, len(operator.inputs) - 1) * operator.output.size)
+    return operator.kernel("pointwise", max(1, len(operator.inputs) - 1) * operator.output.size)
 
 
-def pool(operator: Operator) -> Cost:
+def pool(operator: Operator) -> Kernel:
     """One operation an element of the window, an element written."""
-    return operator.cost(operator.output.size * math.prod(operator.integers("kernel_shape")))
+    return operator.kernel(
+        "reduction", operator.output.size * math.prod(operator.integers("kernel_shape"))
+    )
 
 
-def resize(operator: Operator) -> Cost:
+def resize(operator: Operator) -> Kernel:
     """2 operations a neighbour, an element written: none (nearest), 2^d (linear), 4^d (cubic).
 
     d is the number of dimensions that change.
@@ -52,51 +54,55 @@ def resize(operator: Operator) -> Cost:
     before, after = operator.needed(0).shape, operator.output.shape
     changed = sum(one != other for one, other in zip(before, after, strict=False))
     neighbours = {"linear": 2, "cubic": 4}.get(mode, 0) ** changed
-    return operator.cost(2 * neighbours * operator.output.size, skip=(1, 2, 3))
+    return operator.kernel("pointwise", 2 * neighbours * operator.output.size, skip=(1, 2, 3))
 
 
-def grid_sample(operator: Operator) -> Cost:
+def grid_sample(operator: Operator) -> Kernel:
     """2 operations a neighbour, an element written: 2^d neighbours, 4^d for cubic, d spatial."""
     mode = operator.node.attributes.get_string("mode", "linear")
     neighbours = (4 if "cubic" in mode else 2) ** (len(operator.needed(0).shape) - 2)
-    return operator.cost(2 * neighbours * operator.output.size)
+    return operator.kernel("pointwise", 2 * neighbours * operator.output.size)
 
 
-def region_pool(operator: Operator) -> Cost:
+def region_pool(operator: Operator) -> Kernel:
     """8 operations a sample (four neighbours), an element written; sampling_ratio^2 samples."""
     samples = max(1, operator.integer("sampling_ratio", 1)) ** 2
-    return operator.cost(8 * samples * operator.output.size)
+    return operator.kernel("reduction", 8 * samples * operator.output.size)
 
 
-def local_response(operator: Operator) -> Cost:
+def local_response(operator: Operator) -> Kernel:
     """A square and an addition an element of the window, a power and a quotient an element."""
     window = operator.integer("size", 1)
-    return operator.cost((2 * window + SPECIAL + 1) * operator.output.size)
+    return operator.kernel("reduction", (2 * window + SPECIAL + 1) * operator.output.size)
 
 
-def top_k(operator: Operator) -> Cost:
+def top_k(operator: Operator) -> Kernel:
     """log2(k) + 1 comparisons an element read: a heap of k."""
     depth = operator.output.shape[operator.integer("axis", -1)] if operator.output.shape else 1
-    return operator.cost(operator.needed(0).size * (1 + math.ceil(math.log2(max(depth, 1)))))
+    return operator.kernel(
+        "reduction", operator.needed(0).size * (1 + math.ceil(math.log2(max(depth, 1))))
+    )
 
 
-def fourier(operator: Operator) -> Cost:
+def fourier(operator: Operator) -> Kernel:
     """5 N log2 N a transform of N points (the radix-2 FFT); N the longest it can be."""
     points = max(operator.output.shape, default=1)
     transforms = operator.output.size // max(1, points)
-    return operator.cost(5 * transforms * points * math.ceil(math.log2(max(points, 2))))
+    return operator.kernel(
+        "reduction", 5 * transforms * points * math.ceil(math.log2(max(points, 2)))
+    )
 
 
-def rotary(operator: Operator) -> Cost:
+def rotary(operator: Operator) -> Kernel:
     """Two products and a sum, an element; of cached cosines and sines only the rows in use move."""
     query, positions = operator.needed(0), operator.input(3)
     skip = () if positions is None else (1, 2)
     cost = operator.cost(3 * query.size, skip=skip)
     if positions is None:
-        return cost
+        return Kernel("pointwise", cost)
     tables = (operator.needed(1), operator.needed(2))
     rows = sum(table.rows_bytes(positions.size * table.shape[-1]) for table in tables)
-    return cost + Cost(weight_bytes=rows)
+    return Kernel("pointwise", cost + Cost(weight_bytes=rows))
 
 
 _BY_OUTPUT = (

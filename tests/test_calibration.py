@@ -1,0 +1,144 @@
+"""Calibration: the sampling plan runs, the stopwatch counts, and the fit finds what is true."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlacut.calibration.calibrating import calibrate, observe, starting_device
+from vlacut.calibration.fitting import Observation, fit
+from vlacut.calibration.measuring import measure_samples
+from vlacut.calibration.samples import sampling_plan
+from vlacut.cost import Cost, Kernel, device_seconds, sequence_seconds
+from vlacut.errors import InputError
+from vlacut.hardware import Device, Profile, load_device, profile_text
+from vlacut.stopwatch import measure
+
+
+def _machine() -> Device:
+    """A made-up machine, unlike the one that a fit starts from."""
+    start = starting_device("true", "onnxruntime", 2)
+    truth = {
+        "launch_s": 2e-6,
+        "call_s": 2e-5,
+        "overlap": 0.2,
+        "memory.gemm": 0.3,
+        "compute.pointwise.Gelu": 0.02,
+        "launch.pointwise.Gelu": 1e-6,
+        "compute.reduction.Softmax": 0.01,
+        "launch.reduction.Softmax": 4e-6,
+        "memory.movement.Transpose": 0.25,
+        "launch.movement.Transpose": 3e-6,
+    }
+    return dataclasses.replace(
+        start,
+        peak={"float32": 7e11},
+        memory_bandwidth=9e9,
+        cache_bandwidth=6e10,
+        cache_bytes=8_000_000,
+        stack=start.stack.with_parameters(truth),
+    )
+
+
+def _kernels() -> Iterator[tuple[Kernel, ...]]:
+    for rows in (1, 4, 64, 512):
+        for width in (64, 512, 2048):
+            cost = Cost(2 * rows * width**2, 4 * rows * width, 4 * rows * width, 4 * width**2, 1)
+            yield (Kernel("gemm", cost, m=rows, n=width, k=width, operator="MatMul"),) * 4
+    for elements in (64, 4096, 65536, 1 << 20):
+        moved = {"bytes_read": 4 * elements, "bytes_written": 4 * elements, "kernels": 1}
+        for kind, operator, flops in (
+            ("pointwise", "Gelu", 8),
+            ("reduction", "Softmax", 12),
+            ("movement", "Transpose", 0),
+        ):
+            yield (Kernel(kind, Cost(flops * elements, **moved), operator=operator),) * 8
+
+
+def _observations(truth: Device, noise: float) -> tuple[Observation, ...]:
+    numbers = np.random.default_rng(0)
+    found = []
+    for index, kernels in enumerate(_kernels()):
+        weights = sum(kernel.cost.weight_bytes for kernel in kernels)
+        seconds = sequence_seconds(kernels, truth, weights)
+        seconds *= math.exp(noise * numbers.standard_normal())
+        found.append(Observation(str(index), kernels, weights, seconds))
+    return tuple(found)
+
+
+def test_the_fit_finds_the_machine_that_was_measured() -> None:
+    truth = _machine()
+    found = fit(_observations(truth, 0.0), starting_device("here", "onnxruntime", 2))
+    assert max(map(abs, found.errors)) < 0.02
+    assert found.device.stack.spread < 0.02
+    assert math.isclose(found.device.peak["float32"], 7e11, rel_tol=0.05)
+    assert math.isclose(found.parameters["call_s"], 2e-5, rel_tol=0.1)
+    assert math.isclose(found.parameters["compute.pointwise.Gelu"], 0.02, rel_tol=0.1)
+    assert math.isclose(found.parameters["launch.reduction.Softmax"], 4e-6, rel_tol=0.1)
+    # A size that was not measured.
+    unseen = Kernel("gemm", Cost(2 * 200 * 1000**2, 800_000, 800_000, 4_000_000, 1), m=200, k=1000)
+    ratio = device_seconds(unseen, found.device, 4e6) / device_seconds(unseen, truth, 4e6)
+    assert math.isclose(ratio, 1, rel_tol=0.05)
+
+
+def test_one_wild_measurement_does_not_bend_the_fit_and_noise_widens_its_interval() -> None:
+    observations = list(_observations(_machine(), 0.05))
+    observations[5] = dataclasses.replace(observations[5], seconds=20 * observations[5].seconds)
+    found = fit(observations, starting_device("here", "onnxruntime", 2))
+    others = [abs(error) for index, error in enumerate(found.errors) if index != 5]
+    assert abs(found.errors[5]) > 2
+    assert np.median(others) < 0.08
+    assert 0.02 < found.device.stack.spread < 0.15
+    assert set(found.deviations) == set(found.parameters)
+    assert all(0 <= deviation < math.inf for deviation in found.deviations.values())
+
+
+def test_a_fitted_profile_reads_back_as_written(tmp_path: Path) -> None:
+    found = fit(_observations(_machine(), 0.0), starting_device("here", "onnxruntime", 2)).device
+    names = ("peak", "memory_bandwidth", "memory_bytes", "cache_bytes", "cache_bandwidth")
+    source = dict.fromkeys((*names, "multiprocessors"), "a test")
+    device = dataclasses.replace(found, source=source)
+    stacks = {device.stack.name: device.stack}
+    (tmp_path / "here.toml").write_text(profile_text(Profile(device, "", {}, stacks)))
+    read = load_device(str(tmp_path / "here.toml"))
+    assert read.stack == device.stack
+    for kernels in _kernels():
+        assert sequence_seconds(kernels, read) == sequence_seconds(kernels, device)
+
+
+def test_samples_run_and_are_seen_as_the_kernels_they_are() -> None:
+    samples = [sample for sample in sampling_plan() if " 16x" in sample.name]
+    measured = measure_samples(samples, "onnxruntime", 2, 1)
+    seen = {kernel.kind for item in observe(samples, measured) for kernel in item.kernels}
+    assert seen == {"gemm", "pointwise", "reduction", "movement"}
+    for item, times in zip(observe(samples, measured), measured, strict=True):
+        assert item.seconds == times.shortest > 0
+        assert item.kernels
+
+
+def test_a_back_end_that_runs_nothing_is_named() -> None:
+    with pytest.raises(InputError, match="back end onnx runs nothing here"):
+        calibrate("here", "onnx", 3)
+
+
+def test_the_stopwatch_takes_the_shortest_run_of_a_turn() -> None:
+    """Two jobs on a clock that stands still but for them; the first is disturbed every 7th time."""
+    clock, calls = [0.0], [0]
+
+    def disturbed() -> None:
+        calls[0] += 1
+        clock[0] += 1.0 if calls[0] % 7 == 0 else 1e-3
+
+    def slow() -> None:
+        clock[0] += 0.25
+
+    first, second = measure((disturbed, slow), 5, clock=lambda: clock[0])
+    assert math.isclose(first.seconds, 1e-3)
+    assert math.isclose(first.low, 1e-3)
+    assert math.isclose(second.shortest, 0.25)
+    assert (first.turns, second.turns) == (5, 5)

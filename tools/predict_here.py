@@ -1,0 +1,266 @@
+"""Predicts parts of models on this machine that calibration never saw, and measures them.
+
+    .venv/bin/python tools/predict_here.py [--device here.toml] [--threads 1] [--turns 15]
+
+Without --device it calibrates first. The models are the tiny presets of the zoo, and models of
+`transformers` with random weights, at tiny and at real widths with few layers: whole and cut in the
+middle, prefill and decode, batch 1. All are measured in turns. Prints a row for each, measured over
+predicted as a plot, the median error, and the share inside the stated interval: for the median of
+the turns, and for the shortest run, which is what a machine that others use too can do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+import transformers as hf
+from rich.console import Console
+
+from vlacut import registry
+from vlacut.annotation import SIDE
+from vlacut.calibration.calibrating import calibrate, observe
+from vlacut.calibration.fitting import Observation
+from vlacut.calibration.measuring import measure_samples
+from vlacut.calibration.samples import Sample
+from vlacut.cli.output import progress_bar, table
+from vlacut.cost import interval, sequence_seconds
+from vlacut.dataflow import trace_dataflow
+from vlacut.frontends.load import load_program
+from vlacut.frontends.torch import TorchPhase, program_from_torch
+from vlacut.hardware import Device, load_device, parse_link
+from vlacut.pipeline import parse_pipeline
+from vlacut.pricing import Side
+from vlacut.program import Program
+from vlacut.split import split, whole
+from vlacut.stopwatch import Measured
+
+_LINK = parse_link("10MB/s")  # the split needs one; nothing here hangs on it
+_PLOT_COLUMNS = 41
+_PLOT_SPAN = 1.0  # of the logarithm, to either side
+
+
+class Decoder(torch.nn.Module):
+    """A token of a decoder with a cache of keys and values."""
+
+    def __init__(self, config: hf.LlamaConfig) -> None:
+        super().__init__()
+        self.model = hf.LlamaModel(config).eval()
+
+    def forward(self, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> object:
+        cache = hf.DynamicCache(config=self.model.config)
+        for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
+            cache.update(key, value, layer)
+        past = keys.shape[3]
+        position = torch.full((1, hidden.shape[1]), past, dtype=torch.long)
+        made = self.model(inputs_embeds=hidden, past_key_values=cache, position_ids=position)
+        return made.last_hidden_state
+
+
+class Wrapped(torch.nn.Module):
+    """A module that returns one tensor."""
+
+    def __init__(self, model: torch.nn.Module, call: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self._call = call
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self._call(self.model, *inputs)
+
+
+def _llama(width: int, layers: int, heads: int, kv_heads: int) -> hf.LlamaConfig:
+    return hf.LlamaConfig(
+        hidden_size=width,
+        intermediate_size=8 * width // 3 // 32 * 32,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        vocab_size=256,
+    )
+
+
+def _vision(kind: str, width: int, layers: int, image: int, patch: int) -> torch.nn.Module:
+    config_type, model_type = getattr(hf, f"{kind}Config"), getattr(hf, f"{kind}Model")
+    config = config_type(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        intermediate_size=4 * width,
+        image_size=image,
+        patch_size=patch,
+    )
+    return Wrapped(model_type(config), lambda model, x: model(x).last_hidden_state)
+
+
+def _bert(width: int, layers: int) -> torch.nn.Module:
+    config = hf.BertConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        intermediate_size=4 * width,
+        vocab_size=1000,
+    )
+    model = hf.BertModel(config, add_pooling_layer=False)
+    return Wrapped(model, lambda model, ids: model(ids).last_hidden_state)
+
+
+def _t5(width: int, layers: int) -> torch.nn.Module:
+    config = hf.T5Config(
+        d_model=width, d_ff=4 * width, num_layers=layers, num_heads=width // 64, vocab_size=1000
+    )
+    return Wrapped(hf.T5EncoderModel(config), lambda model, ids: model(ids).last_hidden_state)
+
+
+def _whisper(width: int, layers: int) -> torch.nn.Module:
+    config = hf.WhisperConfig(
+        d_model=width,
+        encoder_layers=layers,
+        encoder_attention_heads=width // 64,
+        encoder_ffn_dim=4 * width,
+        max_source_positions=200,
+    )
+    encoder = hf.WhisperModel(config).encoder
+    return Wrapped(encoder, lambda model, mel: model(mel).last_hidden_state)
+
+
+def _llama_prefill(config: hf.LlamaConfig) -> torch.nn.Module:
+    return Wrapped(
+        hf.LlamaModel(config),
+        lambda model, x: model(inputs_embeds=x, use_cache=False).last_hidden_state,
+    )
+
+
+def _ids(length: int) -> torch.Tensor:
+    return torch.zeros(1, length, dtype=torch.long)
+
+
+def exported() -> Iterator[tuple[str, torch.nn.Module, tuple[torch.Tensor, ...]]]:
+    """Models of transformers with random weights and their inputs."""
+    yield "vit 192 x4", _vision("ViT", 192, 4, 112, 16), (torch.zeros(1, 3, 112, 112),)
+    yield "vit 768 x2", _vision("ViT", 768, 2, 224, 16), (torch.zeros(1, 3, 224, 224),)
+    yield "dinov2 384 x3", _vision("Dinov2", 384, 3, 224, 14), (torch.zeros(1, 3, 224, 224),)
+    yield "siglip 768 x2", _vision("SiglipVision", 768, 2, 224, 16), (torch.zeros(1, 3, 224, 224),)
+    yield "bert 128 x2", _bert(128, 2), (_ids(32),)
+    yield "bert 768 x2", _bert(768, 2), (_ids(128),)
+    yield "t5 512 x3", _t5(512, 3), (_ids(64),)
+    yield "whisper 384 x2", _whisper(384, 2), (torch.zeros(1, 80, 400),)
+    for width, layers, heads, kv_heads in ((256, 4, 4, 2), (1024, 2, 16, 16), (2048, 1, 16, 4)):
+        config = _llama(width, layers, heads, kv_heads)
+        name = f"llama {width} x{layers}"
+        yield f"{name} prefill 64", _llama_prefill(config), (torch.zeros(1, 64, width),)
+        past = torch.zeros(layers, 1, kv_heads, 200, width // heads)
+        yield f"{name} decode", Decoder(config), (torch.zeros(1, 1, width), past, past)
+
+
+def programs() -> Iterator[tuple[str, Program]]:
+    """Everything to predict."""
+    for name in registry.names("models"):
+        yield name, load_program(f"{name}:tiny", {})
+    for name, module, inputs in exported():
+        named = {f"x{index}": value for index, value in enumerate(inputs)}
+        phase = TorchPhase("main", module, named, ("y",))
+        yield name, program_from_torch("exported", [phase], list(named), ["y"])
+
+
+def parts(name: str, program: Program) -> Iterator[Sample]:
+    """Its phases whole, and, where it has one phase or is large, cut in the middle."""
+    parse_pipeline("simplify,annotate-structure,annotate-cost").run(program)
+    for phase in program.phases:
+        label = name if len(program.phases) == 1 else f"{name} {phase.name}"
+        yield Sample(label, whole(phase, phase.input_names))
+    flow = trace_dataflow(program)
+    nodes = [node for node in flow.nodes if node is not None]
+    for index, node in enumerate(nodes):
+        SIDE.put(node, Side.EDGE if index < len(nodes) // 2 else Side.CLOUD)
+    cut = split(flow, _LINK)
+    many = len(program.phases) > 1
+    for part, model in zip(cut.parts, cut.models, strict=True):
+        if not many or len({other.side for other in cut.parts if other.phase == part.phase}) > 1:
+            yield Sample(f"{name} part {part.name}", model)
+
+
+def rows(
+    device: Device, observations: Sequence[Observation], measured: Sequence[Measured]
+) -> list[tuple[str, float, float, float, bool]]:
+    """Name, predicted, median, shortest (s), and whether the median is in the interval."""
+    found = []
+    for item, times in zip(observations, measured, strict=True):
+        if not item.kernels:
+            continue  # views alone
+        predicted = sequence_seconds(item.kernels, device, item.working_set)
+        low, high = interval(predicted, device)
+        found.append(
+            (item.name, predicted, times.seconds, times.shortest, low <= times.seconds <= high)
+        )
+    return found
+
+
+def _mark(ratio: float, spread: float) -> str:
+    """A line of the plot: the interval as dashes, 1 as a bar, what was measured as an o."""
+    line = [" "] * _PLOT_COLUMNS
+    for column in range(_PLOT_COLUMNS):
+        at = (2 * column / (_PLOT_COLUMNS - 1) - 1) * _PLOT_SPAN
+        line[column] = "|" if abs(at) < 1e-9 else "-" if abs(at) <= 1.645 * spread else " "
+    at = (np.log(ratio) / _PLOT_SPAN + 1) / 2 * (_PLOT_COLUMNS - 1)
+    line[int(np.clip(round(at), 0, _PLOT_COLUMNS - 1))] = "o"
+    return "".join(line)
+
+
+def summary(which: str, ratios: np.ndarray, spread: float) -> str:
+    inside = np.mean(np.abs(np.log(ratios)) <= 1.645 * spread)
+    return (
+        f"{which}: median error {np.median(np.abs(1 / ratios - 1)):.1%}, "
+        f"{inside:.0%} inside the interval, median ratio {np.median(ratios):.3f}"
+    )
+
+
+def show(device: Device, found: Sequence[tuple[str, float, float, float, bool]]) -> None:
+    console = Console(width=130, highlight=False)
+    spread = device.stack.spread
+    shown = [
+        (
+            name,
+            f"{1e6 * predicted:.1f}",
+            f"{1e6 * median:.1f}",
+            f"{predicted / median - 1:+.1%}",
+            f"{1e6 * shortest:.1f}",
+            f"{predicted / shortest - 1:+.1%}",
+            _mark(median / predicted, spread),
+        )
+        for name, predicted, median, shortest, _ in found
+    ]
+    columns = ("part", "predicted us", "median", "error", "shortest", "error", "median / predicted")
+    console.print(table("Parts of models that calibration never saw", columns, shown))
+    predicted, median, shortest = (np.array([row[i] for row in found]) for i in (1, 2, 3))
+    print(summary("median of the turns", median / predicted, spread))
+    print(summary("shortest run", shortest / predicted, spread))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="", help="a profile of this machine; else calibrates")
+    parser.add_argument("--backend", default="onnxruntime")
+    parser.add_argument("--threads", type=int, default=0, help="of an engine; 0 as in bundles")
+    parser.add_argument("--turns", type=int, default=15)
+    arguments = parser.parse_args()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with progress_bar() as progress:
+        if arguments.device:
+            device = load_device(arguments.device)
+        else:
+            device = calibrate(
+                "here", arguments.backend, arguments.turns, arguments.threads, progress
+            ).profile.device
+        samples = [part for name, program in programs() for part in parts(name, program)]
+        measured = measure_samples(
+            samples, arguments.backend, arguments.turns, arguments.threads, progress
+        )
+    show(device, rows(device, tuple(observe(samples, measured)), measured))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Calibration: this machine as a device profile, measured through the back end of its engines."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+
+import onnx_ir as ir
+
+from vlacut.annotation import KERNEL
+from vlacut.calibration.fitting import Fit, Observation, fit
+from vlacut.calibration.measuring import measure_samples
+from vlacut.calibration.samples import Sample, sampling_plan
+from vlacut.cost import Kernel
+from vlacut.graphs import value_spec
+from vlacut.hardware import KINDS, Device, Profile, Stack
+from vlacut.pipeline import parse_pipeline
+from vlacut.program import Phase, Program
+from vlacut.stopwatch import Measured
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibrating found.
+
+    Attributes:
+        profile: the machine, for `profile_text`.
+        fit: the parameters, with their spread.
+        observations: what was measured.
+    """
+
+    profile: Profile
+    fit: Fit
+    observations: tuple[Observation, ...]
+
+
+def calibrate(
+    name: str, backend: str, turns: int, threads: int = 0, progress: Progress = lambda *_: None
+) -> Calibration:
+    """Measure this machine, and fit a profile of that name to it.
+
+    Args:
+        name: of the device.
+        backend: that builds and runs the samples.
+        turns: how often every sample is measured.
+        threads: of an engine; 0 for as many as the back end takes.
+        progress: called with what is done, how far, of how much.
+
+    Raises InputError if the back end runs nothing here, BackendError if it cannot run a sample.
+    """
+    samples = tuple(sampling_plan())
+    measured = measure_samples(samples, backend, turns, threads, progress)
+    progress("fit", 0, 1)
+    observations = tuple(observe(samples, measured))
+    cores = threads or os.cpu_count() or 1
+    found = fit(observations, starting_device(name, backend, cores))
+    device = replace(found.device, source=_sources(backend, len(samples), turns))
+    stack = replace(device.stack, source=device.source["peak"])
+    device = replace(device, stack=stack)
+    profile = Profile(device, "", {}, {stack.name: stack})
+    return Calibration(profile, replace(found, device=device), observations)
+
+
+def observe(samples: Sequence[Sample], measured: Iterable[Measured]) -> Iterable[Observation]:
+    """What was measured, with the kernels that `annotate-cost` sees in it.
+
+    The shortest turn counts: on a machine that others use too, it is what the machine can do.
+    """
+    annotate = parse_pipeline("annotate-cost")
+    for sample, found in zip(samples, measured, strict=True):
+        graph = sample.model.graph
+        inputs, outputs = (tuple(map(value_spec, side)) for side in (graph.inputs, graph.outputs))
+        annotate.run(Program("sample", (Phase("sample", sample.model),), inputs, outputs))
+        weights = sum(value_spec(value).nbytes for value in graph.initializers.values())
+        yield Observation(sample.name, kernels_of(graph), weights, found.shortest)
+
+
+def kernels_of(graph: ir.Graph) -> tuple[Kernel, ...]:
+    """The kernels that `annotate-cost` wrote on the operators of a graph, in order."""
+    found = (KERNEL.find(node) for node in graph)
+    return tuple(kernel for kernel in found if kernel is not None)
+
+
+def starting_device(name: str, backend: str, cores: int) -> Device:
+    """A machine to start the fit from; of its figures, these are not fitted:
+
+    memory_bytes and multiprocessors (the system knows them), and the parts of attention, which
+    no opset before 23 has as an operator: those of the products that it is made of.
+    """
+    whole = {"gemm": 1.0, "attention": 1.0}
+    stack = Stack(
+        name=backend,
+        fusion="none",
+        tf32=False,
+        host_s=0.0,
+        launch_s=3e-7,
+        half_bytes=0.0,
+        half_tile=0.0,
+        half_depth=1.0,
+        spread=0.1,
+        compute={**dict.fromkeys(KINDS[:-1], 0.05), "conv": 0.5, **whole},
+        memory={**dict.fromkeys(KINDS, 0.5), "gemm.vector": 1.0},
+        source="assumed, to start a fit from",
+        overlap=0.5,
+        packs=True,
+        batch_s=1e-7,
+        call_s=4e-6,
+    )
+    return Device(
+        name=name,
+        peak={"float32": 1e11 * cores},
+        memory_bandwidth=2e10,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        cache_bytes=16_000_000,
+        cache_bandwidth=1e11,
+        multiprocessors=cores,
+        stack=stack,
+        source={},
+    )
+
+
+def _sources(backend: str, samples: int, turns: int) -> dict[str, str]:
+    """Where every figure of the profile is from."""
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    cpu = platform.processor() or platform.machine()
+    fitted = (
+        f"fitted by vlacut calibrate to {samples} graphs run by {backend} {_version(backend)} on "
+        f"{platform.node()} ({cpu}, {platform.system()} {platform.release()}), {now}, {turns} turns"
+    )
+    asked = f"the operating system of {platform.node()}, {now}"
+    figures = ("peak", "memory_bandwidth", "cache_bytes", "cache_bandwidth")
+    return {
+        **dict.fromkeys(figures, fitted),
+        "memory_bytes": asked,
+        "multiprocessors": f"threads of an engine, of {asked}",
+    }
+
+
+def _version(backend: str) -> str:
+    try:
+        return version(backend)
+    except PackageNotFoundError:
+        return version("vlacut")

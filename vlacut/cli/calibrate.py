@@ -1,0 +1,64 @@
+"""`calibrate`: this machine as a device."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+
+from vlacut.calibration.calibrating import Calibration, calibrate
+from vlacut.cli.output import console, json_option, print_json, progress_bar, table
+from vlacut.hardware import profile_text
+
+_TURNS = 15
+
+
+@click.command("calibrate")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A .toml file.")
+@click.option("--backend", default="onnxruntime", show_default=True, help="Runs the samples.")
+@click.option("--turns", default=_TURNS, show_default=True, type=click.IntRange(3))
+@click.option("--threads", default=0, help="Of an engine; 0 for what the back end takes.")
+@json_option
+def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json: bool) -> None:
+    """Measure this machine through a back end, and write it as a device for --edge or --cloud.
+
+    Takes about a minute. Nothing else should run meanwhile.
+    """
+    if out.suffix != ".toml":
+        raise click.BadParameter(f"{out} must end in .toml, by which --edge knows a file")
+    with progress_bar() as progress:
+        found = calibrate(out.stem, backend, turns, threads, progress)
+    out.write_text(profile_text(found.profile), encoding="utf-8")
+    if as_json:
+        print_json(_calibration_json(out, found))
+        return
+    rows = [
+        (name, f"{value:.3g}", f"{100 * found.fit.deviations[name]:.0f} %")
+        for name, value in found.fit.parameters.items()
+    ]
+    console().print(table("Parameters of the device model", ("parameter", "value", "spread"), rows))
+    console().print(
+        f"\n{len(found.observations)} graphs predicted within "
+        f"{100 * _median_error(found):.1f} % (median); 90 % of them within a factor of "
+        f"{math.exp(1.645 * found.fit.device.stack.spread):.2f}"
+    )
+    console().print(f"wrote {out}; next: vlacut plan MODEL --edge {out} ...")
+
+
+def _calibration_json(out: Path, found: Calibration) -> dict[str, object]:
+    parameters = {
+        name: {"value": value, "spread": found.fit.deviations[name]}
+        for name, value in found.fit.parameters.items()
+    }
+    return {
+        "profile": str(out),
+        "median_error": _median_error(found),
+        "spread": found.fit.device.stack.spread,
+        "parameters": parameters,
+    }
+
+
+def _median_error(found: Calibration) -> float:
+    errors = sorted(abs(error) for error in found.fit.errors)
+    return errors[len(errors) // 2]

@@ -1,0 +1,206 @@
+"""Profiles as TOML, those of the package and those of users.
+
+name = "a100"
+mode = "400W"                       # what the figures below hold for; if there are modes
+stack = "eager"                     # what a bare name means
+memory_bandwidth = 2.039e12         # bytes/s
+memory_bytes = 80e9
+cache_bytes = 40e6
+cache_bandwidth = 5e12
+multiprocessors = 108
+[peak]                              # dense FLOP/s by element type
+float32 = 19.5e12
+bfloat16 = 312e12
+[source]                            # a line for every figure above
+memory_bandwidth = "..."
+[modes.400W]                        # the attributes of `Mode`
+clock = 1.41e9
+...
+[stacks.eager]                      # the attributes of `Stack`
+launch_s = 2e-6
+...
+[stacks.tensorrt]
+like = "h100"                       # of that profile's tensorrt, what is not given here
+source = "..."
+
+A profile may take from another only what that one gives itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vlacut.errors import HardwareError
+from vlacut.hardware.device import Device
+from vlacut.hardware.profile import Mode, Profile
+from vlacut.hardware.stack import Stack
+
+_PROFILES = Path(__file__).parent / "profiles"
+_FIGURES = (
+    "memory_bandwidth",
+    "memory_bytes",
+    "cache_bytes",
+    "cache_bandwidth",
+    "multiprocessors",
+)
+
+
+def device_names() -> tuple[str, ...]:
+    """Names of the profiles in the package, sorted."""
+    return tuple(sorted(path.stem for path in _PROFILES.glob("*.toml")))
+
+
+def load_device(text: str) -> Device:
+    """The device that NAME[@MODE][+STACK] names; see `vlacut.hardware.device`.
+
+    Raises HardwareError with the nearest names if there is none, or naming the bad figure.
+    """
+    folder, slash, last = text.rpartition("/")
+    rest, _, stack = last.partition("+")
+    name, _, mode = rest.partition("@")
+    return load_profile(folder + slash + name).select(mode, stack)
+
+
+def load_profile(name: str) -> Profile:
+    """The profile of that name in the package, or of that TOML file.
+
+    Raises HardwareError with the nearest names if there is none, or naming the bad figure.
+    """
+    own = name.endswith(".toml")
+    path = Path(name) if own else _PROFILES / f"{name}.toml"
+    if not path.is_file():
+        near = difflib.get_close_matches(name, device_names(), n=3, cutoff=0.3) or device_names()
+        wrong = f"no such file: {name}" if own else f"unknown device {name!r}"
+        raise HardwareError(f"{wrong}; did you mean {', '.join(near)}?")
+    return _profile(_Table(str(path), _read(path)))
+
+
+def profile_text(profile: Profile) -> str:
+    """The profile as TOML that `load_profile` reads back."""
+    import tomli_w  # with the compiler's dependencies; the robot writes no profile
+
+    device = profile.device
+    table: dict[str, Any] = {"name": device.name, "stack": device.stack.name}
+    table |= {"mode": profile.mode} if profile.modes else {}
+    table |= {name: getattr(device, name) for name in _FIGURES}
+    table |= {"peak": dict(device.peak), "source": dict(device.source)}
+    table["modes"] = {name: asdict(mode) for name, mode in profile.modes.items()}
+    table["stacks"] = {name: _stack_table(stack) for name, stack in profile.stacks.items()}
+    return tomli_w.dumps(table)
+
+
+def _stack_table(stack: Stack) -> dict[str, Any]:
+    table = asdict(stack)
+    del table["name"]
+    return table
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of a profile; its errors name the file and the key."""
+
+    path: str
+    values: Mapping[str, Any]
+
+    def number(self, key: str) -> float:
+        value = self.values.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise HardwareError(f"{self.path}: {key} is {value!r}, must be a number")
+        return float(value)
+
+    def numbers(self) -> dict[str, float]:
+        return {key: self.number(key) for key in self.values}
+
+    def text(self, key: str) -> str:
+        value = self.values.get(key)
+        if not isinstance(value, str):
+            raise HardwareError(f"{self.path}: {key} is {value!r}, must be a text")
+        return value
+
+    def table(self, key: str) -> _Table:
+        value = self.values.get(key, {})
+        if not isinstance(value, Mapping):
+            raise HardwareError(f"{self.path}: {key} is {value!r}, must be a table")
+        return _Table(f"{self.path}: [{key}]", value)
+
+    def tables(self) -> list[tuple[str, _Table]]:
+        return [(key, self.table(key)) for key in self.values]
+
+
+def _profile(table: _Table) -> Profile:
+    stacks = {key: _stack(key, part) for key, part in table.table("stacks").tables()}
+    modes = {key: _mode(part) for key, part in table.table("modes").tables()}
+    source = {key: str(line) for key, line in table.table("source").values.items()}
+    missing = [figure for figure in (*_FIGURES, "peak") if figure not in source]
+    if missing:
+        raise HardwareError(f"{table.path}: [source] lacks {', '.join(missing)}")
+    if table.text("stack") not in stacks:
+        raise HardwareError(f"{table.path}: stack must be one of [stacks]")
+    device = Device(
+        name=table.text("name"),
+        peak=table.table("peak").numbers(),
+        memory_bandwidth=table.number("memory_bandwidth"),
+        memory_bytes=int(table.number("memory_bytes")),
+        cache_bytes=int(table.number("cache_bytes")),
+        cache_bandwidth=table.number("cache_bandwidth"),
+        multiprocessors=int(table.number("multiprocessors")),
+        stack=stacks[table.text("stack")],
+        source=source,
+    )
+    return Profile(device, table.text("mode") if modes else "", modes, stacks)
+
+
+def _mode(table: _Table) -> Mode:
+    return Mode(
+        clock=table.number("clock"),
+        memory_clock=table.number("memory_clock"),
+        host_clock=table.number("host_clock"),
+        multiprocessors=int(table.number("multiprocessors")),
+        source=table.text("source"),
+    )
+
+
+def _stack(name: str, table: _Table) -> Stack:
+    table = _resolved(name, table)
+    return Stack(
+        name=name,
+        fusion=table.text("fusion"),
+        tf32=table.values.get("tf32") is True,
+        host_s=table.number("host_s"),
+        launch_s=table.number("launch_s"),
+        half_bytes=table.number("half_bytes"),
+        half_tile=table.number("half_tile"),
+        half_depth=table.number("half_depth"),
+        spread=table.number("spread"),
+        compute=table.table("compute").numbers(),
+        memory=table.table("memory").numbers(),
+        source=table.text("source"),
+        overlap=table.number("overlap") if "overlap" in table.values else 1.0,
+        packs=table.values.get("packs") is True,
+        batch_s=table.number("batch_s") if "batch_s" in table.values else 0.0,
+        call_s=table.number("call_s") if "call_s" in table.values else 0.0,
+        launch=table.table("launch").numbers(),
+    )
+
+
+def _resolved(name: str, table: _Table) -> _Table:
+    """The table with what it leaves out taken from the profile that `like` names."""
+    if "like" not in table.values:
+        return table
+    other = load_profile(table.text("like")).stacks
+    if name not in other:
+        raise HardwareError(f"{table.path}: {table.text('like')} has no stack {name!r}")
+    return _Table(table.path, {**_stack_table(other[name]), **table.values})
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    import tomllib  # the robot's Python 3.10 lacks it, and reads no profile
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HardwareError(f"{path}: not TOML: {error}") from error

@@ -1,0 +1,135 @@
+"""Stack: the software that runs kernels on a device, and how much of the device it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from vlacut.errors import HardwareError
+
+KINDS = ("gemm", "conv", "attention", "pointwise", "reduction", "movement")
+"""Kinds of kernels: matrix products; convolutions; attention with its softmax inside; pointwise
+functions; reductions, normalisations and pooling; copies, which compute nothing."""
+
+FUSIONS = ("none", "library", "engine")
+"""Which operators become one kernel; see `vlacut_passes.cost.groups`."""
+
+_PARAMETERS = (
+    "host_s",
+    "launch_s",
+    "half_bytes",
+    "half_tile",
+    "half_depth",
+    "spread",
+    "overlap",
+    "call_s",
+    "batch_s",
+)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """How a software stack drives a device. All numbers are what a calibration fits.
+
+    Attributes:
+        name: e.g. `eager`, `cuda-graph`, `tensorrt`, `onnxruntime`.
+        fusion: one of FUSIONS.
+        tf32: float32 products run at the rate of tf32, where the device has one.
+        host_s: seconds of the host to issue a kernel. They pass beside the device's work, so they
+            count only where the device waits for the host.
+        launch_s: seconds of the device for a kernel, beyond its work.
+        half_bytes: a kernel that moves so many bytes gets half of the bandwidth it could.
+        half_tile: a tile of so many rows (or columns) of bfloat16 gets half of the rate it could;
+            of other types in proportion to what they take in at full rate.
+        half_depth: a product summed over so many gets half of the rate it could.
+        spread: standard deviation of log(measured / predicted).
+        compute: part of the peak rate, in (0, 1], by kind, or `kind.dtype` or `kind.Operator` where
+            a type or an ONNX operator differs; every kind but movement.
+        memory: part of the bandwidth, in (0, 1], by kind, or `kind.Operator`; every kind. Products
+            with a vector have `kind.vector`.
+        source: where the figures are from.
+        overlap: part of the shorter of compute and memory that passes beside the longer.
+        packs: products pack their second operand first, and leave no processor idle at the edges,
+            as on CPUs; else they are done in tiles.
+        batch_s: seconds for each product of a batch, beyond its work.
+        call_s: seconds to call an engine, beyond its kernels.
+        launch: seconds for a kernel by `kind.Operator`, where one takes other than launch_s.
+    """
+
+    name: str
+    fusion: str
+    tf32: bool
+    host_s: float
+    launch_s: float
+    half_bytes: float
+    half_tile: float
+    half_depth: float
+    spread: float
+    compute: Mapping[str, float]
+    memory: Mapping[str, float]
+    source: str
+    overlap: float = 1.0
+    packs: bool = False
+    batch_s: float = 0.0
+    call_s: float = 0.0
+    launch: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.fusion not in FUSIONS:
+            raise self._error(f"fusion is {self.fusion!r}, must be one of {', '.join(FUSIONS)}")
+        for name in _PARAMETERS:
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise self._error(f"{name} is {getattr(self, name)}, must not be negative")
+        if self.overlap > 1:
+            raise self._error(f"overlap is {self.overlap}, must be in [0, 1]")
+        if any(seconds < 0 for seconds in self.launch.values()):
+            raise self._error("launch must not be negative")
+        self._check_parts("compute", self.compute, KINDS[:-1])
+        self._check_parts("memory", self.memory, KINDS)
+        if len(self.source) < 20:
+            raise self._error("source must say where the figures are from")
+
+    def _check_parts(self, table: str, parts: Mapping[str, float], kinds: tuple[str, ...]) -> None:
+        missing = [kind for kind in kinds if kind not in parts]
+        unknown = [key for key in parts if key.partition(".")[0] not in kinds]
+        wrong = [key for key, part in parts.items() if not 0 < part <= 1]
+        if missing or unknown:
+            raise self._error(f"{table} lacks {missing}, does not know {unknown}")
+        if wrong:
+            raise self._error(f"{table}.{wrong[0]} is {parts[wrong[0]]}, must be in (0, 1]")
+
+    def _error(self, what: str) -> HardwareError:
+        return HardwareError(f"stack {self.name}: {what}")
+
+    def compute_part(self, kind: str, dtype: str, operator: str = "") -> float:
+        """Part of the peak rate that large kernels of a kind, a type or an operator reach."""
+        parts = self.compute
+        return parts.get(f"{kind}.{operator}", parts.get(f"{kind}.{dtype}", parts[kind]))
+
+    def memory_part(self, kind: str, operator: str = "") -> float:
+        """Part of the bandwidth that large kernels of a kind or an operator reach."""
+        return self.memory.get(f"{kind}.{operator}", self.memory[kind])
+
+    def parameters(self) -> dict[str, float]:
+        """All numbers, flat: `launch_s`, `compute.gemm`, `memory.gemm`, ..."""
+        flat = {name: float(getattr(self, name)) for name in _PARAMETERS}
+        flat |= {f"compute.{key}": part for key, part in self.compute.items()}
+        flat |= {f"memory.{key}": part for key, part in self.memory.items()}
+        return flat | {f"launch.{key}": seconds for key, seconds in self.launch.items()}
+
+    def with_parameters(self, values: Mapping[str, float]) -> Stack:
+        """The stack with some of its numbers replaced, named as `parameters` names them.
+
+        Raises HardwareError for a name that is none, or a number out of range.
+        """
+        tables = {name: dict(getattr(self, name)) for name in ("compute", "memory", "launch")}
+        plain: dict[str, float] = {}
+        for name, value in values.items():
+            table, dot, key = name.partition(".")
+            if dot and table in tables:
+                tables[table][key] = value
+            elif name in _PARAMETERS:
+                plain[name] = value
+            else:
+                raise self._error(f"no parameter {name!r}")
+        return replace(self, **tables, **plain)  # type: ignore[arg-type]
