@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,50 +12,24 @@ from vlacut import registry
 from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
+from vlacut.dominance import Standing, changes_at
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
 from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name
-from vlacut.hardware import Device, load_device, parse_bytes, parse_link
+from vlacut.hardware import Device, Link, load_device, parse_bytes
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import Plan, Variant
-from vlacut.pricing import Price, price
+from vlacut.pricing import CostGraph, Price, Side, Strategy, price
 from vlacut.program import Program
 from vlacut.split import Split, sides_of, split
 from vlacut.staging import staged_folder
+from vlacut.target import Target
 from vlacut.weights import WeightStore
 
 Progress = Callable[[str, int, int], None]
+_ONE_MACHINE = {"all-edge": Side.EDGE, "all-cloud": Side.CLOUD}
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a program is cut for, as users write it.
-
-    Attributes:
-        edge, cloud: names of devices, or TOML files.
-        link: see `vlacut.hardware.link`.
-        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for no limit.
-    """
-
-    edge: str
-    cloud: str
-    link: str
-    cloud_budget: str = ""
-
-    def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
-        """Text of the default pipeline for this target, types converted first."""
-        passes = ["simplify"]
-        for source, target in (conversions or {}).items():
-            passes.append(f"convert-types{{source={source} target={target}}}")
-        budget = f" cloud-budget={self.cloud_budget}" if self.cloud_budget else ""
-        passes += [
-            "annotate-structure",
-            f"annotate-cost{{edge={self.edge} cloud={self.cloud}}}",
-            f"partition{{link={self.link}{budget}}}",
-        ]
-        return ",".join(passes)
 
 
 @dataclass(frozen=True)
@@ -91,14 +65,15 @@ def plan_program(
     Raises InputError where the request is at fault, PassError where a pass is.
     """
     edge, cloud = load_device(target.edge), load_device(target.cloud)
-    link = parse_link(target.link)
+    link = target.network()
     passes = parse_pipeline(pipeline or target.pipeline())
     budget = parse_bytes(target.cloud_budget) if target.cloud_budget else cloud.memory_bytes
     _check_memory(program, edge, min(budget, cloud.memory_bytes))
     timings = passes.run(program, progress)
     flow = trace_dataflow(program)
     parts = split(flow, link)
-    chosen = price(flow.cost_graph(), sides_of(flow), link)
+    graph, sides, strategies = flow.cost_graph(), sides_of(flow), STRATEGIES.get(program)
+    chosen = price(graph, sides, link)
     plan = Plan(
         program=program.name,
         edge=edge.name,
@@ -111,11 +86,24 @@ def plan_program(
         tensors=parts.tensors,
         parts=parts.parts,
         variants=(Variant("chosen", parts.schedule, chosen),),
-        strategies=STRATEGIES.get(program),
+        strategies=strategies,
+        standings=tuple(_standings(graph, sides, link, strategies)),
     )
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, chosen))
     return Planned(plan, parts, timings, str(passes), warnings, converted)
+
+
+def _standings(
+    graph: CostGraph, sides: Sequence[Side], link: Link, strategies: Sequence[Strategy]
+) -> Iterator[Standing]:
+    """The cut against everything on one machine."""
+    mine = price(graph, sides, link).total_s
+    for row in strategies:
+        if row.name in _ONE_MACHINE:
+            other = [task.pinned or _ONE_MACHINE[row.name] for task in graph.tasks]
+            change = changes_at(graph, sides, other, link)
+            yield Standing(row.name, row.price.total_s / mine, row.why_not, change)
 
 
 def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:

@@ -13,6 +13,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Union
 
+from vlacut.dominance import Standing
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
 from vlacut.pricing import Price, Side, Strategy
@@ -116,6 +117,7 @@ class Plan:
         parts: every part of every variant.
         variants: the first one is the plan's choice.
         strategies: the rows of the report.
+        standings: the plan's choice against everything on one machine.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -130,6 +132,7 @@ class Plan:
     parts: tuple[Part, ...]
     variants: tuple[Variant, ...]
     strategies: tuple[Strategy, ...]
+    standings: tuple[Standing, ...] = ()
 
     def __post_init__(self) -> None:
         for what, names in (

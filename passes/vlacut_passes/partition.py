@@ -12,7 +12,14 @@ from vlacut.hardware import Link, parse_bytes, parse_link
 from vlacut.pricing import CostGraph, Side, Strategy
 from vlacut.program import Program
 from vlacut_passes.partitioning.search import optimal_cut
-from vlacut_passes.partitioning.strategies import BASELINES, strategy_row
+from vlacut_passes.partitioning.strategies import (
+    BACKBONE_IN_CLOUD,
+    BASELINES,
+    program_rows,
+    strategy_row,
+)
+
+_KNOWN = ("optimal", *BASELINES, BACKBONE_IN_CLOUD)
 
 
 @dataclass(frozen=True)
@@ -34,13 +41,20 @@ class Partition:
 
     def run(self, program: Program) -> None:
         """See `vlacut.pipeline.Pass`."""
-        if self.strategy not in ("optimal", *BASELINES):
-            known = ", ".join(("optimal", *BASELINES))
-            raise PassError(f"partition has no strategy {self.strategy!r}; it has {known}")
+        if self.strategy not in _KNOWN:
+            raise PassError(
+                f"partition has no strategy {self.strategy!r}; it has {', '.join(_KNOWN)}"
+            )
         link = parse_link(self.link)
         budget = parse_bytes(self.cloud_budget) if self.cloud_budget else None
         flow = trace_dataflow(program)
-        cuts = all_cuts(flow.cost_graph(), link, budget)
+        graph = flow.cost_graph()
+        cuts = all_cuts(graph, link, budget)
+        cuts |= program_rows(flow, graph, link, budget)
+        if self.strategy not in cuts:
+            raise PassError(
+                f"strategy {self.strategy} needs annotate-structure, and no pin against it"
+            )
         chosen, sides = cuts.pop(self.strategy)
         if not chosen.feasible:
             raise InfeasibleError(f"strategy {chosen.name}: {chosen.why_not}")
