@@ -141,7 +141,11 @@ def _against(standing: Standing, plan: Plan) -> str:
         return f"as fast as {other}"
     if ratio > 1:
         return f"{ratio:.2f} x faster than {other} ({_until(standing, plan, 'slower')})"
-    why = f"not allowed: {standing.why_not}" if standing.why_not else "not what was asked for"
+    why = (
+        f"not allowed: {standing.why_not}"
+        if standing.why_not
+        else "allowed, but not what was asked for"
+    )
     change = _until(standing, plan, "faster")
     return f"{1 / ratio:.2f} x slower than {other} ({change}), which is {why}"
 
