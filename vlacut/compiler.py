@@ -20,7 +20,7 @@ from vlacut.graphs import dtype_name
 from vlacut.hardware import Device, Link, load_device, parse_bytes
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import Plan, Variant
-from vlacut.pricing import CostGraph, Price, Side, Strategy, price
+from vlacut.pricing import Price, Strategy, price
 from vlacut.program import Program
 from vlacut.split import Split, sides_of, split
 from vlacut.staging import staged_folder
@@ -28,7 +28,6 @@ from vlacut.target import Target
 from vlacut.weights import WeightStore
 
 Progress = Callable[[str, int, int], None]
-_ONE_MACHINE = {"all-edge": Side.EDGE, "all-cloud": Side.CLOUD}
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
 
 
@@ -72,8 +71,8 @@ def plan_program(
     timings = passes.run(program, progress)
     flow = trace_dataflow(program)
     parts = split(flow, link)
-    graph, sides, strategies = flow.cost_graph(), sides_of(flow), STRATEGIES.get(program)
-    chosen = price(graph, sides, link)
+    chosen = price(flow.cost_graph(), sides_of(flow), link)
+    strategies = STRATEGIES.get(program)
     plan = Plan(
         program=program.name,
         edge=edge.name,
@@ -87,23 +86,19 @@ def plan_program(
         parts=parts.parts,
         variants=(Variant("chosen", parts.schedule, chosen),),
         strategies=strategies,
-        standings=tuple(_standings(graph, sides, link, strategies)),
+        standings=tuple(_standings(chosen, link, strategies)),
     )
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, chosen))
     return Planned(plan, parts, timings, str(passes), warnings, converted)
 
 
-def _standings(
-    graph: CostGraph, sides: Sequence[Side], link: Link, strategies: Sequence[Strategy]
-) -> Iterator[Standing]:
+def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Iterator[Standing]:
     """The cut against everything on one machine."""
-    mine = price(graph, sides, link).total_s
     for row in strategies:
-        if row.name in _ONE_MACHINE:
-            other = [task.pinned or _ONE_MACHINE[row.name] for task in graph.tasks]
-            change = changes_at(graph, sides, other, link)
-            yield Standing(row.name, row.price.total_s / mine, row.why_not, change)
+        if row.name in ("all-edge", "all-cloud"):
+            ratio = row.price.total_s / chosen.total_s
+            yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
 
 
 def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:

@@ -6,15 +6,12 @@ directions scaled alike, the round trip as it is. `vlacut.sweep` chooses anew at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Side, price
+from vlacut.pricing import Price
 
-_LOWEST, _HIGHEST = 1e3, 1e12  # bytes a second
-_STEP = 10 ** (1 / 16)
-_SAME = 1e-12  # relative: sums in another order
+_ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
 
 
 @dataclass(frozen=True)
@@ -25,8 +22,8 @@ class Standing:
         other: name of that one.
         ratio: its latency over the cut's; above 1 the cut is faster.
         why_not: the constraint that the other breaks; empty if it breaks none.
-        changes_at: uplink bandwidth, in bytes a second, nearest to the link's, at which the faster
-            one becomes the slower one; 0 if there is none from 1 kB/s to 1 TB/s.
+        changes_at: uplink bandwidth, in bytes a second, at which the faster one becomes the slower
+            one; 0 if there is none.
     """
 
     other: str
@@ -35,39 +32,23 @@ class Standing:
     changes_at: float
 
 
-def changes_at(graph: CostGraph, cut: Sequence[Side], other: Sequence[Side], link: Link) -> float:
-    """See `Standing.changes_at`: bisected on `pricing.price` between steps of 15 %."""
+def changes_at(one: Price, other: Price, link: Link) -> float:
+    """See `Standing.changes_at`. The prices are those at the link.
 
-    def ahead(up: float) -> int:
-        scaled = replace(link, up=up, down=up * link.down / link.up)
-        mine, its = (price(graph, sides, scaled).total_s for sides in (cut, other))
-        return 0 if abs(mine - its) <= _SAME * its else 1 if mine < its else -1
-
-    found = (_first_change(ahead, link.up, step) for step in (_STEP, 1 / _STEP))
-    changes = (up for up in found if up)
-    return min(changes, key=lambda up: max(up / link.up, link.up / up), default=0.0)
-
-
-def _first_change(ahead: Callable[[float], int], start: float, step: float) -> float:
-    """Where `ahead` first has another sign than at the start, that way, else 0."""
-    before, sign = start, ahead(start)
-    while _LOWEST <= before <= _HIGHEST:
-        after = before * step
-        found = ahead(after)
-        if sign and found == -sign:
-            return _bisect(ahead, sign, before, after)
-        before, sign = after, sign or found
-    return 0.0
+    A price is fixed seconds plus bytes over bandwidths, so two of them are equal at one bandwidth
+    at most: where the seconds that one has more are what the other's bytes take more.
+    """
+    fixed = _fixed_s(one) - _fixed_s(other)
+    moved = _moved(other, link) - _moved(one, link)
+    if abs(fixed) <= _ROUNDING * one.total_s or fixed * moved <= 0:
+        return 0.0
+    return moved / fixed
 
 
-def _bisect(ahead: Callable[[float], int], sign: int, before: float, after: float) -> float:
-    """The bandwidth, to 12 digits, between one where `ahead` is `sign` and one where it is not."""
-    while abs(after - before) > 1e-12 * before:
-        middle = (before + after) / 2
-        if middle in (before, after):
-            break
-        if ahead(middle) == -sign:
-            after = middle
-        else:
-            before = middle
-    return (before + after) / 2
+def _fixed_s(price: Price) -> float:
+    return price.edge_s + price.cloud_s + price.hop_s
+
+
+def _moved(price: Price, link: Link) -> float:
+    """Bytes, those of the downlink as so many of the uplink as take as long."""
+    return price.bytes_up + price.bytes_down * link.up / link.down
