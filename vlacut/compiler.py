@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
+from vlacut.annotation import CERTIFICATE, CONVERTED, STRATEGIES, UNPRICED
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
 from vlacut.emission import bundle_models, save, whole_phases
@@ -112,6 +112,7 @@ def plan_program(
         parts=parts.parts,
         variants=(Variant("chosen", parts.schedule, chosen),),
         strategies=STRATEGIES.get(program),
+        certificate=CERTIFICATE.get(program),
     )
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, chosen))

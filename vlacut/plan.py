@@ -15,7 +15,7 @@ from typing import Union
 
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
-from vlacut.pricing import Price, Side, Strategy
+from vlacut.pricing import Certificate, Price, Side, Strategy
 from vlacut.tensor import TensorSpec
 
 
@@ -116,6 +116,7 @@ class Plan:
         parts: every part of every variant.
         variants: the first one is the plan's choice.
         strategies: the rows of the report.
+        certificate: how good the best cut found is proven to be.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -130,6 +131,7 @@ class Plan:
     parts: tuple[Part, ...]
     variants: tuple[Variant, ...]
     strategies: tuple[Strategy, ...]
+    certificate: Certificate
 
     def __post_init__(self) -> None:
         for what, names in (

@@ -20,6 +20,7 @@ import numpy as np
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Side, Strategy, price
 from vlacut_passes.partitioning.layer_chain import layer_chain
+from vlacut_passes.partitioning.limits import Limits
 
 Sides = tuple[Side, ...]
 Cutter = Callable[[CostGraph, Link, "int | None"], Sides]
@@ -74,18 +75,8 @@ BASELINES: Mapping[str, Cutter] = {
 }
 
 
-def strategy_row(
-    name: str, graph: CostGraph, sides: Sides, link: Link, budget: int | None
-) -> Strategy:
+def strategy_row(name: str, graph: CostGraph, sides: Sides, link: Link, limits: Limits) -> Strategy:
     """The row of the report for a cut."""
     cost = price(graph, sides, link)
-    over = 0 if budget is None else cost.cloud_weight_bytes - budget
-    if over <= 0:
-        return Strategy(name, cost, True)
-    return Strategy(
-        name,
-        cost,
-        False,
-        f"{cost.cloud_weight_bytes / 1e6:.6g} MB of weights in the cloud are "
-        f"{over / 1e6:.6g} MB over the budget",
-    )
+    broken = limits.broken(cost)
+    return Strategy(name, cost, not broken, broken)
