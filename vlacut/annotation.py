@@ -14,7 +14,7 @@ import numpy as np
 
 from vlacut.cost import Cost
 from vlacut.errors import PassError
-from vlacut.pricing import Side, Strategy
+from vlacut.pricing import Certificate, Side, Strategy
 
 T = TypeVar("T")
 
@@ -91,6 +91,7 @@ COST: Key[Cost] = Key("cost", "annotate-cost", _cost_text)
 SECONDS: Key[Seconds] = Key("seconds", "annotate-cost")
 SIDE: Key[Side] = Key("side", "partition")
 STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
+CERTIFICATE: Key[Certificate] = Key("certificate", "partition")
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")

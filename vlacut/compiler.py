@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
+from vlacut.annotation import CERTIFICATE, CONVERTED, STRATEGIES, UNPRICED
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
 from vlacut.dominance import Standing, changes_at
@@ -87,6 +87,7 @@ def plan_program(
         variants=(Variant("chosen", parts.schedule, chosen),),
         strategies=strategies,
         standings=tuple(_standings(chosen, link, strategies)),
+        certificate=CERTIFICATE.get(program),
     )
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, chosen))

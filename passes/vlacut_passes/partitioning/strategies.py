@@ -36,6 +36,7 @@ from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Side, Strategy, price
 from vlacut_passes.partitioning.jpeg import with_jpeg
 from vlacut_passes.partitioning.layer_chain import layer_chain
+from vlacut_passes.partitioning.limits import Limits
 
 Sides = tuple[Side, ...]
 Row = tuple[Strategy, Sides]
@@ -92,25 +93,15 @@ BASELINES: Mapping[str, Cutter] = {
 }
 
 
-def strategy_row(
-    name: str, graph: CostGraph, sides: Sides, link: Link, budget: int | None
-) -> Strategy:
+def strategy_row(name: str, graph: CostGraph, sides: Sides, link: Link, limits: Limits) -> Strategy:
     """The row of the report for a cut."""
     cost = price(graph, sides, link)
-    over = 0 if budget is None else cost.cloud_weight_bytes - budget
-    if over <= 0:
-        return Strategy(name, cost, True)
-    return Strategy(
-        name,
-        cost,
-        False,
-        f"{cost.cloud_weight_bytes / 1e6:.6g} MB of weights in the cloud are "
-        f"{over / 1e6:.6g} MB over the budget",
-    )
+    broken = limits.broken(cost)
+    return Strategy(name, cost, not broken, broken)
 
 
 def program_rows(
-    flow: Dataflow, graph: CostGraph, link: Link, budget: int | None
+    flow: Dataflow, graph: CostGraph, link: Link, limits: Limits
 ) -> Iterator[tuple[str, Row]]:
     """Rows, by name, of the strategies that need more of the program than its cost graph.
 
@@ -121,12 +112,12 @@ def program_rows(
     if sides is not None:
         yield (
             BACKBONE_IN_CLOUD,
-            (strategy_row(BACKBONE_IN_CLOUD, graph, sides, link, budget), sides),
+            (strategy_row(BACKBONE_IN_CLOUD, graph, sides, link, limits), sides),
         )
-    everything = all_cloud(graph, link, budget)
+    everything = all_cloud(graph, link, None)
     shown = with_jpeg(graph, flow.program.inputs, everything)
     if shown is not None:
-        row = strategy_row(ALL_CLOUD_JPEG, shown, everything, link, budget)
+        row = strategy_row(ALL_CLOUD_JPEG, shown, everything, link, limits)
         why = "; ".join(filter(None, ("not bit-exact", row.why_not)))
         yield ALL_CLOUD_JPEG, (replace(row, feasible=False, why_not=why), everything)
 
