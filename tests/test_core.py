@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vlacut.errors import BundleError, ObservationError
 from vlacut.hardware import Link
 from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, Trips, Variant
-from vlacut.pricing import Price, Side, Strategy
+from vlacut.pricing import Certificate, Price, Side, Strategy
 from vlacut.serde import from_json, to_json
 from vlacut.tensor import TensorSpec
 
@@ -55,6 +55,7 @@ def looping_plan(**changes: object) -> Plan:
         ),
         "variants": (Variant("chosen", schedule, PRICE),),
         "strategies": (Strategy("optimal", PRICE, True),),
+        "certificate": Certificate("latency", 1.0, 1.0, "min-cut"),
     }
     return Plan(**{**fields, **changes})  # type: ignore[arg-type]
 

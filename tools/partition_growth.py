@@ -19,6 +19,7 @@ from itertools import pairwise
 from vlacut.cost import Cost, Kernel, device_seconds
 from vlacut.hardware import Device, Link, load_device, parse_link
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When
+from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.search import optimal_cut
 
 _BYTES = 2  # bfloat16
@@ -232,13 +233,13 @@ def _row(tasks: int, link: Link, share: float | None) -> tuple[int, float]:
     graph = synthetic_vla(tasks)
     budget = None if share is None else int(share * sum(graph.weights))
     start = time.perf_counter()
-    found = optimal_cut(graph, link, budget)
+    found = optimal_cut(graph, link, Limits(cloud_bytes=budget))
     took = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     in_cloud = sum(side is Side.CLOUD for side in found.sides)
     print(
         f"{len(graph.tasks):7d} tasks {took:8.2f} s {peak:6.2f} GiB"
-        f"  step {found.price.total_s:9.4f} s  gap {found.gap_s:.2e} s"
+        f"  step {found.price.total_s:9.4f} s  gap {found.gap:.2%}"
         f"  hops {found.price.hops}  in the cloud {in_cloud}"
     )
     return len(graph.tasks), took

@@ -14,7 +14,7 @@ import numpy as np
 
 from vlacut.cost import Cost, Kernel
 from vlacut.errors import PassError
-from vlacut.pricing import Side, Strategy
+from vlacut.pricing import Certificate, Side, Strategy
 
 T = TypeVar("T")
 
@@ -93,6 +93,7 @@ SECONDS: Key[Seconds] = Key("seconds", "annotate-cost")
 SIDE: Key[Side] = Key("side", "partition")
 STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
 MEASURED: Key[tuple[Side, ...]] = Key("measured", "measured-cost", lambda sides: "/".join(sides))
+CERTIFICATE: Key[Certificate] = Key("certificate", "partition")
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")

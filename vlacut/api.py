@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +101,8 @@ def compile(  # the name users expect
             the command line, a path or the name of a model of the zoo.
         args: example inputs, where the model is a module.
         out: where to write the bundle.
-        options: `edge`, `cloud`, `link`, `cloud_budget` and `costs` as on the command line;
-            `backend`, `pipeline`, `golden` and `progress` as in `vlacut.compiler.compile_program`.
+        options: those of `vlacut.target.Target`; `backend`, `pipeline`, `golden` and `progress` as
+            in `vlacut.compiler.compile_program`.
 
     Raises InputError, PassError, BackendError or BundleError.
     """
@@ -112,9 +113,9 @@ def compile(  # the name users expect
 
 
 def _target(options: dict[str, Any]) -> Any:
-    from vlacut.compiler import Target
+    from vlacut.target import Target
 
-    names = ("edge", "cloud", "link", "cloud_budget", "costs")
+    names = [field.name for field in fields(Target)]
     try:
         return Target(**{name: options.pop(name) for name in names if name in options})
     except TypeError as error:

@@ -3,66 +3,35 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.annotation import CONVERTED, MEASURED, STRATEGIES, UNPRICED
+from vlacut.annotation import CERTIFICATE, CONVERTED, MEASURED, STRATEGIES, UNPRICED
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
 from vlacut.cost import interval
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
+from vlacut.dominance import Standing, changes_at
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name, operators
-from vlacut.hardware import Device, load_device, parse_bytes, parse_link
+from vlacut.hardware import Device, Link, load_device, parse_bytes
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import Plan, Transfer, Variant, flatten
-from vlacut.pricing import Price, Side, price
+from vlacut.pricing import Price, Side, Strategy, price
 from vlacut.program import Program
 from vlacut.split import Split, sides_of, split
 from vlacut.staging import staged_folder
+from vlacut.target import Target
 from vlacut.weights import WeightStore
 
 Progress = Callable[[str, int, int], None]
 _WORTH_SAYING = 0.1  # of a step
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a program is cut for, as users write it.
-
-    Attributes:
-        edge, cloud: names of devices, or TOML files.
-        link: see `vlacut.hardware.link`.
-        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for no limit.
-        costs: files of `vlacut profile`, whose measurements are preferred to the device model.
-    """
-
-    edge: str
-    cloud: str
-    link: str
-    cloud_budget: str = ""
-    costs: tuple[str, ...] = ()
-
-    def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
-        """Text of the default pipeline for this target, types converted first."""
-        passes = ["simplify"]
-        for source, target in (conversions or {}).items():
-            passes.append(f"convert-types{{source={source} target={target}}}")
-        budget = f" cloud-budget={self.cloud_budget}" if self.cloud_budget else ""
-        devices = f"edge={self.edge} cloud={self.cloud}"
-        passes += [
-            "annotate-structure",
-            f"annotate-cost{{{devices}}}",
-            *(f"measured-cost{{costs={file} {devices}}}" for file in self.costs),
-            f"partition{{link={self.link}{budget}}}",
-        ]
-        return ",".join(passes)
 
 
 @dataclass(frozen=True)
@@ -103,7 +72,7 @@ def plan_program(
     Raises InputError where the request is at fault, PassError where a pass is.
     """
     edge, cloud = load_device(target.edge), load_device(target.cloud)
-    link = parse_link(target.link)
+    link = target.network()
     passes = parse_pipeline(pipeline or target.pipeline())
     budget = parse_bytes(target.cloud_budget) if target.cloud_budget else cloud.memory_bytes
     _check_memory(program, edge, min(budget, cloud.memory_bytes))
@@ -111,6 +80,7 @@ def plan_program(
     flow = trace_dataflow(program)
     parts = split(flow, link)
     chosen = price(flow.cost_graph(), sides_of(flow), link)
+    strategies = STRATEGIES.get(program)
     plan = Plan(
         program=program.name,
         edge=edge.name,
@@ -123,7 +93,9 @@ def plan_program(
         tensors=parts.tensors,
         parts=parts.parts,
         variants=(Variant("chosen", parts.schedule, chosen),),
-        strategies=STRATEGIES.get(program),
+        strategies=strategies,
+        standings=tuple(_standings(chosen, link, strategies)),
+        certificate=CERTIFICATE.get(program),
     )
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, plan))
@@ -147,6 +119,14 @@ def _measured(program: Program) -> str:
     }
     said = (f"{count} of {len(nodes)} operators on the {side}" for side, count in counts.items())
     return f"measured: {', '.join(said)}; the others are modelled"
+
+
+def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Iterator[Standing]:
+    """The cut against everything on one machine."""
+    for row in strategies:
+        if row.name in ("all-edge", "all-cloud"):
+            ratio = row.price.total_s / chosen.total_s
+            yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
 
 
 def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:

@@ -13,9 +13,10 @@ from enum import Enum
 from functools import cached_property
 from typing import Union
 
+from vlacut.dominance import Standing
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
-from vlacut.pricing import Price, Side, Strategy
+from vlacut.pricing import Certificate, Price, Side, Strategy
 from vlacut.tensor import TensorSpec
 
 
@@ -118,6 +119,8 @@ class Plan:
         parts: every part of every variant.
         variants: the first one is the plan's choice.
         strategies: the rows of the report.
+        certificate: how good the best cut found is proven to be.
+        standings: the plan's choice against everything on one machine.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -132,6 +135,8 @@ class Plan:
     parts: tuple[Part, ...]
     variants: tuple[Variant, ...]
     strategies: tuple[Strategy, ...]
+    certificate: Certificate
+    standings: tuple[Standing, ...] = ()
 
     def __post_init__(self) -> None:
         for what, names in (

@@ -175,6 +175,33 @@ class Strategy:
     why_not: str = ""
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """How good the best cut found is proven to be.
+
+    Attributes:
+        minimised: `latency` or `cloud-time`.
+        value: of the best cut found, in seconds of a control step.
+        bound: no cut within the limits has less; equal to `value` if the cut is the optimum.
+        method: what proved it.
+    """
+
+    minimised: str
+    value: float
+    bound: float
+    method: str
+
+    @property
+    def proven(self) -> bool:
+        """Whether no cut within the limits is better."""
+        return self.bound >= self.value
+
+    @property
+    def gap(self) -> float:
+        """The share of `value` by which a better cut might be better; 0 if there is none."""
+        return (self.value - self.bound) / self.value if self.value else 0.0
+
+
 def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
     """The price of a cut: one side a task. Raises ValueError if a pin is not kept."""
     for task, side in zip(graph.tasks, sides, strict=True):

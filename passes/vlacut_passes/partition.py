@@ -2,61 +2,122 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlacut.annotation import SIDE, STRATEGIES
+from vlacut.annotation import CERTIFICATE, SIDE, STRATEGIES
 from vlacut.dataflow import trace_dataflow
 from vlacut.errors import InfeasibleError, PassError
 from vlacut.hardware import Link, parse_bytes, parse_link
-from vlacut.pricing import CostGraph, Side, Strategy
+from vlacut.pricing import Certificate, CostGraph, Side, Strategy
 from vlacut.program import Program
-from vlacut_passes.partitioning.search import optimal_cut
-from vlacut_passes.partitioning.strategies import BASELINES, strategy_row
+from vlacut_passes.partitioning.limits import Limits, Quantity
+from vlacut_passes.partitioning.pins import pinned
+from vlacut_passes.partitioning.search import Found, optimal_cut
+from vlacut_passes.partitioning.strategies import (
+    BACKBONE_IN_CLOUD,
+    BASELINES,
+    program_rows,
+    strategy_row,
+)
+
+_KNOWN = ("optimal", *BASELINES, BACKBONE_IN_CLOUD)
+
+_OBJECTIVES = {"latency": Quantity.LATENCY, "cloud-time": Quantity.CLOUD_TIME}
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s)")
+_UNIT = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Writes SIDE on every operator, and STRATEGIES on the program, the chosen one first.
+    """Writes SIDE on every operator, and on the program STRATEGIES, the chosen one first, and the
+    optimum's CERTIFICATE.
 
     Attributes:
         link: see `vlacut.hardware.link`.
-        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for no limit.
+        cloud_budget: most bytes of distinct weights in the cloud, e.g. `12.1GB`; empty: no limit.
+        edge_memory: most bytes of distinct weights on the edge; empty: no limit.
+        cloud_time: most compute in the cloud, a control step, e.g. `20ms`; empty: no limit.
+        deadline: most latency of a control step; empty: no limit.
+        minimise: `latency`, or `cloud-time` (how many robots one GPU carries).
+        pins: operators that must be on a side, see `partitioning.pins`.
+        private: inputs that must not leave the edge as they are, see `partitioning.pins`.
+        time_limit: seconds after which the best cut known is taken, with its gap.
         strategy: `optimal`, or the name of another strategy to carry out instead.
 
-    Raises InfeasibleError if the strategy asked for breaks the budget, saying by how much.
+    Raises InfeasibleError if no cut keeps the limits, or the strategy asked for does not: which one
+    and by how much; InputError if a pin does not parse or matches nothing.
     """
 
     name: ClassVar[str] = "partition"
     link: str = "10MB/s,20ms"
     cloud_budget: str = ""
+    edge_memory: str = ""
+    cloud_time: str = ""
+    deadline: str = ""
+    minimise: str = "latency"
+    pins: str = ""
+    private: str = ""
+    time_limit: float = 60.0
     strategy: str = "optimal"
 
     def run(self, program: Program) -> None:
         """See `vlacut.pipeline.Pass`."""
-        if self.strategy not in ("optimal", *BASELINES):
-            known = ", ".join(("optimal", *BASELINES))
-            raise PassError(f"partition has no strategy {self.strategy!r}; it has {known}")
-        link = parse_link(self.link)
-        budget = parse_bytes(self.cloud_budget) if self.cloud_budget else None
+        if self.strategy not in _KNOWN:
+            raise PassError(
+                f"partition has no strategy {self.strategy!r}; it has {', '.join(_KNOWN)}"
+            )
+        link, limits = parse_link(self.link), self.limits()
         flow = trace_dataflow(program)
-        cuts = all_cuts(flow.cost_graph(), link, budget)
+        graph = pinned(flow.cost_graph(), flow, self.pins, self.private)
+        found = optimal_cut(graph, link, limits, time_limit_s=self.time_limit)
+        cuts = all_cuts(graph, link, limits, found)
+        cuts |= program_rows(flow, graph, link, limits)
+        if self.strategy not in cuts:
+            raise PassError(
+                f"strategy {self.strategy} needs annotate-structure, and no pin against it"
+            )
         chosen, sides = cuts.pop(self.strategy)
         if not chosen.feasible:
             raise InfeasibleError(f"strategy {chosen.name}: {chosen.why_not}")
         STRATEGIES.put(program, (chosen, *(strategy for strategy, _ in cuts.values())))
+        certificate = Certificate(self.minimise, found.value, found.bound, found.method)
+        CERTIFICATE.put(program, certificate)
         for node, side in zip(flow.nodes, sides, strict=True):
             if node is not None:
                 SIDE.put(node, side)
 
+    def limits(self) -> Limits:
+        """What the options ask for."""
+        if self.minimise not in _OBJECTIVES:
+            known = ", ".join(_OBJECTIVES)
+            raise PassError(f"partition cannot minimise {self.minimise!r}; it can {known}")
+        return Limits(
+            _OBJECTIVES[self.minimise],
+            _seconds(self.deadline),
+            _seconds(self.cloud_time),
+            parse_bytes(self.cloud_budget) if self.cloud_budget else None,
+            parse_bytes(self.edge_memory) if self.edge_memory else None,
+        )
+
+
+def _seconds(text: str) -> float | None:
+    if not text:
+        return None
+    match = _SECONDS.fullmatch(text.strip())
+    if match is None:
+        raise PassError(f"time {text!r} does not parse; write e.g. 100ms or 0.5s")
+    return float(match.group(1)) * _UNIT[match.group(2)]
+
 
 def all_cuts(
-    graph: CostGraph, link: Link, budget: int | None
+    graph: CostGraph, link: Link, limits: Limits, found: Found
 ) -> dict[str, tuple[Strategy, tuple[Side, ...]]]:
     """Every strategy's row in the report, and its cut, by name, the optimum first."""
-    cuts = {"optimal": optimal_cut(graph, link, budget).sides}
-    cuts |= {name: cut(graph, link, budget) for name, cut in BASELINES.items()}
+    cuts = {"optimal": found.sides}
+    cuts |= {name: cut(graph, link, limits.cloud_bytes) for name, cut in BASELINES.items()}
     return {
-        name: (strategy_row(name, graph, sides, link, budget), sides)
+        name: (strategy_row(name, graph, sides, link, limits), sides)
         for name, sides in cuts.items()
     }

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from vlacut.cli.frontier import show_sweep, sweep_json, write_plot
+from vlacut.cli.options import model_options, target_options
 from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar
 from vlacut.cli.report import plan_json, show_plan
-from vlacut.compiler import Planned, Target, compile_program, plan_program
+from vlacut.compiler import Planned, compile_program, plan_program
+from vlacut.errors import InputError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.frontends.load import load_program
 from vlacut.pipeline import parse_pipeline
 from vlacut.printer import print_program
+from vlacut.sweep import Axis, Point, parse_axis, sweep
+from vlacut.target import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MODEL_HELP = """
@@ -48,56 +53,73 @@ def _shape_option(command: F) -> F:
     return option(command)
 
 
-def _target_options(command: F) -> F:
-    for option in (
-        click.option(
-            "--weights",
-            type=click.Path(path_type=Path),
-            multiple=True,
-            help="A safetensors file, or a folder of them, for a model traced on shapes.",
-        ),
-        click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
-        click.option("--pipeline", "-p", default="", help="Passes to run instead of the default."),
-        click.option("--cloud-budget", default="", help="Most bytes of weights there: 12.1GB."),
-        click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms; or a TOML file."),
-        click.option("--cloud", required=True, help="A device (see vlacut devices) or TOML file."),
-        click.option("--edge", required=True, help="A device (see vlacut devices) or TOML file."),
-    ):
-        command = option(command)
-    return command
-
-
 @click.command("plan", help=f"Decide what runs where, and show what it would cost.{_MODEL_HELP}")
 @click.argument("model")
-@_target_options
+@target_options
+@model_options
 @_shape_option
+@click.option(
+    "--sweep",
+    "swept",
+    default="",
+    help="The plan along link=1MB/s..100MB/s or cloud-budget=2GB..14GB.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="The sweep as a figure: FILE.svg.")
 @json_option
 def plan_command(
     model: str,
-    edge: str,
-    cloud: str,
-    link: str,
-    cloud_budget: str,
-    costs: tuple[str, ...],
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    swept: str,
+    plot: Path | None,
     as_json: bool,
+    **asked: Any,
 ) -> None:
-    target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
+    target = _target(pipeline, asked)
+    axis = parse_axis(swept) if swept else None
+    if plot and axis is None:
+        raise InputError("--plot shows a sweep; add --sweep, e.g. --sweep link=1MB/s..100MB/s")
     with progress_bar() as progress:
         progress("load", 0, 1)
         program = load_program(model, dict(shapes))
         unused = load_weights(program, open_checkpoint(weights)) if weights else ""
-        planned = plan_program(program, target, pipeline, progress)
+        if axis:
+            points = sweep(program, target, axis, pipeline, progress)
+        else:
+            planned = plan_program(program, target, pipeline, progress)
+    if axis:
+        _report_sweep(program.name, target, axis, points, plot, as_json)
+        return
     if unused:
         planned = replace(planned, warnings=(unused, *planned.warnings))
     _report(planned, as_json)
 
 
+def _report_sweep(
+    model: str,
+    target: Target,
+    axis: Axis,
+    points: Sequence[Point],
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    title = f"{model} on {target.edge} and {target.cloud}"
+    if plot:
+        write_plot(plot, title, axis, points)
+    if as_json:
+        machines = {"model": model, "edge": target.edge, "cloud": target.cloud}
+        print_json({**machines, **sweep_json(axis, points)})
+    else:
+        out = console()
+        out.print(f"[bold]{title}[/bold], {target.network()}\n")
+        show_sweep(out, axis, points)
+
+
 @click.command("compile", help=f"Cut a model and write the bundle of both sides.{_MODEL_HELP}")
 @click.argument("model")
-@_target_options
+@target_options
+@model_options
 @_shape_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle.")
 @click.option("--backend", default="onnxruntime", show_default=True, help="Runs the parts.")
@@ -105,11 +127,6 @@ def plan_command(
 @json_option
 def compile_command(
     model: str,
-    edge: str,
-    cloud: str,
-    link: str,
-    cloud_budget: str,
-    costs: tuple[str, ...],
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
@@ -117,8 +134,9 @@ def compile_command(
     backend: str,
     golden: bool,
     as_json: bool,
+    **asked: Any,
 ) -> None:
-    target = _target(edge, cloud, link, cloud_budget, costs, pipeline)
+    target = _target(pipeline, asked)
     with progress_bar() as progress:
         planned, bundle = compile_program(
             lambda: load_program(model, dict(shapes)),
@@ -133,12 +151,10 @@ def compile_command(
     _report(planned, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
 
 
-def _target(
-    edge: str, cloud: str, link: str, cloud_budget: str, costs: tuple[str, ...], pipeline: str
-) -> Target:
-    if pipeline and costs:
+def _target(pipeline: str, asked: dict[str, Any]) -> Target:
+    if pipeline and asked["costs"]:
         raise click.UsageError("--costs is for the default pipeline; name measured-cost in yours")
-    return Target(edge, cloud, link, cloud_budget, costs)
+    return Target(**asked)
 
 
 def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None) -> None:

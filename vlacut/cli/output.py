@@ -84,3 +84,8 @@ def size(nbytes: float) -> str:
             return f"{nbytes:.3g} {unit}" if abs(nbytes) < 1000 else f"{nbytes:.0f} {unit}"
         nbytes /= 1000
     raise AssertionError("unreachable: the loop returns at GB")
+
+
+def rate(bytes_per_s: float) -> str:
+    """A bandwidth in MB/s, with three significant digits."""
+    return f"{float(f'{bytes_per_s / 1e6:.3g}'):.10g} MB/s"

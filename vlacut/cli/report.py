@@ -6,13 +6,14 @@ from typing import Any
 
 from rich.console import Console
 
-from vlacut.cli.output import milliseconds, size, table
+from vlacut.cli.output import milliseconds, rate, size, table
+from vlacut.dominance import Standing
 from vlacut.plan import Part, Plan, runs
 from vlacut.pricing import Price, Side, Strategy
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """The plan's figures: model, edge, cloud, link, chosen, strategies, parts."""
+    """The plan's figures, see the README."""
     return {
         "model": plan.program,
         "edge": plan.edge,
@@ -25,6 +26,18 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "chosen": plan.strategies[0].name,
         "strategies": [strategy_json(strategy) for strategy in plan.strategies],
         "parts": [part_json(part) for part in plan.parts],
+        "standings": [standing_json(standing) for standing in plan.standings],
+        "verdict": verdict(plan),
+    }
+
+
+def standing_json(standing: Standing) -> dict[str, Any]:
+    """The cut against everything on one machine."""
+    return {
+        "other": standing.other,
+        "ratio": standing.ratio,
+        "why_not": standing.why_not,
+        "changes_at_bytes_per_s": standing.changes_at or None,
     }
 
 
@@ -66,19 +79,22 @@ def show_plan(console: Console, plan: Plan) -> None:
     console.print(f"[bold]{plan.program}[/bold] on {plan.edge} and {plan.cloud} over {plan.link}\n")
     rows = [_strategy_row(strategy) for strategy in plan.strategies]
     columns = ("strategy", "ms", "edge", "cloud", "network", "up", "down", "hops")
-    weights = ("edge weights", "cloud weights")
-    console.print(table("Strategies, a control step", (*columns, *weights), rows))
-    console.print(f"\n{verdict(plan)}\n")
+    weights = ("edge holds", "cloud holds")
     counted = runs(plan.variants[0].schedule)
     parts = [_part_row(part, counted[part.name]) for part in plan.parts]
     headings = ("part", "side", "what", "why there", "runs", "ms", "weights")
     console.print(table("Parts, a control step", headings, parts, left=4))
+    console.print(table("\nStrategies, a control step", (*columns, *weights), rows))
+    for strategy in plan.strategies:
+        if not strategy.feasible:
+            console.print(f"* {strategy.name} is not allowed: {strategy.why_not}", style="dim")
+    console.print(f"\n{verdict(plan)}")
 
 
 def _strategy_row(strategy: Strategy) -> tuple[str, ...]:
     price = strategy.price
     return (
-        strategy.name + ("" if strategy.feasible else " (not allowed)"),
+        strategy.name + ("" if strategy.feasible else " *"),
         *(milliseconds(s) for s in (price.total_s, price.edge_s, price.cloud_s, _network(price))),
         *(size(nbytes) for nbytes in (price.bytes_up, price.bytes_down)),
         str(price.hops),
@@ -107,27 +123,39 @@ def why(part: Part) -> str:
 
 
 def verdict(plan: Plan) -> str:
-    """One honest line: what the cut gains over not cutting, or which it loses to and why."""
-    found = {strategy.name: strategy for strategy in plan.strategies}
-    said = [
-        _against(found[name], plan.variants[0].price)
-        for name in ("all-edge", "all-cloud")
-        if name in found
-    ]
+    """One line: the cut against everything on one machine, why it was chosen where it is beaten,
+    and the bandwidth at which that changes.
+    """
     sides = {part.side for part in plan.parts}
-    if len(sides) > 1:
-        return f"The split is {', '.join(said)}."
-    where = "on the edge" if Side.EDGE in sides else "in the cloud"
-    return f"No split pays here: everything runs {where}, {', '.join(said)}."
+    what = "The split"
+    if len(sides) == 1:
+        where = "on the edge" if Side.EDGE in sides else "in the cloud"
+        what = f"No split pays here: everything runs {where}, which"
+    said = [_against(standing, plan) for standing in plan.standings]
+    return f"{what} is {'; '.join(said)}."
 
 
-def _against(other: Strategy, price: Price) -> str:
-    ratio = other.price.total_s / price.total_s
+def _against(standing: Standing, plan: Plan) -> str:
+    ratio, other = standing.ratio, standing.other
     if abs(ratio - 1) < 0.005:
-        return f"as fast as {other.name}"
+        return f"as fast as {other}"
     if ratio > 1:
-        return f"{ratio:.2f} x faster than {other.name}"
-    return f"{1 / ratio:.2f} x slower than {other.name}, which is not allowed: {other.why_not}"
+        return f"{ratio:.2f} x faster than {other} ({_until(standing, plan, 'slower')})"
+    why = (
+        f"not allowed: {standing.why_not}"
+        if standing.why_not
+        else "allowed, but not what was asked for"
+    )
+    change = _until(standing, plan, "faster")
+    return f"{1 / ratio:.2f} x slower than {other} ({change}), which is {why}"
+
+
+def _until(standing: Standing, plan: Plan, otherwise: str) -> str:
+    """From which bandwidth on it is otherwise."""
+    at = standing.changes_at
+    if not at:
+        return "at any bandwidth"
+    return f"{otherwise} {'below' if at < plan.link.up else 'above'} {rate(at)}"
 
 
 def _network(price: Price) -> float:

@@ -9,11 +9,38 @@ and edges only where no depth changes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Deepest:
+    """The depth of an assignment, and a path that has it.
+
+    Attributes:
+        depth: changes on the path.
+        variable: of every node.
+        last: node of the path; -1 if there is no path.
+        before: per node, the one before it on the best path to it, or -1.
+    """
+
+    depth: int
+    variable: Ints
+    last: int
+    before: list[int]
+
+    def path(self) -> Ints:
+        """The variables along the path."""
+        nodes: list[int] = []
+        node = self.last
+        while node >= 0:
+            nodes.append(node)
+            node = self.before[node]
+        return squeezed(self.variable[nodes[::-1]])
 
 
 @dataclass(frozen=True)
@@ -31,27 +58,28 @@ class ChainGraph:
     tail: Ints
     head: Ints
 
-    def deepest(self, x: Ints) -> tuple[int, Ints]:
-        """The depth of an assignment, and the variables along a deepest path: a longest of them."""
+    def deepest(self, x: Ints) -> Deepest:
+        """A deepest path of an assignment: a longest of them."""
         if not len(self.variable):
-            return 0, self.variable
+            return Deepest(0, self.variable, -1, [])
         score, before = self._scores(x[self.variable].tolist())
-        node = max(range(len(score)), key=score.__getitem__)
-        depth = score[node] >> 32
-        path = [node]
-        while before[path[-1]] >= 0:
-            path.append(before[path[-1]])
-        return depth, squeezed(self.variable[path[::-1]])
+        best = max(score)
+        return Deepest(best >> 32, self.variable, score.index(best), before)
 
     def _scores(self, side: list[int]) -> tuple[list[int], list[int]]:
         """Per node, changes * 2**32 + edges on the best path to it, and the node before on it."""
         score, before = [0] * len(side), [-1] * len(side)
-        order = np.argsort(self.head, kind="stable")
-        for tail, head in zip(self.tail[order].tolist(), self.head[order].tolist(), strict=True):
+        for tail, head in self._edges:
             reached = score[tail] + (4294967297 if side[tail] != side[head] else 1)
             if reached > score[head]:
                 score[head], before[head] = reached, tail
         return score, before
+
+    @cached_property
+    def _edges(self) -> list[tuple[int, int]]:
+        """Edges as (tail, head), sorted by head."""
+        order = np.argsort(self.head, kind="stable")
+        return list(zip(self.tail[order].tolist(), self.head[order].tolist(), strict=True))
 
     def relabel(self, label: Ints) -> ChainGraph:
         """The graph with variable v called `label[v]`, shrunk. See `_Shrinker`."""

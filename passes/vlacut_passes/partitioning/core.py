@@ -7,8 +7,9 @@ Merging variables keeps the form, so every step of the search works on what the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Flow, Side, When
 from vlacut_passes.partitioning.chains import ChainGraph
+from vlacut_passes.partitioning.limits import Limits, Quantity
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -58,28 +60,32 @@ class Nets:
 
 @dataclass(frozen=True)
 class Core:
-    """Find x in {0, 1}^size with x[0] = 0 and x[1] = 1 that minimises, in seconds,
+    """Find x in {0, 1}^size with x[0] = 0 and x[1] = 1 that minimises a quantity within limits.
 
-        base + unary @ x + flows + sum over chains of rate * deepest chain of changes
-
-    with the bytes of the weights that have a user in the cloud at most `budget`.
+    In seconds, compute is `base + unary @ x`, in latency and in cloud time. Latency has flows and,
+    for every chain graph, rate times the deepest chain of changes on top. A weight is held on a
+    side where it has a user.
 
     Attributes:
         of_task: the variable of every task.
-        unary: of every variable; those of variables 0 and 1 are zero, for they are in `base`.
-        users: the variables that read each weight.
+        base: of latency and cloud time.
+        unary: of latency and cloud time, by variable; zero for variables 0 and 1, which are in
+            `base`.
+        users: the variables that read each weight; without EDGE or CLOUD where what that side holds
+            is neither limited nor minimised.
         nbytes: of each weight.
+        limits: what is asked for.
     """
 
     size: int
     of_task: Ints
-    base: float
+    base: Floats
     unary: Floats
     flows: Nets
     chains: tuple[ChainGraph, ...]
     users: Sets
     nbytes: Ints
-    budget: int | None
+    limits: Limits
 
     def serial_s(self, x: Ints) -> float:
         """Compute and transfers, without hops."""
@@ -87,42 +93,75 @@ class Core:
         up = (home == 0) & (self.flows.consumers.highest(x) == 1)
         down = (home == 1) & (self.flows.consumers.lowest(x) == 0)
         moved = self.flows.up @ up + self.flows.down @ down
-        return float(self.base + self.unary @ x + moved)
+        return float(self.base[0] + self.unary[0] @ x + moved)
 
     def hop_s(self, x: Ints) -> float:
         """Hops."""
-        return sum(chain.rate * chain.deepest(x)[0] for chain in self.chains)
+        return sum(chain.rate * chain.deepest(x).depth for chain in self.chains)
+
+    def cloud_s(self, x: Ints) -> float:
+        """Compute in the cloud."""
+        return float(self.base[1] + self.unary[1] @ x)
 
     def cloud_bytes(self, x: Ints) -> int:
         """Bytes of the weights with a user in the cloud."""
         return int(self.nbytes @ self.users.highest(x))
 
+    def edge_bytes(self, x: Ints) -> int:
+        """Bytes of the weights with a user on the edge."""
+        return int(self.nbytes @ (1 - self.users.lowest(x)))
 
-def make_core(graph: CostGraph, link: Link, budget: int | None) -> Core:
-    """The core of a graph, one variable a task that is not pinned. No budget: no weights."""
+    def quantities(self, x: Ints, hop_s: float) -> Floats:
+        """All quantities of an assignment with these hops, by `Quantity`."""
+        held = (self.cloud_bytes(x), self.edge_bytes(x))
+        return np.array([self.serial_s(x) + hop_s, self.cloud_s(x), *held])
+
+    @cached_property
+    def counted(self) -> tuple[bool, bool]:
+        """Whether weights count, on the edge and in the cloud."""
+        return counted(self.limits)
+
+
+def counted(limits: Limits) -> tuple[bool, bool]:
+    """Whether weights count, on the edge and in the cloud."""
+    edge = limits.edge_bytes is not None or limits.minimise is Quantity.EDGE_BYTES
+    cloud = limits.cloud_bytes is not None or limits.minimise is Quantity.CLOUD_BYTES
+    return edge, cloud
+
+
+def only_cloud(size: int) -> Ints:
+    """The assignment with nothing in the cloud but what must be."""
+    x = np.zeros(size, dtype=np.int64)
+    x[CLOUD] = 1
+    return x
+
+
+def make_core(
+    graph: CostGraph, link: Link, limits: Limits, ignored: Set[int] = frozenset()
+) -> Core:
+    """The core of a graph, one variable a task that is not pinned.
+
+    Weights in `ignored` do not count.
+    """
     free = np.array([task.pinned is None for task in graph.tasks])
     in_cloud = np.array([task.pinned is Side.CLOUD for task in graph.tasks])
     of_task = np.where(free, np.cumsum(free) + 1, in_cloud.astype(np.int64))
     trips = np.array([graph.trips_of(index) for index in range(len(graph.tasks))])
     edge_s = trips * np.array([task.edge_s for task in graph.tasks])
     cloud_s = trips * np.array([task.cloud_s for task in graph.tasks])
-    size = int(of_task.max(initial=1)) + 1
-    unary = np.bincount(of_task, cloud_s - edge_s, minlength=size).astype(np.float64)
-    base = float(edge_s.sum() + unary[CLOUD])
-    unary[[EDGE, CLOUD]] = 0.0
-    used = _users(graph) if budget is not None else {}
+    used = _users(graph, ignored) if any(counted(limits)) else {}
     core = Core(
-        size,
+        len(graph.tasks),
         np.arange(len(graph.tasks)),
-        base,
-        np.zeros(len(graph.tasks)),
+        np.array([edge_s.sum(), 0.0], dtype=np.float64),
+        np.stack([cloud_s - edge_s, cloud_s]).astype(np.float64),
         _nets(graph.flows, link),
         _chains(graph, link),
         _sets(used.values()),
         np.array([graph.weights[weight] for weight in used], dtype=np.int64),
-        budget,
+        limits,
     )
-    return replace(relabel(core, of_task, size), unary=unary)
+    return relabel(core, of_task, int(of_task.max(initial=1)) + 1)
 
 
 def relabel(core: Core, label: Ints, size: int) -> Core:
@@ -131,9 +170,11 @@ def relabel(core: Core, label: Ints, size: int) -> Core:
     Exact: the price of an assignment to the labels is the price of the same assignment to the
     variables. What cannot cross any more is dropped, and what crosses together becomes one flow.
     """
-    unary = np.bincount(label, core.unary, minlength=size).astype(np.float64)
-    base = core.base + float(unary[CLOUD])
-    unary[[EDGE, CLOUD]] = 0.0
+    unary = np.zeros((len(core.unary), size))
+    for row, of in zip(unary, core.unary, strict=True):
+        np.add.at(row, label, of)
+    base = core.base + unary[:, CLOUD]
+    unary[:, [EDGE, CLOUD]] = 0.0
     users, nbytes = _merged_weights(core, label)
     return Core(
         size,
@@ -144,7 +185,7 @@ def relabel(core: Core, label: Ints, size: int) -> Core:
         tuple(graph.relabel(label) for graph in core.chains),
         users,
         nbytes,
-        core.budget,
+        core.limits,
     )
 
 
@@ -169,22 +210,30 @@ def _merged_nets(flows: Nets, label: Ints) -> Nets:
 
 
 def _merged_weights(core: Core, label: Ints) -> tuple[Sets, Ints]:
-    """Weights that may be in the cloud, those with the same users added up."""
+    """Weights that count on a side they may be on, those with the same users added up."""
     nbytes: dict[tuple[int, ...], int] = {}
+    on_edge, in_cloud = core.counted
     members, start = label[core.users.members].tolist(), core.users.start.tolist()
     for index, size in enumerate(core.nbytes.tolist()):
-        users = set(members[start[index] : start[index + 1]]) - {EDGE}
+        users = set(members[start[index] : start[index + 1]])
+        if not on_edge:
+            users = {CLOUD} if CLOUD in users else users - {EDGE}
+        if not in_cloud:
+            users = {EDGE} if EDGE in users else users - {CLOUD}
+        if users >= {EDGE, CLOUD}:
+            users = {EDGE, CLOUD}
         if users:
-            key = (CLOUD,) if CLOUD in users else tuple(sorted(users))
+            key = tuple(sorted(users))
             nbytes[key] = nbytes.get(key, 0) + size
     return _sets(nbytes), np.array(list(nbytes.values()), dtype=np.int64)
 
 
-def _users(graph: CostGraph) -> dict[int, list[int]]:
+def _users(graph: CostGraph, ignored: Set[int]) -> dict[int, list[int]]:
     users: dict[int, list[int]] = {}
     for index, task in enumerate(graph.tasks):
         for weight in task.weights:
-            users.setdefault(weight, []).append(index)
+            if weight not in ignored:
+                users.setdefault(weight, []).append(index)
     return users
 
 

@@ -3,130 +3,181 @@
 The relaxation's optimum is a concave function of the multipliers: the lower envelope of one plane
 an assignment. A linear program maximises the envelope of the planes known so far; the relaxation
 there gives the next plane. New paths join when an assignment changes sides more often on a path
-than on all known ones.
+than on all known ones. The program's own dual is a mix of assignments that keeps the limits on
+average: variables that it splits are those to branch on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linprog
 
-from vlacut_passes.partitioning.chains import squeezed
-from vlacut_passes.partitioning.core import CLOUD, Core, Floats, Ints
+from vlacut_passes.partitioning.core import CLOUD, Core, Floats, Ints, only_cloud
+from vlacut_passes.partitioning.depths import NO_LIMIT, Span
+from vlacut_passes.partitioning.known import Incumbent, Known
+from vlacut_passes.partitioning.limits import Quantity
 from vlacut_passes.partitioning.relaxation import Mix, Relaxation, Relaxed
 
+_MOST_ROUNDS = 25
+_FLAT = 0.02  # of the gap: a bound that close to what the envelope allows is not improved further
+_NOISE = 1e-12  # relative
+_DEAREST = 1e3  # objectives for a whole limit: no bound needs more
+_PATHS = 1 + len(Quantity)  # the first column of a path in the linear program
 
-@dataclass
-class Incumbent:
-    """The cheapest feasible assignment of tasks met so far, in seconds; none yet: infinity."""
 
-    price_s: float
-    x: Ints
+@dataclass(frozen=True)
+class Explored:
+    """What a relaxation, with its multipliers tuned, says about a core.
 
-    def offer(self, price_s: float, x: Ints) -> None:
-        """Take the assignment if it is cheaper by more than rounding, or as cheap and smaller."""
-        noise = 1e-13 * abs(price_s)
-        cheaper = price_s < self.price_s - noise
-        if cheaper or (price_s <= self.price_s + noise and x.sum() < self.x.sum()):
-            self.price_s, self.x = min(price_s, self.price_s), x
+    Attributes:
+        bound: in units of the objective; no feasible assignment has less.
+        relaxed: every relaxation that was solved; each has a bound and reduced costs of its own.
+        share: per variable, how much of the mix of planes that attains the bound, or nearly, has it
+            in the cloud.
+    """
+
+    bound: float
+    relaxed: tuple[Relaxed, ...]
+    share: Floats
 
 
 @dataclass
 class Dual:
-    """Maximises the relaxation of a core. `best` is the highest bound found, with its cut."""
+    """Maximises the relaxation of a core.
+
+    Attributes:
+        core: what to relax.
+        incumbent: is offered every feasible assignment met.
+        known: what to start from; it grows.
+        spans: of every chain graph, between which depths (both included) its deepest chain is.
+        forced: see `Relaxation`.
+    """
 
     core: Core
     incumbent: Incumbent
-    paths: list[list[Ints]]
-    best: Relaxed | None = None
-    _planes: list[Ints] = field(default_factory=list)
-    _serial: list[float] = field(default_factory=list)
+    known: Known
+    spans: Sequence[Span]
+    forced: Sequence[tuple[int, int]] = ()
 
-    def run(self, rounds: int) -> Relaxed:
-        """Up to so many relaxations. Stops when the bound meets the incumbent, or its limit."""
-        core = self.core
-        relaxation = Relaxation(core)
-        edge = np.zeros(core.size, dtype=np.int64)
-        edge[CLOUD] = 1
-        self._add(edge)
+    def run(self, rounds: int = _MOST_ROUNDS) -> Explored:
+        """Solve relaxations until the bound meets the incumbent, or hardly rises any more."""
+        if not self.known.planes:
+            self._add(self._least())
+        relaxation = Relaxation(self.core, self.forced, 10.0 * abs(self.incumbent.value))
+        solved: list[Relaxed] = []
+        bound = -np.inf
         for _ in range(rounds):
-            mix, ceiling = self._multipliers()
+            mix, ceiling, share = self._multipliers()
             found = relaxation.solve(mix)
-            if self.best is None or found.bound > self.best.bound:
-                self.best = found
+            solved.append(found)
+            bound = max(bound, found.bound)
             self._add(found.x)
-            noise = 1e-12 * abs(ceiling)
-            if min(ceiling, self.incumbent.price_s) - self.best.bound <= noise:
+            flat = ceiling - bound <= max(
+                _FLAT * (self.incumbent.value - bound), _NOISE * abs(ceiling)
+            )
+            if flat or self.incumbent.closed_by(bound):
                 break
-        assert self.best is not None
-        return self.best
+        return Explored(bound, tuple(solved), share)
+
+    def _least(self) -> Ints:
+        x = only_cloud(self.core.size)
+        x[[tail for tail, head in self.forced if head == CLOUD]] = 1
+        return x
 
     def _add(self, x: Ints) -> None:
-        core = self.core
-        hops = 0.0
-        for chain, known in zip(core.chains, self.paths, strict=True):
-            depth, path = chain.deepest(x)
-            hops += chain.rate * depth
-            if depth > max((_changes(one, x) for one in known), default=-1):
-                known.append(path)
-        serial = core.serial_s(x)
-        self._planes.append(x)
-        self._serial.append(serial)
-        if core.budget is None or core.cloud_bytes(x) <= core.budget:
-            self.incumbent.offer(serial + hops, x[core.of_task])
+        hop_s = self.known.add(self.core, x)
+        self.incumbent.offer_core(self.core, x, hop_s)
 
-    def _multipliers(self) -> tuple[Mix, float]:
-        """Where the envelope of the known planes is highest, and how high."""
-        core, paths = self.core, [path for known in self.paths for path in known]
-        rows = [self._plane(x, paths) for x in self._planes]
-        if not paths and core.budget is None:
-            return Mix(0.0, []), min(self._serial)
-        count = 2 + len(paths)
-        goal = np.zeros(count)
+    def _multipliers(self) -> tuple[Mix, float, Floats]:
+        """Where the envelope of the known planes is highest, how high, and its mix of planes."""
+        unit = self._unit()
+        scale = self._scale(unit)
+        per = unit / scale * self._limited()
+        paths = sum(map(len, self.known.paths))
+        goal = np.zeros(_PATHS + paths + 2 * len(self.spans))
         goal[0] = -1.0
-        equal, rate = self._rates(count)
         solved = linprog(
             goal,
-            A_ub=np.array(rows),
-            b_ub=np.array(self._serial),
-            A_eq=equal,
-            b_eq=rate,
-            bounds=[(None, None), (0, self._dearest), *[(0, None)] * len(paths)],
+            A_ub=self._rows(scale),
+            b_ub=np.zeros(len(self.known.planes)),
+            A_eq=self._rates(len(goal), per / unit),
+            b_eq=np.zeros(len(self.known.paths)),
+            bounds=[(None, None), *self._ranges(), *[(0, None)] * paths, *self._slacks()],
             method="highs",
         )
         value = solved.x
-        scale = max(core.budget or 1, 1)
-        mixed = [(path, float(w)) for path, w in zip(paths, value[2:], strict=True) if w > 0]
-        return Mix(float(value[1]) / scale, mixed), float(value[0])
+        of = per * np.maximum(value[1:_PATHS], 0.0)
+        mix = self._mix(of, value[_PATHS : _PATHS + paths] * unit)
+        share = -solved.ineqlin.marginals @ np.array(self.known.planes)
+        return mix, float(value[0]) * unit, share
 
-    @property
-    def _dearest(self) -> float:
-        """Seconds for a whole budget that no bound needs to exceed."""
-        return 1e3 * max(abs(serial) for serial in self._serial) + 1.0
+    def _unit(self) -> float:
+        """The order of the objective: the linear program's tolerances are absolute."""
+        objective = self.core.limits.minimise
+        return max(abs(float(found[objective])) for found in self.known.found) or 1.0
 
-    def _plane(self, x: Ints, paths: Sequence[Ints]) -> Floats:
-        """Bound - over * budget_s - sum of changes * path_s <= serial_s, as coefficients."""
-        core, over = self.core, 0.0
-        if core.budget is not None:
-            over = (core.cloud_bytes(x) - core.budget) / max(core.budget, 1)
-        return np.array([1.0, -over, *(-_changes(path, x) for path in paths)])
+    def _scale(self, unit: float) -> Floats:
+        """The order of every quantity."""
+        scale = np.array([most or 1.0 for most in self.core.limits.most])
+        scale[self.core.limits.minimise] = unit
+        return scale
 
-    def _rates(self, count: int) -> tuple[Floats, Floats]:
-        equal, column = np.zeros((len(self.core.chains), count)), 2
-        for row, known in enumerate(self.paths):
-            equal[row, column : column + len(known)] = 1.0
-            column += len(known)
-        return equal, np.array([chain.rate for chain in self.core.chains])
+    def _limited(self) -> Floats:
+        """By quantity, 1 if it has a multiplier: the objective has, fixed at 1."""
+        limited = np.array([float(most is not None) for most in self.core.limits.most])
+        limited[self.core.limits.minimise] = 1.0
+        return limited
 
+    def _rows(self, scale: Floats) -> Floats:
+        """A row a plane:
 
-def _changes(path: Ints, x: Ints) -> int:
-    side = x[path]
-    return int(np.count_nonzero(side[1:] != side[:-1]))
+        bound - multipliers * what exceeds the limits - changes * weights
+              - lowest depth * weight missing + highest depth * weight too much <= 0
+        """
+        most = np.array([most or 0.0 for most in self.core.limits.most])
+        over = (np.array(self.known.found) - most) / scale
+        changes = [[count for counts in plane for count in counts] for plane in self.known.changes]
+        depths = [depth for span in self.spans for depth in (-span.low, min(span.high, NO_LIMIT))]
+        ones = np.ones((len(over), 1))
+        return np.hstack([ones, -over, -np.array(changes, dtype=np.float64), ones * depths])
 
+    def _ranges(self) -> list[tuple[float, float]]:
+        ranges = [(0.0, _DEAREST * limited) for limited in self._limited().tolist()]
+        ranges[self.core.limits.minimise] = (1.0, 1.0)
+        return ranges
 
-def relabelled(paths: Sequence[list[Ints]], label: Ints) -> list[list[Ints]]:
-    """The same paths when variable v is called `label[v]`."""
-    return [[squeezed(label[path]) for path in known] for known in paths]
+    def _slacks(self) -> list[tuple[float, float]]:
+        """How much weight may be missing, and too much, a chain graph."""
+        much = [_DEAREST if span.high < NO_LIMIT else 0.0 for span in self.spans]
+        return [one for most in much for one in ((0.0, np.inf), (0.0, most))]
+
+    def _rates(self, count: int, per: Floats) -> Floats:
+        """The weights of a chain graph's paths are its rate times latency's multiplier, but for
+        what is missing or too much.
+        """
+        equal, column = np.zeros((len(self.known.paths), count)), _PATHS
+        for row, (chain, paths) in enumerate(zip(self.core.chains, self.known.paths, strict=True)):
+            equal[row, column : column + len(paths)] = 1.0
+            equal[row, 1 + Quantity.LATENCY] = -chain.rate * per[Quantity.LATENCY]
+            slack = count - 2 * (len(self.spans) - row)
+            equal[row, slack : slack + 2] = 1.0, -1.0
+            column += len(paths)
+        return equal
+
+    def _mix(self, of: Floats, weights: Floats) -> Mix:
+        """The multipliers, with what the depths' spans add to every assignment."""
+        mixed: list[tuple[Ints, float]] = []
+        column, constant = 0, 0.0
+        for chain, paths, span in zip(self.core.chains, self.known.paths, self.spans, strict=True):
+            mine = np.maximum(weights[column : column + len(paths)], 0.0)
+            column += len(paths)
+            rate = chain.rate * float(of[Quantity.LATENCY])
+            if span.high >= NO_LIMIT:
+                mine *= min(1.0, rate / max(float(mine.sum()), 1e-300))
+            missing = rate - float(mine.sum())
+            constant += missing * (span.low if missing > 0 else span.high)
+            mixed += [(path, w) for path, w in zip(paths, mine.tolist(), strict=True) if w > 0]
+        return Mix(of, mixed, constant)

@@ -2,10 +2,11 @@
 
     x       binary, a variable
     u, d    a flow: u >= x_c - x_p, d >= x_p - x_c for every consumer c of producer p
-    y       a weight: y >= x_v for every user v; sum of bytes * y <= budget
+    y, z    a weight: y >= x_v, z >= 1 - x_v for every user v; bytes @ y are in the cloud
     h       a node of a chain graph: h_head >= h_tail + |x_head - x_tail|; the deepest is >= all h
 
-All but x are continuous: they are exact as soon as x is integral.
+All but x are continuous: they are exact as soon as x is integral. A column has so much of every
+quantity; one quantity is the objective, and those with a limit are rows.
 """
 
 from __future__ import annotations
@@ -18,56 +19,89 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from vlacut_passes.partitioning.chains import ChainGraph
-from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Ints
+from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints
+from vlacut_passes.partitioning.limits import Quantity
+
+_INFEASIBLE = 2  # scipy's status
 
 
 @dataclass(frozen=True)
 class Solved:
-    """What HiGHS found: an assignment, if any, and a lower bound in seconds."""
+    """What HiGHS found: an assignment, if any, and a lower bound in units of the objective."""
 
     x: Ints | None
     bound: float
 
 
-def solve_milp(core: Core, covers: Sequence[Ints], span: float, time_limit_s: float) -> Solved:
-    """Minimise a core. `span` is how far below the best known price the optimum may be, in seconds:
-    the objective is scaled by it, for HiGHS's tolerances are absolute.
+@dataclass(frozen=True)
+class Cover:
+    """Variables of which not all may be in the cloud while all others of it are on the edge."""
+
+    in_cloud: Ints
+    on_edge: Ints
+
+
+def cover(core: Core, x: Ints, quantity: Quantity) -> Cover:
+    """What keeps a quantity over its limit, in an assignment that is: cloud time and bytes cannot
+    shrink by more in the cloud, bytes on the edge not by less.
+    """
+    one, zero, none = np.flatnonzero(x == 1), np.flatnonzero(x == 0), np.zeros(0, dtype=np.int64)
+    if quantity in (Quantity.CLOUD_BYTES, Quantity.CLOUD_TIME):
+        return Cover(one, none)
+    return Cover(none if quantity is Quantity.EDGE_BYTES else one, zero)
+
+
+def solve_milp(core: Core, covers: Sequence[Cover], span: float, time_limit_s: float) -> Solved:
+    """Minimise a core. `span` is how far below the best known value the optimum may be: the
+    objective is scaled by it, for HiGHS's tolerances are absolute.
     """
     model = _Model(core, covers)
     scale = 1e4 / span
+    objective = core.limits.minimise
     result = milp(
-        np.array(model.cost) * scale,
+        np.array(model.cost)[:, objective] * scale,
         integrality=np.array(model.integral),
         bounds=Bounds(np.zeros(len(model.cost)), np.array(model.upper)),
         constraints=model.rows(),
         options={"mip_rel_gap": 0.0, "time_limit": time_limit_s},
     )
-    bound = result.mip_dual_bound
-    low = core.base + bound / scale if bound is not None and np.isfinite(bound) else -np.inf
+    bound, base = result.mip_dual_bound, _base(core)[objective]
+    low = base + bound / scale if bound is not None and np.isfinite(bound) else -np.inf
+    if result.status == _INFEASIBLE:
+        low = np.inf
     if result.x is None:
         return Solved(None, low)
     return Solved(np.round(result.x[: core.size]).astype(np.int64), low)
 
 
+def _base(core: Core) -> Floats:
+    return np.array([*core.base, 0.0, 0.0])
+
+
 class _Model:
     """Columns and rows, built up. A row is sum of factor * column >= low."""
 
-    def __init__(self, core: Core, covers: Sequence[Ints]) -> None:
-        self.cost: list[float] = []
+    def __init__(self, core: Core, covers: Sequence[Cover]) -> None:
+        self.cost: list[list[float]] = []
         self.integral: list[int] = []
         self.upper: list[float] = []
         self._row: list[int] = []
         self._column: list[int] = []
         self._factor: list[float] = []
         self._low: list[float] = []
-        for cost in core.unary.tolist():
-            self._new(cost, 1.0, integral=1)
+        for latency, cloud_time in core.unary.T.tolist():
+            self._new([latency, cloud_time, 0.0, 0.0], 1.0, integral=1)
         self._at_least({CLOUD: 1.0}, 1.0)
         self.upper[EDGE] = 0.0
         self._flows(core)
-        self._weights(core, covers)
+        self._weights(core)
         for chain in core.chains:
             self._chain(chain)
+        for one in covers:
+            self._cover(one)
+        for quantity, most in zip(Quantity, core.limits.most, strict=True):
+            if most is not None:
+                self._limit(quantity, most - float(_base(core)[quantity]), most or 1.0)
 
     def rows(self) -> LinearConstraint:
         """The constraints, for scipy."""
@@ -75,7 +109,7 @@ class _Model:
         matrix = csr_array((self._factor, (self._row, self._column)), shape=shape)
         return LinearConstraint(matrix, np.array(self._low), np.inf)
 
-    def _new(self, cost: float, upper: float, integral: int = 0) -> int:
+    def _new(self, cost: list[float], upper: float, integral: int = 0) -> int:
         self.cost.append(cost)
         self.upper.append(upper)
         self.integral.append(integral)
@@ -93,33 +127,36 @@ class _Model:
             members = flows.consumers.members[start[index] : start[index + 1]].tolist()
             for cost, sign in ((flows.up[index], 1.0), (flows.down[index], -1.0)):
                 if cost > 0:
-                    paid = self._new(float(cost), 1.0)
+                    paid = self._new([float(cost), 0.0, 0.0, 0.0], 1.0)
                     for consumer in members:
                         self._at_least({paid: 1.0, consumer: -sign, producer: sign}, 0.0)
 
-    def _weights(self, core: Core, covers: Sequence[Ints]) -> None:
-        if core.budget is None or not len(core.users):
-            return
-        scale = max(core.budget, 1)
-        room: dict[int, float] = {}
-        held_by, start = [], core.users.start
+    def _weights(self, core: Core) -> None:
+        on_edge, in_cloud = core.counted
+        start = core.users.start
         for index, nbytes in enumerate(core.nbytes.tolist()):
             users = core.users.members[start[index] : start[index + 1]].tolist()
-            held = users[0] if len(users) == 1 else self._new(0.0, 1.0)
-            held_by.append(held)
-            room[held] = room.get(held, 0.0) - nbytes / scale
-            if len(users) > 1:
+            if in_cloud:
+                held = self._new([0.0, 0.0, float(nbytes), 0.0], 1.0)
                 for user in users:
                     self._at_least({held: 1.0, user: -1.0}, 0.0)
-        self._at_least(room, -core.budget / scale)
-        for cover in covers:
-            columns = {held_by[weight]: 0.0 for weight in cover.tolist()}
-            self._at_least(dict.fromkeys(columns, -1.0), 1.0 - len(columns))
+            if on_edge:
+                held = self._new([0.0, 0.0, 0.0, float(nbytes)], 1.0)
+                for user in users:
+                    self._at_least({held: 1.0, user: 1.0}, 1.0)
+
+    def _cover(self, one: Cover) -> None:
+        row = dict.fromkeys(one.in_cloud.tolist(), -1.0) | dict.fromkeys(one.on_edge.tolist(), 1.0)
+        self._at_least(row, 1.0 - len(one.in_cloud))
+
+    def _limit(self, quantity: Quantity, room: float, scale: float) -> None:
+        costs = [(column, cost[quantity]) for column, cost in enumerate(self.cost)]
+        self._at_least({column: -cost / scale for column, cost in costs if cost}, -room / scale)
 
     def _chain(self, chain: ChainGraph) -> None:
         most = float(len(chain.variable))
-        depth = [self._new(0.0, most) for _ in chain.variable]
-        deepest = self._new(chain.rate, most)
+        depth = [self._new([0.0] * 4, most) for _ in chain.variable]
+        deepest = self._new([chain.rate, 0.0, 0.0, 0.0], most)
         ends = set(range(len(depth))) - set(chain.tail.tolist())
         for node in sorted(ends):
             self._at_least({deepest: 1.0, depth[node]: -1.0}, 0.0)

@@ -1,8 +1,7 @@
-"""Minimum cut with real capacities, on scipy's maximum flow, which counts in 32-bit integers.
+"""Minimum cut with real capacities, on OR-tools' maximum flow, which counts in 64-bit integers.
 
-The flow is found in rounds: each rounds the residual capacities down to a grid, as fine as 32 bits
-allow for what the flow can still grow by, and adds the flow found there. Rounding down keeps every
-flow feasible, so its value is a lower bound on every cut, whatever the round.
+Capacities are rounded down to a grid of 2**-52 of what can flow at most. Rounding down keeps every
+flow feasible, so its value is a lower bound on every cut.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from ortools.graph.python.max_flow import SimpleMaxFlow
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+from scipy.sparse.csgraph import breadth_first_order
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 SOURCE, SINK = 0, 1
-_GRID = 2.0**30
-_ROUNDS = 6
+_GRID = 2.0**52
+_ROUNDING = 2.0**10  # grid units: a residual this small is rounding, and counts as none
 
 
 @dataclass(frozen=True)
@@ -46,40 +46,28 @@ def min_cut(size: int, tail: Ints, head: Ints, capacity: Floats) -> MinCut:
     Capacities are not negative; infinite ones are allowed but at the terminals. Arcs between the
     same two nodes add up.
     """
-    row, column, residual = _with_reverse(size, tail, head, capacity)
-    start = np.searchsorted(row, np.arange(size + 1)).astype(np.int32)
-    column32 = column.astype(np.int32)
-    out, into = row == SOURCE, column == SINK
-    most = min(float(residual[out].sum()), float(residual[into].sum()))
-    noise = 1e-15 * most
-    limit, value = most, 0.0
-    for _ in range(_ROUNDS):
-        if limit <= noise:
-            break
-        unit = limit / _GRID
-        grid = np.floor(np.minimum(residual, limit) / unit).astype(np.int32)
-        found = maximum_flow(csr_array((grid, column32, start), shape=(size, size)), SOURCE, SINK)
-        residual = np.maximum(residual - found.flow.data * unit, 0.0)
-        value += float(found.flow_value) * unit
-        sink_side = _reaches_sink(row, column, residual > unit, size)
-        limit = float(residual[(sink_side[row] == 0) & (sink_side[column] == 1)].sum())
-    sink_side = _reaches_sink(row, column, residual > 1e-13 * most, size)
-    return MinCut(value, sink_side, row, column, residual)
+    unique, which = np.unique(tail * size + head, return_inverse=True)
+    capacity = np.bincount(which, capacity, minlength=len(unique)).astype(np.float64)
+    tail, head = unique // size, unique % size
+    most = min(float(capacity[tail == SOURCE].sum()), float(capacity[head == SINK].sum()))
+    if most == 0.0:
+        return MinCut(0.0, _reaches_sink(tail, head, capacity > 0, size), tail, head, capacity)
+    unit = most / _GRID
+    whole = np.floor(np.minimum(capacity, most) / unit).astype(np.int64)
+    network = SimpleMaxFlow()
+    arcs = network.add_arcs_with_capacity(tail, head, whole)
+    network.solve(SOURCE, SINK)
+    flow = network.flows(arcs)
+    both = np.concatenate([tail, head]), np.concatenate([head, tail])
+    residual = np.concatenate([capacity - flow * unit, flow * unit])
+    sink_side = _reaches_sink(*both, residual > _ROUNDING * unit, size)
+    return MinCut(network.optimal_flow() * unit, sink_side, *both, residual)
 
 
-def _with_reverse(size: int, tail: Ints, head: Ints, capacity: Floats) -> tuple[Ints, Ints, Floats]:
-    """Arcs sorted by tail and head, one a pair of nodes, each with its reverse."""
-    key = np.concatenate([tail * size + head, head * size + tail])
-    both = np.concatenate([capacity, np.zeros(len(capacity))])
-    unique, which = np.unique(key, return_inverse=True)
-    joined = np.bincount(which, both, minlength=len(unique)).astype(np.float64)
-    return unique // size, unique % size, joined
-
-
-def _reaches_sink(row: Ints, column: Ints, is_open: NDArray[np.bool_], size: int) -> Ints:
+def _reaches_sink(tail: Ints, head: Ints, is_open: NDArray[np.bool_], size: int) -> Ints:
     """Per node, 1 if open arcs lead from it to the sink."""
     ones = np.ones(int(is_open.sum()), dtype=np.int8)
-    against = csr_array((ones, (column[is_open], row[is_open])), shape=(size, size))
+    against = csr_array((ones, (head[is_open], tail[is_open])), shape=(size, size))
     reached = breadth_first_order(against, SINK, return_predecessors=False)
     side = np.zeros(size, dtype=np.int64)
     side[reached] = 1

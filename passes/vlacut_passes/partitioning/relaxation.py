@@ -1,8 +1,9 @@
 """The Lagrangian relaxation of a core: a minimum cut for every choice of multipliers.
 
-Two things keep a core from being a minimum cut: the budget and the deepest chains. The budget is
-priced at `byte_s` seconds a byte beyond it. The deepest chain is bounded from below by any mix of
-paths with weights that add up to the chain's rate. What is left is a sum of terms
+Two things keep a core from being a minimum cut: the limits and the deepest chains. A limited
+quantity is priced at a multiplier for what it exceeds its limit by. The deepest chain is bounded
+from below by any mix of paths with weights that add up to the chain's rate. What is left is a sum
+of terms
 
     w * [x_a = 0 and x_b = 1], w >= 0
 
@@ -11,21 +12,27 @@ over pairs of variables and helpers, which is the weight of a cut between edge a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints, Sets
+from vlacut_passes.partitioning.limits import Quantity
 from vlacut_passes.partitioning.mincut import MinCut, min_cut
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Multipliers: the price of a byte of the budget, and weighted paths (seconds a change)."""
+    """Multipliers: of every quantity, 1 for the objective, and weighted paths (units a change).
 
-    byte_s: float
+    Attributes:
+        constant: what every assignment costs beside them.
+    """
+
+    of: Floats
     paths: Sequence[tuple[Ints, float]]
+    constant: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Relaxed:
     """The optimum of a relaxation.
 
     Attributes:
-        bound: in seconds; no feasible assignment is cheaper.
+        bound: in units of the objective; no feasible assignment has less.
         x: the optimal assignment with the smallest cloud.
         cut: on variables and helpers; its residuals are reduced costs.
     """
@@ -51,27 +58,36 @@ class _Arcs:
 
 
 class Relaxation:
-    """The relaxation of a core; its arcs are laid out once."""
+    """The relaxation of a core; its arcs are laid out once.
 
-    def __init__(self, core: Core) -> None:
+    Args:
+        core: what to relax.
+        forced: arcs that cost `forced_s` where they are cut, for variables that are to be on a
+            side: (EDGE, v) keeps v on the edge, (v, CLOUD) in the cloud.
+        forced_s: in units of the objective.
+    """
+
+    def __init__(
+        self, core: Core, forced: Sequence[tuple[int, int]] = (), forced_s: float = 0.0
+    ) -> None:
         self._core = core
         self._helpers = core.size
         self._forced: list[_Arcs] = []
         flows = core.flows
         up = self._any(flows.consumers, EDGE, CLOUD)
         down = self._any(flows.consumers, CLOUD, EDGE)
-        self._held = self._any(core.users, EDGE, CLOUD)
-        gain = np.minimum(core.unary, 0.0)
-        variables = np.arange(core.size)
-        source, sink = np.full(core.size, EDGE), np.full(core.size, CLOUD)
-        self._fixed = [
-            _Arcs(source, variables, core.unary - gain),
-            _Arcs(variables, sink, -gain),
+        on_edge, in_cloud = core.counted
+        if in_cloud:
+            self._in_cloud = self._any(core.users, EDGE, CLOUD)
+        if on_edge:
+            self._on_edge = self._any(core.users, CLOUD, EDGE)
+        self._moves = [
             _Arcs(flows.producer, up, flows.up),
             _Arcs(down, flows.producer, flows.down),
-            *self._forced,
         ]
-        self._base = core.base + float(gain.sum())
+        if forced:
+            tail, head = np.array(forced).T
+            self._forced.append(_Arcs(tail, head, np.full(len(tail), forced_s)))
 
     def _any(self, sets: Sets, never: int, always: int) -> Ints:
         """Per set, a node on `always`'s side as soon as one member is; `never` if none can be.
@@ -96,17 +112,39 @@ class Relaxation:
     def solve(self, mix: Mix) -> Relaxed:
         """The minimum over all assignments at these multipliers."""
         core = self._core
-        dearness = core.nbytes.astype(np.float64) * mix.byte_s
-        held = _Arcs(np.full(len(core.users), EDGE), self._held, dearness)
-        arcs = [*self._fixed, held, *(_both_ways(*path) for path in mix.paths)]
+        unary = mix.of[:2] @ core.unary
+        gain = np.minimum(unary, 0.0)
+        variables = np.arange(core.size)
+        source, sink = np.full(core.size, EDGE), np.full(core.size, CLOUD)
+        arcs = [
+            _Arcs(source, variables, unary - gain),
+            _Arcs(variables, sink, -gain),
+            *(_Arcs(move.tail, move.head, mix.of[0] * move.weight) for move in self._moves),
+            *self._held(mix),
+            *self._forced,
+            *(_both_ways(*path) for path in mix.paths),
+        ]
         tail, head, weight = (
             np.concatenate([getattr(part, name) for part in arcs])
             for name in ("tail", "head", "weight")
         )
         kept = (weight > 0) & (tail != head) & (head != EDGE) & (tail != CLOUD)
+        allowed = sum(
+            float(of) * most for of, most in zip(mix.of, core.limits.most, strict=True) if most
+        )
+        offset = float(mix.of[:2] @ core.base + gain.sum()) - allowed + mix.constant
         cut = min_cut(self._helpers, tail[kept], head[kept], weight[kept])
-        spared = mix.byte_s * (core.budget or 0)
-        return Relaxed(self._base + cut.value - spared, cut.sink_side[: core.size], cut)
+        return Relaxed(offset + cut.value, cut.sink_side[: core.size], cut)
+
+    def _held(self, mix: Mix) -> Iterator[_Arcs]:
+        core = self._core
+        on_edge, in_cloud = core.counted
+        if in_cloud:
+            source = np.full(len(core.users), EDGE)
+            yield _Arcs(source, self._in_cloud, core.nbytes * mix.of[Quantity.CLOUD_BYTES])
+        if on_edge:
+            sink = np.full(len(core.users), CLOUD)
+            yield _Arcs(self._on_edge, sink, core.nbytes * mix.of[Quantity.EDGE_BYTES])
 
 
 def _both_ways(path: Ints, weight: float) -> _Arcs:

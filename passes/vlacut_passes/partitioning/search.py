@@ -1,31 +1,39 @@
-"""The cheapest cut of a graph, with the proof that there is none cheaper.
+"""The best cut of a graph within limits, with the proof that there is none better.
 
 1. The graph becomes a `Core`, a variable a task.
-2. A Lagrangian relaxation, a minimum cut, bounds the price from below (`dual`), and contracts the
-   core: variables whose parting would cost more than the gap become one (`coarsen`). Repeated while
-   it helps. Without hops and budget the first minimum cut is the answer; with them the bound often
-   meets an assignment's price, which is then proven optimal.
-3. What is left goes to HiGHS (`milp`).
+2. A Lagrangian relaxation, a minimum cut, bounds the objective from below (`dual`). Without hops
+   and limits the first minimum cut is the answer; with hops the bound mostly meets an assignment's
+   price, which is then proven optimal.
+3. What is left is branched on (`branch_and_bound`), from the best of the strategies that others
+   have (`strategies`), so that no cut of theirs is ever better.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Price, Side, price
-from vlacut_passes.partitioning.coarsen import equal_variables
-from vlacut_passes.partitioning.core import CLOUD, Core, Ints, make_core, relabel
-from vlacut_passes.partitioning.dual import Dual, Incumbent, relabelled
-from vlacut_passes.partitioning.milp import solve_milp
+from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
+from vlacut_passes.partitioning.core import Ints, make_core
+from vlacut_passes.partitioning.known import Incumbent
+from vlacut_passes.partitioning.limits import (
+    NAMES,
+    Limits,
+    Quantity,
+    all_within,
+    limited,
+    measured,
+    within,
+)
+from vlacut_passes.partitioning.strategies import BASELINES, all_edge
 
-_ROUNDS = 30
-_STAGES = 4
-_EXACT = 1e-12  # relative; what two ways to add up a price may differ by
+_TINY = 2e-4  # of a limit on bytes
+Sides = tuple[Side, ...]
 
 
 @dataclass(frozen=True)
@@ -35,87 +43,160 @@ class Found:
     Attributes:
         sides: of every task.
         price: of the cut.
-        bound_s: no feasible cut is cheaper, in seconds; at most `price.total_s`.
+        value: of the objective.
+        bound: no cut within the limits has less of the objective; at most `value`.
+        method: what proved the bound.
     """
 
-    sides: tuple[Side, ...]
+    sides: Sides
     price: Price
-    bound_s: float
+    value: float
+    bound: float
+    method: str
 
     @property
-    def gap_s(self) -> float:
-        """How far the cut may be from the best, in seconds; 0 if it is proven to be the best."""
-        return self.price.total_s - self.bound_s
+    def gap(self) -> float:
+        """How far the cut may be from the best, as a share; 0 if it is proven to be the best."""
+        return (self.value - self.bound) / self.value if self.value else 0.0
 
 
 def optimal_cut(
-    graph: CostGraph,
-    link: Link,
-    cloud_weight_budget: int | None = None,
-    *,
-    time_limit_s: float = 600.0,
+    graph: CostGraph, link: Link, limits: Limits | None = None, *, time_limit_s: float = 60.0
 ) -> Found:
-    """The cheapest cut whose distinct cloud weights are at most `cloud_weight_budget` bytes.
+    """The cut within the limits that has the least of the objective.
 
-    Of cuts that are equally cheap, those with fewer tasks in the cloud are preferred. If HiGHS
-    reaches its time limit, the best cut known is returned with its gap.
+    Of cuts that are equally good, those with fewer tasks in the cloud are preferred. At the time
+    limit, the best cut known is returned with its bound.
 
-    Raises InfeasibleError if the weights of tasks pinned to the cloud exceed the budget.
+    Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
     """
-    core = make_core(graph, link, cloud_weight_budget)
-    edge = np.zeros(core.size, dtype=np.int64)
-    edge[CLOUD] = 1
-    least = core.cloud_bytes(edge)
-    if core.budget is not None and least > core.budget:
-        raise InfeasibleError(
-            f"cloud weights: what is pinned to the cloud holds {least} bytes, "
-            f"{least - core.budget} more than the budget of {core.budget}; raise it or unpin"
+    search = _Search(graph, link, limits or Limits(), time.monotonic() + time_limit_s)
+    return search.run()
+
+
+class _Search:
+    def __init__(self, graph: CostGraph, link: Link, limits: Limits, deadline: float) -> None:
+        self._graph = graph
+        self._link = link
+        self._limits = _binding(graph, limits)
+        self._deadline = deadline
+        self._method = ""
+
+    def run(self) -> Found:
+        """The best cut; see `optimal_cut`."""
+        limits = limited(self._limits, self._limits.minimise, None)
+        start = self._start()
+        for ignored in (_tiny(self._graph, limits), frozenset[int]()):
+            incumbent, bound = self._minimise(limits, start, ignored=ignored)
+            sides = _sides(incumbent.x)
+            cost = price(self._graph, sides, self._link)
+            if all_within(measured(cost), self._limits.most):
+                break
+        value = measured(cost)[limits.minimise]
+        proven = incumbent.closed_by(bound)
+        bound = value if proven else min(bound, value)
+        return Found(sides, cost, value, bound, self._method)
+
+    def _start(self) -> Ints:
+        """A cut that keeps all limits."""
+        most = self._limits.most
+        for cutter in (all_edge, *BASELINES.values()):
+            sides = cutter(self._graph, self._link, self._limits.cloud_bytes)
+            if all_within(measured(price(self._graph, sides, self._link)), most):
+                return _x(sides)
+        return self._lowered(_x(all_edge(self._graph, self._link, None)))
+
+    def _lowered(self, x: Ints) -> Ints:
+        """A cut that keeps all limits: one quantity after the other is minimised until it does."""
+        kept = Limits()
+        for quantity, most in zip(Quantity, self._limits.most, strict=True):
+            if most is None:
+                continue
+            found = measured(price(self._graph, _sides(x), self._link))[quantity]
+            if not within(quantity, found, most):
+                limits = replace(kept, minimise=quantity)
+                incumbent, bound = self._minimise(limits, x, enough=most)
+                if not within(quantity, incumbent.value, most):
+                    raise _infeasible(kept, quantity, most, bound)
+                x = incumbent.x
+            kept = limited(kept, quantity, most)
+        return x
+
+    def _minimise(
+        self,
+        limits: Limits,
+        start: Ints,
+        enough: float | None = None,
+        ignored: frozenset[int] = frozenset(),
+    ) -> tuple[Incumbent, float]:
+        """The best assignment of tasks from `start` on, and its bound."""
+        core = make_core(self._graph, self._link, limits, ignored)
+        incumbent = Incumbent(np.inf, start)
+        self._offer(incumbent, limits, start)
+        search = BranchAndBound(self._graph, core, incumbent, self._deadline, enough)
+        self._method = "min-cut"
+        if not search.run(most=1):
+            self._method = "branch and bound over min-cuts"
+            for cutter in BASELINES.values():
+                sides = cutter(self._graph, self._link, limits.cloud_bytes)
+                self._offer(incumbent, limits, _x(sides))
+            search.run()
+        return incumbent, search.bound
+
+    def _offer(self, incumbent: Incumbent, limits: Limits, x: Ints) -> None:
+        found = measured(price(self._graph, _sides(x), self._link))
+        if all_within(found, limits.most):
+            incumbent.offer(found[limits.minimise], x)
+
+
+def _binding(graph: CostGraph, limits: Limits) -> Limits:
+    """The limits without those that every cut keeps."""
+    total = sum(graph.weights)
+    for quantity in (Quantity.CLOUD_BYTES, Quantity.EDGE_BYTES):
+        most = limits.most[quantity]
+        if most is not None and most >= total:
+            limits = limited(limits, quantity, None)
+    return limits
+
+
+def _tiny(graph: CostGraph, limits: Limits) -> frozenset[int]:
+    """The smallest weights, as many as together are next to nothing beside the limits on bytes.
+
+    Shape constants and scales have thousands of readers. A cut that is optimal without counting
+    them, and keeps the limits when they are counted, is optimal.
+    """
+    most = [one for one in (limits.cloud_bytes, limits.edge_bytes) if one is not None]
+    found, room = [], _TINY * min(most, default=0)
+    for weight in sorted(range(len(graph.weights)), key=lambda one: (graph.weights[one], one)):
+        room -= graph.weights[weight]
+        if room < 0:
+            break
+        found.append(weight)
+    return frozenset(found)
+
+
+def _infeasible(kept: Limits, quantity: Quantity, most: float, bound: float) -> InfeasibleError:
+    others = ", ".join(
+        f"{NAMES[one]} at most {one.text(value)}"
+        for one, value in zip(Quantity, kept.most, strict=True)
+        if value is not None
+    )
+    given = f" with {others}" if others else ""
+    if within(quantity, bound, most):
+        return InfeasibleError(
+            f"{NAMES[quantity]}: no cut was found within {quantity.text(most)}{given}, nor was it "
+            f"proven that there is none; raise the limit or the time limit"
         )
-    incumbent = Incumbent(np.inf, edge[core.of_task])
-    bound = _search(core, incumbent, time_limit_s)
-    sides = tuple(Side.CLOUD if one else Side.EDGE for one in incumbent.x.tolist())
-    cost = price(graph, sides, link)
-    proven = bound >= incumbent.price_s * (1 - _EXACT)
-    return Found(sides, cost, cost.total_s if proven else min(bound, cost.total_s))
+    return InfeasibleError(
+        f"{NAMES[quantity]}: at least {quantity.text(bound)}{given}, "
+        f"{quantity.text(bound - most)} more than the limit of {quantity.text(most)}; "
+        f"raise the limit, or pin less"
+    )
 
 
-def _search(core: Core, incumbent: Incumbent, time_limit_s: float) -> float:
-    """Improve the incumbent until it is optimal or time is up; returns the lower bound."""
-    paths: list[list[Ints]] = [[] for _ in core.chains]
-    for _ in range(_STAGES):
-        best = Dual(core, incumbent, paths).run(_ROUNDS)
-        gap = incumbent.price_s - best.bound
-        noise = 1e-10 * abs(incumbent.price_s)
-        if gap <= _EXACT * abs(incumbent.price_s):
-            return incumbent.price_s
-        label = equal_variables(core, best.cut, gap + noise)
-        if label is None:
-            return incumbent.price_s
-        size, before = int(label.max()) + 1, core.size
-        core = relabel(core, label, size)
-        paths = relabelled(paths, label)
-        if size == 2 or size > 0.8 * before:
-            break
-    return _exhaust(core, incumbent, gap + noise, time_limit_s)
+def _sides(x: Ints) -> Sides:
+    return tuple(Side.CLOUD if one else Side.EDGE for one in x.tolist())
 
 
-def _exhaust(core: Core, incumbent: Incumbent, span: float, time_limit_s: float) -> float:
-    """Solve a core with HiGHS; returns the lower bound.
-
-    HiGHS keeps a budget to its tolerance only. A set of weights that exceeds it after all is cut
-    off by name, and HiGHS asked again.
-    """
-    covers: list[Ints] = []
-    deadline = time.monotonic() + time_limit_s
-    while True:
-        left = max(deadline - time.monotonic(), 0.0)
-        solved = solve_milp(core, covers, span, left)
-        if solved.x is None:
-            return min(solved.bound, incumbent.price_s)
-        if core.budget is None or core.cloud_bytes(solved.x) <= core.budget:
-            break
-        covers.append(np.flatnonzero(core.users.highest(solved.x)))
-    found_s = core.serial_s(solved.x) + core.hop_s(solved.x)
-    incumbent.offer(found_s, solved.x[core.of_task])
-    finished = solved.bound >= found_s - 1e-9 * span
-    return incumbent.price_s if finished else min(solved.bound, incumbent.price_s)
+def _x(sides: Sides) -> Ints:
+    return np.array([side is Side.CLOUD for side in sides], dtype=np.int64)

@@ -8,20 +8,39 @@
 | `neurosurgeon`  | a suffix of the layers: the cheapest, transfers and hops included          |
 | `fixed-half`    | a suffix of the layers: half of the weights                                |
 
-Sources: RoboECC, section IV-A.3; Kang et al., Neurosurgeon, ASPLOS 2017, figure 9.
+Two more need the program, see `program_rows`:
+
+| name                | its cut                                                                |
+|---------------------|------------------------------------------------------------------------|
+| `backbone-in-cloud` | what RoboECC's tables report: the layers of the LLM in the cloud; the  |
+|                     | encoders, the embedding and the head on the edge                       |
+| `all-cloud-jpeg`    | `all-cloud` with pictures sent as JPEG; a row alone, for the action    |
+|                     | then differs from the model's                                          |
+
+Sources: RoboECC, section IV-A.3 and tables II and III (a cloud load of 12.06 GiB is that of the 32
+layers); Kang et al., Neurosurgeon, ASPLOS 2017, figure 9. Algorithm 1 as printed has no layer that
+is not cut: a layer here is an operator, so its place is the finest there is. It compares times
+against the optimum after moving on to the next place; taken is the place that was timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from vlacut.annotation import STRUCTURE
+from vlacut.dataflow import Dataflow
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Side, Strategy, price
+from vlacut_passes.partitioning.jpeg import with_jpeg
 from vlacut_passes.partitioning.layer_chain import layer_chain
+from vlacut_passes.partitioning.limits import Limits
 
 Sides = tuple[Side, ...]
+Row = tuple[Strategy, Sides]
+BACKBONE_IN_CLOUD, ALL_CLOUD_JPEG = "backbone-in-cloud", "all-cloud-jpeg"
 Cutter = Callable[[CostGraph, Link, "int | None"], Sides]
 
 
@@ -74,18 +93,43 @@ BASELINES: Mapping[str, Cutter] = {
 }
 
 
-def strategy_row(
-    name: str, graph: CostGraph, sides: Sides, link: Link, budget: int | None
-) -> Strategy:
+def strategy_row(name: str, graph: CostGraph, sides: Sides, link: Link, limits: Limits) -> Strategy:
     """The row of the report for a cut."""
     cost = price(graph, sides, link)
-    over = 0 if budget is None else cost.cloud_weight_bytes - budget
-    if over <= 0:
-        return Strategy(name, cost, True)
-    return Strategy(
-        name,
-        cost,
-        False,
-        f"{cost.cloud_weight_bytes / 1e6:.6g} MB of weights in the cloud are "
-        f"{over / 1e6:.6g} MB over the budget",
-    )
+    broken = limits.broken(cost)
+    return Strategy(name, cost, not broken, broken)
+
+
+def program_rows(
+    flow: Dataflow, graph: CostGraph, link: Link, limits: Limits
+) -> Iterator[tuple[str, Row]]:
+    """Rows, by name, of the strategies that need more of the program than its cost graph.
+
+    `backbone-in-cloud` is left out without `annotate-structure`, or where a pin forbids it;
+    `all-cloud-jpeg` where no picture goes to the cloud.
+    """
+    sides = _backbone_in_cloud(flow, graph)
+    if sides is not None:
+        yield (
+            BACKBONE_IN_CLOUD,
+            (strategy_row(BACKBONE_IN_CLOUD, graph, sides, link, limits), sides),
+        )
+    everything = all_cloud(graph, link, None)
+    shown = with_jpeg(graph, flow.program.inputs, everything)
+    if shown is not None:
+        row = strategy_row(ALL_CLOUD_JPEG, shown, everything, link, limits)
+        why = "; ".join(filter(None, ("not bit-exact", row.why_not)))
+        yield ALL_CLOUD_JPEG, (replace(row, feasible=False, why_not=why), everything)
+
+
+def _backbone_in_cloud(flow: Dataflow, graph: CostGraph) -> Sides | None:
+    sides = []
+    for node, task in zip(flow.nodes, graph.tasks, strict=True):
+        found = STRUCTURE.find(node) if node is not None else None
+        if node is not None and found is None:
+            return None
+        side = Side.CLOUD if found and found.stage == "backbone" else Side.EDGE
+        if task.pinned not in (None, side):
+            return None
+        sides.append(side)
+    return tuple(sides)

@@ -1,0 +1,253 @@
+"""Branch and bound: improves an incumbent until it is optimal, or time is up.
+
+Every branch is bounded by its Lagrangian relaxation (`dual`) and contracted by reduced costs
+(`coarsen`); once it is small, it goes to HiGHS (`milp`). Branches are on one variable: on the edge,
+or in the cloud.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from vlacut.pricing import CostGraph
+from vlacut_passes.partitioning.branching import Choice, Order, make_order
+from vlacut_passes.partitioning.coarsen import equal_variables, too_heavy
+from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints, only_cloud, relabel
+from vlacut_passes.partitioning.depths import Span, equal_within, step
+from vlacut_passes.partitioning.dual import Dual
+from vlacut_passes.partitioning.known import Incumbent, Known
+from vlacut_passes.partitioning.limits import Quantity, within
+from vlacut_passes.partitioning.milp import Cover, cover, solve_milp
+
+SMALL = 150  # variables: from here on HiGHS is faster than further branches
+_AGAIN = 0.7  # a core that shrank below this share is worth another relaxation
+_INTEGRAL = 1e-6
+_DEAR = 0.3  # of the gap
+_MOST_DEPTHS = 8  # beyond, depths are not branched on
+_NOISE = 1e-10  # relative: nothing is cut off by less than this
+
+
+@dataclass(frozen=True, eq=False)
+class _Branch:
+    """A part of the assignments: those of a core that do not cut the arcs `forced`."""
+
+    core: Core
+    known: Known
+    spans: tuple[Span, ...]
+    bound: float = -np.inf
+    forced: tuple[tuple[int, int], ...] = ()
+    depth: int = 0
+
+
+class BranchAndBound:
+    """The search of one core. A branch's bound is inherited until it is explored itself.
+
+    Args:
+        graph: what the core is of.
+        core: what to minimise.
+        incumbent: an assignment that keeps the limits; it is improved in place.
+        deadline: of `time.monotonic`.
+        enough: the search may stop once the incumbent is as low, or the bound is above it.
+    """
+
+    def __init__(
+        self,
+        graph: CostGraph,
+        core: Core,
+        incumbent: Incumbent,
+        deadline: float,
+        enough: float | None = None,
+    ) -> None:
+        self._graph = graph
+        self._incumbent = incumbent
+        self._deadline = deadline
+        self._enough = enough
+        self._left = np.inf  # the lowest bound of a branch that HiGHS did not finish
+        self._open = [_Branch(core, Known([[] for _ in core.chains]), (Span(),) * len(core.chains))]
+
+    @cached_property
+    def _order(self) -> Order:
+        return make_order(self._graph)
+
+    @property
+    def bound(self) -> float:
+        """No feasible assignment has less of the objective."""
+        return min([self._left, self._incumbent.value, *(one.bound for one in self._open)])
+
+    def run(self, most: int | None = None) -> bool:
+        """Explore branches, at most so many, until the search is over; whether it is.
+
+        In turn, the branch with the lowest bound, which raises the bound of all, and the one with
+        the fewest variables, which costs little and often improves the incumbent.
+        """
+        turn = 0
+        while not self._over() and turn != most:
+            keys = (_by_bound, _by_size)
+            branch = min(self._open, key=keys[turn % 2])
+            turn += 1
+            self._open.remove(branch)
+            self._open += self._explore(branch)
+            self._open = [one for one in self._open if not self._incumbent.closed_by(one.bound)]
+        return self._over()
+
+    def _over(self) -> bool:
+        late = time.monotonic() >= self._deadline
+        if late or not self._open or self._enough is None:
+            return late or not self._open
+        return self._incumbent.value <= self._enough or self.bound > self._enough
+
+    def _explore(self, branch: _Branch) -> Iterator[_Branch]:
+        """What is left to do in a branch: nothing, or two branches."""
+        while True:
+            known, forced = branch.known, branch.forced
+            found = Dual(branch.core, self._incumbent, known, branch.spans, forced).run()
+            branch = replace(branch, bound=max(branch.bound, found.bound))
+            if self._incumbent.closed_by(branch.bound):
+                return
+            value = self._incumbent.value + _NOISE * abs(self._incumbent.value)
+            label = equal_variables(branch.core, found.relaxed, value, forced)
+            if label is None:
+                return
+            before = branch.core.size
+            contracted = _contracted(branch, label, found.share)
+            if contracted is None:
+                return
+            branch, share = contracted
+            if branch.core.size <= SMALL:
+                self._left = min(self._left, self._exhaust(branch))
+                return
+            if branch.core.size > _AGAIN * before:
+                break
+        yield from self._split(branch, share)
+
+    def _split(self, branch: _Branch, share: Floats) -> Iterator[_Branch]:
+        gap = self._incumbent.value - branch.bound
+        chain = _chain_to_split(branch, share, gap)
+        if chain is not None:
+            yield from _by_depth(branch, chain)
+            return
+        variable = Choice(branch.core, share, gap, self._order).variable(branch.depth)
+        for arc in ((EDGE, variable), (variable, CLOUD)):
+            yield replace(
+                branch,
+                known=branch.known.where(arc),
+                forced=(*branch.forced, arc),
+                depth=branch.depth + 1,
+            )
+
+    def _exhaust(self, branch: _Branch) -> float:
+        """Solve a branch with HiGHS; returns its lower bound.
+
+        HiGHS keeps a limit to its tolerance only. An assignment that exceeds one after all is cut
+        off, and HiGHS asked again.
+        """
+        core = branch.core
+        covers: list[Cover] = []
+        span = self._incumbent.value - branch.bound + _NOISE * abs(self._incumbent.value)
+        while True:
+            seconds = max(self._deadline - time.monotonic(), 0.0)
+            solved = solve_milp(core, covers, span, seconds)
+            if solved.x is None:
+                return max(solved.bound, branch.bound)
+            found = core.quantities(solved.x, core.hop_s(solved.x))
+            broken = _broken(core, found)
+            if broken is None:
+                break
+            covers.append(cover(core, solved.x, broken))
+        value = float(found[core.limits.minimise])
+        self._incumbent.offer(value, solved.x[core.of_task])
+        if solved.bound >= value - 1e-9 * span:
+            return np.inf
+        return max(solved.bound, branch.bound)
+
+
+def _chain_to_split(branch: _Branch, share: Floats, gap: float) -> int | None:
+    """The chain graph with the highest rate, if a change on its deepest chain is dear and the mix
+    of assignments splits it.
+    """
+    latency = branch.core.limits.minimise is Quantity.LATENCY
+    split = np.minimum(share, 1.0 - share) > _INTEGRAL
+    rates = [
+        chain.rate
+        if span.low < min(span.high, _MOST_DEPTHS) and split[chain.variable].any()
+        else 0.0
+        for chain, span in zip(branch.core.chains, branch.spans, strict=True)
+    ]
+    if not latency or max(rates, default=0.0) <= _DEAR * gap:
+        return None
+    return rates.index(max(rates))
+
+
+def _by_depth(branch: _Branch, chain: int) -> Iterator[_Branch]:
+    """Two branches: the deepest chain is as deep as it must be at least, or deeper."""
+    span = branch.spans[chain]
+    above = span.low + step(branch.core.chains[chain])
+    for half in (Span(span.low, span.low), Span(above, span.high)):
+        spans = (*branch.spans[:chain], half, *branch.spans[chain + 1 :])
+        child = replace(branch, spans=spans, depth=branch.depth + 1)
+        joined = _joined(child, chain)
+        if joined is not None:
+            yield joined
+
+
+def _joined(branch: _Branch, chain: int) -> _Branch | None:
+    """The branch with what is equal at such depths merged; None if edge and cloud are."""
+    core = branch.core
+    label = equal_within(core.chains[chain], core.size, branch.spans[chain].high)
+    if label[EDGE] == label[CLOUD]:
+        return None
+    size = int(label.max()) + 1
+    if size == core.size:
+        return branch
+    known = branch.known.relabelled(label, size)
+    forced = tuple((int(label[tail]), int(label[head])) for tail, head in branch.forced)
+    if (EDGE, CLOUD) in forced:
+        return None
+    return replace(branch, core=relabel(core, label, size), known=known, forced=forced)
+
+
+def _contracted(branch: _Branch, label: Ints, share: Floats) -> tuple[_Branch, Floats] | None:
+    """The branch with equal variables merged, and its share; None if a side cannot hold what must
+    be there.
+    """
+    core = relabel(branch.core, label, int(label.max()) + 1)
+    if not _fits(core):
+        return None
+    heavy = too_heavy(core)
+    if heavy is not None:
+        core = relabel(core, heavy, int(heavy.max()) + 1)
+        label = heavy[label]
+    mixed = np.zeros(core.size)
+    np.maximum.at(mixed, label, share)
+    known = branch.known.relabelled(label, core.size)
+    return replace(branch, core=core, known=known, forced=()), mixed
+
+
+def _broken(core: Core, found: Floats) -> Quantity | None:
+    """The first limit an assignment breaks."""
+    for one, most in zip(Quantity, core.limits.most, strict=True):
+        if most is not None and not within(one, float(found[one]), most):
+            return one
+    return None
+
+
+def _fits(core: Core) -> bool:
+    """Whether what must be on a side fits there."""
+    cloudless = only_cloud(core.size)
+    edgeless = (np.arange(core.size) != EDGE).astype(np.int64)
+    limits = core.limits
+    cloud = limits.cloud_bytes is None or core.cloud_bytes(cloudless) <= limits.cloud_bytes
+    return cloud and (limits.edge_bytes is None or core.edge_bytes(edgeless) <= limits.edge_bytes)
+
+
+def _by_bound(branch: _Branch) -> tuple[float, int]:
+    return branch.bound, -branch.depth
+
+
+def _by_size(branch: _Branch) -> tuple[int, float]:
+    return branch.core.size, branch.bound

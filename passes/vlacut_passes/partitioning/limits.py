@@ -1,0 +1,95 @@
+"""What a cut is asked for: the quantity to minimise, and limits on others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from vlacut.pricing import Price
+
+_EXACT = 1e-12  # relative: what two ways to add up seconds may differ by
+
+
+class Quantity(IntEnum):
+    """What a cut has so much of; also the index into every array of quantities."""
+
+    LATENCY = 0  # seconds of a control step
+    CLOUD_TIME = 1  # seconds of compute in the cloud, a control step
+    CLOUD_BYTES = 2  # distinct weights in the cloud
+    EDGE_BYTES = 3  # distinct weights on the edge
+
+    def text(self, value: float) -> str:
+        """A value of the quantity, for people."""
+        if self in (Quantity.LATENCY, Quantity.CLOUD_TIME):
+            return f"{value * 1e3:.6g} ms"
+        return f"{value / 1e6:.6g} MB" if value >= 1e6 else f"{value:.0f} bytes"
+
+
+NAMES = {
+    Quantity.LATENCY: "the control step",
+    Quantity.CLOUD_TIME: "compute in the cloud",
+    Quantity.CLOUD_BYTES: "weights in the cloud",
+    Quantity.EDGE_BYTES: "weights on the edge",
+}
+FIELDS = {
+    Quantity.LATENCY: "latency",
+    Quantity.CLOUD_TIME: "cloud_time",
+    Quantity.CLOUD_BYTES: "cloud_bytes",
+    Quantity.EDGE_BYTES: "edge_bytes",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What to minimise, and how much of each quantity a cut may have; None for no limit.
+
+    Attributes:
+        minimise: the objective.
+        latency: seconds of a control step.
+        cloud_time: seconds of compute in the cloud, a control step.
+        cloud_bytes, edge_bytes: of distinct weights held on a side.
+    """
+
+    minimise: Quantity = Quantity.LATENCY
+    latency: float | None = None
+    cloud_time: float | None = None
+    cloud_bytes: int | None = None
+    edge_bytes: int | None = None
+
+    @property
+    def most(self) -> tuple[float | None, ...]:
+        """The limits by quantity."""
+        return self.latency, self.cloud_time, self.cloud_bytes, self.edge_bytes
+
+    def broken(self, price: Price) -> str:
+        """The limits a price breaks, and by how much; empty if it keeps them."""
+        return "; ".join(
+            f"{NAMES[one]}: {one.text(found)}, {one.text(found - most)} over the limit"
+            for one, found, most in zip(Quantity, measured(price), self.most, strict=True)
+            if most is not None and not within(one, found, most)
+        )
+
+
+def limited(limits: Limits, quantity: Quantity, most: float | None) -> Limits:
+    """The limits with another one on a quantity; None for no limit."""
+    return replace(limits, **{FIELDS[quantity]: most})  # type: ignore[arg-type]  # its own kind
+
+
+def measured(price: Price) -> tuple[float, ...]:
+    """The quantities of a price."""
+    return price.total_s, price.cloud_s, price.cloud_weight_bytes, price.edge_weight_bytes
+
+
+def within(quantity: Quantity, found: float, most: float) -> bool:
+    """Whether a limit is kept: bytes to the byte, seconds to rounding."""
+    exact = quantity in (Quantity.CLOUD_BYTES, Quantity.EDGE_BYTES)
+    return found <= (most if exact else most + _EXACT * abs(most))
+
+
+def all_within(found: Sequence[float], most: Sequence[float | None]) -> bool:
+    """Whether every limit is kept."""
+    return all(
+        limit is None or within(one, value, limit)
+        for one, value, limit in zip(Quantity, found, most, strict=True)
+    )

@@ -1,0 +1,87 @@
+"""Where a cut and another change places, against a bisection; and the line that says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_graphs import all_cuts, random_graph
+from scipy.optimize import bisect
+
+from vlacut.bundle import open_bundle
+from vlacut.cli.report import verdict
+from vlacut.dominance import Standing, changes_at
+from vlacut.hardware import Link
+from vlacut.pricing import Side, price
+
+LINK = Link(2e6, 1e6, 0.002)
+
+
+def test_cuts_change_places_where_their_prices_are_equal() -> None:
+    """Found by bisection on the price itself, at scaled links."""
+    seen = {"crosses": 0, "never": 0}
+    for seed in range(150):
+        numbers = np.random.default_rng(seed)
+        graph = random_graph(numbers)
+        flows = (replace(flow, nbytes=flow.nbytes * 10**6) for flow in graph.flows)
+        graph = replace(graph, flows=tuple(flows))
+        rows = all_cuts(graph)[numbers.integers(0, len(all_cuts(graph)), 2)]
+        cuts = [[Side.CLOUD if one else Side.EDGE for one in row] for row in rows]
+        found = changes_at(*(price(graph, cut, LINK) for cut in cuts), LINK)
+
+        def ahead(up: float) -> float:
+            link = Link(up, up / 2, LINK.rtt)
+            one, other = (price(graph, cut, link).total_s for cut in cuts)  # noqa: B023
+            return other - one
+
+        if ahead(1e-3) * ahead(1e15) < 0:
+            assert found == pytest.approx(bisect(ahead, 1e-3, 1e15, rtol=1e-12), rel=1e-6), seed
+            seen["crosses"] += 1
+        else:
+            assert found == 0, seed
+            seen["never"] += 1
+    assert min(seen.values()) > 10, seen
+
+
+def standing(ratio: float, change: float = 0.0, why_not: str = "") -> Standing:
+    return Standing("all-cloud", ratio, why_not, change)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (standing(1.25), "1.25 x faster than all-cloud (at any bandwidth)"),
+        (standing(2.0, 3.256e6), "2.00 x faster than all-cloud (slower below 3.26 MB/s)"),
+        (standing(2.0, 3.2e10), "2.00 x faster than all-cloud (slower above 32000 MB/s)"),
+        (standing(1.0), "as fast as all-cloud"),
+        (
+            standing(0.5, 4e6, "3 GB over the limit"),
+            "2.00 x slower than all-cloud (faster below 4 MB/s), which is not allowed: 3 GB over "
+            "the limit",
+        ),
+        (
+            standing(0.8),
+            "1.25 x slower than all-cloud (at any bandwidth), which is allowed, but not what was "
+            "asked for",
+        ),
+    ],
+)
+def test_the_last_line_says_what_is_beaten_and_why(
+    split_bundle: Path, found: Standing, said: str
+) -> None:
+    plan = open_bundle(split_bundle).plan
+    told = verdict(replace(plan, link=Link(10e6, 10e6), standings=(found, found)))
+    assert told == f"The split is {said}; {said}."
+
+
+def test_a_bundle_keeps_how_its_cut_stands(split_bundle: Path) -> None:
+    plan = open_bundle(split_bundle).plan
+    rows = {row.name: row for row in plan.strategies}
+    assert [one.other for one in plan.standings] == ["all-edge", "all-cloud"]
+    for one in plan.standings:
+        total_s = rows[one.other].price.total_s
+        assert one.ratio == pytest.approx(total_s / plan.variants[0].price.total_s)
+        assert one.why_not == rows[one.other].why_not
+    assert plan.standings[1].why_not  # the budget of the fixture

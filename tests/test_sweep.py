@@ -1,0 +1,118 @@
+"""Sweeps: every point is the plan one gets by asking for it, and the command shows them all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from programs import looping_program
+from test_cli import Vlacut, vlacut  # noqa: F401  # the fixture
+
+from vlacut.compiler import plan_program
+from vlacut.errors import HardwareError, InputError
+from vlacut.sweep import POINTS, Axis, parse_axis, sweep
+from vlacut.target import Target
+
+TARGET = Target("jetson-agx-orin", "a100", "1GB/s/2GB/s,10us")
+
+
+def test_an_axis_is_read() -> None:
+    assert parse_axis("link=1MB/s..0.1GB/s") == Axis("link", 1e6, 1e8)
+    assert parse_axis("cloud-budget=2GB..14GiB") == Axis("cloud-budget", 2e9, 14 * 2**30)
+    bandwidths = list(Axis("link", 1e6, 1e8).amounts())
+    assert bandwidths[0] == 1e6
+    assert bandwidths[6] == pytest.approx(1e7)
+    assert bandwidths[-1] == pytest.approx(1e8)
+    assert len(bandwidths) == POINTS
+    assert list(Axis("cloud-budget", 12, 24).amounts()) == list(range(12, 25))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("link", "write link=1MB/s..100MB/s"),
+        ("speed=1..2", "write link=1MB/s..100MB/s"),
+        ("link=1MB/s/2MB/s..3MB/s", "the uplink's bandwidth alone"),
+        ("link=1MB/s..1MB/s", "below the second"),
+        ("link=5MB/s..1MB/s", "below the second"),
+        ("cloud-budget=0B..1GB", "above 0"),
+        ("link=fast..faster", "does not parse"),
+    ],
+)
+def test_what_is_no_axis_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_axis(text)
+
+
+def test_every_point_is_the_plan_for_it() -> None:
+    for axis, option in ((Axis("link", 1e6, 1e9), "link"), (Axis("cloud-budget", 1, 60e3), "")):
+        for point in sweep(looping_program(), TARGET, axis)[::4]:
+            asked = {"cloud_budget": f"{point.amount:.0f}B"}
+            if option:
+                asked = {"link": f"{point.amount / 1e6!r}MB/s/{point.amount / 5e5!r}MB/s,10us"}
+            planned = plan_program(looping_program(), replace(TARGET, **asked))  # type: ignore[arg-type]
+            for row, expected in zip(point.strategies, planned.plan.strategies, strict=True):
+                assert row.name == expected.name
+                assert row.price.total_s == pytest.approx(expected.price.total_s, rel=1e-9)
+                assert row.why_not == expected.why_not
+
+
+def test_the_chosen_cut_only_gains_by_bandwidth_and_budget() -> None:
+    for axis in (Axis("link", 1e6, 1e12), Axis("cloud-budget", 1, 60e3)):
+        points = sweep(looping_program(), TARGET, axis)
+        chosen = [point.strategies[0].price.total_s for point in points]
+        assert chosen == sorted(chosen, reverse=True)
+        assert chosen[-1] < chosen[0]
+        for point in points:
+            allowed = [row.price.total_s for row in point.strategies if row.feasible]
+            assert min(allowed) == pytest.approx(point.strategies[0].price.total_s)
+
+
+def test_a_sweep_as_a_table_a_figure_and_json(
+    vlacut: Vlacut,  # noqa: F811
+    onnx_file: Path,
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("matplotlib")
+    figure = tmp_path / "frontier.svg"
+    words = ("plan", onnx_file, "--edge", TARGET.edge, "--cloud", TARGET.cloud)
+    words = (*words, "--link", "1GB/s,10us", "--sweep", "link=1MB/s..1TB/s", "--plot", figure)
+    status, out, err = vlacut(*words)
+    assert status == 0, err
+    assert max(map(len, out.splitlines())) <= 120
+    assert "1000000 MB/s" in out
+    assert "# chosen" in out
+    assert "<svg" in figure.read_text()
+    found = json.loads(vlacut(*words, "--json")[1])
+    assert found["sweep"] == "link"
+    assert len(found["points"]) == POINTS
+    assert found["points"][0]["amount"] == 1e6
+    assert {"optimal", "all-edge"} <= {row["name"] for row in found["points"][0]["strategies"]}
+
+
+def test_bad_sweeps_are_one_line(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:  # noqa: F811
+    words = ("plan", onnx_file, "--edge", TARGET.edge, "--cloud", TARGET.cloud, "--link", "1GB/s")
+    for more, message in (
+        (("--sweep", "link=1"), "does not parse"),
+        (("--plot", tmp_path / "x.svg"), "add --sweep"),
+        (("--sweep", "link=1MB/s..2MB/s", "-p", "simplify"), "needs partition"),
+        (("--sweep", "link=1MB/s..2MB/s", "--plot", tmp_path / "no" / "x.svg"), "cannot write"),
+        (("--link-trace", tmp_path / "none.csv"), "no bandwidth trace"),
+    ):
+        status, _, err = vlacut(*words, *more)
+        assert status == 2
+        assert message in err, err
+        assert err.count("\n") == 1
+
+
+def test_a_trace_takes_the_rates(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("time_s,mbit_per_s\n" + "".join(f"{at},{8 * at}\n" for at in range(101)))
+    target = replace(TARGET, link_trace=str(trace), quantile=0.9)
+    assert str(target.network()) == "10MB/s/20MB/s,0.01ms"  # 91 of the 101 are at least 10
+    with pytest.raises(InputError, match="down for more than"):
+        replace(target, quantile=1.0).network()
+    with pytest.raises(HardwareError, match="must be above 0"):
+        replace(target, quantile=0.0).network()

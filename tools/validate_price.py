@@ -1,0 +1,172 @@
+"""The price of a cut against the step it prices: tiny models, on loopback over an emulated link.
+
+    python tools/validate_price.py [--models vit-mlp openvla ...] [--rtt 10] [--steps 15]
+
+Every model is compiled to several cuts; each is served on loopback and driven over emulated links
+of 1, 10 and 100 MB/s, a step on each in turn. The prediction is `vlacut.pricing.price` of the cut
+at that link with what is not the link's given, as medians of the same run: the engines' times, from
+the step reports, and what a hop takes beyond them over an emulator without rate or delay, where a
+step is driven in turn with the others. So what is tested is the link in the price: bytes over
+bandwidth, and hops. The exit status is 1 if a row's measured median is not within 10 % of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from shaping import ShapedLink
+
+import vlacut
+from vlacut.api import parse_address
+from vlacut.cli.output import milliseconds, rate, size, table
+from vlacut.compiler import compile_program
+from vlacut.dataflow import trace_dataflow
+from vlacut.frontends.load import load_program
+from vlacut.hardware import Link
+from vlacut.pricing import CostGraph, Price, Side, price
+from vlacut.runtime.session import StepReport
+from vlacut.split import sides_of
+from vlacut.target import Target
+
+MODELS = ("vit-mlp", "openvla", "openvla-oft", "cogact", "pi0", "smolvla", "roboflamingo")
+CUTS = ("all-cloud", "backbone-in-cloud", "fixed-half")
+FREE = Link(1e12, 1e12)
+RATES = (1e6, 10e6, 100e6)
+WARM_UP = 2
+WITHIN = 0.10
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cut over a link: predicted, and measured step by step, in seconds; a hop's overhead."""
+
+    model: str
+    cut: str
+    link: Link
+    overhead_s: float
+    predicted: Price
+    steps: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Predicted over the measured median, less one."""
+        return self.predicted.total_s / statistics.median(self.steps) - 1
+
+
+def main() -> None:
+    """Run, print a row a cut and link."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--cuts", nargs="+", default=CUTS)
+    parser.add_argument("--rtt", type=float, default=10.0, help="milliseconds")
+    parser.add_argument("--steps", type=int, default=15)
+    asked = parser.parse_args()
+    links = [Link(up, up, asked.rtt / 1e3) for up in RATES]
+    cases = [(model, cut) for model in asked.models for cut in asked.cuts]
+    rows = [
+        row
+        for case in track(cases, "measure", console=Console(stderr=True))
+        for row in measure(*case, links, asked.steps)
+    ]
+    out = Console(width=100, highlight=False)
+    columns = ("model", "cut", "link", "hops", "moved", "a hop", "engines")
+    columns += ("predicted", "measured", "error")
+    title = f"Milliseconds a control step, median of {asked.steps}, round trip {asked.rtt:g} ms"
+    out.print(table(title, columns, [line(row) for row in rows], left=2))
+    off = [row for row in rows if abs(row.error) > WITHIN]
+    worst = max(abs(row.error) for row in rows)
+    out.print(f"\n{len(rows) - len(off)} of {len(rows)} within 10 %; the worst is {worst:.1%} off")
+    sys.exit(1 if off else 0)
+
+
+def line(row: Row) -> tuple[str, ...]:
+    """A row of the table."""
+    found = row.predicted
+    return (
+        row.model,
+        row.cut,
+        rate(row.link.up),
+        str(found.hops),
+        size(found.bytes_up + found.bytes_down),
+        milliseconds(row.overhead_s),
+        milliseconds(found.edge_s + found.cloud_s),
+        milliseconds(found.total_s),
+        milliseconds(statistics.median(row.steps)),
+        f"{row.error:+.1%}",
+    )
+
+
+def measure(model: str, cut: str, links: Sequence[Link], steps: int) -> Iterator[Row]:
+    """Compile a tiny model to a cut and run it over every link."""
+    program = load_program(f"{model}:tiny", {})
+    target = Target("jetson-agx-orin", "a100", "10MB/s,20ms")
+    text = target.pipeline().removesuffix("}") + f" strategy={cut}}}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bundle"
+        compile_program(program, target, path, pipeline=text)
+        flow = trace_dataflow(program)
+        graph, sides = flow.cost_graph(), sides_of(flow)
+        free, *others = drive(path, [FREE, *links], steps)
+        hops = price(graph, sides, links[0]).hops
+        overhead_s = statistics.median(report.network_s for report in free) / hops
+        for link, reports in zip(links, others, strict=True):
+            given = with_times(graph, sides, reports)
+            slower = replace(link, rtt=link.rtt + 2 * overhead_s)
+            spent = tuple(report.latency_s for report in reports)
+            yield Row(model, cut, link, overhead_s, price(given, sides, slower), spent)
+
+
+def drive(path: Path, links: Sequence[Link], steps: int) -> list[list[StepReport]]:
+    """Serve a bundle and drive it over all links, a step on each in turn; reports by link."""
+    words = [sys.executable, "-m", "vlacut", "serve", str(path), "--port", "0", "--json"]
+    reports: list[list[StepReport]] = [[] for _ in links]
+    with (
+        subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as cloud,
+        ExitStack() as stack,
+    ):
+        stack.callback(cloud.terminate)
+        assert cloud.stdout is not None
+        server = parse_address(json.loads(cloud.stdout.readline())["address"])
+        shaped = [stack.enter_context(ShapedLink(server, link)) for link in links]
+        robots = [
+            stack.enter_context(vlacut.connect(path, "{}:{}".format(*one.address)))
+            for one in shaped
+        ]
+        observation = robots[0].bundle.golden("observation")
+        for step in range(WARM_UP + steps):
+            for robot, kept in zip(robots, reports, strict=True):
+                robot.step(observation)
+                if step >= WARM_UP:
+                    kept.append(robot.last)
+    return reports
+
+
+def with_times(graph: CostGraph, sides: Sequence[Side], reports: Sequence[StepReport]) -> CostGraph:
+    """The graph with the engines' median times a step in place of the cost model's.
+
+    The price adds up what a side computes, so one task of each side stands for all of them.
+    """
+    edge_s = statistics.median(sum(report.edge_s.values()) for report in reports)
+    cloud_s = statistics.median(sum(report.cloud_s.values()) for report in reports)
+    tasks = [replace(task, edge_s=0.0, cloud_s=0.0) for task in graph.tasks]
+    tasks[0] = replace(tasks[0], edge_s=edge_s)
+    remote = sides.index(Side.CLOUD)
+    tasks[remote] = replace(tasks[remote], cloud_s=cloud_s / graph.trips_of(remote))
+    return replace(graph, tasks=tuple(tasks))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What `plan` and `compile` are asked: the options of a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--edge", required=True, help="A device (see vlacut devices) or TOML file."),
+    click.option("--cloud", required=True, help="A device (see vlacut devices) or TOML file."),
+    click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms; or a TOML file."),
+    click.option(
+        "--link-trace", default="", help="Recorded bandwidths: a file or folder; takes the rates."
+    ),
+    click.option(
+        "--quantile",
+        default=0.95,
+        show_default=True,
+        help="With --link-trace: share of the time that the latency shown is not exceeded.",
+    ),
+    click.option("--cloud-budget", default="", help="Most bytes of weights there: 12.1GB."),
+    click.option("--cloud-time", default="", help="Most compute there a control step: 80ms."),
+    click.option("--edge-memory", default="", help="Most bytes of weights on the edge: 30GB."),
+    click.option("--pin", multiple=True, help="Operators that have their side: 'vision.*=edge'."),
+    click.option(
+        "--private", multiple=True, help="INPUT[:BLOCK]: leaves the edge only through a block."
+    ),
+    click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
+    click.option("--deadline", default="", help="Most time of a control step: 100ms."),
+    click.option(
+        "--minimise",
+        type=click.Choice(["latency", "cloud-time"]),
+        default="latency",
+        show_default=True,
+        help="What the cut is chosen for.",
+    ),
+)
+
+
+def target_options(command: F) -> F:
+    """Adds the fields of `vlacut.target.Target`, by their names."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def model_options(command: F) -> F:
+    """Adds `weights` and `pipeline`."""
+    for option in (
+        click.option(
+            "--weights",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            help="A safetensors file, or a folder of them, for a model traced on shapes.",
+        ),
+        click.option("--pipeline", "-p", default="", help="Passes to run instead of the default."),
+    ):
+        command = option(command)
+    return command

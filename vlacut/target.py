@@ -1,0 +1,93 @@
+"""Target: what a program is cut for, as users write it, and the pipeline that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vlacut.errors import InputError
+from vlacut.hardware import Link, parse_link
+from vlacut.hardware.trace import read_trace
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a program is cut for, as users write it. What is empty is no constraint.
+
+    Attributes:
+        edge, cloud: names of devices, or TOML files.
+        link: see `vlacut.hardware.link`.
+        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`.
+        cloud_time: most compute in the cloud a control step, e.g. `80ms`.
+        edge_memory: most bytes of weights on the edge.
+        pin: operators that have their side, e.g. `vision.*=edge`.
+        private: inputs of which no value leaves the edge but through a block, `INPUT[:BLOCK]`.
+        minimise: `latency` or `cloud-time`.
+        deadline: most time of a control step, e.g. `100ms`.
+        link_trace: file or folder of recorded bandwidths, see `vlacut.hardware.trace`. Then the
+            uplink has the bandwidth that the trace reaches for `quantile` of the time, and the
+            downlink keeps its ratio to it; so latencies are those that `quantile` of the time is
+            not exceeded.
+        quantile: share of the time, above 0 and at most 1.
+        costs: files of `vlacut profile`, whose measurements are preferred to the device model.
+    """
+
+    edge: str
+    cloud: str
+    link: str
+    cloud_budget: str = ""
+    cloud_time: str = ""
+    edge_memory: str = ""
+    pin: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+    minimise: str = "latency"
+    deadline: str = ""
+    link_trace: str = ""
+    quantile: float = 0.95
+    costs: tuple[str, ...] = ()
+
+    def network(self) -> Link:
+        """The link to plan for. Raises HardwareError where link, trace or quantile are at fault."""
+        return parse_link(self._link())
+
+    def _link(self) -> str:
+        if not self.link_trace:
+            return self.link
+        if self.link.endswith(".toml"):
+            raise InputError("--link-trace takes the place of rates: write --link UP[/DOWN][,RTT]")
+        link = parse_link(self.link)
+        up = read_trace(Path(self.link_trace)).reached(self.quantile)
+        if up == 0:
+            raise InputError(
+                f"{self.link_trace}: the link is down for more than {1 - self.quantile:.3g} of the "
+                f"time, so no cut that crosses it has a latency there; lower --quantile"
+            )
+        return str(replace(link, up=up, down=up * link.down / link.up))
+
+    def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
+        """Text of the default pipeline for this target, types converted first."""
+        passes = ["simplify"]
+        for source, target in (conversions or {}).items():
+            passes.append(f"convert-types{{source={source} target={target}}}")
+        devices = f"edge={self.edge} cloud={self.cloud}"
+        passes += [
+            "annotate-structure",
+            f"annotate-cost{{{devices}}}",
+            *(f"measured-cost{{costs={file} {devices}}}" for file in self.costs),
+            f"partition{{{' '.join(self._partition())}}}",
+        ]
+        return ",".join(passes)
+
+    def _partition(self) -> list[str]:
+        options = {
+            "cloud-budget": self.cloud_budget,
+            "cloud-time": self.cloud_time,
+            "edge-memory": self.edge_memory,
+            "pins": ";".join(self.pin),
+            "private": ";".join(self.private),
+            "minimise": self.minimise if self.minimise != "latency" else "",
+            "deadline": self.deadline,
+        }
+        written = [f"{name}={value}" for name, value in options.items() if value]
+        return [f"link={self._link()}", *written]
