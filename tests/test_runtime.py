@@ -5,21 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
-from programs import cut_at_random, observation, random_program
-from test_split import LINK, plan_of, run_whole, session
+from deployments import DIGEST, crossing_deployment, deployment, served
+from programs import observation
+from test_split import run_whole
 
-from vlacut.backend import Engine
 from vlacut.errors import InputError, ObservationError, PeerLost, WireError
-from vlacut.plan import Plan
 from vlacut.pricing import Side
-from vlacut.program import Program
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.layout import Layout, Room
@@ -27,57 +21,6 @@ from vlacut.runtime.local import run_both
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.wire import TENSORS, Greeting, Header
-from vlacut.split import split
-
-DIGEST = bytes(range(32))
-
-
-class OrtEngine:
-    def __init__(self, model: ir.Model, outputs: tuple[str, ...]) -> None:
-        self._session = session(model)
-        self._outputs = outputs
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        made = self._session.run(list(self._outputs), dict(inputs))
-        return dict(zip(self._outputs, made, strict=True))
-
-
-def deployment(seed: int, phases: int = 3) -> tuple[Program, Plan, dict[str, OrtEngine]]:
-    program = random_program(seed, phases)
-    flow = cut_at_random(program, seed)
-    made = split(flow, LINK)
-    engines = {
-        part.name: OrtEngine(model, part.outputs)
-        for part, model in zip(made.parts, made.models, strict=True)
-    }
-    return program, plan_of(flow, made), engines
-
-
-def crossing_deployment() -> tuple[Program, Plan, dict[str, OrtEngine]]:
-    """One with both sides at work and several crossings each way."""
-    found = next(
-        made
-        for seed in range(1000)
-        if (price := (made := deployment(seed))[1].variants[0].price).hops >= 4
-        and price.bytes_up
-        and price.bytes_down
-    )
-    return found
-
-
-@contextmanager
-def served(
-    plan: Plan, engines: Mapping[str, Engine], digest: bytes = DIGEST, **options: Any
-) -> Iterator[Server]:
-    server = Server(plan, digest, engines, **{"timeout": 2.0, **options})
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join(10)
-        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("seed", range(40))

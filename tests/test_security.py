@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deployments import DIGEST, crossing_deployment, served
 from programs import observation
-from test_runtime import DIGEST, crossing_deployment, served
 from test_split import run_whole
 
 from vlacut.errors import InputError, PeerLost, WireError
@@ -44,7 +44,7 @@ def test_keys_of_another_authority_are_refused(keys: Path, tmp_path: Path) -> No
     _, plan, engines = crossing_deployment()
     make_keys(tmp_path, ("robot",), 1)
     with served(plan, engines, tls=cloud_context(keys / "cloud")) as server:
-        with pytest.raises(WireError, match=r"no TLS with the other side .*keys of the same vlacut"):
+        with pytest.raises(WireError, match=r"no TLS with the other side .*same vlacut"):
             EdgeSession(plan, DIGEST, engines, server.address, tls=edge_context(tmp_path / "robot"))
         stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # believes the cloud, shows nothing
         stranger.check_hostname = False
