@@ -50,7 +50,7 @@ def inject(faults: int, seed: int, alone: bool, hedge: bool = False) -> Counter[
                     right = previous if stale else expected[which]
                     for name, array in right.items():
                         np.testing.assert_array_equal(action[name], array)
-                    assert stale or policy.last.captured_ns >= policy.last.began_ns
+                    assert stale or policy.last.made.captured_ns >= policy.last.began_ns
                     sources[policy.last.source.value] += 1
                     previous = action
         assert wait_until(lambda: server.robots == 0), "a session was left behind"

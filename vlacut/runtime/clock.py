@@ -44,10 +44,16 @@ class CloudClock:
 
     def __init__(self, first: Exchange) -> None:
         self._exchanges = deque((first,), maxlen=_REMEMBERED)
+        self._best = first
 
     def add(self, exchange: Exchange) -> None:
         """Learn from an exchange."""
+        forgotten = self._exchanges[0] if len(self._exchanges) == _REMEMBERED else None
         self._exchanges.append(exchange)
+        if exchange.delay_ns <= self._best.delay_ns:
+            self._best = exchange
+        elif forgotten is self._best:
+            self._best = min(self._exchanges, key=lambda each: each.delay_ns)
 
     @property
     def offset_ns(self) -> int:
@@ -58,7 +64,3 @@ class CloudClock:
     def error_ns(self) -> int:
         """By how much the offset may be wrong, at most, had the clocks not drifted."""
         return (self._best.delay_ns + 1) // 2
-
-    @property
-    def _best(self) -> Exchange:
-        return min(self._exchanges, key=lambda exchange: exchange.delay_ns)

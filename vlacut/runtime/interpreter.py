@@ -19,7 +19,7 @@ from vlacut.plan import Loop, Move, Plan, Run, Transfer, taken
 from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
 from vlacut.runtime.connection import Connection, Frame
-from vlacut.runtime.layout import FIXED_TIMES, cloud_parts
+from vlacut.runtime.layout import FIXED_TIMES
 from vlacut.runtime.wire import TENSORS, Header
 
 
@@ -89,7 +89,7 @@ class Walk:
         self._connection = connection
         self._step = step
         self._variant = variant
-        self._cloud_parts = cloud_parts(plan, variant)
+        self._cloud_parts = plan.cloud_parts[variant]
         self._held: dict[str, np.ndarray] = {}
         self._due: deque[tuple[int, int, Transfer]] = deque()
         self._awaited: Counter[str] = Counter()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut.errors import WireError
-from vlacut.plan import Loop, Part, Plan, Transfer, Variant, taken
+from vlacut.plan import Loop, Plan, Transfer, Variant, taken
 from vlacut.pricing import Side
 
 FIXED_TIMES = 3  # frames taken, when the last was complete, when this one was sent
@@ -82,7 +82,7 @@ class Layout:
     def _make_room(self, variant: int, transfer: Transfer) -> Room:
         specs = [self._plan.spec[key] for key in transfer.tensors]
         tensors = tuple(np.empty(spec.numpy_shape, spec.numpy_dtype) for spec in specs)
-        count = FIXED_TIMES + 2 * len(cloud_parts(self._plan, variant))
+        count = FIXED_TIMES + 2 * len(self._plan.cloud_parts[variant])
         return Room(np.empty(count if self._receiver is Side.EDGE else 0, ">u8"), tensors)
 
 
@@ -98,8 +98,3 @@ def _transfers(variant: Variant) -> Iterator[tuple[int, int, Transfer]]:
                 ):
                     yield position + offset, trip, inner
         position += len(body)
-
-
-def cloud_parts(plan: Plan, variant: int) -> tuple[Part, ...]:
-    """The cloud parts of a variant, in the order in which frames report their times."""
-    return plan.variant_parts(plan.variants[variant], Side.CLOUD)

@@ -31,12 +31,11 @@ from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError
 from vlacut.plan import Plan
 from vlacut.runtime.interpreter import Tally
-from vlacut.runtime.layout import cloud_parts
 from vlacut.runtime.link import CloudLink, Endpoint, dial
 from vlacut.runtime.race import Race
-from vlacut.runtime.report import Source, StepReport, tracks
+from vlacut.runtime.report import Made, Source, StepReport
 from vlacut.runtime.security import require_authentication
-from vlacut.runtime.ways import Alone, Made, Request, Together, crosses
+from vlacut.runtime.ways import Alone, Request, Together
 from vlacut.runtime.wire import TOKEN_BYTES
 
 _log = logging.getLogger("vlacut.edge")
@@ -83,13 +82,13 @@ class EdgeSession:
         self._last_made: Made | None = None
         self._link: CloudLink | None = None
         self._alone: Alone | None = None
-        if crosses(plan.variants[self._variant]):
+        if plan.crosses[self._variant]:
             if address is None:
                 raise InputError(
                     f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
                 )
             require_authentication(address[0], tls, insecure)
-            if hedge or (deadline is not None and not all(map(crosses, plan.variants))):
+            if hedge or (deadline is not None and not all(plan.crosses)):
                 self._alone = Alone(plan, engines)
             token = secrets.token_bytes(TOKEN_BYTES)
             endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls)
@@ -119,8 +118,9 @@ class EdgeSession:
             made, reason = self._make(request)
         finally:
             self._step += 1
+        returned = time.perf_counter_ns()
         self._last_made = made
-        self._last = self._report(made, reason, request.step, began)
+        self._last = StepReport(request.step, reason, began, returned, made)
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return {name: array.copy() for name, array in made.action.items()}
 
@@ -194,27 +194,6 @@ class EdgeSession:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _report(self, made: Made, reason: str, step: int, began_ns: int) -> StepReport:
-        tally = made.tally
-        remote = {part.name for part in cloud_parts(self._plan, self._variant)}
-        seconds = {name: spent * 1e-9 for name, spent in tally.part_ns.items()}
-        return StepReport(
-            step=step,
-            source=made.source,
-            reason=reason,
-            captured_ns=made.captured_ns,
-            began_ns=began_ns,
-            returned_ns=time.perf_counter_ns(),
-            edge_s={name: spent for name, spent in seconds.items() if name not in remote},
-            cloud_s={name: spent for name, spent in seconds.items() if name in remote},
-            bytes_up=tally.sent,
-            bytes_down=tally.received,
-            frames=tally.frames,
-            late=tally.late,
-            spans=tracks(tally, made.offset_ns),
-            clock_error_s=made.clock_error_ns * 1e-9,
-        )
 
 
 def check_observation(plan: Plan, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

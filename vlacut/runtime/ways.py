@@ -12,11 +12,11 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
-from vlacut.plan import Plan, Transfer, Variant, flatten
+from vlacut.plan import Plan
 from vlacut.pricing import Side
-from vlacut.runtime.interpreter import Tally, Walk
+from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.link import CloudLink, Line
-from vlacut.runtime.report import Source
+from vlacut.runtime.report import Made, Source
 
 _REMEMBERED = 16
 
@@ -40,23 +40,6 @@ class Request:
     until: float
 
 
-@dataclass(frozen=True)
-class Made:
-    """An action, and how it was made. `offset_ns` is the cloud's clock less the edge's."""
-
-    action: dict[str, np.ndarray]
-    source: Source
-    captured_ns: int
-    tally: Tally
-    offset_ns: int = 0
-    clock_error_ns: int = 0
-
-
-def crosses(variant: Variant) -> bool:
-    """Whether a variant sends anything over the link."""
-    return any(isinstance(item, Transfer) for item in flatten(variant.schedule))
-
-
 class Together:
     """Makes a step by the plan's variant, and again if its connection fails.
 
@@ -75,7 +58,7 @@ class Together:
 
     def make(self, request: Request) -> Made:
         """The action. Raises DeadlineMissed, PeerLost, PeerRefused, or this side's BackendError."""
-        if self._link is None or not crosses(self._plan.variants[request.variant]):
+        if self._link is None or not self._plan.crosses[request.variant]:
             return _walked(self._plan, self._engines, request, request.variant, Source.CHOSEN)
         give_up = min(request.until, time.monotonic() + self._timeout)
         while True:
@@ -118,12 +101,11 @@ class Alone:
     """
 
     def __init__(self, plan: Plan, engines: Mapping[str, Engine]) -> None:
-        found = [index for index, item in enumerate(plan.variants) if not crosses(item)]
-        if not found:
+        if all(plan.crosses):
             raise InputError(f"the plan of {plan.program} has no all-edge variant to fall back on")
         self._plan = plan
         self._engines = engines
-        self._variant = found[0]
+        self._variant = plan.crosses.index(False)
         self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
         zeros = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in plan.inputs}
         self.make(Request(zeros, 0, 0, self._variant, math.inf))
