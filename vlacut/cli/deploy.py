@@ -10,11 +10,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from vlacut.api import connect, serve
+from vlacut.api import connect, parse_address, serve
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.output import console, json_option, print_json, progress_bar
 from vlacut.cli.steps import run_json, show_steps
-from vlacut.errors import ObservationError
+from vlacut.errors import InputError, ObservationError
+from vlacut.runtime.server import Server
+from vlacut.runtime.timeline import write_timeline
 from vlacut.verification import largest_difference
 
 _BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
@@ -41,6 +43,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @_TLS
 @_INSECURE
 @click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
+@click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
 @json_option
 def serve_command(
@@ -50,6 +53,7 @@ def serve_command(
     tls: Path | None,
     insecure: bool,
     robots: int,
+    metrics: str | None,
     log_json: bool,
     as_json: bool,
 ) -> None:
@@ -59,11 +63,22 @@ def serve_command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
     address = f"{server.address[0]}:{server.address[1]}"
+    watched = _serve_metrics(server, metrics) if metrics else ""
     if as_json:
-        print_json({"address": address, "bundle": str(path)})
+        print_json({"address": address, "bundle": str(path), "metrics": watched})
     else:
         console().print(f"serving {path} on {address}; Ctrl-C ends it")
     server.serve_forever()
+
+
+def _serve_metrics(server: Server, place: str) -> str:
+    """HOST:PORT where /metrics and /healthz are; on loopback unless a host is given."""
+    try:
+        from vlacut.cli.metrics import serve_metrics
+    except ImportError as error:
+        raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
+    host, port = parse_address(f"127.0.0.1:{place}" if place.isdigit() else place)
+    return "{}:{}".format(*serve_metrics(server, host, port))
 
 
 @click.command("run")
@@ -81,6 +96,9 @@ def serve_command(
 @click.option("--deadline", callback=_seconds, help="A step returns by then, e.g. 100ms.")
 @click.option("--hedge", is_flag=True, help="Meet it with the edge alone, beside the cloud.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the last action: .npz.")
+@click.option(
+    "--timeline", type=click.Path(path_type=Path), help="Write the steps as a trace for Perfetto."
+)
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the cloud.")
 @json_option
 def run_command(
@@ -93,6 +111,7 @@ def run_command(
     deadline: float | None,
     hedge: bool,
     output: Path | None,
+    timeline: Path | None,
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -120,6 +139,8 @@ def run_command(
         reference = policy.bundle.golden("action") if _same(observed, golden) else None
     if output:
         np.savez(output, **action)  # type: ignore[arg-type]  # numpy 2.4's stub
+    if timeline:
+        write_timeline(timeline, reports)
     error = None if reference is None else largest_difference(action, reference)
     if as_json:
         print_json(run_json(reports, action, error))
