@@ -141,7 +141,10 @@ def unpack_header(data: bytes | bytearray | memoryview) -> tuple[Header, int]:
     magic, kind, variant, position, trip, check, step, nbytes = _HEADER.unpack(data)
     if magic != _FRAME_MAGIC or kind not in (TENSORS, ERROR):
         raise WireError(f"the peer sent no frame (magic {magic:#06x}, kind {kind})")
-    return Header(kind, variant, position, trip, step, nbytes), check
+    header = Header(kind, variant, position, trip, step, nbytes)
+    if header.pack(check) != data:
+        raise WireError("the peer sent a header with bits set that must be zero")
+    return header, check
 
 
 def checksum(header: Header, payload: Iterable[np.ndarray]) -> int:
