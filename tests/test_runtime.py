@@ -143,17 +143,6 @@ def test_bad_clients_harm_nobody() -> None:
         policy.step(observation(program))
 
 
-def test_an_error_reaches_the_other_side_as_a_line() -> None:
-    _, plan, engines = crossing_deployment()
-    with served(plan, engines) as server, socket.create_connection(server.address) as sock:
-        sock.sendall(Greeting(0, DIGEST, bytes(16), 0, 0).pack())
-        sock.recv(80, socket.MSG_WAITALL)
-        edge = Connection(sock, Layout(plan, Side.EDGE), 2.0)
-        edge.send(Header(TENSORS, 9, 0, 0, 0, 0), [])
-        with pytest.raises(WireError, match=r"refused: .*there is none"):
-            edge.receive()
-
-
 def test_large_frames_both_ways_at_once_do_not_deadlock() -> None:
     """Each side sends before it reads, far more than socket buffers hold."""
     _, plan, _ = crossing_deployment()

@@ -1,13 +1,15 @@
 """Many robots at a control rate on one server: errors, each robot's p99, the server's memory.
 
 Each robot is a thread that steps at its rate; they share one process, so that its scheduling is in
-the figures. Halfway one more robot begins to flood the server with steps that it never waits for;
-`--quiet` leaves it out.
+the figures. Halfway one more robot, a process of its own, begins to flood the server with steps
+that it does not wait for; `--quiet` leaves it out.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -32,7 +34,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--cloud-ms", type=float, default=1.0, help="of a step")
     parser.add_argument("--quiet", action="store_true", help="without the robot that floods")
+    parser.add_argument("--flood", type=int, metavar="PORT", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.flood:
+        flood(("127.0.0.1", chosen.flood), chosen.seconds)
+        return
     with cloud(UP, DOWN, chosen.cloud_ms) as (host, port, pid):
         begin = time.monotonic() + 1.0
         middle, end = begin + chosen.seconds / 2, begin + chosen.seconds
@@ -45,12 +51,14 @@ def main() -> None:
             )
             for index in range(chosen.robots)
         ]
-        if not chosen.quiet:
-            threads.append(threading.Thread(target=flood, args=((host, port), middle, end)))
         for thread in threads:
             thread.start()
         time.sleep(max(0.0, begin + 2 - time.monotonic()))
         memory = [resident_mb(pid)]
+        time.sleep(max(0.0, middle - time.monotonic()))
+        if not chosen.quiet:
+            words = [sys.executable, __file__, "--flood", str(port)]
+            subprocess.run([*words, "--seconds", str(end - time.monotonic())], check=True)
         for thread in threads:
             thread.join()
         memory.append(resident_mb(pid))
@@ -76,12 +84,12 @@ def robot(
         errors.append(str(error))
 
 
-def flood(address: tuple[str, int], begin: float, end: float) -> None:
+def flood(address: tuple[str, int], seconds: float) -> None:
     """Send steps as fast as the connection takes them, and give each up at once."""
     engines = {"see": Sleeper("see/seen", UP, 0), "act": Sleeper("act/action", DOWN, 0)}
     observation = {"image": np.zeros(UP, np.uint8)}
     with EdgeSession(echo_plan(UP, DOWN), DIGEST, engines, address, deadline=0.0005) as policy:
-        time.sleep(max(0.0, begin - time.monotonic()))
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
                 policy.step(observation)

@@ -61,12 +61,14 @@ class Connection:
     Attributes:
         until: when to give up with DeadlineMissed, on the clock of `time.monotonic`.
         torn: whether a frame was sent in part, so that the connection is of no more use.
+        dropped: frames received of steps that are over.
     """
 
     def __init__(self, sock: socket.socket, layout: Layout, timeout: float) -> None:
         sock.setblocking(False)
         self.until = math.inf
         self.torn = False
+        self.dropped = 0
         self._sock = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._layout = layout
@@ -108,15 +110,19 @@ class Connection:
         except OSError:
             return  # it does not: the caller is about to close the connection anyway
 
-    def receive(self) -> Frame:
-        """The next frame, in order.
+    def receive(self, step: int = 0) -> Frame:
+        """The next frame of this step or a later one, in order; those of earlier ones are dropped.
 
         Raises PeerLost or WireError, PeerRefused with the reason the peer gives, DeadlineMissed.
         """
-        while not self._inbox:
-            if not self._read():
-                self._wait(select.POLLIN)
-        return self._inbox.popleft()
+        while True:
+            while not self._inbox:
+                if not self._read():
+                    self._wait(select.POLLIN)
+            frame = self._inbox.popleft()
+            if frame.header.step >= step:
+                return frame
+            self.dropped += 1
 
     def peek(self, seconds: float) -> Header | None:
         """The header of the next frame, which stays the next; None if none begins in time.
@@ -211,6 +217,7 @@ class Connection:
             text = bytes(room.tensors[0]).decode(errors="replace")
             raise PeerRefused(f"the other side refused: {text}")
         if header.step > self._newest:  # whoever sent it has given the earlier steps up
+            self.dropped += len(self._inbox)
             self._inbox.clear()
             self._newest = header.step
         times = tuple(room.times.tolist())

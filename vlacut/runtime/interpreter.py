@@ -105,6 +105,7 @@ class Walk:
         passes, StepAbandoned if the edge has begun a later step.
         """
         self._held = dict(held)
+        dropped = self._connection.dropped if self._connection else 0
         position = 0
         for item in self._plan.variants[self._variant].schedule:
             if isinstance(item, Loop):
@@ -118,6 +119,8 @@ class Walk:
                 position += 1
         while self._due:
             self._take_next()
+        if self._connection:
+            self.tally.late = self._connection.dropped - dropped
         return [self._held[key] for key in wanted]
 
     def _do(self, item: Run | Transfer | Move, position: int, trip: int) -> None:
@@ -202,8 +205,7 @@ class Walk:
 
     def _receive(self) -> Frame:
         """The next frame of this step; frames of earlier ones come too late."""
-        while (frame := self._link().receive()).header.step < self._step:
-            self.tally.late += 1
+        frame = self._link().receive(self._step)
         if frame.header.step > self._step:
             if self._side is Side.CLOUD:
                 self._link().put_back(frame)

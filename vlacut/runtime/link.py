@@ -65,11 +65,11 @@ def dial(endpoint: Endpoint, plan: Plan) -> Line:
     limit = min(endpoint.timeout, _CONNECT_S)
     try:
         plain = socket.create_connection(endpoint.address, limit)
+        watch(plain, endpoint.timeout)
     except OSError as error:
         raise PeerLost(
             f"nobody answers at {host}:{port} ({error.strerror or error}); start vlacut serve there"
         ) from error
-    keep_honest(plain, endpoint.timeout)
     sock = secure(plain, endpoint.tls, limit, server=False)
     try:
         deadline_ns = round(endpoint.deadline_s * 1e9)
@@ -80,7 +80,7 @@ def dial(endpoint: Endpoint, plan: Plan) -> Line:
     return Line(Connection(sock, Layout(plan, Side.EDGE), endpoint.timeout), CloudClock(first))
 
 
-def keep_honest(sock: socket.socket, timeout: float) -> None:
+def watch(sock: socket.socket, timeout: float) -> None:
     """No delay for small frames, and an error on a peer that vanished without a word.
 
     Three probes a second apart begin after `timeout` seconds of silence (Linux).

@@ -56,11 +56,12 @@ def secure(
     """
     if context is None:
         return sock
-    wrapped = context.wrap_socket(sock, server_side=server, do_handshake_on_connect=False)
-    wrapped.settimeout(timeout)
+    wrapped: socket.socket = sock
     try:
+        wrapped = context.wrap_socket(sock, server_side=server, do_handshake_on_connect=False)
+        wrapped.settimeout(timeout)
         wrapped.do_handshake()
-    except OSError as error:  # that of TLS is one too
+    except (OSError, ValueError) as error:  # ValueError: the connection ended before TLS began
         wrapped.close()
         kind = PeerRefused if isinstance(error, ssl.SSLError) else PeerLost
         raise kind(
@@ -70,7 +71,7 @@ def secure(
     return wrapped
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)
 
 

@@ -21,7 +21,7 @@ from vlacut.runtime.connection import Connection, PeerLeft
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
-from vlacut.runtime.link import keep_honest
+from vlacut.runtime.link import watch
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.security import require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
@@ -148,7 +148,11 @@ class Server:
 
     def _admit(self, plain: socket.socket) -> tuple[socket.socket, bytes]:
         """The connection of a robot that may be served, and its token."""
-        keep_honest(plain, self._timeout)
+        try:
+            watch(plain, self._timeout)
+        except OSError as error:
+            plain.close()
+            raise PeerLost(f"it hung up at once: {error.strerror}") from error
         sock = secure(plain, self._tls, _HANDSHAKE_S, server=True)
         try:
             greeting = answer(
@@ -179,11 +183,6 @@ class Server:
         except BackendError as error:
             self._note("failed", peer, str(error))
             connection.send_error(str(error))
-        except PeerLost:
-            raise
-        except WireError as error:
-            connection.send_error(str(error))
-            raise
 
     def _step(self, connection: Connection) -> bool:
         """Serve the next step; False if the server is stopping."""

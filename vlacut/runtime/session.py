@@ -38,6 +38,8 @@ from vlacut.runtime.security import require_authentication
 from vlacut.runtime.ways import Alone, Request, Together
 from vlacut.runtime.wire import TOKEN_BYTES
 
+_WAKE_S = 0.002  # by how much a wait may end late
+
 _log = logging.getLogger("vlacut.edge")
 
 
@@ -130,20 +132,22 @@ class EdgeSession:
             return self._together.make(request), ""
         if self._race is not None and self._alone is not None:
             return self._hedge(self._race, self._alone, request)
+        turn = self._turn_to_alone(request)
         try:
-            return self._together.make(replace(request, until=self._turn_to_alone(request))), ""
+            return self._together.make(replace(request, until=turn)), ""
         except (DeadlineMissed, WireError) as error:
             reason = str(error)
-        if self._alone is not None and time.monotonic() + self._alone.seconds <= request.until:
+        if self._alone is not None and time.monotonic() < turn + _WAKE_S < request.until:
             _log.warning("step %d made by the edge alone: %s", request.step, reason)
             return self._alone.make(request), reason
         return self._repeat(request, reason), reason
 
     def _turn_to_alone(self, request: Request) -> float:
         """When the edge must begin alone to meet the deadline; the deadline if it cannot."""
-        needed = 0.0 if self._alone is None else self._alone.seconds
-        left = request.until - time.monotonic()
-        return request.until - (needed if needed < left else 0.0)
+        left = request.until - time.monotonic() - _WAKE_S
+        if self._alone is None or not self._alone.fits(left):
+            return request.until
+        return request.until - _WAKE_S - self._alone.seconds
 
     def _hedge(self, race: Race[Source, Made], alone: Alone, request: Request) -> tuple[Made, str]:
         """The plan's variant, and from the last moment on the edge alone beside it."""

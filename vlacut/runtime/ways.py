@@ -115,6 +115,18 @@ class Alone:
         """The longest that one of the last runs took; the first was a rehearsal on zeros."""
         return max(self._took_s)
 
+    def fits(self, seconds: float) -> bool:
+        """Whether it can be made in so many seconds, by the last runs.
+
+        If not, the longest of these is forgotten, lest one slow run rule it out for ever; the
+        shortest never is.
+        """
+        if self.seconds <= seconds:
+            return True
+        if len(self._took_s) > 1:
+            self._took_s.remove(self.seconds)
+        return False
+
     def make(self, request: Request) -> Made:
         """The action. Raises BackendError."""
         start = time.monotonic()

@@ -44,8 +44,9 @@ of these was complete (u64), its clock when it sent this frame (u64), and for ev
 the variant the nanoseconds spent in it so far in this step (u64) and its clock when the last run of
 it began (u64).
 
-**Errors.** The payload of an error frame is one line of UTF-8, at most 512 bytes. It ends the
-connection.
+**Errors.** An engine that fails on one side is said to the other: the payload of an error frame is
+one line of UTF-8, at most 512 bytes. It ends the connection. Frames that break these rules end it
+without a word, since nothing says that the peer would read one.
 
 **Checksum.** CRC-32 (zlib's) over the header with a zero checksum, then over each tensor: of its
 blocks of 4096 bytes, read as rows of 512 little-endian u64, the sums of the rows, then the sums of
