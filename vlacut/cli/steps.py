@@ -28,6 +28,7 @@ def run_json(
 def _step_json(report: StepReport) -> dict[str, Any]:
     return {
         "step": report.step,
+        "variant": report.variant,
         "source": report.source.value,
         "reason": report.reason,
         "latency_ms": report.latency_s * 1e3,

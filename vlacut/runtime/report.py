@@ -15,8 +15,8 @@ from vlacut.runtime.interpreter import Span, Tally
 class Source(str, Enum):
     """Where an action comes from.
 
-    CHOSEN: the plan's variant, both sides together. ALONE: the all-edge variant. STALE: it is the
-    action of an earlier step again.
+    CHOSEN: the variant chosen for the step, both sides together. ALONE: the all-edge variant.
+    STALE: it is the action of an earlier step again.
     """
 
     CHOSEN = "chosen"
@@ -54,13 +54,15 @@ class StepReport:
 
     Attributes:
         step: its number, from 0.
-        reason: why the action does not come from the plan's variant; empty if it does.
+        variant: that was chosen for the step.
+        reason: why the action does not come from that variant; empty if it does.
         began_ns: when the step was asked for.
         returned_ns: when the action was returned.
         made: the action, and how it was made.
     """
 
     step: int
+    variant: str
     reason: str
     began_ns: int
     returned_ns: int

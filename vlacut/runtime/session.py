@@ -122,7 +122,8 @@ class EdgeSession:
             self._step += 1
         returned = time.perf_counter_ns()
         self._last_made = made
-        self._last = StepReport(request.step, reason, began, returned, made)
+        variant = self._plan.variants[request.variant].name
+        self._last = StepReport(request.step, variant, reason, began, returned, made)
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return {name: array.copy() for name, array in made.action.items()}
 

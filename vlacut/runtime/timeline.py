@@ -35,6 +35,7 @@ def _names() -> Iterator[dict[str, Any]]:
 
 def _events(report: StepReport) -> Iterator[dict[str, Any]]:
     about = {
+        "variant": report.variant,
         "source": report.source.value,
         "reason": report.reason,
         "age_ms": report.age_s * 1e3,

@@ -51,7 +51,7 @@ without a word, since nothing says that the peer would read one.
 **Checksum.** CRC-32 (zlib's) over the header with a zero checksum, then over each tensor: of its
 blocks of 4096 bytes, read as rows of 512 little-endian u64, the sums of the rows, then the sums of
 the columns, both modulo 2**64 and little-endian; then the bytes after the last whole block. The
-sums cost an eighth of a CRC over all bytes (tools/bench_wire.py), and notice bytes that changed,
+sums cost a quarter of a CRC over all bytes (tools/bench_wire.py), and notice bytes that changed,
 moved or came twice. It guards against faults, not against attackers: that is what TLS is for.
 """
 
