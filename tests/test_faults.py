@@ -6,18 +6,17 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from deployments import DIGEST, crossing_deployment, deployment_with_alone, served
+from deployments import DIGEST, Held, crossing_deployment, deployment_with_alone, served
 from programs import observation
 from proxy import DOWN, UP, Fault, Proxy, wait_until
 from test_split import run_whole
 
-from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError
 from vlacut.keys import make_keys
 from vlacut.runtime.report import Source
@@ -104,6 +103,8 @@ def inject(
                         np.testing.assert_array_equal(action[name], array)
                     assert stale or policy.last.made.captured_ns >= policy.last.began_ns
                     sources[policy.last.source.value] += 1
+                    if hedge:  # a robot steps no faster than its deadline
+                        time.sleep(max(0.0, DEADLINE_S - took))
                     previous = action
             sources["struck"] = proxy.struck
         assert wait_until(lambda: server.robots == 0), "a session was left behind"
@@ -151,13 +152,13 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("alone", "hedge"), [(False, False), (True, False), (True, True)])
 def test_faults(alone: bool, hedge: bool) -> None:
-    sources = inject(at_random(20, seed=5), alone=alone, hedge=hedge)
+    sources = inject(at_random(12, seed=5), alone=alone, hedge=hedge)
     assert sources["chosen"] > 0
-    assert sources["alone" if alone else "stale"] > 0
+    assert sources["alone"] + sources["stale"] > 0
 
 
 def test_faults_in_tls(keys: Path) -> None:
-    sources = inject(at_random(20, seed=7), keys=keys)
+    sources = inject(at_random(15, seed=7), keys=keys)
     assert min(sources["chosen"], sources["stale"]) > 0
 
 
@@ -165,7 +166,7 @@ def test_faults_in_tls(keys: Path) -> None:
 @pytest.mark.parametrize(("alone", "hedge"), [(False, False), (True, False), (True, True)])
 def test_a_thousand_faults(alone: bool, hedge: bool) -> None:
     sources = inject(at_random(400, seed=6), alone=alone, hedge=hedge)
-    assert sources["chosen"] > 50
+    assert sources["chosen"] > 100
     assert sources["struck"] > 340
 
 
@@ -193,36 +194,23 @@ def test_no_action_yet_is_an_error() -> None:
             policy.step(observation(program))
 
 
-class Slow:
-    """An engine that takes a while."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.seconds = 0.0
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        time.sleep(self.seconds)
-        return self._engine.run(inputs)
-
-
 @pytest.mark.parametrize("hedge", [False, True])
 def test_the_edge_alone_meets_the_deadline_when_the_cloud_does_not(hedge: bool) -> None:
     program, plan, engines = deployment_with_alone()
-    slow = {name: Slow(engine) for name, engine in engines.items()}
+    held = {name: Held(engine) for name, engine in engines.items()}
     expected = run_whole(program, observation(program))
     with (
-        served(plan, slow) as server,
-        EdgeSession(plan, DIGEST, engines, server.address, deadline=0.5, hedge=hedge) as policy,
+        served(plan, held) as server,
+        EdgeSession(plan, DIGEST, engines, server.address, deadline=2.0, hedge=hedge) as policy,
     ):
-        for seconds, source in ((0.0, Source.CHOSEN), (2.0, Source.ALONE)):
-            for part in plan.parts:
-                slow[part.name].seconds = seconds
-            action = policy.step(observation(program))
-            assert policy.last.source is source, policy.last.reason
-            for name, array in expected.items():
-                np.testing.assert_array_equal(action[name], array)
+        action = policy.step(observation(program))
+        for engine in held.values():
+            engine.go.set()
+        assert policy.last.source is Source.ALONE
         assert policy.last.reason
         assert not policy.last.cloud_s
+        for name, array in expected.items():
+            np.testing.assert_array_equal(action[name], array)
 
 
 def test_hedging_needs_what_it_says() -> None:

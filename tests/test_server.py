@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from deployments import DIGEST, crossing_deployment, served
+from deployments import DIGEST, Held, crossing_deployment, served
 from programs import observation
 from proxy import Proxy, wait_until
 from test_split import run_whole
@@ -23,20 +23,6 @@ from vlacut.runtime.robots import Robots
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.turns import Turns
 from vlacut.runtime.wire import Greeting
-
-
-class Held:
-    """An engine whose runs wait until they are let go."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.go = threading.Event()
-        self.began = threading.Event()
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        self.began.set()
-        assert self.go.wait(20)
-        return self._engine.run(inputs)
 
 
 class Failing:

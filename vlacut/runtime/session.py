@@ -38,7 +38,7 @@ from vlacut.runtime.security import require_authentication
 from vlacut.runtime.ways import Alone, Request, Together
 from vlacut.runtime.wire import TOKEN_BYTES
 
-_WAKE_S = 0.002  # by how much a wait may end late
+_WAKE_S = 0.005  # by how much a wait, or a thread's start, may come late
 
 _log = logging.getLogger("vlacut.edge")
 
