@@ -38,7 +38,7 @@ from vlacut.runtime.security import require_authentication
 from vlacut.runtime.ways import Alone, Request, Together
 from vlacut.runtime.wire import TOKEN_BYTES
 
-_WAKE_S = 0.005  # by how much a wait, or a thread's start, may come late
+_SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
 
 _log = logging.getLogger("vlacut.edge")
 
@@ -80,6 +80,7 @@ class EdgeSession:
         self._variant = 0
         self._step = 0
         self._deadline = deadline
+        self._spare_s = _SPARE * (deadline or 0.0)
         self._last: StepReport | None = None
         self._last_made: Made | None = None
         self._link: CloudLink | None = None
@@ -138,17 +139,17 @@ class EdgeSession:
             return self._together.make(replace(request, until=turn)), ""
         except (DeadlineMissed, WireError) as error:
             reason = str(error)
-        if self._alone is not None and time.monotonic() < turn + _WAKE_S < request.until:
+        if self._alone is not None and time.monotonic() < turn + self._spare_s < request.until:
             _log.warning("step %d made by the edge alone: %s", request.step, reason)
             return self._alone.make(request), reason
         return self._repeat(request, reason), reason
 
     def _turn_to_alone(self, request: Request) -> float:
         """When the edge must begin alone to meet the deadline; the deadline if it cannot."""
-        left = request.until - time.monotonic() - _WAKE_S
+        left = request.until - time.monotonic() - self._spare_s
         if self._alone is None or not self._alone.fits(left):
             return request.until
-        return request.until - _WAKE_S - self._alone.seconds
+        return request.until - self._spare_s - self._alone.seconds
 
     def _hedge(self, race: Race[Source, Made], alone: Alone, request: Request) -> tuple[Made, str]:
         """The plan's variant, and from the last moment on the edge alone beside it."""
