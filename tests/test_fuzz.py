@@ -24,13 +24,13 @@ PLAN = crossing_deployment()[1]
 OVERHEAD_BYTES = 200_000
 
 
-def valid_frames(plan: Plan, receiver: Side) -> list[bytes]:
+def valid_frames(plan: Plan, receiver: Side, step: int = 0) -> list[bytes]:
     """One step's frames, as the other side sends them."""
     layout, frames = Layout(plan, receiver), []
     for variant, position, trip in layout._due:
         _, room = layout.room(variant, position, trip)
         payload = [np.full_like(array, 3) for array in (room.times, *room.tensors)]
-        header = Header(TENSORS, variant, position, trip, 0, room.nbytes)
+        header = Header(TENSORS, variant, position, trip, step, room.nbytes)
         data = b"".join(array.tobytes() for array in payload)
         frames.append(header.pack(checksum(header, payload)) + data)
     return frames
@@ -51,6 +51,24 @@ def read_all(data: bytes, receiver: Side) -> tuple[list[Frame], WireError]:
             return frames, error
         finally:
             connection.close()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_frames_of_steps_that_are_over_are_dropped_and_counted(together: bool) -> None:
+    """Whether they are read before a later step's frame, or with it."""
+    mine, other = socket.socketpair()
+    connection = Connection(mine, Layout(PLAN, Side.EDGE), 5.0)
+    old, new = valid_frames(PLAN, Side.EDGE, 4), valid_frames(PLAN, Side.EDGE, 5)
+    with other:
+        other.sendall(b"".join([*old, new[0]]))
+        if together:
+            assert connection.superseded(4)
+        assert connection.receive(5).header.step == 5
+        assert connection.dropped == len(old)
+        other.sendall(old[0])  # and what goes back in time is refused
+        with pytest.raises(WireError, match="twice or out of turn"):
+            connection.receive(5)
+    connection.close()
 
 
 HEADERS = st.builds(

@@ -72,7 +72,7 @@ class Connection:
         self._sock = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._layout = layout
-        self._most_frames = layout.most_frames
+        self._room_for = layout.most_frames + 1  # so that a later step is seen behind a whole one
         self._timeout = timeout
         self._poll = select.poll()
         self._inbox: deque[Frame] = deque()
@@ -142,7 +142,7 @@ class Connection:
 
     def superseded(self, step: int) -> bool:
         """Whether a frame of a later step has arrived."""
-        while len(self._inbox) < self._most_frames and self._read():
+        while len(self._inbox) < self._room_for and self._read():
             pass
         return self._newest > step
 
@@ -158,7 +158,7 @@ class Connection:
             if sent:
                 _advance(views, sent)
             else:
-                full = len(self._inbox) >= self._most_frames
+                full = len(self._inbox) >= self._room_for
                 self._wait(select.POLLOUT if full else select.POLLIN | select.POLLOUT)
         self.torn = False
 
