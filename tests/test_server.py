@@ -205,7 +205,7 @@ def test_events_are_logged_with_the_robot(caplog: pytest.LogCaptureFixture) -> N
     assert events[0][1] == events[1][1] != ""
     counts = server.counts
     assert counts.steps == 1
-    assert counts.received == plan.variants[0].price.bytes_up
+    assert counts.received == plan.variants[0].price.bytes_up == server.robot_bytes
     assert set(counts.part_s) == {part.name for part in plan.parts if part.side is Side.CLOUD}
 
 

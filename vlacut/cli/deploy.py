@@ -12,7 +12,7 @@ import numpy as np
 
 from vlacut.api import connect, parse_address, serve
 from vlacut.cli.logs import log_to_stderr
-from vlacut.cli.output import console, json_option, print_json, progress_bar
+from vlacut.cli.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
 from vlacut.runtime.server import Server
@@ -65,9 +65,13 @@ def serve_command(
     address = f"{server.address[0]}:{server.address[1]}"
     watched = _serve_metrics(server, metrics) if metrics else ""
     if as_json:
-        print_json({"address": address, "bundle": str(path), "metrics": watched})
+        robots_json = {"most": robots, "bytes_each": server.robot_bytes}
+        print_json(
+            {"address": address, "bundle": str(path), "metrics": watched, "robots": robots_json}
+        )
     else:
-        console().print(f"serving {path} on {address}; Ctrl-C ends it")
+        room = f"up to {robots} robots, {size(server.robot_bytes)} of tensors each"
+        console().print(f"serving {path} on {address}: {room}; Ctrl-C ends it")
     server.serve_forever()
 
 

@@ -42,7 +42,7 @@ class Robots:
     """The sessions of a server. All methods may be called from any thread.
 
     Args:
-        most: robots at a time. Each costs the memory of `Layout.nbytes`.
+        most: robots at a time.
     """
 
     def __init__(self, most: int) -> None:
@@ -86,6 +86,13 @@ class Robots:
         with self._lock:
             if token in self._robots and self._robots[token].sock is sock:
                 del self._robots[token]
+
+    def hang_up(self) -> None:
+        """End all sessions."""
+        with self._lock:
+            socks = [robot.sock for robot in self._robots.values()]
+        for sock in socks:
+            hang_up(sock)
 
     def count(self, event: str) -> None:
         """Note an event."""

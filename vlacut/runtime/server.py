@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 
 from vlacut.backend import Engine
@@ -93,6 +94,11 @@ class Server:
         return len(self._robots)
 
     @property
+    def robot_bytes(self) -> int:
+        """Bytes of tensors that a robot's session holds at most."""
+        return Layout(self._plan, Side.CLOUD).nbytes
+
+    @property
     def counts(self) -> Counts:
         """What it has done so far."""
         return self._robots.counts
@@ -103,7 +109,7 @@ class Server:
         return self._stopping.is_set()
 
     def serve_forever(self) -> None:
-        """Serve until `shutdown`; then let steps that have begun end."""
+        """Serve until `shutdown`; then let steps that have begun end, for at most `timeout`."""
         try:
             while not self._stopping.is_set():
                 try:
@@ -113,8 +119,10 @@ class Server:
                 self._start(sock, f"{peer[0]}:{peer[1]}")
         finally:
             self._listener.close()
+            end = time.monotonic() + self._timeout
             for thread in list(self._threads):
-                thread.join(self._timeout)
+                thread.join(max(0.0, end - time.monotonic()))
+            self._robots.hang_up()
 
     def shutdown(self) -> None:
         """Ask `serve_forever` to return; safe from a signal handler or another thread."""
