@@ -65,7 +65,7 @@ def dial(endpoint: Endpoint, plan: Plan) -> Line:
     limit = min(endpoint.timeout, _CONNECT_S)
     try:
         plain = socket.create_connection(endpoint.address, limit)
-        watch(plain, endpoint.timeout)
+        set_options(plain, endpoint.timeout)
     except OSError as error:
         raise PeerLost(
             f"nobody answers at {host}:{port} ({error.strerror or error}); start vlacut serve there"
@@ -80,7 +80,7 @@ def dial(endpoint: Endpoint, plan: Plan) -> Line:
     return Line(Connection(sock, Layout(plan, Side.EDGE), endpoint.timeout), CloudClock(first))
 
 
-def watch(sock: socket.socket, timeout: float) -> None:
+def set_options(sock: socket.socket, timeout: float) -> None:
     """No delay for small frames, and an error on a peer that vanished without a word.
 
     Three probes a second apart begin after `timeout` seconds of silence (Linux).

@@ -22,7 +22,7 @@ from vlacut.runtime.connection import Connection, PeerLeft
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
-from vlacut.runtime.link import watch
+from vlacut.runtime.link import set_options
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.security import require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
@@ -157,7 +157,7 @@ class Server:
     def _admit(self, plain: socket.socket) -> tuple[socket.socket, bytes]:
         """The connection of a robot that may be served, and its token."""
         try:
-            watch(plain, self._timeout)
+            set_options(plain, self._timeout)
         except OSError as error:
             plain.close()
             raise PeerLost(f"it hung up at once: {error.strerror}") from error
