@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vlacut.keys import make_keys
+
 PINS = ("numpy==2.2.6", "onnxruntime==1.23.2")  # the last of each for Python 3.10
 ROOT = Path(__file__).parent.parent
 
@@ -17,12 +19,13 @@ import sys, threading
 import numpy as np
 import vlacut
 
-path = sys.argv[1]
-server = vlacut.serve(path)
+path, keys = sys.argv[1:]
+server = vlacut.serve(path, tls=keys + "/cloud")
 thread = threading.Thread(target=server.serve_forever)
 thread.start()
 try:
-    with vlacut.connect(path, "%s:%d" % server.address) as policy:
+    address = "%s:%d" % server.address
+    with vlacut.connect(path, address, tls=keys + "/robot", deadline=20.0) as policy:
         action = policy.step(policy.bundle.golden("observation"))
         golden = policy.bundle.golden("action")
         assert policy.last.frames > 0
@@ -31,7 +34,7 @@ try:
 finally:
     server.shutdown()
     thread.join()
-heavy = {"torch", "onnx", "onnx_ir", "click", "rich", "scipy"} & set(sys.modules)
+heavy = {"torch", "onnx", "onnx_ir", "click", "rich", "scipy", "cryptography"} & set(sys.modules)
 assert not heavy, heavy
 print(sys.version_info[:2], "ok")
 """
@@ -63,8 +66,9 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> str:
     return python
 
 
-def test_a_bundle_runs_on_a_bare_robot(robot: str, split_bundle: Path) -> None:
-    done = subprocess.run(
-        [robot, "-W", "error", "-c", _STEP, str(split_bundle)], capture_output=True, text=True
-    )
+def test_a_bundle_runs_on_a_bare_robot(robot: str, split_bundle: Path, tmp_path: Path) -> None:
+    """In TLS, whose keys were made elsewhere."""
+    make_keys(tmp_path, ("robot",), 1)
+    words = [robot, "-W", "error", "-c", _STEP, str(split_bundle), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.stdout == "(3, 10) ok\n", done.stderr

@@ -3,78 +3,24 @@
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 import numpy as np
-import onnx_ir as ir
 import pytest
-from programs import cut_at_random, observation, random_program
-from test_split import LINK, plan_of, run_whole, session
+from deployments import DIGEST, crossing_deployment, deployment, served
+from programs import observation
+from test_split import run_whole
 
 from vlacut.errors import InputError, ObservationError, PeerLost, WireError
-from vlacut.plan import Plan
 from vlacut.pricing import Side
-from vlacut.program import Program
-from vlacut.runtime.layout import Layout
+from vlacut.runtime.connection import Connection
+from vlacut.runtime.handshake import answer
+from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.local import run_both
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.wire import TENSORS, Connection, Header, answer, unpack_header
-from vlacut.split import split
-
-DIGEST = bytes(range(32))
-
-
-class OrtEngine:
-    def __init__(self, model: ir.Model, outputs: tuple[str, ...]) -> None:
-        self._session = session(model)
-        self._outputs = outputs
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        made = self._session.run(list(self._outputs), dict(inputs))
-        return dict(zip(self._outputs, made, strict=True))
-
-
-def deployment(seed: int, phases: int = 3) -> tuple[Program, Plan, dict[str, OrtEngine]]:
-    program = random_program(seed, phases)
-    flow = cut_at_random(program, seed)
-    made = split(flow, LINK)
-    engines = {
-        part.name: OrtEngine(model, part.outputs)
-        for part, model in zip(made.parts, made.models, strict=True)
-    }
-    return program, plan_of(flow, made), engines
-
-
-def crossing_deployment() -> tuple[Program, Plan, dict[str, OrtEngine]]:
-    """One with both sides at work and several crossings each way."""
-    found = next(
-        made
-        for seed in range(1000)
-        if (price := (made := deployment(seed))[1].variants[0].price).hops >= 4
-        and price.bytes_up
-        and price.bytes_down
-    )
-    return found
-
-
-@contextmanager
-def served(
-    plan: Plan, engines: Mapping[str, OrtEngine], digest: bytes = DIGEST
-) -> Iterator[Server]:
-    server = Server(plan, digest, engines, timeout=2.0)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join(10)
-        assert not thread.is_alive()
+from vlacut.runtime.wire import TENSORS, Greeting, Header
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -176,15 +122,15 @@ def test_a_silent_cloud_is_lost_in_time(silence: str) -> None:
 
 def test_bad_clients_harm_nobody() -> None:
     program, plan, engines = crossing_deployment()
-    good_greeting = struct.pack("!8sHH32s", b"VLACUT\0\0", 1, 0, DIGEST)
-    forged = Header(TENSORS, 0, 0, 0, 0, 1 << 62).pack()
+    good_greeting = Greeting(0, DIGEST, bytes(16), 0, 0).pack()
+    forged = Header(TENSORS, 0, 0, 0, 0, 1 << 62).pack(0)
     hostile = [
         b"GET / HTTP/1.1\r\n\r\n" + b"x" * 64,
         good_greeting[:20],
         good_greeting + b"\xff" * 64,
         good_greeting + forged,
-        good_greeting + Header(TENSORS, 7, 0, 0, 0, 8).pack(),
-        good_greeting + Header(TENSORS, 0, 60000, 0, 0, 8).pack(),
+        good_greeting + Header(TENSORS, 7, 0, 0, 0, 8).pack(0),
+        good_greeting + Header(TENSORS, 0, 60000, 0, 0, 8).pack(0),
     ]
     with (
         served(plan, engines) as server,
@@ -197,24 +143,17 @@ def test_bad_clients_harm_nobody() -> None:
         policy.step(observation(program))
 
 
-def test_an_error_reaches_the_other_side_as_a_line() -> None:
-    _, plan, engines = crossing_deployment()
-    with served(plan, engines) as server, socket.create_connection(server.address) as sock:
-        sock.sendall(struct.pack("!8sHH32s", b"VLACUT\0\0", 1, 0, DIGEST))
-        sock.recv(44, socket.MSG_WAITALL)
-        edge = Connection(sock, Layout(plan, Side.EDGE), 2.0)
-        edge.send(Header(TENSORS, 9, 0, 0, 0, 0), [])
-        with pytest.raises(WireError, match=r"refused: .*there is none"):
-            edge.receive()
-
-
 def test_large_frames_both_ways_at_once_do_not_deadlock() -> None:
     """Each side sends before it reads, far more than socket buffers hold."""
     _, plan, _ = crossing_deployment()
 
     class Big(Layout):
-        def buffers(self, variant: int, position: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-            return (np.empty(40_000_000, np.uint8),), np.empty(0, ">u8")
+        def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
+            return 0, Room(np.empty(0, ">u8"), (np.empty(40_000_000, np.uint8),))
+
+        @property
+        def most_frames(self) -> int:
+            return 1
 
     ends = socket.socketpair()
     data = np.arange(40_000_000, dtype=np.uint32).astype(np.uint8)
@@ -234,17 +173,6 @@ def test_large_frames_both_ways_at_once_do_not_deadlock() -> None:
     assert all(np.array_equal(array, data) for array in received)
     for sock in ends:
         sock.close()
-
-
-def test_header_vectors() -> None:
-    """The bytes on the wire, as the docstring of `wire` specifies them."""
-    header = Header(kind=1, variant=2, position=3, trip=4, step=5, nbytes=6)
-    vector = bytes.fromhex("56430100000200030004000000000000")
-    vector += bytes.fromhex("00000000000000050000000000000006")
-    assert header.pack() == vector
-    assert unpack_header(vector) == header
-    with pytest.raises(WireError, match="no frame"):
-        unpack_header(bytes(32))
 
 
 def test_a_wrong_observation_is_named_before_anything_is_sent() -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from vlacut.backend import Engine
 from vlacut.bundle import Bundle, open_bundle
 from vlacut.errors import InputError
 from vlacut.pricing import Side
+from vlacut.runtime.security import cloud_context, edge_context
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 class Policy(EdgeSession):
     """A bundle's edge side, connected: see `connect`."""
 
-    def __init__(self, bundle: Bundle, address: tuple[str, int] | None, timeout: float) -> None:
+    def __init__(
+        self, bundle: Bundle, address: tuple[str, int] | None, timeout: float, **options: Any
+    ) -> None:
         engines = load_engines(bundle, Side.EDGE)
-        super().__init__(bundle.plan, bundle.digest, engines, address, timeout)
+        super().__init__(bundle.plan, bundle.digest, engines, address, timeout, **options)
         self.bundle = bundle
 
     def __enter__(self) -> Policy:
@@ -36,7 +38,14 @@ class Policy(EdgeSession):
 
 
 def connect(
-    bundle: str | os.PathLike[str], cloud: str | None = None, *, timeout: float = 10.0
+    bundle: str | os.PathLike[str],
+    cloud: str | None = None,
+    *,
+    timeout: float = 10.0,
+    deadline: float | None = None,
+    hedge: bool = False,
+    tls: str | os.PathLike[str] | None = None,
+    insecure: bool = False,
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
 
@@ -44,11 +53,24 @@ def connect(
         bundle: path of the bundle.
         cloud: `HOST:PORT` of `vlacut serve`; not needed if everything runs on the edge.
         timeout: seconds without progress after which the cloud counts as lost.
+        deadline: seconds within which a step returns, see `vlacut.runtime.session`; None for no
+            limit.
+        hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
+        tls: the robot's folder of `vlacut keys`; needed off loopback.
+        insecure: go off loopback without it.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
-    Raises BundleError, BackendError, PeerLost or WireError.
+    Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
-    return Policy(open_bundle(Path(bundle)), parse_address(cloud) if cloud else None, timeout)
+    return Policy(
+        open_bundle(Path(bundle)),
+        parse_address(cloud) if cloud else None,
+        timeout,
+        deadline=deadline,
+        hedge=hedge,
+        tls=edge_context(Path(tls)) if tls is not None else None,
+        insecure=insecure,
+    )
 
 
 def serve(
@@ -56,17 +78,34 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
+    tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
-    on_event: Callable[[str, str], None] = lambda kind, text: None,
+    most_robots: int = 64,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
 
+    Args:
+        bundle: path of the bundle.
+        host: address to listen on.
+        port: 0 takes a free one, see `Server.address`.
+        tls: the cloud's folder of `vlacut keys`; needed off loopback.
+        insecure: go off loopback without it.
+        most_robots: at a time; more are refused.
+
+    What happens is logged to the logger `vlacut.server`.
     Raises BundleError, BackendError, or InputError if the address cannot be had.
     """
     opened = open_bundle(Path(bundle))
     engines = load_engines(opened, Side.CLOUD)
     return Server(
-        opened.plan, opened.digest, engines, host, port, insecure=insecure, on_event=on_event
+        opened.plan,
+        opened.digest,
+        engines,
+        host,
+        port,
+        tls=cloud_context(Path(tls)) if tls is not None else None,
+        insecure=insecure,
+        most_robots=most_robots,
     )
 
 

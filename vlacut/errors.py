@@ -11,8 +11,10 @@ line that says what is wrong, where, and what to do.
     ├── VerificationError     a graph breaks a rule of the verifier
     ├── BackendError          a back end cannot build or run a part
     ├── BundleError           a bundle is incomplete, altered or of another format
-    └── WireError             the peer broke the protocol, or holds another bundle
-        └── PeerLost          the connection ended or could not be made
+    ├── DeadlineMissed        no action in time, and nothing to fall back on
+    └── WireError             the peer broke the protocol
+        ├── PeerLost          the connection ended or could not be made
+        └── PeerRefused       the peer says no: another bundle, another version, full, it failed
 """
 
 
@@ -56,9 +58,17 @@ class BundleError(VlacutError):
     """A bundle is incomplete, altered, or of another format."""
 
 
+class DeadlineMissed(VlacutError):
+    """There was no action in time, and nothing to fall back on."""
+
+
 class WireError(VlacutError):
-    """The peer broke the protocol, or holds another bundle."""
+    """The peer broke the protocol."""
 
 
 class PeerLost(WireError):
     """The connection ended, or could not be made."""
+
+
+class PeerRefused(WireError):
+    """The peer says no: another bundle, another version, no room, or a failure of its own."""

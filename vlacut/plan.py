@@ -161,6 +161,17 @@ class Plan:
         """Part by name."""
         return {part.name: part for part in self.parts}
 
+    @cached_property
+    def cloud_parts(self) -> tuple[tuple[Part, ...], ...]:
+        """The cloud's parts by variant, in the order in which frames report their times."""
+        return tuple(self.variant_parts(variant, Side.CLOUD) for variant in self.variants)
+
+    @cached_property
+    def crosses(self) -> tuple[bool, ...]:
+        """Whether anything crosses the link, by variant."""
+        flat = (flatten(variant.schedule) for variant in self.variants)
+        return tuple(any(isinstance(step, Transfer) for step in steps) for steps in flat)
+
     def variant_parts(self, variant: Variant, side: Side) -> tuple[Part, ...]:
         """The parts a variant runs on a side, in the order of their first run."""
         parts = (self.part[name] for name in runs(variant.schedule))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from vlacut.errors import BackendError, PeerLost, VlacutError
+from vlacut.errors import BackendError, DeadlineMissed, PeerLost, VlacutError
 
 
 def main() -> None:
@@ -40,4 +40,4 @@ def _fail(error: VlacutError) -> None:
         sys.stdout.write(json.dumps({"error": {"kind": type(error).__name__, "message": line}}))
         sys.stdout.write("\n")
     sys.stderr.write(f"vlacut: {line}\n")
-    sys.exit(1 if isinstance(error, (PeerLost, BackendError)) else 2)
+    sys.exit(1 if isinstance(error, (PeerLost, DeadlineMissed, BackendError)) else 2)

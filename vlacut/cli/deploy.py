@@ -2,60 +2,94 @@
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 
-from vlacut.api import connect, serve
-from vlacut.cli.output import (
-    console,
-    json_option,
-    milliseconds,
-    print_json,
-    progress_bar,
-    size,
-    table,
-)
-from vlacut.cli.report import why
-from vlacut.errors import ObservationError
-from vlacut.plan import Plan
-from vlacut.runtime.session import StepReport
+from vlacut.api import connect, parse_address, serve
+from vlacut.cli.logs import log_to_stderr
+from vlacut.cli.output import console, json_option, print_json, progress_bar, size
+from vlacut.cli.steps import run_json, show_steps
+from vlacut.errors import InputError, ObservationError
+from vlacut.runtime.server import Server
+from vlacut.runtime.timeline import write_timeline
 from vlacut.verification import largest_difference
 
 _BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+_TLS = click.option(
+    "--tls", type=click.Path(path_type=Path), help="This machine's folder of vlacut keys."
+)
+_INSECURE = click.option("--insecure", is_flag=True, help="Off loopback without --tls.")
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A time, written with its unit."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)", value)
+    if match is None or not float(match.group(1)):
+        raise click.BadParameter(f"{value!r} is no time; write e.g. 100ms or 2s", ctx, param)
+    return float(match.group(1)) * {"ms": 1e-3, "s": 1.0}[match.group(2)]
 
 
 @click.command("serve")
 @_BUNDLE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=7000, show_default=True, help="0 takes a free one.")
-@click.option("--insecure", is_flag=True, help="Listen off loopback, without authentication.")
+@_TLS
+@_INSECURE
+@click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
+@click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
+@click.option("--log-json", is_flag=True, help="Log an object a line.")
 @json_option
-def serve_command(path: Path, host: str, port: int, insecure: bool, as_json: bool) -> None:
-    """Serve the cloud side of a bundle until SIGTERM or Ctrl-C."""
-    server = serve(path, host, port, insecure=insecure, on_event=_show_event)
+def serve_command(
+    path: Path,
+    host: str,
+    port: int,
+    tls: Path | None,
+    insecure: bool,
+    robots: int,
+    metrics: str | None,
+    log_json: bool,
+    as_json: bool,
+) -> None:
+    """Serve the cloud side of a bundle until SIGTERM or Ctrl-C; steps that have begun end."""
+    log_to_stderr("serve", log_json)
+    server = serve(path, host, port, tls=tls, insecure=insecure, most_robots=robots)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
     address = f"{server.address[0]}:{server.address[1]}"
+    watched = _serve_metrics(server, metrics) if metrics else ""
     if as_json:
-        print_json({"address": address, "bundle": str(path)})
+        robots_json = {"most": robots, "bytes_each": server.robot_bytes}
+        print_json(
+            {"address": address, "bundle": str(path), "metrics": watched, "robots": robots_json}
+        )
     else:
-        console().print(f"serving {path} on {address}; Ctrl-C ends it")
+        room = f"up to {robots} robots, {size(server.robot_bytes)} of tensors each"
+        console().print(f"serving {path} on {address}: {room}; Ctrl-C ends it")
     server.serve_forever()
 
 
-def _show_event(kind: str, text: str) -> None:
-    """A line on standard error."""
-    click.echo(f"vlacut serve: {kind}: {text}", err=True)
+def _serve_metrics(server: Server, place: str) -> str:
+    """HOST:PORT where /metrics and /healthz are; on loopback unless a host is given."""
+    try:
+        from vlacut.cli.metrics import serve_metrics
+    except ImportError as error:
+        raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
+    host, port = parse_address(f"127.0.0.1:{place}" if place.isdigit() else place)
+    return "{}:{}".format(*serve_metrics(server, host, port))
 
 
 @click.command("run")
 @_BUNDLE
 @click.option("--cloud", default="", help="HOST:PORT of vlacut serve; not needed if all-edge.")
+@_TLS
+@_INSECURE
 @click.option(
     "--input",
     "observation",
@@ -63,20 +97,40 @@ def _show_event(kind: str, text: str) -> None:
     help="An .npz with the observation; the golden one without it.",
 )
 @click.option("--steps", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--deadline", callback=_seconds, help="A step returns by then, e.g. 100ms.")
+@click.option("--hedge", is_flag=True, help="Meet it with the edge alone, beside the cloud.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the last action: .npz.")
+@click.option(
+    "--timeline", type=click.Path(path_type=Path), help="Write the steps as a trace for Perfetto."
+)
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the cloud.")
 @json_option
 def run_command(
     path: Path,
     cloud: str,
+    tls: Path | None,
+    insecure: bool,
     observation: Path | None,
     steps: int,
+    deadline: float | None,
+    hedge: bool,
     output: Path | None,
+    timeline: Path | None,
     timeout: float,
     as_json: bool,
 ) -> None:
     """Drive the edge side of a bundle, and show where the time went."""
-    with connect(path, cloud or None, timeout=timeout) as policy, progress_bar() as progress:
+    log_to_stderr("run", as_json=False)
+    policy = connect(
+        path,
+        cloud or None,
+        timeout=timeout,
+        deadline=deadline,
+        hedge=hedge,
+        tls=tls,
+        insecure=insecure,
+    )
+    with policy, progress_bar() as progress:
         golden = policy.bundle.golden("observation") if policy.bundle.has_golden else None
         observed = _load(observation) if observation else golden
         if observed is None:
@@ -89,11 +143,13 @@ def run_command(
         reference = policy.bundle.golden("action") if _same(observed, golden) else None
     if output:
         np.savez(output, **action)  # type: ignore[arg-type]  # numpy 2.4's stub
+    if timeline:
+        write_timeline(timeline, reports)
     error = None if reference is None else largest_difference(action, reference)
     if as_json:
-        print_json(_run_json(reports, action, error))
+        print_json(run_json(reports, action, error))
     else:
-        _show(policy.bundle.plan, reports, error)
+        show_steps(policy.bundle.plan, reports, error)
 
 
 def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None) -> bool:
@@ -106,52 +162,3 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError) as error:
         raise ObservationError(f"{path}: cannot be read as .npz: {error}") from error
-
-
-def _run_json(
-    reports: Sequence[StepReport], action: Mapping[str, np.ndarray], error: float | None
-) -> dict[str, Any]:
-    return {
-        "steps": [
-            {
-                "step": report.step,
-                "latency_ms": report.latency_s * 1e3,
-                "edge_ms": {name: spent * 1e3 for name, spent in report.edge_s.items()},
-                "cloud_ms": {name: spent * 1e3 for name, spent in report.cloud_s.items()},
-                "network_ms": report.network_s * 1e3,
-                "bytes_up": report.bytes_up,
-                "bytes_down": report.bytes_down,
-                "frames": report.frames,
-            }
-            for report in reports
-        ],
-        "action": {name: array.tolist() for name, array in action.items()},
-        "max_abs_error": error,
-    }
-
-
-def _show(plan: Plan, reports: Sequence[StepReport], error: float | None) -> None:
-    out = console()
-    rows = [
-        (part.name, part.side.value, part.label, why(part), *_spread(times))
-        for part in plan.parts
-        if (times := [seconds for report in reports if (seconds := _spent(report, part.name))])
-    ]
-    up, down = reports[-1].bytes_up, reports[-1].bytes_down
-    crossing = f"{size(up)} up, {size(down)} down, {reports[-1].frames} frames"
-    rows.append(("network", "link", crossing, "", *_spread([item.network_s for item in reports])))
-    rows.append(("step", "", "observation to action", "", *_spread([r.latency_s for r in reports])))
-    planned = f"why there ({plan.edge}, {plan.cloud}, {plan.link})"
-    columns = ("part", "side", "what", planned, "median ms", "p95 ms", "max ms")
-    out.print(table(f"{len(reports)} control steps, measured here", columns, rows, left=4))
-    if error is not None:
-        out.print(f"\nlargest difference of the action from the uncut model's: {error:g}")
-
-
-def _spent(report: StepReport, part: str) -> float:
-    return report.edge_s.get(part, 0.0) + report.cloud_s.get(part, 0.0)
-
-
-def _spread(seconds: Sequence[float]) -> tuple[str, str, str]:
-    median, high = np.quantile(seconds, (0.5, 0.95))
-    return milliseconds(float(median)), milliseconds(float(high)), milliseconds(max(seconds))

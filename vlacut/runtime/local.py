@@ -12,9 +12,9 @@ from vlacut.backend import Engine
 from vlacut.errors import VlacutError
 from vlacut.plan import Plan
 from vlacut.pricing import Side
+from vlacut.runtime.connection import Connection
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.layout import Layout
-from vlacut.runtime.wire import Connection
 
 
 def run_both(

@@ -1,26 +1,37 @@
-"""The cloud's side of a deployment: one process, many robots, a thread and a connection each."""
+"""The cloud's side of a deployment: one process, many robots, a thread and a connection each.
+
+What one robot does harms no other: a thread serves it alone, what it may send is bounded by the
+plan, engines are shared in turns, and a robot that sends faster than it is served is held back by
+its own connection. Events go to the logger `vlacut.server`, with `event` and `robot` as extras.
+"""
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 import socket
+import ssl
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerLost, WireError
 from vlacut.plan import Plan
 from vlacut.pricing import Side
-from vlacut.runtime.interpreter import Walk
+from vlacut.runtime.connection import Connection, PeerLeft
+from vlacut.runtime.handshake import answer
+from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
-from vlacut.runtime.wire import Connection, answer
+from vlacut.runtime.link import set_options
+from vlacut.runtime.robots import Counts, Robots
+from vlacut.runtime.security import require_authentication, secure
+from vlacut.runtime.turns import SharedEngine, Turns
 
 _HANDSHAKE_S = 5.0
 _POLL_S = 0.2
+_MOST_STRANGERS = 64
 
-
-def _silent(kind: str, text: str) -> None:
-    """Events that nobody watches."""
+_log = logging.getLogger("vlacut.server")
 
 
 class Server:
@@ -29,15 +40,14 @@ class Server:
     Args:
         plan: of the bundle.
         digest: of the bundle.
-        engines: by name of part, all cloud parts; shared by the robots, so they must allow calls
-            from several threads.
+        engines: by name of part, all cloud parts; run one at a time.
         host, port: where to listen; port 0 takes a free one, see `address`.
-        insecure: allow another host than loopback, though peers are not authenticated.
+        tls: of `vlacut.runtime.security.cloud_context`.
+        insecure: allow another host than loopback without `tls`.
         timeout: seconds without progress within a step after which a robot counts as lost.
-        on_event: called with a kind (`connected`, `left`, `lost`, `refused`, `failed`) and a line
-            of text, from the threads of the robots.
+        most_robots: at a time; more are refused, see `Robots.admit`.
 
-    Raises InputError if the address cannot be had, or is not loopback and `insecure` is not set.
+    Raises InputError if the address cannot be had, or peers there would not be authenticated.
     """
 
     def __init__(
@@ -48,22 +58,24 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 0,
         *,
+        tls: ssl.SSLContext | None = None,
         insecure: bool = False,
         timeout: float = 10.0,
-        on_event: Callable[[str, str], None] = _silent,
+        most_robots: int = 64,
     ) -> None:
-        if not insecure and not _is_loopback(host):
-            raise InputError(
-                f"{host} is not loopback, and peers are not authenticated; use 127.0.0.1 and a "
-                f"tunnel, or allow it with --insecure"
-            )
+        require_authentication(host, tls, insecure)
         self._plan = plan
         self._digest = digest
-        self._engines = engines
+        self._turns = Turns()
+        self._engines = {
+            name: SharedEngine(engine, self._turns) for name, engine in engines.items()
+        }
+        self._tls = tls
         self._timeout = timeout
-        self._on_event = on_event
+        self._robots = Robots(most_robots)
         self._stopping = threading.Event()
-        self._robots: set[threading.Thread] = set()
+        self._threads: set[threading.Thread] = set()
+        self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
         try:
             self._listener = socket.create_server((host, port), backlog=64)
         except OSError as error:
@@ -76,75 +88,128 @@ class Server:
         host, port = self._listener.getsockname()[:2]
         return str(host), int(port)
 
+    @property
+    def robots(self) -> int:
+        """How many it serves now."""
+        return len(self._robots)
+
+    @property
+    def robot_bytes(self) -> int:
+        """Bytes of tensors that a robot's session holds at most."""
+        return Layout(self._plan, Side.CLOUD).nbytes
+
+    @property
+    def counts(self) -> Counts:
+        """What it has done so far."""
+        return self._robots.counts
+
+    @property
+    def draining(self) -> bool:
+        """Whether `shutdown` was called: it takes no robots, and ends when the steps do."""
+        return self._stopping.is_set()
+
     def serve_forever(self) -> None:
-        """Serve until `shutdown`; then let steps that have begun end."""
+        """Serve until `shutdown`; then let steps that have begun end, for at most `timeout`."""
         try:
             while not self._stopping.is_set():
                 try:
                     sock, peer = self._listener.accept()
                 except TimeoutError:
                     continue
-                except socket.timeout:  # noqa: UP041  # its own class until Python 3.10
-                    continue
                 self._start(sock, f"{peer[0]}:{peer[1]}")
         finally:
             self._listener.close()
-            for robot in list(self._robots):
-                robot.join(self._timeout)
+            end = time.monotonic() + self._timeout
+            for thread in list(self._threads):
+                thread.join(max(0.0, end - time.monotonic()))
+            self._robots.hang_up()
 
     def shutdown(self) -> None:
         """Ask `serve_forever` to return; safe from a signal handler or another thread."""
         self._stopping.set()
 
     def _start(self, sock: socket.socket, peer: str) -> None:
-        robot = threading.Thread(target=self._serve, args=(sock, peer), name=peer, daemon=True)
-        self._robots = {thread for thread in self._robots if thread.is_alive()} | {robot}
-        robot.start()
+        if not self._strangers.acquire(blocking=False):
+            sock.close()
+            self._note("refused", peer, "too many connections that have not said who they are")
+            return
+        thread = threading.Thread(target=self._serve, args=(sock, peer), name=peer, daemon=True)
+        self._threads = {thread for thread in self._threads if thread.is_alive()} | {thread}
+        thread.start()
 
-    def _serve(self, sock: socket.socket, peer: str) -> None:
+    def _serve(self, plain: socket.socket, peer: str) -> None:
         """One robot, from handshake to end; whatever it does, the others go on."""
-        connection: Connection | None = None
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            answer(sock, self._digest, _HANDSHAKE_S)
-            connection = Connection(sock, Layout(self._plan, Side.CLOUD), self._timeout)
-            self._on_event("connected", peer)
+            try:
+                sock, token = self._admit(plain)
+            finally:
+                self._strangers.release()
+            try:
+                self._serve_robot(sock, peer)
+            finally:
+                self._robots.leave(token, sock)
+                sock.close()
+        except PeerLost as error:
+            self._note("lost", peer, str(error))
+        except WireError as error:
+            self._note("refused", peer, str(error))
+
+    def _admit(self, plain: socket.socket) -> tuple[socket.socket, bytes]:
+        """The connection of a robot that may be served, and its token."""
+        try:
+            set_options(plain, self._timeout)
+        except OSError as error:
+            plain.close()
+            raise PeerLost(f"it hung up at once: {error.strerror}") from error
+        sock = secure(plain, self._tls, _HANDSHAKE_S, server=True)
+        try:
+            greeting = answer(
+                sock,
+                self._digest,
+                _HANDSHAKE_S,
+                lambda found: self._robots.admit(found, sock, self._step_s()),
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return sock, greeting.token
+
+    def _step_s(self) -> float:
+        """Seconds that a step takes the engines, on average."""
+        steps = self._robots.counts.steps
+        return self._turns.held_s / steps if steps else 0.0
+
+    def _serve_robot(self, sock: socket.socket, peer: str) -> None:
+        connection = Connection(sock, Layout(self._plan, Side.CLOUD), self._timeout)
+        self._note("connected", peer, "")
+        try:
             while self._step(connection):
                 pass
-            self._on_event("left", peer)
-        except PeerLost as error:
-            self._on_event("lost", f"{peer}: {error}")
-        except WireError as error:
-            self._refuse(connection, "refused", f"{peer}: {error}")
+            self._note("left", peer, "the server is stopping")
+        except PeerLeft:
+            self._note("left", peer, "")
         except BackendError as error:
-            self._refuse(connection, "failed", f"{peer}: {error}")
-        finally:
-            sock.close()
-
-    def _refuse(self, connection: Connection | None, kind: str, text: str) -> None:
-        self._on_event(kind, text)
-        if connection is not None:
-            connection.send_error(text)
+            self._note("failed", peer, str(error))
+            connection.send_error(str(error))
 
     def _step(self, connection: Connection) -> bool:
-        """Serve the next step; False when the robot left, or the server is stopping."""
-        while not connection.wait_idle(_POLL_S):
+        """Serve the next step; False if the server is stopping."""
+        while (header := connection.peek(_POLL_S)) is None:
             if self._stopping.is_set():
                 return False
-        if connection.ended():
-            return False
-        header = connection.peek()
         if header.variant >= len(self._plan.variants):
             raise WireError(f"there is no variant {header.variant}")
         walk = Walk(self._plan, Side.CLOUD, self._engines, connection, header.step, header.variant)
-        walk.run({}, ())
+        done = True
+        try:
+            walk.run({}, ())
+        except StepAbandoned:
+            done = False
+        self._robots.note_step(walk.tally, done)
         return True
 
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    def _note(self, event: str, peer: str, text: str) -> None:
+        self._robots.count(event)
+        level = logging.INFO if event in ("connected", "left") else logging.WARNING
+        line = f"{event}: {peer}" + (f": {text}" if text else "")
+        _log.log(level, line, extra={"event": event, "robot": peer})

@@ -1,49 +1,46 @@
-"""The edge's side of a deployment: observations in, actions out."""
+"""The edge's side of a deployment: observations in, actions out.
+
+A step has a deadline, or none. With one, it returns by then, whatever the cloud does:
+
+1. the plan's variant, both sides together, for as long as the edge alone could still make it;
+2. else the all-edge variant, if the bundle has one and what it takes fits what is left;
+3. else the last action again, marked stale in the report;
+4. else DeadlineMissed: there has been no action yet.
+
+A step whose connection fails starts again from its observation on the next connection, which is
+made in the background; without a deadline, for `timeout` seconds. A refusal (another bundle, an
+engine that failed) would come again: with a deadline the step falls back at once, without one it
+raises. An engine of the edge is not interrupted; with `hedge` the step does not wait for it either.
+"""
 
 from __future__ import annotations
 
 import difflib
-import socket
+import logging
+import math
+import secrets
+import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.errors import InputError, ObservationError, PeerLost
-from vlacut.plan import Plan, Transfer, flatten
-from vlacut.pricing import Side
-from vlacut.runtime.interpreter import Tally, Walk
-from vlacut.runtime.layout import Layout, cloud_parts
-from vlacut.runtime.wire import Connection, greet
+from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError
+from vlacut.plan import Plan
+from vlacut.runtime.interpreter import Tally
+from vlacut.runtime.link import CloudLink, Endpoint, dial
+from vlacut.runtime.race import Race
+from vlacut.runtime.report import Made, Source, StepReport
+from vlacut.runtime.security import require_authentication
+from vlacut.runtime.ways import Alone, Request, Together
+from vlacut.runtime.wire import TOKEN_BYTES
 
+_SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
 
-@dataclass(frozen=True)
-class StepReport:
-    """Where the time of a control step went.
-
-    Attributes:
-        step: its number, from 0.
-        latency_s: from observation to action.
-        edge_s, cloud_s: seconds by part.
-        bytes_up, bytes_down: of tensors.
-        frames: sent and received by the edge.
-    """
-
-    step: int
-    latency_s: float
-    edge_s: Mapping[str, float]
-    cloud_s: Mapping[str, float]
-    bytes_up: int
-    bytes_down: int
-    frames: int
-
-    @property
-    def network_s(self) -> float:
-        """What neither side computed in: the link, the wire format, and waiting."""
-        return self.latency_s - sum(self.edge_s.values()) - sum(self.cloud_s.values())
+_log = logging.getLogger("vlacut.edge")
 
 
 class EdgeSession:
@@ -55,9 +52,13 @@ class EdgeSession:
         engines: by name of part, all edge parts.
         address: host and port of the cloud; None if the plan's first variant never crosses.
         timeout: seconds without progress after which the cloud counts as lost.
+        deadline: seconds within which a step returns; None for no limit.
+        hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
+        tls: of `vlacut.runtime.security.edge_context`.
+        insecure: allow an address off loopback without `tls`.
 
-    Raises InputError if the plan crosses the link and no address is given, PeerLost if nobody
-    answers there, WireError if it holds another bundle.
+    Raises InputError if the plan crosses the link and no address is given, or to hedge without a
+    deadline or an all-edge variant; PeerLost if nobody answers, PeerRefused if the wrong one does.
     """
 
     def __init__(
@@ -67,46 +68,113 @@ class EdgeSession:
         engines: Mapping[str, Engine],
         address: tuple[str, int] | None,
         timeout: float = 10.0,
+        *,
+        deadline: float | None = None,
+        hedge: bool = False,
+        tls: ssl.SSLContext | None = None,
+        insecure: bool = False,
     ) -> None:
+        if hedge and deadline is None:
+            raise InputError("to hedge a step it needs a deadline: give one with --deadline")
         self._plan = plan
-        self._engines = engines
         self._variant = 0
         self._step = 0
-        self._connection: Connection | None = None
+        self._deadline = deadline
+        self._spare_s = _SPARE * (deadline or 0.0)
         self._last: StepReport | None = None
-        if self._crosses():
+        self._last_made: Made | None = None
+        self._link: CloudLink | None = None
+        self._alone: Alone | None = None
+        if plan.crosses[self._variant]:
             if address is None:
                 raise InputError(
                     f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
                 )
-            sock = _dial(address, timeout)
-            try:
-                greet(sock, digest, timeout)
-            except BaseException:
-                sock.close()
-                raise
-            self._connection = Connection(sock, Layout(plan, Side.EDGE), timeout)
+            require_authentication(address[0], tls, insecure)
+            if hedge or (deadline is not None and not all(plan.crosses)):
+                self._alone = Alone(plan, engines)
+            token = secrets.token_bytes(TOKEN_BYTES)
+            endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls)
+            self._link = CloudLink(lambda: dial(endpoint, plan))
+        self._together = Together(plan, engines, self._link, timeout)
+        self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE)) if hedge else None
 
-    def step(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One control step: the action, by name.
+    def step(
+        self, observation: Mapping[str, np.ndarray], captured_ns: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """One control step: the action, by name. See `last` for where it comes from.
 
-        Raises ObservationError before anything is sent, and PeerLost or WireError; after one of
-        these the session is closed.
+        Args:
+            observation: by name.
+            captured_ns: when it was captured, on `time.perf_counter_ns`; now, if not given.
+
+        Raises ObservationError before anything is sent; PeerLost, PeerRefused or WireError without
+        a deadline, DeadlineMissed with one; BackendError if an engine of this side fails. The
+        session goes on after any of these.
         """
         checked = check_observation(self._plan, observation)
-        start = time.perf_counter_ns()
-        walk = Walk(
-            self._plan, Side.EDGE, self._engines, self._connection, self._step, self._variant
-        )
+        began = time.perf_counter_ns()
+        until = math.inf if self._deadline is None else time.monotonic() + self._deadline
+        captured = began if captured_ns is None else captured_ns
+        request = Request(checked, captured, self._step, self._variant, until)
         try:
-            arrays = walk.run(checked, self._plan.outputs.values())
-        except BaseException:
-            self.close()
-            raise
-        latency = time.perf_counter_ns() - start
-        self._last = self._report(walk.tally, latency)
-        self._step += 1
-        return dict(zip(self._plan.outputs, arrays, strict=True))
+            made, reason = self._make(request)
+        finally:
+            self._step += 1
+        returned = time.perf_counter_ns()
+        self._last_made = made
+        variant = self._plan.variants[request.variant].name
+        self._last = StepReport(request.step, variant, reason, began, returned, made)
+        # Copies: the next step may repeat this action, whatever the caller does to it.
+        return {name: array.copy() for name, array in made.action.items()}
+
+    def _make(self, request: Request) -> tuple[Made, str]:
+        """The action, and why it is not by the plan's variant."""
+        if self._deadline is None:
+            return self._together.make(request), ""
+        if self._race is not None and self._alone is not None:
+            return self._hedge(self._race, self._alone, request)
+        turn = self._turn_to_alone(request)
+        try:
+            return self._together.make(replace(request, until=turn)), ""
+        except (DeadlineMissed, WireError) as error:
+            reason = str(error)
+        if self._alone is not None and time.monotonic() < turn + self._spare_s < request.until:
+            _log.warning("step %d made by the edge alone: %s", request.step, reason)
+            return self._alone.make(request), reason
+        return self._repeat(request, reason), reason
+
+    def _turn_to_alone(self, request: Request) -> float:
+        """When the edge must begin alone to meet the deadline; the deadline if it cannot."""
+        left = request.until - time.monotonic() - self._spare_s
+        if self._alone is None or not self._alone.fits(left):
+            return request.until
+        return request.until - self._spare_s - self._alone.seconds
+
+    def _hedge(self, race: Race[Source, Made], alone: Alone, request: Request) -> tuple[Made, str]:
+        """The plan's variant, and from the last moment on the edge alone beside it."""
+        race.start()
+        race.enter(Source.CHOSEN, lambda: self._together.make(request))
+        turn = self._turn_to_alone(request)
+        won = race.winner(turn)
+        if won is None and turn < request.until:
+            race.enter(Source.ALONE, lambda: alone.make(request))
+            won = race.winner(request.until)
+            _log.info("step %d hedged; %s won", request.step, won[0] if won else "neither")
+        if won is None:
+            reason = race.why_not()
+            return self._repeat(request, reason), reason
+        return won[1], "" if won[0] is Source.CHOSEN else "hedged: the edge alone was first"
+
+    def _repeat(self, request: Request, reason: str) -> Made:
+        """The last action, marked stale. Raises DeadlineMissed if there is none."""
+        if self._last_made is None:
+            raise DeadlineMissed(
+                f"no action for step {request.step} within {self._deadline:g} s, and none before "
+                f"it to fall back on: {reason}"
+            )
+        _log.warning("step %d repeats the last action: %s", request.step, reason)
+        return replace(self._last_made, source=Source.STALE, tally=Tally())
 
     @property
     def last(self) -> StepReport:
@@ -117,8 +185,10 @@ class EdgeSession:
 
     def close(self) -> None:
         """End the connection; calling it again does nothing."""
-        if self._connection is not None:
-            self._connection.close()
+        if self._link is not None:
+            self._link.close()
+        if self._race is not None:
+            self._race.close()
 
     def __enter__(self) -> EdgeSession:
         return self
@@ -130,35 +200,6 @@ class EdgeSession:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _crosses(self) -> bool:
-        schedule = self._plan.variants[self._variant].schedule
-        return any(isinstance(item, Transfer) for item in flatten(schedule))
-
-    def _report(self, tally: Tally, latency_ns: int) -> StepReport:
-        remote = {part.name for part in cloud_parts(self._plan, self._variant)}
-        seconds = {name: spent * 1e-9 for name, spent in tally.part_ns.items()}
-        return StepReport(
-            step=self._step,
-            latency_s=latency_ns * 1e-9,
-            edge_s={name: spent for name, spent in seconds.items() if name not in remote},
-            cloud_s={name: spent for name, spent in seconds.items() if name in remote},
-            bytes_up=tally.sent,
-            bytes_down=tally.received,
-            frames=tally.frames,
-        )
-
-
-def _dial(address: tuple[str, int], timeout: float) -> socket.socket:
-    try:
-        sock = socket.create_connection(address, timeout)
-    except OSError as error:
-        host, port = address
-        raise PeerLost(
-            f"nobody answers at {host}:{port} ({error.strerror or error}); start vlacut serve there"
-        ) from error
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
 
 
 def check_observation(plan: Plan, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

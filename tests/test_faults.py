@@ -1,0 +1,221 @@
+"""Faults injected between edge and cloud: no wrong action, no hang, no session left behind."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from deployments import DIGEST, Held, crossing_deployment, deployment_with_alone, served
+from programs import observation
+from proxy import DOWN, UP, Fault, Proxy, wait_until
+from test_split import run_whole
+
+from vlacut.errors import DeadlineMissed, InputError
+from vlacut.keys import make_keys
+from vlacut.runtime.report import Source
+from vlacut.runtime.security import cloud_context, edge_context
+from vlacut.runtime.session import EdgeSession
+
+KINDS = ("cut", "reset", "stall", "delay", "duplicate", "corrupt", "drop")
+DEADLINE_S = 0.1
+# Engines here take well under a millisecond; the rest is what a busy machine may add, more only if
+# `Heartbeat` says so.
+HANG_S = DEADLINE_S + 0.5
+
+
+class Heartbeat:
+    """Measures by how much this machine delays a thread that does nothing else but sleep."""
+
+    def __init__(self) -> None:
+        self._worst_s = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+
+    def _beat(self) -> None:
+        last = time.monotonic()
+        while not self._stop.is_set():
+            time.sleep(0.005)
+            now = time.monotonic()
+            self._worst_s = max(self._worst_s, now - last)
+            last = now
+
+    def worst_s(self) -> float:
+        """The longest since it was last asked."""
+        time.sleep(0.01)  # a beat that is late now counts too
+        worst, self._worst_s = self._worst_s, 0.0
+        return worst
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def inject(
+    faults: Iterable[Callable[[dict[str, int]], Fault]],
+    alone: bool = False,
+    hedge: bool = False,
+    keys: Path | None = None,
+) -> Counter[str]:
+    """Steps through a proxy, with faults; sources of the actions, by how often, and `struck`.
+
+    A fault is made for the bytes that a step has in each direction, and has two steps to strike.
+    """
+    edge = edge_context(keys / "robot") if keys else None
+    options: dict[str, Any] = {"deadline": DEADLINE_S, "hedge": hedge, "tls": edge}
+    cloud = cloud_context(keys / "cloud") if keys else None
+    numbers = random.Random(3)
+    program, plan, engines = deployment_with_alone() if alone else crossing_deployment()
+    observed = [observation(program, number) for number in range(8)]
+    expected = [run_whole(program, each) for each in observed]
+    sources: Counter[str] = Counter()
+    with served(plan, engines, timeout=0.3, tls=cloud) as server:
+        with (
+            Heartbeat() as heartbeat,
+            Proxy(server.address) as proxy,
+            EdgeSession(plan, DIGEST, engines, proxy.address, 0.3, **options) as policy,
+        ):
+            previous = policy.step(observed[0])
+            passed = dict(proxy.passed)
+            policy.step(observed[0])
+            size = {way: proxy.passed[way] - passed[way] for way in passed}
+            for fault in faults:
+                proxy.arm(fault(size))
+                for _ in range(2):  # the fault, and what follows from it
+                    which = numbers.randrange(len(observed))
+                    began = time.monotonic()
+                    action = policy.step(observed[which])
+                    took = time.monotonic() - began
+                    assert took < HANG_S or took < HANG_S + 10 * heartbeat.worst_s()
+                    stale = policy.last.source is Source.STALE
+                    right = previous if stale else expected[which]
+                    for name, array in right.items():
+                        np.testing.assert_array_equal(action[name], array)
+                    assert stale or policy.last.made.captured_ns >= policy.last.began_ns
+                    sources[policy.last.source.value] += 1
+                    if hedge:  # a robot steps no faster than its deadline
+                        time.sleep(max(0.0, DEADLINE_S - took))
+                    previous = action
+            sources["struck"] = proxy.struck
+        assert wait_until(lambda: server.robots == 0), "a session was left behind"
+    return sources
+
+
+def at_random(count: int, seed: int) -> Iterator[Callable[[dict[str, int]], Fault]]:
+    """Faults of all kinds, anywhere in a step's bytes, or in the handshake after the last fault."""
+    numbers = random.Random(seed)
+
+    def draw(size: dict[str, int]) -> Fault:
+        direction = numbers.choice((UP, DOWN))
+        return Fault(
+            numbers.choice(KINDS),
+            direction,
+            numbers.randrange(size[direction]),
+            seconds=numbers.choice((0.01, 0.05, 0.2)),
+            count=numbers.choice((1, 8, 32, 100)),
+        )
+
+    return iter([draw] * count)
+
+
+def everywhere(kind: str) -> Iterator[Callable[[dict[str, int]], Fault]]:
+    """A fault at every byte of a step, one direction after the other."""
+    for direction in (UP, DOWN):
+        at, end = 0, 1
+        while at < end:
+
+            def make(size: dict[str, int], at: int = at, direction: str = direction) -> Fault:
+                nonlocal end
+                end = size[direction]
+                return Fault(kind, direction, at)
+
+            yield make
+            at += 1
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    make_keys(folder, ("robot",), 1)
+    return folder
+
+
+@pytest.mark.parametrize(("alone", "hedge"), [(False, False), (True, False), (True, True)])
+def test_faults(alone: bool, hedge: bool) -> None:
+    sources = inject(at_random(12, seed=5), alone=alone, hedge=hedge)
+    assert sources["chosen"] > 0
+    assert sources["alone"] + sources["stale"] > 0
+
+
+def test_faults_in_tls(keys: Path) -> None:
+    sources = inject(at_random(15, seed=7), keys=keys)
+    assert min(sources["chosen"], sources["stale"]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("alone", "hedge"), [(False, False), (True, False), (True, True)])
+def test_a_thousand_faults(alone: bool, hedge: bool) -> None:
+    sources = inject(at_random(400, seed=6), alone=alone, hedge=hedge)
+    assert sources["chosen"] > 100
+    assert sources["struck"] > 340
+
+
+@pytest.mark.slow
+def test_faults_in_tls_at_length(keys: Path) -> None:
+    assert inject(at_random(400, seed=8), keys=keys)["chosen"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cut", "corrupt"])
+def test_a_fault_at_every_byte_of_a_step(kind: str) -> None:
+    sources = inject(everywhere(kind), alone=True)
+    assert sources["chosen"] > 100
+
+
+def test_no_action_yet_is_an_error() -> None:
+    program, plan, engines = crossing_deployment()
+    with (
+        served(plan, engines) as server,
+        Proxy(server.address) as proxy,
+        EdgeSession(plan, DIGEST, engines, proxy.address, deadline=DEADLINE_S) as policy,
+    ):
+        proxy.arm(Fault("stall", DOWN, 0))
+        with pytest.raises(DeadlineMissed, match=r"no action for step 0 within 0.1 s"):
+            policy.step(observation(program))
+
+
+@pytest.mark.parametrize("hedge", [False, True])
+def test_the_edge_alone_meets_the_deadline_when_the_cloud_does_not(hedge: bool) -> None:
+    program, plan, engines = deployment_with_alone()
+    held = {name: Held(engine) for name, engine in engines.items()}
+    expected = run_whole(program, observation(program))
+    with (
+        served(plan, held) as server,
+        EdgeSession(plan, DIGEST, engines, server.address, deadline=2.0, hedge=hedge) as policy,
+    ):
+        action = policy.step(observation(program))
+        for engine in held.values():
+            engine.go.set()
+        assert policy.last.source is Source.ALONE
+        assert policy.last.reason
+        assert not policy.last.cloud_s
+        for name, array in expected.items():
+            np.testing.assert_array_equal(action[name], array)
+
+
+def test_hedging_needs_what_it_says() -> None:
+    _, plan, engines = crossing_deployment()
+    with pytest.raises(InputError, match="needs a deadline"):
+        EdgeSession(plan, DIGEST, engines, ("127.0.0.1", 9), hedge=True)
+    with pytest.raises(InputError, match="no all-edge variant"):
+        EdgeSession(plan, DIGEST, engines, ("127.0.0.1", 9), deadline=1.0, hedge=True)

@@ -1,0 +1,163 @@
+"""Bytes from anywhere: handshake and frames are read or refused, and size nothing."""
+
+from __future__ import annotations
+
+import socket
+import tracemalloc
+
+import numpy as np
+import pytest
+from deployments import DIGEST, crossing_deployment
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vlacut.errors import WireError
+from vlacut.plan import Plan
+from vlacut.pricing import Side
+from vlacut.runtime.connection import Connection, Frame
+from vlacut.runtime.handshake import answer, greet
+from vlacut.runtime.layout import Layout
+from vlacut.runtime.wire import ERROR, TENSORS, Greeting, Header, checksum
+
+PLAN = crossing_deployment()[1]
+# What reading costs beside the room for tensors: headers, frames, exceptions, Python's own.
+OVERHEAD_BYTES = 200_000
+
+
+def valid_frames(plan: Plan, receiver: Side, step: int = 0) -> list[bytes]:
+    """One step's frames, as the other side sends them."""
+    layout, frames = Layout(plan, receiver), []
+    for variant, position, trip in layout._due:
+        _, room = layout.room(variant, position, trip)
+        payload = [np.full_like(array, 3) for array in (room.times, *room.tensors)]
+        header = Header(TENSORS, variant, position, trip, step, room.nbytes)
+        data = b"".join(array.tobytes() for array in payload)
+        frames.append(header.pack(checksum(header, payload)) + data)
+    return frames
+
+
+def read_all(data: bytes, receiver: Side) -> tuple[list[Frame], WireError]:
+    """What a connection makes of these bytes, until it gives up."""
+    mine, other = socket.socketpair()
+    connection = Connection(mine, Layout(PLAN, receiver), 5.0)
+    frames: list[Frame] = []
+    with other:
+        other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+        try:
+            while True:
+                frames.append(connection.receive())
+        except WireError as error:
+            return frames, error
+        finally:
+            connection.close()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_frames_of_steps_that_are_over_are_dropped_and_counted(together: bool) -> None:
+    """Whether they are read before a later step's frame, or with it."""
+    mine, other = socket.socketpair()
+    connection = Connection(mine, Layout(PLAN, Side.EDGE), 5.0)
+    old, new = valid_frames(PLAN, Side.EDGE, 4), valid_frames(PLAN, Side.EDGE, 5)
+    with other:
+        other.sendall(b"".join([*old, new[0]]))
+        if together:
+            assert connection.superseded(4)
+        assert connection.receive(5).header.step == 5
+        assert connection.dropped == len(old)
+        other.sendall(old[0])  # and what goes back in time is refused
+        with pytest.raises(WireError, match="twice or out of turn"):
+            connection.receive(5)
+    connection.close()
+
+
+HEADERS = st.builds(
+    Header,
+    st.sampled_from((TENSORS, ERROR)),
+    st.integers(0, 2),
+    st.integers(0, 20) | st.integers(0, 65535),
+    st.integers(0, 4) | st.integers(0, 65535),
+    st.integers(0, 3) | st.integers(0, 2**64 - 1),
+    st.integers(0, 600) | st.integers(0, 2**64 - 1),
+)
+FORGED = st.builds(
+    lambda header, check, data: header.pack(check) + data,
+    HEADERS,
+    st.integers(0, 2**32 - 1),
+    st.binary(max_size=700),
+)
+
+
+@pytest.mark.parametrize("receiver", list(Side))
+def test_valid_frames_are_read(receiver: Side) -> None:
+    frames = valid_frames(PLAN, receiver)
+    found, error = read_all(b"".join(frames), receiver)
+    assert len(found) == len(frames) > 0
+    assert "closed the connection" in str(error)
+
+
+@pytest.mark.parametrize("receiver", list(Side))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(parts=st.lists(st.binary(max_size=200) | FORGED, max_size=4), before=st.integers(0, 3))
+def test_forged_frames_are_refused(receiver: Side, parts: list[bytes], before: int) -> None:
+    """After some valid frames or none, no forged one is taken: its checksum is wrong."""
+    valid = valid_frames(PLAN, receiver)[:before]
+    found, _ = read_all(b"".join([*valid, *parts]), receiver)
+    assert len(found) == len(valid)
+
+
+@pytest.mark.parametrize("receiver", list(Side))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(at=st.integers(0, 100_000), flipped=st.integers(1, 255), cut=st.booleans())
+def test_an_altered_stream_never_gives_another_tensor(
+    receiver: Side, at: int, flipped: int, cut: bool
+) -> None:
+    data = bytearray(b"".join(valid_frames(PLAN, receiver)))
+    at %= len(data)
+    data[at] ^= flipped
+    found, _ = read_all(bytes(data[:at] if cut else data), receiver)
+    for frame in found:
+        assert all((array == 3).all() for array in frame.tensors)
+    assert len(found) < len(valid_frames(PLAN, receiver))
+
+
+def test_no_bytes_size_an_allocation() -> None:
+    """Frames that claim up to 2**64 bytes, with nothing but what the plan says to hold them."""
+    layout = Layout(PLAN, Side.CLOUD)
+    limit = layout.nbytes + OVERHEAD_BYTES
+    claims = [600, 2**20, 2**31, 2**40, 2**63, 2**64 - 1]
+    read_all(b"", Side.CLOUD)
+    tracemalloc.start()
+    try:
+        for kind in (TENSORS, ERROR):
+            for claim in claims:
+                for _, position, trip in layout._due:
+                    forged = Header(kind, 0, position, trip, 0, claim).pack(0)
+                    read_all(forged + bytes(1000), Side.CLOUD)
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("side", list(Side))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.binary(max_size=120), keep=st.integers(0, 80))
+def test_no_greeting_is_believed_that_is_not_right(side: Side, data: bytes, keep: int) -> None:
+    """Random bytes, or a right start that goes on at random."""
+    token = bytes(range(16))
+    right = Greeting(0, DIGEST, token, 1, 2).pack()
+    data = right[:keep] + data
+    mine, other = socket.socketpair()
+    with mine, other:
+        other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+        try:
+            if side is Side.CLOUD:
+                answer(mine, DIGEST, 5.0)
+            else:
+                greet(mine, DIGEST, token, 0, 5.0)
+        except WireError:
+            return
+    assert data[:10] == right[:10]
+    assert data[16:48] == DIGEST
+    assert side is Side.CLOUD or (data[10:12], data[48:64]) == (bytes(2), token)

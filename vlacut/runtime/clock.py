@@ -1,0 +1,66 @@
+"""The cloud's clock on the edge: its offset, from exchanges of four times.
+
+The formulas are those of NTP (RFC 5905, section 8). The edge sends at t1 and has the answer at t4,
+on its own clock; the cloud has the request at t2 and answers at t3, on its own:
+
+    offset = ((t2 - t1) + (t3 - t4)) / 2        the cloud's clock less the edge's
+    delay  = (t4 - t1) - (t3 - t2)
+
+The offset is wrong by half the difference of the two ways, so by at most delay / 2. As NTP's clock
+filter does (section 10), the exchange of least delay among the last ones is believed: large frames
+make slow exchanges, and slow exchanges say little.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+_REMEMBERED = 64
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Four times in nanoseconds: see the module's docstring."""
+
+    t1: int
+    t2: int
+    t3: int
+    t4: int
+
+    @property
+    def offset_ns(self) -> int:
+        """The cloud's clock less the edge's."""
+        return ((self.t2 - self.t1) + (self.t3 - self.t4)) // 2
+
+    @property
+    def delay_ns(self) -> int:
+        """Time on the link, both ways together."""
+        return (self.t4 - self.t1) - (self.t3 - self.t2)
+
+
+class CloudClock:
+    """The cloud's clock, as the last exchanges show it; one a connection."""
+
+    def __init__(self, first: Exchange) -> None:
+        self._exchanges = deque((first,), maxlen=_REMEMBERED)
+        self._best = first
+
+    def add(self, exchange: Exchange) -> None:
+        """Learn from an exchange."""
+        forgotten = self._exchanges[0] if len(self._exchanges) == _REMEMBERED else None
+        self._exchanges.append(exchange)
+        if exchange.delay_ns <= self._best.delay_ns:
+            self._best = exchange
+        elif forgotten is self._best:
+            self._best = min(self._exchanges, key=lambda each: each.delay_ns)
+
+    @property
+    def offset_ns(self) -> int:
+        """The cloud's clock less the edge's."""
+        return self._best.offset_ns
+
+    @property
+    def error_ns(self) -> int:
+        """By how much the offset may be wrong, at most, had the clocks not drifted."""
+        return (self._best.delay_ns + 1) // 2

@@ -1,0 +1,165 @@
+"""The edge's link: a connection to the cloud that is made again when it is lost."""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vlacut.errors import PeerLost, WireError
+from vlacut.plan import Plan
+from vlacut.pricing import Side
+from vlacut.runtime.clock import CloudClock
+from vlacut.runtime.connection import Connection
+from vlacut.runtime.handshake import greet
+from vlacut.runtime.layout import Layout
+from vlacut.runtime.security import secure
+
+_CONNECT_S = 3.0
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 2.0
+
+_log = logging.getLogger("vlacut.edge")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the cloud is, and what to say there.
+
+    Attributes:
+        address: host and port.
+        digest: of the bundle.
+        token: of this session.
+        deadline_s: of a step, 0 if none.
+        timeout: seconds without any progress after which the cloud counts as lost.
+        tls: None for a plain connection.
+    """
+
+    address: tuple[str, int]
+    digest: bytes
+    token: bytes
+    deadline_s: float
+    timeout: float
+    tls: ssl.SSLContext | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A connection that works, and the clock at its end."""
+
+    connection: Connection
+    clock: CloudClock
+
+
+def dial(endpoint: Endpoint, plan: Plan) -> Line:
+    """Connect.
+
+    Raises PeerLost if nobody answers, PeerRefused or WireError if the wrong one does.
+    """
+    host, port = endpoint.address
+    limit = min(endpoint.timeout, _CONNECT_S)
+    try:
+        plain = socket.create_connection(endpoint.address, limit)
+        set_options(plain, endpoint.timeout)
+    except OSError as error:
+        raise PeerLost(
+            f"nobody answers at {host}:{port} ({error.strerror or error}); start vlacut serve there"
+        ) from error
+    sock = secure(plain, endpoint.tls, limit, server=False)
+    try:
+        deadline_ns = round(endpoint.deadline_s * 1e9)
+        first = greet(sock, endpoint.digest, endpoint.token, deadline_ns, limit)
+    except BaseException:
+        sock.close()
+        raise
+    return Line(Connection(sock, Layout(plan, Side.EDGE), endpoint.timeout), CloudClock(first))
+
+
+def set_options(sock: socket.socket, timeout: float) -> None:
+    """No delay for small frames, and an error on a peer that vanished without a word.
+
+    Three probes a second apart begin after `timeout` seconds of silence (Linux).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(timeout)))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+class CloudLink:
+    """Holds a line, and dials again in the background, with growing pauses, once it is dropped.
+
+    Args:
+        dial: makes a line or raises WireError. The first one is made here, and now.
+    """
+
+    def __init__(self, dial: Callable[[], Line]) -> None:
+        self._dial = dial
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._error: WireError | None = None
+        self._line: Line | None = dial()
+
+    def get(self, until: float) -> Line:
+        """The line, once there is one; PeerLost if there is none by `until` (monotonic)."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._line or self._closed.is_set(), max(0.0, until - time.monotonic())
+            )
+            if self._closed.is_set():
+                raise PeerLost("the session was closed")
+            if self._line is None:
+                raise PeerLost(f"no connection to the cloud: {self._error}") from self._error
+            return self._line
+
+    def drop(self, line: Line, error: Exception) -> None:
+        """Give a line up; does nothing if it is not the one held."""
+        with self._changed:
+            if self._line is not line:
+                return
+            line.connection.close()
+            self._line = None
+            self._error = error if isinstance(error, WireError) else PeerLost(str(error))
+            if self._closed.is_set():
+                return
+        _log.warning("connection dropped: %s", error)
+        threading.Thread(target=self._redial, name="vlacut-redial", daemon=True).start()
+
+    def close(self) -> None:
+        """End the connection for good; calling it again does nothing."""
+        self._closed.set()
+        with self._changed:
+            if self._line is not None:
+                self._line.connection.close()
+                self._line = None
+            self._changed.notify_all()
+
+    def _redial(self) -> None:
+        pause = _FIRST_PAUSE_S
+        while not self._closed.is_set():
+            try:
+                line = self._dial()
+            except WireError as error:
+                self._error = error
+                # Jitter, lest robots that lost one server all come back at once.
+                self._closed.wait(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                continue
+            self._hold(line)
+            return
+
+    def _hold(self, line: Line) -> None:
+        with self._changed:
+            if self._closed.is_set():
+                line.connection.close()
+                return
+            self._line, self._error = line, None
+            self._changed.notify_all()
+        _log.info("connected again")

@@ -1,0 +1,55 @@
+"""A race: two ways to the same action at once, of which the first valid one wins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Generic, TypeVar
+
+Way = TypeVar("Way", bound=Hashable)
+Result = TypeVar("Result")
+
+
+class Race(Generic[Way, Result]):
+    """Runs each way on a thread of its own. A way that is still busy with an earlier race sits the
+    next one out, so that threads do not pile up behind an engine that hangs.
+    """
+
+    def __init__(self, ways: tuple[Way, ...]) -> None:
+        self._workers = {way: ThreadPoolExecutor(1, f"vlacut-{way}") for way in ways}
+        self._busy: dict[Way, Future[Result]] = {}
+        self._entered: dict[Way, Future[Result]] = {}
+
+    def start(self) -> None:
+        """Begin another race."""
+        self._entered = {}
+
+    def enter(self, way: Way, run: Callable[[], Result]) -> None:
+        """Start a way now, unless it is still busy."""
+        if way in self._busy and not self._busy[way].done():
+            return
+        self._busy[way] = self._entered[way] = self._workers[way].submit(run)
+
+    def winner(self, until: float) -> tuple[Way, Result] | None:
+        """The first way to succeed; None if none has by `until` (monotonic), or all have failed."""
+        while True:
+            done = {way: run for way, run in self._entered.items() if run.done()}
+            for way, run in done.items():
+                if run.exception() is None:
+                    return way, run.result()
+            running = [run for run in self._entered.values() if not run.done()]
+            left = until - time.monotonic()
+            if not running or left <= 0:
+                return None
+            wait(running, left, FIRST_COMPLETED)
+
+    def why_not(self) -> str:
+        """What the ways that failed raised, on one line."""
+        failed = (run.exception() for run in self._entered.values() if run.done())
+        return "; ".join(str(error) for error in failed if error) or "the deadline passed"
+
+    def close(self) -> None:
+        """Let the threads go."""
+        for worker in self._workers.values():
+            worker.shutdown(wait=False)

@@ -1,0 +1,125 @@
+"""The robots a server has: who is let in, and what they have done."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+from vlacut.runtime.interpreter import Tally
+from vlacut.runtime.wire import Greeting
+
+
+@dataclass
+class Counts:
+    """What a server has done so far.
+
+    Attributes:
+        events: `connected`, `left`, `lost`, `refused`, `failed`, `replaced`, by how often.
+        steps: served to their end.
+        abandoned: steps that the edge gave up.
+        part_s: seconds by part, waiting for a turn included.
+        received, sent: bytes of tensors.
+    """
+
+    events: Counter[str] = field(default_factory=Counter)
+    steps: int = 0
+    abandoned: int = 0
+    part_s: Counter[str] = field(default_factory=Counter)
+    received: int = 0
+    sent: int = 0
+
+
+@dataclass(frozen=True)
+class _Robot:
+    deadline_s: float
+    sock: socket.socket
+
+
+class Robots:
+    """The sessions of a server. All methods may be called from any thread.
+
+    Args:
+        most: robots at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._robots: dict[bytes, _Robot] = {}
+        self._counts = Counts()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._robots)
+
+    def admit(self, greeting: Greeting, sock: socket.socket, step_s: float) -> bool:
+        """Whether there is room for a robot; it has it from then on.
+
+        There is as long as there are fewer than `most`, and the engines' time fits: the seconds
+        that a step takes them, over the deadline, summed over the robots, stay within 1 (Liu and
+        Layland 1973: what one processor can serve at all). The first robot always fits, and so does
+        one whose token is known: its older session ends.
+
+        Args:
+            greeting: of the robot.
+            sock: its connection.
+            step_s: seconds of engines in a step, as measured; 0 before the first.
+        """
+        with self._lock:
+            old = self._robots.pop(greeting.token, None)
+            deadline_s = greeting.second_ns * 1e-9
+            deadlines = [robot.deadline_s for robot in self._robots.values()] + [deadline_s]
+            load = sum(step_s / each for each in deadlines if each)
+            fits = len(deadlines) <= self._most and (len(deadlines) == 1 or load <= 1)
+            if old or fits:
+                self._robots[greeting.token] = _Robot(deadline_s, sock)
+        if old:
+            self.count("replaced")
+            hang_up(old.sock)
+        return bool(old or fits)
+
+    def leave(self, token: bytes, sock: socket.socket) -> None:
+        """A session ended; does nothing if the robot has a newer one."""
+        with self._lock:
+            if token in self._robots and self._robots[token].sock is sock:
+                del self._robots[token]
+
+    def hang_up(self) -> None:
+        """End all sessions."""
+        with self._lock:
+            socks = [robot.sock for robot in self._robots.values()]
+        for sock in socks:
+            hang_up(sock)
+
+    def count(self, event: str) -> None:
+        """Note an event."""
+        with self._lock:
+            self._counts.events[event] += 1
+
+    def note_step(self, tally: Tally, done: bool) -> None:
+        """Note a step, done or abandoned."""
+        seconds = {name: spent * 1e-9 for name, spent in tally.part_ns.items()}
+        with self._lock:
+            counts = self._counts
+            counts.part_s.update(seconds)
+            counts.received += tally.received
+            counts.sent += tally.sent
+            counts.steps += done
+            counts.abandoned += not done
+
+    @property
+    def counts(self) -> Counts:
+        """A copy of what was done so far."""
+        with self._lock:
+            return deepcopy(self._counts)
+
+
+def hang_up(sock: socket.socket) -> None:
+    """End a connection that another thread uses; that one sees it closed."""
+    try:
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which is not for threads
+    except OSError:
+        return  # it has ended already

@@ -1,0 +1,66 @@
+"""Turns: engines are run one at a time, for robots in the order in which they asked.
+
+A robot has one run in the queue at most, so nobody gets a second turn before all who wait have had
+theirs, however many frames somebody sends.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from vlacut.backend import Engine
+
+
+class Turns:
+    """A lock that goes to who waits longest; `threading.Lock` promises no order.
+
+    Attributes:
+        held_s: seconds for which it was held so far.
+    """
+
+    def __init__(self) -> None:
+        self.held_s = 0.0
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Event] = deque()
+
+    @contextmanager
+    def mine(self) -> Iterator[None]:
+        """Wait for a turn and hold it."""
+        with self._lock:
+            called = threading.Event()
+            if self._taken:
+                self._waiting.append(called)
+            else:
+                self._taken = True
+                called.set()
+        called.wait()
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.held_s += time.monotonic() - start
+                if self._waiting:
+                    self._waiting.popleft().set()
+                else:
+                    self._taken = False
+
+
+class SharedEngine:
+    """An engine whose runs wait for their turn."""
+
+    def __init__(self, engine: Engine, turns: Turns) -> None:
+        self._engine = engine
+        self._turns = turns
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `vlacut.backend.Engine`."""
+        with self._turns.mine():
+            return self._engine.run(inputs)
