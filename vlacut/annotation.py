@@ -14,6 +14,7 @@ import numpy as np
 
 from vlacut.cost import Cost
 from vlacut.errors import PassError
+from vlacut.plan import Pool
 from vlacut.pricing import Side, Strategy
 
 T = TypeVar("T")
@@ -82,6 +83,18 @@ class Seconds:
         return f"{self.edge * 1e6:.3f}/{self.cloud * 1e6:.3f}us"
 
 
+@dataclass(frozen=True)
+class Alternatives:
+    """The variants of a program: their names, the chosen cut's first, and the pool they make."""
+
+    names: tuple[str, ...]
+    pool: Pool
+
+
+def _sides_text(sides: tuple[Side, ...]) -> str:
+    return "|".join(str(side) for side in sides)
+
+
 def _cost_text(cost: Cost) -> str:
     return f"{cost.flops} flop, {cost.bytes_moved} B"
 
@@ -90,6 +103,8 @@ STRUCTURE: Key[Structure] = Key("structure", "annotate-structure")
 COST: Key[Cost] = Key("cost", "annotate-cost", _cost_text)
 SECONDS: Key[Seconds] = Key("seconds", "annotate-cost")
 SIDE: Key[Side] = Key("side", "partition")
+SIDES: Key[tuple[Side, ...]] = Key("sides", "alternatives", _sides_text)
+ALTERNATIVES: Key[Alternatives] = Key("alternatives", "alternatives")
 STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")

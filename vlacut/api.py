@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle import Bundle, open_bundle
 from vlacut.errors import InputError
+from vlacut.hardware import parse_link
+from vlacut.plan import CHOSEN, Plan
 from vlacut.pricing import Side
+from vlacut.runtime import policy as policies
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
 
@@ -25,9 +29,15 @@ if TYPE_CHECKING:
 class Policy(EdgeSession):
     """A bundle's edge side, connected: see `connect`."""
 
-    def __init__(self, bundle: Bundle, address: tuple[str, int] | None, timeout: float) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        address: tuple[str, int] | None,
+        timeout: float,
+        policy: policies.Policy,
+    ) -> None:
         engines = load_engines(bundle, Side.EDGE)
-        super().__init__(bundle.plan, bundle.digest, engines, address, timeout)
+        super().__init__(bundle.plan, bundle.digest, engines, address, timeout, policy)
         self.bundle = bundle
 
     def __enter__(self) -> Policy:
@@ -35,7 +45,12 @@ class Policy(EdgeSession):
 
 
 def connect(
-    bundle: str | os.PathLike[str], cloud: str | None = None, *, timeout: float = 10.0
+    bundle: str | os.PathLike[str],
+    cloud: str | None = None,
+    *,
+    timeout: float = 10.0,
+    variant: str = CHOSEN,
+    link: str = "",
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
 
@@ -43,11 +58,25 @@ def connect(
         bundle: path of the bundle.
         cloud: `HOST:PORT` of `vlacut serve`; not needed if everything runs on the edge.
         timeout: seconds without progress after which the cloud counts as lost.
+        variant: name of the variant to run; `random`, another in every step; `auto`, the one with
+            the lowest price over `link`.
+        link: as for `compile`; the plan's if empty.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
-    Raises BundleError, BackendError, PeerLost or WireError.
+    Raises BundleError, BackendError, PeerLost or WireError, and InputError for another variant.
     """
-    return Policy(open_bundle(Path(bundle)), parse_address(cloud) if cloud else None, timeout)
+    opened = open_bundle(Path(bundle))
+    address = parse_address(cloud) if cloud else None
+    return Policy(opened, address, timeout, _choose(opened.plan, variant, link))
+
+
+def _choose(plan: Plan, variant: str, link: str) -> policies.Policy:
+    if variant == "random":
+        return policies.at_random(plan)
+    if variant == "auto":
+        over = parse_link(link) if link else plan.link
+        return policies.cheapest(plan, lambda: over)
+    return policies.always(plan, variant)
 
 
 def serve(
@@ -100,8 +129,9 @@ def compile(  # the name users expect
             the command line, a path or the name of a model of the zoo.
         args: example inputs, where the model is a module.
         out: where to write the bundle.
-        options: `edge`, `cloud`, `link` and `cloud_budget` as on the command line; `backend`,
-            `pipeline`, `golden` and `progress` as in `vlacut.compiler.compile_program`.
+        options: `edge`, `cloud`, `link`, `cloud_budget`, `pool`, `pool_engines` and `bandwidth`
+            as on the command line; `backend`, `pipeline`, `golden` and `progress` as in
+            `vlacut.compiler.compile_program`.
 
     Raises InputError, PassError, BackendError or BundleError.
     """
@@ -114,7 +144,7 @@ def compile(  # the name users expect
 def _target(options: dict[str, Any]) -> Any:
     from vlacut.compiler import Target
 
-    names = ("edge", "cloud", "link", "cloud_budget")
+    names = [field.name for field in fields(Target)]
     try:
         return Target(**{name: options.pop(name) for name in names if name in options})
     except TypeError as error:

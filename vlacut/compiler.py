@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.annotation import CONVERTED, STRATEGIES, UNPRICED
+from vlacut.annotation import ALTERNATIVES, CONVERTED, STRATEGIES, UNPRICED, Alternatives
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
-from vlacut.dataflow import key_of, trace_dataflow, weights_of
+from vlacut.dataflow import Dataflow, key_of, trace_dataflow, weights_of
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
 from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name
-from vlacut.hardware import Device, load_device, parse_bytes, parse_link
+from vlacut.hardware import Device, Link, load_device, parse_bytes, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
-from vlacut.plan import Plan, Variant
+from vlacut.plan import CHOSEN, Plan, Pool, Variant
 from vlacut.pricing import Price, price
 from vlacut.program import Program
-from vlacut.split import Split, sides_of, split
+from vlacut.split import Split, placements_of, split
 from vlacut.staging import staged_folder
 from vlacut.weights import WeightStore
 
@@ -37,12 +37,18 @@ class Target:
         edge, cloud: names of devices, or TOML files.
         link: see `vlacut.hardware.link`.
         cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for no limit.
+        pool: `none`, `block` or `portfolio:BYTES`: see the pass `alternatives`.
+        pool_engines: `segments` or `fused`.
+        bandwidth: what the pool is chosen for: see `vlacut.hardware.bandwidths`.
     """
 
     edge: str
     cloud: str
     link: str
     cloud_budget: str = ""
+    pool: str = "none"
+    pool_engines: str = "segments"
+    bandwidth: str = "0.1MB/s-100MB/s"
 
     def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
         """Text of the default pipeline for this target, types converted first."""
@@ -55,6 +61,9 @@ class Target:
             f"annotate-cost{{edge={self.edge} cloud={self.cloud}}}",
             f"partition{{link={self.link}{budget}}}",
         ]
+        if self.pool != "none":
+            options = f"link={self.link} pool={self.pool} bandwidth={self.bandwidth}"
+            passes.append(f"alternatives{{{options} engines={self.pool_engines}}}")
         return ",".join(passes)
 
 
@@ -98,7 +107,8 @@ def plan_program(
     timings = passes.run(program, progress)
     flow = trace_dataflow(program)
     parts = split(flow, link)
-    chosen = price(flow.cost_graph(), sides_of(flow), link)
+    pooled = ALTERNATIVES.find(program) or Alternatives((CHOSEN,), Pool())
+    variants = _variants(flow, parts, pooled.names, link)
     plan = Plan(
         program=program.name,
         edge=edge.name,
@@ -110,12 +120,23 @@ def plan_program(
         },
         tensors=parts.tensors,
         parts=parts.parts,
-        variants=(Variant("chosen", parts.schedule, chosen),),
+        variants=variants,
         strategies=STRATEGIES.get(program),
+        pool=pooled.pool,
     )
     converted = CONVERTED.find(program) or ""
-    warnings = tuple(_warnings(program, edge, chosen))
+    warnings = tuple(_warnings(program, edge, variants[0].price))
     return Planned(plan, parts, timings, str(passes), warnings, converted)
+
+
+def _variants(
+    flow: Dataflow, parts: Split, names: Sequence[str], link: Link
+) -> tuple[Variant, ...]:
+    costs = flow.cost_graph()
+    made = zip(names, parts.schedules, placements_of(flow), strict=True)
+    return tuple(
+        Variant(name, schedule, price(costs, sides, link)) for name, schedule, sides in made
+    )
 
 
 def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:

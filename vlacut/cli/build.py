@@ -15,6 +15,7 @@ from vlacut.compiler import Planned, Progress, Target, compile_program, plan_pro
 from vlacut.frontends.checkpoint import load_weights
 from vlacut.frontends.load import load_program
 from vlacut.pipeline import parse_pipeline
+from vlacut.plan import FORMS
 from vlacut.printer import print_program
 from vlacut.program import Program
 
@@ -57,6 +58,25 @@ def _target_options(command: F) -> F:
             help="A safetensors file, or a folder of them, for a model traced on shapes.",
         ),
         click.option("--pipeline", "-p", default="", help="Passes to run instead of the default."),
+        click.option(
+            "--bandwidth",
+            default=Target.bandwidth,
+            show_default=True,
+            help="For --pool: a range, or a folder of traces (.csv).",
+        ),
+        click.option(
+            "--pool-engines",
+            default=Target.pool_engines,
+            show_default=True,
+            type=click.Choice(FORMS),
+            help="Shared by the variants, or one a variant.",
+        ),
+        click.option(
+            "--pool",
+            default=Target.pool,
+            show_default=True,
+            help="Alternative cuts: none, block or portfolio:400MB.",
+        ),
         click.option("--cloud-budget", default="", help="Most bytes of weights there: 12.1GB."),
         click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms or 80Mbit/s."),
         click.option("--cloud", required=True, help="A device (see vlacut devices) or TOML file."),
@@ -77,12 +97,15 @@ def plan_command(
     cloud: str,
     link: str,
     cloud_budget: str,
+    pool: str,
+    pool_engines: str,
+    bandwidth: str,
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     as_json: bool,
 ) -> None:
-    target = Target(edge, cloud, link, cloud_budget)
+    target = Target(edge, cloud, link, cloud_budget, pool, pool_engines, bandwidth)
     with progress_bar() as progress:
         program = _load(model, shapes, weights, progress)
         planned = plan_program(program, target, pipeline, progress)
@@ -103,6 +126,9 @@ def compile_command(
     cloud: str,
     link: str,
     cloud_budget: str,
+    pool: str,
+    pool_engines: str,
+    bandwidth: str,
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
@@ -111,7 +137,7 @@ def compile_command(
     golden: bool,
     as_json: bool,
 ) -> None:
-    target = Target(edge, cloud, link, cloud_budget)
+    target = Target(edge, cloud, link, cloud_budget, pool, pool_engines, bandwidth)
     with progress_bar() as progress:
         program = _load(model, shapes, weights, progress)
         planned, bundle = compile_program(

@@ -22,7 +22,7 @@ from vlacut.cli.output import (
 )
 from vlacut.cli.report import why
 from vlacut.errors import ObservationError
-from vlacut.plan import Plan
+from vlacut.plan import CHOSEN, Plan
 from vlacut.runtime.session import StepReport
 from vlacut.verification import largest_difference
 
@@ -63,6 +63,8 @@ def _show_event(kind: str, text: str) -> None:
     help="An .npz with the observation; the golden one without it.",
 )
 @click.option("--steps", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--variant", default=CHOSEN, show_default=True, help="A name, random or auto.")
+@click.option("--link", default="", help="For --variant auto; the plan's if not given.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the last action: .npz.")
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the cloud.")
 @json_option
@@ -71,12 +73,15 @@ def run_command(
     cloud: str,
     observation: Path | None,
     steps: int,
+    variant: str,
+    link: str,
     output: Path | None,
     timeout: float,
     as_json: bool,
 ) -> None:
     """Drive the edge side of a bundle, and show where the time went."""
-    with connect(path, cloud or None, timeout=timeout) as policy, progress_bar() as progress:
+    connected = connect(path, cloud or None, timeout=timeout, variant=variant, link=link)
+    with connected as policy, progress_bar() as progress:
         golden = policy.bundle.golden("observation") if policy.bundle.has_golden else None
         observed = _load(observation) if observation else golden
         if observed is None:
@@ -115,6 +120,7 @@ def _run_json(
         "steps": [
             {
                 "step": report.step,
+                "variant": report.variant,
                 "latency_ms": report.latency_s * 1e3,
                 "edge_ms": {name: spent * 1e3 for name, spent in report.edge_s.items()},
                 "cloud_ms": {name: spent * 1e3 for name, spent in report.cloud_s.items()},

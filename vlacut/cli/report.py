@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from vlacut.cli.output import milliseconds, size, table
+from vlacut.cli.pool import pool_json, show_pool
 from vlacut.plan import Part, Plan, runs
 from vlacut.pricing import Price, Side, Strategy
 
@@ -25,6 +26,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "chosen": plan.strategies[0].name,
         "strategies": [strategy_json(strategy) for strategy in plan.strategies],
         "parts": [part_json(part) for part in plan.parts],
+        "pool": pool_json(plan),
     }
 
 
@@ -70,9 +72,11 @@ def show_plan(console: Console, plan: Plan) -> None:
     console.print(table("Strategies, a control step", (*columns, *weights), rows))
     console.print(f"\n{verdict(plan)}\n")
     counted = runs(plan.variants[0].schedule)
-    parts = [_part_row(part, counted[part.name]) for part in plan.parts]
+    parts = [_part_row(plan.part[name], times) for name, times in counted.items()]
     headings = ("part", "side", "what", "why there", "runs", "ms", "weights")
     console.print(table("Parts, a control step", headings, parts, left=4))
+    if len(plan.variants) > 1:
+        show_pool(console, plan)
 
 
 def _strategy_row(strategy: Strategy) -> tuple[str, ...]:
@@ -114,7 +118,7 @@ def verdict(plan: Plan) -> str:
         for name in ("all-edge", "all-cloud")
         if name in found
     ]
-    sides = {part.side for part in plan.parts}
+    sides = {plan.part[name].side for name in runs(plan.variants[0].schedule)}
     if len(sides) > 1:
         return f"The split is {', '.join(said)}."
     where = "on the edge" if Side.EDGE in sides else "in the cloud"

@@ -13,10 +13,11 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import InputError, ObservationError, PeerLost
-from vlacut.plan import Plan, Transfer, flatten
+from vlacut.plan import Plan, Transfer, Variant, flatten
 from vlacut.pricing import Side
 from vlacut.runtime.interpreter import Tally, Walk
 from vlacut.runtime.layout import Layout, cloud_parts
+from vlacut.runtime.policy import Policy
 from vlacut.runtime.wire import Connection, greet
 
 
@@ -26,6 +27,7 @@ class StepReport:
 
     Attributes:
         step: its number, from 0.
+        variant: that ran.
         latency_s: from observation to action.
         edge_s, cloud_s: seconds by part.
         bytes_up, bytes_down: of tensors.
@@ -33,6 +35,7 @@ class StepReport:
     """
 
     step: int
+    variant: str
     latency_s: float
     edge_s: Mapping[str, float]
     cloud_s: Mapping[str, float]
@@ -53,10 +56,11 @@ class EdgeSession:
         plan: of the bundle.
         digest: of the bundle.
         engines: by name of part, all edge parts.
-        address: host and port of the cloud; None if the plan's first variant never crosses.
+        address: host and port of the cloud; None if no variant that will run crosses.
+        policy: which variant each step runs; the plan's first if not given.
         timeout: seconds without progress after which the cloud counts as lost.
 
-    Raises InputError if the plan crosses the link and no address is given, PeerLost if nobody
+    Raises InputError if every variant crosses the link and no address is given, PeerLost if nobody
     answers there, WireError if it holds another bundle.
     """
 
@@ -67,18 +71,21 @@ class EdgeSession:
         engines: Mapping[str, Engine],
         address: tuple[str, int] | None,
         timeout: float = 10.0,
+        policy: Policy = lambda _: 0,
     ) -> None:
         self._plan = plan
+        self._policy = policy
         self._engines = engines
         self._variant = 0
         self._step = 0
         self._connection: Connection | None = None
         self._last: StepReport | None = None
-        if self._crosses():
-            if address is None:
-                raise InputError(
-                    f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
-                )
+        crosses = [_crosses(variant) for variant in plan.variants]
+        if address is None and all(crosses):
+            raise InputError(
+                f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
+            )
+        if address is not None and any(crosses):
             sock = _dial(address, timeout)
             try:
                 greet(sock, digest, timeout)
@@ -95,6 +102,7 @@ class EdgeSession:
         """
         checked = check_observation(self._plan, observation)
         start = time.perf_counter_ns()
+        self._variant = self._policy(self._last)
         walk = Walk(
             self._plan, Side.EDGE, self._engines, self._connection, self._step, self._variant
         )
@@ -131,15 +139,12 @@ class EdgeSession:
     ) -> None:
         self.close()
 
-    def _crosses(self) -> bool:
-        schedule = self._plan.variants[self._variant].schedule
-        return any(isinstance(item, Transfer) for item in flatten(schedule))
-
     def _report(self, tally: Tally, latency_ns: int) -> StepReport:
         remote = {part.name for part in cloud_parts(self._plan, self._variant)}
         seconds = {name: spent * 1e-9 for name, spent in tally.part_ns.items()}
         return StepReport(
             step=self._step,
+            variant=self._plan.variants[self._variant].name,
             latency_s=latency_ns * 1e-9,
             edge_s={name: spent for name, spent in seconds.items() if name not in remote},
             cloud_s={name: spent for name, spent in seconds.items() if name in remote},
@@ -147,6 +152,10 @@ class EdgeSession:
             bytes_down=tally.received,
             frames=tally.frames,
         )
+
+
+def _crosses(variant: Variant) -> bool:
+    return any(isinstance(item, Transfer) for item in flatten(variant.schedule))
 
 
 def _dial(address: tuple[str, int], timeout: float) -> socket.socket:
