@@ -45,8 +45,9 @@ class AddAlternatives:
     Attributes:
         link: as for `partition`.
         pool: `block`, operators of the boundary blocks may move, and at most the bytes of the
-            heaviest of these blocks are doubled (RoboECC, section IV-B.2, holds that one block on
-            both sides); or `portfolio:BYTES`, any operator may, within so many doubled bytes.
+            heaviest transformer block among these are doubled (RoboECC, section IV-B.2, holds one
+            block on both sides); or `portfolio:BYTES`, any operator may move, within so many
+            doubled bytes.
         bandwidth: see `vlacut.hardware.bandwidths`.
         engines: `segments`, small ones that the variants share, or `fused`, one a variant and side.
 
@@ -102,8 +103,7 @@ class _Search:
         self.chosen = make_candidate(self.graph, sides_of(flow), link)
         self._blocks = boundary_blocks(flow, self.chosen.sides)
         self._block_only = room is None
-        held = [block.weight_bytes(self.graph) for block, _ in self._blocks]
-        self._room = max(held, default=0) if room is None else room
+        self._room = self._heaviest() if room is None else room
 
     def kept(self) -> list[Candidate]:
         """The alternatives, the best at high bandwidth first."""
@@ -113,6 +113,12 @@ class _Search:
         fit = [one for one in made if doubled_bytes(self.graph, self.chosen, [one]) <= self._room]
         good = undominated(self.graph, self.chosen, fit, self.bandwidths.range)
         return select(self.graph, self.chosen, good, self.bandwidths, self._room)
+
+    def _heaviest(self) -> int:
+        """Bytes of the heaviest transformer block at the boundary; without any, of any block."""
+        blocks = [block for block, _ in self._blocks]
+        repeated = [block for block in blocks if block.repeated] or blocks
+        return max((block.weight_bytes(self.graph) for block in repeated), default=0)
 
     def _placements(self) -> list[Sides]:
         sides = self.chosen.sides

@@ -1,9 +1,10 @@
 """Frontiers: where a crossing could be inside the block it falls into.
 
-A *boundary block* has an operator at an end of a dependency that crosses. Its candidate frontiers
-are after each of its places (a normalisation, an attention, a projection, an expansion): what is
-before is on the crossing's upstream side, the rest downstream. The block's operators are taken in
-order, in every phase that it occurs in, so a frontier may be of several tensors.
+A *boundary block* has an operator at an end of a dependency that crosses: a transformer block, or
+what a top-level module holds outside of such. Its candidate frontiers are after each of its places
+(a normalisation, an attention, a projection, an expansion): what is before is on the crossing's
+upstream side, the rest downstream. The block's operators are taken in order, in every phase that it
+occurs in, so a frontier may be of several tensors.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from vlacut.pricing import CostGraph, Side
 from vlacut_passes.pool.candidate import Sides
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
-    """A block of the model.
+    """A transformer block, or what a top-level module holds outside of such.
 
     Attributes:
         name: its path.
+        repeated: whether it is a transformer block.
         tasks: by phase, in order.
         places: of every task in it.
     """
 
     name: str
-    tasks: Mapping[int, tuple[int, ...]]
+    repeated: bool
+    tasks: Mapping[int, Sequence[int]]
     places: Mapping[int, str]
 
     @property
@@ -62,7 +65,8 @@ def boundary_blocks(flow: Dataflow, sides: Sides) -> list[tuple[Block, Side]]:
                 if node is not None:
                     found[STRUCTURE.get(node).block, sides[use.producer]] = None
     blocks = _blocks(flow)
-    return [(blocks[name], upstream) for name, upstream in found]
+    at = dict.fromkeys((blocks[path], upstream) for path, upstream in found)
+    return list(at)
 
 
 def frontiers(block: Block, upstream: Side, sides: Sides) -> Iterator[Frontier]:
@@ -102,14 +106,20 @@ def _frontier(
 
 
 def _blocks(flow: Dataflow) -> dict[str, Block]:
+    """The blocks by the paths that `annotate-structure` wrote; only repeated ones have places."""
+    found = [(node, STRUCTURE.get(node)) if node else None for node in flow.nodes]
+    repeated = {item[1].block for item in found if item and item[1].place}
     tasks: dict[str, dict[int, list[int]]] = {}
     places: dict[str, dict[int, str]] = {}
-    for task, (node, phase) in enumerate(zip(flow.nodes, flow.phases, strict=True)):
-        if node is not None:
-            found = STRUCTURE.get(node)
-            tasks.setdefault(found.block, {}).setdefault(phase, []).append(task)
-            places.setdefault(found.block, {})[task] = found.place
-    return {
-        name: Block(name, {phase: tuple(ones) for phase, ones in by.items()}, places[name])
-        for name, by in tasks.items()
+    name_of: dict[str, str] = {}
+    for task, item in enumerate(found):
+        if item is not None:
+            path = item[1].block
+            name = name_of[path] = path if path in repeated else path.partition(".")[0]
+            tasks.setdefault(name, {}).setdefault(flow.phases[task], []).append(task)
+            places.setdefault(name, {})[task] = item[1].place if path in repeated else path
+    made = {
+        name: Block(name, name in repeated, by_phase, places[name])
+        for name, by_phase in tasks.items()
     }
+    return {path: made[name] for path, name in name_of.items()}
