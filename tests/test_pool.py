@@ -18,7 +18,8 @@ from vlacut.errors import HardwareError, PassError
 from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths
 from vlacut.hardware.bandwidths import read_trace
 from vlacut.pieces import engines_of, make_pieces
-from vlacut.plan import FORMS, Plan, Pool, Variant
+from vlacut.plan import Plan, Variant
+from vlacut.pool import FORMS, Pool
 from vlacut.pricing import CostGraph, Side, Task, price
 from vlacut.program import Program
 from vlacut.split import placements_of, sides_of, split

@@ -30,7 +30,7 @@ from vlacut.bundle import Bundle
 from vlacut.cli.output import console, milliseconds, size, table
 from vlacut.compiler import Target, compile_program
 from vlacut.dataflow import weights_of
-from vlacut.plan import FORMS
+from vlacut.pool import FORMS
 
 _WARM_UP = 20
 _TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0.02ms")

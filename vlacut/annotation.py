@@ -14,7 +14,7 @@ import numpy as np
 
 from vlacut.cost import Cost
 from vlacut.errors import PassError
-from vlacut.plan import Pool
+from vlacut.pool import Pool
 from vlacut.pricing import Side, Strategy
 
 T = TypeVar("T")

@@ -18,8 +18,9 @@ from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name
 from vlacut.hardware import Device, Link, load_device, parse_bytes, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
-from vlacut.plan import CHOSEN, Plan, Pool, Variant
-from vlacut.pricing import Price, price
+from vlacut.plan import CHOSEN, Plan, Variant
+from vlacut.pool import FUSED, NO_POOL, SEGMENTS
+from vlacut.pricing import Side, price
 from vlacut.program import Program
 from vlacut.split import Split, placements_of, split
 from vlacut.staging import staged_folder
@@ -47,7 +48,7 @@ class Target:
     link: str
     cloud_budget: str = ""
     pool: str = "none"
-    pool_engines: str = "segments"
+    pool_engines: str = SEGMENTS
     bandwidth: str = "0.1MB/s-100MB/s"
 
     def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
@@ -107,7 +108,7 @@ def plan_program(
     timings = passes.run(program, progress)
     flow = trace_dataflow(program)
     parts = split(flow, link)
-    pooled = ALTERNATIVES.find(program) or Alternatives((CHOSEN,), Pool())
+    pooled = ALTERNATIVES.find(program) or Alternatives((CHOSEN,), NO_POOL)
     variants = _variants(flow, parts, pooled.names, link)
     plan = Plan(
         program=program.name,
@@ -125,7 +126,7 @@ def plan_program(
         pool=pooled.pool,
     )
     converted = CONVERTED.find(program) or ""
-    warnings = tuple(_warnings(program, edge, variants[0].price))
+    warnings = tuple(_warnings(program, edge, plan))
     return Planned(plan, parts, timings, str(passes), warnings, converted)
 
 
@@ -151,13 +152,21 @@ def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:
         )
 
 
-def _warnings(program: Program, edge: Device, chosen: Price) -> Iterator[str]:
+def _warnings(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
     unpriced = UNPRICED.find(program)
     if unpriced:
         yield f"no cost rule, priced by their bytes: {', '.join(unpriced)}"
-    over = chosen.edge_weight_bytes - edge.memory_bytes
+    held = {name for part in plan.parts if part.side is Side.EDGE for name in part.weights}
+    nbytes = weights_of(program)
+    over = sum(nbytes[name] for name in held) - edge.memory_bytes
     if over > 0:
         yield f"the edge's weights exceed the memory of {edge.name} by {over / 1e9:.4g} GB"
+    for form in plan.pool.forms:
+        if form.form == plan.pool.engines == FUSED and form.edge_bytes > edge.memory_bytes:
+            yield (
+                f"engines that hold their weights themselves would take {form.edge_bytes / 1e9:.4g}"
+                f" GB; {edge.name} has {edge.memory_bytes / 1e9:.4g} GB; segments take less"
+            )
 
 
 def compile_program(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlacut.dataflow import Dataflow
-from vlacut.plan import Engines
+from vlacut.pool import FUSED, Engines
 from vlacut.pricing import Side, When
 
 
@@ -62,7 +62,7 @@ def engines_of(flow: Dataflow, placements: Sequence[Sequence[Side]], form: str) 
     costs = flow.cost_graph()
     held: dict[Side, list[int]] = {side: [] for side in Side}
     for piece in {
-        piece for pieces in make_pieces(flow, placements, form == "fused") for piece in pieces
+        piece for pieces in make_pieces(flow, placements, form == FUSED) for piece in pieces
     }:
         weights = {weight for task in piece.tasks for weight in costs.tasks[task].weights}
         held[piece.side].append(sum(costs.weights[weight] for weight in weights))

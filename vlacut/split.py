@@ -18,6 +18,7 @@ from vlacut.graphs import node_inputs, value_spec
 from vlacut.hardware import Link
 from vlacut.pieces import Piece, make_pieces
 from vlacut.plan import Instruction, Part
+from vlacut.pool import FUSED
 from vlacut.pricing import Side, When, price
 from vlacut.program import Phase, Program
 from vlacut.schedule import make_schedule
@@ -54,7 +55,7 @@ def split(flow: Dataflow, link: Link) -> Split:
     """
     placements = placements_of(flow)
     found = ALTERNATIVES.find(flow.program)
-    fused = found is not None and found.pool.engines == "fused"
+    fused = found is not None and found.pool.engines == FUSED
     by_variant = make_pieces(flow, placements, fused)
     cuts = [_Cut(flow, sides, link) for sides in placements]
     made: dict[Piece, tuple[Border, Part]] = {}

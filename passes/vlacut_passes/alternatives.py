@@ -19,7 +19,8 @@ from vlacut.dataflow import Dataflow, trace_dataflow
 from vlacut.errors import PassError
 from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_bytes, parse_link
 from vlacut.pieces import engines_of
-from vlacut.plan import CHOSEN, FORMS, Pool
+from vlacut.plan import CHOSEN
+from vlacut.pool import FORMS, SEGMENTS, Pool
 from vlacut.pricing import CostGraph, Side
 from vlacut.program import Program
 from vlacut.split import sides_of
@@ -58,7 +59,7 @@ class AddAlternatives:
     link: str = "10MB/s,20ms"
     pool: str = "block"
     bandwidth: str = "0.1MB/s-100MB/s"
-    engines: str = "segments"
+    engines: str = SEGMENTS
 
     def run(self, program: Program) -> None:
         """See `vlacut.pipeline.Pass`."""

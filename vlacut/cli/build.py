@@ -15,7 +15,7 @@ from vlacut.compiler import Planned, Progress, Target, compile_program, plan_pro
 from vlacut.frontends.checkpoint import load_weights
 from vlacut.frontends.load import load_program
 from vlacut.pipeline import parse_pipeline
-from vlacut.plan import FORMS
+from vlacut.pool import FORMS
 from vlacut.printer import print_program
 from vlacut.program import Program
 

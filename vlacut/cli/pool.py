@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from vlacut.cli.output import milliseconds, size, table
-from vlacut.plan import Engines, Plan, Variant
+from vlacut.plan import Plan, Variant
+from vlacut.pool import Engines
 
 
 def pool_json(plan: Plan) -> dict[str, Any]:
