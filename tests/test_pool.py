@@ -139,7 +139,7 @@ def test_charged_search_finds_the_best_placement_for_its_bytes(seed: int) -> Non
         for sides in itertools.product(Side, repeat=count)
     ]
     found = list(best_placements(graph, chosen, LINK, OVER, 1000, range(count + 2)))
-    shares = (0.0, 0.03, 0.1, 0.3, 1.0)
+    shares = (0.0, 0.1, 1.0, 10.0, 100.0)
     points = [OVER.seconds_per_byte[round(number / 4)] for number in range(5)]
     for (point, share), sides in zip(itertools.product(points, shares), found, strict=True):
         rate = share * float(chosen.at(point)) / 1000

@@ -18,7 +18,7 @@ from vlacut_passes.pool.candidate import Candidate, Sides
 
 _BANDWIDTHS = 5
 # Of the chosen cut's latency, for doubling all the bytes there are room for.
-_CHARGES = (0.0, 0.03, 0.1, 0.3, 1.0)
+_CHARGES = (0.0, 0.1, 1.0, 10.0, 100.0)
 
 
 def best_placements(
