@@ -6,7 +6,7 @@ Latencies are compared within a variant: `switch / stay` is the ratio of the med
 variants that of latencies relative to their variant's median. Frames are counted by the edge. Then
 the two forms of engines take turns, step by step.
 
-    python tools/bench_switch.py [--model vit-mlp:tiny] [--steps 4000]
+    python tools/bench_switch.py [--model cogact:tiny] [--steps 1000]
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Step:
 def main() -> None:
     """Compile both forms, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="vit-mlp:tiny")
-    parser.add_argument("--steps", default=4000, type=int)
+    parser.add_argument("--model", default="cogact:tiny")
+    parser.add_argument("--steps", default=1000, type=int)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         policies = {}
