@@ -32,9 +32,18 @@ def test_a_tiny_model_end_to_end(name: str, tmp_path: Path) -> None:
     program = registry.load("models", name)("tiny")
     budget = sum(weights_of(program).values()) // 2
     # A link that makes the cloud worth while, and a budget that keeps half of the model from it.
-    target = Target("jetson-agx-orin", "a100", "1GB/s,0.02ms", f"{budget}B")
+    # A pool for a link from ten times as fast to a thousand times as slow, to verify more cuts.
+    target = Target(
+        "jetson-agx-orin",
+        "a100",
+        "1GB/s,0.02ms",
+        f"{budget}B",
+        pool=f"portfolio:{budget}B",
+        bandwidth="1MB/s-10GB/s",
+    )
     _, bundle = compile_program(program, target, tmp_path / "b")
     price = bundle.plan.variants[0].price
+    assert len(bundle.plan.variants) > 1
     assert {part.side for part in bundle.plan.parts} == set(Side)
     assert price.cloud_weight_bytes <= budget
     assert not weights_moved_at_run_time(tmp_path / "b")

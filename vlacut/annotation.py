@@ -14,6 +14,7 @@ import numpy as np
 
 from vlacut.cost import Cost, Kernel
 from vlacut.errors import PassError
+from vlacut.pool import Pool
 from vlacut.pricing import Certificate, Side, Strategy
 
 T = TypeVar("T")
@@ -82,6 +83,18 @@ class Seconds:
         return f"{self.edge * 1e6:.3f}/{self.cloud * 1e6:.3f}us"
 
 
+@dataclass(frozen=True)
+class Alternatives:
+    """The variants of a program: their names, the chosen cut's first, and the pool they make."""
+
+    names: tuple[str, ...]
+    pool: Pool
+
+
+def _sides_text(sides: tuple[Side, ...]) -> str:
+    return "|".join(str(side) for side in sides)
+
+
 def _cost_text(cost: Cost) -> str:
     return f"{cost.flops} flop, {cost.bytes_moved} B"
 
@@ -91,6 +104,8 @@ COST: Key[Cost] = Key("cost", "annotate-cost", _cost_text)
 KERNEL: Key[Kernel] = Key("kernel", "annotate-cost", lambda kernel: kernel.kind)
 SECONDS: Key[Seconds] = Key("seconds", "annotate-cost")
 SIDE: Key[Side] = Key("side", "partition")
+SIDES: Key[tuple[Side, ...]] = Key("sides", "alternatives", _sides_text)
+ALTERNATIVES: Key[Alternatives] = Key("alternatives", "alternatives")
 STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
 MEASURED: Key[tuple[Side, ...]] = Key("measured", "measured-cost", lambda sides: "/".join(sides))
 CERTIFICATE: Key[Certificate] = Key("certificate", "partition")

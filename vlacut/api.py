@@ -14,7 +14,10 @@ from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle import Bundle, open_bundle
 from vlacut.errors import InputError
+from vlacut.hardware import parse_link
+from vlacut.plan import CHOSEN, Plan
 from vlacut.pricing import Side
+from vlacut.runtime import policy as policies
 from vlacut.runtime.security import cloud_context, edge_context
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
@@ -46,6 +49,8 @@ def connect(
     hedge: bool = False,
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
+    variant: str = CHOSEN,
+    link: str = "",
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
 
@@ -58,19 +63,33 @@ def connect(
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
         tls: the robot's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
+        variant: name of the variant to run; `random`, another in every step; `auto`, the one with
+            the lowest price over `link`.
+        link: as for `compile`; the plan's if empty.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
+    opened = open_bundle(Path(bundle))
     return Policy(
-        open_bundle(Path(bundle)),
+        opened,
         parse_address(cloud) if cloud else None,
         timeout,
+        policy=_choose(opened.plan, variant, link),
         deadline=deadline,
         hedge=hedge,
         tls=edge_context(Path(tls)) if tls is not None else None,
         insecure=insecure,
     )
+
+
+def _choose(plan: Plan, variant: str, link: str) -> policies.Policy:
+    if variant == "random":
+        return policies.at_random(plan)
+    if variant == "auto":
+        over = parse_link(link) if link else plan.link
+        return policies.cheapest(plan, lambda: over)
+    return policies.always(plan, variant)
 
 
 def serve(

@@ -9,10 +9,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.annotation import CERTIFICATE, CONVERTED, MEASURED, STRATEGIES, UNPRICED
+from vlacut.annotation import (
+    ALTERNATIVES,
+    CERTIFICATE,
+    CONVERTED,
+    MEASURED,
+    STRATEGIES,
+    UNPRICED,
+    Alternatives,
+)
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
 from vlacut.cost import interval
-from vlacut.dataflow import key_of, trace_dataflow, weights_of
+from vlacut.dataflow import Dataflow, key_of, trace_dataflow, weights_of
 from vlacut.dominance import Standing, changes_at
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
@@ -21,10 +29,11 @@ from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name, operators
 from vlacut.hardware import Device, Link, load_device, parse_bytes
 from vlacut.pipeline import Timing, parse_pipeline
-from vlacut.plan import Plan, Transfer, Variant, flatten
+from vlacut.plan import CHOSEN, Plan, Transfer, Variant, flatten
+from vlacut.pool import FUSED, NO_POOL
 from vlacut.pricing import Price, Side, Strategy, price
 from vlacut.program import Program
-from vlacut.split import Split, sides_of, split
+from vlacut.split import Split, placements_of, split
 from vlacut.staging import staged_folder
 from vlacut.target import Target
 from vlacut.weights import WeightStore
@@ -79,7 +88,9 @@ def plan_program(
     timings = passes.run(program, progress)
     flow = trace_dataflow(program)
     parts = split(flow, link)
-    chosen = price(flow.cost_graph(), sides_of(flow), link)
+    pooled = ALTERNATIVES.find(program) or Alternatives((CHOSEN,), NO_POOL)
+    variants = _variants(flow, parts, pooled.names, link)
+    chosen = variants[0].price
     strategies = STRATEGIES.get(program)
     plan = Plan(
         program=program.name,
@@ -92,8 +103,9 @@ def plan_program(
         },
         tensors=parts.tensors,
         parts=parts.parts,
-        variants=(Variant("chosen", parts.schedule, chosen),),
+        variants=variants,
         strategies=strategies,
+        pool=pooled.pool,
         standings=tuple(_standings(chosen, link, strategies)),
         certificate=CERTIFICATE.get(program),
     )
@@ -129,6 +141,16 @@ def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Ite
             yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
 
 
+def _variants(
+    flow: Dataflow, parts: Split, names: Sequence[str], link: Link
+) -> tuple[Variant, ...]:
+    costs = flow.cost_graph()
+    made = zip(names, parts.schedules, placements_of(flow), strict=True)
+    return tuple(
+        Variant(name, schedule, price(costs, sides, link)) for name, schedule, sides in made
+    )
+
+
 def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:
     """Raise InfeasibleError if the two machines together cannot hold the weights."""
     total = sum(weights_of(program).values())
@@ -145,12 +167,19 @@ def _warnings(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
     unpriced = UNPRICED.find(program)
     if unpriced:
         yield f"no cost rule, priced by their bytes: {', '.join(unpriced)}"
-    chosen = plan.variants[0].price
-    over = chosen.edge_weight_bytes - edge.memory_bytes
+    held = {name for part in plan.parts if part.side is Side.EDGE for name in part.weights}
+    nbytes = weights_of(program)
+    over = sum(nbytes[name] for name in held) - edge.memory_bytes
     if over > 0:
         yield f"the edge's weights exceed the memory of {edge.name} by {over / 1e9:.4g} GB"
+    for form in plan.pool.forms:
+        if form.form == plan.pool.engines == FUSED and form.edge_bytes > edge.memory_bytes:
+            yield (
+                f"engines that hold their weights themselves would take {form.edge_bytes / 1e9:.4g}"
+                f" GB; {edge.name} has {edge.memory_bytes / 1e9:.4g} GB; segments take less"
+            )
     wait_s = _first_bursts_s(plan)
-    if wait_s > _WORTH_SAYING * chosen.total_s:
+    if wait_s > _WORTH_SAYING * plan.variants[0].price.total_s:
         yield (
             f"a step on a link that idled takes up to {wait_s * 1e3:.3g} ms longer than planned "
             f"(TCP's slow start)"

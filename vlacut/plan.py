@@ -16,8 +16,11 @@ from typing import Union
 from vlacut.dominance import Standing
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
+from vlacut.pool import NO_POOL, Pool
 from vlacut.pricing import Certificate, Price, Side, Strategy
 from vlacut.tensor import TensorSpec
+
+CHOSEN = "chosen"  # the name of a plan's first variant
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Plan:
         strategies: the rows of the report.
         certificate: how good the best cut found is proven to be.
         standings: the plan's choice against everything on one machine.
+        pool: what the variants cost and gain together.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -137,6 +141,7 @@ class Plan:
     strategies: tuple[Strategy, ...]
     certificate: Certificate
     standings: tuple[Standing, ...] = ()
+    pool: Pool = NO_POOL
 
     def __post_init__(self) -> None:
         for what, names in (

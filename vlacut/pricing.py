@@ -157,6 +157,11 @@ class Price:
         """Seconds of a control step."""
         return self.edge_s + self.cloud_s + self.up_s + self.down_s + self.hop_s
 
+    def over(self, link: Link) -> float:
+        """Seconds of a control step of the same cut over another link."""
+        moved = self.bytes_up / link.up + self.bytes_down / link.down
+        return self.edge_s + self.cloud_s + moved + self.hops * link.hop_s
+
 
 @dataclass(frozen=True)
 class Strategy:

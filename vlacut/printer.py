@@ -14,11 +14,11 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from vlacut.annotation import COST, SECONDS, SIDE, STRUCTURE, Key
+from vlacut.annotation import COST, SECONDS, SIDE, SIDES, STRUCTURE, Key
 from vlacut.graphs import value_spec
 from vlacut.program import Phase, Program
 
-_PRINTED: tuple[Key[object], ...] = (COST, SECONDS, SIDE, STRUCTURE)  # type: ignore[assignment]
+_PRINTED: tuple[Key[object], ...] = (COST, SECONDS, SIDE, SIDES, STRUCTURE)  # type: ignore[assignment]
 
 
 def print_program(program: Program) -> str:

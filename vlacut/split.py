@@ -1,9 +1,7 @@
 """Split: carries a cut out. Sides on the operators in, parts and their schedule out.
 
-Within a phase, operators go to *levels*: the level of an operator is the number of changes of side
-on the longest chain that leads to it, even levels on the edge and odd ones in the cloud. What is on
-one level of a phase is one part: a path between two of its operators cannot leave the level, so
-parts are convex, and running them level by level meets every dependency.
+With a pool there are several placements of the same operators, the variants: one set of parts
+serves them all, with a schedule each. What becomes a part: see `vlacut.pieces`.
 """
 
 from __future__ import annotations
@@ -14,12 +12,14 @@ from functools import cached_property
 
 import onnx_ir as ir
 
-from vlacut.annotation import SECONDS, SIDE, STRUCTURE
+from vlacut.annotation import ALTERNATIVES, SECONDS, SIDE, SIDES, STRUCTURE
 from vlacut.dataflow import Dataflow, Use, key_of
 from vlacut.fingerprint import fingerprint
 from vlacut.graphs import node_inputs, value_spec
 from vlacut.hardware import Link
+from vlacut.pieces import Piece, make_pieces
 from vlacut.plan import Instruction, Part
+from vlacut.pool import FUSED
 from vlacut.pricing import Side, When, price
 from vlacut.program import Phase, Program
 from vlacut.schedule import make_schedule
@@ -28,63 +28,81 @@ from vlacut.tensor import TensorSpec
 
 @dataclass(frozen=True)
 class Split:
-    """What a cut comes to.
+    """What a cut and its alternatives come to.
 
     Attributes:
-        parts: in the order of the schedule.
+        parts: of all variants, those of the first one first, in the order of its schedule.
         models: the operators of every part, in the same order. Inputs and outputs are named by
             their keys; weights are shared with the program, by reference.
-        schedule: for both sides.
-        tensors: spec of every key in the schedule.
+        schedules: for both sides, one a variant.
+        tensors: spec of every key in the schedules.
     """
 
     parts: tuple[Part, ...]
     models: tuple[ir.Model, ...]
-    schedule: tuple[Instruction, ...]
+    schedules: tuple[tuple[Instruction, ...], ...]
     tensors: tuple[TensorSpec, ...]
+
+    @property
+    def schedule(self) -> tuple[Instruction, ...]:
+        """The schedule of the chosen cut."""
+        return self.schedules[0]
 
 
 def split(flow: Dataflow, link: Link) -> Split:
-    """Split a program by the sides that `partition` wrote on its operators.
+    """Split a program by the sides that `partition`, and `alternatives`, wrote on its operators.
 
     The link prices what moving a part would cost. Needs `annotate-cost` and `partition`.
     """
-    cut = _Cut(flow, link)
-    program = flow.program
-    borders = [_border(cut, phase, level, tasks) for (phase, level), tasks in cut.levels.items()]
-    parts = tuple(_part(cut, border) for border in borders)
+    placements = placements_of(flow)
+    found = ALTERNATIVES.find(flow.program)
+    fused = found is not None and found.pool.engines == FUSED
+    by_variant = make_pieces(flow, placements, fused)
+    cuts = [_Cut(flow, sides, link) for sides in placements]
+    made: dict[Piece, tuple[Border, Part]] = {}
+    numbers = dict.fromkeys(range(len(flow.program.phases)), 0)
+    for cut, pieces in zip(cuts, by_variant, strict=True):
+        for piece in pieces:
+            if piece not in made:
+                border = _border(cut, piece)
+                made[piece] = border, _part(cut, border, numbers[piece.phase])
+                numbers[piece.phase] += 1
     return Split(
-        parts,
-        tuple(extract(program.phases[border.phase], border) for border in borders),
-        make_schedule(cut.flow, cut.sides, parts),
-        tuple(_specs(program, borders).values()),
+        tuple(part for _, part in made.values()),
+        tuple(extract(flow.program.phases[border.phase], border) for border, _ in made.values()),
+        tuple(
+            make_schedule(flow, sides, [made[piece][1] for piece in pieces])
+            for sides, pieces in zip(placements, by_variant, strict=True)
+        ),
+        tuple(_specs(flow.program, [border for border, _ in made.values()]).values()),
     )
+
+
+def sides_of(flow: Dataflow) -> tuple[Side, ...]:
+    """The side of every task, as `partition` wrote it."""
+    return tuple(SIDE.get(node) if node else Side.EDGE for node in flow.nodes)
+
+
+def placements_of(flow: Dataflow) -> tuple[tuple[Side, ...], ...]:
+    """The side of every task in every variant, the chosen cut first."""
+    found = ALTERNATIVES.find(flow.program)
+    if found is None:
+        return (sides_of(flow),)
+    pinned = (Side.EDGE,) * len(found.names)
+    return tuple(zip(*(SIDES.get(node) if node else pinned for node in flow.nodes), strict=True))
 
 
 class _Cut:
     """A dataflow with its sides, and what the parts are read off."""
 
-    def __init__(self, flow: Dataflow, link: Link) -> None:
+    def __init__(self, flow: Dataflow, sides: Sequence[Side], link: Link) -> None:
         self.flow = flow
         self.program = flow.program
-        self.sides = sides_of(flow)
+        self.sides = sides
         self.costs = flow.cost_graph()
         self.link = link
         self.total_s = price(self.costs, self.sides, link).total_s
         self.task = {node: task for task, node in enumerate(flow.nodes) if node is not None}
-
-    @cached_property
-    def levels(self) -> Mapping[tuple[int, int], list[int]]:
-        """Tasks by (phase, level), in order."""
-        level = [int(side is Side.CLOUD) for side in self.sides]
-        for use in self.flow.uses:
-            if use.when is When.WITHIN:
-                change = self.sides[use.producer] is not self.sides[use.consumer]
-                level[use.consumer] = max(level[use.consumer], level[use.producer] + change)
-        found: dict[tuple[int, int], list[int]] = {}
-        for task in range(1, len(level) - 1):
-            found.setdefault((self.flow.phases[task], level[task]), []).append(task)
-        return dict(sorted(found.items()))
 
     @cached_property
     def readers(self) -> Mapping[str, Sequence[Use]]:
@@ -108,25 +126,19 @@ class _Cut:
         return node
 
 
-def sides_of(flow: Dataflow) -> tuple[Side, ...]:
-    """The side of every task, as `partition` wrote it."""
-    return tuple(SIDE.get(node) if node else Side.EDGE for node in flow.nodes)
-
-
 @dataclass(frozen=True)
 class Border:
     """A part's tasks, and the values that enter and leave it, with their keys."""
 
     phase: int
-    level: int
     tasks: tuple[int, ...]
     inputs: Mapping[ir.Value, str]
     outputs: Mapping[ir.Value, str]
 
 
-def _border(cut: _Cut, phase: int, level: int, tasks: Sequence[int]) -> Border:
-    inside = set(tasks)
-    nodes = [cut.node(task) for task in tasks]
+def _border(cut: _Cut, piece: Piece) -> Border:
+    phase, inside = piece.phase, set(piece.tasks)
+    nodes = [cut.node(task) for task in piece.tasks]
     inputs = {
         value: key
         for node in nodes
@@ -140,7 +152,7 @@ def _border(cut: _Cut, phase: int, level: int, tasks: Sequence[int]) -> Border:
         for value in node.outputs
         if _leaves(cut.readers.get(key := f"{name}/{value.name}", ()), inside)
     }
-    return Border(phase, level, tuple(tasks), inputs, outputs)
+    return Border(phase, piece.tasks, inputs, outputs)
 
 
 def _entering(cut: _Cut, phase: int, value: ir.Value, inside: set[int]) -> str | None:
@@ -161,7 +173,7 @@ def _leaves(uses: Iterable[Use], inside: set[int]) -> bool:
     return any(use.when is not When.WITHIN or use.consumer not in inside for use in uses)
 
 
-def _part(cut: _Cut, border: Border) -> Part:
+def _part(cut: _Cut, border: Border, number: int) -> Part:
     phase = cut.program.phases[border.phase]
     nodes = [cut.node(task) for task in border.tasks]
     side = cut.sides[border.tasks[0]]
@@ -169,7 +181,7 @@ def _part(cut: _Cut, border: Border) -> Part:
     weights = {name for node in nodes for name in cut.flow.weights[node]}
     initializers = phase.graph.graph.initializers
     return Part(
-        name=f"{phase.name}.{border.level}",
+        name=f"{phase.name}.{number}",
         phase=phase.name,
         side=side,
         inputs=tuple(border.inputs.values()),

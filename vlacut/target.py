@@ -9,6 +9,7 @@ from pathlib import Path
 from vlacut.errors import InputError
 from vlacut.hardware import Link, parse_link
 from vlacut.hardware.trace import read_trace
+from vlacut.pool import SEGMENTS
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Target:
             downlink keeps its ratio to it; so latencies are those that `quantile` of the time is
             not exceeded.
         quantile: share of the time, above 0 and at most 1.
+        pool: `none`, `block` or `portfolio:BYTES`: see the pass `alternatives`.
+        pool_engines: `segments` or `fused`.
+        bandwidth: what the pool is chosen for: see `vlacut.hardware.bandwidths`.
         costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
@@ -46,6 +50,9 @@ class Target:
     link_trace: str = ""
     quantile: float = 0.95
     costs: tuple[str, ...] = ()
+    pool: str = "none"
+    pool_engines: str = SEGMENTS
+    bandwidth: str = "0.1MB/s-100MB/s"
 
     def network(self) -> Link:
         """The link to plan for. Raises HardwareError where link, trace or quantile are at fault."""
@@ -77,6 +84,9 @@ class Target:
             *(f"measured-cost{{costs={file} {devices}}}" for file in self.costs),
             f"partition{{{' '.join(self._partition())}}}",
         ]
+        if self.pool != "none":
+            options = f"link={self._link()} pool={self.pool} bandwidth={self.bandwidth}"
+            passes.append(f"alternatives{{{options} engines={self.pool_engines}}}")
         return ",".join(passes)
 
     def _partition(self) -> list[str]:

@@ -15,6 +15,7 @@ from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
+from vlacut.plan import CHOSEN
 from vlacut.runtime.server import Server
 from vlacut.runtime.timeline import write_timeline
 from vlacut.verification import largest_difference
@@ -99,6 +100,8 @@ def _serve_metrics(server: Server, place: str) -> str:
 @click.option("--steps", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--deadline", callback=_seconds, help="A step returns by then, e.g. 100ms.")
 @click.option("--hedge", is_flag=True, help="Meet it with the edge alone, beside the cloud.")
+@click.option("--variant", default=CHOSEN, show_default=True, help="A name, random or auto.")
+@click.option("--link", default="", help="For --variant auto; the plan's if not given.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the last action: .npz.")
 @click.option(
     "--timeline", type=click.Path(path_type=Path), help="Write the steps as a trace for Perfetto."
@@ -114,6 +117,8 @@ def run_command(
     steps: int,
     deadline: float | None,
     hedge: bool,
+    variant: str,
+    link: str,
     output: Path | None,
     timeline: Path | None,
     timeout: float,
@@ -129,6 +134,8 @@ def run_command(
         hedge=hedge,
         tls=tls,
         insecure=insecure,
+        variant=variant,
+        link=link,
     )
     with policy, progress_bar() as progress:
         golden = policy.bundle.golden("observation") if policy.bundle.has_golden else None

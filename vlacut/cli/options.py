@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
+from vlacut.pool import FORMS
+from vlacut.target import Target
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -38,6 +41,25 @@ _OPTIONS = (
         default="latency",
         show_default=True,
         help="What the cut is chosen for.",
+    ),
+    click.option(
+        "--pool",
+        default=Target.pool,
+        show_default=True,
+        help="Alternative cuts: none, block or portfolio:400MB.",
+    ),
+    click.option(
+        "--pool-engines",
+        default=Target.pool_engines,
+        show_default=True,
+        type=click.Choice(FORMS),
+        help="Shared by the variants, or one a variant.",
+    ),
+    click.option(
+        "--bandwidth",
+        default=Target.bandwidth,
+        show_default=True,
+        help="For --pool: a range, or a folder of traces (.csv).",
     ),
 )
 

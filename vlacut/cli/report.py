@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from vlacut.cli.output import milliseconds, rate, size, table
+from vlacut.cli.pool import pool_json, show_pool
 from vlacut.dominance import Standing
 from vlacut.plan import Part, Plan, runs
 from vlacut.pricing import Price, Side, Strategy
@@ -28,6 +29,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "parts": [part_json(part) for part in plan.parts],
         "standings": [standing_json(standing) for standing in plan.standings],
         "verdict": verdict(plan),
+        "pool": pool_json(plan),
     }
 
 
@@ -81,9 +83,11 @@ def show_plan(console: Console, plan: Plan) -> None:
     columns = ("strategy", "ms", "edge", "cloud", "network", "up", "down", "hops")
     weights = ("edge holds", "cloud holds")
     counted = runs(plan.variants[0].schedule)
-    parts = [_part_row(part, counted[part.name]) for part in plan.parts]
+    parts = [_part_row(plan.part[name], times) for name, times in counted.items()]
     headings = ("part", "side", "what", "why there", "runs", "ms", "weights")
     console.print(table("Parts, a control step", headings, parts, left=4))
+    if len(plan.variants) > 1:
+        show_pool(console, plan)
     console.print(table("\nStrategies, a control step", (*columns, *weights), rows))
     for strategy in plan.strategies:
         if not strategy.feasible:
@@ -126,7 +130,7 @@ def verdict(plan: Plan) -> str:
     """One line: the cut against everything on one machine, why it was chosen where it is beaten,
     and the bandwidth at which that changes.
     """
-    sides = {part.side for part in plan.parts}
+    sides = {plan.part[name].side for name in runs(plan.variants[0].schedule)}
     what = "The split"
     if len(sides) == 1:
         where = "on the edge" if Side.EDGE in sides else "in the cloud"

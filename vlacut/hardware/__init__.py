@@ -1,5 +1,6 @@
-"""Hardware: devices, links, and the profiles that the package ships."""
+"""Hardware: devices, links, their bandwidths, and the profiles that the package ships."""
 
+from vlacut.hardware.bandwidths import Bandwidths, link_at, parse_bandwidths
 from vlacut.hardware.device import Device
 from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
 from vlacut.hardware.profile import Mode, Profile
@@ -9,6 +10,7 @@ from vlacut.hardware.stack import FUSIONS, KINDS, Stack
 __all__ = [
     "FUSIONS",
     "KINDS",
+    "Bandwidths",
     "Device",
     "Framing",
     "Link",
@@ -16,8 +18,10 @@ __all__ = [
     "Profile",
     "Stack",
     "device_names",
+    "link_at",
     "load_device",
     "load_profile",
+    "parse_bandwidths",
     "parse_bytes",
     "parse_link",
     "profile_text",

@@ -32,6 +32,7 @@ from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireErro
 from vlacut.plan import Plan
 from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.link import CloudLink, Endpoint, dial
+from vlacut.runtime.policy import Policy
 from vlacut.runtime.race import Race
 from vlacut.runtime.report import Made, Source, StepReport
 from vlacut.runtime.security import require_authentication
@@ -50,15 +51,17 @@ class EdgeSession:
         plan: of the bundle.
         digest: of the bundle.
         engines: by name of part, all edge parts.
-        address: host and port of the cloud; None if the plan's first variant never crosses.
+        address: host and port of the cloud; None if no variant that will run crosses.
+        policy: which variant each step runs; the plan's first if not given.
         timeout: seconds without progress after which the cloud counts as lost.
         deadline: seconds within which a step returns; None for no limit.
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
         tls: of `vlacut.runtime.security.edge_context`.
         insecure: allow an address off loopback without `tls`.
 
-    Raises InputError if the plan crosses the link and no address is given, or to hedge without a
-    deadline or an all-edge variant; PeerLost if nobody answers, PeerRefused if the wrong one does.
+    Raises InputError if every variant crosses the link and no address is given, or to hedge without
+    a deadline or an all-edge variant; PeerLost if nobody answers, PeerRefused if the wrong one
+    does.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class EdgeSession:
         address: tuple[str, int] | None,
         timeout: float = 10.0,
         *,
+        policy: Policy = lambda _: 0,
         deadline: float | None = None,
         hedge: bool = False,
         tls: ssl.SSLContext | None = None,
@@ -77,7 +81,7 @@ class EdgeSession:
         if hedge and deadline is None:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
         self._plan = plan
-        self._variant = 0
+        self._policy = policy
         self._step = 0
         self._deadline = deadline
         self._spare_s = _SPARE * (deadline or 0.0)
@@ -85,11 +89,11 @@ class EdgeSession:
         self._last_made: Made | None = None
         self._link: CloudLink | None = None
         self._alone: Alone | None = None
-        if plan.crosses[self._variant]:
-            if address is None:
-                raise InputError(
-                    f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
-                )
+        if address is None and all(plan.crosses):
+            raise InputError(
+                f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
+            )
+        if address is not None and any(plan.crosses):
             require_authentication(address[0], tls, insecure)
             if hedge or (deadline is not None and not all(plan.crosses)):
                 self._alone = Alone(plan, engines)
@@ -116,7 +120,7 @@ class EdgeSession:
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
-        request = Request(checked, captured, self._step, self._variant, until)
+        request = Request(checked, captured, self._step, self._policy(self._last), until)
         try:
             made, reason = self._make(request)
         finally:

@@ -57,9 +57,16 @@ class Together:
         self._timeout = timeout
 
     def make(self, request: Request) -> Made:
-        """The action. Raises DeadlineMissed, PeerLost, PeerRefused, or this side's BackendError."""
-        if self._link is None or not self._plan.crosses[request.variant]:
+        """The action.
+
+        Raises DeadlineMissed, PeerLost, PeerRefused, this side's BackendError, or InputError if the
+        variant crosses a link that there is none of.
+        """
+        if not self._plan.crosses[request.variant]:
             return _walked(self._plan, self._engines, request, request.variant, Source.CHOSEN)
+        if self._link is None:
+            name = self._plan.variants[request.variant].name
+            raise InputError(f"variant {name} crosses the link; name the cloud's HOST:PORT")
         give_up = min(request.until, time.monotonic() + self._timeout)
         while True:
             line = self._link.get(give_up)

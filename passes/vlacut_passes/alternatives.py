@@ -1,0 +1,155 @@
+"""alternatives: placements beside the chosen cut, for other bandwidths than it was chosen for.
+
+The candidates are every frontier in the boundary blocks of the chosen cut (`pool.frontiers`), and
+what the exact search finds there, or anywhere, at several bandwidths (`pool.candidates`). Dominated
+ones are dropped, and of the others those kept that make a step fastest in expectation within the
+room for doubled weights (`pool.selection`). All prices are those of `vlacut.pricing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from vlacut.annotation import ALTERNATIVES, SIDES, Alternatives
+from vlacut.dataflow import Dataflow, trace_dataflow
+from vlacut.errors import PassError
+from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_bytes, parse_link
+from vlacut.pieces import engines_of
+from vlacut.plan import CHOSEN
+from vlacut.pool import FORMS, SEGMENTS, Pool
+from vlacut.pricing import CostGraph, Side
+from vlacut.program import Program
+from vlacut.split import sides_of
+from vlacut_passes.partitioning.strategies import all_cloud, all_edge
+from vlacut_passes.pool.candidate import (
+    Candidate,
+    Sides,
+    doubled_bytes,
+    make_candidate,
+    undominated,
+)
+from vlacut_passes.pool.candidates import best_placements
+from vlacut_passes.pool.frontiers import boundary_blocks, frontiers
+from vlacut_passes.pool.selection import select
+
+
+@dataclass(frozen=True)
+class AddAlternatives:
+    """Writes SIDES on every operator and ALTERNATIVES on the program, the chosen cut first.
+
+    The weights that the pool doubles come on top of the budget that the cut was chosen under.
+
+    Attributes:
+        link: as for `partition`.
+        pool: `block`, operators of the boundary blocks may move, and at most the bytes of the
+            heaviest transformer block among these are doubled (RoboECC, section IV-B.2, holds one
+            block on both sides); or `portfolio:BYTES`, any operator may move, within so many
+            doubled bytes.
+        bandwidth: see `vlacut.hardware.bandwidths`.
+        engines: `segments`, small ones that the variants share, or `fused`, one a variant and side.
+
+    Raises PassError for another pool or form of engines.
+    """
+
+    name: ClassVar[str] = "alternatives"
+    link: str = "10MB/s,20ms"
+    pool: str = "block"
+    bandwidth: str = "0.1MB/s-100MB/s"
+    engines: str = SEGMENTS
+
+    def run(self, program: Program) -> None:
+        """See `vlacut.pipeline.Pass`."""
+        kind, _, size = self.pool.partition(":")
+        if (kind, bool(size)) not in (("block", False), ("portfolio", True)):
+            raise PassError(f"pool={self.pool}: write block or portfolio:BYTES, e.g. 400MB")
+        if self.engines not in FORMS:
+            raise PassError(f"engines={self.engines}: write {' or '.join(FORMS)}")
+        flow = trace_dataflow(program)
+        link, bandwidths = parse_link(self.link), parse_bandwidths(self.bandwidth)
+        search = _Search(flow, link, bandwidths, parse_bytes(size) if size else None)
+        kept = search.kept()
+        placements = [search.chosen.sides, *(one.sides for one in kept)]
+        names = (CHOSEN, *(search.name(one, kept) for one in kept))
+        ALTERNATIVES.put(program, Alternatives(names, self._pool(search, kept, placements)))
+        for node, *sides in zip(flow.nodes, *placements, strict=True):
+            if node is not None:
+                SIDES.put(node, tuple(sides))
+
+    def _pool(
+        self, search: _Search, kept: Sequence[Candidate], placements: Sequence[Sides]
+    ) -> Pool:
+        return Pool(
+            name=self.pool,
+            engines=self.engines,
+            bandwidths=search.bandwidths.text,
+            doubled_bytes=doubled_bytes(search.graph, search.chosen, kept),
+            expected_s=search.expected_s([search.chosen, *kept]),
+            alone_s=search.expected_s([search.chosen]),
+            forms=tuple(engines_of(search.flow, placements, form) for form in FORMS),
+        )
+
+
+class _Search:
+    """From the chosen cut to the pool. No room given: `block`."""
+
+    def __init__(
+        self, flow: Dataflow, link: Link, bandwidths: Bandwidths, room: int | None
+    ) -> None:
+        self.flow, self.link, self.bandwidths = flow, link, bandwidths
+        self.graph: CostGraph = flow.cost_graph()
+        self.chosen = make_candidate(self.graph, sides_of(flow), link)
+        self._blocks = boundary_blocks(flow, self.chosen.sides)
+        self._block_only = room is None
+        self._room = self._heaviest() if room is None else room
+
+    def kept(self) -> list[Candidate]:
+        """The alternatives, the best at high bandwidth first."""
+        placed = dict.fromkeys(self._placements())
+        placed.pop(self.chosen.sides, None)
+        made = [make_candidate(self.graph, sides, self.link) for sides in placed]
+        fit = [one for one in made if doubled_bytes(self.graph, self.chosen, [one]) <= self._room]
+        good = undominated(self.graph, self.chosen, fit, self.bandwidths.range)
+        return select(self.graph, self.chosen, good, self.bandwidths, self._room)
+
+    def _heaviest(self) -> int:
+        """Bytes of the heaviest transformer block at the boundary; without any, of any block."""
+        blocks = [block for block, _ in self._blocks]
+        repeated = [block for block in blocks if block.repeated] or blocks
+        return max((block.weight_bytes(self.graph) for block in repeated), default=0)
+
+    def _placements(self) -> list[Sides]:
+        sides = self.chosen.sides
+        found = [
+            frontier.sides
+            for block, upstream in self._blocks
+            for frontier in frontiers(block, upstream, sides)
+        ]
+        free = {task for block, _ in self._blocks for task in block.members}
+        if not self._block_only:
+            found += [cut(self.graph, self.link, None) for cut in (all_edge, all_cloud)]
+            free = set(range(len(sides)))
+        found += best_placements(
+            self.graph, self.chosen, self.link, self.bandwidths, self._room, free
+        )
+        return found
+
+    def expected_s(self, pool: Sequence[Candidate]) -> float:
+        """The expected price of a step with the best of the pool."""
+        points = np.array(self.bandwidths.seconds_per_byte)
+        best = np.min([one.at(points) for one in pool], axis=0)
+        return float(best @ np.array(self.bandwidths.shares))
+
+    def name(self, one: Candidate, kept: Sequence[Candidate]) -> str:
+        """`all-edge`, `all-cloud`, or `at-RATE`: the median bandwidth where a variant is best."""
+        for name, side in (("all-edge", Side.EDGE), ("all-cloud", Side.CLOUD)):
+            if all(home is side for home in one.sides[1:-1]):
+                return name
+        points = np.array(self.bandwidths.seconds_per_byte)
+        best = np.argmin([other.at(points) for other in (self.chosen, *kept)], axis=0)
+        mine = points[best == 1 + kept.index(one)]
+        rate = float(f"{1e-6 / float(np.median(mine)):.3g}")
+        return f"at-{rate:g}MB/s"

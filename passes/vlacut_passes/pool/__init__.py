@@ -1,0 +1,1 @@
+"""The parameter-sharing pool: which placements besides the chosen cut are worth their weights."""

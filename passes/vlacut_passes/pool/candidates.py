@@ -1,0 +1,91 @@
+"""Candidates from the exact search: the best placements at several bandwidths and charges.
+
+A weight that a placement holds where the chosen cut does not is *charged*: seconds a byte, as if it
+were sent. Without a charge the search finds the best placement whatever it doubles; the higher the
+charge, the fewer bytes it doubles. So what is found is best for its bytes (the Lagrangian's way
+through a knapsack), at the cost of a search without a budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from vlacut.hardware import Bandwidths, Link, link_at
+from vlacut.pricing import CostGraph, Flow, Side, Task
+from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.pool.candidate import Candidate, Sides
+
+_BANDWIDTHS = 5
+# Of the chosen cut's latency, for doubling all the bytes there are room for.
+_CHARGES = (0.0, 0.1, 1.0, 10.0, 100.0)
+
+
+def best_placements(
+    graph: CostGraph,
+    chosen: Candidate,
+    link: Link,
+    bandwidths: Bandwidths,
+    room: int,
+    free: Collection[int],
+) -> Iterator[Sides]:
+    """Placements that are best at some bandwidth and charge, of which some may be the same.
+
+    Args:
+        graph: of the program.
+        chosen: the chosen cut.
+        link: the bandwidths are variations of it.
+        bandwidths: that may be expected.
+        room: bytes of weights that may be doubled.
+        free: tasks that may move; the others stay where the chosen cut has them.
+    """
+    pinned = replace(
+        graph,
+        tasks=tuple(
+            task if index in free or task.pinned else replace(task, pinned=side)
+            for index, (task, side) in enumerate(zip(graph.tasks, chosen.sides, strict=True))
+        ),
+    )
+    points = bandwidths.seconds_per_byte
+    last = len(points) - 1
+    for number in range(_BANDWIDTHS):
+        point = points[round(number * last / (_BANDWIDTHS - 1))]
+        at = link_at(link, point)
+        for share in _CHARGES:
+            rate = share * float(chosen.at(point)) / max(room, 1)
+            sides = optimal_cut(_charged(pinned, chosen, at, rate), at).sides
+            yield (*sides[: len(graph.tasks) - 1], sides[-1])
+
+
+def _charged(graph: CostGraph, chosen: Candidate, link: Link, rate: float) -> CostGraph:
+    """The graph with a flow for every weight that could be doubled: from where it is now.
+
+    The cloud's are sent by a task of their own, before the action.
+    """
+    action = len(graph.tasks) - 1
+    tasks = (
+        *graph.tasks[:-1],
+        Task("cloud weights", -1, 0.0, 0.0, (), Side.CLOUD),
+        graph.tasks[-1],
+    )
+    readers: dict[int, list[int]] = {}
+    for index, task in enumerate(graph.tasks):
+        for weight in task.weights:
+            readers.setdefault(weight, []).append(index)
+    flows = [replace(flow, consumers=_moved(flow.consumers, action)) for flow in graph.flows]
+    for weight, consumers in readers.items():
+        nbytes = graph.weights[weight]
+        if weight not in chosen.cloud:
+            size = round(nbytes * rate * link.up)
+            flows.append(Flow("weight", 0, tuple(consumers), size, 1))
+        if weight not in chosen.edge:
+            size = round(nbytes * rate * link.down)
+            flows.append(Flow("weight", action, tuple(consumers), size, 1))
+    dependencies = tuple(
+        replace(one, consumer=one.consumer + (one.consumer == action)) for one in graph.dependencies
+    )
+    return replace(graph, tasks=tasks, flows=tuple(flows), dependencies=dependencies)
+
+
+def _moved(consumers: tuple[int, ...], action: int) -> tuple[int, ...]:
+    return tuple(one + (one == action) for one in consumers)

@@ -1,0 +1,116 @@
+"""What a plan's pool looks like: as a table, and as JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+
+from vlacut.cli.output import milliseconds, size, table
+from vlacut.plan import Plan, Variant
+from vlacut.pool import Engines
+
+
+def pool_json(plan: Plan) -> dict[str, Any]:
+    """The pool's figures: what it doubles and gains, its variants, both forms of its engines."""
+    pool = plan.pool
+    return {
+        "name": pool.name,
+        "engines": pool.engines,
+        "bandwidths": pool.bandwidths,
+        "doubled_bytes": pool.doubled_bytes,
+        "expected_ms": pool.expected_s * 1e3,
+        "alone_ms": pool.alone_s * 1e3,
+        "variants": [_variant_json(plan, variant) for variant in plan.variants],
+        "forms": [vars(form) for form in pool.forms],
+    }
+
+
+def _variant_json(plan: Plan, variant: Variant) -> dict[str, Any]:
+    price = variant.price
+    low, high = best_between(plan, variant) or (None, None)
+    return {
+        "name": variant.name,
+        "best_from_bytes_per_s": low,
+        "best_to_bytes_per_s": None if high == math.inf else high,
+        "latency_ms": price.total_s * 1e3,
+        "compute_ms": (price.edge_s + price.cloud_s) * 1e3,
+        "bytes_up": price.bytes_up,
+        "bytes_down": price.bytes_down,
+        "hops": price.hops,
+    }
+
+
+def show_pool(console: Console, plan: Plan) -> None:
+    """The variants, what they gain, and what their engines hold."""
+    rows = [
+        (
+            variant.name,
+            _interval(plan, variant),
+            milliseconds(variant.price.total_s),
+            milliseconds(variant.price.edge_s + variant.price.cloud_s),
+            size(variant.price.bytes_up),
+            size(variant.price.bytes_down),
+            str(variant.price.hops),
+        )
+        for variant in plan.variants
+    ]
+    columns = ("variant", "best at (uplink)", f"ms at {plan.link}", "compute", "up", "down", "hops")
+    console.print(table("\nVariants, a control step", columns, rows, left=2))
+    pool = plan.pool
+    console.print(
+        f"\nOver {pool.bandwidths} a step takes {milliseconds(pool.expected_s)} ms in expectation, "
+        f"{milliseconds(pool.alone_s)} ms with {plan.variants[0].name} alone: "
+        f"{pool.alone_s / pool.expected_s:.3g} x. Weights doubled: {size(pool.doubled_bytes)}."
+    )
+    forms = [_form_row(form, form.form == pool.engines) for form in pool.forms]
+    headings = ("engines", "edge", "cloud", "edge weights", "cloud weights")
+    console.print(table("\nEngines, if each holds a copy of its weights", headings, forms))
+
+
+def _form_row(form: Engines, taken: bool) -> tuple[str, ...]:
+    return (
+        form.form + (" (these)" if taken else ""),
+        str(form.edge),
+        str(form.cloud),
+        size(form.edge_bytes),
+        size(form.cloud_bytes),
+    )
+
+
+def _interval(plan: Plan, variant: Variant) -> str:
+    found = best_between(plan, variant)
+    if found is None:
+        return "never"
+    low, high = found
+    if low == 0:
+        return "always" if high == math.inf else f"up to {size(high)}/s"
+    return f"from {size(low)}/s" + ("" if high == math.inf else f" to {size(high)}/s")
+
+
+def best_between(plan: Plan, variant: Variant) -> tuple[float, float] | None:
+    """Least and greatest uplink bandwidth, bytes a second, at which no variant is cheaper.
+
+    With the downlink in the plan's ratio to it. None if there is no such bandwidth.
+    """
+    fixed, moved = _line(plan, variant)
+    least, most = 0.0, math.inf  # in seconds a byte
+    for other in plan.variants:
+        apart, more = _line(plan, other)[0] - fixed, moved - _line(plan, other)[1]
+        if more > 0:
+            most = min(most, apart / more)
+        elif more < 0:
+            least = max(least, apart / more)
+        elif apart < 0:
+            return None
+    if least > most:
+        return None
+    return 1 / most if most else math.inf, 1 / least if least else math.inf
+
+
+def _line(plan: Plan, variant: Variant) -> tuple[float, float]:
+    """The price as seconds, and seconds for each second a byte takes on the uplink."""
+    price, link = variant.price, plan.link
+    fixed = price.edge_s + price.cloud_s + price.hops * link.hop_s
+    return fixed, price.bytes_up + price.bytes_down * (link.up / link.down)

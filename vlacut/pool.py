@@ -1,0 +1,51 @@
+"""Pool: what the variants of a plan cost and gain together. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SEGMENTS, FUSED = FORMS = ("segments", "fused")
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What the engines of all variants hold, in one of the two forms they can have.
+
+    Attributes:
+        form: `segments`, shared by the variants, or `fused`, one a variant and side.
+        edge, cloud: how many there are.
+        edge_bytes, cloud_bytes: weights, where every engine holds a copy of its own; executors
+            that map the store hold each weight once, whatever the form.
+    """
+
+    form: str
+    edge: int
+    cloud: int
+    edge_bytes: int
+    cloud_bytes: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What the variants of a plan cost and gain together.
+
+    Attributes:
+        name: `none`, `block`, or `portfolio:BYTES`.
+        engines: the form that the parts have: `segments` or `fused`.
+        bandwidths: the distribution that the variants were chosen for.
+        doubled_bytes: weights that a side holds for the sake of variants other than the first.
+        expected_s: of a step over that distribution, the best variant each time.
+        alone_s: of a step with the first variant alone.
+        forms: both forms of engines, for comparison.
+    """
+
+    name: str = "none"
+    engines: str = SEGMENTS
+    bandwidths: str = ""
+    doubled_bytes: int = 0
+    expected_s: float = 0.0
+    alone_s: float = 0.0
+    forms: tuple[Engines, ...] = ()
+
+
+NO_POOL = Pool()
