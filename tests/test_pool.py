@@ -15,11 +15,11 @@ from vlacut.annotation import ALTERNATIVES, SIDES, Alternatives
 from vlacut.cli.pool import best_between
 from vlacut.dataflow import Dataflow
 from vlacut.errors import HardwareError, PassError
-from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths
+from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths, parse_link
 from vlacut.pieces import engines_of, make_pieces
 from vlacut.plan import Plan, Variant
 from vlacut.pool import FORMS, Pool
-from vlacut.pricing import CostGraph, Side, Task, price
+from vlacut.pricing import Certificate, CostGraph, Side, Task, price
 from vlacut.program import Program
 from vlacut.split import placements_of, sides_of, split
 from vlacut_passes.alternatives import AddAlternatives
@@ -28,6 +28,7 @@ from vlacut_passes.pool.candidate import Candidate, doubled_bytes, make_candidat
 from vlacut_passes.pool.candidates import best_placements
 from vlacut_passes.pool.selection import select
 
+PROVEN = Certificate("latency", 1.0, 1.0, "min-cut")
 OVER = Bandwidths("two", (1e-7, 1e-6), (0.25, 0.75))
 
 
@@ -58,7 +59,7 @@ def test_every_variant_computes_what_the_whole_does(seed: int, form: str) -> Non
         outputs = {spec.name: f"{program.phases[-1].name}/{spec.name}" for spec in program.outputs}
         Plan(
             program.name, "e", "c", LINK, program.inputs, outputs, made.tensors, made.parts,
-            (Variant("v", schedule, counted),), (),
+            (Variant("v", schedule, counted),), (), PROVEN,
         )  # fmt: skip
         walk = Walk(replace(made, schedules=(schedule,)), observed)
         assert walk.moved == {Side.EDGE: counted.bytes_up, Side.CLOUD: counted.bytes_down}
@@ -175,14 +176,15 @@ def test_the_pool_keeps_its_room_and_says_what_it_gains(pool: str) -> None:
         AddAlternatives(link="1MB/s/2MB/s,10ms", pool=pool, bandwidth="1B/s-1GB/s").run(program)
         found = ALTERNATIVES.get(program)
         graph, placements = flow.cost_graph(), placements_of(flow)
-        made = [make_candidate(graph, sides, LINK) for sides in placements]
+        link = parse_link("1MB/s/2MB/s,10ms")
+        made = [make_candidate(graph, sides, link) for sides in placements]
         assert placements[0] == sides_of(flow)
         assert len(set(found.names)) == len(found.names) == len(placements)
         assert found.pool.doubled_bytes == doubled_bytes(graph, made[0], made[1:])
         assert pool == "block" or found.pool.doubled_bytes <= 300
         over = parse_bandwidths("1B/s-1GB/s")
         prices = [
-            [price(graph, sides, link_at(LINK, point)).total_s for point in over.seconds_per_byte]
+            [price(graph, sides, link_at(link, point)).total_s for point in over.seconds_per_byte]
             for sides in placements
         ]
         shares = np.array(over.shares)
@@ -212,10 +214,20 @@ def test_best_intervals_are_those_of_the_prices() -> None:
         )
         outputs = {spec.name: f"{program.phases[-1].name}/{spec.name}" for spec in program.outputs}
         plan = Plan(
-            "p", "e", "c", LINK, program.inputs, outputs, made.tensors, made.parts, variants, ()
+            "p",
+            "e",
+            "c",
+            LINK,
+            program.inputs,
+            outputs,
+            made.tensors,
+            made.parts,
+            variants,
+            (),
+            PROVEN,
         )
         for rate in np.geomspace(1, 1e9, 50).tolist():
-            over = [variant.price.over(link_at(LINK, 1 / rate)) for variant in variants]
+            over = [variant.price.over(LINK.at(rate)) for variant in variants]
             for variant, seconds in zip(variants, over, strict=True):
                 low, high = best_between(plan, variant) or (np.inf, 0.0)
                 if seconds < min(over) * (1 + 1e-12):
@@ -248,7 +260,9 @@ def test_traces(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("time_s,mbit_per_s\n0,8\n1,8\n2,80\n3,0\n")
     for text in (tmp_path, tmp_path / "a.csv"):
         found = parse_bandwidths(str(text))
-        np.testing.assert_allclose(found.seconds_per_byte, [1e-7, 1e-6, 1e-4])
+        np.testing.assert_allclose(
+            found.seconds_per_byte, np.array([1e-7, 1e-6, 1e-4]) * 1514 / 1448
+        )
         np.testing.assert_allclose(found.shares, [0.25, 0.5, 0.25])
     (tmp_path / "b.csv").write_text("time,rate\n0,8\n")
     for text in ("10MB/s", "2MB/s-1MB/s", str(tmp_path / "none"), str(tmp_path)):

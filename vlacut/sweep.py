@@ -79,12 +79,12 @@ def parse_axis(text: str) -> Axis:
 
 def _bandwidth(text: str) -> float:
     link = parse_link(text)
-    if link != Link(link.up, link.up):
+    if link.down != link.up or link.rtt:
         raise InputError(
             f"sweep {text!r}: write the uplink's bandwidth alone; --link says the downlink's ratio "
             f"to it, and the round trip"
         )
-    return link.up
+    return link.wire_up
 
 
 def sweep(
@@ -105,6 +105,8 @@ def sweep(
     if not places:
         raise InputError("a sweep needs partition in its pipeline")
     Pipeline(passes[: places[0]]).run(program, progress)
+    if axis.name == LINK and target.link.endswith(".toml"):
+        raise InputError("a sweep of the link changes its rates: write --link UP[/DOWN][,RTT]")
     partition, link = passes[places[0]], target.network()
     points = []
     for done, amount in enumerate(axis.amounts()):
@@ -117,7 +119,7 @@ def _at(partition: Pass, axis: Axis, amount: float, link: Link) -> Pass:
     """The pass for one point."""
     option = {"cloud_budget": f"{amount:.0f}B"}
     if axis.name == LINK:
-        option = {"link": str(replace(link, up=amount, down=amount * link.down / link.up))}
+        option = {"link": str(link.at(amount))}
     changed: Any = partition  # a pass is a dataclass of its options
     made: Pass = replace(changed, **option)
     return made

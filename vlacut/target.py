@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vlacut.errors import InputError
@@ -70,7 +70,7 @@ class Target:
                 f"{self.link_trace}: the link is down for more than {1 - self.quantile:.3g} of the "
                 f"time, so no cut that crosses it has a latency there; lower --quantile"
             )
-        return str(replace(link, up=up, down=up * link.down / link.up))
+        return str(link.at(up))
 
     def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
         """Text of the default pipeline for this target, types converted first."""

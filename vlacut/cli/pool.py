@@ -110,7 +110,8 @@ def best_between(plan: Plan, variant: Variant) -> tuple[float, float] | None:
 
 
 def _line(plan: Plan, variant: Variant) -> tuple[float, float]:
-    """The price as seconds, and seconds for each second a byte takes on the uplink."""
+    """The price as seconds, and seconds for each second a byte of the wire takes up."""
     price, link = variant.price, plan.link
     fixed = price.edge_s + price.cloud_s + price.hops * link.hop_s
-    return fixed, price.bytes_up + price.bytes_down * (link.up / link.down)
+    moved = price.bytes_up + price.bytes_down * (link.up / link.down)
+    return fixed, moved / link.framing.share

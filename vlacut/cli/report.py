@@ -20,26 +20,26 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "edge": plan.edge,
         "cloud": plan.cloud,
         "link": {
-            "up_bytes_per_s": plan.link.up,
-            "down_bytes_per_s": plan.link.down,
+            "up_bytes_per_s": plan.link.wire_up,
+            "down_bytes_per_s": plan.link.wire_down,
             "rtt_s": plan.link.rtt,
         },
         "chosen": plan.strategies[0].name,
         "strategies": [strategy_json(strategy) for strategy in plan.strategies],
         "parts": [part_json(part) for part in plan.parts],
-        "standings": [standing_json(standing) for standing in plan.standings],
+        "standings": [standing_json(standing, plan) for standing in plan.standings],
         "verdict": verdict(plan),
         "pool": pool_json(plan),
     }
 
 
-def standing_json(standing: Standing) -> dict[str, Any]:
+def standing_json(standing: Standing, plan: Plan) -> dict[str, Any]:
     """The cut against everything on one machine."""
     return {
         "other": standing.other,
         "ratio": standing.ratio,
         "why_not": standing.why_not,
-        "changes_at_bytes_per_s": standing.changes_at or None,
+        "changes_at_bytes_per_s": standing.changes_at / plan.link.framing.share or None,
     }
 
 
@@ -156,10 +156,10 @@ def _against(standing: Standing, plan: Plan) -> str:
 
 def _until(standing: Standing, plan: Plan, otherwise: str) -> str:
     """From which bandwidth on it is otherwise."""
-    at = standing.changes_at
+    at = standing.changes_at / plan.link.framing.share
     if not at:
         return "at any bandwidth"
-    return f"{otherwise} {'below' if at < plan.link.up else 'above'} {rate(at)}"
+    return f"{otherwise} {'below' if at < plan.link.wire_up else 'above'} {rate(at)}"
 
 
 def _network(price: Price) -> float:

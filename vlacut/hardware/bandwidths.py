@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.errors import HardwareError
-from vlacut.hardware.link import Link, parse_link
+from vlacut.hardware.link import Framing, Link, parse_link
 from vlacut.hardware.trace import read_trace
 
 _POINTS = 64
@@ -31,7 +31,7 @@ class Bandwidths:
 
     Attributes:
         text: what it was made of, for people.
-        seconds_per_byte: ascending.
+        seconds_per_byte: of tensors, headers taken off the rate of the wire; ascending.
         shares: of the time; they sum to 1.
     """
 
@@ -64,7 +64,8 @@ def parse_bandwidths(text: str) -> Bandwidths:
             f"bandwidths {text!r} are neither a range, e.g. 0.1MB/s-100MB/s, nor a trace: {error}"
         ) from error
     rates = np.maximum(trace.rates, _LEAST_BYTES_PER_S)
-    return of_samples(f"the trace {Path(text).name}", 1 / rates, np.array(trace.seconds))
+    seconds_per_byte = 1 / (rates * Framing().share)
+    return of_samples(f"the trace {Path(text).name}", seconds_per_byte, np.array(trace.seconds))
 
 
 def of_samples(text: str, seconds_per_byte: np.ndarray, lasts: np.ndarray) -> Bandwidths:

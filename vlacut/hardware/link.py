@@ -98,6 +98,21 @@ class Link:
         """Seconds from sending an empty message to its arrival: half a round trip, and its cost."""
         return self.rtt / 2 + self.message_s
 
+    @property
+    def wire_up(self) -> float:
+        """Bytes a second up, headers included: the rate as users write it."""
+        return self.up / self.framing.share
+
+    @property
+    def wire_down(self) -> float:
+        """Bytes a second down, headers included."""
+        return self.down / self.framing.share
+
+    def at(self, wire_up: float) -> Link:
+        """The link with another rate of the wire up, and that down in the same ratio to it."""
+        up = wire_up * self.framing.share
+        return dataclasses.replace(self, up=up, down=up * self.down / self.up)
+
     def first_burst_s(self, nbytes: int, rate: float) -> float:
         """Seconds that a message takes longer on a connection that idled than on a warm one.
 
@@ -123,9 +138,9 @@ class Link:
         return waits
 
     def __str__(self) -> str:
-        rates = _rate_text(self.up / self.framing.share)
+        rates = _rate_text(self.wire_up)
         if self.down != self.up:
-            rates += f"/{_rate_text(self.down / self.framing.share)}"
+            rates += f"/{_rate_text(self.wire_down)}"
         return f"{rates},{self.rtt * 1e3:.12g}ms"
 
 
