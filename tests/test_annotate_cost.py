@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import exported
 import onnx
 import onnx_ir as ir
 import pytest
 import torch
+from one_operator import BFLOAT16, FLOAT, HALF, INT8, INT64, Shapes, one_operator, tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlacut.annotation import COST, SECONDS, UNPRICED
 from vlacut.cost import Cost
 from vlacut.errors import PassError
-from vlacut.graphs import operators, value_spec
+from vlacut.graphs import operators
 from vlacut.hardware import load_device
-from vlacut.program import Phase, Program
+from vlacut.program import Program
 from vlacut_passes.annotate_cost import AnnotateCost
 from vlacut_passes.cost.pointwise import SPECIAL
 from vlacut_passes.cost.rules import known_operators
-
-FLOAT, HALF, BFLOAT16, INT8, INT64 = (
-    ir.DataType.FLOAT,
-    ir.DataType.FLOAT16,
-    ir.DataType.BFLOAT16,
-    ir.DataType.INT8,
-    ir.DataType.INT64,
-)
-Shapes = Sequence[tuple[int, ...]]
-
-
-def tensor(name: str, shape: tuple[int, ...], dtype: ir.DataType = FLOAT) -> ir.Value:
-    return ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
-
-
-def one_operator(
-    kind: str,
-    inputs: Sequence[ir.Value | None],
-    output: tuple[int, ...],
-    weights: Sequence[ir.Value] = (),
-    dtype: ir.DataType = FLOAT,
-    domain: str = "",
-    **attributes: object,
-) -> Program:
-    """A program of one operator; `weights` are the inputs that are initializers."""
-    node = ir.node(kind, inputs, attributes, domain=domain, name="it")
-    made = node.outputs[0]
-    made.name, made.dtype, made.shape = "y", dtype, ir.Shape(output)
-    given = list(dict.fromkeys(item for item in inputs if item is not None and item not in weights))
-    graph = ir.Graph(given, [made], nodes=[node], initializers=weights, opset_imports={"": 23})
-    phase = Phase("main", ir.Model(graph, ir_version=10))
-    specs = tuple(value_spec(value) for value in given)
-    return Program("test", (phase,), specs, (value_spec(made),))
 
 
 def cost_of(program: Program) -> Cost:

@@ -50,6 +50,8 @@ def test_plan_json_has_the_documented_keys(vlacut: Vlacut, onnx_file: Path) -> N
         assert set(row["edge"]) == set(row["cloud"]) == {"weights_bytes", "time_ms"}
     best = min(row["latency_ms"] for row in plan["strategies"] if row["feasible"])
     assert plan["strategies"][0]["latency_ms"] == pytest.approx(best)
+    low, high = plan["interval_ms"]
+    assert low < best < high
 
 
 def test_compile_serve_run_verify_inspect(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:

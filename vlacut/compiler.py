@@ -11,6 +11,7 @@ from pathlib import Path
 from vlacut import registry
 from vlacut.annotation import CONVERTED, MEASURED, STRATEGIES, UNPRICED
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
+from vlacut.cost import interval
 from vlacut.dataflow import key_of, trace_dataflow, weights_of
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
@@ -20,7 +21,7 @@ from vlacut.graphs import dtype_name, operators
 from vlacut.hardware import Device, load_device, parse_bytes, parse_link
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import Plan, Transfer, Variant, flatten
-from vlacut.pricing import Side, price
+from vlacut.pricing import Price, Side, price
 from vlacut.program import Program
 from vlacut.split import Split, sides_of, split
 from vlacut.staging import staged_folder
@@ -76,6 +77,8 @@ class Planned:
         warnings: what a user should know of the plan, a line each.
         converted: which element type became which, for the back end; empty if none did.
         measured: how many operators were measured on which side; empty if none was.
+        interval_s: seconds between which nine of ten steps should lie, the link being as it is
+            said to be.
     """
 
     plan: Plan
@@ -85,6 +88,7 @@ class Planned:
     warnings: tuple[str, ...]
     converted: str
     measured: str
+    interval_s: tuple[float, float]
 
 
 def _silent(*_: object) -> None:
@@ -124,7 +128,15 @@ def plan_program(
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, plan))
     measured = _measured(program) if target.costs else ""
-    return Planned(plan, parts, timings, str(passes), warnings, converted, measured)
+    bounds = _interval(chosen, edge, cloud)
+    return Planned(plan, parts, timings, str(passes), warnings, converted, measured, bounds)
+
+
+def _interval(chosen: Price, edge: Device, cloud: Device) -> tuple[float, float]:
+    """Bounds on the latency of a cut, both sides' predictions being off alike."""
+    rest = chosen.total_s - chosen.edge_s - chosen.cloud_s
+    here, there = interval(chosen.edge_s, edge), interval(chosen.cloud_s, cloud)
+    return rest + here[0] + there[0], rest + here[1] + there[1]
 
 
 def _measured(program: Program) -> str:

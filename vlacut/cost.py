@@ -27,6 +27,7 @@ from functools import lru_cache
 
 from vlacut.errors import HardwareError
 from vlacut.hardware import KINDS, Device, Stack
+from vlacut.tensor import dtype_bits
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,17 @@ def compute_seconds(kernel: Kernel, device: Device) -> float:
 def _tiled_share(kernel: Kernel, device: Device) -> float:
     """What a product takes in tiles, over what it takes at full use of all multiprocessors."""
     stack, sizes = device.stack, (kernel.m, kernel.n, kernel.k, kernel.batch)
-    padded = _padded_flops(*sizes, device.multiprocessors, stack.half_tile, stack.half_depth)
+    half_tile = stack.half_tile * _appetite(kernel.rate, device)
+    padded = _padded_flops(*sizes, device.multiprocessors, half_tile, stack.half_depth)
     return padded / (2.0 * math.prod(sizes))
+
+
+def _appetite(dtype: str, device: Device) -> float:
+    """Bytes a second that a tile of a type takes in at full rate, over those of bfloat16."""
+    half = device.peak.get("bfloat16")
+    if half is None:
+        return 1.0
+    return device.peak_flops(dtype) * dtype_bits(dtype) / (half * dtype_bits("bfloat16"))
 
 
 def _deep_share(kernel: Kernel, stack: Stack) -> float:

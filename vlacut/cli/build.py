@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vlacut.cli.output import console, json_option, print_json, progress_bar
+from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar
 from vlacut.cli.report import plan_json, show_plan
 from vlacut.compiler import Planned, Target, compile_program, plan_program
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
@@ -146,13 +146,20 @@ def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None)
         click.echo(f"warning: {warning}", err=True)
     if as_json:
         seconds = {timing.name: timing.seconds for timing in planned.timings}
-        extra = {"pipeline": planned.pipeline, "pass_s": seconds, "warnings": planned.warnings}
-        extra["converted"] = planned.converted
-        extra["measured"] = planned.measured
+        extra = {
+            "pipeline": planned.pipeline,
+            "pass_s": seconds,
+            "warnings": planned.warnings,
+            "converted": planned.converted,
+            "measured": planned.measured,
+            "interval_ms": [bound * 1e3 for bound in planned.interval_s],
+        }
         print_json({**plan_json(planned.plan), **extra, **(more or {})})
         return
     out = console()
     show_plan(out, planned.plan)
+    low, high = (milliseconds(seconds) for seconds in planned.interval_s)
+    out.print(f"\nA step takes {low} to {high} ms: 90 % interval of the machines' models.")
     if planned.converted:
         out.print(f"\nconverted for the back end: {planned.converted}")
     if planned.measured:

@@ -35,8 +35,8 @@ def devices_command(as_json: bool) -> None:
         )
         for profile in profiles
     ]
-    columns = ("device", "memory", "bandwidth", "bf16 TFLOP/s", "@mode", "+stack")
-    console().print(table("Devices", columns, rows))
+    columns = ("device", "memory", "bandwidth", "TFLOP/s", "@mode", "+stack")
+    console().print(table("Devices; TFLOP/s dense, in bfloat16", columns, rows))
 
 
 def _described(profile: Profile) -> dict[str, object]:

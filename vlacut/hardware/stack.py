@@ -39,7 +39,8 @@ class Stack:
             count only where the device waits for the host.
         launch_s: seconds of the device for a kernel, beyond its work.
         half_bytes: a kernel that moves so many bytes gets half of the bandwidth it could.
-        half_tile: a tile of so many rows (or columns) gets half of the rate it could.
+        half_tile: a tile of so many rows (or columns) of bfloat16 gets half of the rate it could;
+            of other types in proportion to what they take in at full rate.
         half_depth: a product summed over so many gets half of the rate it could.
         spread: standard deviation of log(measured / predicted).
         compute: part of the peak rate, in (0, 1], by kind, or `kind.dtype` or `kind.Operator` where

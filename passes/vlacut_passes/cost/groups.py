@@ -82,7 +82,8 @@ def _products(kernels: Kernels, fusion: str) -> dict[ir.Node, _Group]:
     for node, kernel in kernels.items():
         if node in of or kernel.kind not in PRODUCTS:
             continue
-        mergeable = fusion == "engine" and kernel.kind == "gemm" and kernel.cost.weight_bytes > 0
+        mergeable = node.op_type in ("MatMul", "Gemm") and kernel.cost.weight_bytes > 0
+        mergeable = mergeable and fusion == "engine"
         key = (node.op_type, node.inputs[0], kernel.m, kernel.k) if mergeable else node
         of[node] = by_operand.setdefault(key, _Group(product=kernel.kind))
         of[node].nodes.append(node)
@@ -94,12 +95,10 @@ def _absorb_layouts(kernels: Kernels, of: dict[ir.Node, _Group]) -> None:
     for group in list({id(group): group for group in of.values()}.values()):
         if any(kernels[node].cost.kernels and node.op_type not in _STRIDED for node in group.nodes):
             continue
-        readers = {
-            id(of.get(reader)): of.get(reader) for node in group.nodes for reader in _readers(node)
-        }
-        readers.pop(id(group), None)
-        (reader,) = readers.values() if len(readers) == 1 else (None,)
-        if reader is not None and reader.product == "attention":
+        outside = [item for node in group.nodes for item in _readers(node)]
+        readers = [of.get(item) for item in outside if of.get(item) is not group]
+        reader = readers[0] if readers else None
+        if reader and reader.product == "attention" and all(item is reader for item in readers):
             reader.nodes += group.nodes
             of |= dict.fromkeys(group.nodes, reader)
 
@@ -121,7 +120,7 @@ def _between(
 ) -> frozenset[ir.Node]:
     """Pointwise operators and reshapes next to a softmax, on one side, and the product after them.
 
-    None if there is not one product of activations behind all of them.
+    Empty if there is not one product of activations behind all of them.
     """
     found: dict[ir.Node, None] = {}
     edge = [softmax]
@@ -144,8 +143,14 @@ def _main_maker(node: ir.Node, kernels: Kernels) -> Iterator[ir.Node]:
     """The operator that made the largest operand of a node, of equals the first."""
     made = [value for value in node.inputs if value is not None and value.producer() in kernels]
     if made:
-        largest = max(made, key=lambda value: value_spec(value).nbytes).producer()
+        largest = max(made, key=_nbytes).producer()
         yield from () if largest is None else (largest,)
+
+
+def _nbytes(value: ir.Value) -> int:
+    """Bytes of a tensor of numbers; 0 for what is none."""
+    numbers = isinstance(value.type, ir.TensorType) and value.dtype != ir.DataType.STRING
+    return value_spec(value).nbytes if numbers else 0
 
 
 def _readers(node: ir.Node) -> Iterator[ir.Node]:
@@ -186,10 +191,10 @@ def group_kernel(nodes: Sequence[ir.Node], kernels: Kernels, fusion: str) -> Ker
     reads.
     """
     working = [node for node in nodes if not is_view(node, kernels[node], fusion)]
+    if len(nodes) == 1 and (working or fusion == "none"):
+        return kernels[nodes[0]]
     if not working:
         return Kernel("movement", Cost())
-    if len(nodes) == 1:
-        return kernels[nodes[0]]
     moved = _Traffic(frozenset(nodes), tuple(working), kernels).cost()
     main = _main_product([kernels[node] for node in working if kernels[node].kind in PRODUCTS])
     if main is None:
@@ -234,8 +239,8 @@ class _Traffic:
             inputs = {value for value in node.inputs if value is not None and self._moves(value)}
             inside = [value for value in inputs if value in seen or self._is_made(value)]
             outputs = [value for value in node.outputs if self._is_kept(value)]
-            read = cost.bytes_read - sum(value_spec(value).nbytes for value in inside)
-            written = cost.bytes_written - sum(value_spec(value).nbytes for value in outputs)
+            read = cost.bytes_read - sum(_nbytes(value) for value in inside)
+            written = cost.bytes_written - sum(_nbytes(value) for value in outputs)
             total += replace(cost, bytes_read=max(0, read), bytes_written=max(0, written))
             seen |= inputs
         return total
