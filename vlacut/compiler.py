@@ -219,7 +219,7 @@ def compile_program(
     stored = checkpoint or {}
     with staged_folder(out) as folder:
         with WeightStore(folder) as store:
-            if not builder.rewrites_weights:
+            if stored and not builder.rewrites_weights:
                 store.prefetch(item.tensor(name) for name, item in stored.items())
             if not isinstance(program, Program):
                 progress("load", 0, 1)
