@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vlacut.calibration.calibrating import calibrate, observe, starting_device
-from vlacut.calibration.fitting import Observation, fit
+from vlacut.calibration.blocks import blocks
+from vlacut.calibration.calibrating import observe, starting_device
+from vlacut.calibration.fitting import Fit, Observation, fit
 from vlacut.calibration.measuring import measure_samples
-from vlacut.calibration.samples import sampling_plan
+from vlacut.calibration.samples import (
+    batched_products,
+    convolutions,
+    elementwise,
+    movements,
+    rowwise,
+)
 from vlacut.cost import Cost, Kernel, device_seconds, sequence_seconds
 from vlacut.errors import InputError
 from vlacut.hardware import Device, Profile, load_device, profile_text
@@ -57,7 +65,8 @@ def _kernels() -> Iterator[tuple[Kernel, ...]]:
             ("reduction", "Softmax", 12),
             ("movement", "Transpose", 0),
         ):
-            yield (Kernel(kind, Cost(flops * elements, **moved), operator=operator),) * 8
+            kernel = Kernel(kind, Cost(flops * elements, **moved), operator=operator)
+            yield (kernel,) * (32 if elements < 1000 else 4)
 
 
 def _observations(truth: Device, noise: float) -> tuple[Observation, ...]:
@@ -71,25 +80,51 @@ def _observations(truth: Device, noise: float) -> tuple[Observation, ...]:
     return tuple(found)
 
 
+def _fitted(operators: Sequence[Observation], blocks: Sequence[Observation]) -> Fit:
+    return fit(operators, blocks, starting_device("here", "onnxruntime", 2))
+
+
 def test_the_fit_finds_the_machine_that_was_measured() -> None:
     truth = _machine()
-    found = fit(_observations(truth, 0.0), starting_device("here", "onnxruntime", 2))
-    assert max(map(abs, found.errors)) < 0.02
-    assert found.device.stack.spread < 0.02
+    observations = _observations(truth, 0.0)
+    found = _fitted(observations, observations[::3])
+    assert np.median(np.abs(found.errors)) < 0.02
+    assert max(map(abs, found.errors)) < 0.15
+    assert found.device.stack.spread < 0.05
     assert math.isclose(found.device.peak["float32"], 7e11, rel_tol=0.05)
     assert math.isclose(found.parameters["call_s"], 2e-5, rel_tol=0.1)
-    assert math.isclose(found.parameters["compute.pointwise.Gelu"], 0.02, rel_tol=0.1)
     assert math.isclose(found.parameters["launch.reduction.Softmax"], 4e-6, rel_tol=0.1)
-    # A size that was not measured.
-    unseen = Kernel("gemm", Cost(2 * 200 * 1000**2, 800_000, 800_000, 4_000_000, 1), m=200, k=1000)
-    ratio = device_seconds(unseen, found.device, 4e6) / device_seconds(unseen, truth, 4e6)
-    assert math.isclose(ratio, 1, rel_tol=0.05)
+    cost = Cost(2 * 200 * 1000**2, 800_000, 800_000, 4_000_000, 1)
+    for unseen in (  # sizes that were not measured
+        Kernel("gemm", cost, m=200, n=1000, k=1000, operator="MatMul"),
+        Kernel("pointwise", Cost(8 * 300_000, 1_200_000, 1_200_000, 0, 1), operator="Gelu"),
+    ):
+        ratio = device_seconds(unseen, found.device, 4e6) / device_seconds(unseen, truth, 4e6)
+        assert math.isclose(ratio, 1, rel_tol=0.05)
+
+
+def test_what_is_slower_among_others_is_fitted_to_blocks() -> None:
+    """Blocks that take a quarter more than their operators: so do all predictions."""
+    truth = _machine()
+    observations = _observations(truth, 0.0)
+    blocks = [
+        Observation("block", kernels, 1 << 20, 1.25 * sequence_seconds(kernels, truth, 1 << 20))
+        for kernels in (one.kernels + other.kernels for one, other in _pairs(observations))
+    ]
+    found = _fitted(observations, blocks)
+    errors = np.array(found.errors)
+    assert np.median(np.abs(errors[len(observations) :])) < 0.06
+    assert 0.1 < np.median(errors[: len(observations)]) < 0.25
+
+
+def _pairs(observations: Sequence[Observation]) -> Iterator[tuple[Observation, Observation]]:
+    yield from zip(observations[:12], observations[12:], strict=True)
 
 
 def test_one_wild_measurement_does_not_bend_the_fit_and_noise_widens_its_interval() -> None:
     observations = list(_observations(_machine(), 0.05))
     observations[5] = dataclasses.replace(observations[5], seconds=20 * observations[5].seconds)
-    found = fit(observations, starting_device("here", "onnxruntime", 2))
+    found = _fitted(observations, observations[6:])
     others = [abs(error) for index, error in enumerate(found.errors) if index != 5]
     assert abs(found.errors[5]) > 2
     assert np.median(others) < 0.08
@@ -99,7 +134,8 @@ def test_one_wild_measurement_does_not_bend_the_fit_and_noise_widens_its_interva
 
 
 def test_a_fitted_profile_reads_back_as_written(tmp_path: Path) -> None:
-    found = fit(_observations(_machine(), 0.0), starting_device("here", "onnxruntime", 2)).device
+    observations = _observations(_machine(), 0.0)
+    found = _fitted(observations, observations).device
     names = ("peak", "memory_bandwidth", "memory_bytes", "cache_bytes", "cache_bandwidth")
     source = dict.fromkeys((*names, "multiprocessors"), "a test")
     device = dataclasses.replace(found, source=source)
@@ -112,10 +148,12 @@ def test_a_fitted_profile_reads_back_as_written(tmp_path: Path) -> None:
 
 
 def test_samples_run_and_are_seen_as_the_kernels_they_are() -> None:
-    samples = [sample for sample in sampling_plan() if " 16x" in sample.name]
+    plan = chain(batched_products(), convolutions(), elementwise(), rowwise(), movements())
+    few = [sample for sample in plan if " 16x" in sample.name or "56" in sample.name[:12]]
+    samples = [*few, *(sample for sample in blocks() if "x64 " in sample.name)]
     measured = measure_samples(samples, "onnxruntime", 2, 1)
     seen = {kernel.kind for item in observe(samples, measured) for kernel in item.kernels}
-    assert seen == {"gemm", "pointwise", "reduction", "movement"}
+    assert seen == {"gemm", "conv", "pointwise", "reduction", "movement"}
     for item, times in zip(observe(samples, measured), measured, strict=True):
         assert item.seconds == times.shortest > 0
         assert item.kernels
@@ -123,7 +161,7 @@ def test_samples_run_and_are_seen_as_the_kernels_they_are() -> None:
 
 def test_a_back_end_that_runs_nothing_is_named() -> None:
     with pytest.raises(InputError, match="back end onnx runs nothing here"):
-        calibrate("here", "onnx", 3)
+        measure_samples((), "onnx", 3)
 
 
 def test_the_stopwatch_takes_the_shortest_run_of_a_turn() -> None:

@@ -23,9 +23,9 @@ from rich.console import Console
 from vlacut import registry
 from vlacut.annotation import SIDE
 from vlacut.calibration.calibrating import calibrate, observe
+from vlacut.calibration.chain import Sample
 from vlacut.calibration.fitting import Observation
 from vlacut.calibration.measuring import measure_samples
-from vlacut.calibration.samples import Sample
 from vlacut.cli.output import progress_bar, table
 from vlacut.cost import interval, sequence_seconds
 from vlacut.dataflow import trace_dataflow

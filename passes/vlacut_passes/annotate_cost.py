@@ -99,7 +99,12 @@ class _Pricer:
                 priced[node] = self._bodies(node, weights)
             else:
                 kernels[node] = self._kernel(operands.operator(node))
-        edge, cloud = node_seconds(kernels, self._edge), node_seconds(kernels, self._cloud)
+        fusions = {queue.device.stack.fusion for queue in (self._edge, self._cloud)}
+        fused = {fusion: fuse(kernels, fusion) for fusion in fusions}
+        edge, cloud = (
+            node_seconds(kernels, fused[queue.device.stack.fusion], queue)
+            for queue in (self._edge, self._cloud)
+        )
         for node, kernel in kernels.items():
             KERNEL.put(node, kernel)
             priced[node] = _Priced(kernel.cost, Seconds(edge[node], cloud[node]))
@@ -123,7 +128,16 @@ class _Pricer:
         return bodies[0].times(_trips(node))
 
 
-def node_seconds(kernels: Kernels, queue: Queue) -> dict[ir.Node, float]:
+def fuse(kernels: Kernels, fusion: str) -> list[tuple[tuple[ir.Node, ...], Kernel]]:
+    """Groups of operators of a graph, each with the kernel it is."""
+    return [
+        (nodes, group_kernel(nodes, kernels, fusion)) for nodes in kernel_groups(kernels, fusion)
+    ]
+
+
+def node_seconds(
+    kernels: Kernels, groups: Iterable[tuple[tuple[ir.Node, ...], Kernel]], queue: Queue
+) -> dict[ir.Node, float]:
     """Seconds of every operator of a graph on a device.
 
     A group takes the time of the one kernel it is. Its operators share it in the proportion of
@@ -131,14 +145,18 @@ def node_seconds(kernels: Kernels, queue: Queue) -> dict[ir.Node, float]:
     a group is priced as if both halves were still fused, too low by a launch and by what would
     have stayed on the chip, and pays for the crossing.
     """
-    device, found = queue.device, {}
-    for group in kernel_groups(kernels, device.stack.fusion):
-        total = queue.seconds(group_kernel(group, kernels, device.stack.fusion))
-        alone = [device_seconds(kernels[node], device, queue.working_set) for node in group]
+    found: dict[ir.Node, float] = {}
+    for nodes, kernel in groups:
+        total = queue.seconds(kernel)
+        if len(nodes) == 1:
+            found[nodes[0]] = total
+            continue
+        alone = [device_seconds(kernels[node], queue.device, queue.working_set) for node in nodes]
         whole = sum(alone)
-        for node, seconds in zip(group, alone, strict=True):
-            found[node] = total * seconds / whole if whole else 0.0
-    return found
+        found |= {
+            node: total * own / whole for node, own in zip(nodes, alone, strict=True) if whole
+        }
+    return {node: found.get(node, 0.0) for node in kernels}
 
 
 def _bodies(node: ir.Node) -> Iterable[ir.Graph]:

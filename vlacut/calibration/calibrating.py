@@ -12,9 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 import onnx_ir as ir
 
 from vlacut.annotation import KERNEL
+from vlacut.calibration.blocks import blocks
+from vlacut.calibration.chain import Sample
 from vlacut.calibration.fitting import Fit, Observation, fit
 from vlacut.calibration.measuring import measure_samples
-from vlacut.calibration.samples import Sample, sampling_plan
+from vlacut.calibration.samples import sampling_plan
 from vlacut.cost import Kernel
 from vlacut.graphs import value_spec
 from vlacut.hardware import KINDS, Device, Profile, Stack
@@ -54,12 +56,17 @@ def calibrate(
 
     Raises InputError if the back end runs nothing here, BackendError if it cannot run a sample.
     """
-    samples = tuple(sampling_plan())
+    operators, whole = tuple(sampling_plan()), tuple(blocks())
+    samples = (*operators, *whole)
     measured = measure_samples(samples, backend, turns, threads, progress)
     progress("fit", 0, 1)
     observations = tuple(observe(samples, measured))
     cores = threads or os.cpu_count() or 1
-    found = fit(observations, starting_device(name, backend, cores))
+    found = fit(
+        observations[: len(operators)],
+        observations[len(operators) :],
+        starting_device(name, backend, cores),
+    )
     device = replace(found.device, source=_sources(backend, len(samples), turns))
     stack = replace(device.stack, source=device.source["peak"])
     device = replace(device, stack=stack)

@@ -24,6 +24,8 @@ _UNKNOWN = 3.0  # standard deviation of the logarithm of a parameter before anyt
 _MACHINE = ("peak.float32", "memory_bandwidth", "cache_bandwidth", "cache_bytes")
 _STACK = ("launch_s", "call_s", "batch_s", "half_depth", "overlap")
 _PARTS = ("compute.conv", "memory.gemm", "memory.conv", "memory.pointwise", "memory.reduction")
+_GROUPS = ("peak.float32", "bandwidth", "launch")
+_LIKELY = 0.3  # standard deviation of the logarithm of what a block makes of operators alone
 _QUANTILE_95 = 1.645
 
 
@@ -49,10 +51,10 @@ class Fit:
     """What the measurements say.
 
     Attributes:
-        device: with the fitted parameters; its spread covers 90 % of the observations.
+        device: with the fitted parameters; its interval covers 90 % of the blocks.
         parameters: what was fitted, by name.
         deviations: standard deviation of the logarithm of each.
-        errors: log(predicted / measured) of every observation.
+        errors: log(predicted / measured), of operators and then of blocks.
     """
 
     device: Device
@@ -61,26 +63,26 @@ class Fit:
     errors: tuple[float, ...]
 
 
-def fit(observations: Sequence[Observation], start: Device) -> Fit:
+def fit(operators: Sequence[Observation], blocks: Sequence[Observation], start: Device) -> Fit:
     """The device whose predictions come closest to the observations.
 
+    The parameters are fitted to the operators; then peak, bandwidths and launches are scaled, each
+    as a whole, to what the blocks took. The spread is that of the blocks.
+
     Args:
-        observations: what was measured.
+        operators: chains of one kind of operator, at several sizes.
+        blocks: graphs of many kinds of operators.
         start: a device to start from; what no observation tells of stays as it is.
     """
-    begin = _starting_point(observations, start)
+    begin = _starting_point(operators, start)
     names, x0 = tuple(begin), np.log(list(begin.values()))
     upper = np.array([0.0 if _is_part(name) else math.inf for name in names])
     x0 = np.minimum(x0, upper - 1e-3)
-    measured = np.log([item.seconds for item in observations])
-
-    def errors(x: np.ndarray) -> np.ndarray:
-        device = _with(start, dict(zip(names, np.exp(x), strict=True)))
-        return np.array([_log_seconds(item, device) for item in observations]) - measured
 
     def residuals(x: np.ndarray) -> np.ndarray:
         """Errors, and a weak pull to the start: what nothing tells of must stay somewhere."""
-        return np.concatenate([errors(x), _SCALE * (x - x0) / _UNKNOWN])
+        device = _with(start, dict(zip(names, np.exp(x), strict=True)))
+        return np.concatenate([_errors(operators, device), _SCALE * (x - x0) / _UNKNOWN])
 
     found = least_squares(
         residuals,
@@ -88,21 +90,63 @@ def fit(observations: Sequence[Observation], start: Device) -> Fit:
         bounds=(-np.inf, upper),
         loss="soft_l1",
         f_scale=_SCALE,
-        jac_sparsity=_touched(names, observations),
+        jac_sparsity=_touched(names, operators),
     )
     values = dict(zip(names, map(float, np.exp(found.x)), strict=True))
-    left = errors(found.x)
-    spread = float(np.quantile(np.abs(left), 0.9)) / _QUANTILE_95
-    device = _with_defaults(_with(start, values | {"spread": spread}))
-    deviations = _deviations(found.jac.toarray(), spread)
-    return Fit(device, values, dict(zip(names, deviations, strict=True)), tuple(map(float, left)))
+    device = _with_defaults(_with(start, values))
+    deviations = _deviations(found.jac.toarray(), _spread(_errors(operators, device)))
+    device, factors = _scaled(device, blocks)
+    spread = _spread(_errors(blocks, device))
+    stack = device.stack.with_parameters({"spread": spread})
+    device = replace(device, stack=stack)
+    values = {name: value * factors.get(_group(name), 1.0) for name, value in values.items()}
+    errors = _errors((*operators, *blocks), device)
+    return Fit(device, values, dict(zip(names, deviations, strict=True)), tuple(errors.tolist()))
+
+
+def _errors(observations: Sequence[Observation], device: Device) -> np.ndarray:
+    """log(predicted / measured) of each."""
+    predicted = [sequence_seconds(item.kernels, device, item.working_set) for item in observations]
+    return np.log(predicted) - np.log([item.seconds for item in observations])
+
+
+def _spread(errors: np.ndarray) -> float:
+    """Standard deviation of the normal distribution that has as many errors as far out."""
+    return float(np.quantile(np.abs(errors), 0.9)) / _QUANTILE_95
+
+
+def _scaled(device: Device, blocks: Sequence[Observation]) -> tuple[Device, dict[str, float]]:
+    """The device scaled to blocks, and the factors by group of parameters."""
+
+    def with_factors(x: np.ndarray) -> Device:
+        factors = dict(zip(_GROUPS, np.exp(x), strict=True))
+        known = device.stack.parameters() | {name: _machine(device, name) for name in _MACHINE}
+        return _with(
+            device,
+            {name: value * factors.get(_group(name), 1.0) for name, value in known.items()},
+        )
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([_errors(blocks, with_factors(x)), _SCALE * x / _LIKELY])
+
+    x = least_squares(residuals, np.zeros(len(_GROUPS)), loss="soft_l1", f_scale=_SCALE).x
+    return with_factors(x), dict(zip(_GROUPS, map(float, np.exp(x)), strict=True))
+
+
+def _group(name: str) -> str:
+    """The group of parameters that are scaled together, or none."""
+    if name.startswith("launch") or name == "batch_s":
+        return "launch"
+    return "bandwidth" if name.endswith("_bandwidth") else name
+
+
+def _machine(device: Device, name: str) -> float:
+    return device.peak["float32"] if name == "peak.float32" else float(getattr(device, name))
 
 
 def _starting_point(observations: Sequence[Observation], start: Device) -> dict[str, float]:
     """The parameters to fit, and where to start."""
-    known = {f"peak.{dtype}": rate for dtype, rate in start.peak.items()}
-    known |= {name: float(getattr(start, name)) for name in _MACHINE[1:]}
-    known |= start.stack.parameters()
+    known = start.stack.parameters() | {name: _machine(start, name) for name in _MACHINE}
     begin = {name: known[name] for name in (*_MACHINE, *_STACK, *_PARTS)}
     for item in observations:
         for kernel in item.kernels:
@@ -143,10 +187,6 @@ def _with(device: Device, values: Mapping[str, float]) -> Device:
         stack=device.stack.with_parameters(stack),
         **machine,  # type: ignore[arg-type]  # floats all
     )
-
-
-def _log_seconds(item: Observation, device: Device) -> float:
-    return math.log(sequence_seconds(item.kernels, device, item.working_set))
 
 
 def _with_defaults(device: Device) -> Device:

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from vlacut import registry
-from vlacut.calibration.samples import Sample
+from vlacut.calibration.chain import Sample
 from vlacut.emission import save
 from vlacut.errors import InputError
 from vlacut.graphs import value_spec

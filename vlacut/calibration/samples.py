@@ -6,97 +6,23 @@ spread over many. The sizes are those of transformers at batch 1: prefill and de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
-_OPSET = 20
-_IR_VERSION = 10
-Attribute = int | float | str | Sequence[int]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A graph to measure.
-
-    Attributes:
-        name: for messages, e.g. `MatMul 16x1024x4096 x4`.
-        model: the graph; weights with content.
-    """
-
-    name: str
-    model: ir.Model
-
-
-class _Chain:
-    """Builds a graph operator by operator."""
-
-    def __init__(self, seed: int) -> None:
-        self._numbers = np.random.default_rng(seed)
-        self._nodes: list[ir.Node] = []
-        self._inputs: list[ir.Value] = []
-        self._weights: list[ir.Value] = []
-
-    @property
-    def first(self) -> ir.Value:
-        """The first input, for operators of two: every input has its price in a call."""
-        return self._inputs[0]
-
-    def input(self, *shape: int) -> ir.Value:
-        made = ir.val(f"x{len(self._inputs)}", ir.DataType.FLOAT, shape)
-        self._inputs.append(made)
-        return made
-
-    def weight(self, *shape: int) -> ir.Value:
-        """Normal numbers, scaled to keep the variance of what they are multiplied with."""
-        numbers = self._numbers.standard_normal(shape, dtype=np.float32)
-        return self.constant(numbers / np.float32(np.sqrt(shape[0])))
-
-    def constant(self, array: np.ndarray) -> ir.Value:
-        name = f"w{len(self._weights)}"
-        made = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        made.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
-        made.shape = ir.Shape(array.shape)
-        self._weights.append(made)
-        return made
-
-    def run(
-        self,
-        kind: str,
-        inputs: Sequence[ir.Value],
-        shape: Sequence[int],
-        dtype: ir.DataType = ir.DataType.FLOAT,
-        **attributes: Attribute,
-    ) -> ir.Value:
-        node = ir.node(kind, inputs, attributes, name=f"n{len(self._nodes)}")
-        output = node.outputs[0]
-        output.name, output.dtype, output.shape = f"y{len(self._nodes)}", dtype, ir.Shape(shape)
-        self._nodes.append(node)
-        return output
-
-    def model(self, output: ir.Value) -> ir.Model:
-        graph = ir.Graph(
-            self._inputs,
-            [output],
-            nodes=self._nodes,
-            initializers=self._weights,
-            opset_imports={"": _OPSET},
-            name="sample",
-        )
-        return ir.Model(graph, ir_version=_IR_VERSION)
+from vlacut.calibration.chain import Chain, Sample
 
 
 def sampling_plan() -> Iterator[Sample]:
     """All samples: some 150 graphs of at most 64 MB of weights each."""
-    yield from _products()
-    yield from _batched_products()
-    yield from _convolutions()
-    yield from _elementwise()
-    yield from _rowwise()
-    yield from _movements()
+    yield from products()
+    yield from batched_products()
+    yield from convolutions()
+    yield from elementwise()
+    yield from rowwise()
+    yield from movements()
 
 
 _WIDTHS = ((64, 64), (256, 256), (256, 1024), (768, 768), (1024, 4096), (4096, 1024), (4096, 4096))
@@ -104,8 +30,8 @@ _ROWS = (1, 4, 16, 64, 256, 512)
 _MOST_FLOPS = 6e8  # what a core does between two turns of a busy machine's scheduler
 
 
-def _products() -> Iterator[Sample]:
-    """X W, both ways of a feed-forward block, so that the chain closes."""
+def products() -> Iterator[Sample]:
+    """Samples of X W, both ways of a feed-forward block, so that the chain closes."""
     for depth, columns in _WIDTHS:
         for rows in _ROWS:
             flops = 2 * rows * depth * columns
@@ -115,7 +41,7 @@ def _products() -> Iterator[Sample]:
 
 
 def _product(rows: int, depth: int, columns: int, length: int) -> Sample:
-    chain = _Chain(rows + depth)
+    chain = Chain(rows + depth)
     x = chain.input(1, rows, depth)
     for index in range(length):
         wide = index % 2 == 0
@@ -124,8 +50,8 @@ def _product(rows: int, depth: int, columns: int, length: int) -> Sample:
     return Sample(f"MatMul {rows}x{depth}x{columns} x{length}", chain.model(x))
 
 
-def _batched_products() -> Iterator[Sample]:
-    """The products of attention: Q K' and P V of some heads, in turns."""
+def batched_products() -> Iterator[Sample]:
+    """Samples of the products of attention: Q K' and P V of some heads, in turns."""
     for heads, queries, keys, width in (
         (4, 16, 16, 16),
         (8, 64, 64, 32),
@@ -135,7 +61,7 @@ def _batched_products() -> Iterator[Sample]:
         (32, 1, 300, 128),
         (8, 50, 350, 64),
     ):
-        chain = _Chain(keys)
+        chain = Chain(keys)
         x = chain.input(1, heads, queries, width)
         for _ in range(3 if heads * keys * width < 2**19 else 1):
             k, v = (chain.input(1, heads, *size) for size in ((width, keys), (keys, width)))
@@ -144,7 +70,8 @@ def _batched_products() -> Iterator[Sample]:
         yield Sample(f"attention products {heads}x{queries}x{keys}x{width}", chain.model(x))
 
 
-def _convolutions() -> Iterator[Sample]:
+def convolutions() -> Iterator[Sample]:
+    """Samples of what cuts an image into patches, and of what a convolutional network has."""
     for channels, size, kernel, stride, columns in (
         (3, 224, 16, 16, 768),
         (3, 224, 14, 14, 1152),
@@ -153,7 +80,7 @@ def _convolutions() -> Iterator[Sample]:
         (256, 14, 3, 1, 256),
         (128, 28, 1, 1, 512),
     ):
-        chain, pad = _Chain(size), (kernel - 1) // 2 if stride == 1 else 0
+        chain, pad = Chain(size), (kernel - 1) // 2 if stride == 1 else 0
         x = chain.input(1, channels, size, size)
         w = chain.weight(columns, channels, kernel, kernel)
         out = size // stride
@@ -167,7 +94,8 @@ _UNARY = ("Sigmoid", "Tanh", "Erf", "Gelu", "Neg", "Sqrt", "Reciprocal", "Relu",
 _BINARY = ("Add", "Mul", "Sub", "Div")
 
 
-def _elementwise() -> Iterator[Sample]:
+def elementwise() -> Iterator[Sample]:
+    """Samples of pointwise operators."""
     for kind in _UNARY:
         yield from _each_size(kind, partial(_unary, kind))
     for kind in _BINARY:
@@ -178,67 +106,68 @@ def _elementwise() -> Iterator[Sample]:
     yield from _each_size("Cast", _cast)
 
 
-def _unary(kind: str, chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _unary(kind: str, chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     return chain.run(kind, [x], shape)
 
 
-def _binary(kind: str, chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _binary(kind: str, chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     return chain.run(kind, [x, chain.first], shape)
 
 
-Step = Callable[[_Chain, ir.Value, tuple[int, ...]], ir.Value]
+Step = Callable[[Chain, ir.Value, tuple[int, ...]], ir.Value]
 
 
 def _each_size(name: str, step: Step) -> Iterator[Sample]:
     """Chains of a step that keeps the shape."""
     for rows, columns in _SIZES:
         length = 32 if rows * columns < 2**12 else 4
-        chain, shape = _Chain(rows), (1, rows, columns)
+        chain, shape = Chain(rows), (1, rows, columns)
         x = chain.input(*shape)
         for _ in range(length):
             x = step(chain, x, shape)
         yield Sample(f"{name} {rows}x{columns} x{length}", chain.model(x))
 
 
-def _by_row(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _by_row(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     return chain.run("Mul", [x, chain.weight(shape[-1])], shape)
 
 
-def _square(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _square(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     return chain.run("Pow", [x, chain.constant(np.array(2, np.float32))], shape)
 
 
-def _where(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _where(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     mask = chain.constant(np.arange(shape[-1]) % 2 == 0)
     return chain.run("Where", [mask, x, chain.first], shape)
 
 
-def _cast(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _cast(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     """To integers and back: back ends drop a pair of casts between floats."""
     whole = chain.run("Cast", [x], shape, ir.DataType.INT32, to=int(ir.DataType.INT32))
     return chain.run("Cast", [whole], shape, to=int(ir.DataType.FLOAT))
 
 
-def _rowwise() -> Iterator[Sample]:
-    """Normalisations and reductions of the last dimension."""
+def rowwise() -> Iterator[Sample]:
+    """Samples of normalisations and reductions of the last dimension."""
     yield from _each_size("Softmax", lambda chain, x, s: chain.run("Softmax", [x], s, axis=-1))
     yield from _each_size("LayerNormalization", _layer_norm)
     yield from _each_size("ReduceMean", _mean)
 
 
-def _layer_norm(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _layer_norm(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     scale, bias = chain.weight(shape[-1]), chain.weight(shape[-1])
     return chain.run("LayerNormalization", [x, scale, bias], shape, axis=-1)
 
 
-def _mean(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _mean(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     """The mean of every row, taken off again; as in a normalisation that is written out."""
     axes = chain.constant(np.array([-1]))
     mean = chain.run("ReduceMean", [x, axes], (*shape[:-1], 1), keepdims=1)
     return chain.run("Sub", [x, mean], shape)
 
 
-def _movements() -> Iterator[Sample]:
+def movements() -> Iterator[Sample]:
+    """Samples of operators that compute nothing."""
     yield from _each_size("Transpose", _transpose_heads)
     yield from _each_size("Slice Concat", _rotate_half)
     yield from _each_size("Gather", _gather)
@@ -246,7 +175,7 @@ def _movements() -> Iterator[Sample]:
     yield from _each_size("Unsqueeze", _unsqueeze)
 
 
-def _transpose_heads(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _transpose_heads(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     """To heads and back: [1, rows, heads, width] to [1, heads, rows, width]."""
     _, rows, columns = shape
     heads = columns // 64 or 2
@@ -257,7 +186,7 @@ def _transpose_heads(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.V
     return chain.run("Reshape", [x, chain.constant(np.array(shape))], shape)
 
 
-def _rotate_half(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _rotate_half(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     half = shape[-1] // 2
     parts = []
     for start in (half, 0):
@@ -266,7 +195,7 @@ def _rotate_half(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value
     return chain.run("Concat", parts, shape, axis=-1)
 
 
-def _reshape(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _reshape(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     """There and back, with a Neg after each: back ends join views that follow one another."""
     flat = (shape[1] * shape[2],)
     for target in (flat, shape):
@@ -275,7 +204,7 @@ def _reshape(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     return x
 
 
-def _unsqueeze(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _unsqueeze(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     axes = chain.constant(np.array([0]))
     for kind, target in (("Unsqueeze", (1, *shape)), ("Squeeze", shape)):
         x = chain.run(kind, [x, axes], target)
@@ -283,6 +212,6 @@ def _unsqueeze(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     return x
 
 
-def _gather(chain: _Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def _gather(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     rows = chain.constant(np.arange(shape[1])[::-1].copy())
     return chain.run("Gather", [x, rows], shape, axis=1)

@@ -191,10 +191,10 @@ def group_kernel(nodes: Sequence[ir.Node], kernels: Kernels, fusion: str) -> Ker
     reads.
     """
     working = [node for node in nodes if not is_view(node, kernels[node], fusion)]
+    if len(nodes) == 1 and (working or fusion == "none"):
+        return kernels[nodes[0]]
     if not working:
         return Kernel("movement", Cost())
-    if len(nodes) == 1:
-        return kernels[nodes[0]]
     moved = _Traffic(frozenset(nodes), tuple(working), kernels).cost()
     main = _main_product([kernels[node] for node in working if kernels[node].kind in PRODUCTS])
     if main is None:
