@@ -103,7 +103,7 @@ def plan(program: Program, model: str, edge: str, link: str, budget: int) -> Cas
 def show(out: Console, found: Sequence[Case]) -> None:
     """A table a pair of devices."""
     names = list(dict.fromkeys(row.name for case in found for row in case.strategies[1:]))
-    columns = ("model", "link", "budget\nGiB", "search\ns", "gap\n%", "ours\nms")
+    columns = ("model", "link", "budget\nGiB", "pass\ns", "gap\n%", "ours\nms")
     heads = (*columns, *(name.replace("-", "\n") for name in names))
     for edge in EDGES:
         lines = [line(case, names) for case in found if case.edge == edge]
