@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,46 @@ def test_plan_json_has_the_documented_keys(vlacut: Vlacut, onnx_file: Path) -> N
     assert plan["strategies"][0]["latency_ms"] == pytest.approx(best)
     low, high = plan["interval_ms"]
     assert low < best < high
+
+
+def test_plan_keeps_the_limits_asked_for(vlacut: Vlacut, onnx_file: Path) -> None:
+    """The model is three products over one input, on a link that makes the cloud worth while."""
+    words = ("plan", onnx_file, *TARGET[:4], "--link", "100GB/s", "--json")
+
+    def planned(*more: object) -> dict[str, Any]:
+        status, out, err = vlacut(*words, *more)
+        assert status == 0, err
+        found: dict[str, Any] = json.loads(out)
+        return found["strategies"][0] | {"plan": found}
+
+    free = planned()
+    assert free["edge"]["weights_bytes"] == 0
+    whole = free["cloud"]["weights_bytes"]
+    for more, against_all_cloud in (
+        (("--pin", "*=edge"), "as fast as all-cloud"),  # the pin holds for that too
+        (("--private", "image"), "as fast as all-cloud"),
+        (("--cloud-budget", "1B"), "which is not allowed: weights in the cloud"),
+        (("--minimise", "cloud-time"), "which is allowed, but not what was asked for"),
+        (("--cloud-time", "0ms"), "which is not allowed: compute in the cloud"),
+    ):
+        kept = planned(*more)
+        assert kept["cloud"]["weights_bytes"] == 0, more
+        assert kept["plan"]["certificate"]["proven"]
+        assert against_all_cloud in kept["plan"]["verdict"]
+    tight = planned("--edge-memory", f"{whole - 1}B", "--minimise", "cloud-time")
+    assert tight["edge"]["weights_bytes"] < whole
+    deadline = (free["latency_ms"] + planned("--pin", "*=edge")["latency_ms"]) / 2
+    kept = planned("--deadline", f"{deadline:.6f}ms", "--minimise", "cloud-time")
+    assert kept["latency_ms"] <= deadline
+    assert kept["cloud"]["time_ms"] <= free["cloud"]["time_ms"]
+
+
+def test_plan_ends_with_proof_and_verdict(vlacut: Vlacut, onnx_file: Path) -> None:
+    _, out, _ = vlacut("plan", onnx_file, *TARGET)
+    table, _, end = out.partition("Proven: no cut within the limits has a lower latency")
+    assert "Strategies, a control step" in table
+    assert end.strip().splitlines()[-1].endswith(".")
+    assert "No split pays here" in end
 
 
 def test_compile_serve_run_verify_inspect(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:
@@ -125,6 +166,10 @@ def test_tables_fit_a_terminal(vlacut: Vlacut, onnx_file: Path) -> None:
         (("plan", "{onnx}", *TARGET[:5], "10 MBps, 3"), "write UP"),
         (("plan", "{onnx}", *TARGET, "--cloud-budget", "lots"), "12.1GB"),
         (("plan", "{onnx}", *TARGET, "-p", "simplfy"), "did you mean simplify"),
+        (("plan", "{onnx}", *TARGET, "--pin", "nowhere=edge"), "matches no block"),
+        (("plan", "{onnx}", *TARGET, "--pin", "nowhere"), "PATTERN=edge"),
+        (("plan", "{onnx}", *TARGET, "--private", "imag"), "no 'imag' to keep private"),
+        (("plan", "{onnx}", *TARGET, "--deadline", "1us"), "over|limit"),
         (("verify", "{tmp}"), "is no bundle"),
         (("serve", "{tmp}/none"), "is no bundle"),
         (("run", "{bundle}", "--cloud", "nohost"), "write HOST:PORT"),

@@ -11,8 +11,9 @@ from random_graphs import all_cuts, random_graph, random_link, slow_totals
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When, price
+from vlacut_passes.partitioning import branch_and_bound
 from vlacut_passes.partitioning.layer_chain import layer_chain
-from vlacut_passes.partitioning.limits import Limits
+from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.search import optimal_cut
 from vlacut_passes.partitioning.strategies import BASELINES, strategy_row
 
@@ -55,10 +56,106 @@ def test_a_price_is_what_a_walk_through_every_trip_adds_up_to() -> None:
             assert found.cloud_weight_bytes == held[row], seed
 
 
-@pytest.mark.parametrize("block", range(6))
+@pytest.mark.parametrize("block", range(4))
 def test_the_optimum_is_brute_forces(block: int) -> None:
     for seed in range(500 * block, 500 * (block + 1)):
         check_against_brute_force(seed)
+
+
+@pytest.mark.parametrize("block", range(2))
+def test_branching_without_highs_finds_the_same(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("SMALL", 2), ("SMALL_ROOT", 2), ("DEAR", 0.02), ("ROUNDED", 0)):
+        monkeypatch.setattr(branch_and_bound, name, value)
+    for seed in range(250 * block, 250 * (block + 1)):
+        check_against_brute_force(seed)
+
+
+def slow_quantities(graph: CostGraph, link: Link, cuts: np.ndarray) -> np.ndarray:
+    """Latency, cloud time, and weights held in the cloud and on the edge: a row a cut."""
+    totals, in_cloud = slow_totals(graph, link, cuts)
+    cloud_s = sum(
+        cuts[:, index] * task.cloud_s * graph.trips_of(index)
+        for index, task in enumerate(graph.tasks)
+    )
+    _, on_edge = slow_totals(graph, link, 1 - cuts)
+    return np.stack([totals, cloud_s + np.zeros(len(cuts)), in_cloud, on_edge], axis=1)
+
+
+def random_limits(numbers: np.random.Generator, found: np.ndarray) -> Limits:
+    """Limits between the least and the most of each quantity, or none."""
+    most: list[float | None] = []
+    for column in found.T:
+        limit = float(numbers.choice(column)) * float(numbers.choice([0.7, 1.0, 1.0]))
+        most.append(limit if numbers.random() < 0.45 else None)
+    sizes = [None if one is None else int(one) for one in most[2:]]
+    goal = Quantity.CLOUD_TIME if numbers.random() < 0.4 else Quantity.LATENCY
+    return Limits(goal, most[0], most[1], *sizes)
+
+
+@pytest.mark.parametrize("block", range(2))
+def test_the_optimum_within_limits_is_brute_forces(block: int) -> None:
+    infeasible = 0
+    for seed in range(10**5 + 250 * block, 10**5 + 250 * (block + 1)):
+        numbers = np.random.default_rng(seed)
+        graph, link = random_graph(numbers), random_link(numbers)
+        found = slow_quantities(graph, link, all_cuts(graph))
+        limits = random_limits(numbers, found)
+        kept = np.full(len(found), True)
+        for column, most in zip(found.T, limits.most, strict=True):
+            kept &= column <= (np.inf if most is None else most + 1e-12 * abs(most))
+        if not kept.any():
+            infeasible += 1
+            with pytest.raises(InfeasibleError, match="more than the limit"):
+                optimal_cut(graph, link, limits)
+            continue
+        best = float(found[kept, limits.minimise].min())
+        cut = optimal_cut(graph, link, limits)
+        assert cut.value == pytest.approx(best, rel=1e-11, abs=1e-12), seed
+        assert cut.bound <= best + 1e-11 * abs(best) + 1e-12, seed
+        assert cut.gap <= 1e-9, seed
+        assert not limits.broken(cut.price), seed
+    assert infeasible > 10
+
+
+def test_what_is_infeasible_says_which_limit_binds_and_by_how_much() -> None:
+    graph = chain_graph([(1, 1), (2, 2), (3, 3)], [0, 0, 0, 0], [5, 7, 9])
+    limits = Limits(cloud_bytes=12, edge_bytes=6)
+    with pytest.raises(
+        InfeasibleError,
+        match=r"weights on the edge: at least 9 bytes with weights in the cloud at most 12 bytes, "
+        r"3 bytes more than the limit of 6 bytes",
+    ):
+        optimal_cut(graph, Link(1.0, 1.0), limits)
+
+
+def test_cloud_time_is_least_where_the_deadline_just_allows() -> None:
+    graph = chain_graph([(4, 1), (6, 2), (8, 1)], [0, 0, 0, 0], [0, 0, 0])
+    for deadline, cloud_s in ((18.0, 0), (17.9, 1), (11.0, 1), (10.0, 2), (4.0, 4)):
+        limits = Limits(Quantity.CLOUD_TIME, latency=deadline)
+        assert optimal_cut(graph, Link(1.0, 1.0), limits).value == cloud_s
+    with pytest.raises(InfeasibleError, match="the control step: at least 4000 ms"):
+        optimal_cut(graph, Link(1.0, 1.0), Limits(Quantity.CLOUD_TIME, latency=3.9))
+
+
+def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds() -> None:
+    late = 0
+    for seed in range(150):
+        graph, link, budget = case(seed)
+        limits = Limits(cloud_bytes=budget)
+        try:
+            best = optimal_cut(graph, link, limits).value
+        except InfeasibleError:
+            continue
+        found = optimal_cut(graph, link, limits, time_limit_s=0.0)
+        late += found.gap > 0
+        assert 0 <= found.gap <= 1, seed
+        assert found.bound <= best * (1 + 1e-12), seed
+        for name, cutter in BASELINES.items():
+            row = strategy_row(name, graph, cutter(graph, link, budget), link, limits)
+            assert not row.feasible or found.value <= row.price.total_s * (1 + 1e-12), seed
+    assert late > 10
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import track
 
-from vlacut.annotation import STRATEGIES
+from vlacut.annotation import CERTIFICATE, STRATEGIES
 from vlacut.cli.output import milliseconds, table
 from vlacut.errors import InfeasibleError
 from vlacut.frontends.load import load_program
@@ -39,14 +39,17 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Case:
-    """One row: what was asked, every strategy, ours first, and how long `partition` took."""
+    """One row: what was asked, how long `partition` took, every strategy, ours first, and by what
+    share a better cut than ours might be better.
+    """
 
     model: str
     edge: str
     link: str
     budget: int
-    strategies: tuple[Strategy, ...]
     seconds: float
+    strategies: tuple[Strategy, ...] = ()
+    gap: float = 0.0
     failed: str = ""
 
     def ratio(self, row: Strategy) -> float:
@@ -91,14 +94,16 @@ def plan(program: Program, model: str, edge: str, link: str, budget: int) -> Cas
     try:
         parse_pipeline(f"partition{{link={link}{limit}}}").run(program)
     except InfeasibleError as error:
-        return Case(model, edge, link, budget, (), time.perf_counter() - start, str(error))
-    return Case(model, edge, link, budget, STRATEGIES.get(program), time.perf_counter() - start)
+        spent = time.perf_counter() - start
+        return Case(model, edge, link, budget, spent, failed=str(error))
+    spent, gap = time.perf_counter() - start, CERTIFICATE.get(program).gap
+    return Case(model, edge, link, budget, spent, STRATEGIES.get(program), gap)
 
 
 def show(out: Console, found: Sequence[Case]) -> None:
     """A table a pair of devices."""
     names = list(dict.fromkeys(row.name for case in found for row in case.strategies[1:]))
-    columns = ("model", "link", "budget\nGiB", "ours\nms", "search\ns")
+    columns = ("model", "link", "budget\nGiB", "pass\ns", "gap\n%", "ours\nms")
     heads = (*columns, *(name.replace("-", "\n") for name in names))
     for edge in EDGES:
         lines = [line(case, names) for case in found if case.edge == edge]
@@ -110,11 +115,12 @@ def line(case: Case, names: Sequence[str]) -> tuple[str, ...]:
     budget = f"{case.budget / 2**30:.2f}" if case.budget else "-"
     link = case.link.partition(",")[0]
     if not case.strategies:
-        return case.model, link, budget, "none", f"{case.seconds:.1f}", *("-",) * len(names)
+        return case.model, link, budget, f"{case.seconds:.1f}", "-", "none", *("-",) * len(names)
     rows = {row.name: row for row in case.strategies}
     cells = (cell(case, rows[name]) if name in rows else "-" for name in names)
     ours = milliseconds(case.strategies[0].price.total_s)
-    return case.model, link, budget, ours, f"{case.seconds:.1f}", *cells
+    found = f"{case.seconds:.1f}", f"{case.gap:.1%}".rstrip("%"), ours
+    return case.model, link, budget, *found, *cells
 
 
 def cell(case: Case, row: Strategy) -> str:

@@ -10,7 +10,7 @@ from vlacut.cli.output import milliseconds, rate, size, table
 from vlacut.cli.pool import pool_json, show_pool
 from vlacut.dominance import Standing
 from vlacut.plan import Part, Plan, runs
-from vlacut.pricing import Price, Side, Strategy
+from vlacut.pricing import Certificate, Price, Side, Strategy
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -27,6 +27,13 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "chosen": plan.strategies[0].name,
         "strategies": [strategy_json(strategy) for strategy in plan.strategies],
         "parts": [part_json(part) for part in plan.parts],
+        "certificate": {
+            "minimised": plan.certificate.minimised,
+            "value_ms": plan.certificate.value * 1e3,
+            "bound_ms": plan.certificate.bound * 1e3,
+            "proven": plan.certificate.proven,
+            "method": plan.certificate.method,
+        },
         "standings": [standing_json(standing, plan) for standing in plan.standings],
         "verdict": verdict(plan),
         "pool": pool_json(plan),
@@ -92,7 +99,7 @@ def show_plan(console: Console, plan: Plan) -> None:
     for strategy in plan.strategies:
         if not strategy.feasible:
             console.print(f"* {strategy.name} is not allowed: {strategy.why_not}", style="dim")
-    console.print(f"\n{verdict(plan)}")
+    console.print(f"{proof(plan.certificate)}\n\n{verdict(plan)}")
 
 
 def _strategy_row(strategy: Strategy) -> tuple[str, ...]:
@@ -124,6 +131,17 @@ def why(part: Part) -> str:
     if part.saves_s < 0:
         return f"{there} {milliseconds(-part.saves_s)} ms faster, but not allowed"
     return f"{there} {milliseconds(part.saves_s)} ms slower"
+
+
+def proof(found: Certificate) -> str:
+    """How good the best cut found is proven to be."""
+    what = "less compute in the cloud" if found.minimised == "cloud-time" else "a lower latency"
+    if found.proven:
+        return f"Proven: no cut within the limits has {what} than optimal ({found.method})."
+    return (
+        f"Not proven: a cut within the limits may have {what}, by {found.gap:.2%} at most "
+        f"({found.method})."
+    )
 
 
 def verdict(plan: Plan) -> str:

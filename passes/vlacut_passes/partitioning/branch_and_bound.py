@@ -25,9 +25,12 @@ from vlacut_passes.partitioning.limits import Quantity, within
 from vlacut_passes.partitioning.milp import Cover, cover, solve_milp
 
 SMALL = 150  # variables: from here on HiGHS is faster than further branches
-_AGAIN = 0.7  # a core that shrank below this share is worth another relaxation
+SMALL_ROOT = 500  # the same where nothing was branched on yet
+_ROUND_EVERY = 4  # levels
+ROUNDED = 120  # variables: so small a problem is worth a better incumbent
+_AGAIN = 0.85  # a core that shrank below this share is worth another relaxation
 _INTEGRAL = 1e-6
-_DEAR = 0.3  # of the gap
+DEAR = 0.3  # of the gap
 _MOST_DEPTHS = 8  # beyond, depths are not branched on
 _NOISE = 1e-10  # relative: nothing is cut off by less than this
 
@@ -67,6 +70,7 @@ class BranchAndBound:
         self._incumbent = incumbent
         self._deadline = deadline
         self._enough = enough
+        self._bounded = False  # the root is, whatever the time
         self._left = np.inf  # the lowest bound of a branch that HiGHS did not finish
         self._open = [_Branch(core, Known([[] for _ in core.chains]), (Span(),) * len(core.chains))]
 
@@ -92,11 +96,12 @@ class BranchAndBound:
             turn += 1
             self._open.remove(branch)
             self._open += self._explore(branch)
+            self._bounded = True
             self._open = [one for one in self._open if not self._incumbent.closed_by(one.bound)]
         return self._over()
 
     def _over(self) -> bool:
-        late = time.monotonic() >= self._deadline
+        late = self._bounded and time.monotonic() >= self._deadline
         if late or not self._open or self._enough is None:
             return late or not self._open
         return self._incumbent.value <= self._enough or self.bound > self._enough
@@ -109,6 +114,8 @@ class BranchAndBound:
             branch = replace(branch, bound=max(branch.bound, found.bound))
             if self._incumbent.closed_by(branch.bound):
                 return
+            if branch.depth % _ROUND_EVERY == 0:
+                self._round(branch, found.share)
             value = self._incumbent.value + _NOISE * abs(self._incumbent.value)
             label = equal_variables(branch.core, found.relaxed, value, forced)
             if label is None:
@@ -118,7 +125,7 @@ class BranchAndBound:
             if contracted is None:
                 return
             branch, share = contracted
-            if branch.core.size <= SMALL:
+            if branch.core.size <= (SMALL if branch.depth else SMALL_ROOT):
                 self._left = min(self._left, self._exhaust(branch))
                 return
             if branch.core.size > _AGAIN * before:
@@ -139,6 +146,20 @@ class BranchAndBound:
                 forced=(*branch.forced, arc),
                 depth=branch.depth + 1,
             )
+
+    def _round(self, branch: _Branch, share: Floats) -> None:
+        """Improve the incumbent by the best assignment of what the mix splits, the rest as it is,
+        if that is a small problem.
+        """
+        label = np.arange(branch.core.size)
+        label[share < _INTEGRAL] = EDGE
+        label[share > 1.0 - _INTEGRAL] = CLOUD
+        label[EDGE], label[CLOUD] = EDGE, CLOUD
+        kept, label = np.unique(label, return_inverse=True)
+        if 2 < len(kept) <= ROUNDED:
+            core = relabel(branch.core, label.astype(np.int64), len(kept))
+            if _fits(core):
+                self._exhaust(replace(branch, core=core))
 
     def _exhaust(self, branch: _Branch) -> float:
         """Solve a branch with HiGHS; returns its lower bound.
@@ -178,7 +199,7 @@ def _chain_to_split(branch: _Branch, share: Floats, gap: float) -> int | None:
         else 0.0
         for chain, span in zip(branch.core.chains, branch.spans, strict=True)
     ]
-    if not latency or max(rates, default=0.0) <= _DEAR * gap:
+    if not latency or max(rates, default=0.0) <= DEAR * gap:
         return None
     return rates.index(max(rates))
 

@@ -135,7 +135,7 @@ class _Search:
         self._offer(incumbent, limits, start)
         search = BranchAndBound(self._graph, core, incumbent, self._deadline, enough)
         self._method = "min-cut"
-        if not search.run(most=1):
+        if not search.run(most=1) or search.bound < incumbent.value:
             self._method = "branch and bound over min-cuts"
             for cutter in BASELINES.values():
                 sides = cutter(self._graph, self._link, limits.cloud_bytes)
