@@ -139,7 +139,11 @@ def test_cloud_time_is_least_where_the_deadline_just_allows() -> None:
         optimal_cut(graph, Link(1.0, 1.0), Limits(Quantity.CLOUD_TIME, latency=3.9))
 
 
-def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds() -> None:
+def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SMALL", "SMALL_ROOT", "ROUNDED"):
+        monkeypatch.setattr(branch_and_bound, name, 2)
     late = 0
     for seed in range(150):
         graph, link, budget = case(seed)
@@ -155,7 +159,7 @@ def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds()
         for name, cutter in BASELINES.items():
             row = strategy_row(name, graph, cutter(graph, link, budget), link, limits)
             assert not row.feasible or found.value <= row.price.total_s * (1 + 1e-12), seed
-    assert late > 10
+    assert late
 
 
 @pytest.mark.slow

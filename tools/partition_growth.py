@@ -23,7 +23,7 @@ from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.search import optimal_cut
 
 _BYTES = 2  # bfloat16
-_PER_LAYER = 56
+_PER_LAYER = 44
 _VISION, _PREFILL, _DECODE = 0, 1, 2
 _TRIPS = (1, 1, 6)
 
