@@ -215,3 +215,28 @@ def test_devices_and_help(vlacut: Vlacut) -> None:
     assert status == 0
     for command in ("compile", "plan", "serve", "run", "verify", "inspect", "opt"):
         assert command in out
+
+
+def test_a_pool_is_reported_and_run(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:
+    """With room for all weights, all-edge beside a cut; the edge runs the variant asked for."""
+    pooled = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "100GB/s")
+    pooled += ("--cloud-budget", "17kB", "--pool", "portfolio:1MB", "--bandwidth", "1kB/s-1TB/s")
+    status, out, _ = vlacut("plan", onnx_file, *pooled)
+    assert status == 0
+    assert "Variants, a control step" in out
+    assert "in expectation" in out
+    status, out, _ = vlacut("compile", onnx_file, *pooled, "-o", tmp_path / "b", "--json")
+    pool = json.loads(out)["pool"]
+    assert status == 0
+    assert pool["name"] == "portfolio:1MB"
+    assert pool["expected_ms"] < pool["alone_ms"]
+    assert pool["variants"][0]["name"] == "chosen"
+    assert {"segments", "fused"} == {form["form"] for form in pool["forms"]}
+    names = [variant["name"] for variant in pool["variants"]]
+    assert "all-edge" in names
+    status, out, _ = vlacut("run", tmp_path / "b", "--variant", "all-edge", "--json")
+    assert status == 0
+    assert [step["variant"] for step in json.loads(out)["steps"]] == ["all-edge"]
+    status, _, err = vlacut("plan", onnx_file, *TARGET, "--pool", "some")
+    assert status == 2
+    assert "write block or portfolio:BYTES" in err

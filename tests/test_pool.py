@@ -14,7 +14,7 @@ from test_split import LINK, Walk, run_whole
 from vlacut.annotation import ALTERNATIVES, SIDES, Alternatives
 from vlacut.cli.pool import best_between
 from vlacut.dataflow import Dataflow
-from vlacut.errors import HardwareError, PassError
+from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths, parse_link
 from vlacut.pieces import engines_of, make_pieces
 from vlacut.plan import Plan, Variant
@@ -197,7 +197,7 @@ def test_the_pool_keeps_its_room_and_says_what_it_gains(pool: str) -> None:
 def test_what_no_pool_is() -> None:
     program = random_program(1)
     for options in ({"pool": "portfolio"}, {"pool": "block:3MB"}, {"engines": "small"}):
-        with pytest.raises(PassError, match="write"):
+        with pytest.raises(InputError, match="write"):
             AddAlternatives(**options).run(program)
 
 

@@ -190,9 +190,9 @@ def test_an_unknown_variant_is_named(switching: Bundle) -> None:
 
 
 def denoising() -> Program:
-    """CogACT's denoise phase at full width on shapes, with three of its twelve blocks."""
+    """CogACT's denoise phase at full width on shapes, with two of its twelve blocks."""
     cogact, examples = module("cogact"), Examples("full")
-    config = cogact.CogACTConfig(head=DiTConfig(depth=3))
+    config = cogact.CogACTConfig(head=DiTConfig(depth=2))
     policy = examples.module(lambda: cogact.CogACT(config))
     phases = [phase for phase in cogact.phases(policy, examples) if phase.name == "denoise"]
     return examples.program("denoise", phases, ["noise", "step", "cognition"], ["actions"])
@@ -210,12 +210,12 @@ def test_the_papers_example_in_a_dit_block() -> None:
     for node in program.phases[0].graph.graph:
         SIDE.put(node, side)
         place = STRUCTURE.get(node)
-        if place.block.endswith("blocks.1") and node.op_type == "Gelu":
+        if place.block.endswith("blocks.0") and node.op_type == "Gelu":
             side = Side.CLOUD  # "Old": behind the expansion, before the contraction
     flow = trace_dataflow(program)
     old = tuple(SIDE.get(node) if node else Side.EDGE for node in flow.nodes)
     blocks = {block.name: block for block, _ in boundary_blocks(flow, old)}
-    block = next(one for name, one in blocks.items() if name.endswith("blocks.1"))
+    block = next(one for name, one in blocks.items() if name.endswith("blocks.0"))
     specs = {
         f"denoise/{value.name}": value_spec(value).shape
         for node in program.phases[0].graph.graph

@@ -16,7 +16,7 @@ import numpy as np
 
 from vlacut.annotation import ALTERNATIVES, SIDES, Alternatives
 from vlacut.dataflow import Dataflow, trace_dataflow
-from vlacut.errors import PassError
+from vlacut.errors import InputError
 from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_bytes, parse_link
 from vlacut.pieces import engines_of
 from vlacut.plan import CHOSEN
@@ -52,7 +52,7 @@ class AddAlternatives:
         bandwidth: see `vlacut.hardware.bandwidths`.
         engines: `segments`, small ones that the variants share, or `fused`, one a variant and side.
 
-    Raises PassError for another pool or form of engines.
+    Raises InputError for another pool or form of engines.
     """
 
     name: ClassVar[str] = "alternatives"
@@ -65,9 +65,11 @@ class AddAlternatives:
         """See `vlacut.pipeline.Pass`."""
         kind, _, size = self.pool.partition(":")
         if (kind, bool(size)) not in (("block", False), ("portfolio", True)):
-            raise PassError(f"pool={self.pool}: write block or portfolio:BYTES, e.g. 400MB")
+            raise InputError(
+                f"pool={self.pool}: write block or portfolio:BYTES, e.g. portfolio:4MB"
+            )
         if self.engines not in FORMS:
-            raise PassError(f"engines={self.engines}: write {' or '.join(FORMS)}")
+            raise InputError(f"engines={self.engines}: write {' or '.join(FORMS)}")
         flow = trace_dataflow(program)
         link, bandwidths = parse_link(self.link), parse_bandwidths(self.bandwidth)
         search = _Search(flow, link, bandwidths, parse_bytes(size) if size else None)
