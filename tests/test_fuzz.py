@@ -39,7 +39,7 @@ def valid_frames(plan: Plan, receiver: Side, step: int = 0) -> list[bytes]:
 def read_all(data: bytes, receiver: Side) -> tuple[list[Frame], WireError]:
     """What a connection makes of these bytes, until it gives up."""
     mine, other = socket.socketpair()
-    connection = Connection(mine, Layout(PLAN, receiver), 5.0)
+    connection = Connection(mine, Layout(PLAN, receiver), 60.0)
     frames: list[Frame] = []
     with other:
         other.sendall(data)
@@ -153,9 +153,9 @@ def test_no_greeting_is_believed_that_is_not_right(side: Side, data: bytes, keep
         other.shutdown(socket.SHUT_WR)
         try:
             if side is Side.CLOUD:
-                answer(mine, DIGEST, 5.0)
+                answer(mine, DIGEST, 60.0)
             else:
-                greet(mine, DIGEST, token, 0, 5.0)
+                greet(mine, DIGEST, token, 0, 60.0)
         except WireError:
             return
     assert data[:10] == right[:10]
