@@ -120,8 +120,11 @@ def main() -> None:
             answer = {"message": str(error)}
         except OSError as error:
             answer = {"errno": error.errno, "message": error.strerror}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os._exit(1)  # who asked was killed: nobody is there to tell
     folder.close()
 
 
