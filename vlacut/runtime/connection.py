@@ -142,7 +142,7 @@ class Connection:
 
     def superseded(self, step: int) -> bool:
         """Whether a frame of a later step has arrived."""
-        while len(self._inbox) < self._room_for and self._read():
+        while self._newest <= step and len(self._inbox) < self._room_for and self._read():
             pass
         return self._newest > step
 

@@ -30,6 +30,7 @@ from vlacut.runtime.turns import SharedEngine, Turns
 _HANDSHAKE_S = 5.0
 _POLL_S = 0.2
 _MOST_STRANGERS = 64
+_PAUSE_S = 0.002  # after a step that was given up, lest a robot that floods keep the processor
 
 _log = logging.getLogger("vlacut.server")
 
@@ -205,6 +206,7 @@ class Server:
             walk.run({}, ())
         except StepAbandoned:
             done = False
+            time.sleep(_PAUSE_S)
         self._robots.note_step(walk.tally, done)
         return True
 
