@@ -53,13 +53,13 @@ def standing(ratio: float, change: float = 0.0, why_not: str = "") -> Standing:
     ("found", "said"),
     [
         (standing(1.25), "1.25 x faster than all-cloud (at any bandwidth)"),
-        (standing(2.0, 3.256e6), "2.00 x faster than all-cloud (slower below 3.26 MB/s)"),
-        (standing(2.0, 3.2e10), "2.00 x faster than all-cloud (slower above 32000 MB/s)"),
+        (standing(2.0, 3.256e6), "2.00 x faster than all-cloud (slower below 3.4 MB/s)"),
+        (standing(2.0, 3.2e10), "2.00 x faster than all-cloud (slower above 33500 MB/s)"),
         (standing(1.0), "as fast as all-cloud"),
         (
             standing(0.5, 4e6, "3 GB over the limit"),
-            "2.00 x slower than all-cloud (faster below 4 MB/s), which is not allowed: 3 GB over "
-            "the limit",
+            "2.00 x slower than all-cloud (faster below 4.18 MB/s), which is not allowed: 3 GB "
+            "over the limit",
         ),
         (
             standing(0.8),

@@ -249,9 +249,10 @@ def test_a_price_over_its_own_link_is_its_total() -> None:
 def test_log_uniform_bandwidths() -> None:
     """The mean of 1 / rate over [a, b], uniform in its logarithm: (1/a - 1/b) / log(b/a)."""
     found = parse_bandwidths("1MB/s-100MB/s")
+    headers = 1514 / 1448
     mean = np.array(found.seconds_per_byte) @ np.array(found.shares)
-    assert mean == pytest.approx((1e-6 - 1e-8) / np.log(100))
-    assert 1e-8 < found.range[0] < found.range[1] < 1e-6
+    assert mean == pytest.approx(headers * (1e-6 - 1e-8) / np.log(100))
+    assert 1e-8 < found.range[0] / headers < found.range[1] / headers < 1e-6
     assert sum(found.shares) == pytest.approx(1)
 
 
@@ -261,9 +262,9 @@ def test_traces(tmp_path: Path) -> None:
     for text in (tmp_path, tmp_path / "a.csv"):
         found = parse_bandwidths(str(text))
         np.testing.assert_allclose(
-            found.seconds_per_byte, np.array([1e-7, 1e-6, 1e-4]) * 1514 / 1448
+            found.seconds_per_byte, np.array([1e-7, 1e-6, 1e-6, 1e-4]) * 1514 / 1448
         )
-        np.testing.assert_allclose(found.shares, [0.25, 0.5, 0.25])
+        np.testing.assert_allclose(found.shares, [0.25] * 4)
     (tmp_path / "b.csv").write_text("time,rate\n0,8\n")
     for text in ("10MB/s", "2MB/s-1MB/s", str(tmp_path / "none"), str(tmp_path)):
         with pytest.raises(HardwareError):

@@ -195,7 +195,7 @@ def denoising() -> Program:
     config = cogact.CogACTConfig(head=DiTConfig(depth=2))
     policy = examples.module(lambda: cogact.CogACT(config))
     phases = [phase for phase in cogact.phases(policy, examples) if phase.name == "denoise"]
-    return examples.program("denoise", phases, ["noise", "step", "cognition"], ["actions"])
+    return examples.policy("denoise", phases, ["noise", "step", "cognition"], ["actions"]).program()
 
 
 def test_the_papers_example_in_a_dit_block() -> None:
