@@ -45,6 +45,7 @@ def main() -> None:
     table = Table("round", "copy s", "compile s", "peak GB", "ratio", box=None)
     ratios, longest = [], 0.0
     for number in range(chosen.rounds):
+        shutil.rmtree(bundle, ignore_errors=True)  # the copy goes to a free place, too
         copied = copy(chosen.checkpoint, chosen.work / "copy")
         made, peak = run(command)
         ratios.append(made / copied)

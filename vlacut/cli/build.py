@@ -12,7 +12,7 @@ import click
 
 from vlacut.cli.frontier import show_sweep, sweep_json, write_plot
 from vlacut.cli.options import model_options, target_options
-from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar
+from vlacut.cli.output import Stages, console, json_option, milliseconds, print_json, progress_bar
 from vlacut.cli.report import plan_json, show_plan
 from vlacut.compiler import Planned, compile_program, plan_program
 from vlacut.errors import InputError
@@ -93,7 +93,7 @@ def plan_command(
         return
     if unused:
         planned = replace(planned, warnings=(unused, *planned.warnings))
-    _report(planned, as_json)
+    _report(planned, progress, as_json)
 
 
 def _report_sweep(
@@ -148,7 +148,7 @@ def compile_command(
             golden=golden,
             progress=progress,
         )
-    _report(planned, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
+    _report(planned, progress, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
 
 
 def _target(pipeline: str, asked: dict[str, Any]) -> Target:
@@ -157,7 +157,9 @@ def _target(pipeline: str, asked: dict[str, Any]) -> Target:
     return Target(**asked)
 
 
-def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None) -> None:
+def _report(
+    planned: Planned, stages: Stages, as_json: bool, more: dict[str, Any] | None = None
+) -> None:
     for warning in planned.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -165,6 +167,7 @@ def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None)
         extra = {
             "pipeline": planned.pipeline,
             "pass_s": seconds,
+            "stage_s": stages.seconds,
             "warnings": planned.warnings,
             "converted": planned.converted,
             "measured": planned.measured,
@@ -173,13 +176,13 @@ def _report(planned: Planned, as_json: bool, more: dict[str, Any] | None = None)
         print_json({**plan_json(planned.plan), **extra, **(more or {})})
         return
     out = console()
-    show_plan(out, planned.plan)
     low, high = (milliseconds(seconds) for seconds in planned.interval_s)
-    out.print(f"\nA step takes {low} to {high} ms: 90 % interval of the machines' models.")
+    notes = [str(stages), f"a step takes {low} to {high} ms: 90 % interval of the machines' models"]
     if planned.converted:
-        out.print(f"\nconverted for the back end: {planned.converted}")
+        notes.append(f"converted for the back end: {planned.converted}")
     if planned.measured:
-        out.print(f"\n{planned.measured}")
+        notes.append(planned.measured)
+    show_plan(out, planned.plan, notes)
     if more:
         out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
         out.print(f"next: vlacut serve {more['bundle']}    and    vlacut run {more['bundle']}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -53,9 +54,39 @@ def table(
     return made
 
 
+class Stages:
+    """What a command does, one thing after another, and for how long; call it (what, done, of).
+
+    Attributes:
+        seconds: by what was done, up to the last call.
+    """
+
+    def __init__(self, show: Callable[[str, int, int], None]) -> None:
+        self._show = show
+        self._what = ""
+        self._since = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.stop()
+        self._what = what
+        self._show(what, done, total)
+
+    def stop(self) -> None:
+        """Count the time up to now."""
+        now = time.perf_counter()
+        if self._what:
+            self.seconds[self._what] = self.seconds.get(self._what, 0.0) + now - self._since
+        self._since = now
+
+    def __str__(self) -> str:
+        shown = (f"{what} {seconds:.1f} s" for what, seconds in self.seconds.items())
+        return f"took {sum(self.seconds.values()):.1f} s: {', '.join(shown)}"
+
+
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on standard error, where that is a terminal; call it (what, done, of)."""
+def progress_bar() -> Iterator[Stages]:
+    """A progress bar on standard error, where that is a terminal."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -66,9 +97,13 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         bar.disable = not bar.console.is_terminal
         task = bar.add_task("start", total=1)
-        yield lambda what, done, total: bar.update(
-            task, description=what, completed=done, total=total
+        stages = Stages(
+            lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total
+            )
         )
+        yield stages
+        stages.stop()
 
 
 def milliseconds(seconds: float) -> str:

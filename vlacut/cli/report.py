@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -83,9 +84,12 @@ def part_json(part: Part) -> dict[str, Any]:
     }
 
 
-def show_plan(console: Console, plan: Plan) -> None:
-    """The plan as tables that fit a terminal."""
-    console.print(f"[bold]{plan.program}[/bold] on {plan.edge} and {plan.cloud} over {plan.link}\n")
+def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
+    """The plan as tables that fit a terminal, below notes on how it came about."""
+    console.print(f"[bold]{plan.program}[/bold] on {plan.edge} and {plan.cloud} over {plan.link}")
+    for note in notes:
+        console.print(note, style="dim")
+    console.print()
     rows = [_strategy_row(strategy) for strategy in plan.strategies]
     columns = ("strategy", "ms", "edge", "cloud", "network", "up", "down", "hops")
     weights = ("edge holds", "cloud holds")
