@@ -8,74 +8,93 @@ digest, or {"errno", "message"}. It ends with its input, so it does not outlive 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
 Buffer = bytes | memoryview
 
-CHUNK = 1 << 25
-_SYNCED_BYTES = 1 << 20  # of smaller ones, whoever syncs the folder can sync many at once
+_BUFFER_BYTES = 1 << 23
+_BLOCK = 4096  # what direct writes must be multiples of, on every disk that there is
 
 
-class BlobFolder:
-    """A folder of blobs that several threads may write to."""
+class BlobWriter:
+    """Writes blobs into a folder, one after the other, past the page cache where that can be.
+
+    Through the cache, copying 5 GB took 8.5 s of a processor; past it, 3.6 s. One buffer serves all
+    blobs, since fresh memory costs as much as copying does.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._syncing = ThreadPoolExecutor(1, "blobs-sync")
+        self._buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES))  # aligned, as direct writes must be
 
-    def write(self, chunks: Iterable[Buffer]) -> str:
-        """Write a blob under a passing name while it is hashed; returns its digest, its name."""
-        passing = self._folder / f"passing-{os.getpid()}-{id(chunks)}"
-        digest, size = hashlib.sha256(), 0
-        with passing.open("wb", buffering=0) as file:
-            for chunk in chunks:
-                digest.update(chunk)
-                size += len(chunk)
-                _write(file.fileno(), chunk)
-        path = passing.rename(passing.with_name(digest.hexdigest()))
-        if size >= _SYNCED_BYTES:
-            self._syncing.submit(_sync, path)
+    def copy(self, path: str, offset: int, nbytes: int) -> str:
+        """Make a blob of bytes of a file; returns its digest. EOFError if the file ends early."""
+        with open(path, "rb", buffering=0) as source:
+            source.seek(offset)
+            return self._blob(nbytes, source.readinto, path)
+
+    def write(self, data: Buffer) -> str:
+        """Make a blob; returns its digest."""
+        left = memoryview(data).cast("B")
+
+        def take(into: memoryview) -> int:
+            nonlocal left
+            taken = min(len(into), len(left))
+            into[:taken], left = left[:taken], left[taken:]
+            return taken
+
+        return self._blob(len(left), take, "memory")
+
+    def _blob(self, nbytes: int, take: Callable[[memoryview], int | None], where: str) -> str:
+        """Hash and write as many bytes as `take` gives, under a passing name."""
+        passing = self._folder / f"passing-{os.getpid()}-{id(self)}"
+        digest, left = hashlib.sha256(), nbytes
+        file = _open_direct(passing)
+        try:
+            while left:
+                held = _fill(self._buffer[: min(left, _BUFFER_BYTES)], take)
+                if not held:
+                    raise EOFError(f"{where} ends {left} bytes early")
+                digest.update(self._buffer[:held])
+                _write(file, self._buffer[: -(-held // _BLOCK) * _BLOCK])
+                left -= held
+            os.ftruncate(file, nbytes)
+        finally:
+            os.close(file)
+        passing.rename(passing.with_name(digest.hexdigest()))
         return digest.hexdigest()
 
-    def close(self) -> None:
-        """Wait until what was written is on the disk, the smallest excepted."""
-        self._syncing.shutdown()
+
+def _fill(buffer: memoryview, take: Callable[[memoryview], int | None]) -> int:
+    """Fill a buffer, or as much of it as there is: only the last write may end inside a block."""
+    held = 0
+    while held < len(buffer) and (taken := take(buffer[held:])):
+        held += taken
+    return held
 
 
-def _write(file: int, chunk: Buffer) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(file, view) :]
+def _write(file: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(file, data) :]
 
 
-def _sync(path: Path) -> None:
-    """Let the disk write while others are hashed."""
-    with path.open("rb") as file:
-        os.fsync(file)
-
-
-def file_chunks(path: str, offset: int, nbytes: int) -> Iterator[memoryview]:
-    """Bytes of a file, read, not mapped, so that its pages are not this process's memory.
-
-    Every piece is gone when the next one is asked for. Raises EOFError if the file ends early.
-    """
-    left = nbytes
-    piece = memoryview(bytearray(min(left, CHUNK)))
-    with open(path, "rb", buffering=0) as file:
-        file.seek(offset)
-        while left:
-            read = file.readinto(piece[: min(left, len(piece))])
-            if not read:
-                raise EOFError(f"{path} ends {left} bytes early")
-            left -= read
-            yield piece[:read]
+def _open_direct(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(path, flags | os.O_DIRECT, 0o666)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        path.unlink(missing_ok=True)  # Linux makes the file before it finds that it cannot
+        return os.open(path, flags, 0o666)
 
 
 class BlobProcess:
@@ -111,11 +130,11 @@ class BlobProcess:
 
 def main() -> None:
     """See the module's docstring."""
-    folder = BlobFolder(Path(sys.argv[1]))
+    writer = BlobWriter(Path(sys.argv[1]))
     for line in sys.stdin:
         answer: str | dict[str, object]
         try:
-            answer = folder.write(file_chunks(*json.loads(line)))
+            answer = writer.copy(*json.loads(line))
         except EOFError as error:
             answer = {"message": str(error)}
         except OSError as error:
@@ -125,7 +144,6 @@ def main() -> None:
             sys.stdout.flush()
         except BrokenPipeError:
             os._exit(1)  # who asked was killed: nobody is there to tell
-    folder.close()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ them, while the model is still being traced.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from types import TracebackType
 import numpy as np
 import onnx_ir as ir
 
-from vlacut.blobs import CHUNK, BlobFolder, BlobProcess, Buffer, file_chunks
+from vlacut.blobs import BlobProcess, BlobWriter, Buffer
 from vlacut.errors import ModelError
 from vlacut.graphs import dtype_name
 from vlacut.tensor import dtype_bits
@@ -36,10 +37,10 @@ class WeightStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "weights"
         self._folder.mkdir()
-        self._blobs = BlobFolder(self._folder)
         self._digest_of: dict[str, str] = {}
         self._coming: dict[Place, Future[str]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "weights")
+        self._here = threading.local()  # a writer for each thread
         self._ahead = ThreadPoolExecutor(1, "weights-ahead")
         self._process: BlobProcess | None = None
 
@@ -56,7 +57,6 @@ class WeightStore:
             threads.shutdown(cancel_futures=True)
         if self._process is not None:
             self._process.close()
-        self._blobs.close()
         asked = set(self._digest_of.values())
         for path in self._folder.iterdir():
             if path.name not in asked:
@@ -100,7 +100,16 @@ class WeightStore:
             return known
         if isinstance(tensor, ir.ExternalTensor) and _place(tensor) in self._coming:
             return self._coming[_place(tensor)]
-        return self._threads.submit(lambda: self._blobs.write(_chunks(tensor)))
+        return self._threads.submit(self._add, tensor)
+
+    def _add(self, tensor: ir.TensorProtocol) -> str:
+        """Write a tensor; one in a file is read, not mapped, lest its pages count as memory."""
+        if not hasattr(self._here, "writer"):
+            self._here.writer = BlobWriter(self._folder)
+        writer: BlobWriter = self._here.writer
+        if isinstance(tensor, ir.ExternalTensor):
+            return writer.copy(*_place(tensor))
+        return writer.write(_bytes(tensor))
 
 
 def _content(name: str, value: ir.Value) -> ir.TensorProtocol:
@@ -129,13 +138,8 @@ def _place(tensor: ir.ExternalTensor) -> Place:
     return (os.fspath(tensor.path), tensor.offset or 0, tensor.nbytes)
 
 
-def _chunks(tensor: ir.TensorProtocol) -> Iterator[Buffer]:
-    """The packed little-endian bytes of a tensor, a piece at a time."""
-    if isinstance(tensor, ir.ExternalTensor):
-        yield from file_chunks(*_place(tensor))
-    elif dtype_bits(dtype_name(tensor.dtype)) < 8:
-        yield tensor.tobytes()
-    else:
-        array = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
-        for start in range(0, array.size, CHUNK):
-            yield array[start : start + CHUNK].data
+def _bytes(tensor: ir.TensorProtocol) -> Buffer:
+    """The packed little-endian bytes of a tensor."""
+    if dtype_bits(dtype_name(tensor.dtype)) < 8:
+        return tensor.tobytes()
+    return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
