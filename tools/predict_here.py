@@ -2,11 +2,13 @@
 
     .venv/bin/python tools/predict_here.py [--device here.toml] [--threads 1] [--turns 15]
 
-Without --device it calibrates first. The models are the tiny presets of the zoo, and models of
-`transformers` with random weights, at tiny and at real widths with few layers: whole and cut in the
-middle, prefill and decode, batch 1. All are measured in turns. Prints a row for each, measured over
-predicted as a plot, the median error, and the share inside the stated interval: for the median of
-the turns, and for the shortest run, which is what a machine that others use too can do.
+The models are the tiny presets of the zoo, and models of `transformers` with random weights, at
+tiny and at real widths with few layers: whole and cut in the middle, prefill and decode, batch 1.
+Without --device the graphs of calibration are measured in the same turns as they, so that a machine
+that grows slower does so for both; a device is fitted to the medians of the turns and another to
+the shortest runs, which is what a machine that others use too can do. Prints for each of the two a
+row a part, measured over predicted as a plot, the median error, and the share inside the stated
+interval.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,9 +25,8 @@ from rich.console import Console
 
 from vlacut import registry
 from vlacut.annotation import SIDE
-from vlacut.calibration.calibrating import calibrate, observe
+from vlacut.calibration.calibrating import calibration_samples, fit_profile, observe
 from vlacut.calibration.chain import Sample
-from vlacut.calibration.fitting import Observation
 from vlacut.calibration.measuring import measure_samples
 from vlacut.cli.output import progress_bar, table
 from vlacut.cost import interval, sequence_seconds
@@ -36,7 +38,6 @@ from vlacut.pipeline import parse_pipeline
 from vlacut.pricing import Side
 from vlacut.program import Program
 from vlacut.split import split, whole
-from vlacut.stopwatch import Measured
 
 _LINK = parse_link("10MB/s")  # the split needs one; nothing here hangs on it
 _PLOT_COLUMNS = 41
@@ -183,20 +184,22 @@ def parts(name: str, program: Program) -> Iterator[Sample]:
             yield Sample(f"{name} part {part.name}", model)
 
 
-def rows(
-    device: Device, observations: Sequence[Observation], measured: Sequence[Measured]
-) -> list[tuple[str, float, float, float, bool]]:
-    """Name, predicted, median, shortest (s), and whether the median is in the interval."""
-    found = []
-    for item, times in zip(observations, measured, strict=True):
-        if not item.kernels:
-            continue  # views alone
-        predicted = sequence_seconds(item.kernels, device, item.working_set)
-        low, high = interval(predicted, device)
-        found.append(
-            (item.name, predicted, times.seconds, times.shortest, low <= times.seconds <= high)
-        )
-    return found
+@dataclass(frozen=True)
+class Row:
+    """A part: seconds predicted and measured."""
+
+    name: str
+    predicted: float
+    measured: float
+
+
+def rows(device: Device, samples: Sequence[Sample], seconds: Sequence[float]) -> list[Row]:
+    """What the device's model says of every sample that is more than views, and what it took."""
+    return [
+        Row(item.name, sequence_seconds(item.kernels, device, item.working_set), item.seconds)
+        for item in observe(samples, seconds)
+        if item.kernels
+    ]
 
 
 def _mark(ratio: float, spread: float) -> str:
@@ -210,34 +213,33 @@ def _mark(ratio: float, spread: float) -> str:
     return "".join(line)
 
 
-def summary(which: str, ratios: np.ndarray, spread: float) -> str:
-    inside = np.mean(np.abs(np.log(ratios)) <= 1.645 * spread)
-    return (
-        f"{which}: median error {np.median(np.abs(1 / ratios - 1)):.1%}, "
-        f"{inside:.0%} inside the interval, median ratio {np.median(ratios):.3f}"
-    )
-
-
-def show(device: Device, found: Sequence[tuple[str, float, float, float, bool]]) -> None:
-    console = Console(width=130, highlight=False)
+def show(which: str, device: Device, found: Sequence[Row]) -> None:
+    """Print a table of the rows, and how far off they are together."""
     spread = device.stack.spread
     shown = [
         (
-            name,
-            f"{1e6 * predicted:.1f}",
-            f"{1e6 * median:.1f}",
-            f"{predicted / median - 1:+.1%}",
-            f"{1e6 * shortest:.1f}",
-            f"{predicted / shortest - 1:+.1%}",
-            _mark(median / predicted, spread),
+            row.name,
+            f"{1e6 * row.predicted:.1f}",
+            f"{1e6 * row.measured:.1f}",
+            f"{row.predicted / row.measured - 1:+.1%}",
+            _mark(row.measured / row.predicted, spread),
         )
-        for name, predicted, median, shortest, _ in found
+        for row in found
     ]
-    columns = ("part", "predicted us", "median", "error", "shortest", "error", "median / predicted")
-    console.print(table("Parts of models that calibration never saw", columns, shown))
-    predicted, median, shortest = (np.array([row[i] for row in found]) for i in (1, 2, 3))
-    print(summary("median of the turns", median / predicted, spread))
-    print(summary("shortest run", shortest / predicted, spread))
+    columns = ("part", "predicted us", "measured us", "error", "measured / predicted")
+    console = Console(width=110, highlight=False)
+    console.print(table(f"Parts that calibration never saw: {which}", columns, shown))
+    inside = [low <= row.measured <= high for row in found for low, high in [_bounds(row, device)]]
+    errors = [abs(row.predicted / row.measured - 1) for row in found]
+    ratio = np.median([row.measured / row.predicted for row in found])
+    console.print(
+        f"{which}: median error {np.median(errors):.1%}, {np.mean(inside):.0%} inside the "
+        f"interval, median of measured / predicted {ratio:.3f}\n"
+    )
+
+
+def _bounds(row: Row, device: Device) -> tuple[float, float]:
+    return interval(row.predicted, device)
 
 
 def main() -> None:
@@ -246,20 +248,22 @@ def main() -> None:
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=0, help="of an engine; 0 as in bundles")
     parser.add_argument("--turns", type=int, default=15)
-    arguments = parser.parse_args()
+    chosen = parser.parse_args()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    known = () if chosen.device else calibration_samples()
+    unseen = [part for name, program in programs() for part in parts(name, program)]
+    measuring = chosen.backend, chosen.turns, chosen.threads
     with progress_bar() as progress:
-        if arguments.device:
-            device = load_device(arguments.device)
-        else:
-            device = calibrate(
-                "here", arguments.backend, arguments.turns, arguments.threads, progress
-            ).profile.device
-        samples = [part for name, program in programs() for part in parts(name, program)]
-        measured = measure_samples(
-            samples, arguments.backend, arguments.turns, arguments.threads, progress
-        )
-    show(device, rows(device, tuple(observe(samples, measured)), measured))
+        measured = measure_samples((*known, *unseen), *measuring, progress)
+    for which, seconds in (
+        ("medians of the turns", [found.seconds for found in measured]),
+        ("shortest runs", [found.shortest for found in measured]),
+    ):
+        device = load_device(chosen.device) if chosen.device else None
+        if device is None:
+            fitted = fit_profile("here", *measuring, known, seconds[: len(known)])
+            device = fitted.profile.device
+        show(which, device, rows(device, unseen, seconds[len(known) :]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import onnx_ir as ir
 
 from vlacut.annotation import KERNEL
-from vlacut.calibration.blocks import blocks
+from vlacut.calibration.blocks import BLOCKS, blocks
 from vlacut.calibration.chain import Sample
 from vlacut.calibration.fitting import Fit, Observation, fit
 from vlacut.calibration.measuring import measure_samples
@@ -22,7 +22,6 @@ from vlacut.graphs import value_spec
 from vlacut.hardware import KINDS, Device, Profile, Stack
 from vlacut.pipeline import parse_pipeline
 from vlacut.program import Phase, Program
-from vlacut.stopwatch import Measured
 
 Progress = Callable[[str, int, int], None]
 
@@ -56,17 +55,35 @@ def calibrate(
 
     Raises InputError if the back end runs nothing here, BackendError if it cannot run a sample.
     """
-    operators, whole = tuple(sampling_plan()), tuple(blocks())
-    samples = (*operators, *whole)
+    samples = calibration_samples()
     measured = measure_samples(samples, backend, turns, threads, progress)
     progress("fit", 0, 1)
-    observations = tuple(observe(samples, measured))
-    cores = threads or os.cpu_count() or 1
-    found = fit(
-        observations[: len(operators)],
-        observations[len(operators) :],
-        starting_device(name, backend, cores),
-    )
+    # On a machine that others use too, the shortest turn is what the machine can do.
+    shortest = [found.shortest for found in measured]
+    return fit_profile(name, backend, turns, threads, samples, shortest)
+
+
+def calibration_samples() -> tuple[Sample, ...]:
+    """What is measured: chains of one kind of operator, and then whole blocks."""
+    return (*sampling_plan(), *blocks())
+
+
+def fit_profile(
+    name: str,
+    backend: str,
+    turns: int,
+    threads: int,
+    samples: Sequence[Sample],
+    seconds: Sequence[float],
+) -> Calibration:
+    """Fit a profile of that name to the seconds that `calibration_samples` took.
+
+    The first four arguments are those of `calibrate`; they say how the seconds were measured.
+    """
+    operators = len(samples) - BLOCKS
+    observations = tuple(observe(samples, seconds))
+    start = starting_device(name, backend, threads or os.cpu_count() or 1)
+    found = fit(observations[:operators], observations[operators:], start)
     device = replace(found.device, source=_sources(backend, len(samples), turns))
     stack = replace(device.stack, source=device.source["peak"])
     device = replace(device, stack=stack)
@@ -74,18 +91,15 @@ def calibrate(
     return Calibration(profile, replace(found, device=device), observations)
 
 
-def observe(samples: Sequence[Sample], measured: Iterable[Measured]) -> Iterable[Observation]:
-    """What was measured, with the kernels that `annotate-cost` sees in it.
-
-    The shortest turn counts: on a machine that others use too, it is what the machine can do.
-    """
+def observe(samples: Iterable[Sample], seconds: Iterable[float]) -> Iterable[Observation]:
+    """What samples took, with the kernels that `annotate-cost` sees in them."""
     annotate = parse_pipeline("annotate-cost")
-    for sample, found in zip(samples, measured, strict=True):
+    for sample, took in zip(samples, seconds, strict=True):
         graph = sample.model.graph
         inputs, outputs = (tuple(map(value_spec, side)) for side in (graph.inputs, graph.outputs))
         annotate.run(Program("sample", (Phase("sample", sample.model),), inputs, outputs))
         weights = sum(value_spec(value).nbytes for value in graph.initializers.values())
-        yield Observation(sample.name, kernels_of(graph), weights, found.shortest)
+        yield Observation(sample.name, kernels_of(graph), weights, took)
 
 
 def kernels_of(graph: ir.Graph) -> tuple[Kernel, ...]:

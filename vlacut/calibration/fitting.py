@@ -111,8 +111,14 @@ def _errors(observations: Sequence[Observation], device: Device) -> np.ndarray:
 
 
 def _spread(errors: np.ndarray) -> float:
-    """Standard deviation of the normal distribution that has as many errors as far out."""
-    return float(np.quantile(np.abs(errors), 0.9)) / _QUANTILE_95
+    """Standard deviation of the normal distribution 90 % of which lie within the errors' bound.
+
+    The bound is that of split conformal prediction (Lei et al., JASA 2018): the next error of the
+    same kind is within the ceil(0.9 (n + 1))-th smallest of n with a probability of 90 %.
+    """
+    sizes = np.sort(np.abs(errors))
+    rank = min(math.ceil(0.9 * (len(sizes) + 1)), len(sizes))
+    return float(sizes[rank - 1]) / _QUANTILE_95
 
 
 def _scaled(device: Device, blocks: Sequence[Observation]) -> tuple[Device, dict[str, float]]:
