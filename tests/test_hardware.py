@@ -32,6 +32,7 @@ from vlacut.hardware import (
     load_profile,
     profile_file,
     profile_text,
+    with_power_modes,
 )
 from vlacut.tensor import dtype_bits
 
@@ -249,3 +250,57 @@ def test_the_interval_holds_90_percent_of_a_log_normal_spread() -> None:
     low, high = interval(2.0, device)
     inside = NormalDist(0, 0.1).cdf(math.log(high / 2)) - NormalDist(0, 0.1).cdf(math.log(low / 2))
     assert inside == pytest.approx(0.9, abs=1e-3)
+
+
+NVPMODEL = """
+< PARAM TYPE=CLOCK NAME=GPU >
+MAX_FREQ /sys/devices/17000000.ga10b/devfreq/17000000.ga10b/max_freq
+< POWER_MODEL ID=0 NAME=MAXN >
+TPC_POWER_GATING TPC_PG_MASK 0
+GPU MAX_FREQ -1
+EMC MAX_FREQ 0
+< POWER_MODEL ID=1 NAME=MODE_15W >
+CPU_ONLINE CORE_4 0
+TPC_POWER_GATING TPC_PG_MASK 248
+GPU_POWER_CONTROL_ENABLE GPU_PWR_CNTL_EN on
+CPU_A78_0 MIN_FREQ 729600
+CPU_A78_0 MAX_FREQ 1113600
+GPU MIN_FREQ 0
+GPU MAX_FREQ 408000000
+EMC MAX_FREQ 2133000000
+< PM_CONFIG DEFAULT=0 >
+"""
+
+
+def test_a_board_gives_its_own_power_modes(tmp_path: Path) -> None:
+    profile = load_profile("jetson-agx-orin")
+    (tmp_path / "nvpmodel.conf").write_text(NVPMODEL)
+    found = with_power_modes(profile, tmp_path / "nvpmodel.conf")
+    assert found.mode_names() == ("MAXN", "15W")
+    assert found.modes["MAXN"] == profile.modes["MAXN"]
+    source = profile.modes["15W"].source
+    assert replace(found.modes["15W"], source=source) == profile.modes["15W"]
+    (tmp_path / "mine.toml").write_text(profile_text(found))
+    mine = load_device(f"{tmp_path}/mine.toml@15W")
+    assert mine.peak == load_device("jetson-agx-orin@15W").peak
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no power modes"),
+        ("\0\xff", "has no power modes"),
+        (NVPMODEL.replace("GPU MAX_FREQ 408000000", ""), "15W sets no MAX_FREQ of the GPU"),
+        (NVPMODEL.replace("248", "255"), "must be above 0"),
+    ],
+)
+def test_a_broken_file_of_power_modes_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "nvpmodel.conf").write_text(text)
+    with pytest.raises(HardwareError, match=says):
+        with_power_modes(load_profile("jetson-agx-orin"), tmp_path / "nvpmodel.conf")
+
+
+def test_a_server_has_no_power_modes_to_replace(tmp_path: Path) -> None:
+    (tmp_path / "nvpmodel.conf").write_text(NVPMODEL)
+    with pytest.raises(HardwareError, match="a100 has no power modes"):
+        with_power_modes(load_profile("a100"), tmp_path / "nvpmodel.conf")

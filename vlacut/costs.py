@@ -11,6 +11,7 @@ from pathlib import Path
 from vlacut.errors import BundleError, InputError
 from vlacut.pricing import Side
 from vlacut.serde import from_json, to_json
+from vlacut.staging import write_file
 
 FORMAT = 1
 
@@ -73,7 +74,7 @@ class MeasuredCosts:
 def write_costs(path: Path, costs: MeasuredCosts) -> None:
     """Write a file of measured costs."""
     text = json.dumps(to_json(costs), indent=1, sort_keys=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_file(path, text + "\n")
 
 
 def read_costs(path: Path) -> MeasuredCosts:

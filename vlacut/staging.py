@@ -1,7 +1,7 @@
-"""A folder that appears whole or not at all: written beside its place, synced, then renamed.
+"""A folder or a file that appears whole or not at all: written beside, synced, then renamed.
 
-An interrupted writer leaves what was there before, and at most a folder `.NAME.partial-PID` beside
-it, which the next writer removes.
+An interrupted writer leaves what was there before, and at most `.NAME.partial-PID` beside it. The
+next writer of a folder removes what is left of one.
 """
 
 from __future__ import annotations
@@ -40,6 +40,23 @@ def staged_folder(target: Path) -> Iterator[Path]:
         raise BundleError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text in UTF-8; what was there before is replaced in one step, or kept.
+
+    Raises OSError, with nothing left beside the file.
+    """
+    beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _check_replaceable(target: Path) -> None:

@@ -10,6 +10,7 @@ import click
 from vlacut.calibration.calibrating import Calibration, calibrate
 from vlacut.cli.output import console, json_option, print_json, progress_bar, table
 from vlacut.hardware import profile_text
+from vlacut.staging import write_file
 
 _TURNS = 15
 
@@ -29,7 +30,7 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
         raise click.BadParameter(f"{out} must end in .toml, by which --edge knows a file")
     with progress_bar() as progress:
         found = calibrate(out.stem, backend, turns, threads, progress)
-    out.write_text(profile_text(found.profile), encoding="utf-8")
+    write_file(out, profile_text(found.profile))
     if as_json:
         print_json(_calibration_json(out, found))
         return

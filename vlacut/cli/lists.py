@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from vlacut import registry
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size, table
-from vlacut.hardware import Profile, device_names, load_profile
+from vlacut.hardware import (
+    Profile,
+    device_names,
+    load_profile,
+    profile_text,
+    with_power_modes,
+)
 from vlacut.program import Outline
+from vlacut.staging import write_file
 
 
 @click.command("devices")
+@click.argument("name", default="")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="A .toml file for NAME.")
+@click.option(
+    "--nvpmodel",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Power modes of the board itself: its /etc/nvpmodel.conf.",
+)
 @json_option
-def devices_command(as_json: bool) -> None:
-    """List the devices that --edge and --cloud know; a TOML file of one's own works too.
+def devices_command(name: str, out: Path | None, nvpmodel: Path | None, as_json: bool) -> None:
+    """List the devices that --edge and --cloud know, or write NAME's profile as TOML.
 
     A device is written NAME[@MODE][+STACK], e.g. jetson-agx-orin@30W+tensorrt; the mode and the
-    stack that a bare NAME means come first.
+    stack that a bare NAME means come first. A TOML file of one's own takes the place of a NAME.
     """
-    profiles = [load_profile(name) for name in device_names()]
+    if name:
+        _write_profile(name, out, nvpmodel, as_json)
+        return
+    if out or nvpmodel:
+        raise click.UsageError("name the device whose profile is to be written")
+    profiles = [load_profile(known) for known in device_names()]
     if as_json:
         print_json({"devices": [_described(profile) for profile in profiles]})
         return
@@ -37,6 +57,23 @@ def devices_command(as_json: bool) -> None:
     ]
     columns = ("device", "memory", "bandwidth", "TFLOP/s", "@mode", "+stack")
     console().print(table("Devices; TFLOP/s dense, in bfloat16", columns, rows))
+
+
+def _write_profile(name: str, out: Path | None, nvpmodel: Path | None, as_json: bool) -> None:
+    if out and out.suffix != ".toml":
+        raise click.BadParameter(f"{out} must end in .toml, by which --edge knows a file")
+    profile = load_profile(name)
+    if nvpmodel:
+        profile = with_power_modes(profile, nvpmodel)
+    if out:
+        write_file(out, profile_text(profile))
+    if as_json:
+        print_json({"devices": [_described(profile)]})
+    elif out:
+        modes = ", ".join(profile.mode_names()) or "none"
+        console().print(f"wrote {out} with power modes {modes}; next: --edge {out}")
+    else:
+        click.echo(profile_text(profile), nl=False)
 
 
 def _described(profile: Profile) -> dict[str, object]:

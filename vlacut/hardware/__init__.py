@@ -3,6 +3,7 @@
 from vlacut.hardware.bandwidths import Bandwidths, link_at, parse_bandwidths
 from vlacut.hardware.device import Device
 from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
+from vlacut.hardware.nvpmodel import with_power_modes
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
 from vlacut.hardware.stack import FUSIONS, KINDS, Stack
@@ -25,4 +26,5 @@ __all__ = [
     "parse_bytes",
     "parse_link",
     "profile_text",
+    "with_power_modes",
 ]
