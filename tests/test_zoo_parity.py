@@ -120,7 +120,7 @@ def test_smolvla_sees_what_smolvlm_sees() -> None:
 def test_smolvla_keeps_the_keys_that_llama_keeps() -> None:
     policy, tiny = model("smolvla").policy, module("smolvla").PRESETS["tiny"]
     ours = policy.model.vlm_with_expert.vlm.model.text_model
-    theirs = hf.LlamaModel(tiny.llama(tiny.width, tiny.hidden)).eval()
+    theirs = hf.LlamaModel(module("smolvla").llama(tiny, tiny.width, tiny.hidden)).eval()
     copied(theirs, ours.state_dict())
     seen, visual = given("smolvla"), torch.randn(1, tiny.visual, tiny.width)
     seen["input_mask"][:, -2:] = False

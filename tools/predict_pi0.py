@@ -20,7 +20,8 @@ from rich.table import Table
 from vlacut.annotation import SECONDS
 from vlacut.frontends.torch import program_from_torch
 from vlacut.program import Program
-from vlacut_models.pi0 import PRESETS, Pi0, phases
+from vlacut_models.flow import OBSERVATION, phases
+from vlacut_models.pi0 import PRESETS, Pi0
 from vlacut_models.presets import Examples
 from vlacut_passes.annotate_cost import AnnotateCost
 from vlacut_passes.simplify import Simplify
@@ -33,7 +34,6 @@ MEASURED = {  # (device, views): measured, VLA-Perf; ms
     ("rtx-5090", 2): (24.0, 16.1),
     ("rtx-5090", 3): (31.9, 22.4),
 }
-OBSERVATION = ("pixel_values", "input_ids", "input_mask", "state", "noise")
 OPSET = 22
 
 

@@ -7,16 +7,15 @@ attend to keys and values of Gemma's layers; 50 actions of 32 numbers in 10 step
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from transformers import GemmaConfig
 from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer, GemmaRMSNorm
 
-from vlacut.frontends.torch import TorchPhase
-from vlacut_models.decoder import all_keys, cache_names, decode, flat, paired, rotary
-from vlacut_models.flow import FlowMatching, named, places
+from vlacut_models.decoder import all_keys, decode, flat, paired, rotary
+from vlacut_models.flow import OBSERVATION, FlowConfig, FlowMatching, named, phases, places
 from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import SIGLIP_SO400M, Tower
 from vlacut_models.siglip import SiglipTower
@@ -24,62 +23,27 @@ from vlacut_models.siglip import SiglipTower
 _ROTARY_BASE = 10000.0
 
 
-@dataclass(frozen=True)
-class Pi0Config:
-    """Size of a pi0-like policy.
-
-    Attributes:
-        image, patch: sides in pixels.
-        cameras: images in the observation.
-        siglip: the vision tower.
-        width, hidden: of Gemma.
-        expert_width, expert_hidden: of the action expert.
-        layers, heads, groups, head_width: of both; `groups` heads have keys and values.
-        vocabulary, prompt: tokens, and how many the instruction is padded to.
-        state: of the robot's state and of an action, padded.
-        chunk, steps: actions in a chunk, and steps from noise to them.
-    """
-
-    image: int = 224
-    patch: int = 14
-    cameras: int = 3
-    siglip: Tower = SIGLIP_SO400M
-    width: int = 2048
-    hidden: int = 16384
-    expert_width: int = 1024
-    expert_hidden: int = 4096
-    layers: int = 18
-    heads: int = 8
-    groups: int = 1
-    head_width: int = 256
-    vocabulary: int = 257152
-    prompt: int = 48
-    state: int = 32
-    chunk: int = 50
-    steps: int = 10
-
-    @property
-    def visual(self) -> int:
-        """Visual tokens of all cameras."""
-        return self.cameras * (self.image // self.patch) ** 2
-
-    def gemma(self, width: int, hidden: int) -> GemmaConfig:
-        """Gemma or the expert, for transformers."""
-        return GemmaConfig(
-            hidden_size=width,
-            intermediate_size=hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.groups,
-            head_dim=self.head_width,
-            vocab_size=self.vocabulary,
-            hidden_act="gelu_pytorch_tanh",
-        )
-
-
+FULL = FlowConfig(
+    image=224,
+    patch=14,
+    cameras=3,
+    siglip=SIGLIP_SO400M,
+    width=2048,
+    hidden=16384,
+    expert_width=1024,
+    expert_hidden=4096,
+    layers=18,
+    heads=8,
+    groups=1,
+    head_width=256,
+    vocabulary=257152,
+    prompt=48,
+    state=32,
+)
 PRESETS = {
-    "full": Pi0Config(),
-    "tiny": Pi0Config(
+    "full": FULL,
+    "tiny": replace(
+        FULL,
         image=56,
         cameras=2,
         siglip=Tower(48, 2, 4, 96),
@@ -98,6 +62,11 @@ PRESETS = {
 }
 
 
+def gemma(config: FlowConfig, width: int, hidden: int) -> GemmaConfig:
+    """Gemma or the expert, for transformers."""
+    return GemmaConfig(**config.language(width, hidden), hidden_act="gelu_pytorch_tanh")
+
+
 class Gemma(nn.Module):
     """Layers and last norm of a Gemma, without embedding."""
 
@@ -112,13 +81,13 @@ class Gemma(nn.Module):
 class PaliGemma(nn.Module):
     """Vision tower, projector and LLM; the embedding is the head, as the checkpoint has it."""
 
-    def __init__(self, config: Pi0Config) -> None:
+    def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         tower = SiglipTower(config.siglip, config.image, config.patch)
         self.model = named(
             vision_tower=named(vision_model=tower),
             multi_modal_projector=named(linear=nn.Linear(config.siglip.width, config.width)),
-            language_model=Gemma(config.gemma(config.width, config.hidden)),
+            language_model=Gemma(gemma(config, config.width, config.hidden)),
         )
         self.lm_head = nn.Linear(config.width, config.vocabulary, bias=False)
 
@@ -126,10 +95,10 @@ class PaliGemma(nn.Module):
 class Pi0(FlowMatching):
     """The policy; a method a phase, parameters named as in the published checkpoint."""
 
-    def __init__(self, config: Pi0Config) -> None:
+    def __init__(self, config: FlowConfig) -> None:
         super().__init__(config.expert_width, config.state, config.steps)
         self.config = config
-        expert = Gemma(config.gemma(config.expert_width, config.expert_hidden))
+        expert = Gemma(gemma(config, config.expert_width, config.expert_hidden))
         # In the checkpoint, but the expert says no words.
         unread = nn.Linear(config.expert_width, config.vocabulary, bias=False)
         self.paligemma_with_expert = named(
@@ -183,38 +152,10 @@ class Pi0(FlowMatching):
         return nn.functional.pad(input_mask, (self.config.visual, 0), value=True)
 
 
-def phases(policy: Pi0, examples: Examples) -> list[TorchPhase]:
-    """The policy's phases on an example observation."""
-    config = policy.config
-    keys = (1, config.groups, config.visual + config.prompt, config.head_width)
-    caches = {name: examples.filled(0, *keys) for name in cache_names(config.layers)}
-    pixels = {"pixel_values": examples.normal(config.cameras, 3, config.image, config.image)}
-    mask = examples.filled(True, 1, config.prompt, dtype=torch.bool)
-    prompt = {
-        "visual_tokens": examples.filled(0, 1, config.visual, config.width),
-        "input_ids": examples.tokens(config.prompt, config.vocabulary),
-        "input_mask": mask,
-    }
-    noisy = {
-        "noise": examples.normal(1, config.chunk, config.state, dtype=torch.float32),
-        "step": examples.filled(0, 1, dtype=torch.int64),
-        "state": examples.normal(1, config.state, dtype=torch.float32),
-        "input_mask": mask,
-        **caches,
-    }
-    fed = {"action": "noise", "next.step": "step"}
-    return [
-        TorchPhase("vision", policy, pixels, ("visual_tokens",), "vision"),
-        TorchPhase("prefix", policy, prompt, (*caches, "step"), "prefix"),
-        TorchPhase("denoise", policy, noisy, tuple(fed), "denoise", config.steps, fed),
-    ]
-
-
 @with_presets(PRESETS)
 def pi0(preset: str) -> Policy:
     """pi0: PaliGemma and an action expert, 50 actions by flow matching in 10 steps."""
     config = choose(PRESETS, "pi0", preset)
     examples = Examples(preset)
     made = phases(examples.module(lambda: Pi0(config)), examples)
-    observation = ["pixel_values", "input_ids", "input_mask", "state", "noise"]
-    return examples.policy("pi0", made, observation, ["action"])
+    return examples.policy("pi0", made, OBSERVATION, ["action"])

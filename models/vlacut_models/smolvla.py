@@ -8,23 +8,44 @@ VLM's keys alone; 50 actions of 32 numbers in 10 steps.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from vlacut.frontends.torch import TorchPhase
-from vlacut_models.decoder import all_keys, attend, cache_names, feed, flat, paired, rotary
-from vlacut_models.flow import FlowMatching, named, places
+from vlacut_models.decoder import all_keys, attend, feed, flat, paired, rotary
+from vlacut_models.flow import OBSERVATION, FlowConfig, FlowMatching, named, phases, places
 from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import Tower
 from vlacut_models.siglip import SiglipTower
-from vlacut_models.smolvla_parts import Connector, Expert, SmolVLAConfig, TextModel, cross_attend
+from vlacut_models.smolvla_parts import Connector, Expert, TextModel, cross_attend, llama
 
 _ROTARY_BASE = 10000.0
 
 
+FULL = FlowConfig(
+    image=512,
+    patch=16,
+    cameras=3,
+    siglip=Tower(768, 12, 12, 3072),
+    shuffle=4,
+    width=960,
+    hidden=2560,
+    expert_width=720,
+    expert_hidden=2048,
+    layers=16,
+    heads=15,
+    groups=5,
+    head_width=64,
+    vocabulary=49280,
+    prompt=48,
+    state=32,
+    reads_state=True,
+)
 PRESETS = {
-    "full": SmolVLAConfig(),
-    "tiny": SmolVLAConfig(
+    "full": FULL,
+    "tiny": replace(
+        FULL,
         image=64,
         patch=8,
         cameras=2,
@@ -49,15 +70,15 @@ PRESETS = {
 class SmolVLAModel(FlowMatching):
     """What the checkpoint holds under `model`; a method a phase."""
 
-    def __init__(self, config: SmolVLAConfig) -> None:
+    def __init__(self, config: FlowConfig) -> None:
         super().__init__(config.expert_width, config.state, config.steps)
         self.config = config
         vlm = named(
             vision_model=SiglipTower(config.siglip, config.image, config.patch),
             connector=Connector(config),
-            text_model=TextModel(config.llama(config.width, config.hidden)),
+            text_model=TextModel(llama(config, config.width, config.hidden)),
         )
-        expert = Expert(config.llama(config.expert_width, config.expert_hidden))
+        expert = Expert(llama(config, config.expert_width, config.expert_hidden))
         # In the checkpoint, but the policy says no words.
         unread = nn.Linear(config.width, config.vocabulary, bias=False)
         self.vlm_with_expert = named(vlm=named(model=vlm, lm_head=unread), lm_expert=expert)
@@ -123,8 +144,9 @@ class SmolVLAModel(FlowMatching):
 class SmolVLA(nn.Module):
     """The policy, parameters named as in the published checkpoint."""
 
-    def __init__(self, config: SmolVLAConfig) -> None:
+    def __init__(self, config: FlowConfig) -> None:
         super().__init__()
+        self.config = config
         self.model = SmolVLAModel(config)
 
     def vision(self, pixel_values: Tensor) -> Tensor:
@@ -137,38 +159,10 @@ class SmolVLA(nn.Module):
         return self.model.denoise(*tensors)
 
 
-def phases(policy: SmolVLA, examples: Examples) -> list[TorchPhase]:
-    """The policy's phases on an example observation."""
-    config = policy.model.config
-    keys = (1, config.groups, config.prefix, config.head_width)
-    caches = {name: examples.filled(0, *keys) for name in cache_names(config.layers)}
-    pixels = {"pixel_values": examples.normal(config.cameras, 3, config.image, config.image)}
-    mask = examples.filled(True, 1, config.prompt, dtype=torch.bool)
-    prompt = {
-        "visual_tokens": examples.filled(0, 1, config.visual, config.width),
-        "input_ids": examples.tokens(config.prompt, config.vocabulary),
-        "input_mask": mask,
-        "state": examples.normal(1, config.state, dtype=torch.float32),
-    }
-    noisy = {
-        "noise": examples.normal(1, config.chunk, config.state, dtype=torch.float32),
-        "step": examples.filled(0, 1, dtype=torch.int64),
-        "input_mask": mask,
-        **caches,
-    }
-    fed = {"action": "noise", "next.step": "step"}
-    return [
-        TorchPhase("vision", policy, pixels, ("visual_tokens",), "vision"),
-        TorchPhase("prefix", policy, prompt, (*caches, "step"), "prefix"),
-        TorchPhase("denoise", policy, noisy, tuple(fed), "denoise", config.steps, fed),
-    ]
-
-
 @with_presets(PRESETS)
 def smolvla(preset: str) -> Policy:
     """SmolVLA: half of SmolVLM2-500M and a small action expert, 50 actions in 10 steps."""
     config = choose(PRESETS, "smolvla", preset)
     examples = Examples(preset)
     made = phases(examples.module(lambda: SmolVLA(config)), examples)
-    observation = ["pixel_values", "input_ids", "input_mask", "state", "noise"]
-    return examples.policy("smolvla", made, observation, ["action"])
+    return examples.policy("smolvla", made, OBSERVATION, ["action"])

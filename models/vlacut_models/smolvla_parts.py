@@ -6,83 +6,24 @@ Source of the architecture: see `smolvla`. Parameters are named as in the publis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
 from vlacut_models.decoder import heads_of, mix, rotate
-from vlacut_models.flow import named
-from vlacut_models.prismatic import Tower
-
-SIGLIP_B = Tower(768, 12, 12, 3072)
+from vlacut_models.flow import FlowConfig, named
 
 
-@dataclass(frozen=True)
-class SmolVLAConfig:
-    """Size of a SmolVLA-like policy.
-
-    Attributes:
-        image, patch: sides in pixels.
-        cameras: images in the observation.
-        siglip: the vision tower.
-        shuffle: side of the square of patches that becomes one token.
-        width, hidden: of the VLM's text model.
-        expert_width, expert_hidden: of the action expert.
-        layers, heads, groups, head_width: of both; `groups` heads have keys and values.
-        vocabulary, prompt: tokens, and how many the instruction is padded to.
-        state: of the robot's state and of an action, padded.
-        chunk, steps: actions in a chunk, and steps from noise to them.
-    """
-
-    image: int = 512
-    patch: int = 16
-    cameras: int = 3
-    siglip: Tower = SIGLIP_B
-    shuffle: int = 4
-    width: int = 960
-    hidden: int = 2560
-    expert_width: int = 720
-    expert_hidden: int = 2048
-    layers: int = 16
-    heads: int = 15
-    groups: int = 5
-    head_width: int = 64
-    vocabulary: int = 49280
-    prompt: int = 48
-    state: int = 32
-    chunk: int = 50
-    steps: int = 10
-
-    @property
-    def visual(self) -> int:
-        """Visual tokens of all cameras."""
-        return self.cameras * (self.image // self.patch // self.shuffle) ** 2
-
-    @property
-    def prefix(self) -> int:
-        """Tokens of the VLM: images, instruction and state."""
-        return self.visual + self.prompt + 1
-
-    def llama(self, width: int, hidden: int) -> LlamaConfig:
-        """Text model or expert, for transformers."""
-        return LlamaConfig(
-            hidden_size=width,
-            intermediate_size=hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.groups,
-            head_dim=self.head_width,
-            vocab_size=self.vocabulary,
-            rms_norm_eps=1e-5,
-        )
+def llama(config: FlowConfig, width: int, hidden: int) -> LlamaConfig:
+    """Text model or expert, for transformers."""
+    return LlamaConfig(**config.language(width, hidden), rms_norm_eps=1e-5)
 
 
 class Connector(nn.Module):
     """Squares of patches to tokens of the text model's width."""
 
-    def __init__(self, config: SmolVLAConfig) -> None:
+    def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         self._shuffle = config.shuffle
         joined = config.siglip.width * config.shuffle**2
