@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from vlacut.errors import WireError
-from vlacut.plan import Loop, Plan, Transfer, Variant, taken
+from vlacut.plan import Plan, Transfer
 from vlacut.pricing import Side
+from vlacut.runtime.route import routes_of
+from vlacut.runtime.wire import flat_bytes
 
 FIXED_TIMES = 3  # frames taken, when the last was complete, when this one was sent
 
@@ -21,10 +23,16 @@ class Room:
     times: np.ndarray
     tensors: tuple[np.ndarray, ...]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Of the payload."""
         return self.times.nbytes + sum(tensor.nbytes for tensor in self.tensors)
+
+    @cached_property
+    def views(self) -> tuple[memoryview, ...]:
+        """The bytes of the payload, in order."""
+        arrays = (self.times, *self.tensors)
+        return tuple(flat_bytes(array).data for array in arrays if array.nbytes)
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,9 @@ class Layout:
         self._plan = plan
         self._receiver = receiver
         self._due: dict[tuple[int, int, int], _Due] = {}
-        for index, variant in enumerate(plan.variants):
-            due = (found for found in _transfers(variant) if found[2].source is not receiver)
-            for rank, (position, trip, transfer) in enumerate(due):
-                self._due[index, position, trip] = _Due(rank, transfer)
+        for route in routes_of(plan, receiver):
+            for rank, (position, trip, transfer) in enumerate(route.due):
+                self._due[route.variant, position, trip] = _Due(rank, transfer)
         self._rooms: dict[tuple[int, int, int], Room] = {}
 
     @property
@@ -84,17 +91,3 @@ class Layout:
         tensors = tuple(np.empty(spec.numpy_shape, spec.numpy_dtype) for spec in specs)
         count = FIXED_TIMES + 2 * len(self._plan.cloud_parts[variant])
         return Room(np.empty(count if self._receiver is Side.EDGE else 0, ">u8"), tensors)
-
-
-def _transfers(variant: Variant) -> Iterator[tuple[int, int, Transfer]]:
-    """Position, trip and transfer of everything that crosses in a step, in order."""
-    position = 0
-    for item in variant.schedule:
-        body, trips = (item.body, item.trips) if isinstance(item, Loop) else ((item,), 1)
-        for trip in range(trips):
-            for offset, inner in enumerate(body):
-                if isinstance(inner, Transfer) and (
-                    not isinstance(item, Loop) or taken(inner.trips, trip, trips)
-                ):
-                    yield position + offset, trip, inner
-        position += len(body)

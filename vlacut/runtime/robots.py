@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from vlacut.runtime.interpreter import Tally
+from vlacut.runtime.stream import shut
 from vlacut.runtime.wire import Greeting
 
 
@@ -78,7 +79,7 @@ class Robots:
                 self._robots[greeting.token] = _Robot(deadline_s, sock)
         if old:
             self.count("replaced")
-            hang_up(old.sock)
+            shut(old.sock)
         return bool(old or fits)
 
     def leave(self, token: bytes, sock: socket.socket) -> None:
@@ -92,7 +93,7 @@ class Robots:
         with self._lock:
             socks = [robot.sock for robot in self._robots.values()]
         for sock in socks:
-            hang_up(sock)
+            shut(sock)
 
     def count(self, event: str) -> None:
         """Note an event."""
@@ -115,11 +116,3 @@ class Robots:
         """A copy of what was done so far."""
         with self._lock:
             return deepcopy(self._counts)
-
-
-def hang_up(sock: socket.socket) -> None:
-    """End a connection that another thread uses; that one sees it closed."""
-    try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which is not for threads
-    except OSError:
-        return  # it has ended already

@@ -24,8 +24,10 @@ from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.link import set_options
 from vlacut.runtime.robots import Counts, Robots
+from vlacut.runtime.route import routes_of
 from vlacut.runtime.security import require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
+from vlacut.runtime.wire import CHECKED, Greeting
 
 _HANDSHAKE_S = 5.0
 _POLL_S = 0.2
@@ -66,6 +68,7 @@ class Server:
     ) -> None:
         require_authentication(host, tls, insecure)
         self._plan = plan
+        self._routes = routes_of(plan, Side.CLOUD)
         self._digest = digest
         self._turns = Turns()
         self._engines = {
@@ -142,21 +145,21 @@ class Server:
         """One robot, from handshake to end; whatever it does, the others go on."""
         try:
             try:
-                sock, token = self._admit(plain)
+                sock, greeting = self._admit(plain)
             finally:
                 self._strangers.release()
             try:
-                self._serve_robot(sock, peer)
+                self._serve_robot(sock, peer, bool(greeting.flags & CHECKED))
             finally:
-                self._robots.leave(token, sock)
+                self._robots.leave(greeting.token, sock)
                 sock.close()
         except PeerLost as error:
             self._note("lost", peer, str(error))
         except WireError as error:
             self._note("refused", peer, str(error))
 
-    def _admit(self, plain: socket.socket) -> tuple[socket.socket, bytes]:
-        """The connection of a robot that may be served, and its token."""
+    def _admit(self, plain: socket.socket) -> tuple[socket.socket, Greeting]:
+        """The connection of a robot that may be served, and what it said."""
         try:
             set_options(plain, self._timeout)
         except OSError as error:
@@ -173,15 +176,16 @@ class Server:
         except BaseException:
             sock.close()
             raise
-        return sock, greeting.token
+        return sock, greeting
 
     def _step_s(self) -> float:
         """Seconds that a step takes the engines, on average."""
         steps = self._robots.counts.steps
         return self._turns.held_s / steps if steps else 0.0
 
-    def _serve_robot(self, sock: socket.socket, peer: str) -> None:
-        connection = Connection(sock, Layout(self._plan, Side.CLOUD), self._timeout)
+    def _serve_robot(self, sock: socket.socket, peer: str, checked: bool) -> None:
+        layout = Layout(self._plan, Side.CLOUD)
+        connection = Connection(sock, layout, self._timeout, checked=checked)
         self._note("connected", peer, "")
         try:
             while self._step(connection):
@@ -198,9 +202,9 @@ class Server:
         while (header := connection.peek(_POLL_S)) is None:
             if self._stopping.is_set():
                 return False
-        if header.variant >= len(self._plan.variants):
+        if header.variant >= len(self._routes):
             raise WireError(f"there is no variant {header.variant}")
-        walk = Walk(self._plan, Side.CLOUD, self._engines, connection, header.step, header.variant)
+        walk = Walk(self._routes[header.variant], self._engines, connection, header.step)
         done = True
         try:
             walk.run({}, ())
