@@ -7,13 +7,13 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost, PeerRefused, WireError
 from vlacut.runtime.layout import Layout, Room
+from vlacut.runtime.route import Due
 from vlacut.runtime.stream import IN, OUT, TlsStream, joined, stream_of
 from vlacut.runtime.wire import (
     ERROR,
@@ -30,8 +30,7 @@ class PeerLeft(PeerLost):
     """The other side closed the connection between two frames, as is proper."""
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame of tensors, received.
 
     Attributes:
@@ -82,8 +81,11 @@ class Connection:
         self._last = (-1, 0)
         self._unanswered_since = math.inf
         self._header = bytearray(HEADER_BYTES)
-        self._into: deque[memoryview] = deque((memoryview(self._header),))
-        self._current: tuple[Header, int, Room] | None = None
+        self._header_view = memoryview(self._header)
+        self._into = deque((self._header_view,))
+        self._begun = 0  # bytes received of a frame whose header is not whole
+        self._guess: Room | None = None  # what `_into` takes it for
+        self._current: tuple[Header, int, Room] | None = None  # the frame whose header is
 
     def close(self) -> None:
         """End it, also for a thread that waits for it; calling it again does nothing."""
@@ -97,11 +99,12 @@ class Connection:
 
     def send(self, header: Header, payload: Sequence[np.ndarray]) -> None:
         """Send a frame. Raises PeerLost if the peer does not take it, DeadlineMissed if late."""
-        views: list[memoryview | bytes] = [header.pack(self._checksum(header, payload))]
-        views += [flat_bytes(array).data for array in payload if array.nbytes]
+        packed = header.pack(self._checksum(header, payload))
         self.torn = True
-        sent = 0 if self._tls else self._stream.put(views)
+        sent = 0 if self._tls else self._stream.put([packed, *(array.data for array in payload)])
         if sent < HEADER_BYTES + header.nbytes:
+            views: list[memoryview | bytes] = [packed]
+            views += [flat_bytes(array).data for array in payload if array.nbytes]
             self._push(deque(joined(views) if self._tls else views), sent)
         self.torn = False
         if self._unanswered_since == math.inf:
@@ -118,13 +121,17 @@ class Connection:
         except PeerLost:
             return  # it does not: the caller is about to close the connection anyway
 
-    def receive(self, step: int = 0) -> Frame:
+    def receive(self, step: int = 0, due: Due | None = None) -> Frame:
         """The next frame of this step or a later one, in order; those of earlier ones are dropped.
 
-        Raises PeerLost or WireError, PeerRefused with the reason the peer gives, DeadlineMissed.
+        `due` is which one that should be: its room receives along with its header. Raises PeerLost
+        or WireError, PeerRefused with the reason the peer gives, DeadlineMissed.
         """
         while True:
             while not self._inbox:
+                if due is not None and self._begun == 0 and self._current is None:
+                    self._guess = self._layout.room(*due)[1]
+                    self._into = deque((self._header_view, *self._guess.views))
                 if self._stream.waits and self.until == math.inf:
                     if not self._read(wait=True):
                         self._give_up()
@@ -135,15 +142,17 @@ class Connection:
                 return frame
             self.dropped += 1
 
-    def peek(self, seconds: float) -> Header | None:
+    def peek(self, seconds: float, due: Due | None = None) -> Header | None:
         """The header of the next frame, which stays the next; None if none begins in time.
+
+        `due` is as for `receive`.
 
         Raises PeerLeft, PeerLost or WireError.
         """
         if not self._inbox:
             if not self._stream.wait(IN, seconds) and not self._read():
                 return None
-            self.put_back(self.receive())
+            self.put_back(self.receive(due=due))
         return self._inbox[0].header
 
     def put_back(self, frame: Frame) -> None:
@@ -195,27 +204,51 @@ class Connection:
         """Read what is there, or what comes; False if that is nothing."""
         if self._closed:
             raise PeerLost("the connection was closed")
-        count = self._stream.fill(self._into) if wait else self._stream.take(self._into)
+        if wait:
+            count = self._stream.fill(self._into, whole=self._guess is None)
+        else:
+            count = self._stream.take(self._into)
         if count is None:
             return False
         if count == 0:
-            kind = PeerLost if self._current or len(self._into[0]) < HEADER_BYTES else PeerLeft
+            kind = PeerLost if self._current or self._begun else PeerLeft
             raise kind("the other side closed the connection")
         self._unanswered_since = math.inf
-        _advance(self._into, count)
-        if not self._into:
-            self._complete()
+        self._arrived(count)
         return True
 
     def _checksum(self, header: Header, payload: Sequence[np.ndarray]) -> int:
         return checksum(header, payload if self._checked else ())
 
-    def _complete(self) -> None:
-        """A header or a payload is whole."""
+    def _arrived(self, count: int) -> None:
+        """So many more bytes are where they were to go."""
+        _advance(self._into, count)
         if self._current is None:
-            self._begin_payload(*unpack_header(self._header))
-            if self._into:
+            self._begun += count
+            if self._begun < HEADER_BYTES:
                 return
+            self._begin_payload(self._begun - HEADER_BYTES)
+        if not self._into:
+            self._complete()
+
+    def _begin_payload(self, ahead: int) -> None:
+        """A header is whole, and so many bytes after it lie where the guess would have them."""
+        header, check = unpack_header(self._header)
+        guess, self._guess, self._begun = self._guess, None, 0
+        room = self._room_of(header)
+        self._current = (header, check, room)
+        if room is guess:
+            return
+        astray = b"".join(guess.views)[:ahead] if guess else b""
+        self._into = deque(room.views)
+        while astray:
+            count = min(len(astray), len(self._into[0]))
+            self._into[0][:count] = astray[:count]
+            astray = astray[count:]
+            self._arrived(count)
+
+    def _complete(self) -> None:
+        """A payload is whole."""
         assert self._current is not None
         header, check, room = self._current
         if self._checksum(header, (room.times, *room.tensors)) != check:
@@ -231,26 +264,24 @@ class Connection:
         times = tuple(room.times.tolist())
         self._inbox.append(Frame(header, room.tensors, times, time.perf_counter_ns()))
         self._current = None
-        self._into.append(memoryview(self._header))
+        self._into.append(self._header_view)
 
-    def _begin_payload(self, header: Header, check: int) -> None:
+    def _room_of(self, header: Header) -> Room:
         if header.kind == ERROR:
             if header.nbytes > MAX_ERROR_BYTES:
                 raise WireError(f"the peer sent an error of {header.nbytes} bytes")
             text = np.empty(MAX_ERROR_BYTES, np.uint8)[: header.nbytes]
-            room = Room(np.empty(0, ">u8"), (text,))
-        else:
-            rank, room = self._layout.room(header.variant, header.position, header.trip)
-            if (header.step, rank) <= self._last:
-                raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
-            self._last = (header.step, rank)
-            if header.nbytes != room.nbytes:
-                raise WireError(
-                    f"the peer sent {header.nbytes} bytes for transfer {header.position}, "
-                    f"which has {room.nbytes}"
-                )
-        self._current = (header, check, room)
-        self._into.extend(room.views)
+            return Room(np.empty(0, ">u8"), (text,))
+        rank, room = self._layout.room(header.variant, header.position, header.trip)
+        if (header.step, rank) <= self._last:
+            raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
+        self._last = (header.step, rank)
+        if header.nbytes != room.nbytes:
+            raise WireError(
+                f"the peer sent {header.nbytes} bytes for transfer {header.position}, "
+                f"which has {room.nbytes}"
+            )
+        return room
 
 
 def _advance(views: deque[Any], count: int) -> None:

@@ -15,8 +15,7 @@ from vlacut.plan import Part
 from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
 from vlacut.runtime.connection import Connection, Frame
-from vlacut.runtime.layout import FIXED_TIMES
-from vlacut.runtime.route import Compute, Route, Send
+from vlacut.runtime.route import FIXED_TIMES, Compute, Due, Route, Send
 from vlacut.runtime.wire import TENSORS, Header
 
 
@@ -124,11 +123,12 @@ class Walk:
 
     def _send(self, stop: Send) -> None:
         arrays = [self._held[key] for key in stop.tensors]
-        nbytes = sum(array.nbytes for array in arrays)
+        nbytes = total = sum(array.nbytes for array in arrays)
         now = time.perf_counter_ns()
         if self._side is Side.CLOUD:
-            arrays.insert(0, np.array(self._times(now), ">u8"))
-        total = sum(array.nbytes for array in arrays)
+            times = self._route.times.pack(*self._times(now))
+            arrays.insert(0, np.frombuffer(times, np.uint8))
+            total += len(times)
         variant = self._route.variant
         header = Header(TENSORS, variant, stop.position, stop.trip, self._step, total)
         self.tally.sent_ns.append(now)
@@ -146,14 +146,11 @@ class Walk:
 
     def _take_next(self) -> None:
         """Receive the frame that is due; frames come in the order of the schedule."""
-        frame = self._receive()
-        position, trip, transfer = self._route.due[self._taken]
-        found = frame.header
-        if (found.variant, found.position, found.trip) != (self._route.variant, position, trip):
-            raise WireError(
-                f"the peer sent {found}, due was transfer {position} trip {trip} of step "
-                f"{self._step}"
-            )
+        due = self._route.due[self._taken]
+        frame = self._receive(due)
+        if frame.header[1:4] != due:
+            raise WireError(f"the peer sent {frame.header}, due was {due} of step {self._step}")
+        transfer = self._route.transfers[self._taken]
         for key, array in zip(transfer.tensors, frame.tensors, strict=True):
             self._held[key] = array
             self.tally.received += array.nbytes
@@ -163,9 +160,9 @@ class Walk:
         if self._side is Side.EDGE:
             self._note_times(frame)
 
-    def _receive(self) -> Frame:
+    def _receive(self, due: Due) -> Frame:
         """The next frame of this step; frames of earlier ones come too late."""
-        frame = self._link().receive(self._step)
+        frame = self._link().receive(self._step, due)
         if frame.header.step > self._step:
             if self._side is Side.CLOUD:
                 self._link().put_back(frame)

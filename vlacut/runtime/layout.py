@@ -10,10 +10,8 @@ import numpy as np
 from vlacut.errors import WireError
 from vlacut.plan import Plan, Transfer
 from vlacut.pricing import Side
-from vlacut.runtime.route import routes_of
+from vlacut.runtime.route import FIXED_TIMES, Due, routes_of
 from vlacut.runtime.wire import flat_bytes
-
-FIXED_TIMES = 3  # frames taken, when the last was complete, when this one was sent
 
 
 @dataclass(frozen=True)
@@ -35,14 +33,6 @@ class Room:
         return tuple(flat_bytes(array).data for array in arrays if array.nbytes)
 
 
-@dataclass(frozen=True)
-class _Due:
-    """A frame of a step: how many of its variant come before it, and what it holds."""
-
-    rank: int
-    transfer: Transfer
-
-
 class Layout:
     """The frames of a plan, as `receiver` receives them, and room for one step of each variant.
 
@@ -53,21 +43,20 @@ class Layout:
     def __init__(self, plan: Plan, receiver: Side) -> None:
         self._plan = plan
         self._receiver = receiver
-        self._due: dict[tuple[int, int, int], _Due] = {}
+        self._due: dict[Due, tuple[int, Transfer]] = {}
         for route in routes_of(plan, receiver):
-            for rank, (position, trip, transfer) in enumerate(route.due):
-                self._due[route.variant, position, trip] = _Due(rank, transfer)
-        self._rooms: dict[tuple[int, int, int], Room] = {}
+            self._due |= zip(route.due, enumerate(route.transfers), strict=True)
+        self._rooms: dict[Due, tuple[int, Room]] = {}
 
     @property
     def most_frames(self) -> int:
         """Most frames that a step of any variant receives."""
-        return max((due.rank + 1 for due in self._due.values()), default=0)
+        return max((rank + 1 for rank, _ in self._due.values()), default=0)
 
     @property
     def nbytes(self) -> int:
         """Bytes of tensors that all its room comes to."""
-        keys = (key for due in self._due.values() for key in due.transfer.tensors)
+        keys = (key for _, transfer in self._due.values() for key in transfer.tensors)
         return sum(self._plan.spec[key].nbytes for key in keys)
 
     def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
@@ -75,16 +64,16 @@ class Layout:
 
         Raises WireError if the receiver expects no such transfer.
         """
-        key = (variant, position, trip)
-        if key not in self._due:
-            raise WireError(
-                f"the peer sent transfer {position}, trip {trip}, of variant {variant}: "
-                f"there is none"
-            )
-        due = self._due[key]
-        if key not in self._rooms:
-            self._rooms[key] = self._make_room(variant, due.transfer)
-        return due.rank, self._rooms[key]
+        due = Due(variant, position, trip)
+        if due not in self._rooms:
+            if due not in self._due:
+                raise WireError(
+                    f"the peer sent transfer {position}, trip {trip}, of variant {variant}: "
+                    f"there is none"
+                )
+            rank, transfer = self._due[due]
+            self._rooms[due] = rank, self._make_room(variant, transfer)
+        return self._rooms[due]
 
     def _make_room(self, variant: int, transfer: Transfer) -> Room:
         specs = [self._plan.spec[key] for key in transfer.tensors]

@@ -117,9 +117,10 @@ class CloudLink:
     def get(self, until: float) -> Line:
         """The line, once there is one; PeerLost if there is none by `until` (monotonic)."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._line or self._closed.is_set(), max(0.0, until - time.monotonic())
-            )
+            if self._line is None:
+                self._changed.wait_for(
+                    lambda: self._line or self._closed.is_set(), max(0.0, until - time.monotonic())
+                )
             if self._closed.is_set():
                 raise PeerLost("the session was closed")
             if self._line is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -28,7 +28,7 @@ class Counts:
     events: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     abandoned: int = 0
-    part_s: Counter[str] = field(default_factory=Counter)
+    part_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     received: int = 0
     sent: int = 0
 
@@ -102,10 +102,10 @@ class Robots:
 
     def note_step(self, tally: Tally, done: bool) -> None:
         """Note a step, done or abandoned."""
-        seconds = {name: spent * 1e-9 for name, spent in tally.part_ns.items()}
         with self._lock:
             counts = self._counts
-            counts.part_s.update(seconds)
+            for name, spent in tally.part_ns.items():
+                counts.part_s[name] += spent * 1e-9
             counts.received += tally.received
             counts.sent += tally.sent
             counts.steps += done

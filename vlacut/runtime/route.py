@@ -7,6 +7,7 @@ So a side computes what it can while the link works.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Union
 
@@ -15,11 +16,11 @@ from vlacut.pricing import Side
 
 
 class Due(NamedTuple):
-    """A frame that the other side sends: which Transfer of the schedule, in which trip."""
+    """A frame that the other side sends: which Transfer of which schedule, in which trip."""
 
+    variant: int
     position: int
     trip: int
-    transfer: Transfer
 
 
 class Send(NamedTuple):
@@ -46,6 +47,7 @@ class Rename(NamedTuple):
     target: str
 
 
+FIXED_TIMES = 3  # frames taken, when the last was complete, when this one was sent
 Stop = Union[Send, Compute, Rename]
 
 
@@ -58,7 +60,9 @@ class Route:
         name: of the variant.
         stops: what it does, in order.
         due: the frames it receives, in order.
+        transfers: what they hold.
         cloud_parts: the cloud's parts, in the order in which frames report their times.
+        times: how a frame of the cloud says these.
     """
 
     def __init__(self, plan: Plan, side: Side, variant: int) -> None:
@@ -66,12 +70,15 @@ class Route:
         self.variant = variant
         self.name = plan.variants[variant].name
         self.cloud_parts = plan.cloud_parts[variant]
+        self.times = struct.Struct(f"!{FIXED_TIMES + 2 * len(self.cloud_parts)}Q")
         stops: list[Stop] = []
         due: list[Due] = []
+        transfers: list[Transfer] = []
         awaited: dict[str, int] = {}
         for position, trip, item in _opened(plan.variants[variant]):
             if isinstance(item, Transfer) and item.source is not side:
-                due.append(Due(position, trip, item))
+                due.append(Due(variant, position, trip))
+                transfers.append(item)
                 awaited.update(dict.fromkeys(item.tensors, len(due)))
             elif isinstance(item, Transfer):
                 stops.append(Send(_needs(awaited, item.tensors), position, trip, item.tensors))
@@ -81,7 +88,7 @@ class Route:
                     stops.append(Compute(_needs(awaited, part.inputs), part))
             elif side in item.sides:
                 stops.append(Rename(_needs(awaited, (item.source,)), item.source, item.target))
-        self.stops, self.due = tuple(stops), tuple(due)
+        self.stops, self.due, self.transfers = tuple(stops), tuple(due), tuple(transfers)
 
 
 def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:

@@ -24,7 +24,7 @@ from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.link import set_options
 from vlacut.runtime.robots import Counts, Robots
-from vlacut.runtime.route import routes_of
+from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.security import require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
 from vlacut.runtime.wire import CHECKED, Greeting
@@ -187,9 +187,10 @@ class Server:
         layout = Layout(self._plan, Side.CLOUD)
         connection = Connection(sock, layout, self._timeout, checked=checked)
         self._note("connected", peer, "")
+        route: Route | None = self._routes[0]
         try:
-            while self._step(connection):
-                pass
+            while route is not None:
+                route = self._step(connection, route)
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
             self._note("left", peer, "")
@@ -197,14 +198,16 @@ class Server:
             self._note("failed", peer, str(error))
             connection.send_error(str(error))
 
-    def _step(self, connection: Connection) -> bool:
-        """Serve the next step; False if the server is stopping."""
-        while (header := connection.peek(_POLL_S)) is None:
+    def _step(self, connection: Connection, before: Route) -> Route | None:
+        """Serve the next step; its route, None if the server is stopping."""
+        due = before.due[0] if before.due else None
+        while (header := connection.peek(_POLL_S, due)) is None:
             if self._stopping.is_set():
-                return False
+                return None
         if header.variant >= len(self._routes):
             raise WireError(f"there is no variant {header.variant}")
-        walk = Walk(self._routes[header.variant], self._engines, connection, header.step)
+        route = self._routes[header.variant]
+        walk = Walk(route, self._engines, connection, header.step)
         done = True
         try:
             walk.run({}, ())
@@ -212,7 +215,7 @@ class Server:
             done = False
             time.sleep(_PAUSE_S)
         self._robots.note_step(walk.tally, done)
-        return True
+        return route
 
     def _note(self, event: str, peer: str, text: str) -> None:
         self._robots.count(event)

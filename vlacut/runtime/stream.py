@@ -56,10 +56,10 @@ class Stream:
         except OSError as error:
             raise _lost(error) from error
 
-    def fill(self, views: Sequence[memoryview]) -> int | None:
-        """Receive all, or what comes within the timeout; how many bytes, as `take` says it."""
+    def fill(self, views: Sequence[memoryview], whole: bool) -> int | None:
+        """Receive what comes within the timeout, all of it if `whole`; as `take` says it."""
         try:
-            return self._sock.recvmsg_into(views, 0, socket.MSG_WAITALL)[0]
+            return self._sock.recvmsg_into(views, 0, socket.MSG_WAITALL if whole else 0)[0]
         except BlockingIOError:
             return None
         except OSError as error:
