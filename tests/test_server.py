@@ -163,10 +163,10 @@ def test_turns_go_in_the_order_of_asking() -> None:
     turns, order, threads = Turns(), [], []
 
     def ask(number: int) -> None:
-        with turns.mine():
+        with turns:
             order.append(number)
 
-    with turns.mine():
+    with turns:
         for number in range(8):
             threads.append(threading.Thread(target=ask, args=(number,)))
             threads[-1].start()

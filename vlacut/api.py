@@ -49,6 +49,7 @@ def connect(
     hedge: bool = False,
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
+    trusted: str | os.PathLike[str] | None = None,
     variant: str = CHOSEN,
     link: str = "",
 ) -> Policy:
@@ -63,6 +64,7 @@ def connect(
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
         tls: the robot's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
+        trusted: public key that must have signed the bundle, see `vlacut.signing`.
         variant: name of the variant to run; `random`, another in every step; `auto`, the one with
             the lowest price over `link`.
         link: as for `compile`; the plan's if empty.
@@ -70,7 +72,7 @@ def connect(
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
-    opened = open_bundle(Path(bundle))
+    opened = _open(bundle, trusted)
     return Policy(
         opened,
         parse_address(cloud) if cloud else None,
@@ -99,6 +101,7 @@ def serve(
     *,
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
+    trusted: str | os.PathLike[str] | None = None,
     most_robots: int = 64,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
@@ -109,12 +112,13 @@ def serve(
         port: 0 takes a free one, see `Server.address`.
         tls: the cloud's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
+        trusted: public key that must have signed the bundle, see `vlacut.signing`.
         most_robots: at a time; more are refused.
 
     What happens is logged to the logger `vlacut.server`.
     Raises BundleError, BackendError, or InputError if the address cannot be had.
     """
-    opened = open_bundle(Path(bundle))
+    opened = _open(bundle, trusted)
     engines = load_engines(opened, Side.CLOUD)
     return Server(
         opened.plan,
@@ -126,6 +130,20 @@ def serve(
         insecure=insecure,
         most_robots=most_robots,
     )
+
+
+def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None) -> Bundle:
+    """A bundle, checked, and signed by whom it must be."""
+    opened = open_bundle(Path(bundle))
+    if trusted is not None:
+        try:
+            from vlacut.signing import check_signature
+        except ImportError as error:
+            raise InputError(
+                f"checking a signature needs {error.name}: pip install 'vlacut[keys]'"
+            ) from error
+        check_signature(opened, Path(trusted))
+    return opened
 
 
 def load_engines(bundle: Bundle, side: Side) -> dict[str, Engine]:

@@ -21,6 +21,7 @@ class _Lazy(click.Group):
         "serve": "deploy:serve_command",
         "run": "deploy:run_command",
         "keys": "keys:keys_command",
+        "sign": "keys:sign_command",
         "devices": "lists:devices_command",
         "models": "lists:models_command",
         "calibrate": "calibrate:calibrate_command",

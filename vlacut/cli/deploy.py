@@ -25,6 +25,9 @@ _TLS = click.option(
     "--tls", type=click.Path(path_type=Path), help="This machine's folder of vlacut keys."
 )
 _INSECURE = click.option("--insecure", is_flag=True, help="Off loopback without --tls.")
+_TRUSTED = click.option(
+    "--trusted", type=click.Path(path_type=Path), help="public.pem of who must have signed BUNDLE."
+)
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -43,6 +46,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @click.option("--port", default=7000, show_default=True, help="0 takes a free one.")
 @_TLS
 @_INSECURE
+@_TRUSTED
 @click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
@@ -53,6 +57,7 @@ def serve_command(
     port: int,
     tls: Path | None,
     insecure: bool,
+    trusted: Path | None,
     robots: int,
     metrics: str | None,
     log_json: bool,
@@ -60,7 +65,9 @@ def serve_command(
 ) -> None:
     """Serve the cloud side of a bundle until SIGTERM or Ctrl-C; steps that have begun end."""
     log_to_stderr("serve", log_json)
-    server = serve(path, host, port, tls=tls, insecure=insecure, most_robots=robots)
+    server = serve(
+        path, host, port, tls=tls, insecure=insecure, trusted=trusted, most_robots=robots
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
     address = f"{server.address[0]}:{server.address[1]}"
@@ -91,6 +98,7 @@ def _serve_metrics(server: Server, place: str) -> str:
 @click.option("--cloud", default="", help="HOST:PORT of vlacut serve; not needed if all-edge.")
 @_TLS
 @_INSECURE
+@_TRUSTED
 @click.option(
     "--input",
     "observation",
@@ -113,6 +121,7 @@ def run_command(
     cloud: str,
     tls: Path | None,
     insecure: bool,
+    trusted: Path | None,
     observation: Path | None,
     steps: int,
     deadline: float | None,
@@ -134,6 +143,7 @@ def run_command(
         hedge=hedge,
         tls=tls,
         insecure=insecure,
+        trusted=trusted,
         variant=variant,
         link=link,
     )

@@ -21,14 +21,19 @@ from vlacut.runtime.wire import (
 
 
 def greet(
-    sock: socket.socket, digest: bytes, token: bytes, deadline_ns: int, timeout: float
+    sock: socket.socket,
+    digest: bytes,
+    token: bytes,
+    deadline_ns: int,
+    timeout: float,
+    flags: int = 0,
 ) -> Exchange:
     """The edge's half of the handshake; the four times of it.
 
     Raises PeerLost, WireError, or PeerRefused with what differs.
     """
     sent = time.perf_counter_ns()
-    _send(sock, Greeting(Status.OK, digest, token, sent, deadline_ns))
+    _send(sock, Greeting(Status.OK, digest, token, sent, deadline_ns, flags))
     version, found = _receive(sock, timeout)
     if found is None:
         raise PeerRefused(f"the cloud speaks protocol {version}, this edge {VERSION}; update one")
@@ -39,8 +44,8 @@ def greet(
         )
     if found.status == Status.FULL:
         raise PeerRefused("the cloud is full: it serves as many robots as it can")
-    if found.status != Status.OK or found.token != token:
-        raise WireError(f"the cloud answered the greeting with status {found.status}")
+    if found.status != Status.OK or (found.token, found.flags) != (token, flags):
+        raise WireError(f"the cloud answered another greeting, with status {found.status}")
     return Exchange(sent, found.first_ns, found.second_ns, time.perf_counter_ns())
 
 
@@ -60,7 +65,7 @@ def answer(
     if found is None:
         _send(sock, Greeting(Status.OTHER_VERSION, digest, bytes(16), now, now))
         raise PeerRefused(f"an edge speaks protocol {version}, this cloud {VERSION}")
-    mine = Greeting(Status.OK, digest, found.token, now, time.perf_counter_ns())
+    mine = Greeting(Status.OK, digest, found.token, now, time.perf_counter_ns(), found.flags)
     if found.digest != digest:
         _send(sock, replace(mine, status=Status.OTHER_BUNDLE))
         raise PeerRefused(

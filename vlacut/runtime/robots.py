@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from copy import deepcopy
 from dataclasses import dataclass, field
 
 from vlacut.runtime.interpreter import Tally
+from vlacut.runtime.stream import shut
 from vlacut.runtime.wire import Greeting
 
 
@@ -27,7 +28,7 @@ class Counts:
     events: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     abandoned: int = 0
-    part_s: Counter[str] = field(default_factory=Counter)
+    part_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     received: int = 0
     sent: int = 0
 
@@ -78,7 +79,7 @@ class Robots:
                 self._robots[greeting.token] = _Robot(deadline_s, sock)
         if old:
             self.count("replaced")
-            hang_up(old.sock)
+            shut(old.sock)
         return bool(old or fits)
 
     def leave(self, token: bytes, sock: socket.socket) -> None:
@@ -92,7 +93,7 @@ class Robots:
         with self._lock:
             socks = [robot.sock for robot in self._robots.values()]
         for sock in socks:
-            hang_up(sock)
+            shut(sock)
 
     def count(self, event: str) -> None:
         """Note an event."""
@@ -101,10 +102,10 @@ class Robots:
 
     def note_step(self, tally: Tally, done: bool) -> None:
         """Note a step, done or abandoned."""
-        seconds = {name: spent * 1e-9 for name, spent in tally.part_ns.items()}
         with self._lock:
             counts = self._counts
-            counts.part_s.update(seconds)
+            for name, spent in tally.part_ns.items():
+                counts.part_s[name] += spent * 1e-9
             counts.received += tally.received
             counts.sent += tally.sent
             counts.steps += done
@@ -115,11 +116,3 @@ class Robots:
         """A copy of what was done so far."""
         with self._lock:
             return deepcopy(self._counts)
-
-
-def hang_up(sock: socket.socket) -> None:
-    """End a connection that another thread uses; that one sees it closed."""
-    try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which is not for threads
-    except OSError:
-        return  # it has ended already

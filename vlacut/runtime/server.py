@@ -24,8 +24,10 @@ from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.link import set_options
 from vlacut.runtime.robots import Counts, Robots
+from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.security import require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
+from vlacut.runtime.wire import CHECKED, Greeting
 
 _HANDSHAKE_S = 5.0
 _POLL_S = 0.2
@@ -66,6 +68,7 @@ class Server:
     ) -> None:
         require_authentication(host, tls, insecure)
         self._plan = plan
+        self._routes = routes_of(plan, Side.CLOUD)
         self._digest = digest
         self._turns = Turns()
         self._engines = {
@@ -142,21 +145,21 @@ class Server:
         """One robot, from handshake to end; whatever it does, the others go on."""
         try:
             try:
-                sock, token = self._admit(plain)
+                sock, greeting = self._admit(plain)
             finally:
                 self._strangers.release()
             try:
-                self._serve_robot(sock, peer)
+                self._serve_robot(sock, peer, bool(greeting.flags & CHECKED))
             finally:
-                self._robots.leave(token, sock)
+                self._robots.leave(greeting.token, sock)
                 sock.close()
         except PeerLost as error:
             self._note("lost", peer, str(error))
         except WireError as error:
             self._note("refused", peer, str(error))
 
-    def _admit(self, plain: socket.socket) -> tuple[socket.socket, bytes]:
-        """The connection of a robot that may be served, and its token."""
+    def _admit(self, plain: socket.socket) -> tuple[socket.socket, Greeting]:
+        """The connection of a robot that may be served, and what it said."""
         try:
             set_options(plain, self._timeout)
         except OSError as error:
@@ -173,19 +176,21 @@ class Server:
         except BaseException:
             sock.close()
             raise
-        return sock, greeting.token
+        return sock, greeting
 
     def _step_s(self) -> float:
         """Seconds that a step takes the engines, on average."""
         steps = self._robots.counts.steps
         return self._turns.held_s / steps if steps else 0.0
 
-    def _serve_robot(self, sock: socket.socket, peer: str) -> None:
-        connection = Connection(sock, Layout(self._plan, Side.CLOUD), self._timeout)
+    def _serve_robot(self, sock: socket.socket, peer: str, checked: bool) -> None:
+        layout = Layout(self._plan, Side.CLOUD)
+        connection = Connection(sock, layout, self._timeout, checked=checked)
         self._note("connected", peer, "")
+        route: Route | None = self._routes[0]
         try:
-            while self._step(connection):
-                pass
+            while route is not None:
+                route = self._step(connection, route)
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
             self._note("left", peer, "")
@@ -193,14 +198,16 @@ class Server:
             self._note("failed", peer, str(error))
             connection.send_error(str(error))
 
-    def _step(self, connection: Connection) -> bool:
-        """Serve the next step; False if the server is stopping."""
-        while (header := connection.peek(_POLL_S)) is None:
+    def _step(self, connection: Connection, before: Route) -> Route | None:
+        """Serve the next step; its route, None if the server is stopping."""
+        due = before.due[0] if before.due else None
+        while (header := connection.peek(_POLL_S, due)) is None:
             if self._stopping.is_set():
-                return False
-        if header.variant >= len(self._plan.variants):
+                return None
+        if header.variant >= len(self._routes):
             raise WireError(f"there is no variant {header.variant}")
-        walk = Walk(self._plan, Side.CLOUD, self._engines, connection, header.step, header.variant)
+        route = self._routes[header.variant]
+        walk = Walk(route, self._engines, connection, header.step)
         done = True
         try:
             walk.run({}, ())
@@ -208,7 +215,7 @@ class Server:
             done = False
             time.sleep(_PAUSE_S)
         self._robots.note_step(walk.tally, done)
-        return True
+        return route
 
     def _note(self, event: str, peer: str, text: str) -> None:
         self._robots.count(event)
