@@ -219,7 +219,7 @@ def compile_program(
         checkpoint: where the weights are that the program has shapes of alone.
         backend: name of the builder.
         pipeline: passes to run instead of the target's.
-        golden: whether to record a step.
+        golden: whether to record a step, if the back end computes.
         progress: called with what is done, how much of it, and of how much.
 
     Raises InputError, PassError, BackendError, or BundleError if `out` cannot be written.
@@ -243,7 +243,7 @@ def compile_program(
                 builder.prepare(model, path)
                 store.externalise(model)
                 save(model, folder / path)
-        if golden:
+        if golden and builder.computes:
             progress("golden", 0, 1)
             write_golden(program, phases, folder, backend, builder.recipe())
         manifest = Manifest(

@@ -1,0 +1,1 @@
+"""Simulation: the control loop over recorded bandwidths, without waiting for it."""
