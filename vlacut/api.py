@@ -75,7 +75,8 @@ def connect(
         opened,
         parse_address(cloud) if cloud else None,
         timeout,
-        policy=_choose(opened.plan, variant, link),
+        policy=_choose(opened.plan, variant),
+        link=parse_link(link) if link else None,
         deadline=deadline,
         hedge=hedge,
         tls=edge_context(Path(tls)) if tls is not None else None,
@@ -83,13 +84,8 @@ def connect(
     )
 
 
-def _choose(plan: Plan, variant: str, link: str) -> policies.Policy:
-    if variant == "random":
-        return policies.at_random(plan)
-    if variant == "auto":
-        over = parse_link(link) if link else plan.link
-        return policies.cheapest(plan, lambda: over)
-    return policies.always(plan, variant)
+def _choose(plan: Plan, variant: str) -> policies.Chooser:
+    return policies.make_policy("argmin" if variant == "auto" else variant, plan)
 
 
 def serve(

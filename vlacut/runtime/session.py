@@ -29,10 +29,11 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError
+from vlacut.hardware import Link
 from vlacut.plan import Plan
 from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.link import CloudLink, Endpoint, dial
-from vlacut.runtime.policy import Policy
+from vlacut.runtime.policy import Always, Chooser, steady
 from vlacut.runtime.race import Race
 from vlacut.runtime.report import Made, Source, StepReport
 from vlacut.runtime.security import require_authentication
@@ -53,6 +54,7 @@ class EdgeSession:
         engines: by name of part, all edge parts.
         address: host and port of the cloud; None if no variant that will run crosses.
         policy: which variant each step runs; the plan's first if not given.
+        link: what the network is taken for; the plan's link if not given.
         timeout: seconds without progress after which the cloud counts as lost.
         deadline: seconds within which a step returns; None for no limit.
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
@@ -72,7 +74,8 @@ class EdgeSession:
         address: tuple[str, int] | None,
         timeout: float = 10.0,
         *,
-        policy: Policy = lambda _: 0,
+        policy: Chooser | None = None,
+        link: Link | None = None,
         deadline: float | None = None,
         hedge: bool = False,
         tls: ssl.SSLContext | None = None,
@@ -81,7 +84,8 @@ class EdgeSession:
         if hedge and deadline is None:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
         self._plan = plan
-        self._policy = policy
+        self._policy = policy or Always(0)
+        self._forecast = steady(link or plan.link)
         self._step = 0
         self._deadline = deadline
         self._spare_s = _SPARE * (deadline or 0.0)
@@ -120,7 +124,7 @@ class EdgeSession:
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
-        request = Request(checked, captured, self._step, self._policy(self._last), until)
+        request = Request(checked, captured, self._step, self._policy.choose(self._forecast), until)
         try:
             made, reason = self._make(request)
         finally:
