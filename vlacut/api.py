@@ -30,9 +30,15 @@ class Policy(EdgeSession):
     """A bundle's edge side, connected: see `connect`."""
 
     def __init__(
-        self, bundle: Bundle, address: tuple[str, int] | None, timeout: float, **options: Any
+        self,
+        bundle: Bundle,
+        address: tuple[str, int] | None,
+        timeout: float,
+        *,
+        emulate: bool = False,
+        **options: Any,
     ) -> None:
-        engines = load_engines(bundle, Side.EDGE)
+        engines = load_engines(bundle, Side.EDGE, emulate)
         super().__init__(bundle.plan, bundle.digest, engines, address, timeout, **options)
         self.bundle = bundle
 
@@ -51,6 +57,7 @@ def connect(
     insecure: bool = False,
     variant: str = CHOSEN,
     link: str = "",
+    emulate: bool = False,
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
 
@@ -66,6 +73,7 @@ def connect(
         variant: name of the variant to run; `random`, another in every step; `auto`, the one with
             the lowest price over `link`.
         link: as for `compile`; the plan's if empty.
+        emulate: take the time that the plan predicts for every part, and compute nothing.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
@@ -81,6 +89,7 @@ def connect(
         hedge=hedge,
         tls=edge_context(Path(tls)) if tls is not None else None,
         insecure=insecure,
+        emulate=emulate,
     )
 
 
@@ -96,6 +105,7 @@ def serve(
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
     most_robots: int = 64,
+    emulate: bool = False,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
 
@@ -106,12 +116,13 @@ def serve(
         tls: the cloud's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
         most_robots: at a time; more are refused.
+        emulate: take the time that the plan predicts for every part, and compute nothing.
 
     What happens is logged to the logger `vlacut.server`.
     Raises BundleError, BackendError, or InputError if the address cannot be had.
     """
     opened = open_bundle(Path(bundle))
-    engines = load_engines(opened, Side.CLOUD)
+    engines = load_engines(opened, Side.CLOUD, emulate)
     return Server(
         opened.plan,
         opened.digest,
@@ -124,9 +135,9 @@ def serve(
     )
 
 
-def load_engines(bundle: Bundle, side: Side) -> dict[str, Engine]:
-    """Engines of a side's parts, by name."""
-    executor = registry.load("executors", bundle.manifest.backend)()
+def load_engines(bundle: Bundle, side: Side, emulate: bool = False) -> dict[str, Engine]:
+    """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times."""
+    executor = registry.load("executors", "emulated" if emulate else bundle.manifest.backend)()
     return {
         part.name: executor.load(bundle.part_path(part), bundle.root, bundle.manifest.recipe)
         for part in bundle.parts(side)

@@ -44,6 +44,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @_TLS
 @_INSECURE
 @click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
+@click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
 @json_option
@@ -54,13 +55,16 @@ def serve_command(
     tls: Path | None,
     insecure: bool,
     robots: int,
+    emulate: bool,
     metrics: str | None,
     log_json: bool,
     as_json: bool,
 ) -> None:
     """Serve the cloud side of a bundle until SIGTERM or Ctrl-C; steps that have begun end."""
     log_to_stderr("serve", log_json)
-    server = serve(path, host, port, tls=tls, insecure=insecure, most_robots=robots)
+    server = serve(
+        path, host, port, tls=tls, insecure=insecure, most_robots=robots, emulate=emulate
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
     address = f"{server.address[0]}:{server.address[1]}"

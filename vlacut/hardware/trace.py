@@ -76,16 +76,26 @@ def read_trace(path: Path) -> Trace:
 
     Raises HardwareError naming the file, and the line that does not parse.
     """
-    if not path.exists():
-        raise HardwareError(f"no bandwidth trace at {path}")
-    files = sorted(path.rglob("*.csv")) if path.is_dir() else [path]
-    if not files:
-        raise HardwareError(f"{path}: a folder without .csv files")
-    traces = [_read_file(file) for file in files]
+    traces = read_recordings(path).values()
     return Trace(
         tuple(rate for trace in traces for rate in trace.rates),
         tuple(spent for trace in traces for spent in trace.seconds),
     )
+
+
+def read_recordings(path: Path) -> dict[str, Trace]:
+    """The traces in a file or a folder one by one, by their paths in the folder.
+
+    Raises HardwareError as `read_trace`.
+    """
+    if not path.exists():
+        raise HardwareError(f"no bandwidth trace at {path}")
+    if not path.is_dir():
+        return {path.name: _read_file(path)}
+    files = sorted(path.rglob("*.csv"))
+    if not files:
+        raise HardwareError(f"{path}: a folder without .csv files")
+    return {file.relative_to(path).as_posix(): _read_file(file) for file in files}
 
 
 def _read_file(path: Path) -> Trace:

@@ -1,0 +1,175 @@
+"""Policies and predictors against each other and against the clairvoyant, over recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vlacut.hardware import Link
+from vlacut.hardware.trace import Trace
+from vlacut.plan import Plan
+from vlacut.runtime.policy import POLICIES, RANDOM, make_policy
+from vlacut.runtime.predictors import Predictor, make_predictor
+from vlacut.simulation.forecasting import SAMPLED_S, ByForecast
+from vlacut.simulation.loop import (
+    Clairvoyant,
+    Decider,
+    Fixed,
+    Outcome,
+    network_of,
+    run_loop,
+    walks_of,
+)
+from vlacut.simulation.walk import Network
+
+CLAIRVOYANT = "clairvoyant"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A trace and what to call it."""
+
+    name: str
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class Row:
+    """A policy over all recordings.
+
+    Attributes:
+        policy: its name, or the variant's that it always runs.
+        predictor: its name; empty where the policy asks for no forecast.
+        outcomes: one a recording.
+        deadline: of a step in seconds; None for none.
+    """
+
+    policy: str
+    predictor: str
+    outcomes: tuple[Outcome, ...]
+    deadline: float | None
+
+    @cached_property
+    def latencies(self) -> np.ndarray:
+        """Of all steps, in seconds."""
+        return np.concatenate([outcome.latencies for outcome in self.outcomes])
+
+    @property
+    def mean_s(self) -> float:
+        """Mean latency over all steps."""
+        return float(self.latencies.mean())
+
+    def quantile_s(self, share: float) -> float:
+        """Latency that this share of the steps does not exceed."""
+        return float(np.quantile(self.latencies, share))
+
+    @property
+    def missed(self) -> int | None:
+        """Steps that took longer than the deadline; None without one."""
+        if self.deadline is None:
+            return None
+        return int(np.count_nonzero(self.latencies > self.deadline))
+
+    @property
+    def switches(self) -> int:
+        """Steps by another variant than the step before, within a recording."""
+        return sum(outcome.switches for outcome in self.outcomes)
+
+    def regret(self, clairvoyant: Row) -> float:
+        """Mean latency above the clairvoyant's, as a share of that."""
+        return self.mean_s / clairvoyant.mean_s - 1
+
+
+@dataclass(frozen=True)
+class Race:
+    """What to run.
+
+    Attributes:
+        plan: of the bundle.
+        recordings: rates of the wire up; at least one.
+        link: round trip, ratio of the downlink, and the forecast before the first sample.
+        period: seconds between starts of steps; None for back to back.
+        deadline: of a step in seconds; None for none. It is counted, and told to policies.
+        interval: seconds between samples of the link.
+        model: of the predictor `lstm`.
+        history: recordings to find RoboECC's thresholds on; without any they are found on the way.
+    """
+
+    plan: Plan
+    recordings: Sequence[Recording]
+    link: Link
+    period: float | None = None
+    deadline: float | None = None
+    interval: float = SAMPLED_S
+    model: Path | None = None
+    history: Sequence[Recording] = ()
+
+    def run(
+        self,
+        policies: Sequence[str],
+        predictors: Sequence[str],
+        progress: Callable[[str, int, int], None] = lambda *_: None,
+    ) -> tuple[Row, ...]:
+        """The clairvoyant, then every policy with every predictor that it asks.
+
+        Raises InputError for names there are not, HardwareError for a trace that carries nothing.
+        """
+        entries = [(CLAIRVOYANT, ""), *self._entries(policies, predictors)]
+        networks = [network_of(self.link, recording.trace) for recording in self.recordings]
+        walks = walks_of(self.plan)
+        rows = []
+        for done, (policy, predictor) in enumerate(entries):
+            progress(f"{policy} {predictor}", done, len(entries))
+            deciders = self._deciders(policy, predictor, networks)
+            outcomes = tuple(
+                run_loop(walks, network, decider, period=self.period)
+                for network, decider in zip(networks, deciders, strict=True)
+            )
+            rows.append(Row(policy, predictor, outcomes, self.deadline))
+        return tuple(rows)
+
+    def _entries(self, policies: Sequence[str], predictors: Sequence[str]) -> list[tuple[str, str]]:
+        entries = []
+        for policy in dict.fromkeys(policies):
+            asks = policy in POLICIES and policy != RANDOM
+            entries += (
+                [(policy, name) for name in dict.fromkeys(predictors)] if asks else [(policy, "")]
+            )
+        return entries
+
+    def _deciders(self, policy: str, predictor: str, networks: Sequence[Network]) -> list[Decider]:
+        if policy == CLAIRVOYANT:
+            walks = walks_of(self.plan)
+            return [Clairvoyant(walks, network) for network in networks]
+        names = [variant.name for variant in self.plan.variants]
+        if policy in names:
+            return [Fixed(names.index(policy)) for _ in networks]
+
+        def make() -> Predictor:
+            return make_predictor(predictor or "last", self.model)
+
+        history = [self._samples(recording) for recording in self.history]
+        return [
+            ByForecast(
+                make_policy(
+                    policy, self.plan, deadline=self.deadline, history=history, predictor=make
+                ),
+                make,
+                network,
+                self.link,
+                self.interval,
+            )
+            for network in networks
+        ]
+
+    def _samples(self, recording: Recording) -> list[float]:
+        """The link's mean rate by interval, in bytes a second of the wire."""
+        service = network_of(self.link, recording.trace).up
+        times = np.arange(0.0, service.seconds, self.interval)
+        carried = np.array([service.carried(float(at)) for at in times])
+        rates = np.diff(carried) / self.interval / self.link.framing.share
+        return [float(rate) for rate in np.maximum(rates, 0.0)]
