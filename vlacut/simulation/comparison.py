@@ -86,12 +86,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Race:
-    """What to run.
+    """What to run. The first step starts when the link has been sampled once.
 
     Attributes:
         plan: of the bundle.
         recordings: rates of the wire up; at least one.
-        link: round trip, ratio of the downlink, and the forecast before the first sample.
+        link: round trip, and ratio of the downlink.
         period: seconds between starts of steps; None for back to back.
         deadline: of a step in seconds; None for none. It is counted, and told to policies.
         interval: seconds between samples of the link.
@@ -126,7 +126,7 @@ class Race:
             progress(f"{policy} {predictor}", done, len(entries))
             deciders = self._deciders(policy, predictor, networks)
             outcomes = tuple(
-                run_loop(walks, network, decider, period=self.period)
+                run_loop(walks, network, decider, start=self.interval, period=self.period)
                 for network, decider in zip(networks, deciders, strict=True)
             )
             rows.append(Row(policy, predictor, outcomes, self.deadline))

@@ -72,16 +72,18 @@ def run_loop(
     network: Network,
     decider: Decider,
     *,
+    start: float = 0.0,
     seconds: float | None = None,
     steps: int | None = None,
     period: float | None = None,
 ) -> Outcome:
-    """Run the control loop from second 0 of a trace on.
+    """Run the control loop over a trace.
 
     Args:
         walks: by variant, all of a plan's.
         network: the link.
         decider: says which of them each step is.
+        start: of the first step.
         seconds: no step starts later; the trace's length, if neither this nor `steps` is given.
         steps: how many, at most.
         period: seconds between the starts of steps; None for back to back.
@@ -96,7 +98,7 @@ def run_loop(
     starts: list[float] = []
     latencies: list[float] = []
     variants: list[int] = []
-    now = 0.0
+    now = start
     while now < seconds and len(starts) < most:
         variant = decider.decide(now)
         passed: list[Passage] = []
