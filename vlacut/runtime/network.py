@@ -17,6 +17,7 @@ uplink's is taken to have kept its ratio to it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -37,19 +38,24 @@ _MOST_INTERVAL_S = 0.1
 
 
 def sampling_interval(plan: Plan) -> float:
-    """Seconds between samples for a predictor: half of the least that a side computes in a step.
+    """Seconds between samples for a predictor, at most 0.1 s: half of `shortest_side`."""
+    return min(_MOST_INTERVAL_S, shortest_side(plan) / 2)
 
-    RoboECC's equation 3 asks for less than min(t_cloud, t_edge), the latencies of the two segments
-    of a cut; here of all variants that cross. At most 0.1 s, which says enough of any network.
+
+def shortest_side(plan: Plan) -> float:
+    """The least seconds that a side computes in a step, over all variants that cross.
+
+    RoboECC's equation 3: samples must be less than min(t_cloud, t_edge) apart, the latencies of the
+    two segments of its cut. Infinity where no variant computes on both sides.
     """
-    sides = [
+    sides = (
         seconds
         for variant, crosses in zip(plan.variants, plan.crosses, strict=True)
         if crosses
         for seconds in (variant.price.edge_s, variant.price.cloud_s)
         if seconds > 0
-    ]
-    return min([_MOST_INTERVAL_S, *(seconds / 2 for seconds in sides)])
+    )
+    return min(sides, default=math.inf)
 
 
 class _Direction:

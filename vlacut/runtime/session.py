@@ -57,6 +57,7 @@ class EdgeSession:
         address: host and port of the cloud; None if no variant that will run crosses.
         policy: which variant each step runs; the plan's first if not given.
         predictor: makes one for each direction of the network, see `vlacut.runtime.predictors`.
+        interval_s: seconds between its samples; `sampling_interval` of the plan if not given.
         link: what the network is taken for until something crossed; the plan's if not given.
         timeout: seconds without progress after which the cloud counts as lost.
         deadline: seconds within which a step returns; None for no limit.
@@ -79,6 +80,7 @@ class EdgeSession:
         *,
         policy: Chooser | None = None,
         predictor: Callable[[], Predictor] = PREDICTORS["ewma"],
+        interval_s: float | None = None,
         link: Link | None = None,
         deadline: float | None = None,
         hedge: bool = False,
@@ -89,7 +91,7 @@ class EdgeSession:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
         self._plan = plan
         self._policy = policy or Always(0)
-        self._network = Network(link or plan.link, predictor, sampling_interval(plan))
+        self._network = Network(link or plan.link, predictor, interval_s or sampling_interval(plan))
         self._step = 0
         self._deadline = deadline
         self._spare_s = _SPARE * (deadline or 0.0)
