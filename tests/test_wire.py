@@ -13,6 +13,7 @@ from vlacut.errors import WireError
 from vlacut.runtime.clock import CloudClock, Exchange
 from vlacut.runtime.wire import (
     ERROR,
+    PROBE,
     TENSORS,
     Greeting,
     Header,
@@ -37,12 +38,12 @@ def test_header_vectors() -> None:
 
 def test_greeting_vectors() -> None:
     greeting = Greeting(Status.FULL, bytes(range(32)), bytes(range(16)), 7, 8)
-    vector = bytes.fromhex("564c4143555400000002000300000000")
+    vector = bytes.fromhex("564c4143555400000003000300000000")
     vector += bytes(range(32)) + bytes(range(16))
     vector += bytes.fromhex("00000000000000070000000000000008")
     assert greeting.pack() == vector
     assert unpack_greeting(vector) == greeting
-    assert unpack_version(vector[:12]) == 2
+    assert unpack_version(vector[:12]) == 3
     with pytest.raises(WireError, match="is no vlacut"):
         unpack_version(b"HTTP/1.1 400")
 
@@ -98,7 +99,7 @@ def test_any_header_is_read_or_refused(data: bytes) -> None:
         header, check = unpack_header(data)
     except WireError:
         return
-    assert header.kind in (TENSORS, ERROR)
+    assert header.kind in (TENSORS, ERROR, PROBE)
     assert header.pack(check) == data
 
 

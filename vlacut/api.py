@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle import Bundle, open_bundle
 from vlacut.errors import InputError
-from vlacut.hardware import parse_link
-from vlacut.plan import CHOSEN, Plan
+from vlacut.hardware import parse_link, read_recordings
+from vlacut.plan import CHOSEN
 from vlacut.pricing import Side
-from vlacut.runtime import policy as policies
+from vlacut.runtime.network import sampling_interval
+from vlacut.runtime.policy import make_policy
+from vlacut.runtime.predictors import LSTM, Predictor, make_predictor
 from vlacut.runtime.security import cloud_context, edge_context
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
@@ -55,7 +58,9 @@ def connect(
     hedge: bool = False,
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
-    variant: str = CHOSEN,
+    policy: str = CHOSEN,
+    predictor: str = "",
+    history: str | os.PathLike[str] | None = None,
     link: str = "",
     emulate: bool = False,
 ) -> Policy:
@@ -70,20 +75,33 @@ def connect(
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
         tls: the robot's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
-        variant: name of the variant to run; `random`, another in every step; `auto`, the one with
-            the lowest price over `link`.
-        link: as for `compile`; the plan's if empty.
+        policy: name of the variant to run, or how to choose one step by step: `argmin`,
+            `quantile`, `thresholds` or `random`, see `vlacut.runtime.policy`.
+        predictor: of the bandwidth, see `vlacut.runtime.predictors`; the bundle's trained one if
+            empty, or `ewma` if it has none.
+        history: recorded bandwidths to find `thresholds` on, a file or a folder; without them they
+            are found as steps come.
+        link: what the network is taken for until something crossed, as for `compile`; the plan's
+            if empty.
         emulate: take the time that the plan predicts for every part, and compute nothing.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
     opened = open_bundle(Path(bundle))
+    predict = _predictor(opened, predictor)
     return Policy(
         opened,
         parse_address(cloud) if cloud else None,
         timeout,
-        policy=_choose(opened.plan, variant),
+        policy=make_policy(
+            policy,
+            opened.plan,
+            deadline=deadline,
+            history=_samples(opened, Path(history)) if history is not None else (),
+            predictor=predict,
+        ),
+        predictor=predict,
         link=parse_link(link) if link else None,
         deadline=deadline,
         hedge=hedge,
@@ -93,8 +111,19 @@ def connect(
     )
 
 
-def _choose(plan: Plan, variant: str) -> policies.Chooser:
-    return policies.make_policy("argmin" if variant == "auto" else variant, plan)
+def _predictor(bundle: Bundle, name: str) -> Callable[[], Predictor]:
+    """What makes the predictor of this name, or the bundle's; InputError at once if nothing can."""
+    model = bundle.predictor_path
+    chosen = name or (LSTM if model else "ewma")
+    make_predictor(chosen, model)
+    return lambda: make_predictor(chosen, model)
+
+
+def _samples(bundle: Bundle, history: Path) -> list[tuple[float, ...]]:
+    """Recorded bandwidths at the sampling interval."""
+    interval_s = sampling_interval(bundle.plan)
+    recordings = read_recordings(history).values()
+    return [trace.sampled(interval_s) for pieces in recordings for trace in pieces]
 
 
 def serve(
@@ -166,8 +195,8 @@ def compile(  # the name users expect
             the command line, a path or the name of a model of the zoo.
         args: example inputs, where the model is a module.
         out: where to write the bundle.
-        options: those of `vlacut.target.Target`; `backend`, `pipeline`, `golden` and `progress` as
-            in `vlacut.compiler.compile_program`.
+        options: those of `vlacut.target.Target`; `backend`, `pipeline`, `golden`,
+            `predictor` and `progress` as in `vlacut.compiler.compile_program`.
 
     Raises InputError, PassError, BackendError or BundleError.
     """

@@ -13,8 +13,7 @@ from vlacut.bundle import read_bundle
 from vlacut.cli.deploy import _seconds as seconds_option
 from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar, table
 from vlacut.cli.traceplot import show_choices, write_choices
-from vlacut.hardware import parse_link
-from vlacut.hardware.trace import read_recordings
+from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan import Plan
 from vlacut.runtime.policy import POLICIES
 from vlacut.runtime.predictors import PREDICTORS
@@ -108,8 +107,12 @@ def simulate_command(
 
 
 def recordings(path: Path) -> tuple[Recording, ...]:
-    """The traces of a file or folder."""
-    return tuple(Recording(name, trace) for name, trace in read_recordings(path).items())
+    """The traces of a file or folder, the pieces of a recording each for itself."""
+    return tuple(
+        Recording(f"{name} {piece}" if len(pieces) > 1 else name, trace)
+        for name, pieces in read_recordings(path).items()
+        for piece, trace in enumerate(pieces)
+    )
 
 
 def _policies(plan: Plan, asked: Sequence[str]) -> list[str]:

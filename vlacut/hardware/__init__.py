@@ -6,6 +6,7 @@ from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
 from vlacut.hardware.stack import FUSIONS, KINDS, Stack
+from vlacut.hardware.trace import Trace, read_recordings
 
 __all__ = [
     "FUSIONS",
@@ -17,6 +18,7 @@ __all__ = [
     "Mode",
     "Profile",
     "Stack",
+    "Trace",
     "device_names",
     "link_at",
     "load_device",
@@ -25,4 +27,5 @@ __all__ = [
     "parse_bytes",
     "parse_link",
     "profile_text",
+    "read_recordings",
 ]

@@ -15,11 +15,14 @@ from typing import NoReturn
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost, PeerRefused, WireError
+from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.wire import (
     ERROR,
+    FIXED_TIMES,
     HEADER_BYTES,
     MAX_ERROR_BYTES,
+    PROBE,
     Header,
     checksum,
     flat_bytes,
@@ -27,6 +30,7 @@ from vlacut.runtime.wire import (
 )
 
 _SMALL = 4096
+_MOST_HEARD = 256
 
 
 class PeerLeft(PeerLost):
@@ -42,12 +46,34 @@ class Frame:
         tensors: overwritten by the same transfer of the next step.
         times: those that the cloud sends along; none from the edge.
         arrived_ns: this side's clock when it was complete.
+        burst: how it came in.
     """
 
     header: Header
     tensors: tuple[np.ndarray, ...]
     times: tuple[int, ...]
     arrived_ns: int
+    burst: Burst
+
+    @property
+    def nbytes(self) -> int:
+        """On the connection: header and payload."""
+        return HEADER_BYTES + self.header.nbytes
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a frame said of the network.
+
+    Attributes:
+        header: what it is.
+        burst: how it came in.
+        times: the fixed ones that the cloud sends along; none from the edge.
+    """
+
+    header: Header
+    burst: Burst
+    times: tuple[int, ...]
 
 
 class Connection:
@@ -69,6 +95,8 @@ class Connection:
         self.until = math.inf
         self.torn = False
         self.dropped = 0
+        self._heard: deque[Heard] = deque(maxlen=_MOST_HEARD)
+        self._meter = BurstMeter()
         self._sock = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._layout = layout
@@ -113,6 +141,8 @@ class Connection:
     def receive(self, step: int = 0) -> Frame:
         """The next frame of this step or a later one, in order; those of earlier ones are dropped.
 
+        On the edge an answer to a probe is no frame: see `take_heard`.
+
         Raises PeerLost or WireError, PeerRefused with the reason the peer gives, DeadlineMissed.
         """
         while True:
@@ -145,6 +175,17 @@ class Connection:
         while self._newest <= step and len(self._inbox) < self._room_for and self._read():
             pass
         return self._newest > step
+
+    def listen(self) -> None:
+        """Take in what has arrived, without waiting. Raises PeerLost or WireError."""
+        while len(self._inbox) < self._room_for and self._read():
+            pass
+
+    def take_heard(self) -> list[Heard]:
+        """What frames said of the network since the last call, also frames that were dropped."""
+        heard = list(self._heard)
+        self._heard.clear()
+        return heard
 
     def check_deadline(self) -> None:
         """Raises DeadlineMissed once it is."""
@@ -180,6 +221,7 @@ class Connection:
         if not ready:
             self.check_deadline()
             raise PeerLost(f"no answer for {self._timeout:g} s; is the other side still running?")
+        self._meter.waited()
         if ready[0][1] & select.POLLIN and events & select.POLLOUT:
             self._read()
 
@@ -191,6 +233,7 @@ class Connection:
             else:
                 count = self._sock.recvmsg_into(list(self._into))[0]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._meter.emptied()
             return False
         except OSError as error:
             self._raise_lost(error)
@@ -198,6 +241,7 @@ class Connection:
             kind = PeerLost if self._current or len(self._into[0]) < HEADER_BYTES else PeerLeft
             raise kind("the other side closed the connection")
         self._unanswered_since = math.inf
+        self._meter.took(count, time.perf_counter_ns())
         _advance(self._into, count)
         if not self._into:
             self._complete()
@@ -211,6 +255,7 @@ class Connection:
                 return
         assert self._current is not None
         header, check, room = self._current
+        burst = self._meter.finish()
         if checksum(header, (room.times, *room.tensors)) != check:
             raise PeerLost("bytes were altered on the way: the checksum of a frame is wrong")
         if header.kind == ERROR:
@@ -221,7 +266,10 @@ class Connection:
             self._inbox.clear()
             self._newest = header.step
         times = tuple(room.times.tolist())
-        self._inbox.append(Frame(header, room.tensors, times, time.perf_counter_ns()))
+        self._heard.append(Heard(header, burst, times[:FIXED_TIMES]))
+        if header.kind != PROBE or not times:
+            now = time.perf_counter_ns()
+            self._inbox.append(Frame(header, room.tensors, times, now, burst))
         self._current = None
         self._into.append(memoryview(self._header))
 
@@ -232,10 +280,7 @@ class Connection:
             text = np.empty(MAX_ERROR_BYTES, np.uint8)[: header.nbytes]
             room = Room(np.empty(0, ">u8"), (text,))
         else:
-            rank, room = self._layout.room(header.variant, header.position, header.trip)
-            if (header.step, rank) <= self._last:
-                raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
-            self._last = (header.step, rank)
+            room = self._layout.probe_room if header.kind == PROBE else self._room_of(header)
             if header.nbytes != room.nbytes:
                 raise WireError(
                     f"the peer sent {header.nbytes} bytes for transfer {header.position}, "
@@ -245,8 +290,21 @@ class Connection:
         arrays = (room.times, *room.tensors)
         self._into.extend(flat_bytes(array).data for array in arrays if array.nbytes)
 
+    def _room_of(self, header: Header) -> Room:
+        rank, room = self._layout.room(header.variant, header.position, header.trip)
+        if (header.step, rank) <= self._last:
+            raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
+        self._last = (header.step, rank)
+        return room
+
     def _raise_lost(self, error: OSError) -> NoReturn:
         raise PeerLost(f"the connection ended: {error.strerror or error}") from error
+
+
+def train_of(heard: Sequence[Heard]) -> tuple[int, int]:
+    """Bytes and nanoseconds of all their trains; both 0 if there is none."""
+    bursts = [item.burst for item in heard]
+    return sum(item.train_bytes for item in bursts), sum(item.train_ns for item in bursts)
 
 
 def _joined(views: Sequence[memoryview]) -> list[memoryview]:

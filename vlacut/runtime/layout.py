@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from vlacut.errors import WireError
 from vlacut.plan import Loop, Plan, Transfer, Variant, taken
 from vlacut.pricing import Side
-
-FIXED_TIMES = 3  # frames taken, when the last was complete, when this one was sent
+from vlacut.runtime.wire import FIXED_TIMES, PROBE_BYTES
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,13 @@ class Layout:
         if key not in self._rooms:
             self._rooms[key] = self._make_room(variant, due.transfer)
         return due.rank, self._rooms[key]
+
+    @cached_property
+    def probe_room(self) -> Room:
+        """Room for a probe, or for the answer to one."""
+        if self._receiver is Side.EDGE:
+            return Room(np.empty(FIXED_TIMES, ">u8"), ())
+        return Room(np.empty(0, ">u8"), (np.empty(PROBE_BYTES, np.uint8),))
 
     def _make_room(self, variant: int, transfer: Transfer) -> Room:
         specs = [self._plan.spec[key] for key in transfer.tensors]

@@ -166,10 +166,6 @@ class Race:
             for network in networks
         ]
 
-    def _samples(self, recording: Recording) -> list[float]:
+    def _samples(self, recording: Recording) -> tuple[float, ...]:
         """The link's mean rate by interval, in bytes a second of the wire."""
-        service = network_of(self.link, recording.trace).up
-        times = np.arange(0.0, service.seconds, self.interval)
-        carried = np.array([service.carried(float(at)) for at in times])
-        rates = np.diff(carried) / self.interval / self.link.framing.share
-        return [float(rate) for rate in np.maximum(rates, 0.0)]
+        return recording.trace.sampled(self.interval)

@@ -18,8 +18,7 @@ from enum import IntEnum
 from vlacut.hardware.service import Service
 from vlacut.plan import Loop, Move, Plan, Run, Transfer, taken
 from vlacut.pricing import Side
-from vlacut.runtime.layout import FIXED_TIMES
-from vlacut.runtime.wire import HEADER_BYTES
+from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES
 
 _TIME_BYTES = 8
 
