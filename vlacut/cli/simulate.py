@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from vlacut.bundle import read_bundle
+from vlacut.bundle import Bundle, read_bundle
 from vlacut.cli.deploy import _seconds as seconds_option
 from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar, table
 from vlacut.cli.traceplot import show_choices, write_choices
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan import Plan
 from vlacut.runtime.policy import POLICIES
-from vlacut.runtime.predictors import PREDICTORS
-from vlacut.simulation import Race, Recording, Row
+from vlacut.runtime.predictors import LSTM, PREDICTORS
+from vlacut.simulation import FRAMES, LINK, Race, Recording, Row
 
 ALL = "all"
 
@@ -49,6 +49,13 @@ ALL = "all"
 @click.option(
     "--link", default="", help="Round trip, and ratio of the downlink; the plan's if not."
 )
+@click.option(
+    "--knows",
+    type=click.Choice([LINK, FRAMES]),
+    default=LINK,
+    show_default=True,
+    help="What policies know: the link's rate, or what the runtime learns from its frames.",
+)
 @click.option("--period", callback=seconds_option, help="Start a step every 100ms, if it can.")
 @click.option("--deadline", callback=seconds_option, help="Of a step; told to the policies.")
 @click.option(
@@ -64,6 +71,7 @@ def simulate_command(
     policies: tuple[str, ...],
     predictors: tuple[str, ...],
     link: str,
+    knows: str,
     period: float | None,
     deadline: float | None,
     history: Path | None,
@@ -75,18 +83,21 @@ def simulate_command(
     Steps follow the plan's own schedules and times. The clairvoyant knows the trace: no choice of
     variants makes any step of the loop end sooner than its. Regret is a mean latency above its.
     """
-    plan = read_bundle(path).plan
+    bundle = read_bundle(path)
+    plan = bundle.plan
     race = Race(
         plan,
         recordings(trace),
         parse_link(link) if link else plan.link,
         period,
         deadline,
+        knows,
+        model=bundle.predictor_path,
         history=recordings(history) if history else (),
     )
     start = time.perf_counter()
     with progress_bar() as progress:
-        rows = race.run(_policies(plan, policies), _predictors(predictors), progress)
+        rows = race.run(_policies(plan, policies), _predictors(bundle, predictors), progress)
     took = time.perf_counter() - start
     shown = min(rows[1:], key=lambda row: row.mean_s, default=rows[0])
     if plot:
@@ -121,8 +132,9 @@ def _policies(plan: Plan, asked: Sequence[str]) -> list[str]:
     return [name for one in asked for name in (every if one == ALL else [one])]
 
 
-def _predictors(asked: Sequence[str]) -> list[str]:
-    return [name for one in asked for name in (PREDICTORS if one == ALL else [one])]
+def _predictors(bundle: Bundle, asked: Sequence[str]) -> list[str]:
+    every = [*PREDICTORS, *([LSTM] if bundle.predictor_path else [])]
+    return [name for one in asked for name in (every if one == ALL else [one])]
 
 
 def _table(plan: Plan, rows: Sequence[Row], deadline: float | None) -> Any:

@@ -111,9 +111,17 @@ class Network:
         link: what the network is taken for before anything crossed; its framing is believed.
         predictor: makes one for each direction.
         interval_s: see `sampling_interval`.
+        now_ns: the clock of what it learns from; a simulation has its own.
     """
 
-    def __init__(self, link: Link, predictor: Callable[[], Predictor], interval_s: float) -> None:
+    def __init__(
+        self,
+        link: Link,
+        predictor: Callable[[], Predictor],
+        interval_s: float,
+        now_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._now_ns = now_ns
         self._share = link.framing.share
         interval_ns = max(1, round(interval_s * 1e9))
         self._up = _Direction(predictor(), link.wire_up, interval_ns)
@@ -127,7 +135,7 @@ class Network:
     def forecast(self) -> Forecast:
         """What the network will be like."""
         with self._lock:
-            now = time.perf_counter_ns()
+            now = self._now_ns()
             self._up.close(now)
             self._down.close(now)
             ratio = 1.0
@@ -180,7 +188,7 @@ class Network:
     def _at_least(self, way: _Direction, nbytes: int, spent_ns: int, clock: CloudClock) -> None:
         spent_ns += clock.error_ns
         if nbytes >= _LEAST_BYTES and spent_ns > 0:
-            now = time.perf_counter_ns()
+            now = self._now_ns()
             way.at_least(nbytes * 1e9 / spent_ns / self._share, now)
 
     def missed(self, tally: Tally) -> None:
@@ -188,14 +196,14 @@ class Network:
         if tally.exchanges or not tally.sent_ns:
             return
         with self._lock:
-            now = time.perf_counter_ns()
+            now = self._now_ns()
             spent_ns = now - tally.sent_ns[0]
             self._up.at_most(sum(tally.sent_bytes) * 1e9 / spent_ns / self._share, now)
 
     def probe(self) -> bool:
         """Whether to send a probe now; if so, it counts as sent."""
         with self._lock:
-            now = time.perf_counter_ns()
+            now = self._now_ns()
             if self._probed_ns and now - self._probed_ns < _LOST_NS:
                 if now - max(self._probed_ns, self._probe_said_ns) > STALE_NS:
                     self._probe_said_ns = now

@@ -12,9 +12,11 @@ import numpy as np
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
 from vlacut.plan import Plan
+from vlacut.runtime.network import sampling_interval
 from vlacut.runtime.policy import POLICIES, RANDOM, make_policy
 from vlacut.runtime.predictors import Predictor, make_predictor
-from vlacut.simulation.forecasting import SAMPLED_S, ByForecast
+from vlacut.simulation.forecasting import ByForecast
+from vlacut.simulation.listening import ByFrames
 from vlacut.simulation.loop import (
     Clairvoyant,
     Decider,
@@ -24,9 +26,10 @@ from vlacut.simulation.loop import (
     run_loop,
     walks_of,
 )
-from vlacut.simulation.walk import Network
+from vlacut.simulation.walk import Network, StepWalk
 
 CLAIRVOYANT = "clairvoyant"
+LINK, FRAMES = "link", "frames"
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Race:
-    """What to run. The first step starts when the link has been sampled once.
+    """What to run. With the link sampled, the first step starts at its first sample.
 
     Attributes:
         plan: of the bundle.
         recordings: rates of the wire up; at least one.
-        link: round trip, and ratio of the downlink.
+        link: round trip, and ratio of the downlink; with `frames`, what the network is taken for
+            until something crossed.
         period: seconds between starts of steps; None for back to back.
         deadline: of a step in seconds; None for none. It is counted, and told to policies.
-        interval: seconds between samples of the link.
+        knows: what policies know: `link`, its mean rate interval after interval; or `frames`, what
+            the runtime learns from the frames that cross.
+        interval: seconds between samples; the plan's, as in the runtime, if not given.
         model: of the predictor `lstm`.
         history: recordings to find RoboECC's thresholds on; without any they are found on the way.
     """
@@ -104,9 +110,15 @@ class Race:
     link: Link
     period: float | None = None
     deadline: float | None = None
-    interval: float = SAMPLED_S
+    knows: str = LINK
+    interval: float | None = None
     model: Path | None = None
     history: Sequence[Recording] = ()
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between samples."""
+        return sampling_interval(self.plan) if self.interval is None else self.interval
 
     def run(
         self,
@@ -120,13 +132,13 @@ class Race:
         """
         entries = [(CLAIRVOYANT, ""), *self._entries(policies, predictors)]
         networks = [network_of(self.link, recording.trace) for recording in self.recordings]
-        walks = walks_of(self.plan)
+        walks, start = walks_of(self.plan), self.interval_s if self.knows == LINK else 0.0
         rows = []
         for done, (policy, predictor) in enumerate(entries):
             progress(f"{policy} {predictor}", done, len(entries))
-            deciders = self._deciders(policy, predictor, networks)
+            deciders = self._deciders(policy, predictor, walks, networks)
             outcomes = tuple(
-                run_loop(walks, network, decider, start=self.interval, period=self.period)
+                run_loop(walks, network, decider, start=start, period=self.period)
                 for network, decider in zip(networks, deciders, strict=True)
             )
             rows.append(Row(policy, predictor, outcomes, self.deadline))
@@ -141,9 +153,14 @@ class Race:
             )
         return entries
 
-    def _deciders(self, policy: str, predictor: str, networks: Sequence[Network]) -> list[Decider]:
+    def _deciders(
+        self,
+        policy: str,
+        predictor: str,
+        walks: Sequence[StepWalk],
+        networks: Sequence[Network],
+    ) -> list[Decider]:
         if policy == CLAIRVOYANT:
-            walks = walks_of(self.plan)
             return [Clairvoyant(walks, network) for network in networks]
         names = [variant.name for variant in self.plan.variants]
         if policy in names:
@@ -153,19 +170,18 @@ class Race:
             return make_predictor(predictor or "last", self.model)
 
         history = [self._samples(recording) for recording in self.history]
-        return [
-            ByForecast(
-                make_policy(
-                    policy, self.plan, deadline=self.deadline, history=history, predictor=make
-                ),
-                make,
-                network,
-                self.link,
-                self.interval,
+        deciders: list[Decider] = []
+        for network in networks:
+            chooser = make_policy(
+                policy, self.plan, deadline=self.deadline, history=history, predictor=make
             )
-            for network in networks
-        ]
+            if self.knows == LINK:
+                told: Decider = ByForecast(chooser, make, network, self.link, self.interval_s)
+            else:
+                told = ByFrames(chooser, make, walks, network, self.link, self.interval_s)
+            deciders.append(told)
+        return deciders
 
     def _samples(self, recording: Recording) -> tuple[float, ...]:
         """The link's mean rate by interval, in bytes a second of the wire."""
-        return recording.trace.sampled(self.interval)
+        return recording.trace.sampled(self.interval_s)

@@ -7,14 +7,12 @@ knowledge; what a robot can know from its own frames is less, see `vlacut twin`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from vlacut.hardware import Link
 from vlacut.runtime.policy import Chooser, Forecast, steady
 from vlacut.runtime.predictors import Predictor
-from vlacut.simulation.walk import Network, Passage
-
-SAMPLED_S = 0.1
+from vlacut.simulation.walk import Network
 
 
 class ByForecast:
@@ -28,13 +26,15 @@ class ByForecast:
         interval: seconds between samples.
     """
 
+    busy = 0.0
+
     def __init__(
         self,
         chooser: Chooser,
         predictor: Callable[[], Predictor],
         network: Network,
         link: Link,
-        interval: float = SAMPLED_S,
+        interval: float,
     ) -> None:
         self._chooser = chooser
         self._network = network
@@ -54,7 +54,7 @@ class ByForecast:
         forecast = Forecast(self._up.predict, self._down, self._network.rtt_s, self._newest)
         return self._chooser.choose(forecast)
 
-    def saw(self, passed: Sequence[Passage]) -> None:
+    def ended(self, variant: int, start: float, end: float) -> None:
         """Nothing to learn: the link is sampled."""
 
     def _sample(self, now: float) -> None:

@@ -19,17 +19,23 @@ from vlacut.hardware import Link
 from vlacut.hardware.service import Service
 from vlacut.hardware.trace import Trace
 from vlacut.plan import Plan
-from vlacut.simulation.walk import Network, Passage, StepWalk
+from vlacut.simulation.walk import Network, StepWalk
 
 
 class Decider(Protocol):
-    """Decides before every step, and sees what crossed in it."""
+    """Decides before every step.
+
+    Attributes:
+        busy: until when the uplink carries what the decider itself has sent.
+    """
+
+    busy: float
 
     def decide(self, start: float) -> int:
         """Index of the variant of the step that starts now."""
 
-    def saw(self, passed: Sequence[Passage]) -> None:
-        """The frames of the step that has ended."""
+    def ended(self, variant: int, start: float, end: float) -> None:
+        """The step is over, and nothing has crossed since."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +107,8 @@ def run_loop(
     now = start
     while now < seconds and len(starts) < most:
         variant = decider.decide(now)
-        passed: list[Passage] = []
-        end = walks[variant].end(now, network, passed)
-        decider.saw(passed)
+        end = walks[variant].end(now, network, decider.busy)
+        decider.ended(variant, now, end)
         starts.append(now)
         latencies.append(end - now)
         variants.append(variant)
@@ -121,6 +126,8 @@ def _next_tick(start: float, end: float, period: float) -> float:
 class Fixed:
     """One variant in every step."""
 
+    busy = 0.0
+
     def __init__(self, variant: int) -> None:
         self._variant = variant
 
@@ -128,7 +135,7 @@ class Fixed:
         """It."""
         return self._variant
 
-    def saw(self, passed: Sequence[Passage]) -> None:
+    def ended(self, variant: int, start: float, end: float) -> None:
         """Nothing to learn."""
 
 
@@ -140,6 +147,8 @@ class Clairvoyant:
     period.
     """
 
+    busy = 0.0
+
     def __init__(self, walks: Sequence[StepWalk], network: Network) -> None:
         self._walks = walks
         self._network = network
@@ -149,7 +158,7 @@ class Clairvoyant:
         ends = [walk.end(start, self._network) for walk in self._walks]
         return min(range(len(ends)), key=ends.__getitem__)
 
-    def saw(self, passed: Sequence[Passage]) -> None:
+    def ended(self, variant: int, start: float, end: float) -> None:
         """Nothing to learn."""
 
 

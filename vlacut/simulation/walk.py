@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from vlacut.hardware.service import Service
@@ -31,6 +31,7 @@ class _Do(IntEnum):
     WAIT = 2
 
 
+_COMPUTE, _SEND, _WAIT = _Do.COMPUTE, _Do.SEND, _Do.WAIT
 _Op = tuple[_Do, int, float]  # what, which side (0 edge, 1 cloud), and how much or which frame
 _INDEX = {Side.EDGE: 0, Side.CLOUD: 1}
 
@@ -42,16 +43,20 @@ class Passage:
     Attributes:
         up: whether it went from the edge to the cloud.
         nbytes: header included.
+        sent: when its sender had it ready.
         began: when its first byte left: it was sent, and the frames before it were through.
         through: when its last byte had left.
-        arrived: when its receiver had it.
+        arrived: when its last byte was there.
+        awaited: since when its receiver has waited for it, and done nothing else.
     """
 
     up: bool
     nbytes: int
+    sent: float
     began: float
     through: float
     arrived: float
+    awaited: float
 
 
 @dataclass(frozen=True)
@@ -86,27 +91,51 @@ class StepWalk:
     def __post_init__(self) -> None:
         self._ops = tuple(_joined(_Compiler(self.plan, self.variant).ops()))
 
-    def end(self, start: float, network: Network, passed: list[Passage] | None = None) -> float:
-        """When the action of a step that starts at `start` is there; the link is idle then.
+    @property
+    def crosses(self) -> bool:
+        """Whether anything crosses the link."""
+        return self.plan.crosses[self.variant]
 
-        Frames that crossed are added to `passed`, if given.
+    def end(self, start: float, network: Network, busy: float = 0.0) -> float:
+        """When the action of a step that starts at `start` is there.
+
+        The link is idle then, or its uplink has bytes of before to carry until `busy`.
         """
         now = [start, start]
-        free = [start, start]
+        free = [busy if busy > start else start, start]
         arrived: list[float] = []
         services = network.up, network.down
         for what, side, amount in self._ops:
-            if what is _Do.COMPUTE:
+            if what is _COMPUTE:
                 now[side] += amount
-            elif what is _Do.WAIT:
-                now[side] = max(now[side], arrived[int(amount)])
+            elif what is _WAIT:
+                there = arrived[int(amount)]
+                now[side] = there if there > now[side] else now[side]
+            else:
+                began = now[side] if now[side] > free[side] else free[side]
+                free[side] = services[side].finish(began, amount)
+                arrived.append(free[side] + network.hop_s)
+        return now[0]
+
+    def passages(self, start: float, network: Network, busy: float = 0.0) -> list[Passage]:
+        """The frames of the same step, in the order of the schedule."""
+        now, free = [start, start], [max(start, busy), start]
+        passed: list[Passage] = []
+        services = network.up, network.down
+        for what, side, amount in self._ops:
+            if what is _COMPUTE:
+                now[side] += amount
+            elif what is _WAIT:
+                frame = int(amount)
+                passed[frame] = replace(passed[frame], awaited=now[side])
+                now[side] = max(now[side], passed[frame].arrived)
             else:
                 began = max(now[side], free[side])
                 free[side] = services[side].finish(began, amount)
-                arrived.append(free[side] + network.hop_s)
-                if passed is not None:
-                    passed.append(Passage(side == 0, int(amount), began, free[side], arrived[-1]))
-        return now[0]
+                there = free[side] + network.hop_s
+                times = now[side], began, free[side], there
+                passed.append(Passage(side == 0, int(amount), *times, awaited=there))
+        return passed
 
 
 class _Compiler:
