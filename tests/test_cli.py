@@ -234,7 +234,7 @@ def test_a_pool_is_reported_and_run(vlacut: Vlacut, onnx_file: Path, tmp_path: P
     assert {"segments", "fused"} == {form["form"] for form in pool["forms"]}
     names = [variant["name"] for variant in pool["variants"]]
     assert "all-edge" in names
-    status, out, _ = vlacut("run", tmp_path / "b", "--variant", "all-edge", "--json")
+    status, out, _ = vlacut("run", tmp_path / "b", "--policy", "all-edge", "--json")
     assert status == 0
     assert [step["variant"] for step in json.loads(out)["steps"]] == ["all-edge"]
     status, _, err = vlacut("plan", onnx_file, *TARGET, "--pool", "some")

@@ -58,7 +58,7 @@ def main() -> None:
             bundle = compiled(chosen.model, form, Path(folder) / form)
             address = stack.enter_context(served(bundle))
             policies[form] = stack.enter_context(
-                vlacut.connect(bundle.root, address, variant="random")
+                vlacut.connect(bundle.root, address, policy="random")
             )
         steps = drive(policies, chosen.steps)
         show_switching(steps["segments"])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle import Bundle, open_bundle
 from vlacut.errors import InputError
-from vlacut.hardware import parse_link
-from vlacut.plan import CHOSEN, Plan
+from vlacut.hardware import parse_link, read_recordings
+from vlacut.plan import CHOSEN
 from vlacut.pricing import Side
-from vlacut.runtime import policy as policies
+from vlacut.runtime.network import sampling_interval
+from vlacut.runtime.policy import make_policy
+from vlacut.runtime.predictors import LSTM, Predictor, make_predictor
 from vlacut.runtime.security import cloud_context, edge_context
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
@@ -30,9 +33,15 @@ class Policy(EdgeSession):
     """A bundle's edge side, connected: see `connect`."""
 
     def __init__(
-        self, bundle: Bundle, address: tuple[str, int] | None, timeout: float, **options: Any
+        self,
+        bundle: Bundle,
+        address: tuple[str, int] | None,
+        timeout: float,
+        *,
+        emulate: bool = False,
+        **options: Any,
     ) -> None:
-        engines = load_engines(bundle, Side.EDGE)
+        engines = load_engines(bundle, Side.EDGE, emulate)
         super().__init__(bundle.plan, bundle.digest, engines, address, timeout, **options)
         self.bundle = bundle
 
@@ -50,8 +59,11 @@ def connect(
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
     trusted: str | os.PathLike[str] | None = None,
-    variant: str = CHOSEN,
+    policy: str = CHOSEN,
+    predictor: str = "",
+    history: str | os.PathLike[str] | None = None,
     link: str = "",
+    emulate: bool = False,
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
 
@@ -65,33 +77,55 @@ def connect(
         tls: the robot's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
         trusted: public key that must have signed the bundle, see `vlacut.signing`.
-        variant: name of the variant to run; `random`, another in every step; `auto`, the one with
-            the lowest price over `link`.
-        link: as for `compile`; the plan's if empty.
+        policy: name of the variant to run, or how to choose one step by step: `argmin`,
+            `quantile`, `thresholds` or `random`, see `vlacut.runtime.policy`.
+        predictor: of the bandwidth, see `vlacut.runtime.predictors`; the bundle's trained one if
+            empty, or `ewma` if it has none.
+        history: recorded bandwidths to find `thresholds` on, a file or a folder; without them they
+            are found as steps come.
+        link: what the network is taken for until something crossed, as for `compile`; the plan's
+            if empty.
+        emulate: take the time that the plan predicts for every part, and compute nothing.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
     opened = _open(bundle, trusted)
+    predict = _predictor(opened, predictor)
     return Policy(
         opened,
         parse_address(cloud) if cloud else None,
         timeout,
-        policy=_choose(opened.plan, variant, link),
+        policy=make_policy(
+            policy,
+            opened.plan,
+            deadline=deadline,
+            history=_samples(opened, Path(history)) if history is not None else (),
+            predictor=predict,
+        ),
+        predictor=predict,
+        link=parse_link(link) if link else None,
         deadline=deadline,
         hedge=hedge,
         tls=edge_context(Path(tls)) if tls is not None else None,
         insecure=insecure,
+        emulate=emulate,
     )
 
 
-def _choose(plan: Plan, variant: str, link: str) -> policies.Policy:
-    if variant == "random":
-        return policies.at_random(plan)
-    if variant == "auto":
-        over = parse_link(link) if link else plan.link
-        return policies.cheapest(plan, lambda: over)
-    return policies.always(plan, variant)
+def _predictor(bundle: Bundle, name: str) -> Callable[[], Predictor]:
+    """What makes the predictor of this name, or the bundle's; InputError at once if nothing can."""
+    model = bundle.predictor_path
+    chosen = name or (LSTM if model else "ewma")
+    make_predictor(chosen, model)
+    return lambda: make_predictor(chosen, model)
+
+
+def _samples(bundle: Bundle, history: Path) -> list[tuple[float, ...]]:
+    """Recorded bandwidths at the sampling interval."""
+    interval_s = sampling_interval(bundle.plan)
+    recordings = read_recordings(history).values()
+    return [trace.sampled(interval_s) for pieces in recordings for trace in pieces]
 
 
 def serve(
@@ -103,6 +137,7 @@ def serve(
     insecure: bool = False,
     trusted: str | os.PathLike[str] | None = None,
     most_robots: int = 64,
+    emulate: bool = False,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
 
@@ -114,12 +149,13 @@ def serve(
         insecure: go off loopback without it.
         trusted: public key that must have signed the bundle, see `vlacut.signing`.
         most_robots: at a time; more are refused.
+        emulate: take the time that the plan predicts for every part, and compute nothing.
 
     What happens is logged to the logger `vlacut.server`.
     Raises BundleError, BackendError, or InputError if the address cannot be had.
     """
     opened = _open(bundle, trusted)
-    engines = load_engines(opened, Side.CLOUD)
+    engines = load_engines(opened, Side.CLOUD, emulate)
     return Server(
         opened.plan,
         opened.digest,
@@ -146,9 +182,9 @@ def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None
     return opened
 
 
-def load_engines(bundle: Bundle, side: Side) -> dict[str, Engine]:
-    """Engines of a side's parts, by name."""
-    executor = registry.load("executors", bundle.manifest.backend)()
+def load_engines(bundle: Bundle, side: Side, emulate: bool = False) -> dict[str, Engine]:
+    """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times."""
+    executor = registry.load("executors", "emulated" if emulate else bundle.manifest.backend)()
     return {
         part.name: executor.load(bundle.part_path(part), bundle.root, bundle.manifest.recipe)
         for part in bundle.parts(side)
@@ -177,8 +213,8 @@ def compile(  # the name users expect
             the command line, a path or the name of a model of the zoo.
         args: example inputs, where the model is a module.
         out: where to write the bundle.
-        options: those of `vlacut.target.Target`; `backend`, `pipeline`, `golden` and `progress` as
-            in `vlacut.compiler.compile_program`.
+        options: those of `vlacut.target.Target`; `backend`, `pipeline`, `golden`,
+            `predictor` and `progress` as in `vlacut.compiler.compile_program`.
 
     Raises InputError, PassError, BackendError or BundleError.
     """

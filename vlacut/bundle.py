@@ -5,6 +5,7 @@
     parts/NAME.onnx        one a part; weights are references into the store
     whole/PHASE.onnx       the uncut phases, which `verify` compares with
     weights/SHA256         one a distinct weight
+    predictors/SHA256      a trained predictor of the bandwidth, where one was given
     golden/observation.npz, golden/action.npz   one control step of the uncut model
 
 Compiling the same model twice gives the same bytes. Nothing in a bundle is code.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +84,7 @@ class Manifest:
         whole: the uncut phases.
         pipeline: text of the pipeline that made the plan.
         tools: versions of what made it.
+        predictor: the file of a trained predictor of the bandwidth; empty if there is none.
         files: every other file of the bundle.
     """
 
@@ -93,6 +96,7 @@ class Manifest:
     whole: tuple[WholePhase, ...]
     pipeline: str
     tools: Mapping[str, str]
+    predictor: str
     files: Mapping[str, FileEntry]
 
 
@@ -118,6 +122,11 @@ class Bundle:
         return self.root / "whole" / f"{phase.name}.onnx"
 
     @property
+    def predictor_path(self) -> Path | None:
+        """The file of the trained predictor; None if the bundle has none."""
+        return self.root / self.manifest.predictor if self.manifest.predictor else None
+
+    @property
     def has_golden(self) -> bool:
         """Whether a step of the uncut model was recorded."""
         return "golden/observation.npz" in self.manifest.files
@@ -140,6 +149,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     data = json.dumps(to_json(manifest), indent=1, sort_keys=True).encode() + b"\n"
     (folder / _MANIFEST).write_bytes(data)
     (folder / _MANIFEST_DIGEST).write_text(hashlib.sha256(data).hexdigest() + "\n")
+
+
+def add_predictor(folder: Path, file: Path) -> str:
+    """Copy a trained predictor into a bundle's folder, by its content; its path there."""
+    name = f"predictors/{_sha256(file)}"
+    (folder / "predictors").mkdir()
+    shutil.copyfile(file, folder / name)
+    return name
 
 
 def list_files(folder: Path) -> dict[str, FileEntry]:
@@ -201,6 +218,8 @@ def read_bundle(path: Path) -> Bundle:
 
 def _check_names(file: Path, manifest: Manifest) -> None:
     """No name in the manifest may lead out of the bundle."""
+    if manifest.predictor and manifest.predictor not in manifest.files:
+        raise BundleError(f"{file}: its predictor {manifest.predictor!r} is none of its files")
     names = [*manifest.files, *(part.name for part in manifest.plan.parts)]
     for name in [*names, *(phase.name for phase in manifest.whole)]:
         if name.startswith("/") or ".." in name.split("/") or "\\" in name:

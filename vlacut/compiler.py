@@ -18,7 +18,15 @@ from vlacut.annotation import (
     UNPRICED,
     Alternatives,
 )
-from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
+from vlacut.bundle import (
+    FORMAT,
+    Bundle,
+    Manifest,
+    add_predictor,
+    list_files,
+    read_bundle,
+    write_manifest,
+)
 from vlacut.cost import interval
 from vlacut.dataflow import Dataflow, key_of, trace_dataflow, weights_of
 from vlacut.dominance import Standing, changes_at
@@ -33,6 +41,8 @@ from vlacut.plan import CHOSEN, Plan, Transfer, Variant, flatten
 from vlacut.pool import FUSED, NO_POOL
 from vlacut.pricing import Price, Side, Strategy, price
 from vlacut.program import Program
+from vlacut.runtime.lstm import read_weights
+from vlacut.runtime.network import shortest_side
 from vlacut.split import Split, placements_of, split
 from vlacut.staging import staged_folder
 from vlacut.target import Target
@@ -205,6 +215,7 @@ def compile_program(
     backend: str = "onnxruntime",
     pipeline: str = "",
     golden: bool = True,
+    predictor: Path | None = None,
     progress: Progress = _silent,
 ) -> tuple[Planned, Bundle]:
     """Plan a program, emit both sides' parts, and write the bundle at `out`.
@@ -219,11 +230,13 @@ def compile_program(
         checkpoint: where the weights are that the program has shapes of alone.
         backend: name of the builder.
         pipeline: passes to run instead of the target's.
-        golden: whether to record a step.
+        golden: whether to record a step, if the back end computes.
+        predictor: of the bandwidth, trained by `vlacut train-predictor`, to put into the bundle.
         progress: called with what is done, how much of it, and of how much.
 
     Raises InputError, PassError, BackendError, or BundleError if `out` cannot be written.
     """
+    interval_s = read_weights(predictor).interval_s if predictor else 0.0
     builder = registry.load("builders", backend)()
     stored = checkpoint or {}
     with staged_folder(out) as folder:
@@ -243,7 +256,7 @@ def compile_program(
                 builder.prepare(model, path)
                 store.externalise(model)
                 save(model, folder / path)
-        if golden:
+        if golden and builder.computes:
             progress("golden", 0, 1)
             write_golden(program, phases, folder, backend, builder.recipe())
         manifest = Manifest(
@@ -255,12 +268,23 @@ def compile_program(
             whole=phases,
             pipeline=planned.pipeline,
             tools=_tools(),
+            predictor=add_predictor(folder, predictor) if predictor else "",
             files=list_files(folder),
         )
         write_manifest(folder, manifest)
-    if unused:
-        planned = replace(planned, warnings=(unused, *planned.warnings))
-    return planned, read_bundle(out)
+    more = filter(None, (unused, _slow_samples(interval_s, planned.plan)))
+    return replace(planned, warnings=(*more, *planned.warnings)), read_bundle(out)
+
+
+def _slow_samples(interval_s: float, plan: Plan) -> str:
+    """What to say of a predictor's interval where RoboECC's equation 3 does not hold."""
+    most = shortest_side(plan)
+    if interval_s < most:
+        return ""
+    return (
+        f"the predictor was trained on samples every {interval_s * 1e3:.3g} ms; RoboECC's equation "
+        f"3 asks for less than {most * 1e3:.3g} ms, the least a side computes in a step"
+    )
 
 
 def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:

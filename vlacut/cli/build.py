@@ -124,6 +124,11 @@ def _report_sweep(
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle.")
 @click.option("--backend", default="onnxruntime", show_default=True, help="Runs the parts.")
 @click.option("--golden/--no-golden", default=True, help="Record a step of the uncut model.")
+@click.option(
+    "--predictor",
+    type=click.Path(path_type=Path),
+    help="What vlacut train-predictor wrote, for the bundle's robots.",
+)
 @json_option
 def compile_command(
     model: str,
@@ -133,6 +138,7 @@ def compile_command(
     out: Path,
     backend: str,
     golden: bool,
+    predictor: Path | None,
     as_json: bool,
     **asked: Any,
 ) -> None:
@@ -146,6 +152,7 @@ def compile_command(
             backend=backend,
             pipeline=pipeline,
             golden=golden,
+            predictor=predictor,
             progress=progress,
         )
     _report(planned, progress, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})

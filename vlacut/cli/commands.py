@@ -20,6 +20,7 @@ class _Lazy(click.Group):
         "verify": "bundles:verify_command",
         "serve": "deploy:serve_command",
         "run": "deploy:run_command",
+        "simulate": "simulate:simulate_command",
         "keys": "keys:keys_command",
         "sign": "keys:sign_command",
         "devices": "lists:devices_command",

@@ -16,6 +16,8 @@ from vlacut.cli.output import console, json_option, print_json, progress_bar, si
 from vlacut.cli.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
 from vlacut.plan import CHOSEN
+from vlacut.runtime.policy import POLICIES
+from vlacut.runtime.predictors import NAMES
 from vlacut.runtime.server import Server
 from vlacut.runtime.timeline import write_timeline
 from vlacut.verification import largest_difference
@@ -48,6 +50,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @_INSECURE
 @_TRUSTED
 @click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
+@click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
 @json_option
@@ -59,6 +62,7 @@ def serve_command(
     insecure: bool,
     trusted: Path | None,
     robots: int,
+    emulate: bool,
     metrics: str | None,
     log_json: bool,
     as_json: bool,
@@ -66,7 +70,14 @@ def serve_command(
     """Serve the cloud side of a bundle until SIGTERM or Ctrl-C; steps that have begun end."""
     log_to_stderr("serve", log_json)
     server = serve(
-        path, host, port, tls=tls, insecure=insecure, trusted=trusted, most_robots=robots
+        path,
+        host,
+        port,
+        tls=tls,
+        insecure=insecure,
+        trusted=trusted,
+        most_robots=robots,
+        emulate=emulate,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
@@ -108,8 +119,21 @@ def _serve_metrics(server: Server, place: str) -> str:
 @click.option("--steps", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--deadline", callback=_seconds, help="A step returns by then, e.g. 100ms.")
 @click.option("--hedge", is_flag=True, help="Meet it with the edge alone, beside the cloud.")
-@click.option("--variant", default=CHOSEN, show_default=True, help="A name, random or auto.")
-@click.option("--link", default="", help="For --variant auto; the plan's if not given.")
+@click.option(
+    "--policy",
+    default=CHOSEN,
+    show_default=True,
+    help=f"How the variant is chosen: {', '.join(POLICIES)}, or the name of one.",
+)
+@click.option(
+    "--predictor", default="", help=f"{', '.join(NAMES)}; the bundle's, or ewma if it has none."
+)
+@click.option(
+    "--history",
+    type=click.Path(path_type=Path),
+    help="For --policy thresholds: recorded bandwidths, a file or a folder.",
+)
+@click.option("--link", default="", help="Taken for the network at first; the plan's if not given.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the last action: .npz.")
 @click.option(
     "--timeline", type=click.Path(path_type=Path), help="Write the steps as a trace for Perfetto."
@@ -126,7 +150,9 @@ def run_command(
     steps: int,
     deadline: float | None,
     hedge: bool,
-    variant: str,
+    policy: str,
+    predictor: str,
+    history: Path | None,
     link: str,
     output: Path | None,
     timeline: Path | None,
@@ -135,7 +161,7 @@ def run_command(
 ) -> None:
     """Drive the edge side of a bundle, and show where the time went."""
     log_to_stderr("run", as_json=False)
-    policy = connect(
+    session = connect(
         path,
         cloud or None,
         timeout=timeout,
@@ -144,20 +170,23 @@ def run_command(
         tls=tls,
         insecure=insecure,
         trusted=trusted,
-        variant=variant,
+        policy=policy,
+        predictor=predictor,
+        history=history,
         link=link,
     )
-    with policy, progress_bar() as progress:
-        golden = policy.bundle.golden("observation") if policy.bundle.has_golden else None
+    bundle = session.bundle
+    with session, progress_bar() as progress:
+        golden = bundle.golden("observation") if bundle.has_golden else None
         observed = _load(observation) if observation else golden
         if observed is None:
             raise ObservationError("the bundle has no golden observation; give one with --input")
         reports = []
         for step in range(steps):
-            action = policy.step(observed)
-            reports.append(policy.last)
+            action = session.step(observed)
+            reports.append(session.last)
             progress("run", step + 1, steps)
-        reference = policy.bundle.golden("action") if _same(observed, golden) else None
+        reference = bundle.golden("action") if _same(observed, golden) else None
     if output:
         np.savez(output, **action)  # type: ignore[arg-type]  # numpy 2.4's stub
     if timeline:
@@ -166,7 +195,7 @@ def run_command(
     if as_json:
         print_json(run_json(reports, action, error))
     else:
-        show_steps(policy.bundle.plan, reports, error)
+        show_steps(bundle.plan, reports, error)
 
 
 def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None) -> bool:

@@ -43,6 +43,11 @@ def _step_json(report: StepReport) -> dict[str, Any]:
         "bytes_down": report.bytes_down,
         "frames": report.frames,
         "late": report.late,
+        "expected": {
+            "up_bytes_per_s": report.link.wire_up,
+            "down_bytes_per_s": report.link.wire_down,
+            "rtt_ms": report.link.rtt * 1e3,
+        },
     }
 
 

@@ -7,6 +7,7 @@ from vlacut.hardware.nvpmodel import with_power_modes
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
 from vlacut.hardware.stack import FUSIONS, KINDS, Stack
+from vlacut.hardware.trace import Trace, read_recordings
 
 __all__ = [
     "FUSIONS",
@@ -18,6 +19,7 @@ __all__ = [
     "Mode",
     "Profile",
     "Stack",
+    "Trace",
     "device_names",
     "link_at",
     "load_device",
@@ -26,5 +28,6 @@ __all__ = [
     "parse_bytes",
     "parse_link",
     "profile_text",
+    "read_recordings",
     "with_power_modes",
 ]

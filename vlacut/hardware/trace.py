@@ -13,11 +13,14 @@ A folder is all of its `.csv` files, and those of the folders in it, together.
 from __future__ import annotations
 
 import csv
+import re
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from vlacut.errors import HardwareError
 
@@ -25,6 +28,7 @@ _HEADER = ["time_s", "mbit_per_s"]
 _BYTES_PER_MBIT = 1e6 / 8
 _PACKET_BYTES = 1500  # mahimahi's MTU: mahimahi(1), mm-link
 _STEP_MS = 100
+_PIECE = re.compile(r"(_[sp]\d+)+$")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,20 @@ class Trace:
         moved = sum(rate * spent for rate, spent in zip(self.rates, self.seconds, strict=True))
         return moved / sum(self.seconds)
 
+    def sampled(self, interval_s: float) -> tuple[float, ...]:
+        """Mean bandwidths of one interval of so many seconds after the other; a rest is left out.
+
+        Raises HardwareError if the interval is not above 0.
+        """
+        if not interval_s > 0:
+            raise HardwareError(f"a sampling interval of {interval_s:g} s must be above 0")
+        ends = np.cumsum(self.seconds)
+        moved = np.concatenate(([0.0], np.cumsum(np.multiply(self.rates, self.seconds))))
+        count = int(ends[-1] / interval_s * (1 + 1e-9))
+        borders = np.arange(count + 1) * interval_s
+        sums = np.interp(borders, np.concatenate(([0.0], ends)), moved)
+        return tuple((np.diff(sums) / interval_s).tolist())
+
     def reached(self, share: float) -> float:
         """The highest bandwidth that the link has for at least `share` of the time.
 
@@ -71,21 +89,38 @@ class Trace:
         raise AssertionError("unreachable: all of the time covers any share of it")
 
 
+def read_recordings(path: Path) -> dict[str, tuple[Trace, ...]]:
+    """The traces in a file or a folder, apart, by recording.
+
+    Files of one folder whose names differ in `_p0`, `_p1` ... or `_s0`, `_s1` ... at their ends
+    alone are pieces of one recording. Raises HardwareError as `read_trace` does.
+    """
+    pieces: dict[str, list[Trace]] = {}
+    for file in _files(path):
+        name = f"{file.parent.name}/{_PIECE.sub('', file.stem)}"
+        pieces.setdefault(name, []).append(_read_file(file))
+    return {name: tuple(traces) for name, traces in pieces.items()}
+
+
 def read_trace(path: Path) -> Trace:
     """The trace in a file, or of all files in a folder; see the module's docstring.
 
     Raises HardwareError naming the file, and the line that does not parse.
     """
+    traces = [_read_file(file) for file in _files(path)]
+    return Trace(
+        tuple(rate for trace in traces for rate in trace.rates),
+        tuple(spent for trace in traces for spent in trace.seconds),
+    )
+
+
+def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise HardwareError(f"no bandwidth trace at {path}")
     files = sorted(path.rglob("*.csv")) if path.is_dir() else [path]
     if not files:
         raise HardwareError(f"{path}: a folder without .csv files")
-    traces = [_read_file(file) for file in files]
-    return Trace(
-        tuple(rate for trace in traces for rate in trace.rates),
-        tuple(spent for trace in traces for spent in trace.seconds),
-    )
+    return files
 
 
 def _read_file(path: Path) -> Trace:

@@ -7,8 +7,8 @@ on its own clock; the cloud has the request at t2 and answers at t3, on its own:
     delay  = (t4 - t1) - (t3 - t2)
 
 The offset is wrong by half the difference of the two ways, so by at most delay / 2. As NTP's clock
-filter does (section 10), the exchange of least delay among the last ones is believed: large frames
-make slow exchanges, and slow exchanges say little.
+filter does (section 10), the exchange of least delay among the last ones is believed. Times of
+arrival are those of a frame's first bytes, so that a large frame makes no slow exchange.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class CloudClock:
     def offset_ns(self) -> int:
         """The cloud's clock less the edge's."""
         return self._best.offset_ns
+
+    @property
+    def delay_s(self) -> float:
+        """Time on the link, both ways together, of the quickest of the last exchanges."""
+        return self._best.delay_ns * 1e-9
 
     @property
     def error_ns(self) -> int:

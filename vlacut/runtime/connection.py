@@ -12,18 +12,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost, PeerRefused, WireError
+from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.route import Due
 from vlacut.runtime.stream import IN, OUT, TlsStream, joined, stream_of
 from vlacut.runtime.wire import (
     ERROR,
+    FIXED_TIMES,
     HEADER_BYTES,
     MAX_ERROR_BYTES,
+    PROBE,
     Header,
     checksum,
     flat_bytes,
     unpack_header,
 )
+
+_MOST_HEARD = 256
+_ARRIVALS = 16  # of a frame that are told apart: what a burst says of the bandwidth
+_LEAST_ARRIVAL = 4096
 
 
 class PeerLeft(PeerLost):
@@ -38,12 +45,33 @@ class Frame(NamedTuple):
         tensors: overwritten by the same transfer of the next step.
         times: those that the cloud sends along; none from the edge.
         arrived_ns: this side's clock when it was complete.
+        burst: how it came in.
     """
 
     header: Header
     tensors: tuple[np.ndarray, ...]
     times: tuple[int, ...]
     arrived_ns: int
+    burst: Burst
+
+    @property
+    def nbytes(self) -> int:
+        """On the connection: header and payload."""
+        return HEADER_BYTES + self.header.nbytes
+
+
+class Heard(NamedTuple):
+    """What a frame said of the network.
+
+    Attributes:
+        header: what it is.
+        burst: how it came in.
+        times: the fixed ones that the cloud sends along; none from the edge.
+    """
+
+    header: Header
+    burst: Burst
+    times: tuple[int, ...]
 
 
 class Connection:
@@ -69,6 +97,8 @@ class Connection:
         self.torn = False
         self.dropped = 0
         self.answered = False
+        self._heard: deque[Heard] = deque(maxlen=_MOST_HEARD)
+        self._meter = BurstMeter()
         self._stream = stream_of(sock, timeout)
         self._tls = isinstance(self._stream, TlsStream)
         self._layout = layout
@@ -124,19 +154,22 @@ class Connection:
     def receive(self, step: int = 0, due: Due | None = None) -> Frame:
         """The next frame of this step or a later one, in order; those of earlier ones are dropped.
 
-        `due` is which one that should be: its room receives along with its header. Raises PeerLost
-        or WireError, PeerRefused with the reason the peer gives, DeadlineMissed.
+        `due` is which one that should be: its room receives along with its header. On the edge an
+        answer to a probe is no frame: see `take_heard`.
+
+        Raises PeerLost or WireError, PeerRefused with the reason the peer gives, DeadlineMissed.
         """
         while True:
             while not self._inbox:
                 if due is not None and self._begun == 0 and self._current is None:
                     self._guess = self._layout.room(*due)[1]
                     self._into = deque((self._header_view, *self._guess.views))
-                if self._stream.waits and self.until == math.inf:
-                    if not self._read(wait=True):
-                        self._give_up()
-                elif not self._read():
+                if self._read():
+                    continue
+                if not self._stream.waits or self.until < math.inf:
                     self._wait(IN)
+                elif not self._read(wait=True):
+                    self._give_up()
             frame = self._inbox.popleft()
             if frame.header.step >= step:
                 return frame
@@ -170,6 +203,17 @@ class Connection:
             pass
         return self._newest > step
 
+    def listen(self) -> None:
+        """Take in what has arrived, without waiting. Raises PeerLost or WireError."""
+        while len(self._inbox) < self._room_for and self._read():
+            pass
+
+    def take_heard(self) -> list[Heard]:
+        """What frames said of the network since the last call, also frames that were dropped."""
+        heard = list(self._heard)
+        self._heard.clear()
+        return heard
+
     def check_deadline(self) -> None:
         """Raises DeadlineMissed once it is."""
         if self.until < math.inf and time.monotonic() >= self.until:
@@ -193,6 +237,7 @@ class Connection:
         ready = self._stream.wait(events, max(0.0, min(left, self._timeout)))
         if not ready:
             self._give_up()
+        self._meter.waited()
         if ready & IN and events & OUT:
             self._read()
 
@@ -205,17 +250,26 @@ class Connection:
         if self._closed:
             raise PeerLost("the connection was closed")
         if wait:
-            count = self._stream.fill(self._into, whole=self._guess is None)
+            self._meter.waited()
+            count = self._stream.fill(self._into, self._arrival_bytes())
         else:
             count = self._stream.take(self._into)
         if count is None:
+            self._meter.emptied()
             return False
         if count == 0:
             kind = PeerLost if self._current or self._begun else PeerLeft
             raise kind("the other side closed the connection")
         self._unanswered_since = math.inf
+        self._meter.took(count, time.perf_counter_ns())
         self._arrived(count)
         return True
+
+    def _arrival_bytes(self) -> int:
+        """How much to wait for at once: the first bytes of a frame, then parts of its payload."""
+        if self._current is None:
+            return 1 if self._begun == 0 else HEADER_BYTES - self._begun
+        return max(self._current[0].nbytes // _ARRIVALS, _LEAST_ARRIVAL)
 
     def _checksum(self, header: Header, payload: Sequence[np.ndarray]) -> int:
         return checksum(header, payload if self._checked else ())
@@ -251,6 +305,7 @@ class Connection:
         """A payload is whole."""
         assert self._current is not None
         header, check, room = self._current
+        burst = self._meter.finish()
         if self._checksum(header, (room.times, *room.tensors)) != check:
             raise PeerLost("bytes were altered on the way: the checksum of a frame is wrong")
         if header.kind == ERROR:
@@ -262,7 +317,10 @@ class Connection:
             self._newest = header.step
         self.answered = True
         times = tuple(room.times.tolist())
-        self._inbox.append(Frame(header, room.tensors, times, time.perf_counter_ns()))
+        self._heard.append(Heard(header, burst, times[:FIXED_TIMES]))
+        if header.kind != PROBE or not times:
+            now = time.perf_counter_ns()
+            self._inbox.append(Frame(header, room.tensors, times, now, burst))
         self._current = None
         self._into.append(self._header_view)
 
@@ -272,16 +330,26 @@ class Connection:
                 raise WireError(f"the peer sent an error of {header.nbytes} bytes")
             text = np.empty(MAX_ERROR_BYTES, np.uint8)[: header.nbytes]
             return Room(np.empty(0, ">u8"), (text,))
-        rank, room = self._layout.room(header.variant, header.position, header.trip)
-        if (header.step, rank) <= self._last:
-            raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
-        self._last = (header.step, rank)
+        room = self._layout.probe_room if header.kind == PROBE else self._due_room(header)
         if header.nbytes != room.nbytes:
             raise WireError(
                 f"the peer sent {header.nbytes} bytes for transfer {header.position}, "
                 f"which has {room.nbytes}"
             )
         return room
+
+    def _due_room(self, header: Header) -> Room:
+        rank, room = self._layout.room(header.variant, header.position, header.trip)
+        if (header.step, rank) <= self._last:
+            raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
+        self._last = (header.step, rank)
+        return room
+
+
+def train_of(heard: Sequence[Heard]) -> tuple[int, int]:
+    """Bytes and nanoseconds of all their trains; both 0 if there is none."""
+    bursts = [item.burst for item in heard]
+    return sum(item.train_bytes for item in bursts), sum(item.train_ns for item in bursts)
 
 
 def _advance(views: deque[Any], count: int) -> None:

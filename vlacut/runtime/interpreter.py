@@ -14,9 +14,9 @@ from vlacut.errors import WireError
 from vlacut.plan import Part
 from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
-from vlacut.runtime.connection import Connection, Frame
-from vlacut.runtime.route import FIXED_TIMES, Compute, Due, Route, Send
-from vlacut.runtime.wire import TENSORS, Header
+from vlacut.runtime.connection import Connection, Frame, train_of
+from vlacut.runtime.route import Compute, Due, Route, Send
+from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, TENSORS, Header
 
 
 class StepAbandoned(Exception):
@@ -40,7 +40,11 @@ class Tally:
         spans: runs of this side's parts, on its clock.
         reported: runs of the cloud's parts, on the cloud's clock; runs between two frames are one.
         sent_ns: when each frame began to be sent.
-        exchanges: a frame of the cloud each, and the last one it had taken of the edge's.
+        sent_bytes: of each of these frames on the connection.
+        exchanges: a frame of the cloud each, and the last one it had taken of the edge's; both when
+            they were whole.
+        pings: the same, both when their first bytes came.
+        passed: bytes on the connection of both frames of each exchange.
         sent, received: bytes of tensors.
         frames: sent and received.
         late: frames of earlier steps that were dropped.
@@ -50,7 +54,10 @@ class Tally:
     spans: list[Span] = field(default_factory=list)
     reported: list[Span] = field(default_factory=list)
     sent_ns: list[int] = field(default_factory=list)
+    sent_bytes: list[int] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
+    pings: list[Exchange] = field(default_factory=list)
+    passed: list[tuple[int, int]] = field(default_factory=list)
     sent: int = 0
     received: int = 0
     frames: int = 0
@@ -78,6 +85,7 @@ class Walk:
         self._held: dict[str, np.ndarray] = {}
         self._taken = 0
         self._taken_ns = 0
+        self._taken_first_ns = 0
         self.tally = Tally()
 
     def run(self, held: Mapping[str, np.ndarray], wanted: Iterable[str]) -> list[np.ndarray]:
@@ -132,6 +140,7 @@ class Walk:
         variant = self._route.variant
         header = Header(TENSORS, variant, stop.position, stop.trip, self._step, total)
         self.tally.sent_ns.append(now)
+        self.tally.sent_bytes.append(HEADER_BYTES + total)
         self._link().send(header, arrays)
         self.tally.sent += nbytes
         self.tally.frames += 1
@@ -139,7 +148,8 @@ class Walk:
     def _times(self, now: int) -> list[int]:
         """What the cloud says of its time: see the docstring of `wire`."""
         began = {span.name: span.start_ns for span in self.tally.spans}
-        times = [self._taken, self._taken_ns, now]
+        train = train_of(self._link().take_heard())
+        times = [self._taken, self._taken_ns, now, self._taken_first_ns, *train]
         for part in self._route.cloud_parts:
             times += (self.tally.part_ns.get(part.name, 0), began.get(part.name, 0))
         return times
@@ -148,7 +158,7 @@ class Walk:
         """Receive the frame that is due; frames come in the order of the schedule."""
         due = self._route.due[self._taken]
         frame = self._receive(due)
-        if frame.header[1:4] != due:
+        if frame.header[:4] != (TENSORS, *due):
             raise WireError(f"the peer sent {frame.header}, due was {due} of step {self._step}")
         transfer = self._route.transfers[self._taken]
         for key, array in zip(transfer.tensors, frame.tensors, strict=True):
@@ -157,6 +167,7 @@ class Walk:
         self.tally.frames += 1
         self._taken += 1
         self._taken_ns = frame.arrived_ns
+        self._taken_first_ns = frame.burst.first_ns
         if self._side is Side.EDGE:
             self._note_times(frame)
 
@@ -172,11 +183,13 @@ class Walk:
 
     def _note_times(self, frame: Frame) -> None:
         """What the cloud says of its time: see the docstring of `wire`."""
-        taken, taken_ns, sent_ns = frame.times[:FIXED_TIMES]
-        if 0 < taken <= len(self.tally.sent_ns):
-            start_ns = self.tally.sent_ns[taken - 1]
-            exchange = Exchange(start_ns, taken_ns, sent_ns, frame.arrived_ns)
-            self.tally.exchanges.append(exchange)
+        taken, taken_ns, sent_ns, taken_first_ns = frame.times[:4]
+        tally = self.tally
+        if 0 < taken <= len(tally.sent_ns):
+            start_ns = tally.sent_ns[taken - 1]
+            tally.exchanges.append(Exchange(start_ns, taken_ns, sent_ns, frame.arrived_ns))
+            tally.pings.append(Exchange(start_ns, taken_first_ns, sent_ns, frame.burst.first_ns))
+            tally.passed.append((tally.sent_bytes[taken - 1], frame.nbytes))
         spent, began = frame.times[FIXED_TIMES::2], frame.times[FIXED_TIMES + 1 :: 2]
         for part, total, start in zip(self._route.cloud_parts, spent, began, strict=True):
             more = total - self.tally.part_ns.get(part.name, 0)

@@ -10,8 +10,8 @@ import numpy as np
 from vlacut.errors import WireError
 from vlacut.plan import Plan, Transfer
 from vlacut.pricing import Side
-from vlacut.runtime.route import FIXED_TIMES, Due, routes_of
-from vlacut.runtime.wire import flat_bytes
+from vlacut.runtime.route import Due, routes_of
+from vlacut.runtime.wire import FIXED_TIMES, PROBE_BYTES, flat_bytes
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,13 @@ class Layout:
             rank, transfer = self._due[due]
             self._rooms[due] = rank, self._make_room(variant, transfer)
         return self._rooms[due]
+
+    @cached_property
+    def probe_room(self) -> Room:
+        """Room for a probe, or for the answer to one."""
+        if self._receiver is Side.EDGE:
+            return Room(np.empty(FIXED_TIMES, ">u8"), ())
+        return Room(np.empty(0, ">u8"), (np.empty(PROBE_BYTES, np.uint8),))
 
     def _make_room(self, variant: int, transfer: Transfer) -> Room:
         specs = [self._plan.spec[key] for key in transfer.tensors]

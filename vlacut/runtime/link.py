@@ -127,6 +127,11 @@ class CloudLink:
                 raise PeerLost(f"no connection to the cloud: {self._error}") from self._error
             return self._line
 
+    @property
+    def held(self) -> Line | None:
+        """The line; None while there is none."""
+        return self._line
+
     def drop(self, line: Line, error: Exception) -> None:
         """Give a line up; does nothing if it is not the one held."""
         with self._changed:

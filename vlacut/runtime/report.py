@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from vlacut.hardware import Link
 from vlacut.runtime.interpreter import Span, Tally
 
 
@@ -59,6 +60,7 @@ class StepReport:
         began_ns: when the step was asked for.
         returned_ns: when the action was returned.
         made: the action, and how it was made.
+        link: what the network was expected to be when the variant was chosen.
     """
 
     step: int
@@ -67,6 +69,7 @@ class StepReport:
     began_ns: int
     returned_ns: int
     made: Made
+    link: Link
 
     @property
     def source(self) -> Source:

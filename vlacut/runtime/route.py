@@ -13,6 +13,7 @@ from typing import NamedTuple, Union
 
 from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, Variant, taken
 from vlacut.pricing import Side
+from vlacut.runtime.wire import FIXED_TIMES
 
 
 class Due(NamedTuple):
@@ -47,7 +48,6 @@ class Rename(NamedTuple):
     target: str
 
 
-FIXED_TIMES = 3  # frames taken, when the last was complete, when this one was sent
 Stop = Union[Send, Compute, Rename]
 
 

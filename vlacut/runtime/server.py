@@ -14,11 +14,13 @@ import threading
 import time
 from collections.abc import Mapping
 
+import numpy as np
+
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerLost, WireError
 from vlacut.plan import Plan
 from vlacut.pricing import Side
-from vlacut.runtime.connection import Connection, PeerLeft
+from vlacut.runtime.connection import Connection, PeerLeft, train_of
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
@@ -27,7 +29,7 @@ from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.security import require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
-from vlacut.runtime.wire import CHECKED, Greeting
+from vlacut.runtime.wire import CHECKED, PROBE, Greeting, Header
 
 _HANDSHAKE_S = 5.0
 _POLL_S = 0.2
@@ -204,6 +206,9 @@ class Server:
         while (header := connection.peek(_POLL_S, due)) is None:
             if self._stopping.is_set():
                 return None
+        if header.kind == PROBE:
+            _answer_probe(connection)
+            return before
         if header.variant >= len(self._routes):
             raise WireError(f"there is no variant {header.variant}")
         route = self._routes[header.variant]
@@ -222,3 +227,12 @@ class Server:
         level = logging.INFO if event in ("connected", "left") else logging.WARNING
         line = f"{event}: {peer}" + (f": {text}" if text else "")
         _log.log(level, line, extra={"event": event, "robot": peer})
+
+
+def _answer_probe(connection: Connection) -> None:
+    """Say how the probe came in: the frame that is next."""
+    frame = connection.receive()
+    train = train_of(connection.take_heard())
+    now = time.perf_counter_ns()
+    times = np.array([1, frame.arrived_ns, now, frame.burst.first_ns, *train], ">u8")
+    connection.send(Header(PROBE, 0, 0, 0, frame.header.step, times.nbytes), [times])

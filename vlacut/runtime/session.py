@@ -21,7 +21,7 @@ import math
 import secrets
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 
@@ -29,10 +29,13 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError
+from vlacut.hardware import Link
 from vlacut.plan import Plan
 from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.link import CloudLink, Endpoint, dial
-from vlacut.runtime.policy import Policy
+from vlacut.runtime.network import Network, sampling_interval
+from vlacut.runtime.policy import Always, AtRandom, Chooser
+from vlacut.runtime.predictors import PREDICTORS, Predictor
 from vlacut.runtime.race import Race
 from vlacut.runtime.report import Made, Source, StepReport
 from vlacut.runtime.security import is_loopback, require_authentication
@@ -53,6 +56,9 @@ class EdgeSession:
         engines: by name of part, all edge parts.
         address: host and port of the cloud; None if no variant that will run crosses.
         policy: which variant each step runs; the plan's first if not given.
+        predictor: makes one for each direction of the network, see `vlacut.runtime.predictors`.
+        interval_s: seconds between its samples; `sampling_interval` of the plan if not given.
+        link: what the network is taken for until something crossed; the plan's if not given.
         timeout: seconds without progress after which the cloud counts as lost.
         deadline: seconds within which a step returns; None for no limit.
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
@@ -74,7 +80,10 @@ class EdgeSession:
         address: tuple[str, int] | None,
         timeout: float = 10.0,
         *,
-        policy: Policy = lambda _: 0,
+        policy: Chooser | None = None,
+        predictor: Callable[[], Predictor] = PREDICTORS["ewma"],
+        interval_s: float | None = None,
+        link: Link | None = None,
         deadline: float | None = None,
         hedge: bool = False,
         tls: ssl.SSLContext | None = None,
@@ -84,7 +93,8 @@ class EdgeSession:
         if hedge and deadline is None:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
         self._plan = plan
-        self._policy = policy
+        self._policy = policy or Always(0)
+        self._network = Network(link or plan.link, predictor, interval_s or sampling_interval(plan))
         self._step = 0
         self._deadline = deadline
         self._spare_s = _SPARE * (deadline or 0.0)
@@ -105,7 +115,14 @@ class EdgeSession:
                 checked = tls is None and not is_loopback(address[0])
             endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls, checked)
             self._link = CloudLink(lambda: dial(endpoint, plan))
-        self._together = Together(plan, engines, self._link, timeout)
+        self._together = Together(
+            plan,
+            engines,
+            self._link,
+            self._network,
+            not isinstance(self._policy, (Always, AtRandom)),
+            timeout,
+        )
         self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE)) if hedge else None
 
     def step(
@@ -125,7 +142,8 @@ class EdgeSession:
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
-        request = Request(checked, captured, self._step, self._policy(self._last), until)
+        forecast = self._network.forecast()
+        request = Request(checked, captured, self._step, self._policy.choose(forecast), until)
         try:
             made, reason = self._make(request)
         finally:
@@ -133,7 +151,9 @@ class EdgeSession:
         returned = time.perf_counter_ns()
         self._last_made = made
         variant = self._plan.variants[request.variant].name
-        self._last = StepReport(request.step, variant, reason, began, returned, made)
+        self._last = StepReport(
+            request.step, variant, reason, began, returned, made, forecast.over(self._plan.link)
+        )
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return {name: array.copy() for name, array in made.action.items()}
 

@@ -16,10 +16,13 @@ from vlacut.plan import Plan
 from vlacut.pricing import Side
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.link import CloudLink, Line
+from vlacut.runtime.network import Network
 from vlacut.runtime.report import Made, Source
 from vlacut.runtime.route import Route, routes_of
+from vlacut.runtime.wire import PROBE, PROBE_BYTES, Header
 
 _REMEMBERED = 16
+_PROBE = np.zeros(PROBE_BYTES, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,26 @@ class Together:
 
     Args:
         link: None if no variant crosses the link.
+        network: learns from the steps.
+        probes: whether to ask the network where the steps do not tell of it.
         timeout: for how many seconds a step without a deadline is begun again.
     """
 
     def __init__(
-        self, plan: Plan, engines: Mapping[str, Engine], link: CloudLink | None, timeout: float
+        self,
+        plan: Plan,
+        engines: Mapping[str, Engine],
+        link: CloudLink | None,
+        network: Network,
+        probes: bool,
+        timeout: float,
     ) -> None:
         self._plan = plan
         self._routes = routes_of(plan, Side.EDGE)
         self._engines = engines
         self._link = link
+        self._network = network
+        self._probes = probes
         self._timeout = timeout
 
     def make(self, request: Request) -> Made:
@@ -65,8 +78,14 @@ class Together:
         variant crosses a link that there is none of.
         """
         if not self._plan.crosses[request.variant]:
+            line = self._link.held if self._link else None
+            if line:
+                self._probe(line, request.step)
             route = self._routes[request.variant]
-            return _walked(self._plan, route, self._engines, request, Source.CHOSEN)
+            made = _walked(self._plan, route, self._engines, request, Source.CHOSEN)
+            if line:
+                self._listen(line)
+            return made
         if self._link is None:
             name = self._plan.variants[request.variant].name
             raise InputError(f"variant {name} crosses the link; name the cloud's HOST:PORT")
@@ -94,13 +113,42 @@ class Together:
         line.connection.until = request.until
         route = self._routes[request.variant]
         walk = Walk(route, self._engines, line.connection, request.step)
-        arrays = walk.run(request.observation, self._plan.outputs.values())
-        for exchange in walk.tally.exchanges:
-            line.clock.add(exchange)
+        try:
+            arrays = walk.run(request.observation, self._plan.outputs.values())
+        except DeadlineMissed:
+            self._network.missed(walk.tally)
+            raise
+        for ping in walk.tally.pings:
+            line.clock.add(ping)
+        self._network.learn(line.connection.take_heard(), walk.tally, line.clock)
+        self._probe(line, request.step)
         # Copies: what came over the connection is overwritten by the next step.
         action = {name: np.array(a) for name, a in zip(self._plan.outputs, arrays, strict=True)}
         clock = line.clock.offset_ns, line.clock.error_ns
         return Made(action, Source.CHOSEN, request.captured_ns, walk.tally, *clock)
+
+    def _probe(self, line: Line, step: int) -> None:
+        """Send a probe if one is due, unless the connection still has something to deliver."""
+        connection = line.connection
+        if not self._probes or connection.torn or connection.silent_s or not self._network.probe():
+            return
+        try:
+            connection.until = math.inf
+            connection.send(Header(PROBE, 0, 0, 0, step, PROBE_BYTES), [_PROBE])
+        except WireError as error:
+            self._drop(line, error)
+
+    def _listen(self, line: Line) -> None:
+        """Hear what has come without waiting: the answer to a probe."""
+        try:
+            line.connection.listen()
+        except WireError as error:
+            self._drop(line, error)
+        self._network.learn(line.connection.take_heard(), None, line.clock)
+
+    def _drop(self, line: Line, error: WireError) -> None:
+        assert self._link is not None
+        self._link.drop(line, error)
 
 
 class Alone:

@@ -24,7 +24,7 @@ epoch; the four times of a handshake estimate their offset (`vlacut.runtime.cloc
 **Frames.** After the handshake either side sends frames: a header of 32 bytes and a payload.
 
     0   magic 0x5643 (u16)
-    2   kind (u8): 1 tensors, 2 error
+    2   kind (u8): 1 tensors, 2 error, 3 probe
     3   zero
     4   variant (u16), position (u16), trip (u16): which Transfer of which schedule; position counts
         the flattened schedule, trip the turns of the loop around it
@@ -40,10 +40,16 @@ steps. A step that failed starts again from its observation, on a new connection
 connection outlives it.
 
 **Tensors.** From the edge: the tensors of the Transfer, in its order, without gaps. From the cloud,
-before them: how many of the edge's frames of this step it had taken (u64), its clock when the last
-of these was complete (u64), its clock when it sent this frame (u64), and for every cloud part of
-the variant the nanoseconds spent in it so far in this step (u64) and its clock when the last run of
-it began (u64).
+before them the *times*, each a u64: how many of the edge's frames of this step it had taken; its
+clock when the last of these was complete; its clock when it sent this frame; its clock when the
+first bytes of the last of these came; of the edge's frames since those it told of before, the bytes
+that came after their first ones, and the nanoseconds in which they did, both 0 where that cannot be
+told (`vlacut.runtime.burst`); and for every cloud part of the variant the nanoseconds spent in it
+so far in this step and its clock when the last run of it began.
+
+**Probes.** Between two steps the edge may send a probe, whose payload is 32768 zero bytes, to learn
+the bandwidth where no tensor crosses. The cloud answers it with a probe of the same step that holds
+the first six times. Variant, position and trip of both are 0.
 
 **Errors.** An engine that fails on one side is said to the other: the payload of an error frame is
 one line of UTF-8, at most 512 bytes. It ends the connection. Frames that break these rules end it
@@ -74,7 +80,9 @@ from vlacut.errors import WireError
 
 VERSION = 3
 MAX_ERROR_BYTES = 512
-TENSORS, ERROR = 1, 2
+TENSORS, ERROR, PROBE = 1, 2, 3
+PROBE_BYTES = 32768
+FIXED_TIMES = 6  # what the cloud says first in every frame: see the docstring
 TOKEN_BYTES = 16
 _MAGIC = b"VLACUT\0\0"
 _GREETING = struct.Struct("!8sHHI32s16sQQ")
@@ -149,7 +157,7 @@ class Header(NamedTuple):
 def unpack_header(data: bytes | bytearray | memoryview) -> tuple[Header, int]:
     """The header in 32 bytes, and the checksum it claims; WireError if it is none."""
     magic, kind, zero, variant, position, trip, zeros, check, step, nbytes = _HEADER.unpack(data)
-    if magic != _FRAME_MAGIC or kind not in (TENSORS, ERROR):
+    if magic != _FRAME_MAGIC or kind not in (TENSORS, ERROR, PROBE):
         raise WireError(f"the peer sent no frame (magic {magic:#06x}, kind {kind})")
     if zero or zeros:
         raise WireError("the peer sent a header with bits set that must be zero")

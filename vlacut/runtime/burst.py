@@ -1,0 +1,101 @@
+"""Bursts: what the arrival of one frame says of the bandwidth.
+
+The receiver notes when bytes come in. Those that came after the first arrival, over the time from
+the first arrival to the last, is the rate at which the bottleneck let them through: neither the
+round trip nor what the sender computed before is in it, as they are in bytes over round trips
+(packet-train dispersion: Jain and Dovrolis 2002). Left out of both bytes and time are
+
+- what came while nobody waited for it: it says when it was read, not when it came;
+- after idling, the waits of TCP's slow start (RFC 5681, 4.1): gaps far longer than the others of
+  the frame. In a frame on a warm connection a gap is the link's own.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from itertools import pairwise
+
+IDLE_NS = 200_000_000  # Linux's least retransmission timeout: idle for longer, TCP starts anew
+_LEAST_STEPS = 3
+_GAP = 5.0  # times the median gap of a frame
+_MOST_ARRIVALS = 512
+
+
+@dataclass(frozen=True)
+class Burst:
+    """How a frame came in.
+
+    Attributes:
+        first_ns: the receiver's clock at the first arrival.
+        last_ns: at the last.
+        train_bytes: that came after the first arrival, less those left out.
+        train_ns: in which they came; both 0 if the frame came too much at once to tell.
+    """
+
+    first_ns: int
+    last_ns: int
+    train_bytes: int
+    train_ns: int
+
+
+class BurstMeter:
+    """Notes the arrivals of one frame after the other on a connection."""
+
+    def __init__(self) -> None:
+        self._ended_ns = 0
+        self._waited = False
+        self._idled = True
+        self._open = False
+        self._arrivals: list[tuple[int, int, bool]] = []  # clock, bytes, whether waited for
+
+    def took(self, nbytes: int, now: int) -> None:
+        """Bytes were read."""
+        if not self._arrivals:
+            self._idled = now - self._ended_ns > IDLE_NS
+        if self._open:
+            _, before, waited = self._arrivals[-1]
+            self._arrivals[-1] = now, before + nbytes, waited
+        else:
+            self._arrivals.append((now, nbytes, self._waited))
+            self._open = True
+            self._waited = False
+            if len(self._arrivals) > _MOST_ARRIVALS:
+                self._arrivals = [*_paired(self._arrivals[:-1]), self._arrivals[-1]]
+
+    def emptied(self) -> None:
+        """There was nothing to read: what comes next is another arrival."""
+        self._open = False
+
+    def waited(self) -> None:
+        """The receiver has waited for bytes since the last ones, and did nothing else."""
+        self._waited = True
+
+    def finish(self) -> Burst:
+        """The frame is whole."""
+        arrivals, self._arrivals, self._open = self._arrivals, [], False
+        if not arrivals:  # it came together with the end of the one before
+            return Burst(self._ended_ns, self._ended_ns, 0, 0)
+        first, last = arrivals[0][0], arrivals[-1][0]
+        self._ended_ns = last
+        steps = [
+            (after - before, nbytes)
+            for (before, _, _), (after, nbytes, waited) in pairwise(arrivals)
+            if waited
+        ]
+        if self._idled and len(steps) > 2:
+            most = _GAP * statistics.median(step[0] for step in steps)
+            steps = [step for step in steps if step[0] <= most]
+        if len(steps) < _LEAST_STEPS:
+            return Burst(first, last, 0, 0)
+        return Burst(first, last, sum(step[1] for step in steps), sum(step[0] for step in steps))
+
+
+def _paired(arrivals: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
+    """Half as many arrivals: each two as one at the later one's time; the first stays."""
+    rest = arrivals[1:]
+    joined = [
+        (late[0], early[1] + late[1], early[2] and late[2])
+        for early, late in zip(rest[::2], rest[1::2], strict=False)
+    ]
+    return [arrivals[0], *joined, *([rest[-1]] if len(rest) % 2 else [])]

@@ -1,0 +1,149 @@
+"""The LSTM predictor's file, and one step of it in numpy: no torch on the robot.
+
+The network sees a bandwidth only as the logarithm of its ratio to a slow mean, so that it knows no
+unit and no link's level. It is one LSTM cell (Hochreiter and Schmidhuber 1997; gates in the order
+of torch: input, forget, cell, output) and a linear layer that says, of the next sample over that
+mean, the logarithm of its point forecast and of its quantiles at `LEVELS`.
+
+The file is numpy's .npz without pickles:
+
+    format         1
+    interval_s     seconds between the samples it was trained on
+    input          4H x 1      of the cell
+    state          4H x H
+    bias           4H          both of torch's, added
+    output         (1 + L) x H
+    output_bias    1 + L
+    levels         L           `LEVELS`
+    shift          L           where the conformal corrections begin, see `vlacut.runtime.conformal`
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vlacut.errors import BundleError
+from vlacut.runtime.conformal import LEVELS
+from vlacut.runtime.smoothing import LEAST
+
+FORMAT = 1
+MEAN_SHARE = 0.05  # of the newest sample in the slow mean of the logarithm
+MOST_LOG = 8.0  # ratios beyond e**8 are e**8: an outage
+
+
+@dataclass(frozen=True)
+class LstmWeights:
+    """What the file holds; see the module's docstring."""
+
+    interval_s: float
+    input: np.ndarray
+    state: np.ndarray
+    bias: np.ndarray
+    output: np.ndarray
+    output_bias: np.ndarray
+    shift: np.ndarray
+
+
+class Lstm:
+    """The outlook (see `vlacut.runtime.conformal.Outlook`) of a trained network."""
+
+    def __init__(self, weights: LstmWeights) -> None:
+        self.first = weights.shift
+        self._weights = weights
+        size = weights.state.shape[1]
+        self._hidden = np.zeros(size, np.float32)
+        self._cell = np.zeros(size, np.float32)
+        self._mean: float | None = None
+        self._out = np.zeros(1 + LEVELS.size)
+
+    def update(self, sample: float) -> None:
+        """Take a sample."""
+        log = math.log(max(sample, LEAST))
+        if self._mean is None:
+            self._mean = log
+        else:
+            self._mean += MEAN_SHARE * (log - self._mean)
+        seen = min(max(log - self._mean, -MOST_LOG), MOST_LOG)
+        weights = self._weights
+        gates = weights.input[:, 0] * seen + weights.state @ self._hidden + weights.bias
+        size = self._hidden.size
+        # One exp for all four gates: tanh(x) = 2 sigmoid(2x) - 1.
+        gates[2 * size : 3 * size] *= 2
+        soft = 1 / (1 + np.exp(-np.clip(gates, -30, 30)))
+        keep, take = soft[size : 2 * size], soft[:size]
+        self._cell = keep * self._cell + take * (2 * soft[2 * size : 3 * size] - 1)
+        self._hidden = soft[3 * size :] * np.tanh(self._cell)
+        self._out = weights.output @ self._hidden + weights.output_bias + self._mean
+
+    @property
+    def point(self) -> float:
+        """The point forecast."""
+        return math.exp(self._out[0])
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Logarithms of the quantiles at `LEVELS`."""
+        quantiles: np.ndarray = self._out[1:]
+        return quantiles
+
+    @property
+    def scale(self) -> float:
+        """Half of what lies between the first and the last of the nine deciles."""
+        return max(0.01, float(self._out[_HIGH] - self._out[_LOW]) / 2)
+
+
+_LOW, _HIGH = (1 + int(np.argmin(abs(LEVELS - level))) for level in (0.1, 0.9))
+
+
+def read_lstm(path: Path) -> Lstm:
+    """The network in a file; BundleError if it is none."""
+    return Lstm(read_weights(path))
+
+
+def read_weights(path: Path) -> LstmWeights:
+    """What a file holds; BundleError if that is no network of this format."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise BundleError(f"{path}: cannot be read as a predictor: {error}") from error
+    wrong = _wrong(found)
+    if wrong:
+        raise BundleError(f"{path}: {wrong}; make it with vlacut train-predictor")
+    names = ("input", "state", "bias", "output", "output_bias")
+    arrays = {name: np.ascontiguousarray(found[name], np.float32) for name in names}
+    return LstmWeights(
+        interval_s=float(found["interval_s"]), shift=np.asarray(found["shift"], float), **arrays
+    )
+
+
+def _wrong(found: dict[str, np.ndarray]) -> str:
+    """What is wrong with these arrays; empty if nothing is."""
+    if "format" not in found or found["format"].shape or int(found["format"]) != FORMAT:
+        return f"is no predictor of format {FORMAT}"
+    state = found.get("state", np.empty((0, 0)))
+    size = state.shape[-1]
+    levels = LEVELS.size
+    shapes = {
+        "interval_s": (),
+        "input": (4 * size, 1),
+        "state": (4 * size, size),
+        "bias": (4 * size,),
+        "output": (1 + levels, size),
+        "output_bias": (1 + levels,),
+        "levels": (levels,),
+        "shift": (levels,),
+    }
+    for name, shape in shapes.items():
+        array = found.get(name)
+        if array is None or array.shape != shape or array.dtype.kind != "f":
+            return f"{name} is not an array of {shape} floats"
+        if not np.isfinite(array).all():
+            return f"{name} is not finite"
+    if not (np.array_equal(found["levels"], LEVELS) and float(found["interval_s"]) > 0 and size):
+        return "its levels, interval or size are not of this version"
+    return ""

@@ -1,0 +1,216 @@
+"""What the edge knows of its network: learnt from the frames that flow, ahead of the next step.
+
+Every frame from the cloud says how it came in, and how the edge's frames before it came in there
+(`vlacut.runtime.burst`). These rates are pooled over a sampling interval and given to a predictor
+for each direction. What no rate can be told from still bounds it:
+
+- a frame that came too much at once: at least its bytes over the time it was on its way, by the
+  cloud's clock; taken if it is more than what is predicted;
+- a step that missed its deadline before the cloud said a word: at most its bytes over that time;
+  taken if it is less.
+
+An estimate ages while nothing crosses, as with an all-edge variant. Once the uplink's is older than
+a second, a probe of 32 kB is sent beside the next step, and its answer tells; one that is not
+answered bounds the uplink from above, second by second. A downlink without samples as new as the
+uplink's is taken to have kept its ratio to it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+from vlacut.hardware import Link
+from vlacut.plan import Plan
+from vlacut.runtime.clock import CloudClock
+from vlacut.runtime.connection import Heard
+from vlacut.runtime.interpreter import Tally
+from vlacut.runtime.policy import Forecast
+from vlacut.runtime.predictors import Predictor
+from vlacut.runtime.wire import HEADER_BYTES, PROBE, PROBE_BYTES
+
+STALE_NS = 1_000_000_000
+_LOST_NS = 10 * STALE_NS  # a probe without an answer
+_LEAST_BYTES = 4096  # that a rate, or a bound on one, is told from
+_MOST_INTERVAL_S = 0.1
+
+
+def sampling_interval(plan: Plan) -> float:
+    """Seconds between samples for a predictor, at most 0.1 s: half of `shortest_side`."""
+    return min(_MOST_INTERVAL_S, shortest_side(plan) / 2)
+
+
+def shortest_side(plan: Plan) -> float:
+    """The least seconds that a side computes in a step, over all variants that cross.
+
+    RoboECC's equation 3: samples must be less than min(t_cloud, t_edge) apart, the latencies of the
+    two segments of its cut. Infinity where no variant computes on both sides.
+    """
+    sides = (
+        seconds
+        for variant, crosses in zip(plan.variants, plan.crosses, strict=True)
+        if crosses
+        for seconds in (variant.price.edge_s, variant.price.cloud_s)
+        if seconds > 0
+    )
+    return min(sides, default=math.inf)
+
+
+class _Direction:
+    """The bandwidth of one direction, in bytes a second of the wire."""
+
+    def __init__(self, predictor: Predictor, prior: float, interval_ns: int) -> None:
+        self._predictor = predictor
+        self._interval_ns = interval_ns
+        self._pooled = (0, 0, 0)  # interval, bytes, nanoseconds
+        self._known = False
+        self.newest = prior
+        self.sampled_ns = 0
+
+    def train(self, nbytes: int, spent_ns: int, now: int) -> None:
+        """Bytes of the wire that came in so many nanoseconds."""
+        interval = now // self._interval_ns
+        if interval != self._pooled[0]:
+            self.close(now)
+        self._pooled = (interval, self._pooled[1] + nbytes, self._pooled[2] + spent_ns)
+
+    def close(self, now: int) -> None:
+        """Give what was pooled to the predictor."""
+        _, nbytes, spent_ns = self._pooled
+        self._pooled = (0, 0, 0)
+        if nbytes >= _LEAST_BYTES and spent_ns:
+            self.sample(nbytes * 1e9 / spent_ns, now)
+
+    def sample(self, rate: float, now: int) -> None:
+        """Take a sample."""
+        self._predictor.update(rate)
+        self._known = True
+        self.newest, self.sampled_ns = rate, now
+
+    def at_least(self, rate: float, now: int) -> None:
+        """It is so much or more."""
+        if rate > self.predict(None):
+            self.sample(rate, now)
+
+    def at_most(self, rate: float, now: int) -> None:
+        """It is so much or less."""
+        if rate < self.predict(None):
+            self.sample(rate, now)
+
+    def predict(self, quantile: float | None) -> float:
+        """The next sample: see `Predictor.predict`."""
+        return self._predictor.predict(quantile) if self._known else self.newest
+
+
+class Network:
+    """The estimates of both directions and of the round trip. All methods are for any thread.
+
+    Args:
+        link: what the network is taken for before anything crossed; its framing is believed.
+        predictor: makes one for each direction.
+        interval_s: see `sampling_interval`.
+        now_ns: the clock of what it learns from; a simulation has its own.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        predictor: Callable[[], Predictor],
+        interval_s: float,
+        now_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._now_ns = now_ns
+        self._share = link.framing.share
+        interval_ns = max(1, round(interval_s * 1e9))
+        self._up = _Direction(predictor(), link.wire_up, interval_ns)
+        self._down = _Direction(predictor(), link.wire_down, interval_ns)
+        self._up_beside_down = link.wire_up
+        self._rtt_s = link.rtt
+        self._probed_ns = 0
+        self._probe_said_ns = 0
+        self._lock = threading.Lock()
+
+    def forecast(self) -> Forecast:
+        """What the network will be like."""
+        with self._lock:
+            now = self._now_ns()
+            self._up.close(now)
+            self._down.close(now)
+            ratio = 1.0
+            if self._up.sampled_ns - self._down.sampled_ns > STALE_NS:
+                ratio = self._up.predict(None) / self._up_beside_down
+            else:
+                self._up_beside_down = max(self._up.predict(None), 1.0)
+            return Forecast(
+                self._up.predict,
+                lambda quantile: ratio * self._down.predict(quantile),
+                self._rtt_s,
+                self._up.newest,
+            )
+
+    def learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
+        """From what frames said, those of the step of the tally among them."""
+        with self._lock:
+            told_up = told_down = False
+            for item in heard:
+                told_up |= self._learn_up(item, clock)
+                told_down |= item.burst.train_bytes >= _LEAST_BYTES
+                self._train(self._down, item.burst.train_bytes, item.burst.train_ns, item)
+            if tally is not None:
+                self._bound(tally, clock, told_up, told_down)
+            self._rtt_s = clock.delay_s
+
+    def _learn_up(self, heard: Heard, clock: CloudClock) -> bool:
+        """From what the cloud says of the edge's frames; whether it could tell a rate."""
+        _, whole_ns, _, _, nbytes, spent_ns = heard.times
+        self._train(self._up, nbytes, spent_ns, heard)
+        told = nbytes >= _LEAST_BYTES
+        if heard.header.kind == PROBE and self._probed_ns:
+            if not told:
+                on_the_way = whole_ns - clock.offset_ns - self._probed_ns
+                self._at_least(self._up, HEADER_BYTES + PROBE_BYTES, on_the_way, clock)
+            self._probed_ns = 0
+        return told
+
+    def _train(self, way: _Direction, nbytes: int, spent_ns: int, heard: Heard) -> None:
+        way.train(round(nbytes / self._share), spent_ns, heard.burst.last_ns)
+
+    def _bound(self, tally: Tally, clock: CloudClock, told_up: bool, told_down: bool) -> None:
+        """From frames that came at once, on the way for so long by both clocks."""
+        for whole, (up, down) in zip(tally.exchanges, tally.passed, strict=True):
+            if not told_up:
+                self._at_least(self._up, up, whole.t2 - clock.offset_ns - whole.t1, clock)
+            if not told_down:
+                self._at_least(self._down, down, whole.t4 - whole.t3 + clock.offset_ns, clock)
+
+    def _at_least(self, way: _Direction, nbytes: int, spent_ns: int, clock: CloudClock) -> None:
+        spent_ns += clock.error_ns
+        if nbytes >= _LEAST_BYTES and spent_ns > 0:
+            now = self._now_ns()
+            way.at_least(nbytes * 1e9 / spent_ns / self._share, now)
+
+    def missed(self, tally: Tally) -> None:
+        """A step of this tally missed its deadline."""
+        if tally.exchanges or not tally.sent_ns:
+            return
+        with self._lock:
+            now = self._now_ns()
+            spent_ns = now - tally.sent_ns[0]
+            self._up.at_most(sum(tally.sent_bytes) * 1e9 / spent_ns / self._share, now)
+
+    def probe(self) -> bool:
+        """Whether to send a probe now; if so, it counts as sent."""
+        with self._lock:
+            now = self._now_ns()
+            if self._probed_ns and now - self._probed_ns < _LOST_NS:
+                if now - max(self._probed_ns, self._probe_said_ns) > STALE_NS:
+                    self._probe_said_ns = now
+                    spent_ns = now - self._probed_ns
+                    self._up.at_most(PROBE_BYTES * 1e9 / spent_ns / self._share, now)
+                return False
+            if now - self._up.sampled_ns <= STALE_NS:
+                return False
+            self._probed_ns = now
+            return True
