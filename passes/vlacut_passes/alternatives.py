@@ -114,7 +114,7 @@ class _Search:
         placed.pop(self.chosen.sides, None)
         made = [make_candidate(self.graph, sides, self.link) for sides in placed]
         fit = [one for one in made if doubled_bytes(self.graph, self.chosen, [one]) <= self._room]
-        good = undominated(self.graph, self.chosen, fit, self.bandwidths.range)
+        good = undominated(self.graph, self.chosen, fit, self.bandwidths.seconds_per_byte)
         return select(self.graph, self.chosen, good, self.bandwidths, self._room)
 
     def _heaviest(self) -> int:

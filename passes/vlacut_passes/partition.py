@@ -14,7 +14,8 @@ from vlacut.pricing import Certificate, CostGraph, Side, Strategy
 from vlacut.program import Program
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.pins import pinned
-from vlacut_passes.partitioning.search import Found, optimal_cut
+from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.partitioning.serial import Found
 from vlacut_passes.partitioning.strategies import (
     BACKBONE_IN_CLOUD,
     BASELINES,
