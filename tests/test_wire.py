@@ -37,12 +37,12 @@ def test_header_vectors() -> None:
 
 def test_greeting_vectors() -> None:
     greeting = Greeting(Status.FULL, bytes(range(32)), bytes(range(16)), 7, 8)
-    vector = bytes.fromhex("564c4143555400000002000300000000")
+    vector = bytes.fromhex("564c4143555400000003000300000000")
     vector += bytes(range(32)) + bytes(range(16))
     vector += bytes.fromhex("00000000000000070000000000000008")
     assert greeting.pack() == vector
     assert unpack_greeting(vector) == greeting
-    assert unpack_version(vector[:12]) == 2
+    assert unpack_version(vector[:12]) == 3
     with pytest.raises(WireError, match="is no vlacut"):
         unpack_version(b"HTTP/1.1 400")
 

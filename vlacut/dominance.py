@@ -46,7 +46,7 @@ def changes_at(one: Price, other: Price, link: Link) -> float:
 
 
 def _fixed_s(price: Price) -> float:
-    return price.edge_s + price.cloud_s + price.hop_s
+    return price.local_s + price.hop_s
 
 
 def _moved(price: Price, link: Link) -> float:

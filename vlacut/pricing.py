@@ -7,7 +7,8 @@ knows no operator set, so that anything that can be cut can be priced.
 The price of a cut is serial: edge compute + cloud compute + transfers + hops, where
 
 - compute is a task's seconds on its side times the trips of its phase;
-- a transfer is a flow's bytes over the bandwidth of its direction, times the flow's count;
+- a transfer is a flow's bytes over the bandwidth of its direction, times the flow's count; a flow
+  that is coded on its way costs the seconds of its codec on both sides too;
 - a hop is half a round trip. The first trips of all phases together take as many hops as the
   longest chain of changes of side from the observation to the action has; every later trip of a
   phase as many as the longest chain in it, from wherever the trip before left what it carries.
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from vlacut.codec import Codec
 from vlacut.hardware import Link
 
 
@@ -62,6 +64,23 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Coding:
+    """A codec on a flow that crosses in one direction: what one production comes to.
+
+    Attributes:
+        codec: how it is written.
+        nbytes: on the wire.
+        edge_s, cloud_s: seconds that its processor takes to encode it on the one side and to decode
+            it on the other.
+    """
+
+    codec: Codec
+    nbytes: int
+    edge_s: float
+    cloud_s: float
+
+
+@dataclass(frozen=True)
 class Flow:
     """A value that crosses whenever one of its consumers is not on its producer's side.
 
@@ -75,6 +94,7 @@ class Flow:
         consumers: indices of the tasks that read it, sorted.
         nbytes: of one production.
         count: productions in a control step.
+        up, down: how it is coded where it crosses in that direction; None where it goes as it is.
     """
 
     name: str
@@ -82,6 +102,20 @@ class Flow:
     consumers: tuple[int, ...]
     nbytes: int
     count: int
+    up: Coding | None = None
+    down: Coding | None = None
+
+    def coding(self, source: Side) -> Coding:
+        """What a production comes to where it crosses from a side."""
+        found = self.up if source is Side.EDGE else self.down
+        return found or Coding(Codec.NONE, self.nbytes, 0.0, 0.0)
+
+    def crossing_s(self, source: Side, link: Link) -> float:
+        """Seconds that crossing from a side takes in a control step: link and codec."""
+        coding = self.coding(source)
+        rate = link.up if source is Side.EDGE else link.down
+        codec_s = coding.edge_s + coding.cloud_s
+        return coding.nbytes * self.count / rate + codec_s * self.count
 
 
 class When(str, Enum):
@@ -134,10 +168,12 @@ class Price:
         edge_s, cloud_s: compute by side.
         up_s, down_s: transfer by direction.
         hop_s: propagation, `hops` times half a round trip.
-        bytes_up, bytes_down: what crosses in a control step.
+        bytes_up, bytes_down: what crosses in a control step, in coded form where there is a codec.
         crossings: flows that cross.
         hops: changes of side that follow one another in a control step.
         edge_weight_bytes, cloud_weight_bytes: distinct weights held by side.
+        edge_codec_s, cloud_codec_s: in codecs by side, on top of compute: codecs run on the
+            processor that serves the link, not on the accelerator.
     """
 
     edge_s: float
@@ -151,16 +187,28 @@ class Price:
     hops: int
     edge_weight_bytes: int
     cloud_weight_bytes: int
+    edge_codec_s: float = 0.0
+    cloud_codec_s: float = 0.0
+
+    @property
+    def codec_s(self) -> float:
+        """Seconds in codecs, on both sides."""
+        return self.edge_codec_s + self.cloud_codec_s
+
+    @property
+    def local_s(self) -> float:
+        """What does not depend on the link: compute and codecs."""
+        return self.edge_s + self.cloud_s + self.codec_s
 
     @property
     def total_s(self) -> float:
         """Seconds of a control step."""
-        return self.edge_s + self.cloud_s + self.up_s + self.down_s + self.hop_s
+        return self.local_s + self.up_s + self.down_s + self.hop_s
 
     def over(self, link: Link) -> float:
-        """Seconds of a control step of the same cut over another link."""
+        """Seconds of a control step of the same cut, with the same codecs, over another link."""
         moved = self.bytes_up / link.up + self.bytes_down / link.down
-        return self.edge_s + self.cloud_s + moved + self.hops * link.hop_s
+        return self.local_s + moved + self.hops * link.hop_s
 
 
 @dataclass(frozen=True)
@@ -219,9 +267,12 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         compute[side] += once * graph.trips_of(index)
         held[side].update(task.weights)
     crossed = [flow for flow in graph.flows if _crosses(flow, sides)]
-    moved = {Side.EDGE: 0, Side.CLOUD: 0}
+    moved, codec_s = {Side.EDGE: 0, Side.CLOUD: 0}, {Side.EDGE: 0.0, Side.CLOUD: 0.0}
     for flow in crossed:
-        moved[sides[flow.producer]] += flow.nbytes * flow.count
+        coding = flow.coding(sides[flow.producer])
+        moved[sides[flow.producer]] += coding.nbytes * flow.count
+        codec_s[Side.EDGE] += coding.edge_s * flow.count
+        codec_s[Side.CLOUD] += coding.cloud_s * flow.count
     hops = count_hops(graph, sides)
     return Price(
         edge_s=compute[Side.EDGE],
@@ -235,6 +286,8 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         hops=hops,
         edge_weight_bytes=sum(graph.weights[weight] for weight in held[Side.EDGE]),
         cloud_weight_bytes=sum(graph.weights[weight] for weight in held[Side.CLOUD]),
+        edge_codec_s=codec_s[Side.EDGE],
+        cloud_codec_s=codec_s[Side.CLOUD],
     )
 
 

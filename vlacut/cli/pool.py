@@ -36,6 +36,7 @@ def _variant_json(plan: Plan, variant: Variant) -> dict[str, Any]:
         "best_to_bytes_per_s": None if high == math.inf else high,
         "latency_ms": price.total_s * 1e3,
         "compute_ms": (price.edge_s + price.cloud_s) * 1e3,
+        "codec_ms": price.codec_s * 1e3,
         "bytes_up": price.bytes_up,
         "bytes_down": price.bytes_down,
         "hops": price.hops,
@@ -112,6 +113,6 @@ def best_between(plan: Plan, variant: Variant) -> tuple[float, float] | None:
 def _line(plan: Plan, variant: Variant) -> tuple[float, float]:
     """The price as seconds, and seconds for each second a byte of the wire takes up."""
     price, link = variant.price, plan.link
-    fixed = price.edge_s + price.cloud_s + price.hops * link.hop_s
+    fixed = price.local_s + price.hops * link.hop_s
     moved = price.bytes_up + price.bytes_down * (link.up / link.down)
     return fixed, moved / link.framing.share

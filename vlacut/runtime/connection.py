@@ -39,15 +39,20 @@ class Frame:
 
     Attributes:
         header: what it is.
-        tensors: overwritten by the same transfer of the next step.
+        room: with the tensors; overwritten by the same transfer of the next step.
         times: those that the cloud sends along; none from the edge.
         arrived_ns: this side's clock when it was complete.
     """
 
     header: Header
-    tensors: tuple[np.ndarray, ...]
+    room: Room
     times: tuple[int, ...]
     arrived_ns: int
+
+    @property
+    def tensors(self) -> tuple[np.ndarray, ...]:
+        """What came over the wire."""
+        return self.room.tensors
 
 
 class Connection:
@@ -62,6 +67,7 @@ class Connection:
         until: when to give up with DeadlineMissed, on the clock of `time.monotonic`.
         torn: whether a frame was sent in part, so that the connection is of no more use.
         dropped: frames received of steps that are over.
+        encoded: see `Layout.encoded`.
     """
 
     def __init__(self, sock: socket.socket, layout: Layout, timeout: float) -> None:
@@ -69,6 +75,7 @@ class Connection:
         self.until = math.inf
         self.torn = False
         self.dropped = 0
+        self.encoded = layout.encoded
         self._sock = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._layout = layout
@@ -221,7 +228,7 @@ class Connection:
             self._inbox.clear()
             self._newest = header.step
         times = tuple(room.times.tolist())
-        self._inbox.append(Frame(header, room.tensors, times, time.perf_counter_ns()))
+        self._inbox.append(Frame(header, room, times, time.perf_counter_ns()))
         self._current = None
         self._into.append(memoryview(self._header))
 

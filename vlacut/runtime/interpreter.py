@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vlacut.backend import Engine
+from vlacut.codec import Codec
 from vlacut.errors import WireError
 from vlacut.plan import Loop, Move, Plan, Run, Transfer, taken
 from vlacut.pricing import Side
@@ -44,6 +45,8 @@ class Tally:
         part_ns: nanoseconds by part; the edge adds what the cloud reports of its own.
         spans: runs of this side's parts, on its clock.
         reported: runs of the cloud's parts, on the cloud's clock; runs between two frames are one.
+        codec_ns: nanoseconds that this side spent in codecs.
+        cloud_codec_ns: the same of the cloud, as it reports it to the edge.
         sent_ns: when each frame began to be sent.
         exchanges: a frame of the cloud each, and the last one it had taken of the edge's.
         sent, received: bytes of tensors.
@@ -54,6 +57,8 @@ class Tally:
     part_ns: dict[str, int] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     reported: list[Span] = field(default_factory=list)
+    codec_ns: int = 0
+    cloud_codec_ns: int = 0
     sent_ns: list[int] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
     sent: int = 0
@@ -157,7 +162,7 @@ class Walk:
 
     def _send(self, transfer: Transfer, position: int, trip: int) -> None:
         self._arrive(transfer.tensors)
-        arrays = [self._held[key] for key in transfer.tensors]
+        arrays = self._encoded(transfer)
         nbytes = sum(array.nbytes for array in arrays)
         now = time.perf_counter_ns()
         if self._side is Side.CLOUD:
@@ -169,10 +174,32 @@ class Walk:
         self.tally.sent += nbytes
         self.tally.frames += 1
 
+    def _encoded(self, transfer: Transfer) -> list[np.ndarray]:
+        if not any(codec is not Codec.NONE for codec in transfer.codecs):
+            return [self._held[key] for key in transfer.tensors]
+        encoded = self._link().encoded
+        start = time.perf_counter_ns()
+        made = [encoded(key, codec, self._held[key]) for key, codec in transfer.coded]
+        self._note_codec("encode", start)
+        return made
+
+    def _decoded(self, frame: Frame) -> tuple[np.ndarray, ...]:
+        if not frame.room.coded:
+            return frame.room.tensors
+        start = time.perf_counter_ns()
+        made = frame.room.decoded()
+        self._note_codec("decode", start)
+        return made
+
+    def _note_codec(self, what: str, start: int) -> None:
+        end = time.perf_counter_ns()
+        self.tally.codec_ns += end - start
+        self.tally.spans.append(Span(what, start, end))
+
     def _times(self, now: int) -> list[int]:
         """What the cloud says of its time: see the docstring of `wire`."""
         began = {span.name: span.start_ns for span in self.tally.spans}
-        times = [self._taken, self._taken_ns, now]
+        times = [self._taken, self._taken_ns, now, self.tally.codec_ns]
         for part in self._cloud_parts:
             times += (self.tally.part_ns.get(part.name, 0), began.get(part.name, 0))
         return times
@@ -193,9 +220,8 @@ class Walk:
                 f"the peer sent {found}, due was transfer {position} trip {trip} of step "
                 f"{self._step}"
             )
-        for key, array in zip(transfer.tensors, frame.tensors, strict=True):
-            self._held[key] = array
-            self.tally.received += array.nbytes
+        self._held.update(zip(transfer.tensors, self._decoded(frame), strict=True))
+        self.tally.received += sum(array.nbytes for array in frame.room.tensors)
         self._awaited.subtract(transfer.tensors)
         self.tally.frames += 1
         self._taken += 1
@@ -215,7 +241,8 @@ class Walk:
 
     def _note_times(self, frame: Frame) -> None:
         """What the cloud says of its time: see the docstring of `wire`."""
-        taken, taken_ns, sent_ns = frame.times[:FIXED_TIMES]
+        taken, taken_ns, sent_ns, codec_ns = frame.times[:FIXED_TIMES]
+        self.tally.cloud_codec_ns = codec_ns
         if 0 < taken <= len(self.tally.sent_ns):
             start_ns = self.tally.sent_ns[taken - 1]
             exchange = Exchange(start_ns, taken_ns, sent_ns, frame.arrived_ns)

@@ -38,11 +38,13 @@ frame of a later step abandons the earlier one on the cloud, and the edge drops 
 steps. A step that failed starts again from its observation, on a new connection; nothing of the old
 connection outlives it.
 
-**Tensors.** From the edge: the tensors of the Transfer, in its order, without gaps. From the cloud,
-before them: how many of the edge's frames of this step it had taken (u64), its clock when the last
-of these was complete (u64), its clock when it sent this frame (u64), and for every cloud part of
-the variant the nanoseconds spent in it so far in this step (u64) and its clock when the last run of
-it began (u64).
+**Tensors.** From the edge: the tensors of the Transfer, in its order, without gaps; each as it is,
+or as the codec that the Transfer names for it writes it (`vlacut.runtime.codecs`). So the length of
+a coded tensor too is fixed by the plan. From the cloud, before them: how many of the edge's frames
+of this step it had taken (u64), its clock when the last of these was complete (u64), its clock when
+it sent this frame (u64), the nanoseconds it has spent in codecs so far in this step (u64), and for
+every cloud part of the variant the nanoseconds spent in it so far in this step (u64) and its clock
+when the last run of it began (u64).
 
 **Errors.** An engine that fails on one side is said to the other: the payload of an error frame is
 one line of UTF-8, at most 512 bytes. It ends the connection. Frames that break these rules end it
@@ -67,7 +69,7 @@ import numpy as np
 
 from vlacut.errors import WireError
 
-VERSION = 2
+VERSION = 3
 MAX_ERROR_BYTES = 512
 TENSORS, ERROR = 1, 2
 TOKEN_BYTES = 16

@@ -43,7 +43,7 @@ def make_candidate(graph: CostGraph, sides: Sides, link: Link) -> Candidate:
     cost = price(graph, sides, link)
     return Candidate(
         sides,
-        cost.edge_s + cost.cloud_s + cost.hop_s,
+        cost.local_s + cost.hop_s,
         cost.bytes_up + cost.bytes_down * (link.up / link.down),
         held(graph, sides, Side.EDGE),
         held(graph, sides, Side.CLOUD),
