@@ -19,6 +19,7 @@ from vlacut.annotation import (
     Alternatives,
 )
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
+from vlacut.coding import coded
 from vlacut.cost import interval
 from vlacut.dataflow import Dataflow, key_of, trace_dataflow, weights_of
 from vlacut.dominance import Standing, changes_at
@@ -33,7 +34,7 @@ from vlacut.plan import CHOSEN, Plan, Transfer, Variant, flatten
 from vlacut.pool import FUSED, NO_POOL
 from vlacut.pricing import Price, Side, Strategy, price
 from vlacut.program import Program
-from vlacut.split import Split, placements_of, split
+from vlacut.split import Split, codings_of, placements_of, split
 from vlacut.staging import staged_folder
 from vlacut.target import Target
 from vlacut.weights import WeightStore
@@ -145,9 +146,16 @@ def _variants(
     flow: Dataflow, parts: Split, names: Sequence[str], link: Link
 ) -> tuple[Variant, ...]:
     costs = flow.cost_graph()
-    made = zip(names, parts.schedules, placements_of(flow), strict=True)
+    made = zip(names, parts.schedules, placements_of(flow), codings_of(flow), strict=True)
     return tuple(
-        Variant(name, schedule, price(costs, sides, link)) for name, schedule, sides in made
+        Variant(
+            name,
+            schedule,
+            price(coded(costs, cut.choices), sides, link),
+            cut.crossings,
+            cut.error,
+        )
+        for name, schedule, sides, cut in made
     )
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Union
 
 from vlacut.codec import Codec, takes
+from vlacut.coding import EXACT, ActionError, CodedCrossing
 from vlacut.dominance import Standing
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
@@ -116,11 +117,21 @@ Instruction = Union[Run, Transfer, Move, Loop]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to place the parts, complete with what it costs."""
+    """One way to place the parts, complete with what it costs.
+
+    Attributes:
+        name: unique in the plan.
+        schedule: of a control step.
+        price: of a control step.
+        coded: the crossings that have a codec.
+        action_error: what these do to the action.
+    """
 
     name: str
     schedule: tuple[Instruction, ...]
     price: Price
+    coded: tuple[CodedCrossing, ...] = ()
+    action_error: ActionError = EXACT
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def _single(bits: int) -> np.float32:
     return np.float32(struct.unpack("<f", struct.pack("<I", bits))[0])
 
 
-_BLOCK = 16384  # elements worked on at once: what they need stays in the cache
+_BLOCK = 65536  # elements worked on at once: what they need stays in the cache
 _SHORT = 128  # rows so short are reduced across, for numpy is slow along them
 _FP16_MOST, _FP16_TIE = np.float32(65504.0), np.float32(65520.0)
 _BF16_MOST_BITS, _BF16_NAN = 0x7F7F, np.uint16(0x7FC0)
