@@ -19,6 +19,7 @@ from vlacut.annotation import (
     Alternatives,
 )
 from vlacut.bundle import FORMAT, Bundle, Manifest, list_files, read_bundle, write_manifest
+from vlacut.codec import coded_bytes
 from vlacut.coding import coded
 from vlacut.cost import interval
 from vlacut.dataflow import Dataflow, key_of, trace_dataflow, weights_of
@@ -137,7 +138,7 @@ def _measured(program: Program) -> str:
 def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Iterator[Standing]:
     """The cut against everything on one machine."""
     for row in strategies:
-        if row.name in ("all-edge", "all-cloud"):
+        if row.name in ("all-edge", "all-cloud", "all-cloud-coded"):
             ratio = row.price.total_s / chosen.total_s
             yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
 
@@ -186,6 +187,10 @@ def _warnings(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
                 f"engines that hold their weights themselves would take {form.edge_bytes / 1e9:.4g}"
                 f" GB; {edge.name} has {edge.memory_bytes / 1e9:.4g} GB; segments take less"
             )
+    unmeasured = [one for one in plan.variants if one.action_error.measured is None]
+    if unmeasured:
+        names, why = ", ".join(one.name for one in unmeasured), unmeasured[0].action_error.why_not
+        yield f"what the codecs of {names} do to the action is not measured: {why}"
     wait_s = _first_bursts_s(plan)
     if wait_s > _WORTH_SAYING * plan.variants[0].price.total_s:
         yield (
@@ -199,7 +204,8 @@ def _first_bursts_s(plan: Plan) -> float:
     first: dict[Side, int] = {}
     for step in flatten(plan.variants[0].schedule):
         if isinstance(step, Transfer):
-            first.setdefault(step.source, sum(plan.spec[key].nbytes for key in step.tensors))
+            nbytes = sum(coded_bytes(codec, plan.spec[key]) for key, codec in step.coded)
+            first.setdefault(step.source, nbytes)
     rates = {Side.EDGE: plan.link.up, Side.CLOUD: plan.link.down}
     return sum(plan.link.first_burst_s(nbytes, rates[side]) for side, nbytes in first.items())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from vlacut.cli.codecs import codecs_json
 from vlacut.cli.output import milliseconds, size, table
 from vlacut.plan import Plan, Variant
 from vlacut.pool import Engines
@@ -40,6 +41,7 @@ def _variant_json(plan: Plan, variant: Variant) -> dict[str, Any]:
         "bytes_up": price.bytes_up,
         "bytes_down": price.bytes_down,
         "hops": price.hops,
+        "codecs": codecs_json(variant),
     }
 
 
