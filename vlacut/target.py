@@ -92,6 +92,8 @@ class Target:
         ]
         if self.pool != "none":
             options = f"link={self._link()} pool={self.pool} bandwidth={self.bandwidth}"
+            if self.max_action_error:
+                options += f" max-action-error={self.max_action_error:g}"
             passes.append(f"alternatives{{{options} engines={self.pool_engines}}}")
         return ",".join(passes)
 

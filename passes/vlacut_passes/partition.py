@@ -100,7 +100,8 @@ class Partition:
         STRATEGIES.put(program, (chosen, *(strategy for strategy, _ in cuts.values())))
         CODED.put(program, (codings.get(self.strategy, NOT_CODED),))
         found = best.found
-        certificate = Certificate(self.minimise, found.value, found.bound, found.method)
+        method = found.method + codecs.note
+        certificate = Certificate(self.minimise, found.value, found.bound, method)
         CERTIFICATE.put(program, certificate)
         for node, side in zip(flow.nodes, sides, strict=True):
             if node is not None:

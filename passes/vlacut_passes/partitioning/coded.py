@@ -1,10 +1,12 @@
 """The best cut and its codecs, within an error of the action.
 
 Codecs are chosen with the cut (`vlacut.coding`). Then the model is run: where the action is further
-off than allowed, every coded crossing is run with no other coded, the most harmful ones lose their
-codec, as few as it takes, and the search starts again without what they lost. Every round takes at
-least one codec from a tensor for good, so it ends. The cut is the best one for the codecs that are
-left; which ones these are is a heuristic.
+off than allowed, every coded crossing is run with no other coded, those with the most error for the
+seconds they save lose their codec, as few as it takes, and the search starts again without these.
+Every round takes at least one codec from a tensor, so it ends. At the end, codecs that the cut
+found can bear after all, and those that other cuts lost, are given back, and the search starts
+again as long as that pays. The cut is the best one for the codecs that are left; which ones these
+are is a heuristic.
 """
 
 from __future__ import annotations
@@ -65,8 +67,33 @@ class Codecs:
         self._most = most
         self._barred: Barred = frozenset()
 
+    @property
+    def offered(self) -> bool:
+        """Whether there are any."""
+        return bool(self._offers)
+
+    @property
+    def note(self) -> str:
+        """What a proof of optimality leaves out; empty if nothing."""
+        return ", for the codecs that the error of the action leaves" if self._barred else ""
+
     def best(self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]) -> Best:
         """The best cut of a search over cuts of a coded graph, its action within the limit."""
+        best = self._allowed(graph, link, search)
+        tried: set[tuple[str, Codec]] = set()
+        while True:
+            barred = self._barred
+            self._barred = self._readmitted(graph, link, best.found.sides, tried)
+            if self._barred == barred:
+                return best
+            again = self._allowed(graph, link, search)
+            if again.found.value >= best.found.value:
+                self._barred = barred
+                return best
+            best = again
+
+    def _allowed(self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]) -> Best:
+        """The first cut found whose action is within the limit."""
         while True:
             coded = self.coded(graph, link)
             found = search(coded)
@@ -74,6 +101,24 @@ class Codecs:
             if self.keeps(cut):
                 return Best(coded, found, cut)
             self.restrict(graph, link, found.sides)
+
+    def _readmitted(
+        self, graph: CostGraph, link: Link, sides: Sides, tried: set[tuple[str, Codec]]
+    ) -> Barred:
+        """The barred codecs without those that this cut can bear after all, and those that were
+        barred for the sake of another cut; each is given back once.
+        """
+        barred, small = self._barred, _crossing(graph, sides)
+        before = coded_crossings(self.coded(small, link), sides)
+        for pair in sorted(barred - tried):
+            tried.add(pair)
+            left = cheapest(small, self._offers, link, barred - {pair})
+            crossings = coded_crossings(left, sides)
+            elsewhere = all(flow.name != pair[0] for flow in small.flows)
+            bearable = crossings != before and self._within(self._error(sides, crossings))
+            if elsewhere or bearable:
+                barred, before = barred - {pair}, crossings
+        return barred
 
     def coded(self, graph: CostGraph, link: Link) -> CostGraph:
         """A graph with every flow in the cheapest form that is left."""
@@ -97,23 +142,37 @@ class Codecs:
         return CodedCut(choices, alone, ActionError(measured, self._stated(measured), OBSERVATIONS))
 
     def restrict(self, graph: CostGraph, link: Link, sides: Sides) -> None:
-        """Bar codecs until a cut keeps the limit with what is left, the most harmful first."""
-        crossings = coded_crossings(self.coded(graph, link), sides)
-        ranked = sorted(crossings, key=lambda one: -self._error(sides, (one,)))
-        harmful = [(one.tensor, one.codec) for one in ranked]
+        """Bar codecs until a cut keeps the limit with what is left.
 
-        def fewer(count: int) -> Barred:
-            return self._barred | set(harmful[:count])
-
-        low, high = 1, len(harmful)
+        First those that alone are too much, then those that save the least for the error they make.
+        """
+        small = _crossing(graph, sides)
+        crossings = coded_crossings(self.coded(small, link), sides)
+        ranked = sorted(crossings, key=lambda one: self._worth(small, link, sides, one))
+        pairs = [(one.tensor, one.codec) for one in ranked]
+        low, high = 1, len(pairs)
         while low < high:
             middle = (low + high) // 2
-            left = cheapest(graph, self._offers, link, fewer(middle))
+            left = cheapest(small, self._offers, link, self._barred | set(pairs[:middle]))
             if self._within(self._error(sides, coded_crossings(left, sides))):
                 high = middle
             else:
                 low = middle + 1
-        self._barred = fewer(low)
+        self._barred = self._barred | set(pairs[:low])
+
+    def _worth(self, small: CostGraph, link: Link, sides: Sides, one: CodedCrossing) -> float:
+        """Seconds that a codec saves over the next best, for each unit of error; 0 if too much."""
+        error = self._error(sides, (one,))
+        if not self._within(error):
+            return 0.0
+        without = self._barred | {(one.tensor, one.codec)}
+        saved_s = sum(
+            flow.crossing_s(sides[flow.producer], link) * sign
+            for barred, sign in ((without, 1), (self._barred, -1))
+            for flow in cheapest(small, self._offers, link, barred).flows
+            if flow.name == one.tensor
+        )
+        return saved_s / error if error else math.inf
 
     def _within(self, error: float) -> bool:
         return error <= self._most and math.isfinite(error)
@@ -129,6 +188,18 @@ class Codecs:
             return self._most if math.isfinite(self._most) else 0.0
         digits = 1 - math.floor(math.log10(measured * _MARGIN))
         return math.ceil(measured * _MARGIN * 10.0**digits) / 10.0**digits
+
+
+def _crossing(graph: CostGraph, sides: Sides) -> CostGraph:
+    """The graph with no flows but those that cross: what codecs of a cut hang on."""
+    return replace(
+        graph,
+        flows=tuple(
+            flow
+            for flow in graph.flows
+            if any(sides[consumer] is not sides[flow.producer] for consumer in flow.consumers)
+        ),
+    )
 
 
 @contextmanager

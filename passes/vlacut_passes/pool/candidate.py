@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ class Candidate:
         moved: bytes up, and bytes down in the ratio of the two bandwidths, so that the price is
             `fixed_s + moved * seconds a byte up`.
         edge, cloud: weights held there.
+        coded: the graph with the flows coded as they are in this candidate; None for no matter.
+        over: the link that those codecs are the cheapest for.
     """
 
     sides: Sides
@@ -32,14 +34,18 @@ class Candidate:
     moved: float
     edge: frozenset[int]
     cloud: frozenset[int]
+    coded: CostGraph | None = field(default=None, compare=False, repr=False)
+    over: Link | None = field(default=None, compare=False)
 
     def at(self, seconds_per_byte: Floats | float) -> Floats:
         """The price at these bandwidths."""
         return np.asarray(self.fixed_s + self.moved * np.asarray(seconds_per_byte))
 
 
-def make_candidate(graph: CostGraph, sides: Sides, link: Link) -> Candidate:
-    """The candidate of a placement."""
+def make_candidate(
+    graph: CostGraph, sides: Sides, link: Link, over: Link | None = None
+) -> Candidate:
+    """The candidate of a placement, its flows coded as they are in the graph."""
     cost = price(graph, sides, link)
     return Candidate(
         sides,
@@ -47,6 +53,8 @@ def make_candidate(graph: CostGraph, sides: Sides, link: Link) -> Candidate:
         cost.bytes_up + cost.bytes_down * (link.up / link.down),
         held(graph, sides, Side.EDGE),
         held(graph, sides, Side.CLOUD),
+        graph,
+        over or link,
     )
 
 
