@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from vlacut.coding import CodedCut, Offers
 from vlacut.cost import Cost, Kernel
 from vlacut.errors import PassError
 from vlacut.pool import Pool
@@ -106,6 +107,8 @@ SECONDS: Key[Seconds] = Key("seconds", "annotate-cost")
 SIDE: Key[Side] = Key("side", "partition")
 SIDES: Key[tuple[Side, ...]] = Key("sides", "alternatives", _sides_text)
 ALTERNATIVES: Key[Alternatives] = Key("alternatives", "alternatives")
+OFFERS: Key[Offers] = Key("offers", "annotate-codecs", lambda offers: f"{len(offers)} values")
+CODED: Key[tuple[CodedCut, ...]] = Key("coded", "partition", lambda cuts: f"{len(cuts)} cuts")
 STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
 MEASURED: Key[tuple[Side, ...]] = Key("measured", "measured-cost", lambda sides: "/".join(sides))
 CERTIFICATE: Key[Certificate] = Key("certificate", "partition")

@@ -27,7 +27,7 @@ from vlacut.plan import Part, Plan
 from vlacut.pricing import Side
 from vlacut.serde import from_json, to_json
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28

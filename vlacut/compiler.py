@@ -27,6 +27,8 @@ from vlacut.bundle import (
     read_bundle,
     write_manifest,
 )
+from vlacut.codec import coded_bytes
+from vlacut.coding import coded
 from vlacut.cost import interval
 from vlacut.dataflow import Dataflow, key_of, trace_dataflow, weights_of
 from vlacut.dominance import Standing, changes_at
@@ -43,7 +45,7 @@ from vlacut.pricing import Price, Side, Strategy, price
 from vlacut.program import Program
 from vlacut.runtime.lstm import read_weights
 from vlacut.runtime.network import shortest_side
-from vlacut.split import Split, placements_of, split
+from vlacut.split import Split, codings_of, placements_of, split
 from vlacut.staging import staged_folder
 from vlacut.target import Target
 from vlacut.weights import WeightStore
@@ -146,7 +148,7 @@ def _measured(program: Program) -> str:
 def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Iterator[Standing]:
     """The cut against everything on one machine."""
     for row in strategies:
-        if row.name in ("all-edge", "all-cloud"):
+        if row.name in ("all-edge", "all-cloud", "all-cloud-coded"):
             ratio = row.price.total_s / chosen.total_s
             yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
 
@@ -155,9 +157,16 @@ def _variants(
     flow: Dataflow, parts: Split, names: Sequence[str], link: Link
 ) -> tuple[Variant, ...]:
     costs = flow.cost_graph()
-    made = zip(names, parts.schedules, placements_of(flow), strict=True)
+    made = zip(names, parts.schedules, placements_of(flow), codings_of(flow), strict=True)
     return tuple(
-        Variant(name, schedule, price(costs, sides, link)) for name, schedule, sides in made
+        Variant(
+            name,
+            schedule,
+            price(coded(costs, cut.choices), sides, link),
+            cut.crossings,
+            cut.error,
+        )
+        for name, schedule, sides, cut in made
     )
 
 
@@ -188,6 +197,10 @@ def _warnings(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
                 f"engines that hold their weights themselves would take {form.edge_bytes / 1e9:.4g}"
                 f" GB; {edge.name} has {edge.memory_bytes / 1e9:.4g} GB; segments take less"
             )
+    unmeasured = [one for one in plan.variants if one.action_error.measured is None]
+    if unmeasured:
+        names, why = ", ".join(one.name for one in unmeasured), unmeasured[0].action_error.why_not
+        yield f"what the codecs of {names} do to the action is not measured: {why}"
     wait_s = _first_bursts_s(plan)
     if wait_s > _WORTH_SAYING * plan.variants[0].price.total_s:
         yield (
@@ -201,7 +214,8 @@ def _first_bursts_s(plan: Plan) -> float:
     first: dict[Side, int] = {}
     for step in flatten(plan.variants[0].schedule):
         if isinstance(step, Transfer):
-            first.setdefault(step.source, sum(plan.spec[key].nbytes for key in step.tensors))
+            nbytes = sum(coded_bytes(codec, plan.spec[key]) for key, codec in step.coded)
+            first.setdefault(step.source, nbytes)
     rates = {Side.EDGE: plan.link.up, Side.CLOUD: plan.link.down}
     return sum(plan.link.first_burst_s(nbytes, rates[side]) for side, nbytes in first.items())
 

@@ -17,6 +17,7 @@ from vlacut.annotation import SECONDS, Seconds
 from vlacut.graphs import node_inputs, operators, value_spec, weights_read
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.program import Program, Source
+from vlacut.tensor import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,14 @@ class Dataflow:
         nodes: operator of every task; None for the observation (first) and the action (last).
         phases: index of every task's phase, as in `Task.phase`.
         uses: sorted by consumer.
-        nbytes: of every key.
+        specs: of every key; their names are those in the graph.
     """
 
     program: Program
     nodes: tuple[ir.Node | None, ...]
     phases: tuple[int, ...]
     uses: tuple[Use, ...]
-    nbytes: Mapping[str, int]
+    specs: Mapping[str, TensorSpec]
 
     @cached_property
     def weights(self) -> Mapping[ir.Node, tuple[str, ...]]:
@@ -90,7 +91,7 @@ def trace_dataflow(program: Program) -> Dataflow:
         tuple(tracer.nodes[task] for task in live),
         tuple(tracer.phases[task] for task in live),
         tuple(sorted(kept, key=lambda use: (use.consumer, use.producer, use.key))),
-        tracer.nbytes,
+        tracer.specs,
     )
 
 
@@ -141,7 +142,7 @@ class _Tracer:
             for phase in program.phases
             for value in phase.graph.graph.outputs
         }
-        self.nbytes = {spec.name: spec.nbytes for spec in program.inputs}
+        self.specs = {spec.name: spec for spec in program.inputs}
 
     def uses(self) -> Iterator[Use]:
         for task, (node, phase) in enumerate(zip(self.nodes, self.phases, strict=True)):
@@ -177,7 +178,7 @@ class _Tracer:
             return Use(key, 0, task, when, target)
         if value is None:
             value = self._outputs[key]
-        self.nbytes[key] = value_spec(value).nbytes
+        self.specs[key] = value_spec(value)
         maker = value.producer()
         assert maker is not None, f"{key} is made by no operator"  # the verifier sees to it
         return Use(key, self._task[maker], task, when, target)
@@ -222,9 +223,9 @@ def _flows(flow: Dataflow) -> Iterator[Flow]:
         last = [use.consumer for use in uses if use.when is not When.CARRIED]
         before = [use.consumer for use in uses if use.when is not When.INITIAL]
         if last:
-            yield Flow(key, producer, _distinct(last), flow.nbytes[key], 1)
+            yield Flow(key, producer, _distinct(last), flow.specs[key].nbytes, 1)
         if before and trips > 1:
-            yield Flow(key, producer, _distinct(before), flow.nbytes[key], trips - 1)
+            yield Flow(key, producer, _distinct(before), flow.specs[key].nbytes, trips - 1)
 
 
 def _distinct(consumers: list[int]) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ from enum import Enum
 from functools import cached_property
 from typing import Union
 
+from vlacut.codec import Codec, takes
+from vlacut.coding import EXACT, ActionError, CodedCrossing
 from vlacut.dominance import Standing
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
@@ -71,11 +73,25 @@ class Run:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Send tensors, together and in this order, from one side to the other."""
+    """Send tensors, together and in this order, from one side to the other.
+
+    Attributes:
+        tensors: keys.
+        source: the side that sends.
+        trips: in which.
+        codecs: of the tensors, one each; empty if all go as they are.
+    """
 
     tensors: tuple[str, ...]
     source: Side
     trips: Trips = Trips.ALL
+    codecs: tuple[Codec, ...] = ()
+
+    @property
+    def coded(self) -> tuple[tuple[str, Codec], ...]:
+        """Every tensor with its codec."""
+        codecs = self.codecs or (Codec.NONE,) * len(self.tensors)
+        return tuple(zip(self.tensors, codecs, strict=True))
 
 
 @dataclass(frozen=True)
@@ -101,11 +117,21 @@ Instruction = Union[Run, Transfer, Move, Loop]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to place the parts, complete with what it costs."""
+    """One way to place the parts, complete with what it costs.
+
+    Attributes:
+        name: unique in the plan.
+        schedule: of a control step.
+        price: of a control step.
+        coded: the crossings that have a codec.
+        action_error: what these do to the action.
+    """
 
     name: str
     schedule: tuple[Instruction, ...]
     price: Price
+    coded: tuple[CodedCrossing, ...] = ()
+    action_error: ActionError = EXACT
 
 
 @dataclass(frozen=True)
@@ -240,10 +266,18 @@ class _Rehearsal:
         elif isinstance(step, Transfer):
             self._need(step.tensors, step.source, f"{where}, transfer")
             self._hold(step.tensors, step.source.other, where)
+            self._check_codecs(step, where)
         else:
             for side in step.sides:
                 self._need((step.source,), side, f"{where}, move to {step.target}")
                 self._hold((step.target,), side, where)
+
+    def _check_codecs(self, step: Transfer, where: str) -> None:
+        if len(step.codecs) not in (0, len(step.tensors)):
+            raise BundleError(f"{where}, transfer: {len(step.codecs)} codecs")
+        for key, codec in step.coded:
+            if not takes(codec, self._plan.spec[key]):
+                raise BundleError(f"{where}: {codec} cannot write {self._plan.spec[key]}")
 
     def _need(self, keys: Iterable[str], side: Side, where: str) -> None:
         missing = [key for key in keys if key not in self._held[side]]

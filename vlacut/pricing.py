@@ -7,7 +7,8 @@ knows no operator set, so that anything that can be cut can be priced.
 The price of a cut is edge compute + cloud compute + transfers + hops - overlap, where
 
 - compute is a task's seconds on its side times the trips of its phase;
-- a transfer is a flow's bytes over the bandwidth of its direction, times the flow's count;
+- a transfer is a flow's bytes over the bandwidth of its direction, times the flow's count; a flow
+  that is coded on its way costs the seconds of its codec on both sides too;
 - a hop is half a round trip. The first trips of all phases together take as many hops as the
   longest chain of changes of side from the observation to the action has; every later trip of a
   phase as many as the longest chain in it, from wherever the trip before left what it carries;
@@ -21,11 +22,12 @@ bounds the step from above. Weights count once a side, whatever the number of ph
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
+from vlacut.codec import Codec, Coding
 from vlacut.hardware import Link
 from vlacut.sections import NO_GATE, Lane, Parallel, Section, find_sections
 
@@ -80,6 +82,7 @@ class Flow:
         consumers: indices of the tasks that read it, sorted.
         nbytes: of one production.
         count: productions in a control step.
+        up, down: how it is coded where it crosses in that direction; None where it goes as it is.
     """
 
     name: str
@@ -87,6 +90,20 @@ class Flow:
     consumers: tuple[int, ...]
     nbytes: int
     count: int
+    up: Coding | None = None
+    down: Coding | None = None
+
+    def coding(self, source: Side) -> Coding:
+        """What a production comes to where it crosses from a side."""
+        found = self.up if source is Side.EDGE else self.down
+        return found or Coding(Codec.NONE, self.nbytes, 0.0, 0.0)
+
+    def crossing_s(self, source: Side, link: Link) -> float:
+        """Seconds that crossing from a side takes in a control step: link and codec."""
+        coding = self.coding(source)
+        rate = link.up if source is Side.EDGE else link.down
+        codec_s = coding.edge_s + coding.cloud_s
+        return coding.nbytes * self.count / rate + codec_s * self.count
 
 
 class When(str, Enum):
@@ -164,12 +181,14 @@ class Price:
         edge_s, cloud_s: compute by side.
         up_s, down_s: transfer by direction.
         hop_s: propagation, `hops` times half a round trip.
-        bytes_up, bytes_down: what crosses in a control step.
+        bytes_up, bytes_down: what crosses in a control step, in coded form where there is a codec.
         crossings: flows that cross.
         hops: changes of side that follow one another in a control step.
         edge_weight_bytes, cloud_weight_bytes: distinct weights held by side.
         overlap_s: what the sides save by working in parallel.
         parallel: the sections in which they do.
+        edge_codec_s, cloud_codec_s: in codecs by side, on top of compute: codecs run on the
+            processor that serves the link, not on the accelerator.
     """
 
     edge_s: float
@@ -185,11 +204,23 @@ class Price:
     cloud_weight_bytes: int
     overlap_s: float = 0.0
     parallel: tuple[Parallel, ...] = ()
+    edge_codec_s: float = 0.0
+    cloud_codec_s: float = 0.0
+
+    @property
+    def codec_s(self) -> float:
+        """Seconds in codecs, on both sides."""
+        return self.edge_codec_s + self.cloud_codec_s
+
+    @property
+    def local_s(self) -> float:
+        """What does not depend on the link: compute and codecs."""
+        return self.edge_s + self.cloud_s + self.codec_s
 
     @property
     def serial_s(self) -> float:
         """Seconds of a control step if nothing overlapped."""
-        return self.edge_s + self.cloud_s + self.up_s + self.down_s + self.hop_s
+        return self.local_s + self.up_s + self.down_s + self.hop_s
 
     @property
     def total_s(self) -> float:
@@ -197,9 +228,9 @@ class Price:
         return self.serial_s - self.overlap_s
 
     def over(self, link: Link) -> float:
-        """Seconds of a control step of the same cut over another link."""
+        """Seconds of a control step of the same cut, with the same codecs, over another link."""
         moved = self.bytes_up / link.up + self.bytes_down / link.down
-        serial_s = self.edge_s + self.cloud_s + moved + self.hops * link.hop_s
+        serial_s = self.local_s + moved + self.hops * link.hop_s
         return serial_s - sum(one.saved_s(link) for one in self.parallel)
 
     def bends(self, link: Link) -> list[float]:
@@ -263,9 +294,12 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         compute[side] += once * graph.trips_of(index)
         held[side].update(task.weights)
     crossed = [flow for flow in graph.flows if _crosses(flow, sides)]
-    moved = {Side.EDGE: 0, Side.CLOUD: 0}
+    moved, codec_s = {Side.EDGE: 0, Side.CLOUD: 0}, {Side.EDGE: 0.0, Side.CLOUD: 0.0}
     for flow in crossed:
-        moved[sides[flow.producer]] += flow.nbytes * flow.count
+        coding = flow.coding(sides[flow.producer])
+        moved[sides[flow.producer]] += coding.nbytes * flow.count
+        codec_s[Side.EDGE] += coding.edge_s * flow.count
+        codec_s[Side.CLOUD] += coding.cloud_s * flow.count
     hops = count_hops(graph, sides)
     parallel = tuple(parallels(graph, sides))
     return Price(
@@ -282,6 +316,8 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         cloud_weight_bytes=sum(graph.weights[weight] for weight in held[Side.CLOUD]),
         overlap_s=sum(one.saved_s(link) for one in parallel),
         parallel=parallel,
+        edge_codec_s=codec_s[Side.EDGE],
+        cloud_codec_s=codec_s[Side.CLOUD],
     )
 
 
@@ -328,12 +364,17 @@ def parallel(
         once = [graph.tasks[task] for task in tasks]
         lanes[side] = Lane(
             sum(task.edge_s if side is Side.EDGE else task.cloud_s for task in once),
-            sum(flow.nbytes for flow in read if not inside.isdisjoint(flow.consumers)),
-            sum(flow.nbytes for flow in made if section.exit in flow.consumers),
+            _coded_bytes(side.other, (one for one in read if not inside.isdisjoint(one.consumers))),
+            _coded_bytes(side, (one for one in made if section.exit in one.consumers)),
             waits_in,
             waits_out,
         )
     return Parallel(graph.trips[section.phase], lanes[Side.EDGE], lanes[Side.CLOUD])
+
+
+def _coded_bytes(source: Side, flows: Iterable[Flow]) -> int:
+    """Of a production of each, where it crosses from a side. No codec is part of what overlaps."""
+    return sum(flow.coding(source).nbytes for flow in flows)
 
 
 def count_hops(graph: CostGraph, sides: Sequence[Side]) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from vlacut.codec import Codec
+from vlacut.coding import Choice, Choices
 from vlacut.dataflow import Dataflow, Use, key_of
 from vlacut.plan import Instruction, Loop, Move, Part, Run, Transfer, Trips
 from vlacut.pricing import Side, When
@@ -15,13 +17,16 @@ from vlacut.program import Source
 
 
 def make_schedule(
-    flow: Dataflow, sides: Sequence[Side], parts: Sequence[Part]
+    flow: Dataflow, sides: Sequence[Side], parts: Sequence[Part], choices: Choices
 ) -> tuple[Instruction, ...]:
-    """The schedule of these parts, given in order, of a program with a side a task."""
+    """The schedule of these parts, given in order, of a program with a side a task.
+
+    A tensor that crosses has the codec of its choice.
+    """
     readers: dict[str, list[Use]] = {}
     for use in flow.uses:
         readers.setdefault(use.key, []).append(use)
-    writer = _Writer(flow, sides, readers)
+    writer = _Writer(flow, sides, readers, choices)
     schedule: list[Instruction] = list(writer.observation())
     for index, phase in enumerate(flow.program.phases):
         schedule += writer.entry(index)
@@ -32,9 +37,14 @@ def make_schedule(
 
 class _Writer:
     def __init__(
-        self, flow: Dataflow, sides: Sequence[Side], readers: Mapping[str, Sequence[Use]]
+        self,
+        flow: Dataflow,
+        sides: Sequence[Side],
+        readers: Mapping[str, Sequence[Use]],
+        choices: Choices,
     ) -> None:
         self._flow = flow
+        self._choices = choices
         self._program = flow.program
         self._sides = sides
         self._readers = readers
@@ -51,7 +61,7 @@ class _Writer:
                 first = min(self._flow.phases[use.consumer] for use in there)
                 by_phase.setdefault(first, []).append(spec.name)
         for _, names in sorted(by_phase.items()):
-            yield Transfer(tuple(names), Side.EDGE)
+            yield self._transfer(names, Side.EDGE, Trips.ALL)
 
     def entry(self, phase: int) -> list[Move]:
         """The initial value of every carried input."""
@@ -81,7 +91,12 @@ class _Writer:
                 groups.setdefault(_trips(away, trips), []).append(key)
         for when in Trips:
             if when in groups:
-                yield Transfer(tuple(groups[when]), part.side, when)
+                yield self._transfer(groups[when], part.side, when)
+
+    def _transfer(self, keys: Sequence[str], source: Side, trips: Trips) -> Transfer:
+        codecs = tuple(self._choices.get(key, Choice()).codec(source) for key in keys)
+        coded = any(codec is not Codec.NONE for codec in codecs)
+        return Transfer(tuple(keys), source, trips, codecs if coded else ())
 
     def _carried_inputs(self, phase: int) -> Iterator[tuple[str, str, tuple[Side, ...]]]:
         """Every carried input that is read: its name, its key, and the sides that read it."""

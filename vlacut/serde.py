@@ -40,7 +40,10 @@ def from_json(kind: type[T], data: Any, where: str) -> T:
 def _read(kind: Any, data: Any, where: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return _read_union(args, data, where)
+        kinds = tuple(one for one in args if one is not types.NoneType)
+        if len(kinds) < len(args) and data is None:
+            return None
+        return _read(kinds[0], data, where) if len(kinds) == 1 else _read_union(kinds, data, where)
     if origin is tuple:
         _expect(isinstance(data, list), where, "a list", data)
         return tuple(_read(args[0], item, f"{where}[{index}]") for index, item in enumerate(data))

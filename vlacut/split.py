@@ -12,7 +12,8 @@ from functools import cached_property
 
 import onnx_ir as ir
 
-from vlacut.annotation import ALTERNATIVES, SECONDS, SIDE, SIDES, STRUCTURE
+from vlacut.annotation import ALTERNATIVES, CODED, SECONDS, SIDE, SIDES, STRUCTURE
+from vlacut.coding import NOT_CODED, Choices, CodedCut, coded
 from vlacut.dataflow import Dataflow, Use, key_of
 from vlacut.fingerprint import fingerprint
 from vlacut.graphs import node_inputs, value_spec
@@ -54,11 +55,24 @@ def split(flow: Dataflow, link: Link) -> Split:
 
     The link prices what moving a part would cost. Needs `annotate-cost` and `partition`.
     """
-    placements = placements_of(flow)
     found = ALTERNATIVES.find(flow.program)
     fused = found is not None and found.pool.engines == FUSED
+    return split_at(flow, link, placements_of(flow), codings_of(flow), fused)
+
+
+def split_at(
+    flow: Dataflow,
+    link: Link,
+    placements: Sequence[Sequence[Side]],
+    codings: Sequence[CodedCut],
+    fused: bool = False,
+) -> Split:
+    """Split a program by a side for every task, and codecs, one of each a variant."""
     by_variant = make_pieces(flow, placements, fused)
-    cuts = [_Cut(flow, sides, link) for sides in placements]
+    cuts = [
+        _Cut(flow, sides, coding.choices, link)
+        for sides, coding in zip(placements, codings, strict=True)
+    ]
     made: dict[Piece, tuple[Border, Part]] = {}
     numbers = dict.fromkeys(range(len(flow.program.phases)), 0)
     for cut, pieces in zip(cuts, by_variant, strict=True):
@@ -71,8 +85,8 @@ def split(flow: Dataflow, link: Link) -> Split:
         tuple(part for _, part in made.values()),
         tuple(extract(flow.program.phases[border.phase], border) for border, _ in made.values()),
         tuple(
-            make_schedule(flow, sides, [made[piece][1] for piece in pieces])
-            for sides, pieces in zip(placements, by_variant, strict=True)
+            make_schedule(flow, cut.sides, [made[piece][1] for piece in pieces], cut.choices)
+            for cut, pieces in zip(cuts, by_variant, strict=True)
         ),
         tuple(_specs(flow.program, [border for border, _ in made.values()]).values()),
     )
@@ -92,14 +106,20 @@ def placements_of(flow: Dataflow) -> tuple[tuple[Side, ...], ...]:
     return tuple(zip(*(SIDES.get(node) if node else pinned for node in flow.nodes), strict=True))
 
 
-class _Cut:
-    """A dataflow with its sides, and what the parts are read off."""
+def codings_of(flow: Dataflow) -> tuple[CodedCut, ...]:
+    """The codecs of every variant, as `partition`, or `alternatives`, wrote them."""
+    return CODED.find(flow.program) or (NOT_CODED,) * len(placements_of(flow))
 
-    def __init__(self, flow: Dataflow, sides: Sequence[Side], link: Link) -> None:
+
+class _Cut:
+    """A dataflow with its sides and codecs, and what the parts are read off."""
+
+    def __init__(self, flow: Dataflow, sides: Sequence[Side], choices: Choices, link: Link) -> None:
         self.flow = flow
         self.program = flow.program
         self.sides = sides
-        self.costs = flow.cost_graph()
+        self.choices = choices
+        self.costs = coded(flow.cost_graph(), choices)
         self.link = link
         self.total_s = price(self.costs, self.sides, link).total_s
         self.task = {node: task for task, node in enumerate(flow.nodes) if node is not None}

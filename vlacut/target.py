@@ -34,6 +34,9 @@ class Target:
         pool: `none`, `block` or `portfolio:BYTES`: see the pass `alternatives`.
         pool_engines: `segments` or `fused`.
         bandwidth: what the pool is chosen for: see `vlacut.hardware.bandwidths`.
+        codecs: those that tensors may cross the link with, e.g. `fp16,int8`, or `all`.
+        max_action_error: the most that these may move the action, see `vlacut.coding.ActionError`;
+            0 for no limit.
         costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
@@ -50,6 +53,8 @@ class Target:
     link_trace: str = ""
     quantile: float = 0.95
     costs: tuple[str, ...] = ()
+    codecs: str = ""
+    max_action_error: float = 0.0
     pool: str = "none"
     pool_engines: str = SEGMENTS
     bandwidth: str = "0.1MB/s-100MB/s"
@@ -82,10 +87,13 @@ class Target:
             "annotate-structure",
             f"annotate-cost{{{devices}}}",
             *(f"measured-cost{{costs={file} {devices}}}" for file in self.costs),
+            *([f"annotate-codecs{{{devices} codecs={self.codecs}}}"] if self.codecs else []),
             f"partition{{{' '.join(self._partition())}}}",
         ]
         if self.pool != "none":
             options = f"link={self._link()} pool={self.pool} bandwidth={self.bandwidth}"
+            if self.max_action_error:
+                options += f" max-action-error={self.max_action_error:g}"
             passes.append(f"alternatives{{{options} engines={self.pool_engines}}}")
         return ",".join(passes)
 
@@ -98,6 +106,7 @@ class Target:
             "private": ";".join(self.private),
             "minimise": self.minimise if self.minimise != "latency" else "",
             "deadline": self.deadline,
+            "max-action-error": f"{self.max_action_error:g}" if self.max_action_error else "",
         }
         written = [f"{name}={value}" for name, value in options.items() if value]
         return [f"link={self._link()}", *written]

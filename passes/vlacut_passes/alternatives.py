@@ -14,7 +14,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from vlacut.annotation import ALTERNATIVES, SIDES, Alternatives
+from vlacut.annotation import ALTERNATIVES, CODED, SIDES, Alternatives
+from vlacut.coding import CodedCut, coded, coded_crossings
 from vlacut.dataflow import Dataflow, trace_dataflow
 from vlacut.errors import InputError
 from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_bytes, parse_link
@@ -23,7 +24,8 @@ from vlacut.plan import CHOSEN
 from vlacut.pool import FORMS, SEGMENTS, Pool
 from vlacut.pricing import CostGraph, Side
 from vlacut.program import Program
-from vlacut.split import sides_of
+from vlacut.split import codings_of, sides_of
+from vlacut_passes.partitioning.coded import Codecs, offered_codecs
 from vlacut_passes.partitioning.strategies import all_cloud, all_edge
 from vlacut_passes.pool.candidate import (
     Candidate,
@@ -32,7 +34,7 @@ from vlacut_passes.pool.candidate import (
     make_candidate,
     undominated,
 )
-from vlacut_passes.pool.candidates import best_placements
+from vlacut_passes.pool.candidates import best_placements, links_over
 from vlacut_passes.pool.frontiers import boundary_blocks, frontiers
 from vlacut_passes.pool.selection import select
 
@@ -50,6 +52,7 @@ class AddAlternatives:
             block on both sides); or `portfolio:BYTES`, any operator may move, within so many
             doubled bytes.
         bandwidth: see `vlacut.hardware.bandwidths`.
+        max_action_error: as for `partition`.
         engines: `segments`, small ones that the variants share, or `fused`, one a variant and side.
 
     Raises InputError for another pool or form of engines.
@@ -59,6 +62,7 @@ class AddAlternatives:
     link: str = "10MB/s,20ms"
     pool: str = "block"
     bandwidth: str = "0.1MB/s-100MB/s"
+    max_action_error: float = 0.0
     engines: str = SEGMENTS
 
     def run(self, program: Program) -> None:
@@ -72,8 +76,11 @@ class AddAlternatives:
             raise InputError(f"engines={self.engines}: write {' or '.join(FORMS)}")
         flow = trace_dataflow(program)
         link, bandwidths = parse_link(self.link), parse_bandwidths(self.bandwidth)
-        search = _Search(flow, link, bandwidths, parse_bytes(size) if size else None)
-        kept = search.kept()
+        room = parse_bytes(size) if size else None
+        with offered_codecs(flow, link, self.max_action_error) as codecs:
+            search = _Search(flow, link, bandwidths, room, codecs)
+            kept, cuts = search.kept()
+        CODED.put(program, (codings_of(flow)[0], *cuts))
         placements = [search.chosen.sides, *(one.sides for one in kept)]
         names = (CHOSEN, *(search.name(one, kept) for one in kept))
         ALTERNATIVES.put(program, Alternatives(names, self._pool(search, kept, placements)))
@@ -99,23 +106,58 @@ class _Search:
     """From the chosen cut to the pool. No room given: `block`."""
 
     def __init__(
-        self, flow: Dataflow, link: Link, bandwidths: Bandwidths, room: int | None
+        self,
+        flow: Dataflow,
+        link: Link,
+        bandwidths: Bandwidths,
+        room: int | None,
+        codecs: Codecs,
     ) -> None:
         self.flow, self.link, self.bandwidths = flow, link, bandwidths
         self.graph: CostGraph = flow.cost_graph()
-        self.chosen = make_candidate(self.graph, sides_of(flow), link)
+        self._codecs = codecs
+        graph = coded(self.graph, codings_of(flow)[0].choices)
+        self.chosen = make_candidate(graph, sides_of(flow), link)
         self._blocks = boundary_blocks(flow, self.chosen.sides)
         self._block_only = room is None
         self._room = self._heaviest() if room is None else room
 
-    def kept(self) -> list[Candidate]:
-        """The alternatives, the best at high bandwidth first."""
-        placed = dict.fromkeys(self._placements())
-        placed.pop(self.chosen.sides, None)
-        made = [make_candidate(self.graph, sides, self.link) for sides in placed]
-        fit = [one for one in made if doubled_bytes(self.graph, self.chosen, [one]) <= self._room]
-        good = undominated(self.graph, self.chosen, fit, self.bandwidths.seconds_per_byte)
-        return select(self.graph, self.chosen, good, self.bandwidths, self._room)
+    def kept(self) -> tuple[list[Candidate], list[CodedCut]]:
+        """The alternatives, the best at high bandwidth first, and their codecs."""
+        placed = list(dict.fromkeys(self._placements()))
+        while True:
+            made = self._candidates(placed)
+            fit = [
+                one for one in made if doubled_bytes(self.graph, self.chosen, [one]) <= self._room
+            ]
+            good = undominated(self.graph, self.chosen, fit, self.bandwidths.seconds_per_byte)
+            kept = select(self.graph, self.chosen, good, self.bandwidths, self._room)
+            cuts = [self._codecs.cut(one.coded or self.graph, one.sides) for one in kept]
+            wrong = next(
+                (one for one, cut in zip(kept, cuts, strict=True) if not self._codecs.keeps(cut)),
+                None,
+            )
+            if wrong is None:
+                return kept, cuts
+            self._codecs.restrict(self.graph, wrong.over or self.link, wrong.sides)
+
+    def _candidates(self, placed: Sequence[Sides]) -> list[Candidate]:
+        """Every placement with the codecs that are cheapest at one bandwidth or another."""
+        found = {self._codings(self.chosen.coded or self.graph, self.chosen.sides): self.chosen}
+        for over in (self.link, *links_over(self.link, self.bandwidths)):
+            graph = self._codecs.coded(self.graph, over)
+            for sides in placed:
+                codings = self._codings(graph, sides)
+                if codings not in found:
+                    found[codings] = make_candidate(graph, sides, self.link, over)
+            if not self._codecs.offered:
+                break
+        return list(found.values())[1:]
+
+    def _codings(self, graph: CostGraph, sides: Sides) -> tuple[object, ...]:
+        """What tells one placement with its codecs from another."""
+        crossings = coded_crossings(graph, sides) if self._codecs.offered else ()
+        return sides, *((one.tensor, one.codec) for one in crossings)
 
     def _heaviest(self) -> int:
         """Bytes of the heaviest transformer block at the boundary; without any, of any block."""
@@ -135,7 +177,8 @@ class _Search:
             found += [cut(self.graph, self.link, None) for cut in (all_edge, all_cloud)]
             free = set(range(len(sides)))
         found += best_placements(
-            self.graph, self.chosen, self.link, self.bandwidths, self._room, free
+            *(self.graph, self.chosen, self.link, self.bandwidths, self._room, free),
+            self._codecs.coded,
         )
         return found
 
@@ -148,7 +191,8 @@ class _Search:
     def name(self, one: Candidate, kept: Sequence[Candidate]) -> str:
         """`all-edge`, `all-cloud`, or `at-RATE`: the median bandwidth where a variant is best."""
         for name, side in (("all-edge", Side.EDGE), ("all-cloud", Side.CLOUD)):
-            if all(home is side for home in one.sides[1:-1]):
+            alike = [other for other in kept if all(home is side for home in other.sides[1:-1])]
+            if alike[:1] == [one]:  # the others differ in their codecs
                 return name
         points = np.array(self.bandwidths.seconds_per_byte)
         best = np.argmin([other.at(points) for other in (self.chosen, *kept)], axis=0)

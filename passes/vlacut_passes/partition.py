@@ -6,24 +6,27 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlacut.annotation import CERTIFICATE, SIDE, STRATEGIES
+from vlacut.annotation import CERTIFICATE, CODED, SIDE, STRATEGIES
+from vlacut.coding import NOT_CODED
 from vlacut.dataflow import trace_dataflow
 from vlacut.errors import InfeasibleError, PassError
 from vlacut.hardware import Link, parse_bytes, parse_link
 from vlacut.pricing import Certificate, CostGraph, Side, Strategy
 from vlacut.program import Program
+from vlacut_passes.partitioning.coded import all_cloud_coded, offered_codecs
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.pins import pinned
 from vlacut_passes.partitioning.search import optimal_cut
 from vlacut_passes.partitioning.serial import Found
 from vlacut_passes.partitioning.strategies import (
+    ALL_CLOUD_CODED,
     BACKBONE_IN_CLOUD,
     BASELINES,
     program_rows,
     strategy_row,
 )
 
-_KNOWN = ("optimal", *BASELINES, BACKBONE_IN_CLOUD)
+_KNOWN = ("optimal", *BASELINES, BACKBONE_IN_CLOUD, ALL_CLOUD_CODED)
 
 _OBJECTIVES = {"latency": Quantity.LATENCY, "cloud-time": Quantity.CLOUD_TIME}
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s)")
@@ -44,6 +47,8 @@ class Partition:
         minimise: `latency`, or `cloud-time` (how many robots one GPU carries).
         pins: operators that must be on a side, see `partitioning.pins`.
         private: inputs that must not leave the edge as they are, see `partitioning.pins`.
+        max_action_error: the most that codecs may move the action, see `vlacut.coding`; 0: no
+            limit. Needs `annotate-codecs`.
         time_limit: seconds after which the best cut known is taken, with its gap.
         strategy: `optimal`, or the name of another strategy to carry out instead.
 
@@ -60,6 +65,7 @@ class Partition:
     minimise: str = "latency"
     pins: str = ""
     private: str = ""
+    max_action_error: float = 0.0
     time_limit: float = 60.0
     strategy: str = "optimal"
 
@@ -72,18 +78,31 @@ class Partition:
         link, limits = parse_link(self.link), self.limits()
         flow = trace_dataflow(program)
         graph = pinned(flow.cost_graph(), flow, self.pins, self.private)
-        found = optimal_cut(graph, link, limits, time_limit_s=self.time_limit)
-        cuts = all_cuts(graph, link, limits, found)
-        cuts |= program_rows(flow, graph, link, limits)
+        with offered_codecs(flow, link, self.max_action_error) as codecs:
+            best = codecs.best(
+                graph,
+                link,
+                lambda coded: optimal_cut(coded, link, limits, time_limit_s=self.time_limit),
+            )
+            codings = {"optimal": best.cut}
+            cuts = all_cuts(graph, best.graph, link, limits, best.found)
+            cuts |= program_rows(flow, graph, link, limits)
+            for row, coding in all_cloud_coded(best.graph, codecs, link, limits):
+                cuts[ALL_CLOUD_CODED], codings[ALL_CLOUD_CODED] = row, coding
         if self.strategy not in cuts:
             raise PassError(
                 f"strategy {self.strategy} needs annotate-structure, and no pin against it"
+                if self.strategy == BACKBONE_IN_CLOUD
+                else f"strategy {self.strategy} needs annotate-codecs, and a codec that pays"
             )
         chosen, sides = cuts.pop(self.strategy)
         if not chosen.feasible:
             raise InfeasibleError(f"strategy {chosen.name}: {chosen.why_not}")
         STRATEGIES.put(program, (chosen, *(strategy for strategy, _ in cuts.values())))
-        certificate = Certificate(self.minimise, found.value, found.bound, found.method)
+        CODED.put(program, (codings.get(self.strategy, NOT_CODED),))
+        found = best.found
+        method = found.method + codecs.note
+        certificate = Certificate(self.minimise, found.value, found.bound, method)
         CERTIFICATE.put(program, certificate)
         for node, side in zip(flow.nodes, sides, strict=True):
             if node is not None:
@@ -113,12 +132,16 @@ def _seconds(text: str) -> float | None:
 
 
 def all_cuts(
-    graph: CostGraph, link: Link, limits: Limits, found: Found
+    graph: CostGraph, coded: CostGraph, link: Link, limits: Limits, found: Found
 ) -> dict[str, tuple[Strategy, tuple[Side, ...]]]:
-    """Every strategy's row in the report, and its cut, by name, the optimum first."""
-    cuts = {"optimal": found.sides}
-    cuts |= {name: cut(graph, link, limits.cloud_bytes) for name, cut in BASELINES.items()}
-    return {
+    """Every strategy's row in the report, and its cut, by name, the optimum first.
+
+    The optimum is of the coded graph; the others send their tensors as they are.
+    """
+    best = strategy_row("optimal", coded, found.sides, link, limits)
+    cuts = {name: cut(graph, link, limits.cloud_bytes) for name, cut in BASELINES.items()}
+    rows = {
         name: (strategy_row(name, graph, sides, link, limits), sides)
         for name, sides in cuts.items()
     }
+    return {"optimal": (best, found.sides), **rows}

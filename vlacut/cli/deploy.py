@@ -14,13 +14,13 @@ from vlacut.api import connect, parse_address, serve
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.steps import run_json, show_steps
+from vlacut.differences import largest_difference
 from vlacut.errors import InputError, ObservationError
 from vlacut.plan import CHOSEN
 from vlacut.runtime.policy import POLICIES
 from vlacut.runtime.predictors import NAMES
 from vlacut.runtime.server import Server
 from vlacut.runtime.timeline import write_timeline
-from vlacut.verification import largest_difference
 
 _BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 _TLS = click.option(

@@ -133,7 +133,7 @@ def write_plot(path: Path, title: str, axis: Axis, points: Sequence[Point]) -> N
     parts = {
         "chosen: edge": [price.edge_s * 1e3 for price in chosen],
         "chosen: cloud": [price.cloud_s * 1e3 for price in chosen],
-        "chosen: network": [(price.up_s + price.down_s + price.hop_s) * 1e3 for price in chosen],
+        "chosen: network": [(price.total_s - price.local_s) * 1e3 for price in chosen],
     }
     places = [point.amount / unit for point in kept]
     axes.stackplot(places, list(parts.values()), labels=list(parts), alpha=0.4)

@@ -33,6 +33,12 @@ _OPTIONS = (
     click.option(
         "--private", multiple=True, help="INPUT[:BLOCK]: leaves the edge only through a block."
     ),
+    click.option("--codecs", default="", help="That tensors may cross with: fp16,int8, or all."),
+    click.option(
+        "--max-action-error",
+        default=0.0,
+        help="Most that codecs may move the action, as a share of its magnitude: 0.01.",
+    ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
     click.option("--deadline", default="", help="Most time of a control step: 100ms."),
     click.option(

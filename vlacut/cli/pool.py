@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from vlacut.cli.codecs import codecs_json
 from vlacut.cli.output import milliseconds, size, table
 from vlacut.dominance import crossings
 from vlacut.hardware import link_at
@@ -38,9 +39,11 @@ def _variant_json(plan: Plan, variant: Variant) -> dict[str, Any]:
         "best_to_bytes_per_s": None if high == math.inf else high,
         "latency_ms": price.total_s * 1e3,
         "compute_ms": (price.edge_s + price.cloud_s) * 1e3,
+        "codec_ms": price.codec_s * 1e3,
         "bytes_up": price.bytes_up,
         "bytes_down": price.bytes_down,
         "hops": price.hops,
+        "codecs": codecs_json(variant),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from vlacut.cli.codecs import codecs_json, show_codecs
 from vlacut.cli.output import milliseconds, rate, size, table
 from vlacut.cli.pool import pool_json, show_pool
 from vlacut.dominance import Standing
@@ -37,6 +38,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         },
         "standings": [standing_json(standing, plan) for standing in plan.standings],
         "verdict": verdict(plan),
+        "codecs": codecs_json(plan.variants[0]),
         "pool": pool_json(plan),
     }
 
@@ -59,7 +61,8 @@ def strategy_json(strategy: Strategy) -> dict[str, Any]:
         "latency_ms": price.total_s * 1e3,
         "edge": {"weights_bytes": price.edge_weight_bytes, "time_ms": price.edge_s * 1e3},
         "cloud": {"weights_bytes": price.cloud_weight_bytes, "time_ms": price.cloud_s * 1e3},
-        "network_ms": _network(price) * 1e3,
+        "codec_ms": price.codec_s * 1e3,
+        "network_ms": (_network(price) - price.codec_s) * 1e3,
         "bytes_up": price.bytes_up,
         "bytes_down": price.bytes_down,
         "crossings": price.crossings,
@@ -97,6 +100,7 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
     parts = [_part_row(plan.part[name], times) for name, times in counted.items()]
     headings = ("part", "side", "what", "why there", "runs", "ms", "weights")
     console.print(table("Parts, a control step", headings, parts, left=4))
+    show_codecs(console, plan)
     if len(plan.variants) > 1:
         show_pool(console, plan)
     console.print(table("\nStrategies, a control step", (*columns, *weights), rows))
@@ -185,4 +189,4 @@ def _until(standing: Standing, plan: Plan, otherwise: str) -> str:
 
 
 def _network(price: Price) -> float:
-    return price.up_s + price.down_s + price.hop_s
+    return price.up_s + price.down_s + price.hop_s + price.codec_s

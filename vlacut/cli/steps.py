@@ -35,6 +35,8 @@ def _step_json(report: StepReport) -> dict[str, Any]:
         "age_ms": report.age_s * 1e3,
         "edge_ms": {name: spent * 1e3 for name, spent in report.edge_s.items()},
         "cloud_ms": {name: spent * 1e3 for name, spent in report.cloud_s.items()},
+        "edge_codec_ms": report.edge_codec_s * 1e3,
+        "cloud_codec_ms": report.cloud_codec_s * 1e3,
         "network_ms": report.network_s * 1e3,
         "uplink_ms": report.uplink_s * 1e3,
         "downlink_ms": report.downlink_s * 1e3,

@@ -42,14 +42,14 @@ class Frame(NamedTuple):
 
     Attributes:
         header: what it is.
-        tensors: overwritten by the same transfer of the next step.
+        room: with the tensors; overwritten by the same transfer of the next step.
         times: those that the cloud sends along; none from the edge.
         arrived_ns: this side's clock when it was complete.
         burst: how it came in.
     """
 
     header: Header
-    tensors: tuple[np.ndarray, ...]
+    room: Room
     times: tuple[int, ...]
     arrived_ns: int
     burst: Burst
@@ -58,6 +58,11 @@ class Frame(NamedTuple):
     def nbytes(self) -> int:
         """On the connection: header and payload."""
         return HEADER_BYTES + self.header.nbytes
+
+    @property
+    def tensors(self) -> tuple[np.ndarray, ...]:
+        """What came over the wire."""
+        return self.room.tensors
 
 
 class Heard(NamedTuple):
@@ -88,6 +93,7 @@ class Connection:
         torn: whether a frame was sent in part, so that the connection is of no more use.
         dropped: frames received of steps that are over.
         answered: whether any frame was received.
+        encoded: see `Layout.encoded`.
     """
 
     def __init__(
@@ -97,6 +103,7 @@ class Connection:
         self.torn = False
         self.dropped = 0
         self.answered = False
+        self.encoded = layout.encoded
         self._heard: deque[Heard] = deque(maxlen=_MOST_HEARD)
         self._meter = BurstMeter()
         self._stream = stream_of(sock, timeout)
@@ -320,7 +327,7 @@ class Connection:
         self._heard.append(Heard(header, burst, times[:FIXED_TIMES]))
         if header.kind != PROBE or not times:
             now = time.perf_counter_ns()
-            self._inbox.append(Frame(header, room.tensors, times, now, burst))
+            self._inbox.append(Frame(header, room, times, now, burst))
         self._current = None
         self._into.append(self._header_view)
 

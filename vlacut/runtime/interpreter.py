@@ -39,6 +39,8 @@ class Tally:
         part_ns: nanoseconds by part; the edge adds what the cloud reports of its own.
         spans: runs of this side's parts, on its clock.
         reported: runs of the cloud's parts, on the cloud's clock; runs between two frames are one.
+        codec_ns: nanoseconds that this side spent in codecs.
+        cloud_codec_ns: the same of the cloud, as it reports it to the edge.
         sent_ns: when each frame began to be sent.
         sent_bytes: of each of these frames on the connection.
         exchanges: a frame of the cloud each, and the last one it had taken of the edge's; both when
@@ -53,6 +55,8 @@ class Tally:
     part_ns: dict[str, int] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     reported: list[Span] = field(default_factory=list)
+    codec_ns: int = 0
+    cloud_codec_ns: int = 0
     sent_ns: list[int] = field(default_factory=list)
     sent_bytes: list[int] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
@@ -130,7 +134,7 @@ class Walk:
             raise StepAbandoned
 
     def _send(self, stop: Send) -> None:
-        arrays = [self._held[key] for key in stop.tensors]
+        arrays = self._encoded(stop)
         nbytes = total = sum(array.nbytes for array in arrays)
         now = time.perf_counter_ns()
         if self._side is Side.CLOUD:
@@ -145,11 +149,34 @@ class Walk:
         self.tally.sent += nbytes
         self.tally.frames += 1
 
+    def _encoded(self, stop: Send) -> list[np.ndarray]:
+        if not stop.encodes:
+            return [self._held[key] for key, _ in stop.coded]
+        encoded = self._link().encoded
+        start = time.perf_counter_ns()
+        made = [encoded(key, codec, self._held[key]) for key, codec in stop.coded]
+        self._note_codec("encode", start)
+        return made
+
+    def _decoded(self, frame: Frame) -> tuple[np.ndarray, ...]:
+        if not frame.room.coded:
+            return frame.room.tensors
+        start = time.perf_counter_ns()
+        made = frame.room.decoded()
+        self._note_codec("decode", start)
+        return made
+
+    def _note_codec(self, what: str, start: int) -> None:
+        end = time.perf_counter_ns()
+        self.tally.codec_ns += end - start
+        self.tally.spans.append(Span(what, start, end))
+
     def _times(self, now: int) -> list[int]:
         """What the cloud says of its time: see the docstring of `wire`."""
         began = {span.name: span.start_ns for span in self.tally.spans}
         train = train_of(self._link().take_heard())
-        times = [self._taken, self._taken_ns, now, self._taken_first_ns, *train]
+        codec_ns = self.tally.codec_ns
+        times = [self._taken, self._taken_ns, now, self._taken_first_ns, *train, codec_ns]
         for part in self._route.cloud_parts:
             times += (self.tally.part_ns.get(part.name, 0), began.get(part.name, 0))
         return times
@@ -160,10 +187,9 @@ class Walk:
         frame = self._receive(due)
         if frame.header[:4] != (TENSORS, *due):
             raise WireError(f"the peer sent {frame.header}, due was {due} of step {self._step}")
-        transfer = self._route.transfers[self._taken]
-        for key, array in zip(transfer.tensors, frame.tensors, strict=True):
-            self._held[key] = array
-            self.tally.received += array.nbytes
+        keys = self._route.transfers[self._taken].tensors
+        self._held.update(zip(keys, self._decoded(frame), strict=True))
+        self.tally.received += sum(array.nbytes for array in frame.tensors)
         self.tally.frames += 1
         self._taken += 1
         self._taken_ns = frame.arrived_ns
@@ -185,6 +211,7 @@ class Walk:
         """What the cloud says of its time: see the docstring of `wire`."""
         taken, taken_ns, sent_ns, taken_first_ns = frame.times[:4]
         tally = self.tally
+        tally.cloud_codec_ns = frame.times[FIXED_TIMES - 1]
         if 0 < taken <= len(tally.sent_ns):
             start_ns = tally.sent_ns[taken - 1]
             tally.exchanges.append(Exchange(start_ns, taken_ns, sent_ns, frame.arrived_ns))

@@ -7,19 +7,28 @@ from functools import cached_property
 
 import numpy as np
 
+from vlacut.codec import Codec
 from vlacut.errors import WireError
 from vlacut.plan import Plan, Transfer
 from vlacut.pricing import Side
-from vlacut.runtime.route import Due, routes_of
+from vlacut.runtime.codecs import Coder
+from vlacut.runtime.route import Due, Send, routes_of
 from vlacut.runtime.wire import FIXED_TIMES, PROBE_BYTES, flat_bytes
 
 
 @dataclass(frozen=True)
 class Room:
-    """Where a frame goes: the times that the cloud sends along, and the tensors."""
+    """Where a frame goes: the times that the cloud sends along, and the tensors.
+
+    Attributes:
+        times: of the cloud.
+        tensors: what is on the wire, in coded form where there is a codec.
+        decoders: what decodes each tensor, and into what; None for those that go as they are.
+    """
 
     times: np.ndarray
     tensors: tuple[np.ndarray, ...]
+    decoders: tuple[tuple[Coder, np.ndarray] | None, ...] = ()
 
     @cached_property
     def nbytes(self) -> int:
@@ -31,6 +40,25 @@ class Room:
         """The bytes of the payload, in order."""
         arrays = (self.times, *self.tensors)
         return tuple(flat_bytes(array).data for array in arrays if array.nbytes)
+
+    @property
+    def coded(self) -> bool:
+        """Whether any tensor is in coded form."""
+        return any(self.decoders)
+
+    def decoded(self) -> tuple[np.ndarray, ...]:
+        """The tensors, those in coded form decoded now."""
+        if not self.coded:
+            return self.tensors
+        return tuple(map(_decoded, self.tensors, self.decoders))
+
+
+def _decoded(tensor: np.ndarray, decoder: tuple[Coder, np.ndarray] | None) -> np.ndarray:
+    if decoder is None:
+        return tensor
+    coder, into = decoder
+    coder.decode(tensor, into)
+    return into
 
 
 class Layout:
@@ -44,9 +72,14 @@ class Layout:
         self._plan = plan
         self._receiver = receiver
         self._due: dict[Due, tuple[int, Transfer]] = {}
+        self._encodes: set[tuple[str, Codec]] = set()
         for route in routes_of(plan, receiver):
             self._due |= zip(route.due, enumerate(route.transfers), strict=True)
+            sends = (stop for stop in route.stops if isinstance(stop, Send))
+            self._encodes.update(item for stop in sends if stop.encodes for item in stop.coded)
         self._rooms: dict[Due, tuple[int, Room]] = {}
+        self._coders: dict[tuple[str, Codec], Coder] = {}
+        self._written: dict[tuple[str, Codec], np.ndarray] = {}
 
     @property
     def most_frames(self) -> int:
@@ -55,9 +88,24 @@ class Layout:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of tensors that all its room comes to."""
-        keys = (key for _, transfer in self._due.values() for key in transfer.tensors)
-        return sum(self._plan.spec[key].nbytes for key in keys)
+        """Bytes of tensors that all its room comes to, what is decoded and to send included."""
+        received = [item for _, transfer in self._due.values() for item in transfer.coded]
+        coded = [*received, *self._encodes]
+        nbytes = sum(self._plan.spec[key].nbytes for key, _ in received)
+        return nbytes + sum(
+            self._coder(*item).nbytes for item in coded if item[1] is not Codec.NONE
+        )
+
+    def encoded(self, key: str, codec: Codec, array: np.ndarray) -> np.ndarray:
+        """What of a tensor goes on the wire; overwritten by the next one of that key and codec."""
+        if codec is Codec.NONE:
+            return array
+        coder = self._coder(key, codec)
+        if (key, codec) not in self._written:
+            self._written[key, codec] = np.empty(coder.nbytes, np.uint8)
+        made = self._written[key, codec]
+        coder.encode(np.require(array, requirements="C"), made)
+        return made
 
     def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
         """The rank of a transfer among those of a step, and room for it.
@@ -83,7 +131,23 @@ class Layout:
         return Room(np.empty(0, ">u8"), (np.empty(PROBE_BYTES, np.uint8),))
 
     def _make_room(self, variant: int, transfer: Transfer) -> Room:
-        specs = [self._plan.spec[key] for key in transfer.tensors]
-        tensors = tuple(np.empty(spec.numpy_shape, spec.numpy_dtype) for spec in specs)
+        tensors: list[np.ndarray] = []
+        decoders: list[tuple[Coder, np.ndarray] | None] = []
+        for key, codec in transfer.coded:
+            spec = self._plan.spec[key]
+            array = np.empty(spec.numpy_shape, spec.numpy_dtype)
+            if codec is Codec.NONE:
+                tensors.append(array)
+                decoders.append(None)
+            else:
+                coder = self._coder(key, codec)
+                tensors.append(np.empty(coder.nbytes, np.uint8))
+                decoders.append((coder, array))
         count = FIXED_TIMES + 2 * len(self._plan.cloud_parts[variant])
-        return Room(np.empty(count if self._receiver is Side.EDGE else 0, ">u8"), tensors)
+        times = np.empty(count if self._receiver is Side.EDGE else 0, ">u8")
+        return Room(times, tuple(tensors), tuple(decoders))
+
+    def _coder(self, key: str, codec: Codec) -> Coder:
+        if (key, codec) not in self._coders:
+            self._coders[key, codec] = Coder(codec, self._plan.spec[key])
+        return self._coders[key, codec]

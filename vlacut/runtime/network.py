@@ -164,7 +164,7 @@ class Network:
 
     def _learn_up(self, heard: Heard, clock: CloudClock) -> bool:
         """From what the cloud says of the edge's frames; whether it could tell a rate."""
-        _, whole_ns, _, _, nbytes, spent_ns = heard.times
+        _, whole_ns, _, _, nbytes, spent_ns, _ = heard.times
         self._train(self._up, nbytes, spent_ns, heard)
         told = nbytes >= _LEAST_BYTES
         if heard.header.kind == PROBE and self._probed_ns:

@@ -99,9 +99,20 @@ class StepReport:
         return {name: ns * 1e-9 for name, ns in self.made.tally.part_ns.items() if name not in own}
 
     @property
+    def edge_codec_s(self) -> float:
+        """Seconds that the edge spent in codecs."""
+        return self.made.tally.codec_ns * 1e-9
+
+    @property
+    def cloud_codec_s(self) -> float:
+        """Seconds that the cloud spent in codecs, as it reports them."""
+        return self.made.tally.cloud_codec_ns * 1e-9
+
+    @property
     def network_s(self) -> float:
         """What neither side computed in: the link, the wire format, and waiting."""
-        return self.latency_s - sum(self.edge_s.values()) - sum(self.cloud_s.values())
+        spent = sum(self.edge_s.values()) + sum(self.cloud_s.values())
+        return self.latency_s - spent - self.edge_codec_s - self.cloud_codec_s
 
     @property
     def uplink_s(self) -> float:
@@ -120,12 +131,12 @@ class StepReport:
 
     @property
     def bytes_up(self) -> int:
-        """Of tensors."""
+        """Of tensors, in coded form where they have a codec."""
         return self.made.tally.sent
 
     @property
     def bytes_down(self) -> int:
-        """Of tensors."""
+        """Of tensors, in coded form where they have a codec."""
         return self.made.tally.received
 
     @property

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Union
 
+from vlacut.codec import Codec
 from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, Variant, taken
 from vlacut.pricing import Side
 from vlacut.runtime.wire import FIXED_TIMES
@@ -25,12 +26,13 @@ class Due(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Send a transfer, once `needs` of the step's frames have been taken."""
+    """Send tensors with their codecs, once `needs` of the step's frames have been taken."""
 
     needs: int
     position: int
     trip: int
-    tensors: tuple[str, ...]
+    coded: tuple[tuple[str, Codec], ...]
+    encodes: bool
 
 
 class Compute(NamedTuple):
@@ -81,7 +83,9 @@ class Route:
                 transfers.append(item)
                 awaited.update(dict.fromkeys(item.tensors, len(due)))
             elif isinstance(item, Transfer):
-                stops.append(Send(_needs(awaited, item.tensors), position, trip, item.tensors))
+                needs = _needs(awaited, item.tensors)
+                encodes = any(codec is not Codec.NONE for codec in item.codecs)
+                stops.append(Send(needs, position, trip, item.coded, encodes))
             elif isinstance(item, Run):
                 part = plan.part[item.part]
                 if part.side is side:

@@ -234,5 +234,5 @@ def _answer_probe(connection: Connection) -> None:
     frame = connection.receive()
     train = train_of(connection.take_heard())
     now = time.perf_counter_ns()
-    times = np.array([1, frame.arrived_ns, now, frame.burst.first_ns, *train], ">u8")
+    times = np.array([1, frame.arrived_ns, now, frame.burst.first_ns, *train, 0], ">u8")
     connection.send(Header(PROBE, 0, 0, 0, frame.header.step, times.nbytes), [times])

@@ -39,17 +39,19 @@ frame of a later step abandons the earlier one on the cloud, and the edge drops 
 steps. A step that failed starts again from its observation, on a new connection; nothing of the old
 connection outlives it.
 
-**Tensors.** From the edge: the tensors of the Transfer, in its order, without gaps. From the cloud,
-before them the *times*, each a u64: how many of the edge's frames of this step it had taken; its
-clock when the last of these was complete; its clock when it sent this frame; its clock when the
-first bytes of the last of these came; of the edge's frames since those it told of before, the bytes
-that came after their first ones, and the nanoseconds in which they did, both 0 where that cannot be
-told (`vlacut.runtime.burst`); and for every cloud part of the variant the nanoseconds spent in it
-so far in this step and its clock when the last run of it began.
+**Tensors.** From the edge: the tensors of the Transfer, in its order, without gaps; each as it is,
+or as the codec that the Transfer names for it writes it (`vlacut.runtime.codecs`). So the length of
+a coded tensor too is fixed by the plan. From the cloud, before them the *times*, each a u64: how
+many of the edge's frames of this step it had taken; its clock when the last of these was complete;
+its clock when it sent this frame; its clock when the first bytes of the last of these came; of the
+edge's frames since those it told of before, the bytes that came after their first ones, and the
+nanoseconds in which they did, both 0 where that cannot be told (`vlacut.runtime.burst`); the
+nanoseconds it has spent in codecs so far in this step; and for every cloud part of the variant the
+nanoseconds spent in it so far in this step and its clock when the last run of it began.
 
 **Probes.** Between two steps the edge may send a probe, whose payload is 32768 zero bytes, to learn
 the bandwidth where no tensor crosses. The cloud answers it with a probe of the same step that holds
-the first six times. Variant, position and trip of both are 0.
+the first seven times. Variant, position and trip of both are 0.
 
 **Errors.** An engine that fails on one side is said to the other: the payload of an error frame is
 one line of UTF-8, at most 512 bytes. It ends the connection. Frames that break these rules end it
@@ -82,7 +84,7 @@ VERSION = 3
 MAX_ERROR_BYTES = 512
 TENSORS, ERROR, PROBE = 1, 2, 3
 PROBE_BYTES = 32768
-FIXED_TIMES = 6  # what the cloud says first in every frame: see the docstring
+FIXED_TIMES = 7  # what the cloud says first in every frame: see the docstring
 TOKEN_BYTES = 16
 _MAGIC = b"VLACUT\0\0"
 _GREETING = struct.Struct("!8sHHI32s16sQQ")

@@ -239,12 +239,12 @@ def _users(graph: CostGraph, ignored: Set[int]) -> dict[int, list[int]]:
 
 def _nets(flows: Sequence[Flow], link: Link) -> Nets:
     moved = [flow for flow in flows if flow.nbytes * flow.count > 0 and flow.consumers]
-    nbytes = np.array([flow.nbytes * flow.count for flow in moved], dtype=np.float64)
+    up, down = ([flow.crossing_s(side, link) for flow in moved] for side in (Side.EDGE, Side.CLOUD))
     return Nets(
         np.array([flow.producer for flow in moved], dtype=np.int64),
         _sets([flow.consumers for flow in moved]),
-        nbytes / link.up,
-        nbytes / link.down,
+        np.array(up, dtype=np.float64),
+        np.array(down, dtype=np.float64),
     )
 
 

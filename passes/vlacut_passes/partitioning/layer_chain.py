@@ -66,9 +66,8 @@ class LayerChain:
         rank, seconds = self.rank, np.zeros(len(self.order) + 1)
         for flow in self.graph.flows:
             home, read = int(rank[flow.producer]), rank[list(flow.consumers)]
-            nbytes = flow.nbytes * flow.count
-            seconds[home + 1 : int(read.max()) + 1] += nbytes / link.up
-            seconds[int(read.min()) + 1 : home + 1] += nbytes / link.down
+            seconds[home + 1 : int(read.max()) + 1] += flow.crossing_s(Side.EDGE, link)
+            seconds[int(read.min()) + 1 : home + 1] += flow.crossing_s(Side.CLOUD, link)
         return seconds
 
     def held_bytes(self, side: Side) -> Ints:

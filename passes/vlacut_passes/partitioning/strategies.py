@@ -8,7 +8,7 @@
 | `neurosurgeon`  | a suffix of the layers: the cheapest, transfers and hops included          |
 | `fixed-half`    | a suffix of the layers: half of the weights                                |
 
-Two more need the program, see `program_rows`:
+Three more need the program, see `program_rows` and `coded.all_cloud_coded`:
 
 | name                | its cut                                                                |
 |---------------------|------------------------------------------------------------------------|
@@ -16,6 +16,7 @@ Two more need the program, see `program_rows`:
 |                     | encoders, the embedding and the head on the edge                       |
 | `all-cloud-jpeg`    | `all-cloud` with pictures sent as JPEG; a row alone, for the action    |
 |                     | then differs from the model's                                          |
+| `all-cloud-coded`   | `all-cloud` with the codecs that the optimum may use                   |
 
 Sources: RoboECC, section IV-A.3 and tables II and III (a cloud load of 12.06 GiB is that of the 32
 layers); Kang et al., Neurosurgeon, ASPLOS 2017, figure 9. Algorithm 1 as printed has no layer that
@@ -41,6 +42,7 @@ from vlacut_passes.partitioning.limits import Limits
 Sides = tuple[Side, ...]
 Row = tuple[Strategy, Sides]
 BACKBONE_IN_CLOUD, ALL_CLOUD_JPEG = "backbone-in-cloud", "all-cloud-jpeg"
+ALL_CLOUD_CODED = "all-cloud-coded"
 Cutter = Callable[[CostGraph, Link, "int | None"], Sides]
 
 

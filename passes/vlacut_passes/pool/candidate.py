@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class Candidate:
             `fixed_s + moved * seconds a byte up`, less what overlaps.
         edge, cloud: weights held there.
         parallel: what may overlap, over variations of `link`.
+        coded: the graph with the flows coded as they are in this candidate; None for no matter.
+        over: the link that those codecs are the cheapest for.
     """
 
     sides: Sides
@@ -38,6 +40,8 @@ class Candidate:
     cloud: frozenset[int]
     parallel: tuple[Parallel, ...] = ()
     link: Link = _ANY
+    coded: CostGraph | None = field(default=None, compare=False, repr=False)
+    over: Link | None = field(default=None, compare=False)
 
     def at(self, seconds_per_byte: Floats | float) -> Floats:
         """The price at these bandwidths."""
@@ -50,17 +54,21 @@ class Candidate:
         return np.asarray(serial - np.array(saved).reshape(points.shape))
 
 
-def make_candidate(graph: CostGraph, sides: Sides, link: Link) -> Candidate:
-    """The candidate of a placement."""
+def make_candidate(
+    graph: CostGraph, sides: Sides, link: Link, over: Link | None = None
+) -> Candidate:
+    """The candidate of a placement, its flows coded as they are in the graph."""
     cost = price(graph, sides, link)
     return Candidate(
         sides,
-        cost.edge_s + cost.cloud_s + cost.hop_s,
+        cost.local_s + cost.hop_s,
         cost.bytes_up + cost.bytes_down * (link.up / link.down),
         held(graph, sides, Side.EDGE),
         held(graph, sides, Side.CLOUD),
         cost.parallel,
         link,
+        graph,
+        over or link,
     )
 
 

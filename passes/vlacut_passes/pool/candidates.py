@@ -8,7 +8,7 @@ through a knapsack), at the cost of a search without a budget.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from vlacut.hardware import Bandwidths, Link, link_at
@@ -28,6 +28,7 @@ def best_placements(
     bandwidths: Bandwidths,
     room: int,
     free: Collection[int],
+    coded: Callable[[CostGraph, Link], CostGraph] = lambda graph, _: graph,
 ) -> Iterator[Sides]:
     """Placements that are best at some bandwidth and charge, of which some may be the same.
 
@@ -38,6 +39,7 @@ def best_placements(
         bandwidths: that may be expected.
         room: bytes of weights that may be doubled.
         free: tasks that may move; the others stay where the chosen cut has them.
+        coded: a graph with the codecs that are cheapest over a link.
     """
     pinned = replace(
         graph,
@@ -46,15 +48,24 @@ def best_placements(
             for index, (task, side) in enumerate(zip(graph.tasks, chosen.sides, strict=True))
         ),
     )
-    points = bandwidths.seconds_per_byte
-    last = len(points) - 1
-    for number in range(_BANDWIDTHS):
-        point = points[round(number * last / (_BANDWIDTHS - 1))]
+    for point in _spread(bandwidths):
         at = link_at(link, point)
+        cheap = coded(pinned, at)
         for share in _CHARGES:
             rate = share * float(chosen.at(point)) / max(room, 1)
-            sides = optimal_cut(_charged(pinned, chosen, at, rate), at).sides
+            sides = optimal_cut(_charged(cheap, chosen, at, rate), at).sides
             yield (*sides[: len(graph.tasks) - 1], sides[-1])
+
+
+def links_over(link: Link, bandwidths: Bandwidths) -> list[Link]:
+    """The link at the bandwidths that are searched at."""
+    return [link_at(link, point) for point in _spread(bandwidths)]
+
+
+def _spread(bandwidths: Bandwidths) -> list[float]:
+    points = bandwidths.seconds_per_byte
+    last = len(points) - 1
+    return [points[round(number * last / (_BANDWIDTHS - 1))] for number in range(_BANDWIDTHS)]
 
 
 def _charged(graph: CostGraph, chosen: Candidate, link: Link, rate: float) -> CostGraph:

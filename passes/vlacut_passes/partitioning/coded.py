@@ -1,0 +1,244 @@
+"""The best cut and its codecs, within an error of the action.
+
+Codecs are chosen with the cut (`vlacut.coding`). Then the model is run: where the action is further
+off than allowed, every coded crossing is run with no other coded, those with the most error for the
+seconds they save lose their codec, as few as it takes, and the search starts again without these.
+Every round takes at least one codec from a tensor, so it ends. At the end, codecs that the cut
+found can bear after all, and those that other cuts lost, are given back, and the search starts
+again as long as that pays. The cut is the best one for the codecs that are left; which ones these
+are is a heuristic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from vlacut.annotation import OFFERS
+from vlacut.codec import Codec
+from vlacut.coding import (
+    ActionError,
+    Barred,
+    CodedCrossing,
+    CodedCut,
+    Offers,
+    cheapest,
+    choices_of,
+    coded_crossings,
+)
+from vlacut.dataflow import Dataflow
+from vlacut.errors import BackendError, InputError, ModelError
+from vlacut.hardware import Link
+from vlacut.pricing import CostGraph, Side
+from vlacut.stitching import OBSERVATIONS, Gauge, gauging, not_runnable
+from vlacut_passes.partitioning.limits import Limits
+from vlacut_passes.partitioning.serial import Found
+from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, Row, all_cloud, strategy_row
+
+_MARGIN = 1.25  # over what was measured: another processor rounds otherwise
+Sides = tuple[Side, ...]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best cut: its graph with coded flows, what the search found there, and its codecs."""
+
+    graph: CostGraph
+    found: Found
+    cut: CodedCut
+
+
+class Codecs:
+    """The codecs that tensors may have, fewer with every cut whose action is too far off.
+
+    Args:
+        offers: by flow.
+        gauge: runs the model; None where that is not possible.
+        why_not: why it is not.
+        most: the largest error of the action that is allowed; infinite for any that is a number.
+    """
+
+    def __init__(self, offers: Offers, gauge: Gauge | None, why_not: str, most: float) -> None:
+        self._offers = offers
+        self._gauge = gauge
+        self._why_not = why_not
+        self._most = most
+        self._barred: Barred = frozenset()
+
+    @property
+    def offered(self) -> bool:
+        """Whether there are any."""
+        return bool(self._offers)
+
+    @property
+    def note(self) -> str:
+        """What a proof of optimality leaves out; empty if nothing."""
+        return ", for the codecs that the error of the action leaves" if self._barred else ""
+
+    def best(self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]) -> Best:
+        """The best cut of a search over cuts of a coded graph, its action within the limit."""
+        best = self._allowed(graph, link, search)
+        tried: set[tuple[str, Codec]] = set()
+        while True:
+            barred = self._barred
+            self._barred = self._readmitted(graph, link, best.found.sides, tried)
+            if self._barred == barred:
+                return best
+            again = self._allowed(graph, link, search)
+            if again.found.value >= best.found.value:
+                self._barred = barred
+                return best
+            best = again
+
+    def _allowed(self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]) -> Best:
+        """The first cut found whose action is within the limit."""
+        while True:
+            coded = self.coded(graph, link)
+            found = search(coded)
+            cut = self.cut(coded, found.sides)
+            if self.keeps(cut):
+                return Best(coded, found, cut)
+            self.restrict(graph, link, found.sides)
+
+    def _readmitted(
+        self, graph: CostGraph, link: Link, sides: Sides, tried: set[tuple[str, Codec]]
+    ) -> Barred:
+        """The barred codecs without those that this cut can bear after all, and those that were
+        barred for the sake of another cut; each is given back once.
+        """
+        barred, small = self._barred, _crossing(graph, sides)
+        before = coded_crossings(self.coded(small, link), sides)
+        for pair in sorted(barred - tried):
+            tried.add(pair)
+            left = cheapest(small, self._offers, link, barred - {pair})
+            crossings = coded_crossings(left, sides)
+            elsewhere = all(flow.name != pair[0] for flow in small.flows)
+            bearable = crossings != before and self._within(self._error(sides, crossings))
+            if elsewhere or bearable:
+                barred, before = barred - {pair}, crossings
+        return barred
+
+    def coded(self, graph: CostGraph, link: Link) -> CostGraph:
+        """A graph with every flow in the cheapest form that is left."""
+        return cheapest(graph, self._offers, link, self._barred)
+
+    def keeps(self, cut: CodedCut) -> bool:
+        """Whether an error is allowed, or unknown; an action that is no number never is."""
+        return cut.error.measured is None or self._within(cut.error.measured)
+
+    def cut(self, coded: CostGraph, sides: Sides) -> CodedCut:
+        """The codecs of a cut of a coded graph, and what they do to the action."""
+        choices, crossings = choices_of(coded), coded_crossings(coded, sides)
+        if not crossings:
+            return CodedCut(choices)
+        if self._gauge is None:
+            return CodedCut(choices, crossings, ActionError(None, None, 0, self._why_not))
+        measured = self._error(sides, crossings)
+        if not self._within(measured):
+            return CodedCut(choices, crossings, ActionError(measured, self._most, OBSERVATIONS))
+        alone = tuple(replace(one, alone=self._error(sides, (one,))) for one in crossings)
+        return CodedCut(choices, alone, ActionError(measured, self._stated(measured), OBSERVATIONS))
+
+    def restrict(self, graph: CostGraph, link: Link, sides: Sides) -> None:
+        """Bar codecs until a cut keeps the limit with what is left.
+
+        First those that alone are too much, then those that save the least for the error they make.
+        """
+        small = _crossing(graph, sides)
+        crossings = coded_crossings(self.coded(small, link), sides)
+        ranked = sorted(crossings, key=lambda one: self._worth(small, link, sides, one))
+        pairs = [(one.tensor, one.codec) for one in ranked]
+        low, high = 1, len(pairs)
+        while low < high:
+            middle = (low + high) // 2
+            left = cheapest(small, self._offers, link, self._barred | set(pairs[:middle]))
+            if self._within(self._error(sides, coded_crossings(left, sides))):
+                high = middle
+            else:
+                low = middle + 1
+        self._barred = self._barred | set(pairs[:low])
+
+    def _worth(self, small: CostGraph, link: Link, sides: Sides, one: CodedCrossing) -> float:
+        """Seconds that a codec saves over the next best, for each unit of error; 0 if too much."""
+        error = self._error(sides, (one,))
+        if not self._within(error):
+            return 0.0
+        without = self._barred | {(one.tensor, one.codec)}
+        saved_s = sum(
+            flow.crossing_s(sides[flow.producer], link) * sign
+            for barred, sign in ((without, 1), (self._barred, -1))
+            for flow in cheapest(small, self._offers, link, barred).flows
+            if flow.name == one.tensor
+        )
+        return saved_s / error if error else math.inf
+
+    def _within(self, error: float) -> bool:
+        return error <= self._most and math.isfinite(error)
+
+    def _error(self, sides: Sides, crossings: tuple[CodedCrossing, ...]) -> float:
+        assert self._gauge is not None, "only what was measured is too far off"
+        codecs: Mapping[str, Codec] = {one.tensor: one.codec for one in crossings}
+        return self._gauge.error(sides, codecs) if codecs else 0.0
+
+    def _stated(self, measured: float) -> float:
+        """What `verify` allows: what was asked for, else somewhat more than was measured."""
+        if math.isfinite(self._most) or measured == 0:
+            return self._most if math.isfinite(self._most) else 0.0
+        digits = 1 - math.floor(math.log10(measured * _MARGIN))
+        return math.ceil(measured * _MARGIN * 10.0**digits) / 10.0**digits
+
+
+def _crossing(graph: CostGraph, sides: Sides) -> CostGraph:
+    """The graph with no flows but those that cross: what codecs of a cut hang on."""
+    return replace(
+        graph,
+        flows=tuple(
+            flow
+            for flow in graph.flows
+            if any(sides[consumer] is not sides[flow.producer] for consumer in flow.consumers)
+        ),
+    )
+
+
+@contextmanager
+def offered_codecs(flow: Dataflow, link: Link, most: float) -> Iterator[Codecs]:
+    """The codecs that `annotate-codecs` offers, with the model ready to be run if it can be.
+
+    Args:
+        flow: of the program.
+        link: for the parts that are run.
+        most: the largest error of the action; 0 for any.
+
+    Raises InputError if there is a limit, and the error cannot be measured or nothing is offered.
+    """
+    offers, gauge, why_not = OFFERS.find(flow.program) or {}, None, ""
+    if most < 0 or (most and not offers):
+        raise InputError(f"an action error of {most:g} limits what codecs may do; add --codecs")
+    with ExitStack() as stack:
+        if offers:
+            why_not = not_runnable(flow.program)
+        if offers and not why_not:
+            try:
+                gauge = stack.enter_context(gauging(flow, link))
+            except (BackendError, ModelError) as error:
+                why_not = str(error)
+        if most and why_not:
+            raise InputError(f"the error of the action cannot be measured here: {why_not}")
+        yield Codecs(offers, gauge, why_not, most or math.inf)
+
+
+def all_cloud_coded(
+    coded: CostGraph, codecs: Codecs, link: Link, limits: Limits
+) -> Iterator[tuple[Row, CodedCut]]:
+    """Everything in the cloud with codecs on what crosses; nothing where none pays."""
+    sides = all_cloud(coded, link, None)
+    cut = codecs.cut(coded, sides)
+    if not cut.crossings:
+        return
+    row = strategy_row(ALL_CLOUD_CODED, coded, sides, link, limits)
+    if not codecs.keeps(cut):
+        error = f"the error of the action is {cut.error.measured:.3g}, over the limit"
+        row = replace(row, feasible=False, why_not="; ".join(filter(None, (error, row.why_not))))
+    yield (row, sides), cut
