@@ -103,6 +103,7 @@ def serve(
     insecure: bool = False,
     trusted: str | os.PathLike[str] | None = None,
     most_robots: int = 64,
+    memory: int | None = None,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
 
@@ -114,9 +115,10 @@ def serve(
         insecure: go off loopback without it.
         trusted: public key that must have signed the bundle, see `vlacut.signing`.
         most_robots: at a time; more are refused.
+        memory: bytes that the machine has for this; what the plan's device has, if None.
 
     What happens is logged to the logger `vlacut.server`.
-    Raises BundleError, BackendError, or InputError if the address cannot be had.
+    Raises BundleError, BackendError, or InputError as `Server` does.
     """
     opened = _open(bundle, trusted)
     engines = load_engines(opened, Side.CLOUD)
@@ -129,6 +131,7 @@ def serve(
         tls=cloud_context(Path(tls)) if tls is not None else None,
         insecure=insecure,
         most_robots=most_robots,
+        memory=memory,
     )
 
 

@@ -15,6 +15,7 @@ from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
+from vlacut.hardware import parse_bytes
 from vlacut.plan import CHOSEN
 from vlacut.runtime.server import Server
 from vlacut.runtime.timeline import write_timeline
@@ -48,6 +49,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @_INSECURE
 @_TRUSTED
 @click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
+@click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
 @json_option
@@ -59,6 +61,7 @@ def serve_command(
     insecure: bool,
     trusted: Path | None,
     robots: int,
+    memory: str | None,
     metrics: str | None,
     log_json: bool,
     as_json: bool,
@@ -66,19 +69,26 @@ def serve_command(
     """Serve the cloud side of a bundle until SIGTERM or Ctrl-C; steps that have begun end."""
     log_to_stderr("serve", log_json)
     server = serve(
-        path, host, port, tls=tls, insecure=insecure, trusted=trusted, most_robots=robots
+        path,
+        host,
+        port,
+        tls=tls,
+        insecure=insecure,
+        trusted=trusted,
+        most_robots=robots,
+        memory=parse_bytes(memory) if memory else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
     address = f"{server.address[0]}:{server.address[1]}"
     watched = _serve_metrics(server, metrics) if metrics else ""
     if as_json:
-        robots_json = {"most": robots, "bytes_each": server.robot_bytes}
+        robots_json = {"most": server.most_robots, "bytes_each": server.memory.robot}
         print_json(
             {"address": address, "bundle": str(path), "metrics": watched, "robots": robots_json}
         )
     else:
-        room = f"up to {robots} robots, {size(server.robot_bytes)} of tensors each"
+        room = f"up to {server.most_robots} robots, {size(server.memory.robot)} of tensors each"
         console().print(f"serving {path} on {address}: {room}; Ctrl-C ends it")
     server.serve_forever()
 
