@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
 import threading
@@ -25,7 +26,7 @@ from vlacut.runtime.robots import Robots
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.turns import Turns
-from vlacut.runtime.wire import Greeting
+from vlacut.runtime.wire import Greeting, Status, unpack_greeting
 
 
 class Failing:
@@ -118,6 +119,25 @@ def test_a_robot_that_comes_back_replaces_its_half_open_session() -> None:
         assert server.robots == 1
 
 
+def test_a_greeting_that_comes_late_ends_no_newer_session() -> None:
+    """Connections overtake each other: the older one's greeting is held up on the way."""
+    program, plan, engines = crossing_deployment()
+    with (
+        served(plan, engines) as server,
+        EdgeSession(plan, DIGEST, engines, server.address) as policy,
+    ):
+        policy.step(observation(program))
+        token = next(iter(server._robots._robots))
+        with socket.create_connection(server.address) as late:
+            late.sendall(Greeting(0, DIGEST, token, 1, 0).pack())
+            reply = unpack_greeting(late.recv(80, socket.MSG_WAITALL))
+            assert reply.status == Status.FULL
+        line = policy._link.get(0)  # type: ignore[union-attr]
+        policy.step(observation(program))
+        assert policy._link.get(0) is line  # type: ignore[union-attr]
+        assert server.counts.events["replaced"] == 0
+
+
 def test_the_server_is_restarted_and_the_robot_goes_on() -> None:
     program, plan, engines = crossing_deployment()
     observed, expected = observation(program), run_whole(program, observation(program))
@@ -137,12 +157,12 @@ def test_the_server_is_restarted_and_the_robot_goes_on() -> None:
 
 def test_admission_by_time() -> None:
     """Two robots at 10 Hz fit 40 ms a step; a third does not, unless it was there before."""
-    robots = Robots(10)
+    robots, clock = Robots(10), itertools.count()
     ends = [socket.socketpair() for _ in range(4)]
 
     def asks(number: int, deadline_s: float, step_s: float = 0.04, robots: Robots = robots) -> bool:
         token = bytes([number]) * 16
-        greeting = Greeting(0, DIGEST, token, 0, round(deadline_s * 1e9))
+        greeting = Greeting(0, DIGEST, token, next(clock), round(deadline_s * 1e9))
         return not robots.admit(greeting, ends[number][0], step_s)
 
     assert asks(0, 0.1)

@@ -39,6 +39,7 @@ class Counts:
 class _Robot:
     deadline_s: float
     sock: socket.socket
+    greeted_ns: int
 
 
 class Robots:
@@ -67,7 +68,8 @@ class Robots:
         engines, and the engines' time fits: the seconds that a step takes them, over the deadline,
         summed over the robots, stay within 1 (Liu and Layland 1973: what one processor can serve at
         all). The first robot always fits the time. One whose token is known has the room of its
-        older session, which ends.
+        older session, which ends; if that one is the newer by the robot's clock, this greeting
+        comes late, and its connection has been given up.
 
         Args:
             greeting: of the robot.
@@ -75,12 +77,15 @@ class Robots:
             step_s: seconds of engines in a step, as measured; 0 before the first.
         """
         with self._lock:
-            old = self._robots.pop(greeting.token, None)
+            old = self._robots.get(greeting.token)
+            if old and old.greeted_ns >= greeting.first_ns:
+                return "this robot has a newer session"
+            self._robots.pop(greeting.token, None)
             deadline_s = greeting.second_ns * 1e-9
             deadlines = [robot.deadline_s for robot in self._robots.values()] + [deadline_s]
             why = "" if old else self._full(deadlines, step_s)
             if not why:
-                self._robots[greeting.token] = _Robot(deadline_s, sock)
+                self._robots[greeting.token] = _Robot(deadline_s, sock, greeting.first_ns)
         if old:
             self.count("replaced")
             shut(old.sock)
