@@ -76,16 +76,17 @@ def undominated(
     kept = [chosen]
     order = sorted(others, key=lambda one: (doubled_bytes(graph, chosen, [one]), *one.at(ends)))
     for one in order:
-        if not any(_as_good(other, one, chosen, ends) for other in kept):
+        if not any(as_good(other, one, chosen, ends) for other in kept):
             kept = [
                 chosen,
-                *(other for other in kept[1:] if not _as_good(one, other, chosen, ends)),
+                *(other for other in kept[1:] if not as_good(one, other, chosen, ends)),
                 one,
             ]
     return kept[1:]
 
 
-def _as_good(one: Candidate, other: Candidate, chosen: Candidate, ends: Floats) -> bool:
+def as_good(one: Candidate, other: Candidate, chosen: Candidate, ends: Floats) -> bool:
+    """Whether one is at least as good as the other in every way: see `undominated`."""
     cheap = bool(np.all(one.at(ends) <= other.at(ends) * (1 + 1e-12)))
     less = one.edge - chosen.edge <= other.edge and one.cloud - chosen.cloud <= other.cloud
     return cheap and less
