@@ -10,6 +10,7 @@ from types import TracebackType
 
 UP, DOWN = "up", "down"
 _CHUNK = 1 << 16
+_OVERTAKEN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Fault:
     Attributes:
         kind: `cut` both ways; `reset` both ways; `stall` this connection from there on, in this
             direction; `delay` it by `seconds`; `duplicate` the `count` bytes before; `corrupt` the
-            byte there; `drop` the `count` bytes there.
+            byte there; `drop` the `count` bytes there; `overtake`: what follows comes after the
+            first bytes of the next connection, or after a second if there is none.
         direction: UP is to the cloud.
         after: bytes.
         seconds: of a delay.
@@ -47,6 +49,7 @@ class Proxy:
         self.struck = 0
         self._fault: Fault | None = None
         self._at = 0
+        self._latest = 0  # number of the last connection that carried something
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._sockets: list[socket.socket] = []
@@ -90,6 +93,7 @@ class Proxy:
         thread.start()
 
     def _accept(self) -> None:
+        number = 0
         while True:
             try:
                 edge, _ = self._listener.accept()
@@ -105,7 +109,8 @@ class Proxy:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._sockets += (edge, cloud)
-            halves = _Halves(edge, cloud)
+            number += 1
+            halves = _Halves(edge, cloud, number)
             self._spawn(self._pump, halves, UP)
             self._spawn(self._pump, halves, DOWN)
 
@@ -120,12 +125,20 @@ class Proxy:
         finally:
             halves.done()
 
+    def _let_overtake(self, halves: _Halves) -> None:
+        """Wait until a later connection has carried something."""
+        end = time.monotonic() + _OVERTAKEN_S
+        while self._latest <= halves.number and time.monotonic() < end:
+            if self._closing.wait(0.005):
+                return
+
     def _pass(self, data: bytes, sink: socket.socket, direction: str, halves: _Halves) -> bool:
         """Forward a chunk, hurt where the fault is due; False if the direction is over."""
         with self._lock:
             fault, at = self._fault, self._at - self.passed[direction]
             due = fault is not None and fault.direction == direction and at < len(data)
             self.passed[direction] += len(data)
+            self._latest = max(self._latest, halves.number)
             if due:
                 self._fault = None
                 self.struck += 1
@@ -141,7 +154,9 @@ class Proxy:
             while not self._closing.wait(0.02) and not halves.over(direction):
                 pass
             return False
-        if fault.kind == "delay":
+        if fault.kind == "overtake":
+            self._let_overtake(halves)
+        elif fault.kind == "delay":
             self._closing.wait(fault.seconds)
         elif fault.kind == "duplicate":
             after = data[max(at - fault.count, 0) : max(at, 0)] + after
@@ -154,9 +169,10 @@ class Proxy:
 
 
 class _Halves:
-    """Both ends of one forwarded connection."""
+    """Both ends of one forwarded connection, the `number`th."""
 
-    def __init__(self, edge: socket.socket, cloud: socket.socket) -> None:
+    def __init__(self, edge: socket.socket, cloud: socket.socket, number: int) -> None:
+        self.number = number
         self._edge, self._cloud = edge, cloud
         self._lock = threading.Lock()
         self._pumps = 2

@@ -225,8 +225,20 @@ def test_a_pool_is_reported_and_run(vlacut: Vlacut, onnx_file: Path, tmp_path: P
     assert status == 0
     assert "Variants, a control step" in out
     assert "in expectation" in out
+    status, out, _ = vlacut("plan", onnx_file, *pooled, "--candidates")
+    assert status == 0
+    assert "Candidates of the pool" in out
+    assert "placements: 1 chosen, " in out
+    status, _, err = vlacut("plan", onnx_file, *TARGET, "--candidates")
+    assert (status, "add --pool" in err) == (2, True)
     status, out, _ = vlacut("compile", onnx_file, *pooled, "-o", tmp_path / "b", "--json")
-    pool = json.loads(out)["pool"]
+    said = json.loads(out)
+    pool = said["pool"]
+    assert {one["fate"] for one in said["candidates"]} >= {"chosen", "kept"}
+    assert all(
+        {each["direction"] for each in one["crossings"]} <= {"up", "down"}
+        for one in said["candidates"]
+    )
     assert status == 0
     assert pool["name"] == "portfolio:1MB"
     assert pool["expected_ms"] < pool["alone_ms"]

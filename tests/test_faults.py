@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import random
 import threading
 import time
@@ -17,13 +19,14 @@ from programs import observation
 from proxy import DOWN, UP, Fault, Proxy, wait_until
 from test_split import run_whole
 
+import vlacut.runtime
 from vlacut.errors import DeadlineMissed, InputError
 from vlacut.keys import make_keys
 from vlacut.runtime.report import Source
 from vlacut.runtime.security import cloud_context, edge_context
 from vlacut.runtime.session import EdgeSession
 
-KINDS = ("cut", "reset", "stall", "delay", "duplicate", "corrupt", "drop")
+KINDS = ("cut", "reset", "stall", "delay", "duplicate", "corrupt", "drop", "overtake")
 DEADLINE_S = 0.1
 # Engines here take well under a millisecond; the rest is what a busy machine may add, more only if
 # `Heartbeat` says so.
@@ -181,6 +184,67 @@ def test_faults_in_tls_at_length(keys: Path) -> None:
 def test_a_fault_at_every_byte_of_a_step(kind: str) -> None:
     sources = inject(everywhere(kind), alone=True)
     assert sources["chosen"] > 100
+
+
+@pytest.mark.parametrize("direction", [UP, DOWN])
+def test_an_old_connection_s_frames_come_after_the_new_one_s(direction: str) -> None:
+    """What was held up reaches the cloud, or the edge, when both have gone on without it."""
+    program, plan, engines = crossing_deployment()
+    observed = [observation(program, number) for number in range(2)]
+    with (
+        served(plan, engines, timeout=0.3) as server,
+        Proxy(server.address) as proxy,
+        EdgeSession(plan, DIGEST, engines, proxy.address, 0.2, deadline=DEADLINE_S) as policy,
+    ):
+        policy.step(observed[0])
+        for number in range(4):
+            proxy.arm(Fault("overtake", direction, 40 * number))
+            sources = []
+            while not sources or sources[-1] is not Source.CHOSEN or proxy.struck <= number:
+                action = policy.step(observed[number % 2])
+                sources.append(policy.last.source)
+                assert len(sources) < 100
+            assert Source.STALE in sources
+            for name, array in run_whole(program, observed[number % 2]).items():
+                np.testing.assert_array_equal(action[name], array)
+        assert wait_until(lambda: server.robots == 1)
+        assert server.counts.events["connected"] > 4
+
+
+def test_the_wall_clock_may_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By days, back and forth, at every call: deadlines, ages and redials are on another clock."""
+    days = itertools.cycle((0.0, 3e5, -8e5, 6e4))
+    wall, wall_ns = time.time, time.time_ns
+    program, plan, engines = crossing_deployment()
+    expected = run_whole(program, observation(program))
+    with (
+        served(plan, engines) as server,
+        Proxy(server.address) as proxy,
+        EdgeSession(plan, DIGEST, engines, proxy.address, deadline=2.0) as policy,
+    ):
+        monkeypatch.setattr(time, "time", lambda: wall() + next(days))
+        monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + round(next(days) * 1e9))
+        for number in range(12):
+            if number == 6:
+                proxy.arm(Fault("cut", DOWN, 0))
+            action = policy.step(observation(program))
+            assert policy.last.source is Source.CHOSEN
+            assert 0 < policy.last.age_s < 2.5
+            for name, array in expected.items():
+                np.testing.assert_array_equal(action[name], array)
+
+
+def test_nothing_of_the_runtime_reads_the_wall_clock() -> None:
+    folder = Path(vlacut.runtime.__file__).parent
+    for path in sorted(folder.glob("*.py")):
+        tree = ast.parse(path.read_text())
+        read = {
+            f"{node.value.id}.{node.attr}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        }
+        assert not read & {"time.time", "time.time_ns", "time.localtime"}, path
+        assert "datetime" not in path.read_text(), path
 
 
 def test_no_action_yet_is_an_error() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +21,11 @@ from vlacut.pricing import Side
 from vlacut.runtime.connection import Connection, Frame
 from vlacut.runtime.handshake import answer, greet
 from vlacut.runtime.layout import Layout
+from vlacut.runtime.route import Route
 from vlacut.runtime.wire import ERROR, TENSORS, Greeting, Header, checksum
 
 PLAN = crossing_deployment()[1]
+TOOLS = Path(__file__).parent.parent / "tools"
 # What reading costs beside the room for tensors: headers, frames, exceptions, Python's own.
 OVERHEAD_BYTES = 200_000
 
@@ -36,17 +42,20 @@ def valid_frames(plan: Plan, receiver: Side, step: int = 0) -> list[bytes]:
     return frames
 
 
-def read_all(data: bytes, receiver: Side) -> tuple[list[Frame], WireError]:
-    """What a connection makes of these bytes, until it gives up."""
+def read_all(data: bytes, receiver: Side, guess: bool = True) -> tuple[list[Frame], WireError]:
+    """What a connection makes of these bytes, until it gives up; it may be told what is due."""
     mine, other = socket.socketpair()
     connection = Connection(mine, Layout(PLAN, receiver), 60.0)
     frames: list[Frame] = []
+    due = Route(PLAN, receiver, 0).due
     with other:
         other.sendall(data)
         other.shutdown(socket.SHUT_WR)
         try:
             while True:
-                frames.append(connection.receive())
+                frames.append(
+                    connection.receive(due=due[len(frames) % len(due)] if guess else None)
+                )
         except WireError as error:
             return frames, error
         finally:
@@ -89,20 +98,37 @@ FORGED = st.builds(
 
 
 @pytest.mark.parametrize("receiver", list(Side))
-def test_valid_frames_are_read(receiver: Side) -> None:
+@pytest.mark.parametrize("guess", [True, False])
+def test_valid_frames_are_read(receiver: Side, guess: bool) -> None:
     frames = valid_frames(PLAN, receiver)
-    found, error = read_all(b"".join(frames), receiver)
+    found, error = read_all(b"".join(frames), receiver, guess)
     assert len(found) == len(frames) > 0
     assert "closed the connection" in str(error)
 
 
 @pytest.mark.parametrize("receiver", list(Side))
+def test_a_frame_that_is_not_the_one_due_is_read_all_the_same(receiver: Side) -> None:
+    """Its bytes were read into the room of another, and are put where they belong."""
+    frames = valid_frames(PLAN, receiver)
+    assert len(frames) > 1
+    found, _ = read_all(b"".join(frames[1:]), receiver)
+    assert [each.header.nbytes for each in found] == [len(data) - 32 for data in frames[1:]]
+    assert all((array == 3).all() for each in found for array in each.tensors)
+
+
+@pytest.mark.parametrize("receiver", list(Side))
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(parts=st.lists(st.binary(max_size=200) | FORGED, max_size=4), before=st.integers(0, 3))
-def test_forged_frames_are_refused(receiver: Side, parts: list[bytes], before: int) -> None:
+@given(
+    parts=st.lists(st.binary(max_size=200) | FORGED, max_size=4),
+    before=st.integers(0, 3),
+    guess=st.booleans(),
+)
+def test_forged_frames_are_refused(
+    receiver: Side, parts: list[bytes], before: int, guess: bool
+) -> None:
     """After some valid frames or none, no forged one is taken: its checksum is wrong."""
     valid = valid_frames(PLAN, receiver)[:before]
-    found, _ = read_all(b"".join([*valid, *parts]), receiver)
+    found, _ = read_all(b"".join([*valid, *parts]), receiver, guess)
     assert len(found) == len(valid)
 
 
@@ -161,3 +187,14 @@ def test_no_greeting_is_believed_that_is_not_right(side: Side, data: bytes, keep
     assert data[:10] == right[:10]
     assert data[16:48] == DIGEST
     assert side is Side.CLOUD or (data[10:12], data[48:64]) == (bytes(2), token)
+
+
+@pytest.mark.fuzz
+def test_ten_minutes_under_a_fuzzer(tmp_path: Path) -> None:
+    """Guided by coverage; see the script for what must hold."""
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("needs atheris: pip install 'vlacut[fuzz]'")
+    words = [sys.executable, str(TOOLS / "fuzz_wire.py"), "--cpu-seconds", "600"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "s of processor time" in done.stdout

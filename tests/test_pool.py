@@ -18,7 +18,7 @@ from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths, parse_link
 from vlacut.pieces import engines_of, make_pieces
 from vlacut.plan import Plan, Variant
-from vlacut.pool import FORMS, Pool
+from vlacut.pool import FORMS, Fate, Pool
 from vlacut.pricing import Certificate, CostGraph, Side, Task, price
 from vlacut.program import Program
 from vlacut.split import placements_of, sides_of, split
@@ -269,3 +269,34 @@ def test_traces(tmp_path: Path) -> None:
     for text in ("10MB/s", "2MB/s-1MB/s", str(tmp_path / "none"), str(tmp_path)):
         with pytest.raises(HardwareError):
             parse_bandwidths(text)
+
+
+def test_the_ledger_says_why_a_placement_is_in_the_pool_or_not() -> None:
+    """Against what pricing says of the placements themselves."""
+    link, seen = parse_link("1MB/s/2MB/s,10ms"), set()
+    for seed, pool in itertools.product(range(8), ("block", "portfolio:300B")):
+        program = random_program(seed, phases=2)
+        AnnotateStructure().run(program)
+        flow = cut_at_random(program, seed)
+        AddAlternatives(link="1MB/s/2MB/s,10ms", pool=pool, bandwidth="1B/s-1GB/s").run(program)
+        made = ALTERNATIVES.get(program)
+        origins = {one.origin: one for one in made.considered}
+        assert len(origins) == len(made.considered)
+        assert [one.origin for one in made.considered if one.fate is Fate.CHOSEN] == ["chosen"]
+        kept = {one.why: one for one in made.considered if one.fate is Fate.KEPT}
+        assert sorted(kept) == sorted(made.names[1:])
+        kept["chosen"] = origins["chosen"]
+        for name, sides in zip(made.names, placements_of(flow), strict=True):
+            cost, one = price(flow.cost_graph(), sides, link), kept[name]
+            assert (one.bytes_up, one.bytes_down) == (cost.bytes_up, cost.bytes_down)
+            assert (one.hops, one.latency_s) == (cost.hops, cost.total_s)
+            assert any(each.upward for each in one.crossings) == bool(cost.bytes_up)
+            assert any(not each.upward for each in one.crossings) == bool(cost.bytes_down)
+        for one in made.considered:
+            seen.add(one.fate)
+            if one.fate is Fate.DOMINATED:
+                better = origins[one.why.removeprefix("by ")]
+                assert better.fate is not Fate.DOMINATED
+                assert better.latency_s <= one.latency_s * (1 + 1e-9)
+            assert pool == "block" or (one.fate is Fate.TOO_LARGE) == (one.doubled_bytes > 300)
+    assert seen == set(Fate)

@@ -118,3 +118,6 @@ def test_the_offset_is_ntp_s() -> None:
     for _ in range(64):  # what is long ago says little: clocks drift
         clock.add(exchange)
     assert clock.offset_ns == 1010
+    hour = 3_600 * 10**9
+    clock.add(Exchange(t1=0, t2=1030 + hour, t3=1050 + hour, t4=60))  # the cloud was suspended
+    assert (clock.offset_ns, clock.error_ns) == (1010 + hour, 20)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.hardware import Link
-from vlacut.plan import Part, Plan, Run, Transfer, Variant
+from vlacut.plan import Loop, Part, Plan, Run, Transfer, Variant
 from vlacut.pricing import Certificate, Price, Side
 from vlacut.runtime.security import cloud_context
 from vlacut.runtime.server import Server
@@ -42,8 +42,10 @@ class Sleeper:
         return self._made
 
 
-def echo_plan(up: int, down: int) -> Plan:
-    """Observation `image` -> edge part `see` -> cloud part `think` -> edge part `act`."""
+def echo_plan(up: int, down: int, trips: int = 1) -> Plan:
+    """Observation `image` -> edge part `see` -> cloud part `think` -> edge part `act`, `trips`
+    times.
+    """
     specs = {
         "image": TensorSpec("image", "uint8", (up,)),
         "see/seen": TensorSpec("see/seen", "uint8", (up,)),
@@ -56,13 +58,14 @@ def echo_plan(up: int, down: int) -> Plan:
         Part(name, name, side, (read,), (made,), (), 0, 0.0, 0.0, name, name)
         for (name, side), read, made in zip(sides.items(), keys, keys[1:], strict=False)
     )
-    schedule = (
+    body = (
         Run("see"),
         Transfer(("see/seen",), Side.EDGE),
         Run("think"),
         Transfer(("think/plan",), Side.CLOUD),
         Run("act"),
     )
+    schedule = (Loop(trips, body),) if trips > 1 else body
     return Plan(
         "echo",
         "edge",

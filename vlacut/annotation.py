@@ -15,7 +15,7 @@ import numpy as np
 from vlacut.coding import CodedCut, Offers
 from vlacut.cost import Cost, Kernel
 from vlacut.errors import PassError
-from vlacut.pool import Pool
+from vlacut.pool import Considered, Pool
 from vlacut.pricing import Certificate, Side, Strategy
 
 T = TypeVar("T")
@@ -86,10 +86,13 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Alternatives:
-    """The variants of a program: their names, the chosen cut's first, and the pool they make."""
+    """The variants of a program: their names, the chosen cut's first, the pool they make, and all
+    that was considered for it.
+    """
 
     names: tuple[str, ...]
     pool: Pool
+    considered: tuple[Considered, ...] = ()
 
 
 def _sides_text(sides: tuple[Side, ...]) -> str:

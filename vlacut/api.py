@@ -138,6 +138,7 @@ def serve(
     trusted: str | os.PathLike[str] | None = None,
     most_robots: int = 64,
     emulate: bool = False,
+    memory: int | None = None,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
 
@@ -150,9 +151,10 @@ def serve(
         trusted: public key that must have signed the bundle, see `vlacut.signing`.
         most_robots: at a time; more are refused.
         emulate: take the time that the plan predicts for every part, and compute nothing.
+        memory: bytes that the machine has for this; what the plan's device has, if None.
 
     What happens is logged to the logger `vlacut.server`.
-    Raises BundleError, BackendError, or InputError if the address cannot be had.
+    Raises BundleError, BackendError, or InputError as `Server` does.
     """
     opened = _open(bundle, trusted)
     engines = load_engines(opened, Side.CLOUD, emulate)
@@ -165,6 +167,7 @@ def serve(
         tls=cloud_context(Path(tls)) if tls is not None else None,
         insecure=insecure,
         most_robots=most_robots,
+        memory=memory,
     )
 
 

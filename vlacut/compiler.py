@@ -40,9 +40,10 @@ from vlacut.graphs import dtype_name, operators
 from vlacut.hardware import Device, Link, load_device, parse_bytes
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import CHOSEN, Plan, Transfer, Variant, flatten
-from vlacut.pool import FUSED, NO_POOL
+from vlacut.pool import FUSED, NO_POOL, Considered
 from vlacut.pricing import Price, Side, Strategy, price
 from vlacut.program import Program
+from vlacut.runtime.footprint import cloud_memory
 from vlacut.runtime.lstm import read_weights
 from vlacut.runtime.network import shortest_side
 from vlacut.split import Split, codings_of, placements_of, split
@@ -69,6 +70,7 @@ class Planned:
         measured: how many operators were measured on which side; empty if none was.
         interval_s: seconds between which nine of ten steps should lie, the link being as it is
             said to be.
+        considered: every placement that the pool considered; none without a pool.
     """
 
     plan: Plan
@@ -79,6 +81,7 @@ class Planned:
     converted: str
     measured: str
     interval_s: tuple[float, float]
+    considered: tuple[Considered, ...] = ()
 
 
 def _silent(*_: object) -> None:
@@ -121,11 +124,15 @@ def plan_program(
         standings=tuple(_standings(chosen, link, strategies)),
         certificate=CERTIFICATE.get(program),
     )
+    plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, plan))
     measured = _measured(program) if target.costs else ""
     bounds = _interval(chosen, edge, cloud)
-    return Planned(plan, parts, timings, str(passes), warnings, converted, measured, bounds)
+    considered = pooled.considered
+    return Planned(
+        plan, parts, timings, str(passes), warnings, converted, measured, bounds, considered
+    )
 
 
 def _interval(chosen: Price, edge: Device, cloud: Device) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 SEGMENTS, FUSED = FORMS = ("segments", "fused")
 
@@ -49,3 +50,52 @@ class Pool:
 
 
 NO_POOL = Pool()
+
+
+class Fate(str, Enum):
+    """What became of a placement that the pool considered."""
+
+    CHOSEN = "chosen"
+    KEPT = "kept"
+    DOMINATED = "dominated"
+    TOO_LARGE = "too large"
+    DROPPED = "dropped"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A tensor that crosses the link."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    upward: bool
+
+
+@dataclass(frozen=True)
+class Considered:
+    """A placement that the pool considered.
+
+    Attributes:
+        origin: the block and the place behind which the other side goes on, or how it was found.
+        crossings: the tensors that cross.
+        bytes_up, bytes_down, hops: of a control step.
+        compute_s, latency_s: of a control step, over the link that the cut was chosen for.
+        doubled_bytes: weights that a side holds for its sake alone.
+        fate: what became of it.
+        why: and why, for people.
+    """
+
+    origin: str
+    crossings: tuple[Crossing, ...]
+    bytes_up: int
+    bytes_down: int
+    hops: int
+    compute_s: float
+    latency_s: float
+    doubled_bytes: int
+    fate: Fate
+    why: str

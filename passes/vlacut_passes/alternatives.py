@@ -8,7 +8,7 @@ room for doubled weights (`pool.selection`). All prices are those of `vlacut.pri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +21,7 @@ from vlacut.errors import InputError
 from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_bytes, parse_link
 from vlacut.pieces import engines_of
 from vlacut.plan import CHOSEN
-from vlacut.pool import FORMS, SEGMENTS, Pool
+from vlacut.pool import FORMS, SEGMENTS, Considered, Pool
 from vlacut.pricing import CostGraph, Side
 from vlacut.program import Program
 from vlacut.split import codings_of, sides_of
@@ -36,6 +36,7 @@ from vlacut_passes.pool.candidate import (
 )
 from vlacut_passes.pool.candidates import best_placements, links_over
 from vlacut_passes.pool.frontiers import boundary_blocks, frontiers
+from vlacut_passes.pool.ledger import Ledger
 from vlacut_passes.pool.selection import select
 
 
@@ -83,7 +84,9 @@ class AddAlternatives:
         CODED.put(program, (codings_of(flow)[0], *cuts))
         placements = [search.chosen.sides, *(one.sides for one in kept)]
         names = (CHOSEN, *(search.name(one, kept) for one in kept))
-        ALTERNATIVES.put(program, Alternatives(names, self._pool(search, kept, placements)))
+        pool = self._pool(search, kept, placements)
+        considered = search.considered(dict(zip(names[1:], kept, strict=True)))
+        ALTERNATIVES.put(program, Alternatives(names, pool, considered))
         for node, *sides in zip(flow.nodes, *placements, strict=True):
             if node is not None:
                 SIDES.put(node, tuple(sides))
@@ -121,17 +124,22 @@ class _Search:
         self._blocks = boundary_blocks(flow, self.chosen.sides)
         self._block_only = room is None
         self._room = self._heaviest() if room is None else room
+        self._origins = self._placements()
+        self._others: list[Candidate] = []
+        self._good: list[Candidate] = []
 
     def kept(self) -> tuple[list[Candidate], list[CodedCut]]:
         """The alternatives, the best at high bandwidth first, and their codecs."""
-        placed = list(dict.fromkeys(self._placements()))
         while True:
-            made = self._candidates(placed)
+            self._others = self._candidates()
             fit = [
-                one for one in made if doubled_bytes(self.graph, self.chosen, [one]) <= self._room
+                one
+                for one in self._others
+                if doubled_bytes(self.graph, self.chosen, [one]) <= self._room
             ]
-            good = undominated(self.graph, self.chosen, fit, self.bandwidths.seconds_per_byte)
-            kept = select(self.graph, self.chosen, good, self.bandwidths, self._room)
+            points = self.bandwidths.seconds_per_byte
+            self._good = undominated(self.graph, self.chosen, fit, points)
+            kept = select(self.graph, self.chosen, self._good, self.bandwidths, self._room)
             cuts = [self._codecs.cut(one.coded or self.graph, one.sides) for one in kept]
             wrong = next(
                 (one for one, cut in zip(kept, cuts, strict=True) if not self._codecs.keeps(cut)),
@@ -141,12 +149,17 @@ class _Search:
                 return kept, cuts
             self._codecs.restrict(self.graph, wrong.over or self.link, wrong.sides)
 
-    def _candidates(self, placed: Sequence[Sides]) -> list[Candidate]:
+    def considered(self, kept: Mapping[str, Candidate]) -> tuple[Considered, ...]:
+        """Every candidate, the chosen cut first; `kept` are those of the pool by name."""
+        ledger = Ledger(self.flow, self.graph, self.link, self.bandwidths, self.chosen, self._room)
+        return tuple(ledger.entries(self._origins, self._others, self._good, kept))
+
+    def _candidates(self) -> list[Candidate]:
         """Every placement with the codecs that are cheapest at one bandwidth or another."""
         found = {self._codings(self.chosen.coded or self.graph, self.chosen.sides): self.chosen}
         for over in (self.link, *links_over(self.link, self.bandwidths)):
             graph = self._codecs.coded(self.graph, over)
-            for sides in placed:
+            for sides in self._origins:
                 codings = self._codings(graph, sides)
                 if codings not in found:
                     found[codings] = make_candidate(graph, sides, self.link, over)
@@ -165,21 +178,24 @@ class _Search:
         repeated = [block for block in blocks if block.repeated] or blocks
         return max((block.weight_bytes(self.graph) for block in repeated), default=0)
 
-    def _placements(self) -> list[Sides]:
-        sides = self.chosen.sides
-        found = [
-            frontier.sides
-            for block, upstream in self._blocks
-            for frontier in frontiers(block, upstream, sides)
-        ]
+    def _placements(self) -> dict[Sides, str]:
+        """Where each placement comes from; the first of equals has it."""
+        found = {self.chosen.sides: CHOSEN}
+        for block, upstream in self._blocks:
+            for one in frontiers(block, upstream, self.chosen.sides):
+                where = f"behind {one.place}" if one.place else "before its first place"
+                found.setdefault(one.sides, f"{one.block}, {upstream} {where}")
         free = {task for block, _ in self._blocks for task in block.members}
         if not self._block_only:
-            found += [cut(self.graph, self.link, None) for cut in (all_edge, all_cloud)]
-            free = set(range(len(sides)))
-        found += best_placements(
+            for name, cut in (("all-edge", all_edge), ("all-cloud", all_cloud)):
+                found.setdefault(cut(self.graph, self.link, None), name)
+            free = set(range(len(self.chosen.sides)))
+        searched = best_placements(
             *(self.graph, self.chosen, self.link, self.bandwidths, self._room, free),
             self._codecs.coded,
         )
+        for number, sides in enumerate(searched, start=1):
+            found.setdefault(sides, f"exact search {number}")
         return found
 
     def expected_s(self, pool: Sequence[Candidate]) -> float:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vlacut.cli.candidates import candidates_json, show_candidates
 from vlacut.cli.frontier import show_sweep, sweep_json, write_plot
 from vlacut.cli.options import model_options, target_options
 from vlacut.cli.output import Stages, console, json_option, milliseconds, print_json, progress_bar
@@ -65,6 +66,7 @@ def _shape_option(command: F) -> F:
     help="The plan along link=1MB/s..100MB/s or cloud-budget=2GB..14GB.",
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="The sweep as a figure: FILE.svg.")
+@click.option("--candidates", is_flag=True, help="All that --pool considered, and why not.")
 @json_option
 def plan_command(
     model: str,
@@ -73,11 +75,14 @@ def plan_command(
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     swept: str,
     plot: Path | None,
+    candidates: bool,
     as_json: bool,
     **asked: Any,
 ) -> None:
     target = _target(pipeline, asked)
     axis = parse_axis(swept) if swept else None
+    if candidates and axis:
+        raise InputError("--candidates is of one plan; leave --sweep out")
     if plot and axis is None:
         raise InputError("--plot shows a sweep; add --sweep, e.g. --sweep link=1MB/s..100MB/s")
     with progress_bar() as progress:
@@ -93,7 +98,11 @@ def plan_command(
         return
     if unused:
         planned = replace(planned, warnings=(unused, *planned.warnings))
+    if candidates and not planned.considered:
+        raise InputError("--candidates lists what a pool considered; add --pool, e.g. --pool block")
     _report(planned, progress, as_json)
+    if candidates and not as_json:
+        show_candidates(console(), planned.considered, str(planned.plan.link))
 
 
 def _report_sweep(
@@ -179,6 +188,7 @@ def _report(
             "converted": planned.converted,
             "measured": planned.measured,
             "interval_ms": [bound * 1e3 for bound in planned.interval_s],
+            "candidates": candidates_json(planned.considered),
         }
         print_json({**plan_json(planned.plan), **extra, **(more or {})})
         return

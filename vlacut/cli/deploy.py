@@ -16,6 +16,7 @@ from vlacut.cli.output import console, json_option, print_json, progress_bar, si
 from vlacut.cli.steps import run_json, show_steps
 from vlacut.differences import largest_difference
 from vlacut.errors import InputError, ObservationError
+from vlacut.hardware import parse_bytes
 from vlacut.plan import CHOSEN
 from vlacut.runtime.policy import POLICIES
 from vlacut.runtime.predictors import NAMES
@@ -51,6 +52,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @_TRUSTED
 @click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
 @click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
+@click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
 @json_option
@@ -63,6 +65,7 @@ def serve_command(
     trusted: Path | None,
     robots: int,
     emulate: bool,
+    memory: str | None,
     metrics: str | None,
     log_json: bool,
     as_json: bool,
@@ -78,18 +81,19 @@ def serve_command(
         trusted=trusted,
         most_robots=robots,
         emulate=emulate,
+        memory=parse_bytes(memory) if memory else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
     address = f"{server.address[0]}:{server.address[1]}"
     watched = _serve_metrics(server, metrics) if metrics else ""
     if as_json:
-        robots_json = {"most": robots, "bytes_each": server.robot_bytes}
+        robots_json = {"most": server.most_robots, "bytes_each": server.memory.robot}
         print_json(
             {"address": address, "bundle": str(path), "metrics": watched, "robots": robots_json}
         )
     else:
-        room = f"up to {robots} robots, {size(server.robot_bytes)} of tensors each"
+        room = f"up to {server.most_robots} robots, {size(server.memory.robot)} of tensors each"
         console().print(f"serving {path} on {address}: {room}; Ctrl-C ends it")
     server.serve_forever()
 

@@ -8,7 +8,9 @@ on its own clock; the cloud has the request at t2 and answers at t3, on its own:
 
 The offset is wrong by half the difference of the two ways, so by at most delay / 2. As NTP's clock
 filter does (section 10), the exchange of least delay among the last ones is believed. Times of
-arrival are those of a frame's first bytes, so that a large frame makes no slow exchange.
+arrival are those of a frame's first bytes, so that a large frame makes no slow exchange. Two
+exchanges whose offsets differ by more than both may be wrong cannot be of one steady clock: it
+jumped, as a machine's does that was suspended, and what was learned before is forgotten.
 """
 
 from __future__ import annotations
@@ -47,6 +49,10 @@ class CloudClock:
 
     def add(self, exchange: Exchange) -> None:
         """Learn from an exchange."""
+        apart = abs(exchange.offset_ns - self._best.offset_ns)
+        if 2 * apart > exchange.delay_ns + self._best.delay_ns + 2:  # 2: of rounding
+            self._exchanges.clear()
+            self._best = exchange
         forgotten = self._exchanges[0] if len(self._exchanges) == _REMEMBERED else None
         self._exchanges.append(exchange)
         if exchange.delay_ns <= self._best.delay_ns:

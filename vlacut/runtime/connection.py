@@ -303,6 +303,8 @@ class Connection:
         astray = b"".join(guess.views)[:ahead] if guess else b""
         self._into = deque(room.views)
         while astray:
+            if not self._into:  # the payload is empty
+                self._complete()
             count = min(len(astray), len(self._into[0]))
             self._into[0][:count] = astray[:count]
             astray = astray[count:]

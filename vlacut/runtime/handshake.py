@@ -53,12 +53,12 @@ def answer(
     sock: socket.socket,
     digest: bytes,
     timeout: float,
-    admit: Callable[[Greeting], bool] = lambda _: True,
+    full: Callable[[Greeting], str] = lambda _: "",
 ) -> Greeting:
     """The cloud's half of the handshake; the edge's greeting.
 
-    `admit` says whether there is room for the robot. Raises PeerLost, WireError, or PeerRefused if
-    it was this side that refused.
+    `full` says why there is no room for the robot, or nothing. Raises PeerLost, WireError, or
+    PeerRefused if it was this side that refused.
     """
     version, found = _receive(sock, timeout)
     now = time.perf_counter_ns()
@@ -72,9 +72,10 @@ def answer(
             f"an edge holds another bundle ({found.digest.hex()[:12]}) than this cloud "
             f"({digest.hex()[:12]})"
         )
-    if not admit(found):
+    why = full(found)
+    if why:
         _send(sock, replace(mine, status=Status.FULL))
-        raise PeerRefused("there is no room for another robot")
+        raise PeerRefused(f"there is no room for another robot: {why}")
     _send(sock, mine)
     return found
 

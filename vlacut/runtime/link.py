@@ -111,6 +111,7 @@ class CloudLink:
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._error: WireError | None = None
+        self._jitter = random.Random()  # a program's own numbers stay what they were
         self._pause = 0.0  # before the next dial; grows until a line has carried an answer
         self._line: Line | None = dial()
 
@@ -157,7 +158,7 @@ class CloudLink:
 
     def _redial(self) -> None:
         # Jitter, lest robots that lost one server all come back at once.
-        while not self._closed.wait(self._pause * random.uniform(0.5, 1.0)):
+        while not self._closed.wait(self._pause * self._jitter.uniform(0.5, 1.0)):
             try:
                 line = self._dial()
             except WireError as error:

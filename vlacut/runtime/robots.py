@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
+from vlacut.memory import UNKNOWN, Memory
 from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.stream import shut
 from vlacut.runtime.wire import Greeting
@@ -37,6 +39,7 @@ class Counts:
 class _Robot:
     deadline_s: float
     sock: socket.socket
+    greeted_ns: int
 
 
 class Robots:
@@ -44,10 +47,12 @@ class Robots:
 
     Args:
         most: robots at a time.
+        memory: of the machine; no more robots than fit there are let in.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, memory: Memory = UNKNOWN) -> None:
         self._most = most
+        self._fit = memory.robots
         self._lock = threading.Lock()
         self._robots: dict[bytes, _Robot] = {}
         self._counts = Counts()
@@ -56,13 +61,15 @@ class Robots:
         """How many there are."""
         return len(self._robots)
 
-    def admit(self, greeting: Greeting, sock: socket.socket, step_s: float) -> bool:
-        """Whether there is room for a robot; it has it from then on.
+    def admit(self, greeting: Greeting, sock: socket.socket, step_s: float) -> str:
+        """Why there is no room for a robot; empty if there is, and it has it from then on.
 
-        There is as long as there are fewer than `most`, and the engines' time fits: the seconds
-        that a step takes them, over the deadline, summed over the robots, stay within 1 (Liu and
-        Layland 1973: what one processor can serve at all). The first robot always fits, and so does
-        one whose token is known: its older session ends.
+        There is as long as there are fewer than `most`, their sessions fit the memory beside the
+        engines, and the engines' time fits: the seconds that a step takes them, over the deadline,
+        summed over the robots, stay within 1 (Liu and Layland 1973: what one processor can serve at
+        all). The first robot always fits the time. One whose token is known has the room of its
+        older session, which ends; if that one is the newer by the robot's clock, this greeting
+        comes late, and its connection has been given up.
 
         Args:
             greeting: of the robot.
@@ -70,17 +77,30 @@ class Robots:
             step_s: seconds of engines in a step, as measured; 0 before the first.
         """
         with self._lock:
-            old = self._robots.pop(greeting.token, None)
+            old = self._robots.get(greeting.token)
+            if old and old.greeted_ns >= greeting.first_ns:
+                return "this robot has a newer session"
+            self._robots.pop(greeting.token, None)
             deadline_s = greeting.second_ns * 1e-9
             deadlines = [robot.deadline_s for robot in self._robots.values()] + [deadline_s]
-            load = sum(step_s / each for each in deadlines if each)
-            fits = len(deadlines) <= self._most and (len(deadlines) == 1 or load <= 1)
-            if old or fits:
-                self._robots[greeting.token] = _Robot(deadline_s, sock)
+            why = "" if old else self._full(deadlines, step_s)
+            if not why:
+                self._robots[greeting.token] = _Robot(deadline_s, sock, greeting.first_ns)
         if old:
             self.count("replaced")
             shut(old.sock)
-        return bool(old or fits)
+        return why
+
+    def _full(self, deadlines: Sequence[float], step_s: float) -> str:
+        """Why robots with these deadlines are one too many; empty if they are not."""
+        load = sum(step_s / each for each in deadlines if each)
+        if len(deadlines) > self._most:
+            return f"it serves {self._most} robots at a time"
+        if self._fit is not None and len(deadlines) > self._fit:
+            return f"its memory holds {self._fit} robots beside the engines"
+        if len(deadlines) > 1 and load > 1:
+            return f"its engines would take {load:.2f} s of every second"
+        return ""
 
     def leave(self, token: bytes, sock: socket.socket) -> None:
         """A session ended; does nothing if the robot has a newer one."""

@@ -13,11 +13,13 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerLost, WireError
+from vlacut.memory import Memory
 from vlacut.plan import Plan
 from vlacut.pricing import Side
 from vlacut.runtime.connection import Connection, PeerLeft, train_of
@@ -51,8 +53,10 @@ class Server:
         insecure: allow another host than loopback without `tls`.
         timeout: seconds without progress within a step after which a robot counts as lost.
         most_robots: at a time; more are refused, see `Robots.admit`.
+        memory: bytes of this machine; the plan's device has its own figure.
 
-    Raises InputError if the address cannot be had, or peers there would not be authenticated.
+    Raises InputError if the address cannot be had, peers there would not be authenticated, or no
+    robot fits the memory beside the engines.
     """
 
     def __init__(
@@ -67,8 +71,11 @@ class Server:
         insecure: bool = False,
         timeout: float = 10.0,
         most_robots: int = 64,
+        memory: int | None = None,
     ) -> None:
         require_authentication(host, tls, insecure)
+        self.memory = plan.memory if memory is None else replace(plan.memory, device=memory)
+        _check_memory(plan, self.memory)
         self._plan = plan
         self._routes = routes_of(plan, Side.CLOUD)
         self._digest = digest
@@ -78,7 +85,8 @@ class Server:
         }
         self._tls = tls
         self._timeout = timeout
-        self._robots = Robots(most_robots)
+        self._most_robots = most_robots
+        self._robots = Robots(most_robots, self.memory)
         self._stopping = threading.Event()
         self._threads: set[threading.Thread] = set()
         self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
@@ -100,9 +108,10 @@ class Server:
         return len(self._robots)
 
     @property
-    def robot_bytes(self) -> int:
-        """Bytes of tensors that a robot's session holds at most."""
-        return Layout(self._plan, Side.CLOUD).nbytes
+    def most_robots(self) -> int:
+        """How many it serves at a time, if their deadlines leave the engines time."""
+        fit = self.memory.robots
+        return self._most_robots if fit is None else min(self._most_robots, fit)
 
     @property
     def counts(self) -> Counts:
@@ -236,3 +245,12 @@ def _answer_probe(connection: Connection) -> None:
     now = time.perf_counter_ns()
     times = np.array([1, frame.arrived_ns, now, frame.burst.first_ns, *train, 0], ">u8")
     connection.send(Header(PROBE, 0, 0, 0, frame.header.step, times.nbytes), [times])
+
+
+def _check_memory(plan: Plan, memory: Memory) -> None:
+    if memory.robots == 0:
+        raise InputError(
+            f"the engines take {memory.weights / 1e9:.4g} GB and a robot {memory.robot / 1e9:.4g} "
+            f"GB; this {plan.cloud} has {memory.device / 1e9:.4g} GB: compile with a lower "
+            f"--cloud-budget, or give what it has with --memory"
+        )

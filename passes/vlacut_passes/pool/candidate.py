@@ -98,16 +98,17 @@ def undominated(
     kept = [chosen]
     order = sorted(others, key=lambda one: (doubled_bytes(graph, chosen, [one]), *one.at(there)))
     for one in order:
-        if not any(_as_good(other, one, chosen, there) for other in kept):
+        if not any(as_good(other, one, chosen, there) for other in kept):
             kept = [
                 chosen,
-                *(other for other in kept[1:] if not _as_good(one, other, chosen, there)),
+                *(other for other in kept[1:] if not as_good(one, other, chosen, there)),
                 one,
             ]
     return kept[1:]
 
 
-def _as_good(one: Candidate, other: Candidate, chosen: Candidate, there: Floats) -> bool:
+def as_good(one: Candidate, other: Candidate, chosen: Candidate, there: Floats) -> bool:
+    """Whether one is at least as good as the other in every way: see `undominated`."""
     cheap = bool(np.all(one.at(there) <= other.at(there) * (1 + 1e-12)))
     less = one.edge - chosen.edge <= other.edge and one.cloud - chosen.cloud <= other.cloud
     return cheap and less
