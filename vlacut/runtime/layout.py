@@ -47,7 +47,7 @@ class Layout:
         self._receiver = receiver
         self._due: dict[tuple[int, int, int], _Due] = {}
         for index, variant in enumerate(plan.variants):
-            due = (found for found in _transfers(variant) if found[2].source is not receiver)
+            due = (found for found in transfers(variant) if found[2].source is not receiver)
             for rank, (position, trip, transfer) in enumerate(due):
                 self._due[index, position, trip] = _Due(rank, transfer)
         self._rooms: dict[tuple[int, int, int], Room] = {}
@@ -93,7 +93,7 @@ class Layout:
         return Room(np.empty(count if self._receiver is Side.EDGE else 0, ">u8"), tensors)
 
 
-def _transfers(variant: Variant) -> Iterator[tuple[int, int, Transfer]]:
+def transfers(variant: Variant) -> Iterator[tuple[int, int, Transfer]]:
     """Position, trip and transfer of everything that crosses in a step, in order."""
     position = 0
     for item in variant.schedule:
