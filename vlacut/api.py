@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from vlacut.errors import InputError
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan import CHOSEN
 from vlacut.pricing import Side
+from vlacut.runtime.lstm import read_weights
 from vlacut.runtime.network import sampling_interval
 from vlacut.runtime.policy import make_policy
 from vlacut.runtime.predictors import LSTM, Predictor, make_predictor
@@ -89,7 +89,15 @@ def connect(
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
     opened = open_bundle(Path(bundle))
-    predict = _predictor(opened, predictor)
+    name = predictor or (LSTM if opened.predictor_path else "ewma")
+    make_predictor(name, opened.predictor_path)  # what is wrong with it is said now
+    interval_s = sampling_interval(opened.plan)
+    if name == LSTM and opened.predictor_path:
+        interval_s = read_weights(opened.predictor_path).interval_s
+
+    def predict() -> Predictor:
+        return make_predictor(name, opened.predictor_path)
+
     return Policy(
         opened,
         parse_address(cloud) if cloud else None,
@@ -98,10 +106,11 @@ def connect(
             policy,
             opened.plan,
             deadline=deadline,
-            history=_samples(opened, Path(history)) if history is not None else (),
+            history=_samples(Path(history), interval_s) if history is not None else (),
             predictor=predict,
         ),
         predictor=predict,
+        interval_s=interval_s,
         link=parse_link(link) if link else None,
         deadline=deadline,
         hedge=hedge,
@@ -111,17 +120,8 @@ def connect(
     )
 
 
-def _predictor(bundle: Bundle, name: str) -> Callable[[], Predictor]:
-    """What makes the predictor of this name, or the bundle's; InputError at once if nothing can."""
-    model = bundle.predictor_path
-    chosen = name or (LSTM if model else "ewma")
-    make_predictor(chosen, model)
-    return lambda: make_predictor(chosen, model)
-
-
-def _samples(bundle: Bundle, history: Path) -> list[tuple[float, ...]]:
-    """Recorded bandwidths at the sampling interval."""
-    interval_s = sampling_interval(bundle.plan)
+def _samples(history: Path, interval_s: float) -> list[tuple[float, ...]]:
+    """Recorded bandwidths at a sampling interval."""
     recordings = read_recordings(history).values()
     return [trace.sampled(interval_s) for pieces in recordings for trace in pieces]
 
