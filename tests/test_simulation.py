@@ -16,7 +16,7 @@ from vlacut.hardware.trace import Trace
 from vlacut.plan import Plan, Variant, runs
 from vlacut.pricing import Side
 from vlacut.runtime.layout import Layout, transfers
-from vlacut.runtime.policy import Forecast
+from vlacut.runtime.policy import Forecast, make_policy
 from vlacut.runtime.predictors import make_predictor
 from vlacut.runtime.wire import HEADER_BYTES
 from vlacut.simulation import (
@@ -219,8 +219,8 @@ def test_frames_tell_the_rate_and_probes_where_nothing_crosses(rate: float) -> N
 def test_a_race_of_policies(knows: str) -> None:
     plan = plan_with_alone()
     numbers = np.random.default_rng(3)
-    rates = 10 ** numbers.uniform(4, 7, 200)
-    recording = Recording("made", Trace(tuple(rates), (2.0,) * 200))
+    rates = 10 ** numbers.uniform(4, 7, 25)
+    recording = Recording("made", Trace(tuple(rates), (6.0,) * 25))
     race = Race(plan, [recording, recording], SLOW, deadline=0.5, knows=knows, history=[recording])
     names = [variant.name for variant in plan.variants]
     rows = race.run(["argmin", "thresholds", "random", *names], ["last", "ewma"])
@@ -248,3 +248,15 @@ def test_what_carries_nothing_and_what_nobody_knows_is_refused() -> None:
         race.run(["best"], ["last"])
     with pytest.raises(InputError, match="no predictor 'oracle'"):
         race.run(["argmin"], ["oracle"])
+
+
+def test_a_step_that_met_two_bandwidths_does_not_rule_the_cloud_out() -> None:
+    """Up at a high rate, down at a low one: the downlink's estimate must not stay with that."""
+    plan = plan_with_alone()
+    trace = Trace((5e6, 2e4, 5e6), (3.0, 3.0, 60.0))
+    network, walks = network_of(SLOW, trace), walks_of(plan)
+    for shift in np.linspace(0, 0.3, 7):
+        policy = make_policy("argmin", plan)
+        made = ByFrames(policy, lambda: make_predictor("last"), walks, network, SLOW, 0.05)
+        outcome = run_loop(walks, network, made, start=float(shift), seconds=20.0)
+        assert set(outcome.variants[outcome.starts > 12.0]) == {0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -170,11 +171,12 @@ class Race:
             return make_predictor(predictor or "last", self.model)
 
         history = [self._samples(recording) for recording in self.history]
+        fresh = make_policy(
+            policy, self.plan, deadline=self.deadline, history=history, predictor=make
+        )
         deciders: list[Decider] = []
         for network in networks:
-            chooser = make_policy(
-                policy, self.plan, deadline=self.deadline, history=history, predictor=make
-            )
+            chooser = deepcopy(fresh)  # its thresholds take long to find
             if self.knows == LINK:
                 told: Decider = ByForecast(chooser, make, network, self.link, self.interval_s)
             else:
