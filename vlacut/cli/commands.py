@@ -20,6 +20,7 @@ class _Lazy(click.Group):
         "verify": "bundles:verify_command",
         "serve": "deploy:serve_command",
         "run": "deploy:run_command",
+        "train-predictor": "predictor:train_command",
         "keys": "keys:keys_command",
         "devices": "lists:devices_command",
         "models": "lists:models_command",
