@@ -12,7 +12,8 @@ for each direction. What no rate can be told from still bounds it:
 An estimate ages while nothing crosses, as with an all-edge variant. Once the uplink's is older than
 a second, a probe of 32 kB is sent beside the next step, and its answer tells; one that is not
 answered bounds the uplink from above, second by second. A downlink without samples as new as the
-uplink's is taken to have kept its ratio to it.
+uplink's is taken to have kept its ratio to it, or to have the plan's link's if that is more: a step
+whose ways up and down met two bandwidths would else rule the cloud out for ever.
 """
 
 from __future__ import annotations
@@ -111,14 +112,23 @@ class Network:
         link: what the network is taken for before anything crossed; its framing is believed.
         predictor: makes one for each direction.
         interval_s: see `sampling_interval`.
+        now_ns: the clock of what it learns from; a simulation has its own.
     """
 
-    def __init__(self, link: Link, predictor: Callable[[], Predictor], interval_s: float) -> None:
+    def __init__(
+        self,
+        link: Link,
+        predictor: Callable[[], Predictor],
+        interval_s: float,
+        now_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._now_ns = now_ns
         self._share = link.framing.share
         interval_ns = max(1, round(interval_s * 1e9))
         self._up = _Direction(predictor(), link.wire_up, interval_ns)
         self._down = _Direction(predictor(), link.wire_down, interval_ns)
         self._up_beside_down = link.wire_up
+        self._down_per_up = link.down / link.up
         self._rtt_s = link.rtt
         self._probed_ns = 0
         self._probe_said_ns = 0
@@ -127,12 +137,13 @@ class Network:
     def forecast(self) -> Forecast:
         """What the network will be like."""
         with self._lock:
-            now = time.perf_counter_ns()
+            now = self._now_ns()
             self._up.close(now)
             self._down.close(now)
             ratio = 1.0
             if self._up.sampled_ns - self._down.sampled_ns > STALE_NS:
-                ratio = self._up.predict(None) / self._up_beside_down
+                up, down = self._up.predict(None), max(self._down.predict(None), 1.0)
+                ratio = max(up / self._up_beside_down, up * self._down_per_up / down)
             else:
                 self._up_beside_down = max(self._up.predict(None), 1.0)
             return Forecast(
@@ -180,7 +191,7 @@ class Network:
     def _at_least(self, way: _Direction, nbytes: int, spent_ns: int, clock: CloudClock) -> None:
         spent_ns += clock.error_ns
         if nbytes >= _LEAST_BYTES and spent_ns > 0:
-            now = time.perf_counter_ns()
+            now = self._now_ns()
             way.at_least(nbytes * 1e9 / spent_ns / self._share, now)
 
     def missed(self, tally: Tally) -> None:
@@ -188,14 +199,14 @@ class Network:
         if tally.exchanges or not tally.sent_ns:
             return
         with self._lock:
-            now = time.perf_counter_ns()
+            now = self._now_ns()
             spent_ns = now - tally.sent_ns[0]
             self._up.at_most(sum(tally.sent_bytes) * 1e9 / spent_ns / self._share, now)
 
     def probe(self) -> bool:
         """Whether to send a probe now; if so, it counts as sent."""
         with self._lock:
-            now = time.perf_counter_ns()
+            now = self._now_ns()
             if self._probed_ns and now - self._probed_ns < _LOST_NS:
                 if now - max(self._probed_ns, self._probe_said_ns) > STALE_NS:
                     self._probe_said_ns = now
