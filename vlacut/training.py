@@ -31,7 +31,9 @@ _LENGTH = 128  # samples of a sequence
 _SKIPPED = 8  # of these, before the state says something
 _BATCH = 64
 _RATE = 3e-3
-_POINT_SHARE = 1.0
+_RATIO_SHARE = 4.0
+_MOST_RATIO = 3.0
+_RATIO_LEVEL = 0.4
 _LEAST_SEQUENCES = 8
 
 Recordings = Mapping[str, Sequence[np.ndarray]]
@@ -95,6 +97,23 @@ def train(
 
     Raises InputError if there are too few samples.
     """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums come in the same order every time
+    try:
+        return _train(recordings, interval_s, seed, epochs, progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(
+    recordings: Recordings,
+    interval_s: float,
+    seed: int,
+    epochs: int,
+    progress: Callable[[str, int, int], None],
+) -> Trained:
     import torch
 
     fitted, kept = split_recordings(list(recordings))
@@ -196,10 +215,11 @@ def _epoch(
 def _loss(
     network: torch.nn.ModuleDict, data: _Sequences, rows: np.ndarray | slice, unit: float
 ) -> torch.Tensor:
-    """Of the quantiles the pinball loss on logarithms; of the point forecast the Huber loss.
+    """Of the quantiles the pinball loss on logarithms (Koenker and Bassett 1978).
 
-    The former is what quantiles minimise (Koenker and Bassett 1978). The latter is on bandwidths,
-    in units of their mean change: large ones count more, as in a mean absolute error.
+    Of the point forecast the Huber loss on bandwidths in units of their mean change, by which large
+    bandwidths count more, as in a mean absolute error; and the absolute error of its logarithm,
+    each by at most 1, by which all links count alike.
     """
     import torch
 
@@ -214,7 +234,11 @@ def _loss(
     levels = torch.as_tensor(LEVELS, dtype=torch.float32)
     pinball = torch.maximum(levels * short, (levels - 1) * short).mean()
     point = (base + out[..., 0].clamp(max=3.0)).exp()
-    return pinball + _POINT_SHARE * torch.nn.functional.smooth_l1_loss(point / unit, rates / unit)
+    huber = torch.nn.functional.smooth_l1_loss(point / unit, rates / unit)
+    over = (point.log() - rates.clamp(min=LEAST).log()).clamp(-_MOST_RATIO, _MOST_RATIO)
+    ratio = 2 * torch.maximum((1 - _RATIO_LEVEL) * over, -_RATIO_LEVEL * over)
+    loss: torch.Tensor = pinball + huber + _RATIO_SHARE * ratio.mean()
+    return loss
 
 
 def _exported(network: torch.nn.ModuleDict, interval_s: float) -> LstmWeights:

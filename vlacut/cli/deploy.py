@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from vlacut.api import connect, parse_address, serve
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.steps import run_json, show_steps
+from vlacut.cli.times import seconds
 from vlacut.errors import InputError, ObservationError
 from vlacut.plan import CHOSEN
 from vlacut.runtime.policy import POLICIES
@@ -27,16 +27,6 @@ _TLS = click.option(
     "--tls", type=click.Path(path_type=Path), help="This machine's folder of vlacut keys."
 )
 _INSECURE = click.option("--insecure", is_flag=True, help="Off loopback without --tls.")
-
-
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """A time, written with its unit."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)", value)
-    if match is None or not float(match.group(1)):
-        raise click.BadParameter(f"{value!r} is no time; write e.g. 100ms or 2s", ctx, param)
-    return float(match.group(1)) * {"ms": 1e-3, "s": 1.0}[match.group(2)]
 
 
 @click.command("serve")
@@ -104,7 +94,7 @@ def _serve_metrics(server: Server, place: str) -> str:
     help="An .npz with the observation; the golden one without it.",
 )
 @click.option("--steps", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--deadline", callback=_seconds, help="A step returns by then, e.g. 100ms.")
+@click.option("--deadline", callback=seconds, help="A step returns by then, e.g. 100ms.")
 @click.option("--hedge", is_flag=True, help="Meet it with the edge alone, beside the cloud.")
 @click.option(
     "--policy",

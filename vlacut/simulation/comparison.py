@@ -98,6 +98,9 @@ class Race:
         link: round trip, and ratio of the downlink; with `frames`, what the network is taken for
             until something crossed.
         period: seconds between starts of steps; None for back to back.
+        seconds: no step starts later; each recording's length, if neither this nor `steps` is
+            given.
+        steps: how many, at most, in each recording.
         deadline: of a step in seconds; None for none. It is counted, and told to policies.
         knows: what policies know: `link`, its mean rate interval after interval; or `frames`, what
             the runtime learns from the frames that cross.
@@ -115,6 +118,8 @@ class Race:
     interval: float | None = None
     model: Path | None = None
     history: Sequence[Recording] = ()
+    seconds: float | None = None
+    steps: int | None = None
 
     @property
     def interval_s(self) -> float:
@@ -139,7 +144,15 @@ class Race:
             progress(f"{policy} {predictor}", done, len(entries))
             deciders = self._deciders(policy, predictor, walks, networks)
             outcomes = tuple(
-                run_loop(walks, network, decider, start=start, period=self.period)
+                run_loop(
+                    walks,
+                    network,
+                    decider,
+                    start=start,
+                    seconds=self.seconds,
+                    steps=self.steps,
+                    period=self.period,
+                )
                 for network, decider in zip(networks, deciders, strict=True)
             )
             rows.append(Row(policy, predictor, outcomes, self.deadline))
