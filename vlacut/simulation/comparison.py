@@ -31,6 +31,7 @@ from vlacut.simulation.walk import Network, StepWalk
 
 CLAIRVOYANT = "clairvoyant"
 LINK, FRAMES = "link", "frames"
+_LEAST_INTERVAL_S = 0.01  # traces are no finer than 0.1 s, and every sample costs time
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,11 @@ class Race:
 
     @property
     def interval_s(self) -> float:
-        """Seconds between samples."""
-        return sampling_interval(self.plan) if self.interval is None else self.interval
+        """Seconds between samples: of the link, not less than 10 ms where that is left open."""
+        if self.interval is not None:
+            return self.interval
+        due = sampling_interval(self.plan)
+        return max(due, _LEAST_INTERVAL_S) if self.knows == LINK else due
 
     def run(
         self,
