@@ -72,7 +72,8 @@ def test_keys_serve_run_with_tls_and_a_deadline(split_bundle: Path, tmp_path: Pa
         child.send_signal(signal.SIGTERM)
         _, log = child.communicate(timeout=20)
     assert child.returncode == 0
-    assert said["robots"] == {"most": 64, "bytes_each": ran["steps"][0]["bytes_up"]}
+    assert said["robots"]["most"] == 64
+    assert said["robots"]["bytes_each"] > ran["steps"][0]["bytes_up"]
     assert [step["source"] for step in ran["steps"]] == ["chosen"] * 3
     assert ran["max_abs_error"] == 0
     assert "vlacut_steps_total 3.0" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -118,6 +119,32 @@ def test_a_silent_cloud_is_lost_in_time(silence: str) -> None:
     stop.set()
     thread.join()
     listener.close()
+
+
+def test_a_cloud_that_hangs_up_after_the_handshake_is_not_stormed() -> None:
+    program, plan, engines = crossing_deployment()
+    greetings: list[float] = []
+
+    def hang_up() -> None:
+        with contextlib.suppress(OSError, WireError):
+            while True:
+                sock, _ = listener.accept()
+                with sock:
+                    answer(sock, DIGEST, 5)
+                    greetings.append(time.monotonic())
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    with (
+        EdgeSession(plan, DIGEST, engines, listener.getsockname(), 1.0) as policy,
+        pytest.raises(PeerLost),
+    ):
+        policy.step(observation(program))
+    listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+    listener.close()
+    assert 2 <= len(greetings) <= 12  # pauses of 10 to 20 ms, doubled each time, fill a second
 
 
 def test_bad_clients_harm_nobody() -> None:

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ from proxy import Proxy, wait_until
 from test_split import run_whole
 
 from vlacut.backend import Engine
-from vlacut.errors import BackendError, PeerRefused
+from vlacut.errors import BackendError, InputError, PeerRefused
 from vlacut.plan import Plan
 from vlacut.pricing import Side
+from vlacut.runtime.footprint import cloud_memory
 from vlacut.runtime.report import Source
 from vlacut.runtime.robots import Robots
+from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.turns import Turns
 from vlacut.runtime.wire import Greeting
@@ -137,10 +140,10 @@ def test_admission_by_time() -> None:
     robots = Robots(10)
     ends = [socket.socketpair() for _ in range(4)]
 
-    def asks(number: int, deadline_s: float, step_s: float = 0.04) -> bool:
+    def asks(number: int, deadline_s: float, step_s: float = 0.04, robots: Robots = robots) -> bool:
         token = bytes([number]) * 16
         greeting = Greeting(0, DIGEST, token, 0, round(deadline_s * 1e9))
-        return robots.admit(greeting, ends[number][0], step_s)
+        return not robots.admit(greeting, ends[number][0], step_s)
 
     assert asks(0, 0.1)
     assert asks(1, 0.1)
@@ -153,20 +156,50 @@ def test_admission_by_time() -> None:
     assert len(robots) == 4
     robots.leave(bytes([1]) * 16, ends[1][0])
     assert len(robots) == 3
-    assert Robots(1).admit(Greeting(0, DIGEST, bytes(16), 0, 1), ends[0][0], 9.0)
+    assert asks(0, 1e-9, 9.0, Robots(1))
     for pair in ends:
         for sock in pair:
             sock.close()
+
+
+def test_admission_by_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """Two robots fit beside the engines; a third does once one has left; no robot is no server."""
+    program, plan, engines = crossing_deployment()
+    weights = {name: 1000 for part in plan.parts for name in part.weights}
+    memory = cloud_memory(plan, 0, weights)
+    made = {key for part in plan.cloud_parts[0] for key in part.outputs}
+    step = sum(plan.spec[key].nbytes for key in made)
+    assert memory.robot == plan.variants[0].price.bytes_up + step
+    assert memory.weights == 1000 * len(
+        {name for part in plan.cloud_parts[0] for name in part.weights}
+    )
+    plan = replace(plan, memory=replace(memory, device=memory.weights + 3 * memory.robot - 1))
+    with served(plan, engines) as server:
+        assert server.most_robots == 2
+        with EdgeSession(plan, DIGEST, engines, server.address):
+            with (
+                EdgeSession(plan, DIGEST, engines, server.address),
+                pytest.raises(PeerRefused, match="the cloud is full"),
+            ):
+                EdgeSession(plan, DIGEST, engines, server.address)
+            assert wait_until(lambda: server.robots == 1)
+            assert "its memory holds 2 robots beside the engines" in caplog.text
+            with EdgeSession(plan, DIGEST, engines, server.address) as policy:
+                policy.step(observation(program))
+    with pytest.raises(InputError, match="compile with a lower --cloud-budget"):
+        Server(plan, DIGEST, engines, memory=memory.weights + memory.robot - 1)
+    with served(plan, engines, memory=10**12, most_robots=5) as server:
+        assert server.most_robots == 5
 
 
 def test_turns_go_in_the_order_of_asking() -> None:
     turns, order, threads = Turns(), [], []
 
     def ask(number: int) -> None:
-        with turns.mine():
+        with turns:
             order.append(number)
 
-    with turns.mine():
+    with turns:
         for number in range(8):
             threads.append(threading.Thread(target=ask, args=(number,)))
             threads[-1].start()
@@ -205,7 +238,7 @@ def test_events_are_logged_with_the_robot(caplog: pytest.LogCaptureFixture) -> N
     assert events[0][1] == events[1][1] != ""
     counts = server.counts
     assert counts.steps == 1
-    assert counts.received == plan.variants[0].price.bytes_up == server.robot_bytes
+    assert counts.received == plan.variants[0].price.bytes_up
     assert set(counts.part_s) == {part.name for part in plan.parts if part.side is Side.CLOUD}
 
 

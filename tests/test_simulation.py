@@ -15,9 +15,10 @@ from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
 from vlacut.plan import Plan, Variant, runs
 from vlacut.pricing import Side
-from vlacut.runtime.layout import Layout, transfers
+from vlacut.runtime.layout import Layout
 from vlacut.runtime.policy import Forecast, make_policy
 from vlacut.runtime.predictors import make_predictor
+from vlacut.runtime.route import routes_of
 from vlacut.runtime.wire import HEADER_BYTES
 from vlacut.simulation import (
     CLAIRVOYANT,
@@ -85,11 +86,7 @@ def test_the_frames_are_those_of_the_wire(seed: int) -> None:
     passed = StepWalk(plan, 0).passages(0.0, network_of(SLOW))
     for side, up in ((Side.CLOUD, True), (Side.EDGE, False)):
         layout = Layout(plan, side)
-        rooms = [
-            layout.room(0, position, trip)[1].nbytes + HEADER_BYTES
-            for position, trip, transfer in transfers(plan.variants[0])
-            if transfer.source is not side
-        ]
+        rooms = [layout.room(*due)[1].nbytes + HEADER_BYTES for due in routes_of(plan, side)[0].due]
         assert [frame.nbytes for frame in passed if frame.up is up] == rooms
 
 

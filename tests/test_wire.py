@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vlacut.errors import WireError
 from vlacut.runtime.clock import CloudClock, Exchange
 from vlacut.runtime.wire import (
+    CHECKED,
     ERROR,
     PROBE,
     TENSORS,
@@ -37,13 +38,15 @@ def test_header_vectors() -> None:
 
 
 def test_greeting_vectors() -> None:
-    greeting = Greeting(Status.FULL, bytes(range(32)), bytes(range(16)), 7, 8)
-    vector = bytes.fromhex("564c4143555400000003000300000000")
+    greeting = Greeting(Status.FULL, bytes(range(32)), bytes(range(16)), 7, 8, CHECKED)
+    vector = bytes.fromhex("564c4143555400000003000300000001")
     vector += bytes(range(32)) + bytes(range(16))
     vector += bytes.fromhex("00000000000000070000000000000008")
     assert greeting.pack() == vector
     assert unpack_greeting(vector) == greeting
     assert unpack_version(vector[:12]) == 3
+    with pytest.raises(WireError, match="must be zero"):
+        unpack_greeting(vector[:15] + b"\2" + vector[16:])
     with pytest.raises(WireError, match="is no vlacut"):
         unpack_version(b"HTTP/1.1 400")
 

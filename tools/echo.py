@@ -19,7 +19,7 @@ import numpy as np
 
 from vlacut.hardware import Link
 from vlacut.plan import Part, Plan, Run, Transfer, Variant
-from vlacut.pricing import Price, Side
+from vlacut.pricing import Certificate, Price, Side
 from vlacut.runtime.security import cloud_context
 from vlacut.runtime.server import Server
 from vlacut.tensor import TensorSpec
@@ -53,7 +53,7 @@ def echo_plan(up: int, down: int) -> Plan:
     keys = list(specs)
     sides = {"see": Side.EDGE, "think": Side.CLOUD, "act": Side.EDGE}
     parts = tuple(
-        Part(name, name, side, (read,), (made,), (), 0, 0.0, 0.0, name)
+        Part(name, name, side, (read,), (made,), (), 0, 0.0, 0.0, name, name)
         for (name, side), read, made in zip(sides.items(), keys, keys[1:], strict=False)
     )
     schedule = (
@@ -74,6 +74,7 @@ def echo_plan(up: int, down: int) -> Plan:
         parts,
         (Variant("chosen", schedule, _FREE),),
         (),
+        Certificate("latency", 0.0, 0.0, "nothing was searched"),
     )
 
 

@@ -58,6 +58,7 @@ def connect(
     hedge: bool = False,
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
+    trusted: str | os.PathLike[str] | None = None,
     policy: str = CHOSEN,
     predictor: str = "",
     history: str | os.PathLike[str] | None = None,
@@ -75,6 +76,7 @@ def connect(
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
         tls: the robot's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
+        trusted: public key that must have signed the bundle, see `vlacut.signing`.
         policy: name of the variant to run, or how to choose one step by step: `argmin`,
             `quantile`, `thresholds` or `random`, see `vlacut.runtime.policy`.
         predictor: of the bandwidth, see `vlacut.runtime.predictors`; the bundle's trained one if
@@ -88,7 +90,7 @@ def connect(
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
-    opened = open_bundle(Path(bundle))
+    opened = _open(bundle, trusted)
     name = predictor or (LSTM if opened.predictor_path else "ewma")
     make_predictor(name, opened.predictor_path)  # what is wrong with it is said now
     interval_s = sampling_interval(opened.plan)
@@ -133,7 +135,9 @@ def serve(
     *,
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
+    trusted: str | os.PathLike[str] | None = None,
     most_robots: int = 64,
+    memory: int | None = None,
     emulate: bool = False,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
@@ -144,13 +148,15 @@ def serve(
         port: 0 takes a free one, see `Server.address`.
         tls: the cloud's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
+        trusted: public key that must have signed the bundle, see `vlacut.signing`.
         most_robots: at a time; more are refused.
+        memory: bytes that the machine has for this; what the plan's device has, if None.
         emulate: take the time that the plan predicts for every part, and compute nothing.
 
     What happens is logged to the logger `vlacut.server`.
-    Raises BundleError, BackendError, or InputError if the address cannot be had.
+    Raises BundleError, BackendError, or InputError as `Server` does.
     """
-    opened = open_bundle(Path(bundle))
+    opened = _open(bundle, trusted)
     engines = load_engines(opened, Side.CLOUD, emulate)
     return Server(
         opened.plan,
@@ -161,7 +167,22 @@ def serve(
         tls=cloud_context(Path(tls)) if tls is not None else None,
         insecure=insecure,
         most_robots=most_robots,
+        memory=memory,
     )
+
+
+def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None) -> Bundle:
+    """A bundle, checked, and signed by whom it must be."""
+    opened = open_bundle(Path(bundle))
+    if trusted is not None:
+        try:
+            from vlacut.signing import check_signature
+        except ImportError as error:
+            raise InputError(
+                f"checking a signature needs {error.name}: pip install 'vlacut[keys]'"
+            ) from error
+        check_signature(opened, Path(trusted))
+    return opened
 
 
 def load_engines(bundle: Bundle, side: Side, emulate: bool = False) -> dict[str, Engine]:

@@ -41,6 +41,7 @@ from vlacut.plan import CHOSEN, Plan, Transfer, Variant, flatten
 from vlacut.pool import FUSED, NO_POOL
 from vlacut.pricing import Price, Side, Strategy, price
 from vlacut.program import Program
+from vlacut.runtime.footprint import cloud_memory
 from vlacut.runtime.lstm import read_weights
 from vlacut.runtime.network import shortest_side
 from vlacut.split import Split, placements_of, split
@@ -119,6 +120,7 @@ def plan_program(
         standings=tuple(_standings(chosen, link, strategies)),
         certificate=CERTIFICATE.get(program),
     )
+    plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
     converted = CONVERTED.find(program) or ""
     warnings = tuple(_warnings(program, edge, plan))
     measured = _measured(program) if target.costs else ""

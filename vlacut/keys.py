@@ -3,6 +3,7 @@
     keys/authority/ca.pem, key.pem       to add robots later; keep it where no robot is
     keys/cloud/ca.pem, cert.pem, key.pem
     keys/robot/ca.pem, cert.pem, key.pem
+    keys/signer/key.pem, public.pem      signs bundles, see `vlacut.signing`
 
 Keys are ECDSA on P-256. What a certificate is for is its extended key usage, see
 `vlacut.runtime.security`. To take one machine's trust away, make all keys anew.
@@ -18,6 +19,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -29,6 +31,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from vlacut.errors import InputError
 from vlacut.runtime.security import CA, CERTIFICATE, KEY
 
+SIGNER = "signer"
 _AUTHORITY, _CLOUD = "authority", "cloud"
 _CLOCKS_APART = timedelta(hours=1)
 
@@ -44,7 +47,7 @@ def make_keys(folder: Path, robots: Sequence[str], days: int) -> list[Path]:
     Returns the folders made. Raises InputError if a robot's is there, or a name is no folder's.
     """
     for robot in robots:
-        if robot in ("", "..", _AUTHORITY, _CLOUD) or Path(robot).name != robot:
+        if robot in ("", "..", _AUTHORITY, _CLOUD, SIGNER) or Path(robot).name != robot:
             raise InputError(f"robot {robot!r}: a name is one folder's, and not the cloud's")
         if (folder / robot).exists():
             raise InputError(f"{folder / robot} is there already; name another robot")
@@ -67,8 +70,8 @@ def _make_authority(folder: Path, days: int) -> Path:
         .add_extension(_usage(signs_certificates=True), critical=True)
     )
     home = folder / _AUTHORITY
-    _write(home, KEY, _private(key))
-    _write(home, CA, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    write_secret(home, KEY, private_pem(key))
+    write_secret(home, CA, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     return home
 
 
@@ -84,11 +87,11 @@ def _make_machine(folder: Path, machine: str, use: ObjectIdentifier, days: int) 
         .add_extension(issuer, critical=False)
     )
     home = folder / machine
-    _write(home, KEY, _private(key))
-    _write(
+    write_secret(home, KEY, private_pem(key))
+    write_secret(
         home, CERTIFICATE, builder.sign(authority_key, hashes.SHA256()).public_bytes(Encoding.PEM)
     )
-    _write(home, CA, authority.public_bytes(Encoding.PEM))
+    write_secret(home, CA, authority.public_bytes(Encoding.PEM))
     return home
 
 
@@ -137,11 +140,12 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
+    """A key as a file holds it."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _write(home: Path, name: str, data: bytes) -> None:
+def write_secret(home: Path, name: str, data: bytes) -> None:
     """Write a file that others may not read from the moment it exists."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(home / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

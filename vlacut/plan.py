@@ -16,6 +16,7 @@ from typing import Union
 from vlacut.dominance import Standing
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
+from vlacut.memory import UNKNOWN, Memory
 from vlacut.pool import NO_POOL, Pool
 from vlacut.pricing import Certificate, Price, Side, Strategy
 from vlacut.tensor import TensorSpec
@@ -125,6 +126,7 @@ class Plan:
         certificate: how good the best cut found is proven to be.
         standings: the plan's choice against everything on one machine.
         pool: what the variants cost and gain together.
+        memory: of the cloud's machine.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -142,6 +144,7 @@ class Plan:
     certificate: Certificate
     standings: tuple[Standing, ...] = ()
     pool: Pool = NO_POOL
+    memory: Memory = UNKNOWN
 
     def __post_init__(self) -> None:
         for what, names in (

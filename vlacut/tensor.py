@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -54,17 +55,17 @@ class TensorSpec:
         if any(dim < 0 for dim in self.shape):
             raise ValueError(f"{self.name}: negative dimension in {list(self.shape)}")
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of the packed tensor; 4-bit elements take half a byte, rounded up."""
         return (math.prod(self.shape) * dtype_bits(self.dtype) + 7) // 8
 
-    @property
+    @cached_property
     def numpy_dtype(self) -> np.dtype[np.generic]:
         """The numpy type that carries the elements at run time."""
         return np.dtype(_CARRIER.get(self.dtype, self.dtype))
 
-    @property
+    @cached_property
     def numpy_shape(self) -> tuple[int, ...]:
         """The numpy shape that carries the elements: flat bytes where elements share a byte."""
         return self.shape if dtype_bits(self.dtype) >= 8 else (self.nbytes,)
@@ -80,6 +81,8 @@ class TensorSpec:
             raise ObservationError(
                 f"{self.name}: shape is {list(array.shape)}, must be {list(self.numpy_shape)}"
             )
+        if array.flags.c_contiguous:
+            return array
         return np.require(array, requirements="C")  # unlike ascontiguousarray, keeps rank 0
 
     def __str__(self) -> str:

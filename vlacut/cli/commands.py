@@ -24,6 +24,7 @@ class _Lazy(click.Group):
         "twin": "twin:twin_command",
         "train-predictor": "predictor:train_command",
         "keys": "keys:keys_command",
+        "sign": "keys:sign_command",
         "devices": "lists:devices_command",
         "models": "lists:models_command",
         "calibrate": "calibrate:calibrate_command",

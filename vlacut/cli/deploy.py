@@ -15,6 +15,7 @@ from vlacut.cli.output import console, json_option, print_json, progress_bar, si
 from vlacut.cli.steps import run_json, show_steps
 from vlacut.cli.times import seconds
 from vlacut.errors import InputError, ObservationError
+from vlacut.hardware import parse_bytes
 from vlacut.plan import CHOSEN
 from vlacut.runtime.policy import POLICIES
 from vlacut.runtime.predictors import NAMES
@@ -27,6 +28,9 @@ _TLS = click.option(
     "--tls", type=click.Path(path_type=Path), help="This machine's folder of vlacut keys."
 )
 _INSECURE = click.option("--insecure", is_flag=True, help="Off loopback without --tls.")
+_TRUSTED = click.option(
+    "--trusted", type=click.Path(path_type=Path), help="public.pem of who must have signed BUNDLE."
+)
 
 
 @click.command("serve")
@@ -35,7 +39,9 @@ _INSECURE = click.option("--insecure", is_flag=True, help="Off loopback without 
 @click.option("--port", default=7000, show_default=True, help="0 takes a free one.")
 @_TLS
 @_INSECURE
+@_TRUSTED
 @click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
+@click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
 @click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
@@ -46,7 +52,9 @@ def serve_command(
     port: int,
     tls: Path | None,
     insecure: bool,
+    trusted: Path | None,
     robots: int,
+    memory: str | None,
     emulate: bool,
     metrics: str | None,
     log_json: bool,
@@ -55,19 +63,27 @@ def serve_command(
     """Serve the cloud side of a bundle until SIGTERM or Ctrl-C; steps that have begun end."""
     log_to_stderr("serve", log_json)
     server = serve(
-        path, host, port, tls=tls, insecure=insecure, most_robots=robots, emulate=emulate
+        path,
+        host,
+        port,
+        tls=tls,
+        insecure=insecure,
+        trusted=trusted,
+        most_robots=robots,
+        memory=parse_bytes(memory) if memory else None,
+        emulate=emulate,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
     address = f"{server.address[0]}:{server.address[1]}"
     watched = _serve_metrics(server, metrics) if metrics else ""
     if as_json:
-        robots_json = {"most": robots, "bytes_each": server.robot_bytes}
+        robots_json = {"most": server.most_robots, "bytes_each": server.memory.robot}
         print_json(
             {"address": address, "bundle": str(path), "metrics": watched, "robots": robots_json}
         )
     else:
-        room = f"up to {robots} robots, {size(server.robot_bytes)} of tensors each"
+        room = f"up to {server.most_robots} robots, {size(server.memory.robot)} of tensors each"
         console().print(f"serving {path} on {address}: {room}; Ctrl-C ends it")
     server.serve_forever()
 
@@ -87,6 +103,7 @@ def _serve_metrics(server: Server, place: str) -> str:
 @click.option("--cloud", default="", help="HOST:PORT of vlacut serve; not needed if all-edge.")
 @_TLS
 @_INSECURE
+@_TRUSTED
 @click.option(
     "--input",
     "observation",
@@ -122,6 +139,7 @@ def run_command(
     cloud: str,
     tls: Path | None,
     insecure: bool,
+    trusted: Path | None,
     observation: Path | None,
     steps: int,
     deadline: float | None,
@@ -145,6 +163,7 @@ def run_command(
         hedge=hedge,
         tls=tls,
         insecure=insecure,
+        trusted=trusted,
         policy=policy,
         predictor=predictor,
         history=history,

@@ -1,4 +1,4 @@
-"""`keys`: certificates for the machines of a deployment."""
+"""`keys` and `sign`: certificates for the machines of a deployment, and signatures of bundles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from vlacut.bundle import open_bundle
 from vlacut.cli.output import console, json_option, print_json
 from vlacut.errors import InputError
 
@@ -14,19 +15,46 @@ from vlacut.errors import InputError
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--robot", "robots", multiple=True, help="Name of a robot; again for more.")
 @click.option("--days", default=825, show_default=True, type=click.IntRange(1), help="Valid for.")
+@click.option("--signer", is_flag=True, help="A key that signs bundles, and nothing else.")
 @json_option
-def keys_command(folder: Path, robots: tuple[str, ...], days: int, as_json: bool) -> None:
+def keys_command(
+    folder: Path, robots: tuple[str, ...], days: int, signer: bool, as_json: bool
+) -> None:
     """Make keys for the cloud and robots; with the same FOLDER later, for more robots.
 
     Copy FOLDER/cloud to the cloud and FOLDER/NAME to a robot, for --tls. Keep FOLDER/authority.
+    With --signer: FOLDER/signer/key.pem is for vlacut sign, public.pem for --trusted.
     """
+    if signer and robots:
+        raise InputError("--signer makes a key for bundles, --robot one for a machine; ask for one")
     try:
         from vlacut.keys import make_keys
+        from vlacut.signing import make_signer
     except ImportError as error:
         raise InputError(f"keys need {error.name}: pip install 'vlacut[keys]'") from error
-    made = make_keys(folder, robots or ("robot",), days)
+    made = [make_signer(folder)] if signer else make_keys(folder, robots or ("robot",), days)
     if as_json:
         print_json({"folders": [str(path) for path in made]})
         return
     for path in made:
         console().print(f"made {path}")
+
+
+@click.command("sign")
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option(
+    "--key", required=True, type=click.Path(path_type=Path), help="key.pem of vlacut keys --signer."
+)
+@json_option
+def sign_command(path: Path, key: Path, as_json: bool) -> None:
+    """Check a bundle and sign it, for machines that run it with --trusted."""
+    try:
+        from vlacut.signing import sign_bundle
+    except ImportError as error:
+        raise InputError(f"signing needs {error.name}: pip install 'vlacut[keys]'") from error
+    bundle = open_bundle(path)
+    made = sign_bundle(bundle, key)
+    if as_json:
+        print_json({"signature": str(made), "digest": bundle.digest.hex()})
+        return
+    console().print(f"signed {path} ({bundle.digest.hex()[:12]}): {made}")

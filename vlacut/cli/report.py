@@ -38,6 +38,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "standings": [standing_json(standing, plan) for standing in plan.standings],
         "verdict": verdict(plan),
         "pool": pool_json(plan),
+        "memory": {**vars(plan.memory), "robots": plan.memory.robots},
     }
 
 
@@ -103,7 +104,19 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
     for strategy in plan.strategies:
         if not strategy.feasible:
             console.print(f"* {strategy.name} is not allowed: {strategy.why_not}", style="dim")
-    console.print(f"{proof(plan.certificate)}\n\n{verdict(plan)}")
+    console.print(proof(plan.certificate))
+    if plan.memory.robots is not None:
+        console.print(_memory(plan))
+    console.print(f"\n{verdict(plan)}")
+
+
+def _memory(plan: Plan) -> str:
+    """How many robots the cloud's memory holds."""
+    memory = plan.memory
+    return (
+        f"Memory of {plan.cloud}: {size(memory.device)}; engines hold {size(memory.weights)}, a "
+        f"robot {size(memory.robot)}: {memory.robots} fit."
+    )
 
 
 def _strategy_row(strategy: Strategy) -> tuple[str, ...]:

@@ -1,22 +1,21 @@
-"""A connection: frames over a socket, plain or TLS. Bytes go from and to the tensors themselves."""
+"""A connection: frames over a stream. Bytes go from and to the tensors themselves."""
 
 from __future__ import annotations
 
 import math
-import select
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost, PeerRefused, WireError
 from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.layout import Layout, Room
+from vlacut.runtime.route import Due
+from vlacut.runtime.stream import IN, OUT, TlsStream, joined, stream_of
 from vlacut.runtime.wire import (
     ERROR,
     FIXED_TIMES,
@@ -29,7 +28,6 @@ from vlacut.runtime.wire import (
     unpack_header,
 )
 
-_SMALL = 4096
 _MOST_HEARD = 256
 
 
@@ -37,8 +35,7 @@ class PeerLeft(PeerLost):
     """The other side closed the connection between two frames, as is proper."""
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame of tensors, received.
 
     Attributes:
@@ -61,8 +58,7 @@ class Frame:
         return HEADER_BYTES + self.header.nbytes
 
 
-@dataclass(frozen=True)
-class Heard:
+class Heard(NamedTuple):
     """What a frame said of the network.
 
     Attributes:
@@ -83,37 +79,46 @@ class Connection:
         sock: connected, in TLS or not; this object owns it from now on.
         layout: what frames of this bundle look like, seen from the receiving side.
         timeout: seconds without any progress after which the peer counts as lost.
+        checked: whether checksums cover tensors, as the handshake said.
 
     Attributes:
         until: when to give up with DeadlineMissed, on the clock of `time.monotonic`.
         torn: whether a frame was sent in part, so that the connection is of no more use.
         dropped: frames received of steps that are over.
+        answered: whether any frame was received.
     """
 
-    def __init__(self, sock: socket.socket, layout: Layout, timeout: float) -> None:
-        sock.setblocking(False)
+    def __init__(
+        self, sock: socket.socket, layout: Layout, timeout: float, *, checked: bool = True
+    ) -> None:
         self.until = math.inf
         self.torn = False
         self.dropped = 0
+        self.answered = False
         self._heard: deque[Heard] = deque(maxlen=_MOST_HEARD)
         self._meter = BurstMeter()
-        self._sock = sock
-        self._tls = isinstance(sock, ssl.SSLSocket)
+        self._stream = stream_of(sock, timeout)
+        self._tls = isinstance(self._stream, TlsStream)
         self._layout = layout
         self._room_for = layout.most_frames + 1  # so that a later step is seen behind a whole one
         self._timeout = timeout
-        self._poll = select.poll()
+        self._checked = checked
+        self._closed = False
         self._inbox: deque[Frame] = deque()
         self._newest = 0
         self._last = (-1, 0)
         self._unanswered_since = math.inf
         self._header = bytearray(HEADER_BYTES)
-        self._into: deque[memoryview] = deque((memoryview(self._header),))
-        self._current: tuple[Header, int, Room] | None = None
+        self._header_view = memoryview(self._header)
+        self._into = deque((self._header_view,))
+        self._begun = 0  # bytes received of a frame whose header is not whole
+        self._guess: Room | None = None  # what `_into` takes it for
+        self._current: tuple[Header, int, Room] | None = None  # the frame whose header is
 
     def close(self) -> None:
-        """End the connection; calling it again does nothing."""
-        self._sock.close()
+        """End it, also for a thread that waits for it; calling it again does nothing."""
+        self._closed = True
+        self._stream.close()
 
     @property
     def silent_s(self) -> float:
@@ -122,10 +127,16 @@ class Connection:
 
     def send(self, header: Header, payload: Sequence[np.ndarray]) -> None:
         """Send a frame. Raises PeerLost if the peer does not take it, DeadlineMissed if late."""
-        views = [memoryview(header.pack(checksum(header, payload)))]
-        views.extend(flat_bytes(array).data for array in payload if array.nbytes)
-        self._push(deque(_joined(views) if self._tls else views))
-        self._unanswered_since = min(self._unanswered_since, time.monotonic())
+        packed = header.pack(self._checksum(header, payload))
+        self.torn = True
+        sent = 0 if self._tls else self._stream.put([packed, *(array.data for array in payload)])
+        if sent < HEADER_BYTES + header.nbytes:
+            views: list[memoryview | bytes] = [packed]
+            views += [flat_bytes(array).data for array in payload if array.nbytes]
+            self._push(deque(joined(views) if self._tls else views), sent)
+        self.torn = False
+        if self._unanswered_since == math.inf:
+            self._unanswered_since = time.monotonic()
 
     def send_error(self, text: str) -> None:
         """Tell the peer why the connection ends, if it still listens."""
@@ -134,36 +145,43 @@ class Connection:
         data = np.frombuffer(text.encode()[:MAX_ERROR_BYTES], np.uint8)
         header = Header(ERROR, 0, 0, 0, 0, data.nbytes)
         try:
-            self._sock.send(header.pack(checksum(header, [data])) + data.tobytes())
-        except OSError:
+            self._stream.put([header.pack(self._checksum(header, [data])) + data.tobytes()])
+        except PeerLost:
             return  # it does not: the caller is about to close the connection anyway
 
-    def receive(self, step: int = 0) -> Frame:
+    def receive(self, step: int = 0, due: Due | None = None) -> Frame:
         """The next frame of this step or a later one, in order; those of earlier ones are dropped.
 
-        On the edge an answer to a probe is no frame: see `take_heard`.
-
-        Raises PeerLost or WireError, PeerRefused with the reason the peer gives, DeadlineMissed.
+        `due` is which one that should be: its room receives along with its header. On the edge an
+        answer to a probe is no frame: see `take_heard`. Raises PeerLost or WireError, PeerRefused
+        with the reason the peer gives, DeadlineMissed.
         """
         while True:
             while not self._inbox:
-                if not self._read():
-                    self._wait(select.POLLIN)
+                if due is not None and self._begun == 0 and self._current is None:
+                    self._guess = self._layout.room(*due)[1]
+                    self._into = deque((self._header_view, *self._guess.views))
+                if self._stream.waits and self.until == math.inf:
+                    if not self._read(wait=True):
+                        self._give_up()
+                elif not self._read():
+                    self._wait(IN)
             frame = self._inbox.popleft()
             if frame.header.step >= step:
                 return frame
             self.dropped += 1
 
-    def peek(self, seconds: float) -> Header | None:
+    def peek(self, seconds: float, due: Due | None = None) -> Header | None:
         """The header of the next frame, which stays the next; None if none begins in time.
+
+        `due` is as for `receive`.
 
         Raises PeerLeft, PeerLost or WireError.
         """
-        if not self._inbox and not self._read():
-            self._poll.register(self._sock, select.POLLIN)
-            if not self._poll.poll(seconds * 1e3):
+        if not self._inbox:
+            if not self._stream.wait(IN, seconds) and not self._read():
                 return None
-        self.put_back(self.receive())
+            self.put_back(self.receive(due=due))
         return self._inbox[0].header
 
     def put_back(self, frame: Frame) -> None:
@@ -172,7 +190,12 @@ class Connection:
 
     def superseded(self, step: int) -> bool:
         """Whether a frame of a later step has arrived."""
-        while self._newest <= step and len(self._inbox) < self._room_for and self._read():
+        while (
+            self._newest <= step
+            and len(self._inbox) < self._room_for
+            and (self._tls or self._stream.wait(IN, 0))
+            and self._read()
+        ):
             pass
         return self._newest > step
 
@@ -189,74 +212,96 @@ class Connection:
 
     def check_deadline(self) -> None:
         """Raises DeadlineMissed once it is."""
-        if time.monotonic() >= self.until:
+        if self.until < math.inf and time.monotonic() >= self.until:
             raise DeadlineMissed("the deadline passed before the step was complete")
 
-    def _push(self, views: deque[memoryview]) -> None:
-        self.torn = True
+    def _push(self, views: deque[memoryview | bytes], sent: int) -> None:
+        """Send the rest of a frame of which some was sent."""
+        _advance(views, sent)
         while views:
-            sent = self._put(views)
+            sent = self._stream.put(views)
             if sent:
                 _advance(views, sent)
             else:
                 full = len(self._inbox) >= self._room_for
-                self._wait(select.POLLOUT if full else select.POLLIN | select.POLLOUT)
-        self.torn = False
-
-    def _put(self, views: deque[memoryview]) -> int:
-        """Send some; 0 if that would block."""
-        try:
-            return self._sock.send(views[0]) if self._tls else self._sock.sendmsg(views)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return 0
-        except OSError as error:
-            self._raise_lost(error)
+                self._wait(OUT if full else IN | OUT)
 
     def _wait(self, events: int) -> None:
-        left = self.until - time.monotonic()
-        if self._sock.fileno() < 0:
+        if self._closed:
             raise PeerLost("the connection was closed")
-        self._poll.register(self._sock, events)
-        ready = self._poll.poll(max(0.0, min(left, self._timeout)) * 1e3)
+        left = self.until - time.monotonic()
+        ready = self._stream.wait(events, max(0.0, min(left, self._timeout)))
         if not ready:
-            self.check_deadline()
-            raise PeerLost(f"no answer for {self._timeout:g} s; is the other side still running?")
+            self._give_up()
         self._meter.waited()
-        if ready[0][1] & select.POLLIN and events & select.POLLOUT:
+        if ready & IN and events & OUT:
             self._read()
 
-    def _read(self) -> bool:
-        """Read what is there; False if that is nothing."""
-        try:
-            if self._tls:
-                count = self._sock.recv_into(self._into[0])
-            else:
-                count = self._sock.recvmsg_into(list(self._into))[0]
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            self._meter.emptied()
+    def _give_up(self) -> None:
+        self.check_deadline()
+        raise PeerLost(f"no answer for {self._timeout:g} s; is the other side still running?")
+
+    def _read(self, wait: bool = False) -> bool:
+        """Read what is there, or what comes; False if that is nothing."""
+        if self._closed:
+            raise PeerLost("the connection was closed")
+        meter, count = self._meter, None
+        if not wait or meter.unread:
+            count = self._stream.take(self._into)
+            if count is None:
+                meter.emptied()
+        if wait and count is None:
+            meter.waited()
+            whole = self._guess is None and not meter.restarting
+            count = self._stream.fill(self._into, whole)
+        if count is None:
             return False
-        except OSError as error:
-            self._raise_lost(error)
         if count == 0:
-            kind = PeerLost if self._current or len(self._into[0]) < HEADER_BYTES else PeerLeft
+            kind = PeerLost if self._current or self._begun else PeerLeft
             raise kind("the other side closed the connection")
         self._unanswered_since = math.inf
-        self._meter.took(count, time.perf_counter_ns())
-        _advance(self._into, count)
-        if not self._into:
-            self._complete()
+        meter.took(count, time.perf_counter_ns())
+        if count < sum(map(len, self._into)):
+            meter.emptied()
+        self._arrived(count)
         return True
 
-    def _complete(self) -> None:
-        """A header or a payload is whole."""
+    def _checksum(self, header: Header, payload: Sequence[np.ndarray]) -> int:
+        return checksum(header, payload if self._checked else ())
+
+    def _arrived(self, count: int) -> None:
+        """So many more bytes are where they were to go."""
+        _advance(self._into, count)
         if self._current is None:
-            self._begin_payload(*unpack_header(self._header))
-            if self._into:
+            self._begun += count
+            if self._begun < HEADER_BYTES:
                 return
+            self._begin_payload(self._begun - HEADER_BYTES)
+        if not self._into:
+            self._complete()
+
+    def _begin_payload(self, ahead: int) -> None:
+        """A header is whole, and so many bytes after it lie where the guess would have them."""
+        header, check = unpack_header(self._header)
+        guess, self._guess, self._begun = self._guess, None, 0
+        room = self._room_of(header)
+        self._current = (header, check, room)
+        if room is guess:
+            return
+        astray = b"".join(guess.views)[:ahead] if guess else b""
+        self._into = deque(room.views)
+        while astray:
+            count = min(len(astray), len(self._into[0]))
+            self._into[0][:count] = astray[:count]
+            astray = astray[count:]
+            self._arrived(count)
+
+    def _complete(self) -> None:
+        """A payload is whole."""
         assert self._current is not None
         header, check, room = self._current
         burst = self._meter.finish()
-        if checksum(header, (room.times, *room.tensors)) != check:
+        if self._checksum(header, (room.times, *room.tensors)) != check:
             raise PeerLost("bytes were altered on the way: the checksum of a frame is wrong")
         if header.kind == ERROR:
             text = bytes(room.tensors[0]).decode(errors="replace")
@@ -265,40 +310,33 @@ class Connection:
             self.dropped += len(self._inbox)
             self._inbox.clear()
             self._newest = header.step
+        self.answered = True
         times = tuple(room.times.tolist())
         self._heard.append(Heard(header, burst, times[:FIXED_TIMES]))
         if header.kind != PROBE or not times:
             now = time.perf_counter_ns()
             self._inbox.append(Frame(header, room.tensors, times, now, burst))
         self._current = None
-        self._into.append(memoryview(self._header))
+        self._into.append(self._header_view)
 
-    def _begin_payload(self, header: Header, check: int) -> None:
+    def _room_of(self, header: Header) -> Room:
         if header.kind == ERROR:
             if header.nbytes > MAX_ERROR_BYTES:
                 raise WireError(f"the peer sent an error of {header.nbytes} bytes")
             text = np.empty(MAX_ERROR_BYTES, np.uint8)[: header.nbytes]
-            room = Room(np.empty(0, ">u8"), (text,))
-        else:
-            room = self._layout.probe_room if header.kind == PROBE else self._room_of(header)
-            if header.nbytes != room.nbytes:
-                raise WireError(
-                    f"the peer sent {header.nbytes} bytes for transfer {header.position}, "
-                    f"which has {room.nbytes}"
-                )
-        self._current = (header, check, room)
-        arrays = (room.times, *room.tensors)
-        self._into.extend(flat_bytes(array).data for array in arrays if array.nbytes)
-
-    def _room_of(self, header: Header) -> Room:
-        rank, room = self._layout.room(header.variant, header.position, header.trip)
-        if (header.step, rank) <= self._last:
-            raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
-        self._last = (header.step, rank)
+            return Room(np.empty(0, ">u8"), (text,))
+        room = self._layout.probe_room
+        if header.kind != PROBE:
+            rank, room = self._layout.room(header.variant, header.position, header.trip)
+            if (header.step, rank) <= self._last:
+                raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
+            self._last = (header.step, rank)
+        if header.nbytes != room.nbytes:
+            raise WireError(
+                f"the peer sent {header.nbytes} bytes for transfer {header.position}, "
+                f"which has {room.nbytes}"
+            )
         return room
-
-    def _raise_lost(self, error: OSError) -> NoReturn:
-        raise PeerLost(f"the connection ended: {error.strerror or error}") from error
 
 
 def train_of(heard: Sequence[Heard]) -> tuple[int, int]:
@@ -307,20 +345,7 @@ def train_of(heard: Sequence[Heard]) -> tuple[int, int]:
     return sum(item.train_bytes for item in bursts), sum(item.train_ns for item in bursts)
 
 
-def _joined(views: Sequence[memoryview]) -> list[memoryview]:
-    """The same bytes with neighbours joined where they are small: a view is a TLS record."""
-    joined: list[memoryview] = []
-    small = b""
-    for view in views:
-        if len(view) < _SMALL:
-            small += bytes(view)
-        else:
-            joined += [memoryview(small), view] if small else [view]
-            small = b""
-    return [*joined, memoryview(small)] if small else joined
-
-
-def _advance(views: deque[memoryview], count: int) -> None:
+def _advance(views: deque[Any], count: int) -> None:
     """Drop the first `count` bytes."""
     while count:
         if count < len(views[0]):

@@ -21,14 +21,19 @@ from vlacut.runtime.wire import (
 
 
 def greet(
-    sock: socket.socket, digest: bytes, token: bytes, deadline_ns: int, timeout: float
+    sock: socket.socket,
+    digest: bytes,
+    token: bytes,
+    deadline_ns: int,
+    timeout: float,
+    flags: int = 0,
 ) -> Exchange:
     """The edge's half of the handshake; the four times of it.
 
     Raises PeerLost, WireError, or PeerRefused with what differs.
     """
     sent = time.perf_counter_ns()
-    _send(sock, Greeting(Status.OK, digest, token, sent, deadline_ns))
+    _send(sock, Greeting(Status.OK, digest, token, sent, deadline_ns, flags))
     version, found = _receive(sock, timeout)
     if found is None:
         raise PeerRefused(f"the cloud speaks protocol {version}, this edge {VERSION}; update one")
@@ -39,8 +44,8 @@ def greet(
         )
     if found.status == Status.FULL:
         raise PeerRefused("the cloud is full: it serves as many robots as it can")
-    if found.status != Status.OK or found.token != token:
-        raise WireError(f"the cloud answered the greeting with status {found.status}")
+    if found.status != Status.OK or (found.token, found.flags) != (token, flags):
+        raise WireError(f"the cloud answered another greeting, with status {found.status}")
     return Exchange(sent, found.first_ns, found.second_ns, time.perf_counter_ns())
 
 
@@ -48,28 +53,29 @@ def answer(
     sock: socket.socket,
     digest: bytes,
     timeout: float,
-    admit: Callable[[Greeting], bool] = lambda _: True,
+    full: Callable[[Greeting], str] = lambda _: "",
 ) -> Greeting:
     """The cloud's half of the handshake; the edge's greeting.
 
-    `admit` says whether there is room for the robot. Raises PeerLost, WireError, or PeerRefused if
-    it was this side that refused.
+    `full` says why there is no room for the robot, or nothing. Raises PeerLost, WireError, or
+    PeerRefused if it was this side that refused.
     """
     version, found = _receive(sock, timeout)
     now = time.perf_counter_ns()
     if found is None:
         _send(sock, Greeting(Status.OTHER_VERSION, digest, bytes(16), now, now))
         raise PeerRefused(f"an edge speaks protocol {version}, this cloud {VERSION}")
-    mine = Greeting(Status.OK, digest, found.token, now, time.perf_counter_ns())
+    mine = Greeting(Status.OK, digest, found.token, now, time.perf_counter_ns(), found.flags)
     if found.digest != digest:
         _send(sock, replace(mine, status=Status.OTHER_BUNDLE))
         raise PeerRefused(
             f"an edge holds another bundle ({found.digest.hex()[:12]}) than this cloud "
             f"({digest.hex()[:12]})"
         )
-    if not admit(found):
+    why = full(found)
+    if why:
         _send(sock, replace(mine, status=Status.FULL))
-        raise PeerRefused("there is no room for another robot")
+        raise PeerRefused(f"there is no room for another robot: {why}")
     _send(sock, mine)
     return found
 

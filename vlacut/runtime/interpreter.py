@@ -1,24 +1,21 @@
-"""The interpreter: walks a variant's schedule for one side.
-
-What the other side sends is received late: only when a part, a move or the end of the step needs a
-tensor that is still on its way. So a side computes what it can while the link works.
-"""
+"""The interpreter: walks a variant's route for one side, step after step."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import WireError
-from vlacut.plan import Loop, Move, Plan, Run, Transfer, taken
+from vlacut.plan import Part
 from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
 from vlacut.runtime.connection import Connection, Frame, train_of
+from vlacut.runtime.route import Compute, Due, Route, Send
 from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, TENSORS, Header
 
 
@@ -26,8 +23,7 @@ class StepAbandoned(Exception):
     """The edge has begun a later step: nobody waits for this one's action."""
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """Something that took time, in nanoseconds on the clock of the side it was on."""
 
     name: str
@@ -69,36 +65,24 @@ class Tally:
 
 
 class Walk:
-    """One control step of one side.
+    """One control step on one side.
 
     Args:
-        plan: agreed with the other side.
-        side: this one.
-        engines: by part name, at least those of this side and variant.
-        connection: None where the variant sends nothing.
+        route: what this side does in the step.
+        engines: this side's parts, by name.
+        connection: to the other side; None where the variant does not cross.
         step: number of the step.
-        variant: index of the variant.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        side: Side,
-        engines: Mapping[str, Engine],
-        connection: Connection | None,
-        step: int,
-        variant: int,
+        self, route: Route, engines: Mapping[str, Engine], connection: Connection | None, step: int
     ) -> None:
-        self._plan = plan
-        self._side = side
+        self._route = route
+        self._side = route.side
         self._engines = engines
         self._connection = connection
         self._step = step
-        self._variant = variant
-        self._cloud_parts = plan.cloud_parts[variant]
         self._held: dict[str, np.ndarray] = {}
-        self._due: deque[tuple[int, int, Transfer]] = deque()
-        self._awaited: Counter[str] = Counter()
         self._taken = 0
         self._taken_ns = 0
         self._taken_first_ns = 0
@@ -113,40 +97,23 @@ class Walk:
         """
         self._held = dict(held)
         dropped = self._connection.dropped if self._connection else 0
-        position = 0
-        for item in self._plan.variants[self._variant].schedule:
-            if isinstance(item, Loop):
-                for trip in range(item.trips):
-                    for offset, inner in enumerate(item.body):
-                        if isinstance(inner, Run) or taken(inner.trips, trip, item.trips):
-                            self._do(inner, position + offset, trip)
-                position += len(item.body)
+        for stop in self._route.stops:
+            while self._taken < stop.needs:
+                self._take_next()
+            if isinstance(stop, Compute):
+                self._run_part(stop.part)
+            elif isinstance(stop, Send):
+                self._send(stop)
             else:
-                self._do(item, position, 0)
-                position += 1
-        while self._due:
+                self._held[stop.target] = self._held[stop.source]
+        while self._taken < len(self._route.due):
             self._take_next()
         if self._connection:
             self.tally.late = self._connection.dropped - dropped
         return [self._held[key] for key in wanted]
 
-    def _do(self, item: Run | Transfer | Move, position: int, trip: int) -> None:
-        if isinstance(item, Transfer):
-            if item.source is self._side:
-                self._send(item, position, trip)
-            else:
-                self._due.append((position, trip, item))
-                self._awaited.update(item.tensors)
-        elif isinstance(item, Run):
-            if self._plan.part[item.part].side is self._side:
-                self._run_part(item.part)
-        elif self._side in item.sides:
-            self._arrive((item.source,))
-            self._held[item.target] = self._held[item.source]
-
-    def _run_part(self, name: str) -> None:
-        part = self._plan.part[name]
-        self._arrive(part.inputs)
+    def _run_part(self, part: Part) -> None:
+        name = part.name
         self._check_use()
         start = time.perf_counter_ns()
         self._held.update(self._engines[name].run({key: self._held[key] for key in part.inputs}))
@@ -162,15 +129,16 @@ class Walk:
         if self._side is Side.CLOUD and self._connection.superseded(self._step):
             raise StepAbandoned
 
-    def _send(self, transfer: Transfer, position: int, trip: int) -> None:
-        self._arrive(transfer.tensors)
-        arrays = [self._held[key] for key in transfer.tensors]
-        nbytes = sum(array.nbytes for array in arrays)
+    def _send(self, stop: Send) -> None:
+        arrays = [self._held[key] for key in stop.tensors]
+        nbytes = total = sum(array.nbytes for array in arrays)
         now = time.perf_counter_ns()
         if self._side is Side.CLOUD:
-            arrays.insert(0, np.array(self._times(now), ">u8"))
-        total = sum(array.nbytes for array in arrays)
-        header = Header(TENSORS, self._variant, position, trip, self._step, total)
+            times = self._route.times.pack(*self._times(now))
+            arrays.insert(0, np.frombuffer(times, np.uint8))
+            total += len(times)
+        variant = self._route.variant
+        header = Header(TENSORS, variant, stop.position, stop.trip, self._step, total)
         self.tally.sent_ns.append(now)
         self.tally.sent_bytes.append(HEADER_BYTES + total)
         self._link().send(header, arrays)
@@ -182,31 +150,20 @@ class Walk:
         began = {span.name: span.start_ns for span in self.tally.spans}
         train = train_of(self._link().take_heard())
         times = [self._taken, self._taken_ns, now, self._taken_first_ns, *train]
-        for part in self._cloud_parts:
+        for part in self._route.cloud_parts:
             times += (self.tally.part_ns.get(part.name, 0), began.get(part.name, 0))
         return times
 
-    def _arrive(self, keys: Iterable[str]) -> None:
-        """Receive until none of these tensors is on its way."""
-        for key in keys:
-            while self._awaited[key]:
-                self._take_next()
-
     def _take_next(self) -> None:
         """Receive the frame that is due; frames come in the order of the schedule."""
-        frame = self._receive()
-        position, trip, transfer = self._due.popleft()
-        found = frame.header
-        due = (TENSORS, self._variant, position, trip)
-        if (found.kind, found.variant, found.position, found.trip) != due:
-            raise WireError(
-                f"the peer sent {found}, due was transfer {position} trip {trip} of step "
-                f"{self._step}"
-            )
+        due = self._route.due[self._taken]
+        frame = self._receive(due)
+        if frame.header[:4] != (TENSORS, *due):
+            raise WireError(f"the peer sent {frame.header}, due was {due} of step {self._step}")
+        transfer = self._route.transfers[self._taken]
         for key, array in zip(transfer.tensors, frame.tensors, strict=True):
             self._held[key] = array
             self.tally.received += array.nbytes
-        self._awaited.subtract(transfer.tensors)
         self.tally.frames += 1
         self._taken += 1
         self._taken_ns = frame.arrived_ns
@@ -214,9 +171,9 @@ class Walk:
         if self._side is Side.EDGE:
             self._note_times(frame)
 
-    def _receive(self) -> Frame:
+    def _receive(self, due: Due) -> Frame:
         """The next frame of this step; frames of earlier ones come too late."""
-        frame = self._link().receive(self._step)
+        frame = self._link().receive(self._step, due)
         if frame.header.step > self._step:
             if self._side is Side.CLOUD:
                 self._link().put_back(frame)
@@ -234,7 +191,7 @@ class Walk:
             tally.pings.append(Exchange(start_ns, taken_first_ns, sent_ns, frame.burst.first_ns))
             tally.passed.append((tally.sent_bytes[taken - 1], frame.nbytes))
         spent, began = frame.times[FIXED_TIMES::2], frame.times[FIXED_TIMES + 1 :: 2]
-        for part, total, start in zip(self._cloud_parts, spent, began, strict=True):
+        for part, total, start in zip(self._route.cloud_parts, spent, began, strict=True):
             more = total - self.tally.part_ns.get(part.name, 0)
             if more > 0:
                 self.tally.part_ns[part.name] = total
@@ -243,7 +200,7 @@ class Walk:
     def _link(self) -> Connection:
         if self._connection is None:
             raise WireError(
-                f"variant {self._plan.variants[self._variant].name} crosses the link, and there "
-                f"is no connection; name the cloud's HOST:PORT"
+                f"variant {self._route.name} crosses the link, and there is no connection; name "
+                f"the cloud's HOST:PORT"
             )
         return self._connection

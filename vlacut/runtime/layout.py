@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from vlacut.errors import WireError
-from vlacut.plan import Loop, Plan, Transfer, Variant, taken
+from vlacut.plan import Plan, Transfer
 from vlacut.pricing import Side
-from vlacut.runtime.wire import FIXED_TIMES, PROBE_BYTES
+from vlacut.runtime.route import Due, routes_of
+from vlacut.runtime.wire import FIXED_TIMES, PROBE_BYTES, flat_bytes
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,16 @@ class Room:
     times: np.ndarray
     tensors: tuple[np.ndarray, ...]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Of the payload."""
         return self.times.nbytes + sum(tensor.nbytes for tensor in self.tensors)
 
-
-@dataclass(frozen=True)
-class _Due:
-    """A frame of a step: how many of its variant come before it, and what it holds."""
-
-    rank: int
-    transfer: Transfer
+    @cached_property
+    def views(self) -> tuple[memoryview, ...]:
+        """The bytes of the payload, in order."""
+        arrays = (self.times, *self.tensors)
+        return tuple(flat_bytes(array).data for array in arrays if array.nbytes)
 
 
 class Layout:
@@ -45,22 +43,20 @@ class Layout:
     def __init__(self, plan: Plan, receiver: Side) -> None:
         self._plan = plan
         self._receiver = receiver
-        self._due: dict[tuple[int, int, int], _Due] = {}
-        for index, variant in enumerate(plan.variants):
-            due = (found for found in transfers(variant) if found[2].source is not receiver)
-            for rank, (position, trip, transfer) in enumerate(due):
-                self._due[index, position, trip] = _Due(rank, transfer)
-        self._rooms: dict[tuple[int, int, int], Room] = {}
+        self._due: dict[Due, tuple[int, Transfer]] = {}
+        for route in routes_of(plan, receiver):
+            self._due |= zip(route.due, enumerate(route.transfers), strict=True)
+        self._rooms: dict[Due, tuple[int, Room]] = {}
 
     @property
     def most_frames(self) -> int:
         """Most frames that a step of any variant receives."""
-        return max((due.rank + 1 for due in self._due.values()), default=0)
+        return max((rank + 1 for rank, _ in self._due.values()), default=0)
 
     @property
     def nbytes(self) -> int:
         """Bytes of tensors that all its room comes to."""
-        keys = (key for due in self._due.values() for key in due.transfer.tensors)
+        keys = (key for _, transfer in self._due.values() for key in transfer.tensors)
         return sum(self._plan.spec[key].nbytes for key in keys)
 
     def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
@@ -68,16 +64,16 @@ class Layout:
 
         Raises WireError if the receiver expects no such transfer.
         """
-        key = (variant, position, trip)
-        if key not in self._due:
-            raise WireError(
-                f"the peer sent transfer {position}, trip {trip}, of variant {variant}: "
-                f"there is none"
-            )
-        due = self._due[key]
-        if key not in self._rooms:
-            self._rooms[key] = self._make_room(variant, due.transfer)
-        return due.rank, self._rooms[key]
+        due = Due(variant, position, trip)
+        if due not in self._rooms:
+            if due not in self._due:
+                raise WireError(
+                    f"the peer sent transfer {position}, trip {trip}, of variant {variant}: "
+                    f"there is none"
+                )
+            rank, transfer = self._due[due]
+            self._rooms[due] = rank, self._make_room(variant, transfer)
+        return self._rooms[due]
 
     @cached_property
     def probe_room(self) -> Room:
@@ -91,17 +87,3 @@ class Layout:
         tensors = tuple(np.empty(spec.numpy_shape, spec.numpy_dtype) for spec in specs)
         count = FIXED_TIMES + 2 * len(self._plan.cloud_parts[variant])
         return Room(np.empty(count if self._receiver is Side.EDGE else 0, ">u8"), tensors)
-
-
-def transfers(variant: Variant) -> Iterator[tuple[int, int, Transfer]]:
-    """Position, trip and transfer of everything that crosses in a step, in order."""
-    position = 0
-    for item in variant.schedule:
-        body, trips = (item.body, item.trips) if isinstance(item, Loop) else ((item,), 1)
-        for trip in range(trips):
-            for offset, inner in enumerate(body):
-                if isinstance(inner, Transfer) and (
-                    not isinstance(item, Loop) or taken(inner.trips, trip, trips)
-                ):
-                    yield position + offset, trip, inner
-        position += len(body)

@@ -19,6 +19,7 @@ from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import greet
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.security import secure
+from vlacut.runtime.wire import CHECKED
 
 _CONNECT_S = 3.0
 _FIRST_PAUSE_S = 0.02
@@ -38,6 +39,7 @@ class Endpoint:
         deadline_s: of a step, 0 if none.
         timeout: seconds without any progress after which the cloud counts as lost.
         tls: None for a plain connection.
+        checked: whether checksums cover tensors.
     """
 
     address: tuple[str, int]
@@ -46,6 +48,7 @@ class Endpoint:
     deadline_s: float
     timeout: float
     tls: ssl.SSLContext | None
+    checked: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,14 @@ def dial(endpoint: Endpoint, plan: Plan) -> Line:
     sock = secure(plain, endpoint.tls, limit, server=False)
     try:
         deadline_ns = round(endpoint.deadline_s * 1e9)
-        first = greet(sock, endpoint.digest, endpoint.token, deadline_ns, limit)
+        flags = CHECKED if endpoint.checked else 0
+        first = greet(sock, endpoint.digest, endpoint.token, deadline_ns, limit, flags)
     except BaseException:
         sock.close()
         raise
-    return Line(Connection(sock, Layout(plan, Side.EDGE), endpoint.timeout), CloudClock(first))
+    layout = Layout(plan, Side.EDGE)
+    connection = Connection(sock, layout, endpoint.timeout, checked=endpoint.checked)
+    return Line(connection, CloudClock(first))
 
 
 def set_options(sock: socket.socket, timeout: float) -> None:
@@ -105,14 +111,16 @@ class CloudLink:
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._error: WireError | None = None
+        self._pause = 0.0  # before the next dial; grows until a line has carried an answer
         self._line: Line | None = dial()
 
     def get(self, until: float) -> Line:
         """The line, once there is one; PeerLost if there is none by `until` (monotonic)."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._line or self._closed.is_set(), max(0.0, until - time.monotonic())
-            )
+            if self._line is None:
+                self._changed.wait_for(
+                    lambda: self._line or self._closed.is_set(), max(0.0, until - time.monotonic())
+                )
             if self._closed.is_set():
                 raise PeerLost("the session was closed")
             if self._line is None:
@@ -131,6 +139,7 @@ class CloudLink:
                 return
             line.connection.close()
             self._line = None
+            self._pause = 0.0 if line.connection.answered else self._longer()
             self._error = error if isinstance(error, WireError) else PeerLost(str(error))
             if self._closed.is_set():
                 return
@@ -147,18 +156,19 @@ class CloudLink:
             self._changed.notify_all()
 
     def _redial(self) -> None:
-        pause = _FIRST_PAUSE_S
-        while not self._closed.is_set():
+        # Jitter, lest robots that lost one server all come back at once.
+        while not self._closed.wait(self._pause * random.uniform(0.5, 1.0)):
             try:
                 line = self._dial()
             except WireError as error:
                 self._error = error
-                # Jitter, lest robots that lost one server all come back at once.
-                self._closed.wait(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                self._pause = self._longer()
                 continue
             self._hold(line)
             return
+
+    def _longer(self) -> float:
+        return min(max(_FIRST_PAUSE_S, 2 * self._pause), _LONGEST_PAUSE_S)
 
     def _hold(self, line: Line) -> None:
         with self._changed:

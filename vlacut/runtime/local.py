@@ -15,6 +15,7 @@ from vlacut.pricing import Side
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.layout import Layout
+from vlacut.runtime.route import Route
 
 
 def run_both(
@@ -35,7 +36,7 @@ def run_both(
 
     def serve() -> None:
         try:
-            Walk(plan, Side.CLOUD, engines, cloud, 0, variant).run({}, ())
+            Walk(Route(plan, Side.CLOUD, variant), engines, cloud, 0).run({}, ())
         except VlacutError as error:
             failed.append(error)
             cloud.close()
@@ -43,7 +44,7 @@ def run_both(
     other = threading.Thread(target=serve, daemon=True)
     other.start()
     try:
-        walk = Walk(plan, Side.EDGE, engines, edge, 0, variant)
+        walk = Walk(Route(plan, Side.EDGE, variant), engines, edge, 0)
         arrays = walk.run(observation, plan.outputs.values())
         other.join(timeout)
     except VlacutError as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
+from vlacut.memory import UNKNOWN, Memory
 from vlacut.runtime.interpreter import Tally
+from vlacut.runtime.stream import shut
 from vlacut.runtime.wire import Greeting
 
 
@@ -27,7 +30,7 @@ class Counts:
     events: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     abandoned: int = 0
-    part_s: Counter[str] = field(default_factory=Counter)
+    part_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     received: int = 0
     sent: int = 0
 
@@ -43,10 +46,12 @@ class Robots:
 
     Args:
         most: robots at a time.
+        memory: of the machine; no more robots than fit there are let in.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, memory: Memory = UNKNOWN) -> None:
         self._most = most
+        self._fit = memory.robots
         self._lock = threading.Lock()
         self._robots: dict[bytes, _Robot] = {}
         self._counts = Counts()
@@ -55,13 +60,14 @@ class Robots:
         """How many there are."""
         return len(self._robots)
 
-    def admit(self, greeting: Greeting, sock: socket.socket, step_s: float) -> bool:
-        """Whether there is room for a robot; it has it from then on.
+    def admit(self, greeting: Greeting, sock: socket.socket, step_s: float) -> str:
+        """Why there is no room for a robot; empty if there is, and it has it from then on.
 
-        There is as long as there are fewer than `most`, and the engines' time fits: the seconds
-        that a step takes them, over the deadline, summed over the robots, stay within 1 (Liu and
-        Layland 1973: what one processor can serve at all). The first robot always fits, and so does
-        one whose token is known: its older session ends.
+        There is as long as there are fewer than `most`, their sessions fit the memory beside the
+        engines, and the engines' time fits: the seconds that a step takes them, over the deadline,
+        summed over the robots, stay within 1 (Liu and Layland 1973: what one processor can serve at
+        all). The first robot always fits the time. One whose token is known has the room of its
+        older session, which ends.
 
         Args:
             greeting: of the robot.
@@ -72,14 +78,24 @@ class Robots:
             old = self._robots.pop(greeting.token, None)
             deadline_s = greeting.second_ns * 1e-9
             deadlines = [robot.deadline_s for robot in self._robots.values()] + [deadline_s]
-            load = sum(step_s / each for each in deadlines if each)
-            fits = len(deadlines) <= self._most and (len(deadlines) == 1 or load <= 1)
-            if old or fits:
+            why = "" if old else self._full(deadlines, step_s)
+            if not why:
                 self._robots[greeting.token] = _Robot(deadline_s, sock)
         if old:
             self.count("replaced")
-            hang_up(old.sock)
-        return bool(old or fits)
+            shut(old.sock)
+        return why
+
+    def _full(self, deadlines: Sequence[float], step_s: float) -> str:
+        """Why robots with these deadlines are one too many; empty if they are not."""
+        load = sum(step_s / each for each in deadlines if each)
+        if len(deadlines) > self._most:
+            return f"it serves {self._most} robots at a time"
+        if self._fit is not None and len(deadlines) > self._fit:
+            return f"its memory holds {self._fit} robots beside the engines"
+        if len(deadlines) > 1 and load > 1:
+            return f"its engines would take {load:.2f} s of every second"
+        return ""
 
     def leave(self, token: bytes, sock: socket.socket) -> None:
         """A session ended; does nothing if the robot has a newer one."""
@@ -92,7 +108,7 @@ class Robots:
         with self._lock:
             socks = [robot.sock for robot in self._robots.values()]
         for sock in socks:
-            hang_up(sock)
+            shut(sock)
 
     def count(self, event: str) -> None:
         """Note an event."""
@@ -101,10 +117,10 @@ class Robots:
 
     def note_step(self, tally: Tally, done: bool) -> None:
         """Note a step, done or abandoned."""
-        seconds = {name: spent * 1e-9 for name, spent in tally.part_ns.items()}
         with self._lock:
             counts = self._counts
-            counts.part_s.update(seconds)
+            for name, spent in tally.part_ns.items():
+                counts.part_s[name] += spent * 1e-9
             counts.received += tally.received
             counts.sent += tally.sent
             counts.steps += done
@@ -115,11 +131,3 @@ class Robots:
         """A copy of what was done so far."""
         with self._lock:
             return deepcopy(self._counts)
-
-
-def hang_up(sock: socket.socket) -> None:
-    """End a connection that another thread uses; that one sees it closed."""
-    try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which is not for threads
-    except OSError:
-        return  # it has ended already

@@ -13,11 +13,13 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerLost, WireError
+from vlacut.memory import Memory
 from vlacut.plan import Plan
 from vlacut.pricing import Side
 from vlacut.runtime.connection import Connection, PeerLeft, train_of
@@ -26,9 +28,10 @@ from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.link import set_options
 from vlacut.runtime.robots import Counts, Robots
+from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.security import require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
-from vlacut.runtime.wire import PROBE, Header
+from vlacut.runtime.wire import CHECKED, PROBE, Greeting, Header
 
 _HANDSHAKE_S = 5.0
 _POLL_S = 0.2
@@ -50,8 +53,10 @@ class Server:
         insecure: allow another host than loopback without `tls`.
         timeout: seconds without progress within a step after which a robot counts as lost.
         most_robots: at a time; more are refused, see `Robots.admit`.
+        memory: bytes of this machine; the plan's device has its own figure.
 
-    Raises InputError if the address cannot be had, or peers there would not be authenticated.
+    Raises InputError if the address cannot be had, peers there would not be authenticated, or no
+    robot fits the memory beside the engines.
     """
 
     def __init__(
@@ -66,9 +71,13 @@ class Server:
         insecure: bool = False,
         timeout: float = 10.0,
         most_robots: int = 64,
+        memory: int | None = None,
     ) -> None:
         require_authentication(host, tls, insecure)
+        self.memory = plan.memory if memory is None else replace(plan.memory, device=memory)
+        _check_memory(plan, self.memory)
         self._plan = plan
+        self._routes = routes_of(plan, Side.CLOUD)
         self._digest = digest
         self._turns = Turns()
         self._engines = {
@@ -76,7 +85,8 @@ class Server:
         }
         self._tls = tls
         self._timeout = timeout
-        self._robots = Robots(most_robots)
+        self._most_robots = most_robots
+        self._robots = Robots(most_robots, self.memory)
         self._stopping = threading.Event()
         self._threads: set[threading.Thread] = set()
         self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
@@ -98,9 +108,10 @@ class Server:
         return len(self._robots)
 
     @property
-    def robot_bytes(self) -> int:
-        """Bytes of tensors that a robot's session holds at most."""
-        return Layout(self._plan, Side.CLOUD).nbytes
+    def most_robots(self) -> int:
+        """How many it serves at a time, if their deadlines leave the engines time."""
+        fit = self.memory.robots
+        return self._most_robots if fit is None else min(self._most_robots, fit)
 
     @property
     def counts(self) -> Counts:
@@ -145,21 +156,21 @@ class Server:
         """One robot, from handshake to end; whatever it does, the others go on."""
         try:
             try:
-                sock, token = self._admit(plain)
+                sock, greeting = self._admit(plain)
             finally:
                 self._strangers.release()
             try:
-                self._serve_robot(sock, peer)
+                self._serve_robot(sock, peer, bool(greeting.flags & CHECKED))
             finally:
-                self._robots.leave(token, sock)
+                self._robots.leave(greeting.token, sock)
                 sock.close()
         except PeerLost as error:
             self._note("lost", peer, str(error))
         except WireError as error:
             self._note("refused", peer, str(error))
 
-    def _admit(self, plain: socket.socket) -> tuple[socket.socket, bytes]:
-        """The connection of a robot that may be served, and its token."""
+    def _admit(self, plain: socket.socket) -> tuple[socket.socket, Greeting]:
+        """The connection of a robot that may be served, and what it said."""
         try:
             set_options(plain, self._timeout)
         except OSError as error:
@@ -176,19 +187,21 @@ class Server:
         except BaseException:
             sock.close()
             raise
-        return sock, greeting.token
+        return sock, greeting
 
     def _step_s(self) -> float:
         """Seconds that a step takes the engines, on average."""
         steps = self._robots.counts.steps
         return self._turns.held_s / steps if steps else 0.0
 
-    def _serve_robot(self, sock: socket.socket, peer: str) -> None:
-        connection = Connection(sock, Layout(self._plan, Side.CLOUD), self._timeout)
+    def _serve_robot(self, sock: socket.socket, peer: str, checked: bool) -> None:
+        layout = Layout(self._plan, Side.CLOUD)
+        connection = Connection(sock, layout, self._timeout, checked=checked)
         self._note("connected", peer, "")
+        route: Route | None = self._routes[0]
         try:
-            while self._step(connection):
-                pass
+            while route is not None:
+                route = self._step(connection, route)
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
             self._note("left", peer, "")
@@ -196,17 +209,19 @@ class Server:
             self._note("failed", peer, str(error))
             connection.send_error(str(error))
 
-    def _step(self, connection: Connection) -> bool:
-        """Serve the next step; False if the server is stopping."""
-        while (header := connection.peek(_POLL_S)) is None:
+    def _step(self, connection: Connection, before: Route) -> Route | None:
+        """Serve the next step; its route, None if the server is stopping."""
+        due = before.due[0] if before.due else None
+        while (header := connection.peek(_POLL_S, due)) is None:
             if self._stopping.is_set():
-                return False
+                return None
         if header.kind == PROBE:
             _answer_probe(connection)
-            return True
-        if header.variant >= len(self._plan.variants):
+            return before
+        if header.variant >= len(self._routes):
             raise WireError(f"there is no variant {header.variant}")
-        walk = Walk(self._plan, Side.CLOUD, self._engines, connection, header.step, header.variant)
+        route = self._routes[header.variant]
+        walk = Walk(route, self._engines, connection, header.step)
         done = True
         try:
             walk.run({}, ())
@@ -214,13 +229,22 @@ class Server:
             done = False
             time.sleep(_PAUSE_S)
         self._robots.note_step(walk.tally, done)
-        return True
+        return route
 
     def _note(self, event: str, peer: str, text: str) -> None:
         self._robots.count(event)
         level = logging.INFO if event in ("connected", "left") else logging.WARNING
         line = f"{event}: {peer}" + (f": {text}" if text else "")
         _log.log(level, line, extra={"event": event, "robot": peer})
+
+
+def _check_memory(plan: Plan, memory: Memory) -> None:
+    if memory.robots == 0:
+        raise InputError(
+            f"the engines take {memory.weights / 1e9:.4g} GB and a robot {memory.robot / 1e9:.4g} "
+            f"GB; this {plan.cloud} has {memory.device / 1e9:.4g} GB: compile with a lower "
+            f"--cloud-budget, or give what it has with --memory"
+        )
 
 
 def _answer_probe(connection: Connection) -> None:

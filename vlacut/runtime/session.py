@@ -38,7 +38,7 @@ from vlacut.runtime.policy import Always, AtRandom, Chooser
 from vlacut.runtime.predictors import PREDICTORS, Predictor
 from vlacut.runtime.race import Race
 from vlacut.runtime.report import Made, Source, StepReport
-from vlacut.runtime.security import require_authentication
+from vlacut.runtime.security import is_loopback, require_authentication
 from vlacut.runtime.ways import Alone, Request, Together
 from vlacut.runtime.wire import TOKEN_BYTES
 
@@ -64,6 +64,8 @@ class EdgeSession:
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
         tls: of `vlacut.runtime.security.edge_context`.
         insecure: allow an address off loopback without `tls`.
+        checked: let checksums cover tensors, see `vlacut.runtime.wire`; if None, where nothing else
+            guards them.
 
     Raises InputError if every variant crosses the link and no address is given, or to hedge without
     a deadline or an all-edge variant; PeerLost if nobody answers, PeerRefused if the wrong one
@@ -86,6 +88,7 @@ class EdgeSession:
         hedge: bool = False,
         tls: ssl.SSLContext | None = None,
         insecure: bool = False,
+        checked: bool | None = None,
     ) -> None:
         if hedge and deadline is None:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
@@ -108,7 +111,9 @@ class EdgeSession:
             if hedge or (deadline is not None and not all(plan.crosses)):
                 self._alone = Alone(plan, engines)
             token = secrets.token_bytes(TOKEN_BYTES)
-            endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls)
+            if checked is None:
+                checked = tls is None and not is_loopback(address[0])
+            endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls, checked)
             self._link = CloudLink(lambda: dial(endpoint, plan))
         self._together = Together(
             plan,

@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from vlacut.backend import Engine
 
 
 class Turns:
-    """A lock that goes to who waits longest; `threading.Lock` promises no order.
+    """A lock, for `with`, that goes to who waits longest; `threading.Lock` promises no order.
 
     Attributes:
         held_s: seconds for which it was held so far.
@@ -28,29 +27,29 @@ class Turns:
         self.held_s = 0.0
         self._lock = threading.Lock()
         self._taken = False
+        self._since = 0.0
         self._waiting: deque[threading.Event] = deque()
 
-    @contextmanager
-    def mine(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Wait for a turn and hold it."""
+        called = None
         with self._lock:
-            called = threading.Event()
             if self._taken:
+                called = threading.Event()
                 self._waiting.append(called)
+            self._taken = True
+        if called is not None:
+            called.wait()
+        self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        """Give it to who waits longest."""
+        with self._lock:
+            self.held_s += time.monotonic() - self._since
+            if self._waiting:
+                self._waiting.popleft().set()
             else:
-                self._taken = True
-                called.set()
-        called.wait()
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.held_s += time.monotonic() - start
-                if self._waiting:
-                    self._waiting.popleft().set()
-                else:
-                    self._taken = False
+                self._taken = False
 
 
 class SharedEngine:
@@ -62,5 +61,5 @@ class SharedEngine:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `vlacut.backend.Engine`."""
-        with self._turns.mine():
+        with self._turns:
             return self._engine.run(inputs)

@@ -18,6 +18,7 @@ from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.link import CloudLink, Line
 from vlacut.runtime.network import Network
 from vlacut.runtime.report import Made, Source
+from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.wire import PROBE, PROBE_BYTES, Header
 
 _REMEMBERED = 16
@@ -63,6 +64,7 @@ class Together:
         timeout: float,
     ) -> None:
         self._plan = plan
+        self._routes = routes_of(plan, Side.EDGE)
         self._engines = engines
         self._link = link
         self._network = network
@@ -76,10 +78,11 @@ class Together:
         variant crosses a link that there is none of.
         """
         if not self._plan.crosses[request.variant]:
+            route = self._routes[request.variant]
             line = self._link.held if self._link else None
             if line:
                 self._probe(line, request.step)
-            made = _walked(self._plan, self._engines, request, request.variant, Source.CHOSEN)
+            made = _walked(self._plan, route, self._engines, request, Source.CHOSEN)
             if line:
                 self._listen(line)
             return made
@@ -108,9 +111,8 @@ class Together:
 
     def _over(self, line: Line, request: Request) -> Made:
         line.connection.until = request.until
-        walk = Walk(
-            self._plan, Side.EDGE, self._engines, line.connection, request.step, request.variant
-        )
+        route = self._routes[request.variant]
+        walk = Walk(route, self._engines, line.connection, request.step)
         try:
             arrays = walk.run(request.observation, self._plan.outputs.values())
         except DeadlineMissed:
@@ -160,10 +162,10 @@ class Alone:
             raise InputError(f"the plan of {plan.program} has no all-edge variant to fall back on")
         self._plan = plan
         self._engines = engines
-        self._variant = plan.crosses.index(False)
+        self._route = Route(plan, Side.EDGE, plan.crosses.index(False))
         self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
         zeros = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in plan.inputs}
-        self.make(Request(zeros, 0, 0, self._variant, math.inf))
+        self.make(Request(zeros, 0, 0, self._route.variant, math.inf))
 
     @property
     def seconds(self) -> float:
@@ -185,15 +187,15 @@ class Alone:
     def make(self, request: Request) -> Made:
         """The action. Raises BackendError."""
         start = time.monotonic()
-        made = _walked(self._plan, self._engines, request, self._variant, Source.ALONE)
+        made = _walked(self._plan, self._route, self._engines, request, Source.ALONE)
         self._took_s.append(time.monotonic() - start)
         return made
 
 
 def _walked(
-    plan: Plan, engines: Mapping[str, Engine], request: Request, variant: int, source: Source
+    plan: Plan, route: Route, engines: Mapping[str, Engine], request: Request, source: Source
 ) -> Made:
-    walk = Walk(plan, Side.EDGE, engines, None, request.step, variant)
+    walk = Walk(route, engines, None, request.step)
     arrays = walk.run(request.observation, plan.outputs.values())
     action = dict(zip(plan.outputs, arrays, strict=True))
     return Made(action, source, request.captured_ns, walk.tally)

@@ -1,0 +1,116 @@
+"""A route: what one side does in a step of a variant, with loops opened and waits worked out.
+
+It is made once a variant, so that a step only follows it. What the other side sends is waited for
+as late as possible: only when a part, a move or a transfer needs a tensor that is still on its way.
+So a side computes what it can while the link works.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Union
+
+from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, Variant, taken
+from vlacut.pricing import Side
+from vlacut.runtime.wire import FIXED_TIMES
+
+
+class Due(NamedTuple):
+    """A frame that the other side sends: which Transfer of which schedule, in which trip."""
+
+    variant: int
+    position: int
+    trip: int
+
+
+class Send(NamedTuple):
+    """Send a transfer, once `needs` of the step's frames have been taken."""
+
+    needs: int
+    position: int
+    trip: int
+    tensors: tuple[str, ...]
+
+
+class Compute(NamedTuple):
+    """Run a part, once `needs` of the step's frames have been taken."""
+
+    needs: int
+    part: Part
+
+
+class Rename(NamedTuple):
+    """Name a tensor also otherwise, once `needs` of the step's frames have been taken."""
+
+    needs: int
+    source: str
+    target: str
+
+
+Stop = Union[Send, Compute, Rename]
+
+
+class Route:
+    """What a side does in a step.
+
+    Attributes:
+        side: whose.
+        variant: index of the variant.
+        name: of the variant.
+        stops: what it does, in order.
+        due: the frames it receives, in order.
+        transfers: what they hold.
+        cloud_parts: the cloud's parts, in the order in which frames report their times.
+        times: how a frame of the cloud says these.
+    """
+
+    def __init__(self, plan: Plan, side: Side, variant: int) -> None:
+        self.side = side
+        self.variant = variant
+        self.name = plan.variants[variant].name
+        self.cloud_parts = plan.cloud_parts[variant]
+        self.times = struct.Struct(f"!{FIXED_TIMES + 2 * len(self.cloud_parts)}Q")
+        stops: list[Stop] = []
+        due: list[Due] = []
+        transfers: list[Transfer] = []
+        awaited: dict[str, int] = {}
+        for position, trip, item in _opened(plan.variants[variant]):
+            if isinstance(item, Transfer) and item.source is not side:
+                due.append(Due(variant, position, trip))
+                transfers.append(item)
+                awaited.update(dict.fromkeys(item.tensors, len(due)))
+            elif isinstance(item, Transfer):
+                stops.append(Send(_needs(awaited, item.tensors), position, trip, item.tensors))
+            elif isinstance(item, Run):
+                part = plan.part[item.part]
+                if part.side is side:
+                    stops.append(Compute(_needs(awaited, part.inputs), part))
+            elif side in item.sides:
+                stops.append(Rename(_needs(awaited, (item.source,)), item.source, item.target))
+        self.stops, self.due, self.transfers = tuple(stops), tuple(due), tuple(transfers)
+
+
+def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:
+    """The routes of a side, by variant."""
+    return tuple(Route(plan, side, index) for index in range(len(plan.variants)))
+
+
+def _needs(awaited: dict[str, int], keys: Iterable[str]) -> int:
+    """How many frames must have been taken for these tensors to be there."""
+    return max((awaited.get(key, 0) for key in keys), default=0)
+
+
+def _opened(variant: Variant) -> Iterator[tuple[int, int, Run | Transfer | Move]]:
+    """Position, trip and instruction of a step, in order; position counts the flattened schedule,
+    trip the turns of the loop around it.
+    """
+    position = 0
+    for item in variant.schedule:
+        body, trips = (item.body, item.trips) if isinstance(item, Loop) else ((item,), 1)
+        for trip in range(trips):
+            for offset, inner in enumerate(body):
+                always = not isinstance(item, Loop) or isinstance(inner, Run)
+                if always or taken(inner.trips, trip, trips):  # type: ignore[union-attr]  # no Run
+                    yield position + offset, trip, inner
+        position += len(body)

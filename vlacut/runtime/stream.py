@@ -1,0 +1,142 @@
+"""A stream: bytes in and out of a connected socket, plain or TLS, and waiting for either."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+from collections.abc import Sequence
+
+from vlacut.errors import PeerLost
+
+IN, OUT = select.POLLIN, select.POLLOUT
+_SMALL = 4096
+_BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Stream:
+    """Bytes of a plain socket.
+
+    The socket blocks, with a limit of the kernel's: where nothing else is to be watched, one call
+    waits for all of a frame. Everything else says so call by call.
+
+    Args:
+        sock: connected; this object owns it from now on.
+        timeout: seconds that `fill` waits.
+    """
+
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
+        self._sock = sock
+        self._in, self._any, self._out = select.poll(), select.poll(), select.poll()
+        for poll, events in ((self._in, IN), (self._any, IN | OUT), (self._out, OUT)):
+            poll.register(sock, events)
+        self._prepare(timeout)
+
+    def _prepare(self, timeout: float) -> None:
+        self._sock.setblocking(True)
+        limit = struct.pack("@ll", *divmod(max(1, round(timeout * 1e6)), 1_000_000))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+
+    def put(self, views: Sequence[memoryview | bytes]) -> int:
+        """Send some, at once; how many bytes, 0 if it would block."""
+        try:
+            return self._sock.sendmsg(views, (), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _lost(error) from error
+
+    def take(self, views: Sequence[memoryview]) -> int | None:
+        """Receive what is there; how many bytes, 0 at the end, None if nothing is."""
+        try:
+            return self._sock.recvmsg_into(views, 0, socket.MSG_DONTWAIT)[0]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise _lost(error) from error
+
+    def fill(self, views: Sequence[memoryview], whole: bool) -> int | None:
+        """Receive what comes within the timeout, all of it if `whole`; as `take` says it."""
+        try:
+            return self._sock.recvmsg_into(views, 0, socket.MSG_WAITALL if whole else 0)[0]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise _lost(error) from error
+
+    def wait(self, events: int, seconds: float) -> int:
+        """The events that come first, 0 if none does in time."""
+        poll = self._in if events == IN else self._out if events == OUT else self._any
+        ready = poll.poll(seconds * 1e3)
+        return ready[0][1] if ready else 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether `fill` may be used."""
+        return True
+
+    def close(self) -> None:
+        """End it, also for a thread that waits for it; calling it again does nothing."""
+        shut(self._sock)
+        self._sock.close()
+
+
+class TlsStream(Stream):
+    """Bytes of a socket in TLS, which never blocks: a record may need both directions."""
+
+    def _prepare(self, timeout: float) -> None:
+        self._sock.setblocking(False)
+
+    @property
+    def waits(self) -> bool:
+        """Whether `fill` may be used."""
+        return False
+
+    def put(self, views: Sequence[memoryview | bytes]) -> int:
+        """Send some, at once; how many bytes, 0 if it would block."""
+        try:
+            return self._sock.send(views[0])
+        except _BLOCKED:
+            return 0
+        except OSError as error:
+            raise _lost(error) from error
+
+    def take(self, views: Sequence[memoryview]) -> int | None:
+        """Receive what is there; how many bytes, 0 at the end, None if nothing is."""
+        try:
+            return self._sock.recv_into(views[0])
+        except _BLOCKED:
+            return None
+        except OSError as error:
+            raise _lost(error) from error
+
+
+def stream_of(sock: socket.socket, timeout: float) -> Stream:
+    """The stream of a socket."""
+    return (TlsStream if isinstance(sock, ssl.SSLSocket) else Stream)(sock, timeout)
+
+
+def shut(sock: socket.socket) -> None:
+    """End a connection that another thread may be using; that one sees it closed."""
+    try:
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which is not for threads
+    except OSError:
+        return  # it has ended already
+
+
+def joined(views: Sequence[memoryview | bytes]) -> list[memoryview | bytes]:
+    """The same bytes with neighbours joined where they are small: a view is a TLS record."""
+    made: list[memoryview | bytes] = []
+    small = b""
+    for view in views:
+        if len(view) < _SMALL:
+            small += bytes(view)
+        else:
+            made += [small, view] if small else [view]
+            small = b""
+    return [*made, small] if small else made
+
+
+def _lost(error: OSError) -> PeerLost:
+    return PeerLost(f"the connection ended: {error.strerror or error}")
