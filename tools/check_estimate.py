@@ -22,9 +22,9 @@ import numpy as np
 from echo import DIGEST, Sleeper, cloud, echo_plan
 from rich.console import Console
 from rich.progress import track
-from shaping import ShapedLink
 
 from vlacut.cli.output import size, table
+from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.hardware import Link, parse_link
 from vlacut.runtime.predictors import PREDICTORS
 from vlacut.runtime.session import EdgeSession
@@ -56,9 +56,9 @@ class Row:
         return up, down
 
 
-def emulated(server: tuple[str, int], link: Link) -> AbstractContextManager[ShapedLink]:
+def emulated(server: tuple[str, int], link: Link) -> AbstractContextManager[EmulatedLink]:
     """The emulator, with an `address` to connect to: the one place that knows it."""
-    return ShapedLink(server, link)
+    return EmulatedLink(server, shape_of(link))
 
 
 def main() -> None:
