@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -131,9 +132,9 @@ def read_lstm(path: Path) -> Lstm:
 def read_weights(path: Path) -> LstmWeights:
     """What a file holds; BundleError if that is no network of this format."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise BundleError(f"{path}: cannot be read as a predictor: {error}") from error
     wrong = _wrong(found)
     if wrong:
