@@ -1,13 +1,12 @@
 """What an emulated link delivers against what it was asked for, over loopback.
 
-    python tools/validate_link.py [--rates 1 8 80 400] [--rtts 5 20 50] [--trace FILE] [--packets]
+    python tools/validate_link.py [--rates 1 8 80 400] [--rtts 5 20 50] [--trace FILE]
 
 A rate is measured at the receiver of a stream of about a second: bytes after the first read over
 the time from the first to the last. A round trip is the median of pings of one byte on an idle
 link. A trace is replayed while a sender keeps the link full: its mean, and the correlation of bytes
 by 100 ms with the trace's. The exit status is 1 if a rate is not within 5 %, or a round trip not
-within 10 % or 1 ms. With --packets (root, Linux) the same through a real TCP stack: see
-`tools/tun_link.py`.
+within 10 % or 1 ms. With --packets
 """
 
 from __future__ import annotations
@@ -100,10 +99,10 @@ def replay(path: Path, seconds: float) -> str:
 
 
 class Peer:
-    """A server that pongs, sends and receives as it is told; one connection."""
+    """A server that pongs, sends and receives as it is told; one connection after the other."""
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        self._listener = socket.create_server(address)
         self.address: tuple[str, int] = self._listener.getsockname()
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -115,19 +114,23 @@ class Peer:
 
     def _serve(self) -> None:
         try:
-            sock = self._listener.accept()[0]
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while order := sock.recv(1):
-                if order == b"P":
-                    sock.sendall(b"P")
-                    continue
-                nbytes = int.from_bytes(exactly(sock, 8), "big")
-                if order == b"D":
-                    sock.sendall(bytes(nbytes))
-                else:
-                    sock.sendall(f"{train_rate(sock, nbytes):32.3f}".encode())
+            while True:
+                with self._listener.accept()[0] as sock:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    while order := sock.recv(1):
+                        self._obey(order, sock)
         except OSError:
             pass  # the measurement is over
+
+    def _obey(self, order: bytes, sock: socket.socket) -> None:
+        if order == b"P":
+            sock.sendall(b"P")
+            return
+        nbytes = int.from_bytes(exactly(sock, 8), "big")
+        if order == b"D":
+            sock.sendall(bytes(nbytes))
+        else:
+            sock.sendall(f"{train_rate(sock, nbytes):32.3f}".encode())
 
 
 def ping(sock: socket.socket) -> float:
@@ -152,7 +155,10 @@ def exactly(sock: socket.socket, count: int) -> bytes:
     """So many bytes."""
     data = b""
     while len(data) < count:
-        data += sock.recv(count - len(data))
+        more = sock.recv(count - len(data))
+        if not more:
+            raise ConnectionResetError("the other end hung up")
+        data += more
     return data
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from vlacut.errors import InputError
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan import CHOSEN
 from vlacut.pricing import Side
+from vlacut.runtime.lstm import read_weights
 from vlacut.runtime.network import sampling_interval
 from vlacut.runtime.policy import make_policy
 from vlacut.runtime.predictors import LSTM, Predictor, make_predictor
@@ -91,7 +91,15 @@ def connect(
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
     opened = _open(bundle, trusted)
-    predict = _predictor(opened, predictor)
+    name = predictor or (LSTM if opened.predictor_path else "ewma")
+    make_predictor(name, opened.predictor_path)  # what is wrong with it is said now
+    interval_s = sampling_interval(opened.plan)
+    if name == LSTM and opened.predictor_path:
+        interval_s = read_weights(opened.predictor_path).interval_s
+
+    def predict() -> Predictor:
+        return make_predictor(name, opened.predictor_path)
+
     return Policy(
         opened,
         parse_address(cloud) if cloud else None,
@@ -100,10 +108,11 @@ def connect(
             policy,
             opened.plan,
             deadline=deadline,
-            history=_samples(opened, Path(history)) if history is not None else (),
+            history=_samples(Path(history), interval_s) if history is not None else (),
             predictor=predict,
         ),
         predictor=predict,
+        interval_s=interval_s,
         link=parse_link(link) if link else None,
         deadline=deadline,
         hedge=hedge,
@@ -113,17 +122,8 @@ def connect(
     )
 
 
-def _predictor(bundle: Bundle, name: str) -> Callable[[], Predictor]:
-    """What makes the predictor of this name, or the bundle's; InputError at once if nothing can."""
-    model = bundle.predictor_path
-    chosen = name or (LSTM if model else "ewma")
-    make_predictor(chosen, model)
-    return lambda: make_predictor(chosen, model)
-
-
-def _samples(bundle: Bundle, history: Path) -> list[tuple[float, ...]]:
-    """Recorded bandwidths at the sampling interval."""
-    interval_s = sampling_interval(bundle.plan)
+def _samples(history: Path, interval_s: float) -> list[tuple[float, ...]]:
+    """Recorded bandwidths at a sampling interval."""
     recordings = read_recordings(history).values()
     return [trace.sampled(interval_s) for pieces in recordings for trace in pieces]
 
@@ -137,8 +137,8 @@ def serve(
     insecure: bool = False,
     trusted: str | os.PathLike[str] | None = None,
     most_robots: int = 64,
-    emulate: bool = False,
     memory: int | None = None,
+    emulate: bool = False,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
 
@@ -150,8 +150,8 @@ def serve(
         insecure: go off loopback without it.
         trusted: public key that must have signed the bundle, see `vlacut.signing`.
         most_robots: at a time; more are refused.
-        emulate: take the time that the plan predicts for every part, and compute nothing.
         memory: bytes that the machine has for this; what the plan's device has, if None.
+        emulate: take the time that the plan predicts for every part, and compute nothing.
 
     What happens is logged to the logger `vlacut.server`.
     Raises BundleError, BackendError, or InputError as `Server` does.

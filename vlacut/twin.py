@@ -22,7 +22,7 @@ import numpy as np
 
 from vlacut.api import connect, parse_address
 from vlacut.emulation import EmulatedLink, Shape
-from vlacut.errors import PeerLost
+from vlacut.errors import InputError, PeerLost
 from vlacut.runtime.report import StepReport
 
 
@@ -61,10 +61,11 @@ def run_twin(
         progress: called after every step.
         options: of `vlacut.connect`.
 
-    Raises PeerLost if the cloud's process does not come up, and what `connect` and steps raise.
+    Raises InputError without an end, PeerLost if the cloud does not come up, and what `connect` and
+    steps raise.
     """
     if steps is None and seconds is None:
-        raise ValueError("a twin needs an end: steps or seconds")
+        raise InputError("a twin needs an end: steps or seconds")
     done: list[TwinStep] = []
     with (
         _cloud(bundle) as server,

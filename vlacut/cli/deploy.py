@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from vlacut.api import connect, parse_address, serve
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.steps import run_json, show_steps
+from vlacut.cli.times import seconds
 from vlacut.differences import largest_difference
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
@@ -33,16 +33,6 @@ _TRUSTED = click.option(
 )
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """A time, written with its unit."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)", value)
-    if match is None or not float(match.group(1)):
-        raise click.BadParameter(f"{value!r} is no time; write e.g. 100ms or 2s", ctx, param)
-    return float(match.group(1)) * {"ms": 1e-3, "s": 1.0}[match.group(2)]
-
-
 @click.command("serve")
 @_BUNDLE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -51,8 +41,8 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @_INSECURE
 @_TRUSTED
 @click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
-@click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
+@click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
 @json_option
@@ -64,8 +54,8 @@ def serve_command(
     insecure: bool,
     trusted: Path | None,
     robots: int,
-    emulate: bool,
     memory: str | None,
+    emulate: bool,
     metrics: str | None,
     log_json: bool,
     as_json: bool,
@@ -121,7 +111,7 @@ def _serve_metrics(server: Server, place: str) -> str:
     help="An .npz with the observation; the golden one without it.",
 )
 @click.option("--steps", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--deadline", callback=_seconds, help="A step returns by then, e.g. 100ms.")
+@click.option("--deadline", callback=seconds, help="A step returns by then, e.g. 100ms.")
 @click.option("--hedge", is_flag=True, help="Meet it with the edge alone, beside the cloud.")
 @click.option(
     "--policy",

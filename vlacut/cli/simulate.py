@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from vlacut.bundle import Bundle, read_bundle
-from vlacut.cli.deploy import _seconds as seconds_option
 from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar, table
+from vlacut.cli.times import seconds
 from vlacut.cli.traceplot import show_choices, write_choices
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan import Plan
@@ -56,8 +56,8 @@ ALL = "all"
     show_default=True,
     help="What policies know: the link's rate, or what the runtime learns from its frames.",
 )
-@click.option("--period", callback=seconds_option, help="Start a step every 100ms, if it can.")
-@click.option("--deadline", callback=seconds_option, help="Of a step; told to the policies.")
+@click.option("--period", callback=seconds, help="Start a step every 100ms, if it can.")
+@click.option("--deadline", callback=seconds, help="Of a step; told to the policies.")
 @click.option(
     "--history",
     type=click.Path(path_type=Path),

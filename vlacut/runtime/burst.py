@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 IDLE_NS = 200_000_000  # Linux's least retransmission timeout: idle for longer, TCP starts anew
-_LEAST_STEPS = 3
 _GAP = 5.0  # times the median gap of a frame
 _MOST_ARRIVALS = 512
 
@@ -30,7 +29,7 @@ class Burst:
         first_ns: the receiver's clock at the first arrival.
         last_ns: at the last.
         train_bytes: that came after the first arrival, less those left out.
-        train_ns: in which they came; both 0 if the frame came too much at once to tell.
+        train_ns: in which they came; both 0 if the frame came all at once.
     """
 
     first_ns: int
@@ -63,6 +62,16 @@ class BurstMeter:
             if len(self._arrivals) > _MOST_ARRIVALS:
                 self._arrivals = [*_paired(self._arrivals[:-1]), self._arrivals[-1]]
 
+    @property
+    def unread(self) -> bool:
+        """Whether more of a frame that has begun may be there to be read."""
+        return self._open
+
+    @property
+    def restarting(self) -> bool:
+        """Whether the frame that has begun is the first after idling."""
+        return self._idled and bool(self._arrivals)
+
     def emptied(self) -> None:
         """There was nothing to read: what comes next is another arrival."""
         self._open = False
@@ -74,8 +83,6 @@ class BurstMeter:
     def finish(self) -> Burst:
         """The frame is whole."""
         arrivals, self._arrivals, self._open = self._arrivals, [], False
-        if not arrivals:  # it came together with the end of the one before
-            return Burst(self._ended_ns, self._ended_ns, 0, 0)
         first, last = arrivals[0][0], arrivals[-1][0]
         self._ended_ns = last
         steps = [
@@ -86,8 +93,6 @@ class BurstMeter:
         if self._idled and len(steps) > 2:
             most = _GAP * statistics.median(step[0] for step in steps)
             steps = [step for step in steps if step[0] <= most]
-        if len(steps) < _LEAST_STEPS:
-            return Burst(first, last, 0, 0)
         return Burst(first, last, sum(step[1] for step in steps), sum(step[0] for step in steps))
 
 

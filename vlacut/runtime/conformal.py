@@ -7,7 +7,8 @@ after a sample below it, up after one that was not,
 
     c += rate * (q - [sample < promise])
 
-in units of the forecast's own scale, on logarithms of the bandwidth. Over T samples the share of
+in units of the forecast's own scale, or of its errors where these are larger, on logarithms of the
+bandwidth. Over T samples the share of
 those below the promise is q within (width + rate) / (rate T), whatever the series does (their
 proposition 1): no distribution is assumed and none has to last.
 """
@@ -23,6 +24,7 @@ from vlacut.errors import InputError
 from vlacut.runtime.smoothing import LEAST
 
 LEVELS = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
+_MEDIAN = int(np.argmin(abs(LEVELS - 0.5)))
 _RATE = 0.05
 _SPREAD_SHARE = 0.05
 _FIRST_SPREAD = 0.3
@@ -111,6 +113,7 @@ class Conformal:
         self._outlook = outlook
         self._shift = np.array(outlook.first)
         self._promised: np.ndarray | None = None
+        self._off = 1.0  # half of the samples are farther from the median, in units of the scale
 
     def update(self, bytes_per_s: float) -> None:
         """Take a sample: correct what was promised for it, and promise anew."""
@@ -119,8 +122,11 @@ class Conformal:
         sample = max(bytes_per_s, LEAST)
         if self._promised is not None:
             # What is promised below LEAST is promised as 0, and nothing is below that.
-            below = (math.log(sample) < self._promised) & (self._promised > math.log(LEAST))
-            self._shift += _RATE * (LEVELS - below)
+            log = math.log(sample)
+            below = (log < self._promised) & (self._promised > math.log(LEAST))
+            off = abs(log - self._promised[_MEDIAN]) / self._outlook.scale
+            self._off *= 1 + _SPREAD_SHARE if off > self._off else 1 / (1 + _SPREAD_SHARE)
+            self._shift += _RATE * max(1.0, self._off) * (LEVELS - below)
         self._outlook.update(sample)
         promised = self._outlook.centre + self._outlook.scale * self._shift
         self._promised = np.maximum.accumulate(promised)

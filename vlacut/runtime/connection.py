@@ -29,8 +29,6 @@ from vlacut.runtime.wire import (
 )
 
 _MOST_HEARD = 256
-_ARRIVALS = 16  # of a frame that are told apart: what a burst says of the bandwidth
-_LEAST_ARRIVAL = 4096
 
 
 class PeerLeft(PeerLost):
@@ -162,21 +160,19 @@ class Connection:
         """The next frame of this step or a later one, in order; those of earlier ones are dropped.
 
         `due` is which one that should be: its room receives along with its header. On the edge an
-        answer to a probe is no frame: see `take_heard`.
-
-        Raises PeerLost or WireError, PeerRefused with the reason the peer gives, DeadlineMissed.
+        answer to a probe is no frame: see `take_heard`. Raises PeerLost or WireError, PeerRefused
+        with the reason the peer gives, DeadlineMissed.
         """
         while True:
             while not self._inbox:
                 if due is not None and self._begun == 0 and self._current is None:
                     self._guess = self._layout.room(*due)[1]
                     self._into = deque((self._header_view, *self._guess.views))
-                if self._read():
-                    continue
-                if not self._stream.waits or self.until < math.inf:
+                if self._stream.waits and self.until == math.inf:
+                    if not self._read(wait=True):
+                        self._give_up()
+                elif not self._read():
                     self._wait(IN)
-                elif not self._read(wait=True):
-                    self._give_up()
             frame = self._inbox.popleft()
             if frame.header.step >= step:
                 return frame
@@ -256,27 +252,26 @@ class Connection:
         """Read what is there, or what comes; False if that is nothing."""
         if self._closed:
             raise PeerLost("the connection was closed")
-        if wait:
-            self._meter.waited()
-            count = self._stream.fill(self._into, self._arrival_bytes())
-        else:
+        meter, count = self._meter, None
+        if not wait or meter.unread:
             count = self._stream.take(self._into)
+            if count is None:
+                meter.emptied()
+        if wait and count is None:
+            meter.waited()
+            whole = self._guess is None and not meter.restarting
+            count = self._stream.fill(self._into, whole)
         if count is None:
-            self._meter.emptied()
             return False
         if count == 0:
             kind = PeerLost if self._current or self._begun else PeerLeft
             raise kind("the other side closed the connection")
         self._unanswered_since = math.inf
-        self._meter.took(count, time.perf_counter_ns())
+        meter.took(count, time.perf_counter_ns())
+        if count < sum(map(len, self._into)):
+            meter.emptied()
         self._arrived(count)
         return True
-
-    def _arrival_bytes(self) -> int:
-        """How much to wait for at once: the first bytes of a frame, then parts of its payload."""
-        if self._current is None:
-            return 1 if self._begun == 0 else HEADER_BYTES - self._begun
-        return max(self._current[0].nbytes // _ARRIVALS, _LEAST_ARRIVAL)
 
     def _checksum(self, header: Header, payload: Sequence[np.ndarray]) -> int:
         return checksum(header, payload if self._checked else ())
@@ -339,19 +334,17 @@ class Connection:
                 raise WireError(f"the peer sent an error of {header.nbytes} bytes")
             text = np.empty(MAX_ERROR_BYTES, np.uint8)[: header.nbytes]
             return Room(np.empty(0, ">u8"), (text,))
-        room = self._layout.probe_room if header.kind == PROBE else self._due_room(header)
+        room = self._layout.probe_room
+        if header.kind != PROBE:
+            rank, room = self._layout.room(header.variant, header.position, header.trip)
+            if (header.step, rank) <= self._last:
+                raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
+            self._last = (header.step, rank)
         if header.nbytes != room.nbytes:
             raise WireError(
                 f"the peer sent {header.nbytes} bytes for transfer {header.position}, "
                 f"which has {room.nbytes}"
             )
-        return room
-
-    def _due_room(self, header: Header) -> Room:
-        rank, room = self._layout.room(header.variant, header.position, header.trip)
-        if (header.step, rank) <= self._last:
-            raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
-        self._last = (header.step, rank)
         return room
 
 

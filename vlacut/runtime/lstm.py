@@ -1,15 +1,16 @@
 """The LSTM predictor's file, and one step of it in numpy: no torch on the robot.
 
-The network sees a bandwidth only as the logarithm of its ratio to a slow mean, so that it knows no
-unit and no link's level. It is one LSTM cell (Hochreiter and Schmidhuber 1997; gates in the order
-of torch: input, forget, cell, output) and a linear layer that says, of the next sample over that
-mean, the logarithm of its point forecast and of its quantiles at `LEVELS`.
+The network corrects an exponentially weighted mean, the *base*. It sees the logarithms of the
+sample over the base and of the base over a slow mean, so that it knows no unit and no link's level.
+It is one LSTM cell (Hochreiter and Schmidhuber 1997; gates in the order of torch: input, forget,
+cell, output) and a linear layer, which says of the next sample over the base the logarithms of its
+point forecast and of its quantiles at `LEVELS`.
 
 The file is numpy's .npz without pickles:
 
     format         1
     interval_s     seconds between the samples it was trained on
-    input          4H x 1      of the cell
+    input          4H x 2      of the cell
     state          4H x H
     bias           4H          both of torch's, added
     output         (1 + L) x H
@@ -23,16 +24,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from vlacut.errors import BundleError
 from vlacut.runtime.conformal import LEVELS
-from vlacut.runtime.smoothing import LEAST
+from vlacut.runtime.smoothing import Ewma
 
 FORMAT = 1
-MEAN_SHARE = 0.05  # of the newest sample in the slow mean of the logarithm
-MOST_LOG = 8.0  # ratios beyond e**8 are e**8: an outage
+_SLOW_SHARE = 0.05  # of the newest sample in the slow mean
+_MOST_LOG = 8.0  # an outage among samples of 3 MB/s
+_LEAST_SCALE = 0.01
 
 
 @dataclass(frozen=True)
@@ -48,36 +51,52 @@ class LstmWeights:
     shift: np.ndarray
 
 
+class Features:
+    """What the network sees of a series, sample by sample."""
+
+    def __init__(self) -> None:
+        self._fast = Ewma()
+        self._slow = Ewma(_SLOW_SHARE)
+
+    def step(self, sample: float) -> tuple[float, float, float]:
+        """Both inputs, and the base that its outputs are added to; the sample at least `LEAST`."""
+        log = math.log(sample)
+        self._fast.update(sample)
+        self._slow.update(log)
+        base = math.log(self._fast.point)
+        return _bounded(log - base), _bounded(base - self._slow.point), base
+
+
+def _bounded(log: float) -> float:
+    return min(max(log, -_MOST_LOG), _MOST_LOG)
+
+
 class Lstm:
     """The outlook (see `vlacut.runtime.conformal.Outlook`) of a trained network."""
 
     def __init__(self, weights: LstmWeights) -> None:
         self.first = weights.shift
-        self._weights = weights
-        size = weights.state.shape[1]
-        self._hidden = np.zeros(size, np.float32)
-        self._cell = np.zeros(size, np.float32)
-        self._mean: float | None = None
+        self._gates = np.hstack((weights.input, weights.state))
+        self._gates[_cell_rows(weights.state)] *= 2  # tanh(x) = 2 sigmoid(2 x) - 1: one exp for all
+        self._bias = weights.bias.copy()
+        self._bias[_cell_rows(weights.state)] *= 2
+        self._output, self._output_bias = weights.output, weights.output_bias
+        self._size = weights.state.shape[1]
+        self._seen = np.zeros(2 + self._size, np.float32)  # inputs, then the hidden state
+        self._cell = np.zeros(self._size, np.float32)
+        self._features = Features()
         self._out = np.zeros(1 + LEVELS.size)
 
     def update(self, sample: float) -> None:
         """Take a sample."""
-        log = math.log(max(sample, LEAST))
-        if self._mean is None:
-            self._mean = log
-        else:
-            self._mean += MEAN_SHARE * (log - self._mean)
-        seen = min(max(log - self._mean, -MOST_LOG), MOST_LOG)
-        weights = self._weights
-        gates = weights.input[:, 0] * seen + weights.state @ self._hidden + weights.bias
-        size = self._hidden.size
-        # One exp for all four gates: tanh(x) = 2 sigmoid(2x) - 1.
-        gates[2 * size : 3 * size] *= 2
-        soft = 1 / (1 + np.exp(-np.clip(gates, -30, 30)))
-        keep, take = soft[size : 2 * size], soft[:size]
-        self._cell = keep * self._cell + take * (2 * soft[2 * size : 3 * size] - 1)
-        self._hidden = soft[3 * size :] * np.tanh(self._cell)
-        self._out = weights.output @ self._hidden + weights.output_bias + self._mean
+        self._seen[0], self._seen[1], base = self._features.step(sample)
+        gates = self._gates @ self._seen
+        gates += self._bias
+        gates = 1 / (1 + np.exp(-gates))
+        take, keep, new, show = gates.reshape(4, self._size)
+        self._cell = keep * self._cell + take * (2 * new - 1)
+        self._seen[2:] = show * np.tanh(self._cell)
+        self._out = self._output @ self._seen[2:] + self._output_bias + base
 
     @property
     def point(self) -> float:
@@ -92,8 +111,14 @@ class Lstm:
 
     @property
     def scale(self) -> float:
-        """Half of what lies between the first and the last of the nine deciles."""
-        return max(0.01, float(self._out[_HIGH] - self._out[_LOW]) / 2)
+        """Half of what lies between the first and the last decile."""
+        return max(_LEAST_SCALE, float(self._out[_HIGH] - self._out[_LOW]) / 2)
+
+
+def _cell_rows(state: np.ndarray) -> slice:
+    """The rows of the cell's candidate among the gates."""
+    size = state.shape[1]
+    return slice(2 * size, 3 * size)
 
 
 _LOW, _HIGH = (1 + int(np.argmin(abs(LEVELS - level))) for level in (0.1, 0.9))
@@ -107,9 +132,9 @@ def read_lstm(path: Path) -> Lstm:
 def read_weights(path: Path) -> LstmWeights:
     """What a file holds; BundleError if that is no network of this format."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise BundleError(f"{path}: cannot be read as a predictor: {error}") from error
     wrong = _wrong(found)
     if wrong:
@@ -130,7 +155,7 @@ def _wrong(found: dict[str, np.ndarray]) -> str:
     levels = LEVELS.size
     shapes = {
         "interval_s": (),
-        "input": (4 * size, 1),
+        "input": (4 * size, 2),
         "state": (4 * size, size),
         "bias": (4 * size,),
         "output": (1 + levels, size),

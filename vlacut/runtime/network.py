@@ -12,7 +12,8 @@ for each direction. What no rate can be told from still bounds it:
 An estimate ages while nothing crosses, as with an all-edge variant. Once the uplink's is older than
 a second, a probe of 32 kB is sent beside the next step, and its answer tells; one that is not
 answered bounds the uplink from above, second by second. A downlink without samples as new as the
-uplink's is taken to have kept its ratio to it.
+uplink's is taken to have kept its ratio to it, or to have the plan's link's if that is more: a step
+whose ways up and down met two bandwidths would else rule the cloud out for ever.
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ class Network:
         self._up = _Direction(predictor(), link.wire_up, interval_ns)
         self._down = _Direction(predictor(), link.wire_down, interval_ns)
         self._up_beside_down = link.wire_up
+        self._down_per_up = link.down / link.up
         self._rtt_s = link.rtt
         self._probed_ns = 0
         self._probe_said_ns = 0
@@ -140,7 +142,8 @@ class Network:
             self._down.close(now)
             ratio = 1.0
             if self._up.sampled_ns - self._down.sampled_ns > STALE_NS:
-                ratio = self._up.predict(None) / self._up_beside_down
+                up, down = self._up.predict(None), max(self._down.predict(None), 1.0)
+                ratio = max(up / self._up_beside_down, up * self._down_per_up / down)
             else:
                 self._up_beside_down = max(self._up.predict(None), 1.0)
             return Forecast(

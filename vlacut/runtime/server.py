@@ -238,15 +238,6 @@ class Server:
         _log.log(level, line, extra={"event": event, "robot": peer})
 
 
-def _answer_probe(connection: Connection) -> None:
-    """Say how the probe came in: the frame that is next."""
-    frame = connection.receive()
-    train = train_of(connection.take_heard())
-    now = time.perf_counter_ns()
-    times = np.array([1, frame.arrived_ns, now, frame.burst.first_ns, *train, 0], ">u8")
-    connection.send(Header(PROBE, 0, 0, 0, frame.header.step, times.nbytes), [times])
-
-
 def _check_memory(plan: Plan, memory: Memory) -> None:
     if memory.robots == 0:
         raise InputError(
@@ -254,3 +245,12 @@ def _check_memory(plan: Plan, memory: Memory) -> None:
             f"GB; this {plan.cloud} has {memory.device / 1e9:.4g} GB: compile with a lower "
             f"--cloud-budget, or give what it has with --memory"
         )
+
+
+def _answer_probe(connection: Connection) -> None:
+    """Say how the probe came in: the frame that is next."""
+    frame = connection.receive()
+    train = train_of(connection.take_heard())
+    now = time.perf_counter_ns()
+    times = np.array([1, frame.arrived_ns, now, frame.burst.first_ns, *train, 0], ">u8")
+    connection.send(Header(PROBE, 0, 0, 0, frame.header.step, times.nbytes), [times])

@@ -146,6 +146,6 @@ class Autoregression:
         return max(0.0, float(self._recent @ self._weights))
 
 
-_TRUST = 0.01  # in the first weights: their variance, against that of a sample's noise
+_TRUST = 0.1  # in the first weights: their variance, against that of a sample's noise
 _MEAN_SHARE = 0.05
 _MOST_TRACE = 100.0

@@ -56,12 +56,10 @@ class Stream:
         except OSError as error:
             raise _lost(error) from error
 
-    def fill(self, views: Sequence[memoryview], least: int) -> int | None:
-        """Wait for so much, within the timeout; as `take` says it. More only if `least` is 1."""
+    def fill(self, views: Sequence[memoryview], whole: bool) -> int | None:
+        """Receive what comes within the timeout, all of it if `whole`; as `take` says it."""
         try:
-            if least == 1:
-                return self._sock.recvmsg_into(views)[0]
-            return self._sock.recvmsg_into(_first(views, least), 0, socket.MSG_WAITALL)[0]
+            return self._sock.recvmsg_into(views, 0, socket.MSG_WAITALL if whole else 0)[0]
         except BlockingIOError:
             return None
         except OSError as error:
@@ -138,17 +136,6 @@ def joined(views: Sequence[memoryview | bytes]) -> list[memoryview | bytes]:
             made += [small, view] if small else [view]
             small = b""
     return [*made, small] if small else made
-
-
-def _first(views: Sequence[memoryview], nbytes: int) -> list[memoryview]:
-    """The first so many bytes of the views, or all of them."""
-    found = []
-    for view in views:
-        found.append(view[:nbytes])
-        nbytes -= len(found[-1])
-        if nbytes == 0:
-            break
-    return found
 
 
 def _lost(error: OSError) -> PeerLost:

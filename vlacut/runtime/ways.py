@@ -78,10 +78,10 @@ class Together:
         variant crosses a link that there is none of.
         """
         if not self._plan.crosses[request.variant]:
+            route = self._routes[request.variant]
             line = self._link.held if self._link else None
             if line:
                 self._probe(line, request.step)
-            route = self._routes[request.variant]
             made = _walked(self._plan, route, self._engines, request, Source.CHOSEN)
             if line:
                 self._listen(line)

@@ -103,7 +103,7 @@ class Status(IntEnum):
 
     OK = 0
     OTHER_BUNDLE = 1
-    OTHER_VERSION = 3
+    OTHER_VERSION = 2
     FULL = 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from vlacut.simulation.walk import Network, StepWalk
 
 CLAIRVOYANT = "clairvoyant"
 LINK, FRAMES = "link", "frames"
+_LEAST_INTERVAL_S = 0.01  # traces are no finer than 0.1 s, and every sample costs time
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ class Race:
         link: round trip, and ratio of the downlink; with `frames`, what the network is taken for
             until something crossed.
         period: seconds between starts of steps; None for back to back.
+        seconds: no step starts later; each recording's length, if neither this nor `steps` is
+            given.
+        steps: how many, at most, in each recording.
         deadline: of a step in seconds; None for none. It is counted, and told to policies.
         knows: what policies know: `link`, its mean rate interval after interval; or `frames`, what
             the runtime learns from the frames that cross.
@@ -114,11 +119,16 @@ class Race:
     interval: float | None = None
     model: Path | None = None
     history: Sequence[Recording] = ()
+    seconds: float | None = None
+    steps: int | None = None
 
     @property
     def interval_s(self) -> float:
-        """Seconds between samples."""
-        return sampling_interval(self.plan) if self.interval is None else self.interval
+        """Seconds between samples: of the link, not less than 10 ms where that is left open."""
+        if self.interval is not None:
+            return self.interval
+        due = sampling_interval(self.plan)
+        return max(due, _LEAST_INTERVAL_S) if self.knows == LINK else due
 
     def run(
         self,
@@ -138,7 +148,15 @@ class Race:
             progress(f"{policy} {predictor}", done, len(entries))
             deciders = self._deciders(policy, predictor, walks, networks)
             outcomes = tuple(
-                run_loop(walks, network, decider, start=start, period=self.period)
+                run_loop(
+                    walks,
+                    network,
+                    decider,
+                    start=start,
+                    seconds=self.seconds,
+                    steps=self.steps,
+                    period=self.period,
+                )
                 for network, decider in zip(networks, deciders, strict=True)
             )
             rows.append(Row(policy, predictor, outcomes, self.deadline))
@@ -170,11 +188,12 @@ class Race:
             return make_predictor(predictor or "last", self.model)
 
         history = [self._samples(recording) for recording in self.history]
+        fresh = make_policy(
+            policy, self.plan, deadline=self.deadline, history=history, predictor=make
+        )
         deciders: list[Decider] = []
         for network in networks:
-            chooser = make_policy(
-                policy, self.plan, deadline=self.deadline, history=history, predictor=make
-            )
+            chooser = deepcopy(fresh)  # its thresholds take long to find
             if self.knows == LINK:
                 told: Decider = ByForecast(chooser, make, network, self.link, self.interval_s)
             else:

@@ -103,7 +103,7 @@ class ByFrames:
                 tally.sent_bytes.append(frame.nbytes)
                 last = frame, burst
                 continue
-            times = [0, 0, _ns(frame.sent), 0, *_sums(told)]
+            times = [0, 0, _ns(frame.sent), 0, *_sums(told), 0]
             if tally.sent_ns:
                 up, came = last
                 times[:4] = len(tally.sent_ns), _ns(up.arrived), times[2], came.first_ns
@@ -126,7 +126,7 @@ class ByFrames:
         burst = self._burst(Passage(True, nbytes, self._now, began, self.busy, there, self._now))
         back = HEADER_BYTES + FIXED_TIMES * _TIME_BYTES
         arrived = network.down.finish(there, back) + network.hop_s
-        times = (1, _ns(there), _ns(there), burst.first_ns, *_sums([burst]))
+        times = (1, _ns(there), _ns(there), burst.first_ns, *_sums([burst]), 0)
         once = Burst(_ns(arrived), _ns(arrived), 0, 0)
         header = Header(PROBE, 0, 0, 0, 0, back - HEADER_BYTES)
         self._answer = _Answer(Heard(header, once, times), arrived)

@@ -1,11 +1,11 @@
 """A control step on paper: when the action of a variant is there, by its own schedule.
 
-The two sides walk the schedule as `vlacut.runtime.interpreter` does: a part runs when its inputs
-are there, a transfer is sent when its tensors are and does not hold its sender up, and what comes
-is waited for when something needs it. Parts take the plan's times; a frame takes its bytes (header
-and reported times included) at the rate that the trace has meanwhile, after the frames before it,
-then half a round trip and the link's cost of a message. So work and transfers may overlap, which
-the price of a cut, a bound, leaves out.
+The two sides follow their routes (`vlacut.runtime.route`): a part runs when its inputs are there, a
+transfer is sent when its tensors are and does not hold its sender up, and what comes is waited for
+when something needs it. Parts and codecs take the plan's times; a frame takes its bytes (header and
+reported times included) at the rate that the trace has meanwhile, after the frames before it, then
+half a round trip and the link's cost of a message. So work and transfers may overlap, which the
+price of a cut, a bound, leaves out.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
+from vlacut.codec import Codec, coded_bytes
 from vlacut.hardware.service import Service
-from vlacut.plan import Loop, Move, Plan, Run, Transfer, taken
+from vlacut.plan import Plan
 from vlacut.pricing import Side
-from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES
-
-_TIME_BYTES = 8
+from vlacut.runtime.route import Compute, Route, Send
+from vlacut.runtime.wire import HEADER_BYTES
 
 
 class _Do(IntEnum):
@@ -33,7 +33,6 @@ class _Do(IntEnum):
 
 _COMPUTE, _SEND, _WAIT = _Do.COMPUTE, _Do.SEND, _Do.WAIT
 _Op = tuple[_Do, int, float]  # what, which side (0 edge, 1 cloud), and how much or which frame
-_INDEX = {Side.EDGE: 0, Side.CLOUD: 1}
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class StepWalk:
     _ops: tuple[_Op, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._ops = tuple(_joined(_Compiler(self.plan, self.variant).ops()))
+        self._ops = tuple(_joined(_ops(self.plan, self.variant)))
 
     @property
     def crosses(self) -> bool:
@@ -138,60 +137,50 @@ class StepWalk:
         return passed
 
 
-class _Compiler:
-    """Walks a schedule once, as both sides."""
+def _ops(plan: Plan, variant: int) -> Iterator[_Op]:
+    """What both sides do in a step, each after what it waits for of the other."""
+    routes = [Route(plan, side, variant) for side in Side]
+    stops = [deque(route.stops) for route in routes]
+    frames: list[list[int]] = [[], []]  # sent by each side, numbered together
+    decodes: list[list[float]] = [[], []]  # what its receiver then takes for each
+    taken = [0, 0]
 
-    def __init__(self, plan: Plan, variant: int) -> None:
-        self._plan = plan
-        self._schedule = plan.variants[variant].schedule
-        self._times = _TIME_BYTES * (FIXED_TIMES + 2 * len(plan.cloud_parts[variant]))
-        self._frames = 0
-        self._due: dict[Side, deque[tuple[int, tuple[str, ...]]]] = {s: deque() for s in Side}
-        self._awaited: dict[Side, set[str]] = {side: set() for side in Side}
+    def take(side: int, needs: int) -> Iterator[_Op]:
+        other = 1 - side
+        yield _WAIT, side, frames[other][needs - 1]
+        yield _COMPUTE, side, sum(decodes[other][taken[side] : needs])
+        taken[side] = needs
 
-    def ops(self) -> Iterator[_Op]:
-        for step in self._schedule:
-            trips = step.trips if isinstance(step, Loop) else 1
-            body = step.body if isinstance(step, Loop) else (step,)
-            for trip in range(trips):
-                for item in body:
-                    when = None if isinstance(item, Run) or trips == 1 else item.trips
-                    if when is None or taken(when, trip, trips):
-                        yield from self._item(item)
-        yield from self._drain(Side.EDGE)
+    while any(stops):
+        for side, other in ((0, 1), (1, 0)):
+            while stops[side] and stops[side][0].needs <= len(frames[other]):
+                stop = stops[side].popleft()
+                if stop.needs > taken[side]:
+                    yield from take(side, stop.needs)
+                if isinstance(stop, Compute):
+                    yield _COMPUTE, side, stop.part.seconds
+                elif isinstance(stop, Send):
+                    frames[side].append(len(frames[0]) + len(frames[1]))
+                    edge_s, cloud_s = _codec_seconds(plan, variant, stop)
+                    decodes[side].append(edge_s if side else cloud_s)
+                    yield _COMPUTE, side, cloud_s if side else edge_s
+                    times = routes[side].times.size if side else 0
+                    nbytes = sum(coded_bytes(codec, plan.spec[key]) for key, codec in stop.coded)
+                    yield _SEND, side, HEADER_BYTES + times + nbytes
+    if len(frames[1]) > taken[0]:  # a step ends when all that was sent to the edge is there
+        yield from take(0, len(frames[1]))
 
-    def _item(self, item: Run | Transfer | Move) -> Iterator[_Op]:
-        if isinstance(item, Run):
-            part = self._plan.part[item.part]
-            yield from self._need(part.side, part.inputs)
-            yield _Do.COMPUTE, _INDEX[part.side], part.seconds
-        elif isinstance(item, Transfer):
-            yield from self._need(item.source, item.tensors)
-            nbytes = HEADER_BYTES + sum(self._plan.spec[key].nbytes for key in item.tensors)
-            if item.source is Side.CLOUD:
-                nbytes += self._times
-            yield _Do.SEND, _INDEX[item.source], nbytes
-            there = item.source.other
-            self._due[there].append((self._frames, item.tensors))
-            self._awaited[there].update(item.tensors)
-            self._frames += 1
-        else:
-            for side in item.sides:
-                yield from self._need(side, (item.source,))
 
-    def _need(self, side: Side, keys: Iterable[str]) -> Iterator[_Op]:
-        """Take frames, in order, until none of the keys is on its way."""
-        while any(key in self._awaited[side] for key in keys):
-            yield self._take(side)
-
-    def _drain(self, side: Side) -> Iterator[_Op]:
-        while self._due[side]:
-            yield self._take(side)
-
-    def _take(self, side: Side) -> _Op:
-        frame, _ = self._due[side].popleft()
-        self._awaited[side] = {key for _, keys in self._due[side] for key in keys}
-        return _Do.WAIT, _INDEX[side], frame
+def _codec_seconds(plan: Plan, variant: int, stop: Send) -> tuple[float, float]:
+    """What the codecs of one frame take on the edge and in the cloud, in seconds."""
+    edge_s = cloud_s = 0.0
+    there = {item.tensor: item for item in plan.variants[variant].coded} if stop.encodes else {}
+    for key, codec in stop.coded:
+        if codec is not Codec.NONE and key in there:
+            share = plan.spec[key].nbytes / there[key].raw_bytes
+            edge_s += there[key].edge_s * share
+            cloud_s += there[key].cloud_s * share
+    return edge_s, cloud_s
 
 
 def _joined(ops: Iterable[_Op]) -> Iterator[_Op]:
