@@ -7,15 +7,17 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost, PeerRefused, WireError
 from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.layout import Layout, Room
+from vlacut.runtime.mover import Mover
+from vlacut.runtime.outbox import Outbox, advance
 from vlacut.runtime.route import Due
-from vlacut.runtime.stream import IN, OUT, TlsStream, joined, stream_of
+from vlacut.runtime.stream import ENDED, IN, OUT, TlsStream, stream_of
 from vlacut.runtime.wire import (
     ERROR,
     FIXED_TIMES,
@@ -78,7 +80,9 @@ class Heard(NamedTuple):
 
 
 class Connection:
-    """Frames over a socket. Single-threaded: a send that would block reads meanwhile.
+    """Frames over a socket. Used by one thread at a time.
+
+    What a send cannot send at once waits until something is received, `moving` or `flush`.
 
     Args:
         sock: connected, in TLS or not; this object owns it from now on.
@@ -88,7 +92,6 @@ class Connection:
 
     Attributes:
         until: when to give up with DeadlineMissed, on the clock of `time.monotonic`.
-        torn: whether a frame was sent in part, so that the connection is of no more use.
         dropped: frames received of steps that are over.
         answered: whether any frame was received.
         encoded: see `Layout.encoded`.
@@ -98,7 +101,6 @@ class Connection:
         self, sock: socket.socket, layout: Layout, timeout: float, *, checked: bool = True
     ) -> None:
         self.until = math.inf
-        self.torn = False
         self.dropped = 0
         self.answered = False
         self.encoded = layout.encoded
@@ -106,6 +108,7 @@ class Connection:
         self._meter = BurstMeter()
         self._stream = stream_of(sock, timeout)
         self._tls = isinstance(self._stream, TlsStream)
+        self._outbox = Outbox(self._stream)
         self._layout = layout
         self._room_for = layout.most_frames + 1  # so that a later step is seen behind a whole one
         self._timeout = timeout
@@ -133,17 +136,55 @@ class Connection:
         return max(0.0, time.monotonic() - self._unanswered_since)
 
     def send(self, header: Header, payload: Sequence[np.ndarray]) -> None:
-        """Send a frame. Raises PeerLost if the peer does not take it, DeadlineMissed if late."""
+        """Begin to send a frame, behind those before it; its arrays must stay as they are until
+        `flush`. Raises PeerLost if the connection ended.
+        """
         packed = header.pack(self._checksum(header, payload))
-        self.torn = True
-        sent = 0 if self._tls else self._stream.put([packed, *(array.data for array in payload)])
+        sent = 0
+        if not (self._tls or self._outbox):
+            sent = self._stream.put([packed, *(array.data for array in payload)])
         if sent < HEADER_BYTES + header.nbytes:
-            views: list[memoryview | bytes] = [packed]
-            views += [flat_bytes(array).data for array in payload if array.nbytes]
-            self._push(deque(joined(views) if self._tls else views), sent)
-        self.torn = False
+            arrays = (flat_bytes(array).data for array in payload if array.nbytes)
+            self._outbox.add([packed, *arrays], sent)
+            self._outbox.push()
         if self._unanswered_since == math.inf:
             self._unanswered_since = time.monotonic()
+
+    def flush(self) -> None:
+        """Send what is left. Raises PeerLost if the peer does not take it, DeadlineMissed."""
+        while self._outbox:
+            if not self._outbox.push():
+                self._wait(IN)
+
+    @property
+    def torn(self) -> bool:
+        """Whether a frame was not sent as a whole: once its step is over, the connection is of no
+        more use.
+        """
+        return bool(self._outbox)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._outbox.nbytes
+
+    def moving(self, step: int) -> Mover:
+        """While entered, bytes move in both directions, those that come up to this step's.
+
+        A later step's would overwrite what an engine still reads.
+        """
+        return Mover(lambda stop: self._move(stop, step))
+
+    def _move(self, stop: int, step: int) -> None:
+        while True:
+            while self._outbox.push() or (self._takes(step) and self._read()):
+                pass
+            events = OUT if self._outbox else 0
+            events |= IN if self._takes(step) else 0
+            ready = self._stream.wait_or(stop, events, self._timeout)
+            if ready & ENDED:  # or stopped; if it ended, whoever reads next says so
+                return
+            self._meter.waited()
 
     def send_error(self, text: str) -> None:
         """Tell the peer why the connection ends, if it still listens."""
@@ -168,10 +209,10 @@ class Connection:
                 if due is not None and self._begun == 0 and self._current is None:
                     self._guess = self._layout.room(*due)[1]
                     self._into = deque((self._header_view, *self._guess.views))
-                if self._stream.waits and self.until == math.inf:
+                if self._stream.waits and self.until == math.inf and not self._outbox:
                     if not self._read(wait=True):
                         self._give_up()
-                elif not self._read():
+                elif not self._outbox.push() and not self._read():
                     self._wait(IN)
             frame = self._inbox.popleft()
             if frame.header.step >= step:
@@ -222,20 +263,20 @@ class Connection:
         if self.until < math.inf and time.monotonic() >= self.until:
             raise DeadlineMissed("the deadline passed before the step was complete")
 
-    def _push(self, views: deque[memoryview | bytes], sent: int) -> None:
-        """Send the rest of a frame of which some was sent."""
-        _advance(views, sent)
-        while views:
-            sent = self._stream.put(views)
-            if sent:
-                _advance(views, sent)
-            else:
-                full = len(self._inbox) >= self._room_for
-                self._wait(OUT if full else IN | OUT)
+    def _takes(self, step: int) -> bool:
+        """Whether there is room, and what comes is not of a later step."""
+        later = self._current is not None and self._current[0].step > step
+        return not self._full and not later
+
+    @property
+    def _full(self) -> bool:
+        return len(self._inbox) >= self._room_for
 
     def _wait(self, events: int) -> None:
         if self._closed:
             raise PeerLost("the connection was closed")
+        events = 0 if self._full else events
+        events |= OUT if self._outbox else 0
         left = self.until - time.monotonic()
         ready = self._stream.wait(events, max(0.0, min(left, self._timeout)))
         if not ready:
@@ -278,7 +319,7 @@ class Connection:
 
     def _arrived(self, count: int) -> None:
         """So many more bytes are where they were to go."""
-        _advance(self._into, count)
+        advance(self._into, count)
         if self._current is None:
             self._begun += count
             if self._begun < HEADER_BYTES:
@@ -352,12 +393,3 @@ def train_of(heard: Sequence[Heard]) -> tuple[int, int]:
     """Bytes and nanoseconds of all their trains; both 0 if there is none."""
     bursts = [item.burst for item in heard]
     return sum(item.train_bytes for item in bursts), sum(item.train_ns for item in bursts)
-
-
-def _advance(views: deque[Any], count: int) -> None:
-    """Drop the first `count` bytes."""
-    while count:
-        if count < len(views[0]):
-            views[0] = views[0][count:]
-            return
-        count -= len(views.popleft())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,12 +12,13 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import WireError
-from vlacut.plan import Part
 from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
 from vlacut.runtime.connection import Connection, Frame, train_of
 from vlacut.runtime.route import Compute, Due, Route, Send
 from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, TENSORS, Header
+
+_WORTH_A_THREAD = 64 * 1024  # bytes
 
 
 class StepAbandoned(Exception):
@@ -105,7 +107,7 @@ class Walk:
             while self._taken < stop.needs:
                 self._take_next()
             if isinstance(stop, Compute):
-                self._run_part(stop.part)
+                self._run_part(stop)
             elif isinstance(stop, Send):
                 self._send(stop)
             else:
@@ -113,17 +115,29 @@ class Walk:
         while self._taken < len(self._route.due):
             self._take_next()
         if self._connection:
+            self._connection.flush()
             self.tally.late = self._connection.dropped - dropped
         return [self._held[key] for key in wanted]
 
-    def _run_part(self, part: Part) -> None:
-        name = part.name
+    def _run_part(self, stop: Compute) -> None:
+        part, name = stop.part, stop.part.name
         self._check_use()
         start = time.perf_counter_ns()
-        self._held.update(self._engines[name].run({key: self._held[key] for key in part.inputs}))
+        with self._moving(stop.ahead):
+            made = self._engines[name].run({key: self._held[key] for key in part.inputs})
+        self._held.update(made)
         end = time.perf_counter_ns()
         self.tally.part_ns[name] = self.tally.part_ns.get(name, 0) + end - start
         self.tally.spans.append(Span(name, start, end))
+
+    def _moving(self, ahead: int) -> AbstractContextManager[object]:
+        """Moves bytes while an engine runs, where there are more than sockets hold meanwhile."""
+        if self._connection is None:
+            return nullcontext()
+        nbytes = sum(self._route.sizes[self._taken : ahead])
+        if nbytes + self._connection.unsent < _WORTH_A_THREAD:
+            return nullcontext()
+        return self._connection.moving(self._step)
 
     def _check_use(self) -> None:
         """An engine cannot be interrupted: see first that somebody will want what it makes."""
@@ -152,9 +166,9 @@ class Walk:
     def _encoded(self, stop: Send) -> list[np.ndarray]:
         if not stop.encodes:
             return [self._held[key] for key, _ in stop.coded]
-        encoded = self._link().encoded
+        encoded, place = self._link().encoded, (self._route.variant, stop.position, stop.trip)
         start = time.perf_counter_ns()
-        made = [encoded(key, codec, self._held[key]) for key, codec in stop.coded]
+        made = [encoded(place, key, codec, self._held[key]) for key, codec in stop.coded]
         self._note_codec("encode", start)
         return made
 

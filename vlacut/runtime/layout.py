@@ -15,6 +15,8 @@ from vlacut.runtime.codecs import Coder
 from vlacut.runtime.route import Due, Send, routes_of
 from vlacut.runtime.wire import FIXED_TIMES, PROBE_BYTES, flat_bytes
 
+_Place = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Room:
@@ -72,14 +74,14 @@ class Layout:
         self._plan = plan
         self._receiver = receiver
         self._due: dict[Due, tuple[int, Transfer]] = {}
-        self._encodes: set[tuple[str, Codec]] = set()
+        self._encodes: list[tuple[str, Codec]] = []  # at each place of its own, see `encoded`
         for route in routes_of(plan, receiver):
             self._due |= zip(route.due, enumerate(route.transfers), strict=True)
             sends = (stop for stop in route.stops if isinstance(stop, Send))
-            self._encodes.update(item for stop in sends if stop.encodes for item in stop.coded)
+            self._encodes += [item for stop in sends if stop.encodes for item in stop.coded]
         self._rooms: dict[Due, tuple[int, Room]] = {}
         self._coders: dict[tuple[str, Codec], Coder] = {}
-        self._written: dict[tuple[str, Codec], np.ndarray] = {}
+        self._written: dict[tuple[_Place, str], np.ndarray] = {}
 
     @property
     def most_frames(self) -> int:
@@ -96,14 +98,21 @@ class Layout:
             self._coder(*item).nbytes for item in coded if item[1] is not Codec.NONE
         )
 
-    def encoded(self, key: str, codec: Codec, array: np.ndarray) -> np.ndarray:
-        """What of a tensor goes on the wire; overwritten by the next one of that key and codec."""
+    def encoded(self, place: _Place, key: str, codec: Codec, array: np.ndarray) -> np.ndarray:
+        """What of a tensor goes on the wire; overwritten at that place of the next step.
+
+        Args:
+            place: variant, position and trip of the transfer that sends it.
+            key: of the tensor.
+            codec: how it is written.
+            array: the tensor.
+        """
         if codec is Codec.NONE:
             return array
         coder = self._coder(key, codec)
-        if (key, codec) not in self._written:
-            self._written[key, codec] = np.empty(coder.nbytes, np.uint8)
-        made = self._written[key, codec]
+        if (place, key) not in self._written:
+            self._written[place, key] = np.empty(coder.nbytes, np.uint8)
+        made = self._written[place, key]
         coder.encode(np.require(array, requirements="C"), made)
         return made
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Union
 
-from vlacut.codec import Codec
+from vlacut.codec import Codec, coded_bytes
 from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, Variant, taken
 from vlacut.pricing import Side
 from vlacut.runtime.wire import FIXED_TIMES
@@ -36,10 +36,11 @@ class Send(NamedTuple):
 
 
 class Compute(NamedTuple):
-    """Run a part, once `needs` of the step's frames have been taken."""
+    """Run a part, once `needs` of the step's frames have been taken; `ahead` may have come."""
 
     needs: int
     part: Part
+    ahead: int
 
 
 class Rename(NamedTuple):
@@ -63,6 +64,7 @@ class Route:
         stops: what it does, in order.
         due: the frames it receives, in order.
         transfers: what they hold.
+        sizes: bytes of the tensors of each, as they are on the wire.
         cloud_parts: the cloud's parts, in the order in which frames report their times.
         times: how a frame of the cloud says these.
     """
@@ -89,10 +91,14 @@ class Route:
             elif isinstance(item, Run):
                 part = plan.part[item.part]
                 if part.side is side:
-                    stops.append(Compute(_needs(awaited, part.inputs), part))
+                    stops.append(Compute(_needs(awaited, part.inputs), part, len(due)))
             elif side in item.sides:
                 stops.append(Rename(_needs(awaited, (item.source,)), item.source, item.target))
         self.stops, self.due, self.transfers = tuple(stops), tuple(due), tuple(transfers)
+        self.sizes = tuple(
+            sum(coded_bytes(codec, plan.spec[key]) for key, codec in transfer.coded)
+            for transfer in transfers
+        )
 
 
 def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from vlacut.errors import PeerLost
 
 IN, OUT = select.POLLIN, select.POLLOUT
+ENDED = select.POLLHUP | select.POLLERR | select.POLLNVAL
 _SMALL = 4096
 _BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -70,6 +71,14 @@ class Stream:
         poll = self._in if events == IN else self._out if events == OUT else self._any
         ready = poll.poll(seconds * 1e3)
         return ready[0][1] if ready else 0
+
+    def wait_or(self, stop: int, events: int, seconds: float) -> int:
+        """As `wait`, but ENDED once the file descriptor `stop` is readable."""
+        poll = select.poll()
+        poll.register(stop, IN)
+        poll.register(self._sock, events)
+        ready = dict(poll.poll(seconds * 1e3))
+        return ENDED if ready.pop(stop, 0) else sum(ready.values())
 
     @property
     def waits(self) -> bool:
