@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from slow_overlap import slow_overlap
 
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When
@@ -108,6 +109,7 @@ def slow_totals(graph: CostGraph, link: Link, cuts: np.ndarray) -> tuple[np.ndar
         for _ in range(flow.count):
             total += away * np.where(home == 0, flow.nbytes / link.up, flow.nbytes / link.down)
     total += slow_hops(graph, cuts) * link.hop_s
+    total -= slow_overlap(graph, link, cuts)
     held = np.zeros(len(cuts))
     for weight, nbytes in enumerate(graph.weights):
         users = [index for index, task in enumerate(graph.tasks) if weight in task.weights]

@@ -120,7 +120,7 @@ def test_selection_is_the_best_of_all_subsets(seed: int) -> None:
         for some in subsets
         if doubled_bytes(graph, chosen, some) <= room
     )
-    for offered in (others, undominated(graph, chosen, others, OVER.range)):
+    for offered in (others, undominated(graph, chosen, others, OVER.seconds_per_byte)):
         kept = select(graph, chosen, offered, OVER, room)
         assert doubled_bytes(graph, chosen, kept) <= room
         assert expected_s([chosen, *kept]) == pytest.approx(best, rel=2e-6)

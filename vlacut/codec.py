@@ -6,6 +6,7 @@ The bytes are specified, and made, by `vlacut.runtime.codecs`.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from enum import Enum
 
 from vlacut.errors import InputError
@@ -61,6 +62,23 @@ def coded_bytes(codec: Codec, spec: TensorSpec) -> int:
     if codec is Codec.INT4:
         return (size + 1) // 2 + 2 * -(-size // GROUP)
     return 2 * size
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A codec on a flow that crosses in one direction: what one production comes to.
+
+    Attributes:
+        codec: how it is written.
+        nbytes: on the wire.
+        edge_s, cloud_s: seconds that its processor takes to encode it on the one side and to decode
+            it on the other.
+    """
+
+    codec: Codec
+    nbytes: int
+    edge_s: float
+    cloud_s: float
 
 
 def parse_codecs(text: str) -> tuple[Codec, ...]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from vlacut.codec import Codec
+from vlacut.codec import Codec, Coding
 from vlacut.hardware import Link
-from vlacut.pricing import Coding, CostGraph, Flow, Side
+from vlacut.pricing import CostGraph, Flow, Side
 
 Barred = Set[tuple[str, Codec]]  # codecs that flows, by name, may not have
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, link_at
 from vlacut.pricing import Price
 
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
@@ -35,20 +35,31 @@ class Standing:
 def changes_at(one: Price, other: Price, link: Link) -> float:
     """See `Standing.changes_at`. The prices are those at the link.
 
-    A price is fixed seconds plus bytes over bandwidths, so two of them are equal at one bandwidth
-    at most: where the seconds that one has more are what the other's bytes take more.
+    Between their bends both prices are lines over seconds a byte. Of several such bandwidths, that
+    which is the smallest factor away.
     """
-    fixed = _fixed_s(one) - _fixed_s(other)
-    moved = _moved(other, link) - _moved(one, link)
-    if abs(fixed) <= _ROUNDING * one.total_s or fixed * moved <= 0:
-        return 0.0
-    return moved / fixed
+    now = 1 / link.up
+    met = crossings(one, other, link)
+    return 1 / min(met, key=lambda place: max(place / now, now / place)) if met else 0.0
 
 
-def _fixed_s(price: Price) -> float:
-    return price.local_s + price.hop_s
+def crossings(one: Price, other: Price, link: Link) -> list[float]:
+    """Seconds a byte up at which two prices change places, the downlink scaled alike."""
+    places = sorted({0.0, *one.bends(link), *other.bends(link)})
+    ends = [*places[1:], max(places[-1], 1 / link.up) * 2]
+    met = []
+    for low, high in zip(places, ends, strict=True):
+        first, last = (_apart(one, other, link_at(link, place)) for place in (low, high))
+        alike = abs(last - first) <= _ROUNDING * one.over(link_at(link, high))
+        if not first or alike:
+            continue
+        place = low - first * (high - low) / (last - first)
+        if low < place and (place <= high or high == ends[-1]):
+            met.append(place)
+    return met
 
 
-def _moved(price: Price, link: Link) -> float:
-    """Bytes, those of the downlink as so many of the uplink as take as long."""
-    return price.bytes_up + price.bytes_down * link.up / link.down
+def _apart(one: Price, other: Price, link: Link) -> float:
+    """Seconds that the other takes more; none if that may be rounding."""
+    apart = other.over(link) - one.over(link)
+    return apart if abs(apart) > _ROUNDING * one.total_s else 0.0

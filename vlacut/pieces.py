@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vlacut.dataflow import Dataflow
 from vlacut.pool import FUSED, Engines
-from vlacut.pricing import Side, When
+from vlacut.pricing import CostGraph, Side, When, grouped
+from vlacut.sections import NO_GATE
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,19 @@ def make_pieces(
         fused: a piece is a whole level of one variant; only those alike in all operators are
             shared. Otherwise pieces are segments.
     """
-    levels = [_levels(flow, sides) for sides in placements]
-    segments = list(zip(*levels, strict=True))
+    graph = flow.cost_graph()
+    places = [places_of(graph, sides) for sides in placements]
+    segments = list(zip(*places, strict=True))
     found = []
-    for own in levels:
-        members: dict[tuple[int, ...], list[int]] = {}
+    for own in places:
+        members: dict[tuple[int, tuple[Place, ...]], list[int]] = {}
         for task in range(1, len(own) - 1):
             shared = () if fused else segments[task]
-            members.setdefault((flow.phases[task], own[task], *shared), []).append(task)
+            members.setdefault((flow.phases[task], (own[task], *shared)), []).append(task)
         found.append(
             [
-                Piece(key[0], tuple(tasks), Side.CLOUD if key[1] % 2 else Side.EDGE)
-                for key, tasks in sorted(members.items())
+                Piece(phase, tuple(tasks), Side.CLOUD if key[0].level % 2 else Side.EDGE)
+                for (phase, key), tasks in sorted(members.items())
             ]
         )
     return found
@@ -70,10 +73,32 @@ def engines_of(flow: Dataflow, placements: Sequence[Sequence[Side]], form: str) 
     return Engines(form, len(edge), len(cloud), sum(edge), sum(cloud))
 
 
-def _levels(flow: Dataflow, sides: Sequence[Side]) -> list[int]:
+class Place(NamedTuple):
+    """Where in its phase an operator runs; operators of one place run together."""
+
+    level: int
+    stretch: int
+
+
+def places_of(graph: CostGraph, sides: Sequence[Side]) -> list[Place]:
+    """The place of every task."""
     level = [int(side is Side.CLOUD) for side in sides]
-    for use in flow.uses:
-        if use.when is When.WITHIN:
-            change = sides[use.producer] is not sides[use.consumer]
-            level[use.consumer] = max(level[use.consumer], level[use.producer] + change)
-    return level
+    for one in graph.dependencies:
+        if one.when is When.WITHIN:
+            change = sides[one.producer] is not sides[one.consumer]
+            level[one.consumer] = max(level[one.consumer], level[one.producer] + change)
+    return [Place(*pair) for pair in zip(level, _stretches(graph, sides), strict=True)]
+
+
+def _stretches(graph: CostGraph, sides: Sequence[Side]) -> list[int]:
+    stretch = [0] * len(sides)
+    for section in graph.sections:
+        groups = grouped(section, sides)
+        if not all(groups.values()):
+            continue
+        for task in (task for tasks in groups.values() for task in tasks):
+            stretch[task] += 1
+        if section.exit != NO_GATE:
+            for task in range(section.exit, len(sides)):
+                stretch[task] += 2 * (graph.tasks[task].phase == section.phase)
+    return stretch

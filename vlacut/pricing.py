@@ -4,27 +4,32 @@
 would have to cross the link if its producer and one of its consumers were on different sides. It
 knows no operator set, so that anything that can be cut can be priced.
 
-The price of a cut is serial: edge compute + cloud compute + transfers + hops, where
+The price of a cut is edge compute + cloud compute + transfers + hops - overlap, where
 
 - compute is a task's seconds on its side times the trips of its phase;
 - a transfer is a flow's bytes over the bandwidth of its direction, times the flow's count; a flow
   that is coded on its way costs the seconds of its codec on both sides too;
 - a hop is half a round trip. The first trips of all phases together take as many hops as the
   longest chain of changes of side from the observation to the action has; every later trip of a
-  phase as many as the longest chain in it, from wherever the trip before left what it carries.
+  phase as many as the longest chain in it, from wherever the trip before left what it carries;
+- overlap is what the sides save by working in parallel in the sections of a phase, see
+  `vlacut.sections`: branches that are on one side as a whole, beside such on the other.
 
-Nothing overlaps in this price: it bounds the step from above. Weights count once a side, whatever
-the number of phases that use them.
+Without such branches nothing overlaps. What else may overlap in a step (a transfer for a later
+phase beside compute) is not counted: where every phase and trip waits for the one before, the price
+bounds the step from above. Weights count once a side, whatever the number of phases that use them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
-from vlacut.codec import Codec
+from vlacut.codec import Codec, Coding
 from vlacut.hardware import Link
+from vlacut.sections import NO_GATE, Lane, Parallel, Section, find_sections
 
 
 class Side(str, Enum):
@@ -61,23 +66,6 @@ class Task:
     cloud_s: float
     weights: tuple[int, ...] = ()
     pinned: Side | None = None
-
-
-@dataclass(frozen=True)
-class Coding:
-    """A codec on a flow that crosses in one direction: what one production comes to.
-
-    Attributes:
-        codec: how it is written.
-        nbytes: on the wire.
-        edge_s, cloud_s: seconds that its processor takes to encode it on the one side and to decode
-            it on the other.
-    """
-
-    codec: Codec
-    nbytes: int
-    edge_s: float
-    cloud_s: float
 
 
 @dataclass(frozen=True)
@@ -146,6 +134,7 @@ class CostGraph:
         dependencies: what waits for what, sorted by consumer.
         weights: bytes of every distinct weight.
         trips: of every phase.
+        in_turn: whether the sides work one after the other whatever the cut.
     """
 
     tasks: tuple[Task, ...]
@@ -153,11 +142,35 @@ class CostGraph:
     dependencies: tuple[Dependency, ...]
     weights: tuple[int, ...]
     trips: tuple[int, ...]
+    in_turn: bool = False
 
     def trips_of(self, task: int) -> int:
         """How often a control step executes the task."""
         phase = self.tasks[task].phase
         return self.trips[phase] if 0 <= phase < len(self.trips) else 1
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """Where the sides can work in parallel."""
+        if self.in_turn:
+            return ()
+        within = [one for one in self.dependencies if one.when is When.WITHIN]
+        outside = [one for one in self.dependencies if one.when is not When.WITHIN]
+        return find_sections(
+            [task.phase for task in self.tasks],
+            [(one.producer, one.consumer) for one in within],
+            [(one.producer, one.consumer) for one in outside],
+            [task.edge_s * self.trips_of(index) for index, task in enumerate(self.tasks)],
+            self.trips,
+        )
+
+    @cached_property
+    def flows_of(self) -> Mapping[int, Sequence[Flow]]:
+        """Flows by the task that makes them, those of a value once: by its name."""
+        found: dict[int, dict[str, Flow]] = {}
+        for flow in self.flows:
+            found.setdefault(flow.producer, {}).setdefault(flow.name, flow)
+        return {producer: tuple(flows.values()) for producer, flows in found.items()}
 
 
 @dataclass(frozen=True)
@@ -172,6 +185,8 @@ class Price:
         crossings: flows that cross.
         hops: changes of side that follow one another in a control step.
         edge_weight_bytes, cloud_weight_bytes: distinct weights held by side.
+        overlap_s: what the sides save by working in parallel.
+        parallel: the sections in which they do.
         edge_codec_s, cloud_codec_s: in codecs by side, on top of compute: codecs run on the
             processor that serves the link, not on the accelerator.
     """
@@ -187,6 +202,8 @@ class Price:
     hops: int
     edge_weight_bytes: int
     cloud_weight_bytes: int
+    overlap_s: float = 0.0
+    parallel: tuple[Parallel, ...] = ()
     edge_codec_s: float = 0.0
     cloud_codec_s: float = 0.0
 
@@ -201,14 +218,24 @@ class Price:
         return self.edge_s + self.cloud_s + self.codec_s
 
     @property
+    def serial_s(self) -> float:
+        """Seconds of a control step if nothing overlapped."""
+        return self.local_s + self.up_s + self.down_s + self.hop_s
+
+    @property
     def total_s(self) -> float:
         """Seconds of a control step."""
-        return self.local_s + self.up_s + self.down_s + self.hop_s
+        return self.serial_s - self.overlap_s
 
     def over(self, link: Link) -> float:
         """Seconds of a control step of the same cut, with the same codecs, over another link."""
         moved = self.bytes_up / link.up + self.bytes_down / link.down
-        return self.local_s + moved + self.hops * link.hop_s
+        serial_s = self.local_s + moved + self.hops * link.hop_s
+        return serial_s - sum(one.saved_s(link) for one in self.parallel)
+
+    def bends(self, link: Link) -> list[float]:
+        """Seconds a byte up between which the price is a line, the downlink scaled alike."""
+        return sorted({place for one in self.parallel for place in one.bends(link)})
 
 
 @dataclass(frozen=True)
@@ -274,6 +301,7 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         codec_s[Side.EDGE] += coding.edge_s * flow.count
         codec_s[Side.CLOUD] += coding.cloud_s * flow.count
     hops = count_hops(graph, sides)
+    parallel = tuple(parallels(graph, sides))
     return Price(
         edge_s=compute[Side.EDGE],
         cloud_s=compute[Side.CLOUD],
@@ -286,6 +314,8 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         hops=hops,
         edge_weight_bytes=sum(graph.weights[weight] for weight in held[Side.EDGE]),
         cloud_weight_bytes=sum(graph.weights[weight] for weight in held[Side.CLOUD]),
+        overlap_s=sum(one.saved_s(link) for one in parallel),
+        parallel=parallel,
         edge_codec_s=codec_s[Side.EDGE],
         cloud_codec_s=codec_s[Side.CLOUD],
     )
@@ -294,6 +324,57 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
 def _crosses(flow: Flow, sides: Sequence[Side]) -> bool:
     home = sides[flow.producer]
     return any(sides[consumer] is not home for consumer in flow.consumers)
+
+
+def parallels(graph: CostGraph, sides: Sequence[Side]) -> Iterator[Parallel]:
+    """The sections of which a cut has whole branches on both sides."""
+    for section in graph.sections:
+        groups = grouped(section, sides)
+        if all(groups.values()):
+            ends = [
+                sides[gate] if gate != NO_GATE else None for gate in (section.entry, section.exit)
+            ]
+            yield parallel(graph, section, groups, ends[0], ends[1])
+
+
+def grouped(section: Section, sides: Sequence[Side]) -> dict[Side, list[int]]:
+    """The tasks of those branches that are on one side as a whole, by side."""
+    groups: dict[Side, list[int]] = {side: [] for side in Side}
+    for branch in section.branches:
+        there = {sides[task] for task in branch}
+        if len(there) == 1:
+            groups[there.pop()] += branch
+    return groups
+
+
+def parallel(
+    graph: CostGraph,
+    section: Section,
+    groups: Mapping[Side, Sequence[int]],
+    entry: Side | None,
+    exit_side: Side | None,
+) -> Parallel:
+    """What either side does of a section, given its tasks and the sides of the gates."""
+    lanes = {}
+    for side, tasks in groups.items():
+        inside = set(tasks)
+        waits_in, waits_out = entry is side.other, exit_side is side.other
+        read = graph.flows_of.get(section.entry, ()) if waits_in else ()
+        made = [flow for task in tasks if waits_out for flow in graph.flows_of.get(task, ())]
+        once = [graph.tasks[task] for task in tasks]
+        lanes[side] = Lane(
+            sum(task.edge_s if side is Side.EDGE else task.cloud_s for task in once),
+            _coded_bytes(side.other, (one for one in read if not inside.isdisjoint(one.consumers))),
+            _coded_bytes(side, (one for one in made if section.exit in one.consumers)),
+            waits_in,
+            waits_out,
+        )
+    return Parallel(graph.trips[section.phase], lanes[Side.EDGE], lanes[Side.CLOUD])
+
+
+def _coded_bytes(source: Side, flows: Iterable[Flow]) -> int:
+    """Of a production of each, where it crosses from a side. No codec is part of what overlaps."""
+    return sum(flow.coding(source).nbytes for flow in flows)
 
 
 def count_hops(graph: CostGraph, sides: Sequence[Side]) -> int:

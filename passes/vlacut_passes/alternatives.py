@@ -130,7 +130,7 @@ class _Search:
             fit = [
                 one for one in made if doubled_bytes(self.graph, self.chosen, [one]) <= self._room
             ]
-            good = undominated(self.graph, self.chosen, fit, self.bandwidths.range)
+            good = undominated(self.graph, self.chosen, fit, self.bandwidths.seconds_per_byte)
             kept = select(self.graph, self.chosen, good, self.bandwidths, self._room)
             cuts = [self._codecs.cut(one.coded or self.graph, one.sides) for one in kept]
             wrong = next(

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vlacut.annotation import OFFERS
-from vlacut.codec import coded_bytes, parse_codecs, takes
+from vlacut.codec import Coding, coded_bytes, parse_codecs, takes
 from vlacut.codec_cost import decode_s, encode_s
 from vlacut.coding import Offer
 from vlacut.dataflow import trace_dataflow
 from vlacut.hardware import Device, load_device
-from vlacut.pricing import Coding
 from vlacut.program import Program
 from vlacut.tensor import TensorSpec
 

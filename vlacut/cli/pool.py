@@ -9,6 +9,8 @@ from rich.console import Console
 
 from vlacut.cli.codecs import codecs_json
 from vlacut.cli.output import milliseconds, size, table
+from vlacut.dominance import crossings
+from vlacut.hardware import link_at
 from vlacut.plan import Plan, Variant
 from vlacut.pool import Engines
 
@@ -97,24 +99,26 @@ def best_between(plan: Plan, variant: Variant) -> tuple[float, float] | None:
 
     With the downlink in the plan's ratio to it. None if there is no such bandwidth.
     """
-    fixed, moved = _line(plan, variant)
-    least, most = 0.0, math.inf  # in seconds a byte
-    for other in plan.variants:
-        apart, more = _line(plan, other)[0] - fixed, moved - _line(plan, other)[1]
-        if more > 0:
-            most = min(most, apart / more)
-        elif more < 0:
-            least = max(least, apart / more)
-        elif apart < 0:
-            return None
-    if least > most:
+    crossed = {
+        place
+        for other in plan.variants
+        for place in crossings(variant.price, other.price, plan.link)
+    }
+    places = sorted({0.0, *crossed})
+    last = max(places[-1], 1 / plan.link.up) * 2
+    best = [
+        (low, high)
+        for low, high in zip(places, [*places[1:], math.inf], strict=True)
+        if _is_best(plan, variant, (low + min(high, last)) / 2)
+    ]
+    if not best:
         return None
-    return 1 / most if most else math.inf, 1 / least if least else math.inf
+    share = plan.link.framing.share
+    least, most = best[0][0] * share, best[-1][1] * share
+    return 1 / most, 1 / least if least else math.inf
 
 
-def _line(plan: Plan, variant: Variant) -> tuple[float, float]:
-    """The price as seconds, and seconds for each second a byte of the wire takes up."""
-    price, link = variant.price, plan.link
-    fixed = price.local_s + price.hops * link.hop_s
-    moved = price.bytes_up + price.bytes_down * (link.up / link.down)
-    return fixed, moved / link.framing.share
+def _is_best(plan: Plan, variant: Variant, seconds_per_byte: float) -> bool:
+    link = link_at(plan.link, seconds_per_byte)
+    mine = variant.price.over(link)
+    return all(mine <= other.price.over(link) * (1 + 1e-12) for other in plan.variants)

@@ -9,6 +9,7 @@ cut is affine in that: the mean over a group of bandwidths is the price at the g
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,8 +47,8 @@ class Bandwidths:
 
 
 def link_at(link: Link, seconds_per_byte: float) -> Link:
-    """The link with another bandwidth up, and that down in the same ratio to it."""
-    up = 1 / seconds_per_byte
+    """The link with another bandwidth up, and that down in the same ratio to it; 0: infinite."""
+    up = 1 / seconds_per_byte if seconds_per_byte else math.inf
     return replace(link, up=up, down=up * (link.down / link.up))
 
 

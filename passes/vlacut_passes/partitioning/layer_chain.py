@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Dependency, Side, When, count_hops
+from vlacut.pricing import CostGraph, Dependency, Side, When, count_hops, parallels
+from vlacut_passes.partitioning.overlap import states
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -135,15 +136,21 @@ class LayerChain:
     def cheapest(self, link: Link, allowed: NDArray[np.bool_]) -> int:
         """The allowed place of the lowest price, the last of them; the last place if none is."""
         serial = self.compute_s() + self.transfer_s(link)
-        least = serial + link.hop_s * self.fewest_hops()
+        least = serial + link.hop_s * self.fewest_hops() - self._most_saved_s(link)
         best, best_s = len(self.order), np.inf
         for place in sorted(np.flatnonzero(allowed).tolist(), key=lambda one: (least[one], -one)):
             if least[place] >= best_s:
                 break
             exact_s = serial[place] + link.hop_s * count_hops(self.graph, self.sides(place))
+            exact_s -= sum(one.saved_s(link) for one in parallels(self.graph, self.sides(place)))
             if exact_s < best_s:
                 best, best_s = place, exact_s
         return best
+
+    def _most_saved_s(self, link: Link) -> float:
+        """What working in parallel may save at any place."""
+        found = (states(self.graph, section, link) for section in self.graph.sections)
+        return sum(options[0].saved_s for options in found if options)
 
 
 def layer_chain(graph: CostGraph) -> LayerChain:

@@ -1,202 +1,160 @@
 """The best cut of a graph within limits, with the proof that there is none better.
 
-1. The graph becomes a `Core`, a variable a task.
-2. A Lagrangian relaxation, a minimum cut, bounds the objective from below (`dual`). Without hops
-   and limits the first minimum cut is the answer; with hops the bound mostly meets an assignment's
-   price, which is then proven optimal.
-3. What is left is branched on (`branch_and_bound`), from the best of the strategies that others
-   have (`strategies`), so that no cut of theirs is ever better.
+A cut costs what it costs with its sides working in turn (`serial`), less what the states of its
+sections save (`overlap`). So the best cut of some states is the best one in turn with the tasks
+that make these states held, and a bound on that, less what the states save, bounds all cuts in
+them. States are branched on section by section, the lowest bound first; a section without a state
+saves nothing, which every cut may do. Most searches end at once: what a state saves is less than
+what it costs.
 """
 
 from __future__ import annotations
 
+import heapq
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Price, Side, price
-from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
-from vlacut_passes.partitioning.core import Ints, make_core
-from vlacut_passes.partitioning.known import Incumbent
-from vlacut_passes.partitioning.limits import (
-    NAMES,
-    Limits,
-    Quantity,
-    all_within,
-    limited,
-    measured,
-    within,
-)
-from vlacut_passes.partitioning.strategies import BASELINES, all_edge
+from vlacut.pricing import CostGraph, price
+from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
+from vlacut_passes.partitioning.overlap import State, agree, placed, states
+from vlacut_passes.partitioning.serial import Found, SerialSearch, Sides
+from vlacut_passes.partitioning.strategies import BASELINES
 
-_TINY = 2e-4  # of a limit on bytes
-Sides = tuple[Side, ...]
-
-
-@dataclass(frozen=True)
-class Found:
-    """A cut, and the proof of how good it is.
-
-    Attributes:
-        sides: of every task.
-        price: of the cut.
-        value: of the objective.
-        bound: no cut within the limits has less of the objective; at most `value`.
-        method: what proved the bound.
-    """
-
-    sides: Sides
-    price: Price
-    value: float
-    bound: float
-    method: str
-
-    @property
-    def gap(self) -> float:
-        """How far the cut may be from the best, as a share; 0 if it is proven to be the best."""
-        return (self.value - self.bound) / self.value if self.value else 0.0
+_ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
+_NONE = State()
 
 
 def optimal_cut(
-    graph: CostGraph, link: Link, limits: Limits | None = None, *, time_limit_s: float = 60.0
+    graph: CostGraph,
+    link: Link,
+    limits: Limits | None = None,
+    *,
+    time_limit_s: float = 60.0,
+    starts: Sequence[Sides] = (),
 ) -> Found:
     """The cut within the limits that has the least of the objective.
 
     Of cuts that are equally good, those with fewer tasks in the cloud are preferred. At the time
-    limit, the best cut known is returned with its bound.
+    limit, the best cut known is returned with its bound. `starts` are cuts to start from.
 
     Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
     """
-    search = _Search(graph, link, limits or Limits(), time.monotonic() + time_limit_s)
-    return search.run()
+    asked, deadline = limits or Limits(), time.monotonic() + time_limit_s
+    options = [found for one in graph.sections if (found := states(graph, one, link))]
+    if not options:
+        best = SerialSearch(graph, link, asked, deadline, starts).run()
+        return replace(best, price=price(graph, best.sides, link))
+    options.sort(key=lambda found: -found[0].saved_s)
+    return _Search(graph, link, asked, deadline, options, starts).run()
+
+
+@dataclass(frozen=True)
+class _Node:
+    """Cuts in these states of the first sections.
+
+    Attributes:
+        bound: no cut in these states has less of the objective.
+    """
+
+    chosen: tuple[State, ...]
+    bound: float
 
 
 class _Search:
-    def __init__(self, graph: CostGraph, link: Link, limits: Limits, deadline: float) -> None:
+    def __init__(
+        self,
+        graph: CostGraph,
+        link: Link,
+        limits: Limits,
+        deadline: float,
+        options: Sequence[Sequence[State]],
+        starts: Sequence[Sides],
+    ) -> None:
         self._graph = graph
         self._link = link
-        self._limits = _binding(graph, limits)
+        self._limits = limits
         self._deadline = deadline
-        self._method = ""
+        self._options = options
+        self._starts = list(starts)
+        self._best: Found | None = None
+        self._why: InfeasibleError | None = None
+        self._methods: dict[str, None] = {}
 
     def run(self) -> Found:
         """The best cut; see `optimal_cut`."""
-        limits = limited(self._limits, self._limits.minimise, None)
-        start = self._start()
-        for ignored in (_tiny(self._graph, limits), frozenset[int]()):
-            incumbent, bound = self._minimise(limits, start, ignored=ignored)
-            sides = _sides(incumbent.x)
-            cost = price(self._graph, sides, self._link)
-            if all_within(measured(cost), self._limits.most):
-                break
-        value = measured(cost)[limits.minimise]
-        proven = incumbent.closed_by(bound)
-        bound = value if proven else min(bound, value)
-        return Found(sides, cost, value, bound, self._method)
-
-    def _start(self) -> Ints:
-        """A cut that keeps all limits."""
-        most = self._limits.most
-        for cutter in (all_edge, *BASELINES.values()):
-            sides = cutter(self._graph, self._link, self._limits.cloud_bytes)
-            if all_within(measured(price(self._graph, sides, self._link)), most):
-                return _x(sides)
-        return self._lowered(_x(all_edge(self._graph, self._link, None)))
-
-    def _lowered(self, x: Ints) -> Ints:
-        """A cut that keeps all limits: one quantity after the other is minimised until it does."""
-        kept = Limits()
-        for quantity, most in zip(Quantity, self._limits.most, strict=True):
-            if most is None:
+        order = count()
+        queue: list[tuple[float, int, _Node]] = []
+        closed = np.inf  # the lowest bound of a node that is done with, but was not proven
+        heapq.heappush(queue, (-np.inf, next(order), _Node((), -np.inf)))
+        while queue and not self._closed(queue[0][0]):
+            node = heapq.heappop(queue)[2]
+            if self._best and time.monotonic() >= self._deadline:
+                closed = min(closed, node.bound)
                 continue
-            found = measured(price(self._graph, _sides(x), self._link))[quantity]
-            if not within(quantity, found, most):
-                limits = replace(kept, minimise=quantity)
-                incumbent, bound = self._minimise(limits, x, enough=most)
-                if not within(quantity, incumbent.value, most):
-                    raise _infeasible(kept, quantity, most, bound)
-                x = incumbent.x
-            kept = limited(kept, quantity, most)
-        return x
+            bound = self._explore(node)
+            if len(node.chosen) == len(self._options):
+                closed = min(closed, bound)
+            elif bound < np.inf:
+                for chosen in self._children(node):
+                    heapq.heappush(queue, (bound, next(order), _Node(chosen, bound)))
+        if self._best is None:
+            assert self._why is not None, "no cut was found, and none was infeasible"
+            raise self._why
+        value = self._best.value
+        bound = min([closed, *(item[0] for item in queue[:1]), value])
+        bound = value if self._closed(bound) else max(bound, 0.0)
+        return replace(self._best, bound=bound, method=", ".join(self._methods))
 
-    def _minimise(
-        self,
-        limits: Limits,
-        start: Ints,
-        enough: float | None = None,
-        ignored: frozenset[int] = frozenset(),
-    ) -> tuple[Incumbent, float]:
-        """The best assignment of tasks from `start` on, and its bound."""
-        core = make_core(self._graph, self._link, limits, ignored)
-        incumbent = Incumbent(np.inf, start)
-        self._offer(incumbent, limits, start)
-        search = BranchAndBound(self._graph, core, incumbent, self._deadline, enough)
-        self._method = "min-cut"
-        if not search.run(most=1) or search.bound < incumbent.value:
-            self._method = "branch and bound over min-cuts"
-            for cutter in BASELINES.values():
-                sides = cutter(self._graph, self._link, limits.cloud_bytes)
-                self._offer(incumbent, limits, _x(sides))
-            search.run()
-        return incumbent, search.bound
+    def _closed(self, bound: float) -> bool:
+        if self._best is None:
+            return False
+        return self._best.value - bound <= _ROUNDING * abs(self._best.value)
 
-    def _offer(self, incumbent: Incumbent, limits: Limits, x: Ints) -> None:
-        found = measured(price(self._graph, _sides(x), self._link))
-        if all_within(found, limits.most):
-            incumbent.offer(found[limits.minimise], x)
+    def _children(self, node: _Node) -> Iterator[tuple[State, ...]]:
+        for state in (_NONE, *self._options[len(node.chosen)]):
+            if agree(node.chosen, state):
+                yield (*node.chosen, state)
 
+    def _explore(self, node: _Node) -> float:
+        """Search a node with nothing in parallel; a bound of all that is in it."""
+        credit_s = sum(state.saved_s for state in node.chosen)
+        credit_s += sum(options[0].saved_s for options in self._options[len(node.chosen) :])
+        goal = self._limits.minimise
+        credit = credit_s if goal is Quantity.LATENCY else 0.0
+        limits = self._limits
+        if limits.latency is not None:
+            limits = limited(limits, Quantity.LATENCY, limits.latency + credit_s)
+        cutoff = self._best.value + credit if self._best else np.inf
+        graph = placed(self._graph, node.chosen)
+        starts = [*self._starts, *([self._best.sides] if self._best else [])]
+        search = SerialSearch(graph, self._link, limits, self._deadline, starts, cutoff)
+        try:
+            found = search.run()
+        except InfeasibleError as error:
+            self._why = self._why or error
+            return np.inf
+        self._methods[found.method] = None
+        self._offer(found.sides, found.method)
+        if not node.chosen:
+            for sides in (*self._starts, *self._baselines()):
+                self._offer(sides, found.method)
+        return max(node.bound, found.bound - credit)
 
-def _binding(graph: CostGraph, limits: Limits) -> Limits:
-    """The limits without those that every cut keeps."""
-    total = sum(graph.weights)
-    for quantity in (Quantity.CLOUD_BYTES, Quantity.EDGE_BYTES):
-        most = limits.most[quantity]
-        if most is not None and most >= total:
-            limits = limited(limits, quantity, None)
-    return limits
+    def _baselines(self) -> Iterator[Sides]:
+        for cutter in BASELINES.values():
+            yield cutter(self._graph, self._link, self._limits.cloud_bytes)
 
-
-def _tiny(graph: CostGraph, limits: Limits) -> frozenset[int]:
-    """The smallest weights, as many as together are next to nothing beside the limits on bytes.
-
-    Shape constants and scales have thousands of readers. A cut that is optimal without counting
-    them, and keeps the limits when they are counted, is optimal.
-    """
-    most = [one for one in (limits.cloud_bytes, limits.edge_bytes) if one is not None]
-    found, room = [], _TINY * min(most, default=0)
-    for weight in sorted(range(len(graph.weights)), key=lambda one: (graph.weights[one], one)):
-        room -= graph.weights[weight]
-        if room < 0:
-            break
-        found.append(weight)
-    return frozenset(found)
-
-
-def _infeasible(kept: Limits, quantity: Quantity, most: float, bound: float) -> InfeasibleError:
-    others = ", ".join(
-        f"{NAMES[one]} at most {one.text(value)}"
-        for one, value in zip(Quantity, kept.most, strict=True)
-        if value is not None
-    )
-    given = f" with {others}" if others else ""
-    if within(quantity, bound, most):
-        return InfeasibleError(
-            f"{NAMES[quantity]}: no cut was found within {quantity.text(most)}{given}, nor was it "
-            f"proven that there is none; raise the limit or the time limit"
-        )
-    return InfeasibleError(
-        f"{NAMES[quantity]}: at least {quantity.text(bound)}{given}, "
-        f"{quantity.text(bound - most)} more than the limit of {quantity.text(most)}; "
-        f"raise the limit, or pin less"
-    )
-
-
-def _sides(x: Ints) -> Sides:
-    return tuple(Side.CLOUD if one else Side.EDGE for one in x.tolist())
-
-
-def _x(sides: Sides) -> Ints:
-    return np.array([side is Side.CLOUD for side in sides], dtype=np.int64)
+    def _offer(self, sides: Sides, method: str) -> None:
+        cost = price(self._graph, sides, self._link)
+        found = measured(cost)
+        value = found[self._limits.minimise]
+        if not all_within(found, self._limits.most):
+            return
+        if self._best is None or value < self._best.value * (1 - _ROUNDING):
+            self._best = Found(sides, cost, value, -np.inf, method)

@@ -1,4 +1,4 @@
-"""A candidate: a placement with its price as a line over seconds a byte."""
+"""A candidate: a placement with its price over seconds a byte."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, link_at
 from vlacut.pricing import CostGraph, Side, price
+from vlacut.sections import Parallel
 
 Sides = tuple[Side, ...]
 Floats = NDArray[np.float64]
+
+_ANY = Link(1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,9 @@ class Candidate:
         sides: of every task.
         fixed_s: what does not depend on the bandwidth: compute and hops.
         moved: bytes up, and bytes down in the ratio of the two bandwidths, so that the price is
-            `fixed_s + moved * seconds a byte up`.
+            `fixed_s + moved * seconds a byte up`, less what overlaps.
         edge, cloud: weights held there.
+        parallel: what may overlap, over variations of `link`.
         coded: the graph with the flows coded as they are in this candidate; None for no matter.
         over: the link that those codecs are the cheapest for.
     """
@@ -34,12 +38,20 @@ class Candidate:
     moved: float
     edge: frozenset[int]
     cloud: frozenset[int]
+    parallel: tuple[Parallel, ...] = ()
+    link: Link = _ANY
     coded: CostGraph | None = field(default=None, compare=False, repr=False)
     over: Link | None = field(default=None, compare=False)
 
     def at(self, seconds_per_byte: Floats | float) -> Floats:
         """The price at these bandwidths."""
-        return np.asarray(self.fixed_s + self.moved * np.asarray(seconds_per_byte))
+        points = np.asarray(seconds_per_byte, dtype=np.float64)
+        serial = np.asarray(self.fixed_s + self.moved * points)
+        if not self.parallel:
+            return serial
+        links = [link_at(self.link, point) for point in points.ravel().tolist()]
+        saved = [sum(one.saved_s(link) for one in self.parallel) for link in links]
+        return np.asarray(serial - np.array(saved).reshape(points.shape))
 
 
 def make_candidate(
@@ -53,6 +65,8 @@ def make_candidate(
         cost.bytes_up + cost.bytes_down * (link.up / link.down),
         held(graph, sides, Side.EDGE),
         held(graph, sides, Side.CLOUD),
+        cost.parallel,
+        link,
         graph,
         over or link,
     )
@@ -73,27 +87,27 @@ def doubled_bytes(graph: CostGraph, chosen: Candidate, others: Iterable[Candidat
 
 
 def undominated(
-    graph: CostGraph, chosen: Candidate, others: Sequence[Candidate], within: tuple[float, float]
+    graph: CostGraph, chosen: Candidate, others: Sequence[Candidate], points: Sequence[float]
 ) -> list[Candidate]:
     """Those of the others that no candidate is at least as good as in every way.
 
-    That is: as cheap at both ends of the range, hence at every bandwidth in it, without a doubled
-    weight that the worse one does without. Of equals the first stays.
+    That is: as cheap at every bandwidth of these seconds a byte, without a doubled weight that the
+    worse one does without. Of equals the first stays.
     """
-    ends = np.array(within)
+    there = np.array(points)
     kept = [chosen]
-    order = sorted(others, key=lambda one: (doubled_bytes(graph, chosen, [one]), *one.at(ends)))
+    order = sorted(others, key=lambda one: (doubled_bytes(graph, chosen, [one]), *one.at(there)))
     for one in order:
-        if not any(_as_good(other, one, chosen, ends) for other in kept):
+        if not any(_as_good(other, one, chosen, there) for other in kept):
             kept = [
                 chosen,
-                *(other for other in kept[1:] if not _as_good(one, other, chosen, ends)),
+                *(other for other in kept[1:] if not _as_good(one, other, chosen, there)),
                 one,
             ]
     return kept[1:]
 
 
-def _as_good(one: Candidate, other: Candidate, chosen: Candidate, ends: Floats) -> bool:
-    cheap = bool(np.all(one.at(ends) <= other.at(ends) * (1 + 1e-12)))
+def _as_good(one: Candidate, other: Candidate, chosen: Candidate, there: Floats) -> bool:
+    cheap = bool(np.all(one.at(there) <= other.at(there) * (1 + 1e-12)))
     less = one.edge - chosen.edge <= other.edge and one.cloud - chosen.cloud <= other.cloud
     return cheap and less

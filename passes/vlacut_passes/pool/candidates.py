@@ -71,11 +71,13 @@ def _spread(bandwidths: Bandwidths) -> list[float]:
 def _charged(graph: CostGraph, chosen: Candidate, link: Link, rate: float) -> CostGraph:
     """The graph with a flow for every weight that could be doubled: from where it is now.
 
-    The cloud's are sent by a task of their own, before the action.
+    They are sent by a task a side, before the action; so they overlap with nothing.
     """
     action = len(graph.tasks) - 1
+    edge, cloud = action, action + 1
     tasks = (
         *graph.tasks[:-1],
+        Task("edge weights", -1, 0.0, 0.0, (), Side.EDGE),
         Task("cloud weights", -1, 0.0, 0.0, (), Side.CLOUD),
         graph.tasks[-1],
     )
@@ -88,15 +90,16 @@ def _charged(graph: CostGraph, chosen: Candidate, link: Link, rate: float) -> Co
         nbytes = graph.weights[weight]
         if weight not in chosen.cloud:
             size = round(nbytes * rate * link.up)
-            flows.append(Flow("weight", 0, tuple(consumers), size, 1))
+            flows.append(Flow("weight", edge, tuple(consumers), size, 1))
         if weight not in chosen.edge:
             size = round(nbytes * rate * link.down)
-            flows.append(Flow("weight", action, tuple(consumers), size, 1))
+            flows.append(Flow("weight", cloud, tuple(consumers), size, 1))
     dependencies = tuple(
-        replace(one, consumer=one.consumer + (one.consumer == action)) for one in graph.dependencies
+        replace(one, consumer=one.consumer + 2 * (one.consumer == action))
+        for one in graph.dependencies
     )
     return replace(graph, tasks=tasks, flows=tuple(flows), dependencies=dependencies)
 
 
 def _moved(consumers: tuple[int, ...], action: int) -> tuple[int, ...]:
-    return tuple(one + (one == action) for one in consumers)
+    return tuple(one + 2 * (one == action) for one in consumers)
