@@ -14,6 +14,7 @@ from random_graphs import all_cuts, random_graph, random_link
 from test_codecs import there_and_back
 from test_split import LINK, Walk, plan_of
 
+from vlacut import registry
 from vlacut.bundle import open_bundle
 from vlacut.codec import Codec, Coding, parse_codecs
 from vlacut.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossings
@@ -333,6 +334,23 @@ def test_every_variant_has_the_codecs_that_are_best_for_it(coded_bundle: Path) -
         assert named == {crossing.tensor: crossing.codec for crossing in variant.coded}
     moved = [variant.price.bytes_up + variant.price.bytes_down for variant in plan.variants[1:]]
     assert moved == sorted(moved, reverse=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.names("models"))
+def test_codecs_of_the_zoo_keep_the_error(name: str, tmp_path: Path) -> None:
+    """Cut, coded and verified over the real wire, variant by variant."""
+    program = registry.load("models", name)("tiny")
+    asked = Target(
+        *("jetson-agx-orin", "a100", "1MB/s,5ms"),
+        codecs="all",
+        max_action_error=0.01,
+        pool="portfolio:100MB",
+    )
+    _, bundle = compile_program(program, asked, tmp_path / "b")
+    assert any(variant.coded for variant in bundle.plan.variants)
+    for result in verify_bundle(bundle):
+        assert result.passed, result
 
 
 def test_compiling_with_codecs_twice_gives_the_same_bytes(tmp_path: Path) -> None:
