@@ -6,8 +6,9 @@ Every model is compiled to several cuts; each is served on loopback and driven o
 of 1, 10 and 100 MB/s, a step on each in turn. The prediction is `vlacut.pricing.price` of the cut
 at that link with what is not the link's given, as medians of the same run: the times of engines and
 codecs, from the step reports, and what a hop takes beyond them over an emulator without rate or
-delay, where a step is driven in turn with the others. So what is tested is the link in the price: bytes over
-bandwidth, and hops. The exit status is 1 if a row's measured median is not within 10 % of it.
+delay, where a step is driven in turn with the others. So what is tested is the link in the price:
+bytes over bandwidth, and hops. The exit status is 1 if a row's measured median is not within 10 %
+of it.
 """
 
 from __future__ import annotations
