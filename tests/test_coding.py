@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from deployments import DIGEST, OrtEngine, served
 from programs import cut_at_random, looping_program, observation, random_program
@@ -21,7 +22,7 @@ from vlacut.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossi
 from vlacut.compiler import compile_program, plan_program
 from vlacut.dataflow import Dataflow
 from vlacut.differences import relative_difference
-from vlacut.errors import BundleError, InputError
+from vlacut.errors import BundleError, InfeasibleError, InputError
 from vlacut.golden import example_observation
 from vlacut.hardware import Link
 from vlacut.inputs import varied
@@ -359,3 +360,24 @@ def test_compiling_with_codecs_twice_gives_the_same_bytes(tmp_path: Path) -> Non
         compile_program(looping_program(), asked, tmp_path / name)[1].digest for name in "ab"
     ]
     assert digests[0] == digests[1]
+
+
+def test_a_deadline_that_only_forbidden_codecs_meet_says_so() -> None:
+    fast = plan_program(looping_program(), target(codecs="all")).plan.variants[0].price.total_s
+    deadline = f"{fast * 1e3 + 0.5:.3f}ms"
+    asked = target(codecs="all", max_action_error=1e-7, deadline=deadline)
+    with pytest.raises(InfeasibleError, match="for the codecs that the error of the action leaves"):
+        plan_program(looping_program(), asked)
+
+
+def test_what_is_no_number_uncut_is_not_measured() -> None:
+    """Variations after one whose action is not finite are not measured either."""
+    program = looping_program()
+    flow = cut_at_random(program, 0)
+    with gauging(flow, LINK) as gauge:
+        assert gauge.observations == OBSERVATIONS
+    weight = program.phases[0].graph.graph.initializers["encoder.stem"]
+    broken = np.full((64, 64), np.nan, np.float32)
+    weight.const_value = ir.tensor(broken, name="encoder.stem")
+    planned = plan_program(program, target(codecs="int8"))
+    assert any("holds a NaN or an infinity" in line for line in planned.warnings)

@@ -29,10 +29,10 @@ from vlacut.coding import (
     coded_crossings,
 )
 from vlacut.dataflow import Dataflow
-from vlacut.errors import BackendError, InputError, ModelError
+from vlacut.errors import BackendError, InfeasibleError, InputError, ModelError
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Side
-from vlacut.stitching import OBSERVATIONS, Gauge, gauging, not_runnable
+from vlacut.stitching import Gauge, gauging, not_runnable
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.serial import Found
 from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, Row, all_cloud, strategy_row
@@ -86,17 +86,29 @@ class Codecs:
             self._barred = self._readmitted(graph, link, best.found.sides, tried)
             if self._barred == barred:
                 return best
-            again = self._allowed(graph, link, search)
-            if again.found.value >= best.found.value:
+            again = self._again(graph, link, search)
+            if again is None or again.found.value >= best.found.value:
                 self._barred = barred
                 return best
             best = again
+
+    def _again(
+        self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]
+    ) -> Best | None:
+        """Another cut, if there is one within the limits with the codecs that it may have."""
+        try:
+            return self._allowed(graph, link, search)
+        except InfeasibleError:
+            return None
 
     def _allowed(self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]) -> Best:
         """The first cut found whose action is within the limit."""
         while True:
             coded = self.coded(graph, link)
-            found = search(coded)
+            try:
+                found = search(coded)
+            except InfeasibleError as error:
+                raise InfeasibleError(f"{error}{self.note}") from error
             cut = self.cut(coded, found.sides)
             if self.keeps(cut):
                 return Best(coded, found, cut)
@@ -135,11 +147,11 @@ class Codecs:
             return CodedCut(choices)
         if self._gauge is None:
             return CodedCut(choices, crossings, ActionError(None, None, 0, self._why_not))
-        measured = self._error(sides, crossings)
+        measured, count = self._error(sides, crossings), self._gauge.observations
         if not self._within(measured):
-            return CodedCut(choices, crossings, ActionError(measured, self._most, OBSERVATIONS))
+            return CodedCut(choices, crossings, ActionError(measured, self._most, count))
         alone = tuple(replace(one, alone=self._error(sides, (one,))) for one in crossings)
-        return CodedCut(choices, alone, ActionError(measured, self._stated(measured), OBSERVATIONS))
+        return CodedCut(choices, alone, ActionError(measured, self._stated(measured), count))
 
     def restrict(self, graph: CostGraph, link: Link, sides: Sides) -> None:
         """Bar codecs until a cut keeps the limit with what is left.
