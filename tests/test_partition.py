@@ -152,7 +152,7 @@ def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds(
             best = optimal_cut(graph, link, limits).value
         except InfeasibleError:
             continue
-        found = optimal_cut(graph, link, limits, time_limit_s=0.0)
+        found = optimal_cut(graph, link, limits, effort=0.0)
         late += found.gap > 0
         assert 0 <= found.gap <= 1, seed
         assert found.bound <= best * (1 + 1e-12), seed

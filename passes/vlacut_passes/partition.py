@@ -14,7 +14,7 @@ from vlacut.pricing import Certificate, CostGraph, Side, Strategy
 from vlacut.program import Program
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.pins import pinned
-from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.partitioning.search import MOST, optimal_cut
 from vlacut_passes.partitioning.serial import Found
 from vlacut_passes.partitioning.strategies import (
     BACKBONE_IN_CLOUD,
@@ -44,7 +44,8 @@ class Partition:
         minimise: `latency`, or `cloud-time` (how many robots one GPU carries).
         pins: operators that must be on a side, see `partitioning.pins`.
         private: inputs that must not leave the edge as they are, see `partitioning.pins`.
-        time_limit: seconds after which the best cut known is taken, with its gap.
+        effort: after how much work the best cut known is taken, with its gap; see
+            `partitioning.effort`.
         strategy: `optimal`, or the name of another strategy to carry out instead.
 
     Raises InfeasibleError if no cut keeps the limits, or the strategy asked for does not: which one
@@ -60,7 +61,7 @@ class Partition:
     minimise: str = "latency"
     pins: str = ""
     private: str = ""
-    time_limit: float = 60.0
+    effort: float = MOST
     strategy: str = "optimal"
 
     def run(self, program: Program) -> None:
@@ -72,9 +73,10 @@ class Partition:
         link, limits = parse_link(self.link), self.limits()
         flow = trace_dataflow(program)
         graph = pinned(flow.cost_graph(), flow, self.pins, self.private)
-        found = optimal_cut(graph, link, limits, time_limit_s=self.time_limit)
-        cuts = all_cuts(graph, link, limits, found)
-        cuts |= program_rows(flow, graph, link, limits)
+        others = dict(program_rows(flow, graph, link, limits))
+        starts = [others[BACKBONE_IN_CLOUD][1]] if BACKBONE_IN_CLOUD in others else []
+        found = optimal_cut(graph, link, limits, effort=self.effort, starts=starts)
+        cuts = all_cuts(graph, link, limits, found) | others
         if self.strategy not in cuts:
             raise PassError(
                 f"strategy {self.strategy} needs annotate-structure, and no pin against it"

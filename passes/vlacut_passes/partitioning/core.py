@@ -7,7 +7,7 @@ Merging variables keeps the form, so every step of the search works on what the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -136,20 +136,15 @@ def only_cloud(size: int) -> Ints:
     return x
 
 
-def make_core(
-    graph: CostGraph, link: Link, limits: Limits, ignored: Set[int] = frozenset()
-) -> Core:
-    """The core of a graph, one variable a task that is not pinned.
-
-    Weights in `ignored` do not count.
-    """
+def make_core(graph: CostGraph, link: Link, limits: Limits) -> Core:
+    """The core of a graph, one variable a task that is not pinned."""
     free = np.array([task.pinned is None for task in graph.tasks])
     in_cloud = np.array([task.pinned is Side.CLOUD for task in graph.tasks])
     of_task = np.where(free, np.cumsum(free) + 1, in_cloud.astype(np.int64))
     trips = np.array([graph.trips_of(index) for index in range(len(graph.tasks))])
     edge_s = trips * np.array([task.edge_s for task in graph.tasks])
     cloud_s = trips * np.array([task.cloud_s for task in graph.tasks])
-    used = _users(graph, ignored) if any(counted(limits)) else {}
+    used = _users(graph) if any(counted(limits)) else {}
     core = Core(
         len(graph.tasks),
         np.arange(len(graph.tasks)),
@@ -228,12 +223,11 @@ def _merged_weights(core: Core, label: Ints) -> tuple[Sets, Ints]:
     return _sets(nbytes), np.array(list(nbytes.values()), dtype=np.int64)
 
 
-def _users(graph: CostGraph, ignored: Set[int]) -> dict[int, list[int]]:
+def _users(graph: CostGraph) -> dict[int, list[int]]:
     users: dict[int, list[int]] = {}
     for index, task in enumerate(graph.tasks):
         for weight in task.weights:
-            if weight not in ignored:
-                users.setdefault(weight, []).append(index)
+            users.setdefault(weight, []).append(index)
     return users
 
 

@@ -20,6 +20,7 @@ from scipy.sparse import csr_array
 
 from vlacut_passes.partitioning.chains import ChainGraph
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints
+from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.limits import Quantity
 
 _INFEASIBLE = 2  # scipy's status
@@ -27,10 +28,17 @@ _INFEASIBLE = 2  # scipy's status
 
 @dataclass(frozen=True)
 class Solved:
-    """What HiGHS found: an assignment, if any, and a lower bound in units of the objective."""
+    """What HiGHS found.
+
+    Attributes:
+        x: an assignment, if any.
+        bound: in units of the objective; no assignment has less.
+        work: columns of the nodes it opened.
+    """
 
     x: Ints | None
     bound: float
+    work: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def cover(core: Core, x: Ints, quantity: Quantity) -> Cover:
     return Cover(none if quantity is Quantity.EDGE_BYTES else one, zero)
 
 
-def solve_milp(core: Core, covers: Sequence[Cover], span: float, time_limit_s: float) -> Solved:
+def solve_milp(core: Core, covers: Sequence[Cover], span: float, effort: Effort) -> Solved:
     """Minimise a core. `span` is how far below the best known value the optimum may be: the
     objective is scaled by it, for HiGHS's tolerances are absolute.
     """
@@ -63,15 +71,16 @@ def solve_milp(core: Core, covers: Sequence[Cover], span: float, time_limit_s: f
         integrality=np.array(model.integral),
         bounds=Bounds(np.zeros(len(model.cost)), np.array(model.upper)),
         constraints=model.rows(),
-        options={"mip_rel_gap": 0.0, "time_limit": time_limit_s},
+        options={"mip_rel_gap": 0.0, "node_limit": effort.nodes(len(model.cost))},
     )
     bound, base = result.mip_dual_bound, _base(core)[objective]
     low = base + bound / scale if bound is not None and np.isfinite(bound) else -np.inf
     if result.status == _INFEASIBLE:
         low = np.inf
+    work = (1 + (result.mip_node_count or 0)) * len(model.cost)
     if result.x is None:
-        return Solved(None, low)
-    return Solved(np.round(result.x[: core.size]).astype(np.int64), low)
+        return Solved(None, low, work)
+    return Solved(np.round(result.x[: core.size]).astype(np.int64), low, work)
 
 
 def _base(core: Core) -> Floats:
@@ -96,7 +105,7 @@ class _Model:
         self._flows(core)
         self._weights(core)
         for chain in core.chains:
-            self._chain(chain)
+            self._chain(chain.shrunk(core.size))
         for one in covers:
             self._cover(one)
         for quantity, most in zip(Quantity, core.limits.most, strict=True):
