@@ -22,11 +22,11 @@ bounds the step from above. Weights count once a side, whatever the number of ph
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Power
 from vlacut.sections import NO_GATE, Lane, Parallel, Section, find_sections
 
 
@@ -118,6 +118,7 @@ class CostGraph:
         weights: bytes of every distinct weight.
         trips: of every phase.
         in_turn: whether the sides work one after the other whatever the cut.
+        power: of the edge; None if it is not known.
     """
 
     tasks: tuple[Task, ...]
@@ -126,6 +127,7 @@ class CostGraph:
     weights: tuple[int, ...]
     trips: tuple[int, ...]
     in_turn: bool = False
+    power: Power | None = None
 
     def trips_of(self, task: int) -> int:
         """How often a control step executes the task."""
@@ -170,6 +172,7 @@ class Price:
         edge_weight_bytes, cloud_weight_bytes: distinct weights held by side.
         overlap_s: what the sides save by working in parallel.
         parallel: the sections in which they do.
+        edge_j: joules of the edge; 0 if its power is not known.
     """
 
     edge_s: float
@@ -185,6 +188,7 @@ class Price:
     cloud_weight_bytes: int
     overlap_s: float = 0.0
     parallel: tuple[Parallel, ...] = ()
+    edge_j: float = 0.0
 
     @property
     def serial_s(self) -> float:
@@ -229,8 +233,8 @@ class Certificate:
     """How good the best cut found is proven to be.
 
     Attributes:
-        minimised: `latency` or `cloud-time`.
-        value: of the best cut found, in seconds of a control step.
+        minimised: `latency`, `cloud-time` or `energy`.
+        value: of the best cut found: seconds, or joules, of a control step.
         bound: no cut within the limits has less; equal to `value` if the cut is the optimum.
         method: what proved it.
     """
@@ -268,7 +272,7 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         moved[sides[flow.producer]] += flow.nbytes * flow.count
     hops = count_hops(graph, sides)
     parallel = tuple(parallels(graph, sides))
-    return Price(
+    found = Price(
         edge_s=compute[Side.EDGE],
         cloud_s=compute[Side.CLOUD],
         up_s=moved[Side.EDGE] / link.up,
@@ -283,6 +287,10 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         overlap_s=sum(one.saved_s(link) for one in parallel),
         parallel=parallel,
     )
+    if graph.power is None:
+        return found
+    spent = found.total_s, found.edge_s, found.bytes_up, found.bytes_down
+    return replace(found, edge_j=graph.power.joules(*spent))
 
 
 def _crosses(flow: Flow, sides: Sequence[Side]) -> bool:

@@ -192,15 +192,16 @@ def _chain_to_split(branch: _Branch, share: Floats, gap: float) -> int | None:
     """The chain graph with the highest rate, if a change on its deepest chain is dear and the mix
     of assignments splits it.
     """
-    latency = branch.core.limits.minimise is Quantity.LATENCY
+    weighs = {Quantity.LATENCY: 1.0, Quantity.ENERGY: branch.core.idle_w}
+    second = weighs.get(branch.core.limits.minimise, 0.0)
     split = np.minimum(share, 1.0 - share) > _INTEGRAL
     rates = [
-        chain.rate
+        second * chain.rate
         if span.low < min(span.high, _MOST_DEPTHS) and split[chain.variable].any()
         else 0.0
         for chain, span in zip(branch.core.chains, branch.spans, strict=True)
     ]
-    if not latency or max(rates, default=0.0) <= DEAR * gap:
+    if not second or max(rates, default=0.0) <= DEAR * gap:
         return None
     return rates.index(max(rates))
 

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Power
 from vlacut.pricing import CostGraph, Flow, Side, When
 from vlacut_passes.partitioning.chains import ChainGraph
 from vlacut_passes.partitioning.limits import Limits, Quantity
@@ -22,6 +22,7 @@ from vlacut_passes.partitioning.limits import Limits, Quantity
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 EDGE, CLOUD = 0, 1
+LINEAR = (Quantity.LATENCY, Quantity.CLOUD_TIME, Quantity.ENERGY)  # rows of `base` and `unary`
 
 
 @dataclass(frozen=True)
@@ -50,31 +51,45 @@ class Sets:
 
 @dataclass(frozen=True)
 class Nets:
-    """Flows: `up` is paid if the producer is 0 and a consumer 1, `down` the other way round."""
+    """Flows: `up` is paid if the producer is 0 and a consumer 1, `down` the other way round.
+
+    In seconds; `up_j` and `down_j` in joules of the edge.
+    """
 
     producer: Ints
     consumers: Sets
     up: Floats
     down: Floats
+    up_j: Floats
+    down_j: Floats
+
+    def moved(self, x: Ints) -> tuple[float, float]:
+        """Seconds and joules of the transfers of an assignment."""
+        home = x[self.producer]
+        up = (home == 0) & (self.consumers.highest(x) == 1)
+        down = (home == 1) & (self.consumers.lowest(x) == 0)
+        return float(self.up @ up + self.down @ down), float(self.up_j @ up + self.down_j @ down)
 
 
 @dataclass(frozen=True)
 class Core:
     """Find x in {0, 1}^size with x[0] = 0 and x[1] = 1 that minimises a quantity within limits.
 
-    In seconds, compute is `base + unary @ x`, in latency and in cloud time. Latency has flows and,
-    for every chain graph, rate times the deepest chain of changes on top. A weight is held on a
-    side where it has a user.
+    Compute is `base + unary @ x`, by `LINEAR` quantity. Latency and energy have flows and, for
+    every chain graph, rate times the deepest chain of changes on top, in seconds of the step; a
+    second of the step costs the edge `idle_w` joules. A weight is held on a side where it has a
+    user.
 
     Attributes:
         of_task: the variable of every task.
-        base: of latency and cloud time.
-        unary: of latency and cloud time, by variable; zero for variables 0 and 1, which are in
+        base: by `LINEAR` quantity.
+        unary: by `LINEAR` quantity and variable; zero for variables 0 and 1, which are in
             `base`.
         users: the variables that read each weight; without EDGE or CLOUD where what that side holds
             is neither limited nor minimised.
         nbytes: of each weight.
         limits: what is asked for.
+        idle_w: watts of the edge while it waits.
     """
 
     size: int
@@ -86,14 +101,11 @@ class Core:
     users: Sets
     nbytes: Ints
     limits: Limits
+    idle_w: float
 
     def serial_s(self, x: Ints) -> float:
         """Compute and transfers, without hops."""
-        home = x[self.flows.producer]
-        up = (home == 0) & (self.flows.consumers.highest(x) == 1)
-        down = (home == 1) & (self.flows.consumers.lowest(x) == 0)
-        moved = self.flows.up @ up + self.flows.down @ down
-        return float(self.base[0] + self.unary[0] @ x + moved)
+        return float(self.base[0] + self.unary[0] @ x + self.flows.moved(x)[0])
 
     def hop_s(self, x: Ints) -> float:
         """Hops."""
@@ -114,7 +126,13 @@ class Core:
     def quantities(self, x: Ints, hop_s: float) -> Floats:
         """All quantities of an assignment with these hops, by `Quantity`."""
         held = (self.cloud_bytes(x), self.edge_bytes(x))
-        return np.array([self.serial_s(x) + hop_s, self.cloud_s(x), *held])
+        energy = float(self.base[2] + self.unary[2] @ x) + self.flows.moved(x)[1]
+        energy += self.idle_w * hop_s
+        return np.array([self.serial_s(x) + hop_s, self.cloud_s(x), *held, energy])
+
+    def waiting(self, of: Floats) -> float:
+        """What a second of the step weighs at these multipliers of all quantities."""
+        return float(of[Quantity.LATENCY] + self.idle_w * of[Quantity.ENERGY])
 
     @cached_property
     def counted(self) -> tuple[bool, bool]:
@@ -144,17 +162,19 @@ def make_core(graph: CostGraph, link: Link, limits: Limits) -> Core:
     trips = np.array([graph.trips_of(index) for index in range(len(graph.tasks))])
     edge_s = trips * np.array([task.edge_s for task in graph.tasks])
     cloud_s = trips * np.array([task.cloud_s for task in graph.tasks])
+    busy_w, idle_w = (graph.power.busy_w, graph.power.idle_w) if graph.power else (0.0, 0.0)
     used = _users(graph) if any(counted(limits)) else {}
     core = Core(
         len(graph.tasks),
         np.arange(len(graph.tasks)),
-        np.array([edge_s.sum(), 0.0], dtype=np.float64),
-        np.stack([cloud_s - edge_s, cloud_s]).astype(np.float64),
-        _nets(graph.flows, link),
+        np.array([edge_s.sum(), 0.0, busy_w * edge_s.sum()], dtype=np.float64),
+        np.stack([cloud_s - edge_s, cloud_s, idle_w * cloud_s - busy_w * edge_s]),
+        _nets(graph.flows, link, graph.power),
         _chains(graph, link),
         _sets(used.values()),
         np.array([graph.weights[weight] for weight in used], dtype=np.int64),
         limits,
+        idle_w,
     )
     return relabel(core, of_task, int(of_task.max(initial=1)) + 1)
 
@@ -181,6 +201,7 @@ def relabel(core: Core, label: Ints, size: int) -> Core:
         users,
         nbytes,
         core.limits,
+        core.idle_w,
     )
 
 
@@ -189,19 +210,22 @@ def _merged_nets(flows: Nets, label: Ints) -> Nets:
     cost: dict[tuple[int, ...], list[float]] = {}
     producers = label[flows.producer].tolist()
     members, start = label[flows.consumers.members].tolist(), flows.consumers.start.tolist()
-    up, down = flows.up.tolist(), flows.down.tolist()
+    costs = np.stack([flows.up, flows.down, flows.up_j, flows.down_j], axis=1).tolist()
     for index, producer in enumerate(producers):
         consumers = set(members[start[index] : start[index + 1]]) - {producer}
         if consumers:
-            total = cost.setdefault((producer, *sorted(consumers)), [0.0, 0.0])
-            total[0] += up[index]
-            total[1] += down[index]
+            key = (producer, *sorted(consumers))
+            known = cost.get(key)
+            cost[key] = costs[index] if known is None else _added(known, costs[index])
     return Nets(
         np.array([key[0] for key in cost], dtype=np.int64),
         _sets([key[1:] for key in cost]),
-        np.array([total[0] for total in cost.values()]),
-        np.array([total[1] for total in cost.values()]),
+        *np.array(list(cost.values())).reshape(-1, 4).T,
     )
+
+
+def _added(one: list[float], other: list[float]) -> list[float]:
+    return [here + there for here, there in zip(one, other, strict=True)]
 
 
 def _merged_weights(core: Core, label: Ints) -> tuple[Sets, Ints]:
@@ -231,14 +255,22 @@ def _users(graph: CostGraph) -> dict[int, list[int]]:
     return users
 
 
-def _nets(flows: Sequence[Flow], link: Link) -> Nets:
+def _nets(flows: Sequence[Flow], link: Link, power: Power | None) -> Nets:
     moved = [flow for flow in flows if flow.nbytes * flow.count > 0 and flow.consumers]
     nbytes = np.array([flow.nbytes * flow.count for flow in moved], dtype=np.float64)
+    joules = (0.0, 0.0)
+    if power is not None:
+        joules = (
+            power.idle_w / link.up + power.up_j_per_byte,
+            power.idle_w / link.down + power.down_j_per_byte,
+        )
     return Nets(
         np.array([flow.producer for flow in moved], dtype=np.int64),
         _sets([flow.consumers for flow in moved]),
         nbytes / link.up,
         nbytes / link.down,
+        nbytes * joules[0],
+        nbytes * joules[1],
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 
 import numpy as np
@@ -21,6 +22,7 @@ from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, price
 from vlacut_passes.partitioning.effort import Effort
+from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
 from vlacut_passes.partitioning.overlap import State, agree, placed, states
 from vlacut_passes.partitioning.serial import Found, SerialSearch, Sides
@@ -47,13 +49,25 @@ def optimal_cut(
 
     Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
     """
-    asked, left = limits or Limits(), Effort(effort)
+    asked = limits or Limits()
     options = [found for one in graph.sections if (found := states(graph, one, link))]
-    if not options:
-        best = SerialSearch(graph, link, asked, left, starts).run()
-        return replace(best, price=price(graph, best.sides, link))
     options.sort(key=lambda found: -found[0].saved_s)
-    return _Search(graph, link, asked, left, options, starts).run()
+
+    def best(limits: Limits) -> Found:
+        left = Effort(effort)
+        if options:
+            return _Search(graph, link, limits, left, options, starts).run()
+        found = SerialSearch(graph, link, limits, left, starts).run()
+        return replace(found, price=price(graph, found.sides, link))
+
+    def least(limits: Limits) -> tuple[float, float]:
+        found = best(limits)
+        return found.value, found.bound
+
+    try:
+        return best(asked)
+    except InfeasibleError as error:
+        raise explained(asked, least) from error
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,7 @@ class _Search:
 
     def _children(self, node: _Node) -> Iterator[_Node]:
         """A node a state of the next section. Without a state a cut is as good as in turn."""
-        again = self._limits.latency is None
+        again = self._limits.latency is None and self._limits.energy is None
         yield _Node((*node.chosen, _NONE), node.in_turn, searched=again)
         for state in self._options[len(node.chosen)]:
             if agree(node.chosen, state):
@@ -139,18 +153,27 @@ class _Search:
 
     def _bound(self, node: _Node) -> float:
         """No cut in a node has less of the objective."""
-        latency = self._limits.minimise is Quantity.LATENCY
-        return node.in_turn - (self._saved_s(node) if latency else 0.0)
+        return node.in_turn - self._worth * self._saved_s(node)
+
+    @cached_property
+    def _worth(self) -> float:
+        """What a second saved is worth, in units of the objective."""
+        power = self._graph.power
+        worth = {Quantity.LATENCY: 1.0, Quantity.ENERGY: power.idle_w if power else 0.0}
+        return worth.get(self._limits.minimise, 0.0)
 
     def _explore(self, node: _Node) -> _Node:
         """Search a node with nothing in parallel."""
         saved_s, limits = self._saved_s(node), self._limits
         if limits.latency is not None:
             limits = limited(limits, Quantity.LATENCY, limits.latency + saved_s)
+        if limits.energy is not None and self._graph.power is not None:
+            more = self._graph.power.idle_w * saved_s
+            limits = limited(limits, Quantity.ENERGY, limits.energy + more)
         cutoff = np.inf
         if self._best:
             cutoff = self._best.value
-            cutoff += saved_s if limits.minimise is Quantity.LATENCY else 0.0
+            cutoff += self._worth * saved_s
         graph = placed(self._graph, node.chosen)
         starts = [*self._starts, *([self._best.sides] if self._best else [])]
         search = SerialSearch(graph, self._link, limits, self._effort, starts, cutoff)
