@@ -19,12 +19,13 @@ class Target:
     Attributes:
         edge, cloud: names of devices, or TOML files.
         link: see `vlacut.hardware.link`.
-        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`.
+        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; by default what the device
+            has, less its reserve.
         cloud_time: most compute in the cloud a control step, e.g. `80ms`.
-        edge_memory: most bytes of weights on the edge.
+        edge_memory: the same of the edge.
         pin: operators that have their side, e.g. `vision.*=edge`.
         private: inputs of which no value leaves the edge but through a block, `INPUT[:BLOCK]`.
-        minimise: `latency` or `cloud-time`.
+        minimise: `latency`, `cloud-time` or `energy` of the edge.
         deadline: most time of a control step, e.g. `100ms`.
         link_trace: file or folder of recorded bandwidths, see `vlacut.hardware.trace`. Then the
             uplink has the bandwidth that the trace reaches for `quantile` of the time, and the

@@ -3,6 +3,7 @@
 from vlacut.hardware.bandwidths import Bandwidths, link_at, parse_bandwidths
 from vlacut.hardware.device import Device
 from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
+from vlacut.hardware.power import Power
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
 from vlacut.hardware.stack import FUSIONS, KINDS, Stack
@@ -15,6 +16,7 @@ __all__ = [
     "Framing",
     "Link",
     "Mode",
+    "Power",
     "Profile",
     "Stack",
     "device_names",
