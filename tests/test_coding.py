@@ -22,13 +22,14 @@ from vlacut.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossi
 from vlacut.compiler import compile_program, plan_program
 from vlacut.dataflow import Dataflow
 from vlacut.differences import relative_difference
-from vlacut.errors import BundleError, InfeasibleError, InputError
+from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
 from vlacut.golden import example_observation
 from vlacut.hardware import Link
 from vlacut.inputs import varied
 from vlacut.plan import Plan, Transfer, flatten
 from vlacut.pricing import CostGraph, Side, price
 from vlacut.program import Program
+from vlacut.runtime.layout import Layout
 from vlacut.runtime.local import run_both
 from vlacut.runtime.session import EdgeSession
 from vlacut.split import Split, sides_of, split_at
@@ -203,6 +204,37 @@ def test_what_is_sent_is_what_is_priced_and_timed() -> None:
                 assert report.cloud_codec_s > 0
         assert 0 < report.network_s < report.latency_s
     assert checked > 2
+
+
+def test_room_is_what_the_layout_says() -> None:
+    """Received in coded form, decoded, and to send: what a robot's session holds at most."""
+    for seed in range(20):
+        _, _, made, plan, _ = coded_at_random(seed)
+        for side in Side:
+            layout, held = Layout(plan, side), 0
+            sent = {}
+            for position, step in enumerate(flatten(made.schedule)):
+                if isinstance(step, Transfer) and step.source is side:
+                    sent |= {key: codec for key, codec in step.coded if codec is not Codec.NONE}
+                elif isinstance(step, Transfer):
+                    held += _held(layout, position, plan)
+            for key, codec in sent.items():
+                array = np.zeros(plan.spec[key].shape, np.float32)
+                held += layout.encoded(key, codec, array).nbytes
+            assert layout.nbytes == held, seed
+
+
+def _held(layout: Layout, position: int, plan: Plan) -> int:
+    """Bytes of the rooms for a transfer, in every trip that has one."""
+    total = 0
+    for trip in range(8):
+        try:
+            room = layout.room(0, position, trip)[1]
+        except WireError:
+            continue
+        decoded = [decoder[1].nbytes for decoder in room.decoders if decoder]
+        total += sum(decoded) + sum(tensor.nbytes for tensor in room.tensors)
+    return total
 
 
 def test_a_plan_whose_codec_cannot_write_its_tensor_is_illegal() -> None:
