@@ -27,7 +27,7 @@ from vlacut.stitching import not_runnable
 from vlacut.target import Target
 
 MODELS = ("openvla:tiny", "cogact:tiny", "pi0:tiny", "smolvla:tiny", "roboflamingo:tiny")
-LINKS = ("1MB/s,20ms", "10MB/s,20ms", "100MB/s,20ms")
+LINKS = ("1MB/s,5ms", "10MB/s,5ms", "100MB/s,5ms")
 CODECS = ("", "fp16", "bf16", "int8", "int4", "all")
 
 
