@@ -54,9 +54,9 @@ def measure(
 ) -> Iterator[tuple[str, ...]]:
     """The rows of a model, which is traced and annotated once."""
     program = load_program(model, {})
-    most = 0.0 if not_runnable(program) else error
+    most = None if not_runnable(program) else error
     targets = [
-        Target(edge, cloud, link, codecs=codecs, max_action_error=most if codecs else 0.0)
+        Target(edge, cloud, link, codecs=codecs, max_action_error=most if codecs else None)
         for link in links
         for codecs in CODECS
     ]

@@ -150,6 +150,16 @@ def choices_of(graph: CostGraph) -> dict[str, Choice]:
     return {flow.name: Choice(flow.up, flow.down) for flow in graph.flows if flow.up or flow.down}
 
 
+def crossing_alone(graph: CostGraph, sides: Sequence[Side]) -> CostGraph:
+    """The graph with no flows but those that cross: what the codecs of a cut hang on."""
+    kept = (
+        flow
+        for flow in graph.flows
+        if any(sides[consumer] is not sides[flow.producer] for consumer in flow.consumers)
+    )
+    return replace(graph, flows=tuple(kept))
+
+
 def coded_crossings(graph: CostGraph, sides: Sequence[Side]) -> tuple[CodedCrossing, ...]:
     """What crosses in coded form in a cut, in the order of the flows; errors not measured."""
     found: dict[str, CodedCrossing] = {}

@@ -53,8 +53,8 @@ class Partition:
             edge, see `vlacut.hardware.power`.
         pins: operators that must be on a side, see `partitioning.pins`.
         private: inputs that must not leave the edge as they are, see `partitioning.pins`.
-        max_action_error: the most that codecs may move the action, see `vlacut.coding`; 0: no
-            limit. Needs `annotate-codecs`.
+        max_action_error: the most that codecs may move the action, see `vlacut.coding`; empty:
+            no limit. Needs `annotate-codecs`.
         effort: after how much work the best cut known is taken, with its gap; see
             `partitioning.effort`.
         strategy: `optimal`, or the name of another strategy to carry out instead.
@@ -72,7 +72,7 @@ class Partition:
     minimise: str = "latency"
     pins: str = ""
     private: str = ""
-    max_action_error: float = 0.0
+    max_action_error: str = ""
     effort: float = MOST
     strategy: str = "optimal"
 

@@ -40,7 +40,8 @@ _OPTIONS = (
     click.option("--codecs", default="", help="That tensors may cross with: fp16,int8, or all."),
     click.option(
         "--max-action-error",
-        default=0.0,
+        type=float,
+        default=None,
         help="Most that codecs may move the action, as a share of its magnitude: 0.01.",
     ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
