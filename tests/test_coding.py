@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from vlacut.inputs import varied
 from vlacut.plan import Plan, Transfer, flatten
 from vlacut.pricing import CostGraph, Side, price
 from vlacut.program import Program
-from vlacut.runtime.layout import Layout
+from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.local import run_both
 from vlacut.runtime.session import EdgeSession
 from vlacut.split import Split, sides_of, split_at
@@ -211,30 +212,54 @@ def test_room_is_what_the_layout_says() -> None:
     for seed in range(20):
         _, _, made, plan, _ = coded_at_random(seed)
         for side in Side:
-            layout, held = Layout(plan, side), 0
-            sent = {}
-            for position, step in enumerate(flatten(made.schedule)):
-                if isinstance(step, Transfer) and step.source is side:
-                    sent |= {key: codec for key, codec in step.coded if codec is not Codec.NONE}
-                elif isinstance(step, Transfer):
-                    held += _held(layout, position, plan)
-            for key, codec in sent.items():
-                array = np.zeros(plan.spec[key].shape, np.float32)
-                held += layout.encoded(key, codec, array).nbytes
-            assert layout.nbytes == held, seed
+            layout, other = Layout(plan, side), Layout(plan, side.other)
+            steps = enumerate(flatten(made.schedule))
+            sent = [(at, step) for at, step in steps if isinstance(step, Transfer)]
+            received = [_held(layout, at) for at, step in sent if step.source is not side]
+            written = [_written(layout, other, at, step) for at, step in sent]
+            assert layout.nbytes == sum(received) + sum(written), seed
 
 
-def _held(layout: Layout, position: int, plan: Plan) -> int:
-    """Bytes of the rooms for a transfer, in every trip that has one."""
-    total = 0
+def _rooms(layout: Layout, position: int) -> dict[int, Room]:
+    """The rooms for a transfer, by trip."""
+    found = {}
     for trip in range(8):
-        try:
-            room = layout.room(0, position, trip)[1]
-        except WireError:
-            continue
-        decoded = [decoder[1].nbytes for decoder in room.decoders if decoder]
-        total += sum(decoded) + sum(tensor.nbytes for tensor in room.tensors)
-    return total
+        with suppress(WireError):
+            found[trip] = layout.room(0, position, trip)[1]
+    return found
+
+
+def _held(layout: Layout, position: int) -> int:
+    rooms = _rooms(layout, position).values()
+    decoded = [decoder[1].nbytes for room in rooms for decoder in room.decoders if decoder]
+    return sum(decoded) + sum(tensor.nbytes for room in rooms for tensor in room.tensors)
+
+
+def _written(layout: Layout, other: Layout, position: int, step: Transfer) -> int:
+    array = np.zeros((1, 8), np.float32)
+    buffers = {
+        id(made): made
+        for trip in _rooms(other, position)
+        for key, codec in step.coded
+        if (made := layout.encoded((0, position, trip), key, codec, array)) is not array
+    }
+    return sum(made.nbytes for made in buffers.values())
+
+
+def test_what_waits_to_be_sent_is_not_overwritten() -> None:
+    """Neither by another trip of the step, nor by the next step after one that was given up."""
+    plans = (coded_at_random(seed)[3] for seed in range(20))
+    plan = next(plan for plan in plans if any(map(any, coded_steps(plan))))
+    key, array = plan.tensors[0].name, np.ones((1, 8), np.float32)
+    layout = Layout(plan, Side.EDGE)
+    first = layout.encoded((0, 0, 0), key, Codec.INT8, array)
+    second = layout.encoded((0, 0, 1), key, Codec.INT8, 2 * array)
+    assert layout.encoded((0, 0, 0), key, Codec.INT8, array) is first
+    kept = first.copy()
+    layout.leave_written()
+    assert layout.encoded((0, 0, 0), key, Codec.INT8, 3 * array) is not first
+    np.testing.assert_array_equal(first, kept)
+    assert not np.shares_memory(first, second)
 
 
 def test_a_plan_whose_codec_cannot_write_its_tensor_is_illegal() -> None:

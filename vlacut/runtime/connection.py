@@ -10,12 +10,14 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost, PeerRefused, WireError
+from vlacut.plan import Transfer
 from vlacut.runtime.layout import Layout, Room
+from vlacut.runtime.mover import Mover
+from vlacut.runtime.outbox import Outbox, advance, lost
 from vlacut.runtime.wire import (
     ERROR,
     HEADER_BYTES,
@@ -25,8 +27,6 @@ from vlacut.runtime.wire import (
     flat_bytes,
     unpack_header,
 )
-
-_SMALL = 4096
 
 
 class PeerLeft(PeerLost):
@@ -56,7 +56,9 @@ class Frame:
 
 
 class Connection:
-    """Frames over a socket. Single-threaded: a send that would block reads meanwhile.
+    """Frames over a socket, for one thread; another one moves bytes only while `moving`.
+
+    What a send cannot send at once waits until something is received, `moving` or `flush`.
 
     Args:
         sock: connected, in TLS or not; this object owns it from now on.
@@ -65,17 +67,13 @@ class Connection:
 
     Attributes:
         until: when to give up with DeadlineMissed, on the clock of `time.monotonic`.
-        torn: whether a frame was sent in part, so that the connection is of no more use.
         dropped: frames received of steps that are over.
-        encoded: see `Layout.encoded`.
     """
 
     def __init__(self, sock: socket.socket, layout: Layout, timeout: float) -> None:
         sock.setblocking(False)
         self.until = math.inf
-        self.torn = False
         self.dropped = 0
-        self.encoded = layout.encoded
         self._sock = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._layout = layout
@@ -83,6 +81,7 @@ class Connection:
         self._timeout = timeout
         self._poll = select.poll()
         self._inbox: deque[Frame] = deque()
+        self._outbox = Outbox(sock)
         self._newest = 0
         self._last = (-1, 0)
         self._unanswered_since = math.inf
@@ -100,11 +99,68 @@ class Connection:
         return max(0.0, time.monotonic() - self._unanswered_since)
 
     def send(self, header: Header, payload: Sequence[np.ndarray]) -> None:
-        """Send a frame. Raises PeerLost if the peer does not take it, DeadlineMissed if late."""
+        """Begin to send a frame, behind those before it; its arrays must stay as they are until
+        `flush`. Raises PeerLost if the connection ended.
+        """
         views = [memoryview(header.pack(checksum(header, payload)))]
         views.extend(flat_bytes(array).data for array in payload if array.nbytes)
-        self._push(deque(_joined(views) if self._tls else views))
+        self._outbox.add(views)
+        self._outbox.push()
         self._unanswered_since = min(self._unanswered_since, time.monotonic())
+
+    def encoded(
+        self, place: tuple[int, int, int], transfer: Transfer, arrays: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """The tensors of a transfer as they go on the wire; theirs until the next step.
+
+        See `Layout.encoded`.
+        """
+        pairs = zip(transfer.coded, arrays, strict=True)
+        return [self._layout.encoded(place, *coded, array) for coded, array in pairs]
+
+    def begin(self) -> None:
+        """A step begins. What one that was given up still has to send stays as it is."""
+        if self._outbox:
+            self._layout.leave_written()
+
+    def flush(self) -> None:
+        """Send what is left. Raises PeerLost if the peer does not take it, DeadlineMissed."""
+        while self._outbox:
+            if not self._outbox.push():
+                self._wait(select.POLLIN)
+
+    @property
+    def torn(self) -> bool:
+        """Whether a frame was not sent as a whole: once its step is over, the connection is of no
+        more use.
+        """
+        return bool(self._outbox)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._outbox.nbytes
+
+    def moving(self, step: int) -> Mover:
+        """While entered, bytes move in both directions, those that come up to this step's.
+
+        A later step's would overwrite what an engine still reads.
+        """
+        return Mover(lambda stop: self._move(stop, step))
+
+    def _move(self, stop: int, step: int) -> None:
+        poll = select.poll()
+        poll.register(stop, select.POLLIN)
+        while True:
+            while self._outbox.push() or (self._takes(step) and self._read()):
+                pass
+            events = select.POLLOUT if self._outbox else 0
+            events |= select.POLLIN if self._takes(step) else 0
+            poll.register(self._sock, events)
+            ended = select.POLLHUP | select.POLLERR | select.POLLNVAL
+            for ready, what in poll.poll(self._timeout * 1e3):
+                if ready == stop or what & ended:  # if it ended, whoever reads next says so
+                    return
 
     def send_error(self, text: str) -> None:
         """Tell the peer why the connection ends, if it still listens."""
@@ -124,7 +180,7 @@ class Connection:
         """
         while True:
             while not self._inbox:
-                if not self._read():
+                if not self._outbox.push() and not self._read():
                     self._wait(select.POLLIN)
             frame = self._inbox.popleft()
             if frame.header.step >= step:
@@ -158,30 +214,21 @@ class Connection:
         if time.monotonic() >= self.until:
             raise DeadlineMissed("the deadline passed before the step was complete")
 
-    def _push(self, views: deque[memoryview]) -> None:
-        self.torn = True
-        while views:
-            sent = self._put(views)
-            if sent:
-                _advance(views, sent)
-            else:
-                full = len(self._inbox) >= self._room_for
-                self._wait(select.POLLOUT if full else select.POLLIN | select.POLLOUT)
-        self.torn = False
+    def _takes(self, step: int) -> bool:
+        """Whether there is room, and what comes is not of a later step."""
+        later = self._current is not None and self._current[0].step > step
+        return not self._full and not later
 
-    def _put(self, views: deque[memoryview]) -> int:
-        """Send some; 0 if that would block."""
-        try:
-            return self._sock.send(views[0]) if self._tls else self._sock.sendmsg(views)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return 0
-        except OSError as error:
-            self._raise_lost(error)
+    @property
+    def _full(self) -> bool:
+        return len(self._inbox) >= self._room_for
 
     def _wait(self, events: int) -> None:
         left = self.until - time.monotonic()
         if self._sock.fileno() < 0:
             raise PeerLost("the connection was closed")
+        events = 0 if self._full else events
+        events |= select.POLLOUT if self._outbox else 0
         self._poll.register(self._sock, events)
         ready = self._poll.poll(max(0.0, min(left, self._timeout)) * 1e3)
         if not ready:
@@ -200,12 +247,12 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         except OSError as error:
-            self._raise_lost(error)
+            raise lost(error) from error
         if count == 0:
             kind = PeerLost if self._current or len(self._into[0]) < HEADER_BYTES else PeerLeft
             raise kind("the other side closed the connection")
         self._unanswered_since = math.inf
-        _advance(self._into, count)
+        advance(self._into, count)
         if not self._into:
             self._complete()
         return True
@@ -251,28 +298,3 @@ class Connection:
         self._current = (header, check, room)
         arrays = (room.times, *room.tensors)
         self._into.extend(flat_bytes(array).data for array in arrays if array.nbytes)
-
-    def _raise_lost(self, error: OSError) -> NoReturn:
-        raise PeerLost(f"the connection ended: {error.strerror or error}") from error
-
-
-def _joined(views: Sequence[memoryview]) -> list[memoryview]:
-    """The same bytes with neighbours joined where they are small: a view is a TLS record."""
-    joined: list[memoryview] = []
-    small = b""
-    for view in views:
-        if len(view) < _SMALL:
-            small += bytes(view)
-        else:
-            joined += [memoryview(small), view] if small else [view]
-            small = b""
-    return [*joined, memoryview(small)] if small else joined
-
-
-def _advance(views: deque[memoryview], count: int) -> None:
-    """Drop the first `count` bytes."""
-    while count:
-        if count < len(views[0]):
-            views[0] = views[0][count:]
-            return
-        count -= len(views.popleft())

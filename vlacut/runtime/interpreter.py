@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.codec import Codec
+from vlacut.codec import coded_bytes
 from vlacut.errors import WireError
 from vlacut.plan import Loop, Move, Plan, Run, Transfer, taken
 from vlacut.pricing import Side
@@ -22,6 +23,8 @@ from vlacut.runtime.clock import Exchange
 from vlacut.runtime.connection import Connection, Frame
 from vlacut.runtime.layout import FIXED_TIMES
 from vlacut.runtime.wire import TENSORS, Header
+
+_WORTH_A_THREAD = 64 * 1024  # bytes
 
 
 class StepAbandoned(Exception):
@@ -111,6 +114,8 @@ class Walk:
         """
         self._held = dict(held)
         dropped = self._connection.dropped if self._connection else 0
+        if self._connection:
+            self._connection.begin()
         position = 0
         for item in self._plan.variants[self._variant].schedule:
             if isinstance(item, Loop):
@@ -125,6 +130,7 @@ class Walk:
         while self._due:
             self._take_next()
         if self._connection:
+            self._connection.flush()
             self.tally.late = self._connection.dropped - dropped
         return [self._held[key] for key in wanted]
 
@@ -147,10 +153,22 @@ class Walk:
         self._arrive(part.inputs)
         self._check_use()
         start = time.perf_counter_ns()
-        self._held.update(self._engines[name].run({key: self._held[key] for key in part.inputs}))
+        with self._moving():
+            made = self._engines[name].run({key: self._held[key] for key in part.inputs})
+        self._held.update(made)
         end = time.perf_counter_ns()
         self.tally.part_ns[name] = self.tally.part_ns.get(name, 0) + end - start
         self.tally.spans.append(Span(name, start, end))
+
+    def _moving(self) -> AbstractContextManager[object]:
+        """Moves bytes while an engine runs, where there are more than sockets hold meanwhile."""
+        if self._connection is None:
+            return nullcontext()
+        coming = (item for _, _, due in self._due for item in due.coded)
+        nbytes = sum(coded_bytes(codec, self._plan.spec[key]) for key, codec in coming)
+        if nbytes + self._connection.unsent < _WORTH_A_THREAD:
+            return nullcontext()
+        return self._connection.moving(self._step)
 
     def _check_use(self) -> None:
         """An engine cannot be interrupted: see first that somebody will want what it makes."""
@@ -162,7 +180,7 @@ class Walk:
 
     def _send(self, transfer: Transfer, position: int, trip: int) -> None:
         self._arrive(transfer.tensors)
-        arrays = self._encoded(transfer)
+        arrays = self._encoded(transfer, position, trip)
         nbytes = sum(array.nbytes for array in arrays)
         now = time.perf_counter_ns()
         if self._side is Side.CLOUD:
@@ -174,12 +192,12 @@ class Walk:
         self.tally.sent += nbytes
         self.tally.frames += 1
 
-    def _encoded(self, transfer: Transfer) -> list[np.ndarray]:
-        if not any(codec is not Codec.NONE for codec in transfer.codecs):
-            return [self._held[key] for key in transfer.tensors]
-        encoded = self._link().encoded
+    def _encoded(self, transfer: Transfer, position: int, trip: int) -> list[np.ndarray]:
+        arrays = [self._held[key] for key in transfer.tensors]
+        if not transfer.codecs:
+            return arrays
         start = time.perf_counter_ns()
-        made = [encoded(key, codec, self._held[key]) for key, codec in transfer.coded]
+        made = self._link().encoded((self._variant, position, trip), transfer, arrays)
         self._note_codec("encode", start)
         return made
 

@@ -13,6 +13,7 @@ from vlacut.plan import Loop, Plan, Transfer, Variant, taken
 from vlacut.pricing import Side
 from vlacut.runtime.codecs import Coder
 
+_Place = tuple[int, int, int]
 FIXED_TIMES = 4  # frames taken, when the last was complete, when this one was sent, codecs
 
 
@@ -80,7 +81,7 @@ class Layout:
                 self._due[index, position, trip] = _Due(rank, transfer)
         self._rooms: dict[tuple[int, int, int], Room] = {}
         self._coders: dict[tuple[str, Codec], Coder] = {}
-        self._written: dict[tuple[str, Codec], np.ndarray] = {}
+        self._written: dict[tuple[_Place, str], np.ndarray] = {}
 
     @property
     def most_frames(self) -> int:
@@ -93,26 +94,37 @@ class Layout:
         coded = [item for due in self._due.values() for item in due.transfer.coded]
         nbytes = sum(self._plan.spec[key].nbytes for key, _ in coded)
         nbytes += sum(self._coder(*item).nbytes for item in coded if item[1] is not Codec.NONE)
-        sent = {
+        sent = (
             item
             for variant in self._plan.variants
             for _, _, transfer in _transfers(variant)
             if transfer.source is self._receiver
             for item in transfer.coded
             if item[1] is not Codec.NONE
-        }
+        )
         return nbytes + sum(self._coder(*item).nbytes for item in sent)
 
-    def encoded(self, key: str, codec: Codec, array: np.ndarray) -> np.ndarray:
-        """What of a tensor goes on the wire; overwritten by the next one of that key and codec."""
+    def encoded(self, place: _Place, key: str, codec: Codec, array: np.ndarray) -> np.ndarray:
+        """What of a tensor goes on the wire; overwritten at that place of the next step.
+
+        Args:
+            place: variant, position and trip of the transfer that sends it.
+            key: of the tensor.
+            codec: how it is written.
+            array: the tensor.
+        """
         if codec is Codec.NONE:
             return array
         coder = self._coder(key, codec)
-        if (key, codec) not in self._written:
-            self._written[key, codec] = np.empty(coder.nbytes, np.uint8)
-        made = self._written[key, codec]
+        if (place, key) not in self._written:
+            self._written[place, key] = np.empty(coder.nbytes, np.uint8)
+        made = self._written[place, key]
         coder.encode(np.require(array, requirements="C"), made)
         return made
+
+    def leave_written(self) -> None:
+        """Write elsewhere from now on: what was written still waits to be sent."""
+        self._written.clear()
 
     def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
         """The rank of a transfer among those of a step, and room for it.
