@@ -140,6 +140,31 @@ def test_compile_serve_run_verify_inspect(vlacut: Vlacut, onnx_file: Path, tmp_p
     assert re.search(r"digest\s+[0-9a-f]{64}", out)
 
 
+def test_codecs_from_plan_to_verify(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:
+    slow = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "100kB/s,5ms")
+    words = (onnx_file, *slow, "--pin", "*=cloud", "--codecs", "fp16,int8")
+    status, out, _ = vlacut("plan", *words, "--max-action-error", "0.02", "--json")
+    assert status == 0
+    plan = json.loads(out)
+    keys = {"tensor", "from", "codec", "raw_bytes", "coded_bytes", "edge_ms", "cloud_ms"}
+    for crossing in plan["codecs"]["crossings"]:
+        assert set(crossing) == keys | {"action_error_alone"}
+        assert crossing["coded_bytes"] < crossing["raw_bytes"]
+    assert {one["codec"] for one in plan["codecs"]["crossings"]} <= {"fp16", "int8"}
+    error = plan["codecs"]["action_error"]
+    assert 0 < error["measured"] <= error["allowed"] == 0.02
+    row = plan["strategies"][0]
+    spent = row["edge"]["time_ms"] + row["cloud"]["time_ms"] + row["codec_ms"] + row["network_ms"]
+    assert row["latency_ms"] == pytest.approx(spent)
+    status, out, _ = vlacut("compile", *words, "-o", tmp_path / "b")
+    assert status == 0
+    assert "Codecs, a control step" in out
+    assert re.search(r"off by 0\.\d+ of its magnitude at most, on 4 observations", out)
+    status, out, _ = vlacut("verify", tmp_path / "b")
+    assert status == 0
+    assert "within" in out
+
+
 def test_opt_prints_stable_text(vlacut: Vlacut, onnx_file: Path) -> None:
     words = ("opt", onnx_file, "-p", "simplify,annotate-cost")
     status, first, _ = vlacut(*words)
@@ -170,6 +195,9 @@ def test_tables_fit_a_terminal(vlacut: Vlacut, onnx_file: Path) -> None:
         (("plan", "{onnx}", *TARGET, "--pin", "nowhere"), "PATTERN=edge"),
         (("plan", "{onnx}", *TARGET, "--private", "imag"), "no 'imag' to keep private"),
         (("plan", "{onnx}", *TARGET, "--deadline", "1us"), "over|limit"),
+        (("plan", "{onnx}", *TARGET, "--codecs", "mp3"), "write all, or some of fp16"),
+        (("plan", "{onnx}", *TARGET, "--max-action-error", "0"), "add --codecs"),
+        (("plan", "{onnx}", *TARGET, "--max-action-error", "nan"), "write a share"),
         (("verify", "{tmp}"), "is no bundle"),
         (("serve", "{tmp}/none"), "is no bundle"),
         (("run", "{bundle}", "--cloud", "nohost"), "write HOST:PORT"),

@@ -9,11 +9,11 @@ import pytest
 from random_graphs import all_cuts, random_graph, random_link, slow_totals
 
 from vlacut.errors import InfeasibleError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Power
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When, price
 from vlacut_passes.partitioning import branch_and_bound
 from vlacut_passes.partitioning.layer_chain import layer_chain
-from vlacut_passes.partitioning.limits import Limits, Quantity
+from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity
 from vlacut_passes.partitioning.search import optimal_cut
 from vlacut_passes.partitioning.strategies import BASELINES, strategy_row
 
@@ -80,7 +80,23 @@ def slow_quantities(graph: CostGraph, link: Link, cuts: np.ndarray) -> np.ndarra
         for index, task in enumerate(graph.tasks)
     )
     _, on_edge = slow_totals(graph, link, 1 - cuts)
-    return np.stack([totals, cloud_s + np.zeros(len(cuts)), in_cloud, on_edge], axis=1)
+    columns = [totals, cloud_s + np.zeros(len(cuts)), in_cloud, on_edge]
+    return np.stack([*columns, slow_energy(graph, cuts, totals)], axis=1)
+
+
+def slow_energy(graph: CostGraph, cuts: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Joules of the edge: a row a cut."""
+    assert graph.power is not None
+    joules = graph.power.idle_w * totals
+    for index, task in enumerate(graph.tasks):
+        busy_s = task.edge_s * graph.trips_of(index) * (1 - cuts[:, index])
+        joules += (graph.power.busy_w - graph.power.idle_w) * busy_s
+    for flow in graph.flows:
+        home = cuts[:, flow.producer]
+        away = (cuts[:, list(flow.consumers)] != home[:, None]).any(axis=1)
+        rate = np.where(home == 0, graph.power.up_j_per_byte, graph.power.down_j_per_byte)
+        joules += away * rate * flow.nbytes * flow.count
+    return joules
 
 
 def random_limits(numbers: np.random.Generator, found: np.ndarray) -> Limits:
@@ -89,9 +105,10 @@ def random_limits(numbers: np.random.Generator, found: np.ndarray) -> Limits:
     for column in found.T:
         limit = float(numbers.choice(column)) * float(numbers.choice([0.7, 1.0, 1.0]))
         most.append(limit if numbers.random() < 0.45 else None)
-    sizes = [None if one is None else int(one) for one in most[2:]]
-    goal = Quantity.CLOUD_TIME if numbers.random() < 0.4 else Quantity.LATENCY
-    return Limits(goal, most[0], most[1], *sizes)
+    sizes = [None if one is None else int(one) for one in most[2:4]]
+    goals = (Quantity.LATENCY, Quantity.LATENCY, Quantity.CLOUD_TIME, Quantity.ENERGY)
+    goal = goals[int(numbers.integers(len(goals)))]
+    return Limits(goal, most[0], most[1], *sizes, most[4] if numbers.random() < 0.4 else None)
 
 
 @pytest.mark.parametrize("block", range(2))
@@ -100,6 +117,10 @@ def test_the_optimum_within_limits_is_brute_forces(block: int) -> None:
     for seed in range(10**5 + 250 * block, 10**5 + 250 * (block + 1)):
         numbers = np.random.default_rng(seed)
         graph, link = random_graph(numbers), random_link(numbers)
+        power = Power(
+            *np.sort(10 * numbers.random(2))[::-1].tolist(), *numbers.random(2), "made up"
+        )
+        graph = dataclasses.replace(graph, power=power)
         found = slow_quantities(graph, link, all_cuts(graph))
         limits = random_limits(numbers, found)
         kept = np.full(len(found), True)
@@ -107,8 +128,9 @@ def test_the_optimum_within_limits_is_brute_forces(block: int) -> None:
             kept &= column <= (np.inf if most is None else most + 1e-12 * abs(most))
         if not kept.any():
             infeasible += 1
-            with pytest.raises(InfeasibleError, match="more than the limit"):
+            with pytest.raises(InfeasibleError, match="more than the limit") as refused:
                 optimal_cut(graph, link, limits)
+            check_what_binds(str(refused.value), found, limits)
             continue
         best = float(found[kept, limits.minimise].min())
         cut = optimal_cut(graph, link, limits)
@@ -117,6 +139,27 @@ def test_the_optimum_within_limits_is_brute_forces(block: int) -> None:
         assert cut.gap <= 1e-9, seed
         assert not limits.broken(cut.price), seed
     assert infeasible > 10
+
+
+def check_what_binds(said: str, found: np.ndarray, limits: Limits) -> None:
+    """Every limit named binds by as much as said, the other ones named being kept; no fewer do."""
+    named = {}
+    for part in said.removeprefix("no cut keeps these limits together: ").split("; ")[:-1]:
+        name, _, rest = part.partition(": at least ")
+        (quantity,) = (one for one in Quantity if NAMES[one] == name)
+        named[quantity] = rest.partition(" with ")[0].partition(",")[0]
+    for one, least in named.items():
+        kept = np.full(len(found), True)
+        for other in named:
+            if other is not one:
+                most = limits.most[other]
+                assert most is not None
+                kept &= found[:, other] <= most + 1e-12 * abs(most)
+        assert kept.any()
+        assert least == one.text(float(found[kept, one].min()))
+        most = limits.most[one]
+        assert most is not None
+        assert not (found[kept, one] <= most).any()
 
 
 def test_what_is_infeasible_says_which_limit_binds_and_by_how_much() -> None:
@@ -152,7 +195,7 @@ def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds(
             best = optimal_cut(graph, link, limits).value
         except InfeasibleError:
             continue
-        found = optimal_cut(graph, link, limits, time_limit_s=0.0)
+        found = optimal_cut(graph, link, limits, effort=0.0)
         late += found.gap > 0
         assert 0 <= found.gap <= 1, seed
         assert found.bound <= best * (1 + 1e-12), seed

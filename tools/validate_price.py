@@ -4,10 +4,11 @@
 
 Every model is compiled to several cuts; each is served on loopback and driven over emulated links
 of 1, 10 and 100 MB/s, a step on each in turn. The prediction is `vlacut.pricing.price` of the cut
-at that link with what is not the link's given, as medians of the same run: the engines' times, from
-the step reports, and what a hop takes beyond them over an emulator without rate or delay, where a
-step is driven in turn with the others. So what is tested is the link in the price: bytes over
-bandwidth, and hops. The exit status is 1 if a row's measured median is not within 10 % of it.
+at that link with what is not the link's given, as medians of the same run: the times of engines and
+codecs, from the step reports, and what a hop takes beyond them over an emulator without rate or
+delay, where a step is driven in turn with the others. So what is tested is the link in the price:
+bytes over bandwidth, and hops. The exit status is 1 if a row's measured median is not within 10 %
+of it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rich.progress import track
 import vlacut
 from vlacut.api import parse_address
 from vlacut.cli.output import milliseconds, rate, size, table
+from vlacut.coding import coded
 from vlacut.compiler import compile_program
 from vlacut.dataflow import trace_dataflow
 from vlacut.emulation import EmulatedLink, shape_of
@@ -36,7 +38,7 @@ from vlacut.frontends.load import load_program
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Price, Side, price
 from vlacut.runtime.session import StepReport
-from vlacut.split import sides_of
+from vlacut.split import codings_of, sides_of
 from vlacut.target import Target
 
 MODELS = ("vit-mlp", "openvla", "openvla-oft", "cogact", "pi0", "smolvla", "roboflamingo")
@@ -69,15 +71,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--cuts", nargs="+", default=CUTS)
+    parser.add_argument("--codecs", default="", help="then all-cloud-coded is driven too")
     parser.add_argument("--rtt", type=float, default=10.0, help="milliseconds")
     parser.add_argument("--steps", type=int, default=15)
     asked = parser.parse_args()
     links = [Link(up, up, asked.rtt / 1e3) for up in RATES]
-    cases = [(model, cut) for model in asked.models for cut in asked.cuts]
+    cuts = (*asked.cuts, *(["all-cloud-coded"] if asked.codecs else []))
+    cases = [(model, cut) for model in asked.models for cut in cuts]
     rows = [
         row
         for case in track(cases, "measure", console=Console(stderr=True))
-        for row in measure(*case, links, asked.steps)
+        for row in measure(*case, links, asked.steps, asked.codecs)
     ]
     out = Console(width=100, highlight=False)
     columns = ("model", "cut", "link", "hops", "moved", "a hop", "engines")
@@ -107,16 +111,18 @@ def line(row: Row) -> tuple[str, ...]:
     )
 
 
-def measure(model: str, cut: str, links: Sequence[Link], steps: int) -> Iterator[Row]:
+def measure(
+    model: str, cut: str, links: Sequence[Link], steps: int, codecs: str = ""
+) -> Iterator[Row]:
     """Compile a tiny model to a cut and run it over every link."""
     program = load_program(f"{model}:tiny", {})
-    target = Target("jetson-agx-orin", "a100", "10MB/s,20ms")
+    target = Target("jetson-agx-orin", "a100", "10MB/s,20ms", codecs=codecs)
     text = target.pipeline().removesuffix("}") + f" strategy={cut}}}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bundle"
         compile_program(program, target, path, pipeline=text)
         flow = trace_dataflow(program)
-        graph, sides = flow.cost_graph(), sides_of(flow)
+        graph, sides = coded(flow.cost_graph(), codings_of(flow)[0].choices), sides_of(flow)
         free, *others = drive(path, [FREE, *links], steps)
         hops = price(graph, sides, links[0]).hops
         overhead_s = statistics.median(report.network_s for report in free) / hops
@@ -124,7 +130,8 @@ def measure(model: str, cut: str, links: Sequence[Link], steps: int) -> Iterator
             given = with_times(graph, sides, reports)
             slower = replace(link, rtt=link.rtt + 2 * overhead_s)
             spent = tuple(report.latency_s for report in reports)
-            yield Row(model, cut, link, overhead_s, price(given, sides, slower), spent)
+            predicted = with_codecs(price(given, sides, slower), reports)
+            yield Row(model, cut, link, overhead_s, predicted, spent)
 
 
 def drive(path: Path, links: Sequence[Link], steps: int) -> list[list[StepReport]]:
@@ -154,17 +161,37 @@ def drive(path: Path, links: Sequence[Link], steps: int) -> list[list[StepReport
     return reports
 
 
+def with_codecs(found: Price, reports: Sequence[StepReport]) -> Price:
+    """The price with the median time of codecs a step, as it was measured."""
+    return replace(
+        found,
+        edge_codec_s=statistics.median(report.edge_codec_s for report in reports),
+        cloud_codec_s=statistics.median(report.cloud_codec_s for report in reports),
+    )
+
+
 def with_times(graph: CostGraph, sides: Sequence[Side], reports: Sequence[StepReport]) -> CostGraph:
     """The graph with the engines' median times a step in place of the cost model's.
 
-    The price adds up what a side computes, so one task of each side stands for all of them.
+    What a side computes is scaled as a whole: so sections in which both do keep their shares.
     """
-    edge_s = statistics.median(sum(report.edge_s.values()) for report in reports)
-    cloud_s = statistics.median(sum(report.cloud_s.values()) for report in reports)
-    tasks = [replace(task, edge_s=0.0, cloud_s=0.0) for task in graph.tasks]
-    tasks[0] = replace(tasks[0], edge_s=edge_s)
-    remote = sides.index(Side.CLOUD)
-    tasks[remote] = replace(tasks[remote], cloud_s=cloud_s / graph.trips_of(remote))
+    spent = {
+        Side.EDGE: statistics.median(sum(report.edge_s.values()) for report in reports),
+        Side.CLOUD: statistics.median(sum(report.cloud_s.values()) for report in reports),
+    }
+    priced = price(graph, sides, FREE)
+    scale = {
+        Side.EDGE: spent[Side.EDGE] / (priced.edge_s or 1.0),
+        Side.CLOUD: spent[Side.CLOUD] / (priced.cloud_s or 1.0),
+    }
+    tasks = (
+        replace(
+            task,
+            edge_s=task.edge_s * scale[Side.EDGE],
+            cloud_s=task.cloud_s * scale[Side.CLOUD],
+        )
+        for task in graph.tasks
+    )
     return replace(graph, tasks=tuple(tasks))
 
 

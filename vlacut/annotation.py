@@ -15,6 +15,7 @@ import numpy as np
 from vlacut.coding import CodedCut, Offers
 from vlacut.cost import Cost, Kernel
 from vlacut.errors import PassError
+from vlacut.hardware import Device
 from vlacut.pool import Considered, Pool
 from vlacut.pricing import Certificate, Side, Strategy
 
@@ -85,6 +86,17 @@ class Seconds:
 
 
 @dataclass(frozen=True)
+class Machines:
+    """The devices that a program's costs are for."""
+
+    edge: Device
+    cloud: Device
+
+    def __str__(self) -> str:
+        return f"{self.edge.name}/{self.cloud.name}"
+
+
+@dataclass(frozen=True)
 class Alternatives:
     """The variants of a program: their names, the chosen cut's first, the pool they make, and all
     that was considered for it.
@@ -115,6 +127,7 @@ CODED: Key[tuple[CodedCut, ...]] = Key("coded", "partition", lambda cuts: f"{len
 STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
 MEASURED: Key[tuple[Side, ...]] = Key("measured", "measured-cost", lambda sides: "/".join(sides))
 CERTIFICATE: Key[Certificate] = Key("certificate", "partition")
+MACHINES: Key[Machines] = Key("machines", "annotate-cost")
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")

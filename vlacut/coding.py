@@ -122,14 +122,19 @@ def _cheapest(flow: Flow, offers: Offers, link: Link, barred: Barred) -> Flow:
     offer = offers.get(flow.name)
     if offer is None:
         return flow
-    up = [replace(flow, up=each) for each in (None, *_allowed(flow, offer.up, barred))]
-    best = min(up, key=lambda one: one.crossing_s(Side.EDGE, link))
-    down = [replace(best, down=each) for each in (None, *_allowed(flow, offer.down, barred))]
-    return min(down, key=lambda one: one.crossing_s(Side.CLOUD, link))
+    up = _least(flow, [one for one in offer.up if (flow.name, one.codec) not in barred], link.up)
+    down = [one for one in offer.down if (flow.name, one.codec) not in barred]
+    return replace(flow, up=up, down=_least(flow, down, link.down))
 
 
-def _allowed(flow: Flow, codings: Sequence[Coding], barred: Barred) -> list[Coding]:
-    return [coding for coding in codings if (flow.name, coding.codec) not in barred]
+def _least(flow: Flow, codings: Sequence[Coding], rate: float) -> Coding | None:
+    """The coding that takes the fewest seconds; None if as it is takes no more."""
+    best, best_s = None, flow.nbytes / rate
+    for coding in codings:
+        seconds = coding.nbytes / rate + coding.edge_s + coding.cloud_s
+        if seconds < best_s:
+            best, best_s = coding, seconds
+    return best
 
 
 def coded(graph: CostGraph, choices: Choices) -> CostGraph:
@@ -143,6 +148,16 @@ def coded(graph: CostGraph, choices: Choices) -> CostGraph:
 def choices_of(graph: CostGraph) -> dict[str, Choice]:
     """How the flows of a graph are coded, but for those that are not."""
     return {flow.name: Choice(flow.up, flow.down) for flow in graph.flows if flow.up or flow.down}
+
+
+def crossing_alone(graph: CostGraph, sides: Sequence[Side]) -> CostGraph:
+    """The graph with no flows but those that cross: what the codecs of a cut hang on."""
+    kept = (
+        flow
+        for flow in graph.flows
+        if any(sides[consumer] is not sides[flow.producer] for consumer in flow.consumers)
+    )
+    return replace(graph, flows=tuple(kept))
 
 
 def coded_crossings(graph: CostGraph, sides: Sequence[Side]) -> tuple[CodedCrossing, ...]:

@@ -33,11 +33,10 @@ from vlacut.cost import interval
 from vlacut.dataflow import Dataflow, key_of, trace_dataflow, weights_of
 from vlacut.dominance import Standing, changes_at
 from vlacut.emission import bundle_models, save, whole_phases
-from vlacut.errors import InfeasibleError
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name, operators
-from vlacut.hardware import Device, Link, load_device, parse_bytes
+from vlacut.hardware import Device, Link, load_device
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import CHOSEN, Plan, Transfer, Variant, flatten
 from vlacut.pool import FUSED, NO_POOL, Considered
@@ -98,8 +97,6 @@ def plan_program(
     edge, cloud = load_device(target.edge), load_device(target.cloud)
     link = target.network()
     passes = parse_pipeline(pipeline or target.pipeline())
-    budget = parse_bytes(target.cloud_budget) if target.cloud_budget else cloud.memory_bytes
-    _check_memory(program, edge, min(budget, cloud.memory_bytes))
     timings = passes.run(program, progress)
     flow = trace_dataflow(program)
     parts = split(flow, link)
@@ -177,32 +174,20 @@ def _variants(
     )
 
 
-def _check_memory(program: Program, edge: Device, cloud_bytes: int) -> None:
-    """Raise InfeasibleError if the two machines together cannot hold the weights."""
-    total = sum(weights_of(program).values())
-    over = total - edge.memory_bytes - cloud_bytes
-    if over > 0:
-        raise InfeasibleError(
-            f"the weights of {program.name} are {total / 1e9:.4g} GB, {over / 1e9:.4g} GB more "
-            f"than {edge.name} ({edge.memory_bytes / 1e9:.4g} GB) and the cloud "
-            f"({cloud_bytes / 1e9:.4g} GB) hold together; raise --cloud-budget"
-        )
-
-
 def _warnings(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
     unpriced = UNPRICED.find(program)
     if unpriced:
         yield f"no cost rule, priced by their bytes: {', '.join(unpriced)}"
     held = {name for part in plan.parts if part.side is Side.EDGE for name in part.weights}
     nbytes = weights_of(program)
-    over = sum(nbytes[name] for name in held) - edge.memory_bytes
+    over = sum(nbytes[name] for name in held) - edge.weight_bytes
     if over > 0:
-        yield f"the edge's weights exceed the memory of {edge.name} by {over / 1e9:.4g} GB"
+        yield f"the edge's weights exceed what {edge.name} has for them by {over / 1e9:.4g} GB"
     for form in plan.pool.forms:
-        if form.form == plan.pool.engines == FUSED and form.edge_bytes > edge.memory_bytes:
+        if form.form == plan.pool.engines == FUSED and form.edge_bytes > edge.weight_bytes:
             yield (
                 f"engines that hold their weights themselves would take {form.edge_bytes / 1e9:.4g}"
-                f" GB; {edge.name} has {edge.memory_bytes / 1e9:.4g} GB; segments take less"
+                f" GB, and {edge.name} has {edge.weight_bytes / 1e9:.4g} GB; segments take less"
             )
     unmeasured = [one for one in plan.variants if one.action_error.measured is None]
     if unmeasured:

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import onnx_ir as ir
 
-from vlacut.annotation import SECONDS, Seconds
+from vlacut.annotation import MACHINES, SECONDS, Seconds
 from vlacut.graphs import node_inputs, operators, value_spec, weights_read
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.program import Program, Source
@@ -72,7 +72,10 @@ class Dataflow:
             {Dependency(use.producer, use.consumer, use.when) for use in self.uses},
             key=lambda edge: (edge.consumer, edge.producer, edge.when.value),
         )
-        return CostGraph(tasks, tuple(_flows(self)), tuple(dependencies), weights, trips)
+        machines = MACHINES.find(self.program)
+        power = machines.edge.power if machines else None
+        flows = tuple(_flows(self))
+        return CostGraph(tasks, flows, tuple(dependencies), weights, trips, power=power)
 
 
 def trace_dataflow(program: Program) -> Dataflow:

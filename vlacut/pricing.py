@@ -23,12 +23,12 @@ bounds the step from above. Weights count once a side, whatever the number of ph
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
 from vlacut.codec import Codec, Coding
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Power
 from vlacut.sections import NO_GATE, Lane, Parallel, Section, find_sections
 
 
@@ -105,6 +105,16 @@ class Flow:
         codec_s = coding.edge_s + coding.cloud_s
         return coding.nbytes * self.count / rate + codec_s * self.count
 
+    def crossing_j(self, source: Side, link: Link, power: Power | None) -> float:
+        """Joules of the edge for that, its own share of the codec being work; 0 without power."""
+        if power is None:
+            return 0.0
+        coding = self.coding(source)
+        radio_j = power.up_j_per_byte if source is Side.EDGE else power.down_j_per_byte
+        worked_j = (power.busy_w - power.idle_w) * coding.edge_s
+        waited_j = power.idle_w * self.crossing_s(source, link)
+        return waited_j + (worked_j + radio_j * coding.nbytes) * self.count
+
 
 class When(str, Enum):
     """In which trips of its phase a task waits for another."""
@@ -135,6 +145,7 @@ class CostGraph:
         weights: bytes of every distinct weight.
         trips: of every phase.
         in_turn: whether the sides work one after the other whatever the cut.
+        power: of the edge; None if it is not known.
     """
 
     tasks: tuple[Task, ...]
@@ -143,6 +154,7 @@ class CostGraph:
     weights: tuple[int, ...]
     trips: tuple[int, ...]
     in_turn: bool = False
+    power: Power | None = None
 
     def trips_of(self, task: int) -> int:
         """How often a control step executes the task."""
@@ -189,6 +201,7 @@ class Price:
         parallel: the sections in which they do.
         edge_codec_s, cloud_codec_s: in codecs by side, on top of compute: codecs run on the
             processor that serves the link, not on the accelerator.
+        edge_j: joules of the edge; 0 if its power is not known.
     """
 
     edge_s: float
@@ -204,6 +217,7 @@ class Price:
     cloud_weight_bytes: int
     overlap_s: float = 0.0
     parallel: tuple[Parallel, ...] = ()
+    edge_j: float = 0.0
     edge_codec_s: float = 0.0
     cloud_codec_s: float = 0.0
 
@@ -260,8 +274,8 @@ class Certificate:
     """How good the best cut found is proven to be.
 
     Attributes:
-        minimised: `latency` or `cloud-time`.
-        value: of the best cut found, in seconds of a control step.
+        minimised: `latency`, `cloud-time` or `energy`.
+        value: of the best cut found: seconds, or joules, of a control step.
         bound: no cut within the limits has less; equal to `value` if the cut is the optimum.
         method: what proved it.
     """
@@ -302,7 +316,7 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         codec_s[Side.CLOUD] += coding.cloud_s * flow.count
     hops = count_hops(graph, sides)
     parallel = tuple(parallels(graph, sides))
-    return Price(
+    found = Price(
         edge_s=compute[Side.EDGE],
         cloud_s=compute[Side.CLOUD],
         up_s=moved[Side.EDGE] / link.up,
@@ -319,6 +333,11 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         edge_codec_s=codec_s[Side.EDGE],
         cloud_codec_s=codec_s[Side.CLOUD],
     )
+    if graph.power is None:
+        return found
+    busy_s = found.edge_s + found.edge_codec_s
+    spent = found.total_s, busy_s, found.bytes_up, found.bytes_down
+    return replace(found, edge_j=graph.power.joules(*spent))
 
 
 def _crosses(flow: Flow, sides: Sequence[Side]) -> bool:

@@ -20,8 +20,9 @@ from vlacut.backend import Builder, Engine, Executor
 from vlacut.codec import Codec
 from vlacut.coding import NOT_CODED
 from vlacut.dataflow import Dataflow, key_of
-from vlacut.differences import relative_difference
+from vlacut.differences import magnitude, relative_difference
 from vlacut.emission import save, whole_phases
+from vlacut.errors import BackendError
 from vlacut.golden import example_observation
 from vlacut.hardware import Link
 from vlacut.inputs import varied
@@ -76,8 +77,15 @@ class Gauge:
             spec.name: key_of(program, program.output_source(spec.name)) for spec in program.outputs
         }
         self._references = self._uncut()
+        if not self._references:
+            raise BackendError("the action of the uncut model holds a NaN or an infinity")
         self._stitched: dict[Sides, _Stitched] = {}
         self._errors: dict[tuple[Sides, tuple[tuple[str, Codec], ...]], float] = {}
+
+    @property
+    def observations(self) -> int:
+        """How many it measures on: those before the first whose action is not finite."""
+        return len(self._references)
 
     def error(self, sides: Sides, codecs: Codecs) -> float:
         """The largest error of all observations, see `vlacut.coding.ActionError`.
@@ -91,7 +99,7 @@ class Gauge:
             stitched = self._engines(sides)
             self._errors[asked] = max(
                 relative_difference(self._action(stitched.run(observed, codecs)), reference)
-                for observed, reference in zip(self._observations, self._references, strict=True)
+                for observed, reference in zip(self._observations, self._references, strict=False)
             )
         return self._errors[asked]
 
@@ -107,9 +115,13 @@ class Gauge:
         program = self._flow.program
         phases = whole_phases(program)
         engines = self._workshop.phases(program)
-        return [
-            self._action(run_whole(phases, engines, observed)) for observed in self._observations
-        ]
+        made = []
+        for observed in self._observations:
+            action = self._action(run_whole(phases, engines, observed))
+            if not np.isfinite(magnitude(action)):
+                break
+            made.append(action)
+        return made
 
     def _action(self, held: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: held[key] for name, key in self._actions.items()}

@@ -19,12 +19,13 @@ class Target:
     Attributes:
         edge, cloud: names of devices, or TOML files.
         link: see `vlacut.hardware.link`.
-        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`.
+        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; by default what the device
+            has, less its reserve.
         cloud_time: most compute in the cloud a control step, e.g. `80ms`.
-        edge_memory: most bytes of weights on the edge.
+        edge_memory: the same of the edge.
         pin: operators that have their side, e.g. `vision.*=edge`.
         private: inputs of which no value leaves the edge but through a block, `INPUT[:BLOCK]`.
-        minimise: `latency` or `cloud-time`.
+        minimise: `latency`, `cloud-time` or `energy` of the edge.
         deadline: most time of a control step, e.g. `100ms`.
         link_trace: file or folder of recorded bandwidths, see `vlacut.hardware.trace`. Then the
             uplink has the bandwidth that the trace reaches for `quantile` of the time, and the
@@ -36,7 +37,7 @@ class Target:
         bandwidth: what the pool is chosen for: see `vlacut.hardware.bandwidths`.
         codecs: those that tensors may cross the link with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, see `vlacut.coding.ActionError`;
-            0 for no limit.
+            None for no limit.
         costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
@@ -54,7 +55,7 @@ class Target:
     quantile: float = 0.95
     costs: tuple[str, ...] = ()
     codecs: str = ""
-    max_action_error: float = 0.0
+    max_action_error: float | None = None
     pool: str = "none"
     pool_engines: str = SEGMENTS
     bandwidth: str = "0.1MB/s-100MB/s"
@@ -92,10 +93,13 @@ class Target:
         ]
         if self.pool != "none":
             options = f"link={self._link()} pool={self.pool} bandwidth={self.bandwidth}"
-            if self.max_action_error:
-                options += f" max-action-error={self.max_action_error:g}"
+            if self._action_error():
+                options += f" max-action-error={self._action_error()}"
             passes.append(f"alternatives{{{options} engines={self.pool_engines}}}")
         return ",".join(passes)
+
+    def _action_error(self) -> str:
+        return "" if self.max_action_error is None else repr(float(self.max_action_error))
 
     def _partition(self) -> list[str]:
         options = {
@@ -106,7 +110,7 @@ class Target:
             "private": ";".join(self.private),
             "minimise": self.minimise if self.minimise != "latency" else "",
             "deadline": self.deadline,
-            "max-action-error": f"{self.max_action_error:g}" if self.max_action_error else "",
+            "max-action-error": self._action_error(),
         }
         written = [f"{name}={value}" for name, value in options.items() if value]
         return [f"link={self._link()}", *written]

@@ -63,7 +63,7 @@ class AddAlternatives:
     link: str = "10MB/s,20ms"
     pool: str = "block"
     bandwidth: str = "0.1MB/s-100MB/s"
-    max_action_error: float = 0.0
+    max_action_error: str = ""
     engines: str = SEGMENTS
 
     def run(self, program: Program) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from vlacut.annotation import COST, KERNEL, SECONDS, UNPRICED, Seconds
+from vlacut.annotation import COST, KERNEL, MACHINES, SECONDS, UNPRICED, Machines, Seconds
 from vlacut.cost import Cost, Kernel, Queue, device_seconds
 from vlacut.errors import PassError
 from vlacut.graphs import node_inputs, value_spec
@@ -22,7 +22,7 @@ from vlacut_passes.cost.rules import work
 
 @dataclass(frozen=True)
 class AnnotateCost:
-    """Write COST, KERNEL and SECONDS on every operator, UNPRICED on the program.
+    """Write COST, KERNEL and SECONDS on every operator, UNPRICED and MACHINES on the program.
 
     COST and KERNEL are those of the operator on its own, by its rule in `vlacut_passes.cost`.
     SECONDS are its share of the kernel that its group is: see `vlacut.cost` for the time of a
@@ -49,6 +49,7 @@ class AnnotateCost:
                 pricer.annotate(graph, set(graph.initializers.values()))
             except ValueError as error:
                 raise PassError(f"phase {phase.name}: {error}") from error
+        MACHINES.put(program, Machines(edge, cloud))
         UNPRICED.put(program, tuple(sorted(unpriced)))
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from vlacut.annotation import CERTIFICATE, CODED, SIDE, STRATEGIES
+from vlacut.annotation import CERTIFICATE, CODED, MACHINES, SIDE, STRATEGIES, Machines
 from vlacut.coding import NOT_CODED
 from vlacut.dataflow import trace_dataflow
-from vlacut.errors import InfeasibleError, PassError
+from vlacut.errors import InfeasibleError, InputError, PassError
 from vlacut.hardware import Link, parse_bytes, parse_link
 from vlacut.pricing import Certificate, CostGraph, Side, Strategy
 from vlacut.program import Program
 from vlacut_passes.partitioning.coded import all_cloud_coded, offered_codecs
-from vlacut_passes.partitioning.limits import Limits, Quantity
+from vlacut_passes.partitioning.limits import Limits, Quantity, limited
 from vlacut_passes.partitioning.pins import pinned
-from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.partitioning.search import MOST, optimal_cut
 from vlacut_passes.partitioning.serial import Found
 from vlacut_passes.partitioning.strategies import (
     ALL_CLOUD_CODED,
@@ -28,7 +28,11 @@ from vlacut_passes.partitioning.strategies import (
 
 _KNOWN = ("optimal", *BASELINES, BACKBONE_IN_CLOUD, ALL_CLOUD_CODED)
 
-_OBJECTIVES = {"latency": Quantity.LATENCY, "cloud-time": Quantity.CLOUD_TIME}
+_OBJECTIVES = {
+    "latency": Quantity.LATENCY,
+    "cloud-time": Quantity.CLOUD_TIME,
+    "energy": Quantity.ENERGY,
+}
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s)")
 _UNIT = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -40,16 +44,19 @@ class Partition:
 
     Attributes:
         link: see `vlacut.hardware.link`.
-        cloud_budget: most bytes of distinct weights in the cloud, e.g. `12.1GB`; empty: no limit.
-        edge_memory: most bytes of distinct weights on the edge; empty: no limit.
+        cloud_budget: most bytes of distinct weights in the cloud, e.g. `12.1GB`; empty: what the
+            device that `annotate-cost` was told has, less its reserve.
+        edge_memory: the same of the edge.
         cloud_time: most compute in the cloud, a control step, e.g. `20ms`; empty: no limit.
         deadline: most latency of a control step; empty: no limit.
-        minimise: `latency`, or `cloud-time` (how many robots one GPU carries).
+        minimise: `latency`, `cloud-time` (how many robots one GPU carries), or `energy` of the
+            edge, see `vlacut.hardware.power`.
         pins: operators that must be on a side, see `partitioning.pins`.
         private: inputs that must not leave the edge as they are, see `partitioning.pins`.
-        max_action_error: the most that codecs may move the action, see `vlacut.coding`; 0: no
-            limit. Needs `annotate-codecs`.
-        time_limit: seconds after which the best cut known is taken, with its gap.
+        max_action_error: the most that codecs may move the action, see `vlacut.coding`; empty:
+            no limit. Needs `annotate-codecs`.
+        effort: after how much work the best cut known is taken, with its gap; see
+            `partitioning.effort`.
         strategy: `optimal`, or the name of another strategy to carry out instead.
 
     Raises InfeasibleError if no cut keeps the limits, or the strategy asked for does not: which one
@@ -65,8 +72,8 @@ class Partition:
     minimise: str = "latency"
     pins: str = ""
     private: str = ""
-    max_action_error: float = 0.0
-    time_limit: float = 60.0
+    max_action_error: str = ""
+    effort: float = MOST
     strategy: str = "optimal"
 
     def run(self, program: Program) -> None:
@@ -75,18 +82,20 @@ class Partition:
             raise PassError(
                 f"partition has no strategy {self.strategy!r}; it has {', '.join(_KNOWN)}"
             )
-        link, limits = parse_link(self.link), self.limits()
+        machines = MACHINES.find(program)
+        link, limits = parse_link(self.link), self.limits(machines)
         flow = trace_dataflow(program)
         graph = pinned(flow.cost_graph(), flow, self.pins, self.private)
+        others = dict(program_rows(flow, graph, link, limits))
+        starts = [others[BACKBONE_IN_CLOUD][1]] if BACKBONE_IN_CLOUD in others else []
         with offered_codecs(flow, link, self.max_action_error) as codecs:
             best = codecs.best(
                 graph,
                 link,
-                lambda coded: optimal_cut(coded, link, limits, time_limit_s=self.time_limit),
+                lambda coded: optimal_cut(coded, link, limits, effort=self.effort, starts=starts),
             )
             codings = {"optimal": best.cut}
-            cuts = all_cuts(graph, best.graph, link, limits, best.found)
-            cuts |= program_rows(flow, graph, link, limits)
+            cuts = all_cuts(graph, best.graph, link, limits, best.found) | others
             for row, coding in all_cloud_coded(best.graph, codecs, link, limits):
                 cuts[ALL_CLOUD_CODED], codings[ALL_CLOUD_CODED] = row, coding
         if self.strategy not in cuts:
@@ -108,18 +117,40 @@ class Partition:
             if node is not None:
                 SIDE.put(node, side)
 
-    def limits(self) -> Limits:
-        """What the options ask for."""
+    def limits(self, machines: Machines | None = None) -> Limits:
+        """What the options ask for, on these machines."""
         if self.minimise not in _OBJECTIVES:
             known = ", ".join(_OBJECTIVES)
             raise PassError(f"partition cannot minimise {self.minimise!r}; it can {known}")
-        return Limits(
+        if self.minimise == "energy" and machines and machines.edge.power is None:
+            raise InputError(
+                f"{machines.edge.name}: its profile does not say what it draws in this mode, so "
+                f"no cut is known to take the least energy; give it [power], or take another @mode"
+            )
+        limits = Limits(
             _OBJECTIVES[self.minimise],
             _seconds(self.deadline),
             _seconds(self.cloud_time),
             parse_bytes(self.cloud_budget) if self.cloud_budget else None,
             parse_bytes(self.edge_memory) if self.edge_memory else None,
         )
+        return _within_memory(limits, machines) if machines else limits
+
+
+def _within_memory(limits: Limits, machines: Machines) -> Limits:
+    """The limits with what the machines have where users said nothing."""
+    notes = {}
+    for quantity, device in (
+        (Quantity.CLOUD_BYTES, machines.cloud),
+        (Quantity.EDGE_BYTES, machines.edge),
+    ):
+        if limits.most[quantity] is None:
+            limits = limited(limits, quantity, device.weight_bytes)
+            notes[quantity] = (
+                f"{device.name} has {device.memory_bytes / 1e9:.4g} GB, of which "
+                f"{device.reserve_bytes / 1e9:.4g} GB are kept for the system and activations"
+            )
+    return replace(limits, notes=notes)
 
 
 def _seconds(text: str) -> float | None:

@@ -26,9 +26,13 @@ _OPTIONS = (
         show_default=True,
         help="With --link-trace: share of the time that the latency shown is not exceeded.",
     ),
-    click.option("--cloud-budget", default="", help="Most bytes of weights there: 12.1GB."),
+    click.option(
+        "--cloud-budget",
+        default="",
+        help="Most bytes of weights there: 12.1GB; default: its memory.",
+    ),
     click.option("--cloud-time", default="", help="Most compute there a control step: 80ms."),
-    click.option("--edge-memory", default="", help="Most bytes of weights on the edge: 30GB."),
+    click.option("--edge-memory", default="", help="The same of the edge; default: its memory."),
     click.option("--pin", multiple=True, help="Operators that have their side: 'vision.*=edge'."),
     click.option(
         "--private", multiple=True, help="INPUT[:BLOCK]: leaves the edge only through a block."
@@ -36,14 +40,15 @@ _OPTIONS = (
     click.option("--codecs", default="", help="That tensors may cross with: fp16,int8, or all."),
     click.option(
         "--max-action-error",
-        default=0.0,
+        type=float,
+        default=None,
         help="Most that codecs may move the action, as a share of its magnitude: 0.01.",
     ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
     click.option("--deadline", default="", help="Most time of a control step: 100ms."),
     click.option(
         "--minimise",
-        type=click.Choice(["latency", "cloud-time"]),
+        type=click.Choice(["latency", "cloud-time", "energy"]),
         default="latency",
         show_default=True,
         help="What the cut is chosen for.",

@@ -63,6 +63,9 @@ def show_steps(plan: Plan, reports: Sequence[StepReport], error: float | None) -
     ]
     widest = max(reports, key=lambda report: report.frames)
     crossing = f"{size(widest.bytes_up)} up, {size(widest.bytes_down)} down, {widest.frames} frames"
+    codecs = [report.edge_codec_s + report.cloud_codec_s for report in reports]
+    if any(codecs):
+        rows.append(("codecs", "both", "what crosses, coded and decoded", "", *_spread(codecs)))
     rows.append(("network", "link", crossing, "", *_spread([item.network_s for item in reports])))
     rows.append(("step", "", "observation to action", "", *_spread([r.latency_s for r in reports])))
     planned = f"why there ({plan.edge}, {plan.cloud}, {plan.link})"

@@ -4,6 +4,7 @@ from vlacut.hardware.bandwidths import Bandwidths, link_at, parse_bandwidths
 from vlacut.hardware.device import Device
 from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
 from vlacut.hardware.nvpmodel import with_power_modes
+from vlacut.hardware.power import Power
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
 from vlacut.hardware.stack import FUSIONS, KINDS, Stack
@@ -17,6 +18,7 @@ __all__ = [
     "Framing",
     "Link",
     "Mode",
+    "Power",
     "Profile",
     "Stack",
     "Trace",

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlacut.errors import HardwareError
+from vlacut.hardware.power import Power
 from vlacut.hardware.stack import Stack
 
 
@@ -25,12 +26,14 @@ class Device:
         name: as users write it, with the mode and the stack where they are not the profile's own.
         peak: dense FLOP/s by element type.
         memory_bandwidth: bytes a second.
-        memory_bytes: memory that weights and activations can use.
+        memory_bytes: memory of the machine.
         cache_bytes: of the last cache that all multiprocessors share; 0 for none.
         cache_bandwidth: bytes a second out of that cache.
         multiprocessors: of a GPU, or cores of a CPU: tiles that are worked on at the same time.
         stack: the software.
         source: where each figure is from.
+        reserve_bytes: of the memory, what the system, the libraries and activations take.
+        power: what it draws; None where the profile does not say.
     """
 
     name: str
@@ -42,17 +45,29 @@ class Device:
     multiprocessors: int
     stack: Stack
     source: Mapping[str, str]
+    reserve_bytes: int = 0
+    power: Power | None = None
 
     def __post_init__(self) -> None:
         if "float32" not in self.peak or any(rate <= 0 for rate in self.peak.values()):
             raise HardwareError(f"device {self.name}: [peak] needs float32, and rates above 0")
         if min(self.memory_bandwidth, self.memory_bytes, self.multiprocessors) <= 0:
             raise HardwareError(f"device {self.name}: figures must be above 0")
+        if not 0 <= self.reserve_bytes < self.memory_bytes:
+            raise HardwareError(
+                f"device {self.name}: reserve_bytes ({self.reserve_bytes}) must be from 0 to below "
+                f"memory_bytes ({self.memory_bytes})"
+            )
         if self.cache_bytes < 0 or self.cache_bandwidth < self.memory_bandwidth:
             raise HardwareError(
                 f"device {self.name}: cache_bytes must not be negative, and cache_bandwidth "
                 f"({self.cache_bandwidth:.4g}) not below memory_bandwidth"
             )
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that is left for weights."""
+        return self.memory_bytes - self.reserve_bytes
 
     def peak_flops(self, dtype: str) -> float:
         """Dense FLOP/s for an element type; types without a rate of their own run at float32's."""

@@ -7,10 +7,11 @@ the host's seconds inversely with host_clock.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vlacut.errors import HardwareError
 from vlacut.hardware.device import Device
+from vlacut.hardware.power import Power
 from vlacut.hardware.stack import Stack
 
 
@@ -46,12 +47,14 @@ class Profile:
         mode: the profile's own mode; empty where it has none.
         modes: all power modes, by name.
         stacks: all software stacks, by name.
+        powers: what it draws, by mode; under an empty name where it has none.
     """
 
     device: Device
     mode: str
     modes: Mapping[str, Mode]
     stacks: Mapping[str, Stack]
+    powers: Mapping[str, Power] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.modes) != (self.mode in self.modes):
@@ -78,7 +81,8 @@ class Profile:
             raise _unknown(f"power mode of {name}", mode, tuple(self.modes))
         suffix = f"@{mode}" if mode not in ("", self.mode) else ""
         suffix += f"+{stack}" if stack != device.stack.name else ""
-        device = replace(device, name=name + suffix, stack=self.stacks[stack])
+        power = self.powers.get(mode or self.mode)
+        device = replace(device, name=name + suffix, stack=self.stacks[stack], power=power)
         return _scaled(device, self.modes[self.mode], self.modes[mode]) if mode else device
 
 

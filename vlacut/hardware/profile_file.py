@@ -11,6 +11,7 @@ multiprocessors = 108
 [peak]                              # dense FLOP/s by element type
 float32 = 19.5e12
 bfloat16 = 312e12
+reserve_bytes = 4e9                 # may be left out: none is
 [source]                            # a line for every figure above
 memory_bandwidth = "..."
 [modes.400W]                        # the attributes of `Mode`
@@ -19,6 +20,13 @@ clock = 1.41e9
 [stacks.eager]                      # the attributes of `Stack`
 launch_s = 2e-6
 ...
+[power]                             # may be left out: then nothing is minimised for energy
+idle_w = 9.0                        # the attributes of `Power`
+up_j_per_byte = 2.3e-6
+down_j_per_byte = 1.1e-6
+source = "..."
+[power.busy_w]                      # by mode; without modes, of the one mode `own`
+400W = 400.0
 [stacks.tensorrt]
 like = "h100"                       # of that profile's tensorrt, what is not given here
 source = "..."
@@ -36,9 +44,11 @@ from typing import Any
 
 from vlacut.errors import HardwareError
 from vlacut.hardware.device import Device
+from vlacut.hardware.power import Power
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.stack import Stack
 
+_OWN = "own"  # the mode of a profile without modes
 _PROFILES = Path(__file__).parent / "profiles"
 _FIGURES = (
     "memory_bandwidth",
@@ -87,10 +97,18 @@ def profile_text(profile: Profile) -> str:
     table: dict[str, Any] = {"name": device.name, "stack": device.stack.name}
     table |= {"mode": profile.mode} if profile.modes else {}
     table |= {name: getattr(device, name) for name in _FIGURES}
+    table |= {"reserve_bytes": device.reserve_bytes} if device.reserve_bytes else {}
     table |= {"peak": dict(device.peak), "source": dict(device.source)}
+    if profile.powers:
+        table["power"] = _power_table(profile.powers)
     table["modes"] = {name: asdict(mode) for name, mode in profile.modes.items()}
     table["stacks"] = {name: _stack_table(stack) for name, stack in profile.stacks.items()}
     return tomli_w.dumps(table)
+
+
+def _power_table(powers: Mapping[str, Power]) -> dict[str, Any]:
+    table = asdict(next(iter(powers.values())))
+    return table | {"busy_w": {mode or _OWN: power.busy_w for mode, power in powers.items()}}
 
 
 def _stack_table(stack: Stack) -> dict[str, Any]:
@@ -135,7 +153,8 @@ def _profile(table: _Table) -> Profile:
     stacks = {key: _stack(key, part) for key, part in table.table("stacks").tables()}
     modes = {key: _mode(part) for key, part in table.table("modes").tables()}
     source = {key: str(line) for key, line in table.table("source").values.items()}
-    missing = [figure for figure in (*_FIGURES, "peak") if figure not in source]
+    given = ("reserve_bytes",) if "reserve_bytes" in table.values else ()
+    missing = [figure for figure in (*_FIGURES, *given, "peak") if figure not in source]
     if missing:
         raise HardwareError(f"{table.path}: [source] lacks {', '.join(missing)}")
     if table.text("stack") not in stacks:
@@ -150,8 +169,29 @@ def _profile(table: _Table) -> Profile:
         multiprocessors=int(table.number("multiprocessors")),
         stack=stacks[table.text("stack")],
         source=source,
+        reserve_bytes=int(table.number("reserve_bytes")) if given else 0,
     )
-    return Profile(device, table.text("mode") if modes else "", modes, stacks)
+    powers = _powers(table.table("power"), modes) if "power" in table.values else {}
+    return Profile(device, table.text("mode") if modes else "", modes, stacks, powers)
+
+
+def _powers(table: _Table, modes: Mapping[str, Mode]) -> dict[str, Power]:
+    """What is drawn, by mode; for a profile without modes, under an empty name."""
+    busy = table.table("busy_w")
+    known = tuple(modes) or (_OWN,)
+    unknown = [name for name in busy.values if name not in known]
+    if unknown:
+        raise HardwareError(f"{busy.path}: no mode {unknown[0]!r}; there are {', '.join(known)}")
+    return {
+        "" if name == _OWN else name: Power(
+            busy_w=busy.number(name),
+            idle_w=table.number("idle_w"),
+            up_j_per_byte=table.number("up_j_per_byte"),
+            down_j_per_byte=table.number("down_j_per_byte"),
+            source=table.text("source"),
+        )
+        for name in busy.values
+    }
 
 
 def _mode(table: _Table) -> Mode:

@@ -1,4 +1,4 @@
-"""Branch and bound: improves an incumbent until it is optimal, or time is up.
+"""Branch and bound: improves an incumbent until it is optimal, or its effort is spent.
 
 Every branch is bounded by its Lagrangian relaxation (`dual`) and contracted by reduced costs
 (`coarsen`); once it is small, it goes to HiGHS (`milp`). Branches are on one variable: on the edge,
@@ -7,7 +7,6 @@ or in the cloud.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,12 +19,13 @@ from vlacut_passes.partitioning.coarsen import equal_variables, too_heavy
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints, only_cloud, relabel
 from vlacut_passes.partitioning.depths import Span, equal_within, step
 from vlacut_passes.partitioning.dual import Dual
+from vlacut_passes.partitioning.effort import CUT, Effort
 from vlacut_passes.partitioning.known import Incumbent, Known
 from vlacut_passes.partitioning.limits import Quantity, within
 from vlacut_passes.partitioning.milp import Cover, cover, solve_milp
 
 SMALL = 150  # variables: from here on HiGHS is faster than further branches
-SMALL_ROOT = 500  # the same where nothing was branched on yet
+SMALL_ROOT = 900  # the same where nothing was branched on yet
 _ROUND_EVERY = 4  # levels
 ROUNDED = 120  # variables: so small a problem is worth a better incumbent
 _AGAIN = 0.85  # a core that shrank below this share is worth another relaxation
@@ -54,7 +54,7 @@ class BranchAndBound:
         graph: what the core is of.
         core: what to minimise.
         incumbent: an assignment that keeps the limits; it is improved in place.
-        deadline: of `time.monotonic`.
+        effort: how much may be done; the root is bounded whatever is left.
         enough: the search may stop once the incumbent is as low, or the bound is above it.
     """
 
@@ -63,14 +63,14 @@ class BranchAndBound:
         graph: CostGraph,
         core: Core,
         incumbent: Incumbent,
-        deadline: float,
+        effort: Effort,
         enough: float | None = None,
     ) -> None:
         self._graph = graph
         self._incumbent = incumbent
-        self._deadline = deadline
+        self._effort = effort
         self._enough = enough
-        self._bounded = False  # the root is, whatever the time
+        self._bounded = False  # the root is, whatever the effort
         self._left = np.inf  # the lowest bound of a branch that HiGHS did not finish
         self._open = [_Branch(core, Known([[] for _ in core.chains]), (Span(),) * len(core.chains))]
 
@@ -101,7 +101,7 @@ class BranchAndBound:
         return self._over()
 
     def _over(self) -> bool:
-        late = self._bounded and time.monotonic() >= self._deadline
+        late = self._bounded and self._effort.spent
         if late or not self._open or self._enough is None:
             return late or not self._open
         return self._incumbent.value <= self._enough or self.bound > self._enough
@@ -111,6 +111,7 @@ class BranchAndBound:
         while True:
             known, forced = branch.known, branch.forced
             found = Dual(branch.core, self._incumbent, known, branch.spans, forced).run()
+            self._effort.spend(sum(CUT + len(one.cut.tail) / 2 for one in found.relaxed))
             branch = replace(branch, bound=max(branch.bound, found.bound))
             if self._incumbent.closed_by(branch.bound):
                 return
@@ -171,8 +172,8 @@ class BranchAndBound:
         covers: list[Cover] = []
         span = self._incumbent.value - branch.bound + _NOISE * abs(self._incumbent.value)
         while True:
-            seconds = max(self._deadline - time.monotonic(), 0.0)
-            solved = solve_milp(core, covers, span, seconds)
+            solved = solve_milp(core, covers, span, self._effort)
+            self._effort.spend(solved.work)
             if solved.x is None:
                 return max(solved.bound, branch.bound)
             found = core.quantities(solved.x, core.hop_s(solved.x))
@@ -191,15 +192,16 @@ def _chain_to_split(branch: _Branch, share: Floats, gap: float) -> int | None:
     """The chain graph with the highest rate, if a change on its deepest chain is dear and the mix
     of assignments splits it.
     """
-    latency = branch.core.limits.minimise is Quantity.LATENCY
+    weighs = {Quantity.LATENCY: 1.0, Quantity.ENERGY: branch.core.idle_w}
+    second = weighs.get(branch.core.limits.minimise, 0.0)
     split = np.minimum(share, 1.0 - share) > _INTEGRAL
     rates = [
-        chain.rate
+        second * chain.rate
         if span.low < min(span.high, _MOST_DEPTHS) and split[chain.variable].any()
         else 0.0
         for chain, span in zip(branch.core.chains, branch.spans, strict=True)
     ]
-    if not latency or max(rates, default=0.0) <= DEAR * gap:
+    if not second or max(rates, default=0.0) <= DEAR * gap:
         return None
     return rates.index(max(rates))
 

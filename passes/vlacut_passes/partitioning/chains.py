@@ -8,13 +8,15 @@ and edges only where no depth changes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+_WORTH_SHRINKING = 0.7  # of the variables at the last time
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class ChainGraph:
         rate: seconds a change on the deepest chain costs in a control step.
         variable: of every node.
         tail, head: of every edge; the number of a tail is lower than that of its head.
+        shrunk_at: how many variables there were when it was last shrunk.
     """
 
     rate: float
     variable: Ints
     tail: Ints
     head: Ints
+    shrunk_at: int = sys.maxsize
 
     def deepest(self, x: Ints) -> Deepest:
         """A deepest path of an assignment: a longest of them."""
@@ -82,8 +86,14 @@ class ChainGraph:
         return list(zip(self.tail[order].tolist(), self.head[order].tolist(), strict=True))
 
     def relabel(self, label: Ints) -> ChainGraph:
-        """The graph with variable v called `label[v]`, shrunk. See `_Shrinker`."""
-        return _Shrinker(self, label).graph()
+        """The graph with variable v called `label[v]`, shrunk if many were merged since it was."""
+        renamed = replace(self, variable=label[self.variable])
+        size = int(label.max()) + 1
+        return renamed.shrunk(size) if size <= _WORTH_SHRINKING * self.shrunk_at else renamed
+
+    def shrunk(self, size: int) -> ChainGraph:
+        """The graph, of so many variables, without what makes no chain deeper: `_Shrinker`."""
+        return self if size == self.shrunk_at else _Shrinker(self).graph(size)
 
 
 def squeezed(path: Ints) -> Ints:
@@ -107,16 +117,16 @@ class _Shrinker:
        sets are equal.
     """
 
-    def __init__(self, graph: ChainGraph, label: Ints) -> None:
+    def __init__(self, graph: ChainGraph) -> None:
         self._rate = graph.rate
-        self._variable: list[int] = label[graph.variable].tolist()
+        self._variable: list[int] = graph.variable.tolist()
         self._after: list[set[int]] = [set() for _ in self._variable]
         self._before: list[set[int]] = [set() for _ in self._variable]
         for tail, head in zip(graph.tail.tolist(), graph.head.tolist(), strict=True):
             self._after[tail].add(head)
             self._before[head].add(tail)
 
-    def graph(self) -> ChainGraph:
+    def graph(self, size: int) -> ChainGraph:
         """Apply the rules until none applies; what is left, renumbered."""
         while self._merge_forward() + self._merge_backward() + self._drop_edges() + self._twins():
             pass
@@ -125,7 +135,7 @@ class _Shrinker:
         edges = [(number[n], number[m]) for n in nodes for m in sorted(self._after[n])]
         ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
         variable = np.array([self._variable[node] for node in nodes], dtype=np.int64)
-        return ChainGraph(self._rate, variable, ends[:, 0], ends[:, 1])
+        return ChainGraph(self._rate, variable, ends[:, 0], ends[:, 1], size)
 
     def _merge_forward(self) -> int:
         merged = 0
@@ -177,13 +187,24 @@ class _Shrinker:
         return dropped
 
     def _twins(self) -> int:
-        seen: set[tuple[int, frozenset[int], frozenset[int]]] = set()
-        dropped = 0
+        alike: dict[tuple[int, int, int], list[int]] = {}
         for node, (before, after) in enumerate(zip(self._before, self._after, strict=True)):
             if before or after:
-                key = (self._variable[node], frozenset(before), frozenset(after))
-                if key in seen:
-                    self._cut(node)
-                    dropped += 1
-                seen.add(key)
+                key = (self._variable[node], len(before), len(after))
+                alike.setdefault(key, []).append(node)
+        dropped = 0
+        for nodes in alike.values():
+            if len(nodes) > 1:
+                dropped += self._drop_twins(nodes)
+        return dropped
+
+    def _drop_twins(self, nodes: list[int]) -> int:
+        seen: set[tuple[frozenset[int], frozenset[int]]] = set()
+        dropped = 0
+        for node in nodes:
+            key = frozenset(self._before[node]), frozenset(self._after[node])
+            if key in seen:
+                self._cut(node)
+                dropped += 1
+            seen.add(key)
         return dropped

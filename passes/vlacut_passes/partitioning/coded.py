@@ -27,12 +27,13 @@ from vlacut.coding import (
     cheapest,
     choices_of,
     coded_crossings,
+    crossing_alone,
 )
 from vlacut.dataflow import Dataflow
-from vlacut.errors import BackendError, InputError, ModelError
+from vlacut.errors import BackendError, InfeasibleError, InputError, ModelError
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Side
-from vlacut.stitching import OBSERVATIONS, Gauge, gauging, not_runnable
+from vlacut.stitching import Gauge, gauging, not_runnable
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.serial import Found
 from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, Row, all_cloud, strategy_row
@@ -86,17 +87,29 @@ class Codecs:
             self._barred = self._readmitted(graph, link, best.found.sides, tried)
             if self._barred == barred:
                 return best
-            again = self._allowed(graph, link, search)
-            if again.found.value >= best.found.value:
+            again = self._again(graph, link, search)
+            if again is None or again.found.value >= best.found.value:
                 self._barred = barred
                 return best
             best = again
+
+    def _again(
+        self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]
+    ) -> Best | None:
+        """Another cut, if there is one within the limits with the codecs that it may have."""
+        try:
+            return self._allowed(graph, link, search)
+        except InfeasibleError:
+            return None
 
     def _allowed(self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]) -> Best:
         """The first cut found whose action is within the limit."""
         while True:
             coded = self.coded(graph, link)
-            found = search(coded)
+            try:
+                found = search(coded)
+            except InfeasibleError as error:
+                raise InfeasibleError(f"{error}{self.note}") from error
             cut = self.cut(coded, found.sides)
             if self.keeps(cut):
                 return Best(coded, found, cut)
@@ -108,7 +121,7 @@ class Codecs:
         """The barred codecs without those that this cut can bear after all, and those that were
         barred for the sake of another cut; each is given back once.
         """
-        barred, small = self._barred, _crossing(graph, sides)
+        barred, small = self._barred, crossing_alone(graph, sides)
         before = coded_crossings(self.coded(small, link), sides)
         for pair in sorted(barred - tried):
             tried.add(pair)
@@ -135,18 +148,18 @@ class Codecs:
             return CodedCut(choices)
         if self._gauge is None:
             return CodedCut(choices, crossings, ActionError(None, None, 0, self._why_not))
-        measured = self._error(sides, crossings)
+        measured, count = self._error(sides, crossings), self._gauge.observations
         if not self._within(measured):
-            return CodedCut(choices, crossings, ActionError(measured, self._most, OBSERVATIONS))
+            return CodedCut(choices, crossings, ActionError(measured, self._most, count))
         alone = tuple(replace(one, alone=self._error(sides, (one,))) for one in crossings)
-        return CodedCut(choices, alone, ActionError(measured, self._stated(measured), OBSERVATIONS))
+        return CodedCut(choices, alone, ActionError(measured, self._stated(measured), count))
 
     def restrict(self, graph: CostGraph, link: Link, sides: Sides) -> None:
         """Bar codecs until a cut keeps the limit with what is left.
 
         First those that alone are too much, then those that save the least for the error they make.
         """
-        small = _crossing(graph, sides)
+        small = crossing_alone(graph, sides)
         crossings = coded_crossings(self.coded(small, link), sides)
         ranked = sorted(crossings, key=lambda one: self._worth(small, link, sides, one))
         pairs = [(one.tensor, one.codec) for one in ranked]
@@ -190,31 +203,21 @@ class Codecs:
         return math.ceil(measured * _MARGIN * 10.0**digits) / 10.0**digits
 
 
-def _crossing(graph: CostGraph, sides: Sides) -> CostGraph:
-    """The graph with no flows but those that cross: what codecs of a cut hang on."""
-    return replace(
-        graph,
-        flows=tuple(
-            flow
-            for flow in graph.flows
-            if any(sides[consumer] is not sides[flow.producer] for consumer in flow.consumers)
-        ),
-    )
-
-
 @contextmanager
-def offered_codecs(flow: Dataflow, link: Link, most: float) -> Iterator[Codecs]:
+def offered_codecs(flow: Dataflow, link: Link, max_action_error: str) -> Iterator[Codecs]:
     """The codecs that `annotate-codecs` offers, with the model ready to be run if it can be.
 
     Args:
         flow: of the program.
         link: for the parts that are run.
-        most: the largest error of the action; 0 for any.
+        max_action_error: the largest that is allowed; empty for any.
 
-    Raises InputError if there is a limit, and the error cannot be measured or nothing is offered.
+    Raises InputError if there is a limit that does not parse, or one where the error cannot be
+    measured or nothing is offered.
     """
     offers, gauge, why_not = OFFERS.find(flow.program) or {}, None, ""
-    if most < 0 or (most and not offers):
+    most = _limit(max_action_error)
+    if max_action_error and not offers:
         raise InputError(f"an action error of {most:g} limits what codecs may do; add --codecs")
     with ExitStack() as stack:
         if offers:
@@ -224,9 +227,19 @@ def offered_codecs(flow: Dataflow, link: Link, most: float) -> Iterator[Codecs]:
                 gauge = stack.enter_context(gauging(flow, link))
             except (BackendError, ModelError) as error:
                 why_not = str(error)
-        if most and why_not:
+        if max_action_error and why_not:
             raise InputError(f"the error of the action cannot be measured here: {why_not}")
-        yield Codecs(offers, gauge, why_not, most or math.inf)
+        yield Codecs(offers, gauge, why_not, most)
+
+
+def _limit(text: str) -> float:
+    try:
+        most = float(text or math.inf)
+    except ValueError:
+        most = -1.0
+    if not most >= 0:
+        raise InputError(f"action error {text!r}: write a share of the action's magnitude: 0.01")
+    return most
 
 
 def all_cloud_coded(

@@ -7,14 +7,14 @@ Merging variables keeps the form, so every step of the search works on what the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Power
 from vlacut.pricing import CostGraph, Flow, Side, When
 from vlacut_passes.partitioning.chains import ChainGraph
 from vlacut_passes.partitioning.limits import Limits, Quantity
@@ -22,6 +22,7 @@ from vlacut_passes.partitioning.limits import Limits, Quantity
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 EDGE, CLOUD = 0, 1
+LINEAR = (Quantity.LATENCY, Quantity.CLOUD_TIME, Quantity.ENERGY)  # rows of `base` and `unary`
 
 
 @dataclass(frozen=True)
@@ -50,31 +51,45 @@ class Sets:
 
 @dataclass(frozen=True)
 class Nets:
-    """Flows: `up` is paid if the producer is 0 and a consumer 1, `down` the other way round."""
+    """Flows: `up` is paid if the producer is 0 and a consumer 1, `down` the other way round.
+
+    In seconds; `up_j` and `down_j` in joules of the edge.
+    """
 
     producer: Ints
     consumers: Sets
     up: Floats
     down: Floats
+    up_j: Floats
+    down_j: Floats
+
+    def moved(self, x: Ints) -> tuple[float, float]:
+        """Seconds and joules of the transfers of an assignment."""
+        home = x[self.producer]
+        up = (home == 0) & (self.consumers.highest(x) == 1)
+        down = (home == 1) & (self.consumers.lowest(x) == 0)
+        return float(self.up @ up + self.down @ down), float(self.up_j @ up + self.down_j @ down)
 
 
 @dataclass(frozen=True)
 class Core:
     """Find x in {0, 1}^size with x[0] = 0 and x[1] = 1 that minimises a quantity within limits.
 
-    In seconds, compute is `base + unary @ x`, in latency and in cloud time. Latency has flows and,
-    for every chain graph, rate times the deepest chain of changes on top. A weight is held on a
-    side where it has a user.
+    Compute is `base + unary @ x`, by `LINEAR` quantity. Latency and energy have flows and, for
+    every chain graph, rate times the deepest chain of changes on top, in seconds of the step; a
+    second of the step costs the edge `idle_w` joules. A weight is held on a side where it has a
+    user.
 
     Attributes:
         of_task: the variable of every task.
-        base: of latency and cloud time.
-        unary: of latency and cloud time, by variable; zero for variables 0 and 1, which are in
+        base: by `LINEAR` quantity.
+        unary: by `LINEAR` quantity and variable; zero for variables 0 and 1, which are in
             `base`.
         users: the variables that read each weight; without EDGE or CLOUD where what that side holds
             is neither limited nor minimised.
         nbytes: of each weight.
         limits: what is asked for.
+        idle_w: watts of the edge while it waits.
     """
 
     size: int
@@ -86,14 +101,11 @@ class Core:
     users: Sets
     nbytes: Ints
     limits: Limits
+    idle_w: float
 
     def serial_s(self, x: Ints) -> float:
         """Compute and transfers, without hops."""
-        home = x[self.flows.producer]
-        up = (home == 0) & (self.flows.consumers.highest(x) == 1)
-        down = (home == 1) & (self.flows.consumers.lowest(x) == 0)
-        moved = self.flows.up @ up + self.flows.down @ down
-        return float(self.base[0] + self.unary[0] @ x + moved)
+        return float(self.base[0] + self.unary[0] @ x + self.flows.moved(x)[0])
 
     def hop_s(self, x: Ints) -> float:
         """Hops."""
@@ -114,7 +126,13 @@ class Core:
     def quantities(self, x: Ints, hop_s: float) -> Floats:
         """All quantities of an assignment with these hops, by `Quantity`."""
         held = (self.cloud_bytes(x), self.edge_bytes(x))
-        return np.array([self.serial_s(x) + hop_s, self.cloud_s(x), *held])
+        energy = float(self.base[2] + self.unary[2] @ x) + self.flows.moved(x)[1]
+        energy += self.idle_w * hop_s
+        return np.array([self.serial_s(x) + hop_s, self.cloud_s(x), *held, energy])
+
+    def waiting(self, of: Floats) -> float:
+        """What a second of the step weighs at these multipliers of all quantities."""
+        return float(of[Quantity.LATENCY] + self.idle_w * of[Quantity.ENERGY])
 
     @cached_property
     def counted(self) -> tuple[bool, bool]:
@@ -136,30 +154,27 @@ def only_cloud(size: int) -> Ints:
     return x
 
 
-def make_core(
-    graph: CostGraph, link: Link, limits: Limits, ignored: Set[int] = frozenset()
-) -> Core:
-    """The core of a graph, one variable a task that is not pinned.
-
-    Weights in `ignored` do not count.
-    """
+def make_core(graph: CostGraph, link: Link, limits: Limits) -> Core:
+    """The core of a graph, one variable a task that is not pinned."""
     free = np.array([task.pinned is None for task in graph.tasks])
     in_cloud = np.array([task.pinned is Side.CLOUD for task in graph.tasks])
     of_task = np.where(free, np.cumsum(free) + 1, in_cloud.astype(np.int64))
     trips = np.array([graph.trips_of(index) for index in range(len(graph.tasks))])
     edge_s = trips * np.array([task.edge_s for task in graph.tasks])
     cloud_s = trips * np.array([task.cloud_s for task in graph.tasks])
-    used = _users(graph, ignored) if any(counted(limits)) else {}
+    busy_w, idle_w = (graph.power.busy_w, graph.power.idle_w) if graph.power else (0.0, 0.0)
+    used = _users(graph) if any(counted(limits)) else {}
     core = Core(
         len(graph.tasks),
         np.arange(len(graph.tasks)),
-        np.array([edge_s.sum(), 0.0], dtype=np.float64),
-        np.stack([cloud_s - edge_s, cloud_s]).astype(np.float64),
-        _nets(graph.flows, link),
+        np.array([edge_s.sum(), 0.0, busy_w * edge_s.sum()], dtype=np.float64),
+        np.stack([cloud_s - edge_s, cloud_s, idle_w * cloud_s - busy_w * edge_s]),
+        _nets(graph.flows, link, graph.power),
         _chains(graph, link),
         _sets(used.values()),
         np.array([graph.weights[weight] for weight in used], dtype=np.int64),
         limits,
+        idle_w,
     )
     return relabel(core, of_task, int(of_task.max(initial=1)) + 1)
 
@@ -186,6 +201,7 @@ def relabel(core: Core, label: Ints, size: int) -> Core:
         users,
         nbytes,
         core.limits,
+        core.idle_w,
     )
 
 
@@ -194,19 +210,22 @@ def _merged_nets(flows: Nets, label: Ints) -> Nets:
     cost: dict[tuple[int, ...], list[float]] = {}
     producers = label[flows.producer].tolist()
     members, start = label[flows.consumers.members].tolist(), flows.consumers.start.tolist()
-    up, down = flows.up.tolist(), flows.down.tolist()
+    costs = np.stack([flows.up, flows.down, flows.up_j, flows.down_j], axis=1).tolist()
     for index, producer in enumerate(producers):
         consumers = set(members[start[index] : start[index + 1]]) - {producer}
         if consumers:
-            total = cost.setdefault((producer, *sorted(consumers)), [0.0, 0.0])
-            total[0] += up[index]
-            total[1] += down[index]
+            key = (producer, *sorted(consumers))
+            known = cost.get(key)
+            cost[key] = costs[index] if known is None else _added(known, costs[index])
     return Nets(
         np.array([key[0] for key in cost], dtype=np.int64),
         _sets([key[1:] for key in cost]),
-        np.array([total[0] for total in cost.values()]),
-        np.array([total[1] for total in cost.values()]),
+        *np.array(list(cost.values())).reshape(-1, 4).T,
     )
+
+
+def _added(one: list[float], other: list[float]) -> list[float]:
+    return [here + there for here, there in zip(one, other, strict=True)]
 
 
 def _merged_weights(core: Core, label: Ints) -> tuple[Sets, Ints]:
@@ -228,23 +247,26 @@ def _merged_weights(core: Core, label: Ints) -> tuple[Sets, Ints]:
     return _sets(nbytes), np.array(list(nbytes.values()), dtype=np.int64)
 
 
-def _users(graph: CostGraph, ignored: Set[int]) -> dict[int, list[int]]:
+def _users(graph: CostGraph) -> dict[int, list[int]]:
     users: dict[int, list[int]] = {}
     for index, task in enumerate(graph.tasks):
         for weight in task.weights:
-            if weight not in ignored:
-                users.setdefault(weight, []).append(index)
+            users.setdefault(weight, []).append(index)
     return users
 
 
-def _nets(flows: Sequence[Flow], link: Link) -> Nets:
+def _nets(flows: Sequence[Flow], link: Link, power: Power | None) -> Nets:
     moved = [flow for flow in flows if flow.nbytes * flow.count > 0 and flow.consumers]
-    up, down = ([flow.crossing_s(side, link) for flow in moved] for side in (Side.EDGE, Side.CLOUD))
+    both = (Side.EDGE, Side.CLOUD)
+    up, down = ([flow.crossing_s(side, link) for flow in moved] for side in both)
+    up_j, down_j = ([flow.crossing_j(side, link, power) for flow in moved] for side in both)
     return Nets(
         np.array([flow.producer for flow in moved], dtype=np.int64),
         _sets([flow.consumers for flow in moved]),
         np.array(up, dtype=np.float64),
         np.array(down, dtype=np.float64),
+        np.array(up_j, dtype=np.float64),
+        np.array(down_j, dtype=np.float64),
     )
 
 

@@ -155,13 +155,15 @@ class Dual:
         return [one for most in much for one in ((0.0, np.inf), (0.0, most))]
 
     def _rates(self, count: int, per: Floats) -> Floats:
-        """The weights of a chain graph's paths are its rate times latency's multiplier, but for
+        """The weights of a chain graph's paths are its rate times what a second weighs, but for
         what is missing or too much.
         """
         equal, column = np.zeros((len(self.known.paths), count)), _PATHS
         for row, (chain, paths) in enumerate(zip(self.core.chains, self.known.paths, strict=True)):
             equal[row, column : column + len(paths)] = 1.0
             equal[row, 1 + Quantity.LATENCY] = -chain.rate * per[Quantity.LATENCY]
+            energy = self.core.idle_w * per[Quantity.ENERGY]
+            equal[row, 1 + Quantity.ENERGY] = -chain.rate * energy
             slack = count - 2 * (len(self.spans) - row)
             equal[row, slack : slack + 2] = 1.0, -1.0
             column += len(paths)
@@ -174,7 +176,7 @@ class Dual:
         for chain, paths, span in zip(self.core.chains, self.known.paths, self.spans, strict=True):
             mine = np.maximum(weights[column : column + len(paths)], 0.0)
             column += len(paths)
-            rate = chain.rate * float(of[Quantity.LATENCY])
+            rate = chain.rate * self.core.waiting(of)
             if span.high >= NO_LIMIT:
                 mine *= min(1.0, rate / max(float(mine.sum()), 1e-300))
             missing = rate - float(mine.sum())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from vlacut.pricing import Price
@@ -18,11 +18,14 @@ class Quantity(IntEnum):
     CLOUD_TIME = 1  # seconds of compute in the cloud, a control step
     CLOUD_BYTES = 2  # distinct weights in the cloud
     EDGE_BYTES = 3  # distinct weights on the edge
+    ENERGY = 4  # joules of the edge, a control step
 
     def text(self, value: float) -> str:
         """A value of the quantity, for people."""
         if self in (Quantity.LATENCY, Quantity.CLOUD_TIME):
             return f"{value * 1e3:.6g} ms"
+        if self is Quantity.ENERGY:
+            return f"{value:.6g} J"
         return f"{value / 1e6:.6g} MB" if value >= 1e6 else f"{value:.0f} bytes"
 
 
@@ -31,12 +34,14 @@ NAMES = {
     Quantity.CLOUD_TIME: "compute in the cloud",
     Quantity.CLOUD_BYTES: "weights in the cloud",
     Quantity.EDGE_BYTES: "weights on the edge",
+    Quantity.ENERGY: "energy of the edge",
 }
 FIELDS = {
     Quantity.LATENCY: "latency",
     Quantity.CLOUD_TIME: "cloud_time",
     Quantity.CLOUD_BYTES: "cloud_bytes",
     Quantity.EDGE_BYTES: "edge_bytes",
+    Quantity.ENERGY: "energy",
 }
 
 
@@ -49,6 +54,8 @@ class Limits:
         latency: seconds of a control step.
         cloud_time: seconds of compute in the cloud, a control step.
         cloud_bytes, edge_bytes: of distinct weights held on a side.
+        energy: joules of the edge, a control step.
+        notes: on limits that users did not set, where they are from.
     """
 
     minimise: Quantity = Quantity.LATENCY
@@ -56,19 +63,26 @@ class Limits:
     cloud_time: float | None = None
     cloud_bytes: int | None = None
     edge_bytes: int | None = None
+    energy: float | None = None
+    notes: Mapping[Quantity, str] = field(default_factory=dict)
 
     @property
     def most(self) -> tuple[float | None, ...]:
         """The limits by quantity."""
-        return self.latency, self.cloud_time, self.cloud_bytes, self.edge_bytes
+        return self.latency, self.cloud_time, self.cloud_bytes, self.edge_bytes, self.energy
 
     def broken(self, price: Price) -> str:
         """The limits a price breaks, and by how much; empty if it keeps them."""
         return "; ".join(
             f"{NAMES[one]}: {one.text(found)}, {one.text(found - most)} over the limit"
+            f"{self.note(one)}"
             for one, found, most in zip(Quantity, measured(price), self.most, strict=True)
             if most is not None and not within(one, found, most)
         )
+
+    def note(self, quantity: Quantity) -> str:
+        """Where a limit is from, in parentheses; empty if users set it."""
+        return f" ({self.notes[quantity]})" if quantity in self.notes else ""
 
 
 def limited(limits: Limits, quantity: Quantity, most: float | None) -> Limits:
@@ -78,7 +92,8 @@ def limited(limits: Limits, quantity: Quantity, most: float | None) -> Limits:
 
 def measured(price: Price) -> tuple[float, ...]:
     """The quantities of a price."""
-    return price.total_s, price.cloud_s, price.cloud_weight_bytes, price.edge_weight_bytes
+    held = price.cloud_weight_bytes, price.edge_weight_bytes
+    return price.total_s, price.cloud_s, *held, price.edge_j
 
 
 def within(quantity: Quantity, found: float, most: float) -> bool:

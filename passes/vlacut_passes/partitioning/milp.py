@@ -11,7 +11,7 @@ quantity; one quantity is the objective, and those with a limit are rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from vlacut_passes.partitioning.chains import ChainGraph
-from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints
+from vlacut_passes.partitioning.core import CLOUD, EDGE, LINEAR, Core, Floats, Ints
+from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.limits import Quantity
 
 _INFEASIBLE = 2  # scipy's status
@@ -27,10 +28,17 @@ _INFEASIBLE = 2  # scipy's status
 
 @dataclass(frozen=True)
 class Solved:
-    """What HiGHS found: an assignment, if any, and a lower bound in units of the objective."""
+    """What HiGHS found.
+
+    Attributes:
+        x: an assignment, if any.
+        bound: in units of the objective; no assignment has less.
+        work: columns of the nodes it opened.
+    """
 
     x: Ints | None
     bound: float
+    work: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def cover(core: Core, x: Ints, quantity: Quantity) -> Cover:
     return Cover(none if quantity is Quantity.EDGE_BYTES else one, zero)
 
 
-def solve_milp(core: Core, covers: Sequence[Cover], span: float, time_limit_s: float) -> Solved:
+def solve_milp(core: Core, covers: Sequence[Cover], span: float, effort: Effort) -> Solved:
     """Minimise a core. `span` is how far below the best known value the optimum may be: the
     objective is scaled by it, for HiGHS's tolerances are absolute.
     """
@@ -63,19 +71,22 @@ def solve_milp(core: Core, covers: Sequence[Cover], span: float, time_limit_s: f
         integrality=np.array(model.integral),
         bounds=Bounds(np.zeros(len(model.cost)), np.array(model.upper)),
         constraints=model.rows(),
-        options={"mip_rel_gap": 0.0, "time_limit": time_limit_s},
+        options={"mip_rel_gap": 0.0, "node_limit": effort.nodes(len(model.cost))},
     )
     bound, base = result.mip_dual_bound, _base(core)[objective]
     low = base + bound / scale if bound is not None and np.isfinite(bound) else -np.inf
     if result.status == _INFEASIBLE:
         low = np.inf
+    work = (1 + (result.mip_node_count or 0)) * len(model.cost)
     if result.x is None:
-        return Solved(None, low)
-    return Solved(np.round(result.x[: core.size]).astype(np.int64), low)
+        return Solved(None, low, work)
+    return Solved(np.round(result.x[: core.size]).astype(np.int64), low, work)
 
 
 def _base(core: Core) -> Floats:
-    return np.array([*core.base, 0.0, 0.0])
+    base = np.zeros(len(Quantity))
+    base[list(LINEAR)] = core.base
+    return base
 
 
 class _Model:
@@ -89,14 +100,14 @@ class _Model:
         self._column: list[int] = []
         self._factor: list[float] = []
         self._low: list[float] = []
-        for latency, cloud_time in core.unary.T.tolist():
-            self._new([latency, cloud_time, 0.0, 0.0], 1.0, integral=1)
+        for linear in core.unary.T.tolist():
+            self._new(dict(zip(LINEAR, linear, strict=True)), 1.0, integral=1)
         self._at_least({CLOUD: 1.0}, 1.0)
         self.upper[EDGE] = 0.0
         self._flows(core)
         self._weights(core)
         for chain in core.chains:
-            self._chain(chain)
+            self._chain(chain.shrunk(core.size), core.idle_w)
         for one in covers:
             self._cover(one)
         for quantity, most in zip(Quantity, core.limits.most, strict=True):
@@ -109,8 +120,8 @@ class _Model:
         matrix = csr_array((self._factor, (self._row, self._column)), shape=shape)
         return LinearConstraint(matrix, np.array(self._low), np.inf)
 
-    def _new(self, cost: list[float], upper: float, integral: int = 0) -> int:
-        self.cost.append(cost)
+    def _new(self, cost: Mapping[Quantity, float], upper: float, integral: int = 0) -> int:
+        self.cost.append([cost.get(quantity, 0.0) for quantity in Quantity])
         self.upper.append(upper)
         self.integral.append(integral)
         return len(self.cost) - 1
@@ -125,9 +136,13 @@ class _Model:
         flows, start = core.flows, core.flows.consumers.start
         for index, producer in enumerate(flows.producer.tolist()):
             members = flows.consumers.members[start[index] : start[index + 1]].tolist()
-            for cost, sign in ((flows.up[index], 1.0), (flows.down[index], -1.0)):
+            for cost, joules, sign in (
+                (flows.up[index], flows.up_j[index], 1.0),
+                (flows.down[index], flows.down_j[index], -1.0),
+            ):
                 if cost > 0:
-                    paid = self._new([float(cost), 0.0, 0.0, 0.0], 1.0)
+                    spent = {Quantity.LATENCY: float(cost), Quantity.ENERGY: float(joules)}
+                    paid = self._new(spent, 1.0)
                     for consumer in members:
                         self._at_least({paid: 1.0, consumer: -sign, producer: sign}, 0.0)
 
@@ -137,11 +152,11 @@ class _Model:
         for index, nbytes in enumerate(core.nbytes.tolist()):
             users = core.users.members[start[index] : start[index + 1]].tolist()
             if in_cloud:
-                held = self._new([0.0, 0.0, float(nbytes), 0.0], 1.0)
+                held = self._new({Quantity.CLOUD_BYTES: float(nbytes)}, 1.0)
                 for user in users:
                     self._at_least({held: 1.0, user: -1.0}, 0.0)
             if on_edge:
-                held = self._new([0.0, 0.0, 0.0, float(nbytes)], 1.0)
+                held = self._new({Quantity.EDGE_BYTES: float(nbytes)}, 1.0)
                 for user in users:
                     self._at_least({held: 1.0, user: 1.0}, 1.0)
 
@@ -153,10 +168,11 @@ class _Model:
         costs = [(column, cost[quantity]) for column, cost in enumerate(self.cost)]
         self._at_least({column: -cost / scale for column, cost in costs if cost}, -room / scale)
 
-    def _chain(self, chain: ChainGraph) -> None:
+    def _chain(self, chain: ChainGraph, idle_w: float) -> None:
         most = float(len(chain.variable))
-        depth = [self._new([0.0] * 4, most) for _ in chain.variable]
-        deepest = self._new([chain.rate, 0.0, 0.0, 0.0], most)
+        depth = [self._new({}, most) for _ in chain.variable]
+        spent = {Quantity.LATENCY: chain.rate, Quantity.ENERGY: chain.rate * idle_w}
+        deepest = self._new(spent, most)
         ends = set(range(len(depth))) - set(chain.tail.tolist())
         for node in sorted(ends):
             self._at_least({deepest: 1.0, depth[node]: -1.0}, 0.0)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints, Sets
+from vlacut_passes.partitioning.core import CLOUD, EDGE, LINEAR, Core, Floats, Ints, Sets
 from vlacut_passes.partitioning.limits import Quantity
 from vlacut_passes.partitioning.mincut import MinCut, min_cut
 
@@ -81,10 +81,7 @@ class Relaxation:
             self._in_cloud = self._any(core.users, EDGE, CLOUD)
         if on_edge:
             self._on_edge = self._any(core.users, CLOUD, EDGE)
-        self._moves = [
-            _Arcs(flows.producer, up, flows.up),
-            _Arcs(down, flows.producer, flows.down),
-        ]
+        self._ends = up, down
         if forced:
             tail, head = np.array(forced).T
             self._forced.append(_Arcs(tail, head, np.full(len(tail), forced_s)))
@@ -112,14 +109,14 @@ class Relaxation:
     def solve(self, mix: Mix) -> Relaxed:
         """The minimum over all assignments at these multipliers."""
         core = self._core
-        unary = mix.of[:2] @ core.unary
+        unary = mix.of[list(LINEAR)] @ core.unary
         gain = np.minimum(unary, 0.0)
         variables = np.arange(core.size)
         source, sink = np.full(core.size, EDGE), np.full(core.size, CLOUD)
         arcs = [
             _Arcs(source, variables, unary - gain),
             _Arcs(variables, sink, -gain),
-            *(_Arcs(move.tail, move.head, mix.of[0] * move.weight) for move in self._moves),
+            *self._moved(mix),
             *self._held(mix),
             *self._forced,
             *(_both_ways(*path) for path in mix.paths),
@@ -132,9 +129,15 @@ class Relaxation:
         allowed = sum(
             float(of) * most for of, most in zip(mix.of, core.limits.most, strict=True) if most
         )
-        offset = float(mix.of[:2] @ core.base + gain.sum()) - allowed + mix.constant
+        offset = float(mix.of[list(LINEAR)] @ core.base + gain.sum()) - allowed + mix.constant
         cut = min_cut(self._helpers, tail[kept], head[kept], weight[kept])
         return Relaxed(offset + cut.value, cut.sink_side[: core.size], cut)
+
+    def _moved(self, mix: Mix) -> Iterator[_Arcs]:
+        flows, (up, down) = self._core.flows, self._ends
+        of_s, of_j = mix.of[Quantity.LATENCY], mix.of[Quantity.ENERGY]
+        yield _Arcs(flows.producer, up, of_s * flows.up + of_j * flows.up_j)
+        yield _Arcs(down, flows.producer, of_s * flows.down + of_j * flows.down_j)
 
     def _held(self, mix: Mix) -> Iterator[_Arcs]:
         core = self._core

@@ -11,9 +11,9 @@ what it costs.
 from __future__ import annotations
 
 import heapq
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 
 import numpy as np
@@ -21,11 +21,14 @@ import numpy as np
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, price
+from vlacut_passes.partitioning.effort import Effort
+from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
 from vlacut_passes.partitioning.overlap import State, agree, placed, states
 from vlacut_passes.partitioning.serial import Found, SerialSearch, Sides
 from vlacut_passes.partitioning.strategies import BASELINES
 
+MOST = 40e6  # most a minute of one core
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
 _NONE = State()
 
@@ -35,23 +38,36 @@ def optimal_cut(
     link: Link,
     limits: Limits | None = None,
     *,
-    time_limit_s: float = 60.0,
+    effort: float = MOST,
     starts: Sequence[Sides] = (),
 ) -> Found:
     """The cut within the limits that has the least of the objective.
 
-    Of cuts that are equally good, those with fewer tasks in the cloud are preferred. At the time
-    limit, the best cut known is returned with its bound. `starts` are cuts to start from.
+    Of cuts that are equally good, those with fewer tasks in the cloud are preferred. When `effort`,
+    see `Effort`, is spent, the best cut known is returned with its bound. `starts` are cuts to
+    start from.
 
     Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
     """
-    asked, deadline = limits or Limits(), time.monotonic() + time_limit_s
+    asked = limits or Limits()
     options = [found for one in graph.sections if (found := states(graph, one, link))]
-    if not options:
-        best = SerialSearch(graph, link, asked, deadline, starts).run()
-        return replace(best, price=price(graph, best.sides, link))
     options.sort(key=lambda found: -found[0].saved_s)
-    return _Search(graph, link, asked, deadline, options, starts).run()
+
+    def best(limits: Limits) -> Found:
+        left = Effort(effort)
+        if options:
+            return _Search(graph, link, limits, left, options, starts).run()
+        found = SerialSearch(graph, link, limits, left, starts).run()
+        return replace(found, price=price(graph, found.sides, link))
+
+    def least(limits: Limits) -> tuple[float, float]:
+        found = best(limits)
+        return found.value, found.bound
+
+    try:
+        return best(asked)
+    except InfeasibleError as error:
+        raise explained(asked, least) from error
 
 
 @dataclass(frozen=True)
@@ -59,11 +75,13 @@ class _Node:
     """Cuts in these states of the first sections.
 
     Attributes:
-        bound: no cut in these states has less of the objective.
+        in_turn: no cut in these states has less of the objective with its sides working in turn.
+        searched: whether that is the best there is, and not what a larger node had.
     """
 
     chosen: tuple[State, ...]
-    bound: float
+    in_turn: float = -np.inf
+    searched: bool = False
 
 
 class _Search:
@@ -72,79 +90,104 @@ class _Search:
         graph: CostGraph,
         link: Link,
         limits: Limits,
-        deadline: float,
+        effort: Effort,
         options: Sequence[Sequence[State]],
         starts: Sequence[Sides],
     ) -> None:
         self._graph = graph
         self._link = link
         self._limits = limits
-        self._deadline = deadline
+        self._effort = effort
         self._options = options
         self._starts = list(starts)
         self._best: Found | None = None
         self._why: InfeasibleError | None = None
         self._methods: dict[str, None] = {}
+        self._order = count()
+        self._queue: list[tuple[float, int, _Node]] = []
 
     def run(self) -> Found:
         """The best cut; see `optimal_cut`."""
-        order = count()
-        queue: list[tuple[float, int, _Node]] = []
         closed = np.inf  # the lowest bound of a node that is done with, but was not proven
-        heapq.heappush(queue, (-np.inf, next(order), _Node((), -np.inf)))
-        while queue and not self._closed(queue[0][0]):
-            node = heapq.heappop(queue)[2]
-            if self._best and time.monotonic() >= self._deadline:
-                closed = min(closed, node.bound)
-                continue
-            bound = self._explore(node)
-            if len(node.chosen) == len(self._options):
+        self._push(_Node(()))
+        while self._queue and not self._closed(self._queue[0][0]):
+            bound, _, node = heapq.heappop(self._queue)
+            if self._best and self._effort.spent:
                 closed = min(closed, bound)
-            elif bound < np.inf:
-                for chosen in self._children(node):
-                    heapq.heappush(queue, (bound, next(order), _Node(chosen, bound)))
+                continue
+            if not node.searched:
+                node = self._explore(node)
+            if len(node.chosen) == len(self._options):
+                closed = min(closed, self._bound(node))
+            elif node.in_turn < np.inf:
+                for child in self._children(node):
+                    self._push(child)
         if self._best is None:
             assert self._why is not None, "no cut was found, and none was infeasible"
             raise self._why
         value = self._best.value
-        bound = min([closed, *(item[0] for item in queue[:1]), value])
+        bound = min([closed, *(item[0] for item in self._queue[:1]), value])
         bound = value if self._closed(bound) else max(bound, 0.0)
         return replace(self._best, bound=bound, method=", ".join(self._methods))
+
+    def _push(self, node: _Node) -> None:
+        heapq.heappush(self._queue, (self._bound(node), next(self._order), node))
 
     def _closed(self, bound: float) -> bool:
         if self._best is None:
             return False
         return self._best.value - bound <= _ROUNDING * abs(self._best.value)
 
-    def _children(self, node: _Node) -> Iterator[tuple[State, ...]]:
-        for state in (_NONE, *self._options[len(node.chosen)]):
+    def _children(self, node: _Node) -> Iterator[_Node]:
+        """A node a state of the next section. Without a state a cut is as good as in turn."""
+        again = self._limits.latency is None and self._limits.energy is None
+        yield _Node((*node.chosen, _NONE), node.in_turn, searched=again)
+        for state in self._options[len(node.chosen)]:
             if agree(node.chosen, state):
-                yield (*node.chosen, state)
+                yield _Node((*node.chosen, state), node.in_turn)
 
-    def _explore(self, node: _Node) -> float:
-        """Search a node with nothing in parallel; a bound of all that is in it."""
-        credit_s = sum(state.saved_s for state in node.chosen)
-        credit_s += sum(options[0].saved_s for options in self._options[len(node.chosen) :])
-        goal = self._limits.minimise
-        credit = credit_s if goal is Quantity.LATENCY else 0.0
-        limits = self._limits
+    def _saved_s(self, node: _Node) -> float:
+        """What a cut in the node saves at most."""
+        rest = self._options[len(node.chosen) :]
+        return sum(one.saved_s for one in (*node.chosen, *(options[0] for options in rest)))
+
+    def _bound(self, node: _Node) -> float:
+        """No cut in a node has less of the objective."""
+        return node.in_turn - self._worth * self._saved_s(node)
+
+    @cached_property
+    def _worth(self) -> float:
+        """What a second saved is worth, in units of the objective."""
+        power = self._graph.power
+        worth = {Quantity.LATENCY: 1.0, Quantity.ENERGY: power.idle_w if power else 0.0}
+        return worth.get(self._limits.minimise, 0.0)
+
+    def _explore(self, node: _Node) -> _Node:
+        """Search a node with nothing in parallel."""
+        saved_s, limits = self._saved_s(node), self._limits
         if limits.latency is not None:
-            limits = limited(limits, Quantity.LATENCY, limits.latency + credit_s)
-        cutoff = self._best.value + credit if self._best else np.inf
+            limits = limited(limits, Quantity.LATENCY, limits.latency + saved_s)
+        if limits.energy is not None and self._graph.power is not None:
+            more = self._graph.power.idle_w * saved_s
+            limits = limited(limits, Quantity.ENERGY, limits.energy + more)
+        cutoff = np.inf
+        if self._best:
+            cutoff = self._best.value
+            cutoff += self._worth * saved_s
         graph = placed(self._graph, node.chosen)
         starts = [*self._starts, *([self._best.sides] if self._best else [])]
-        search = SerialSearch(graph, self._link, limits, self._deadline, starts, cutoff)
+        search = SerialSearch(graph, self._link, limits, self._effort, starts, cutoff)
         try:
             found = search.run()
         except InfeasibleError as error:
             self._why = self._why or error
-            return np.inf
+            return replace(node, in_turn=np.inf)
         self._methods[found.method] = None
         self._offer(found.sides, found.method)
         if not node.chosen:
             for sides in (*self._starts, *self._baselines()):
                 self._offer(sides, found.method)
-        return max(node.bound, found.bound - credit)
+        return replace(node, in_turn=max(node.in_turn, found.bound))
 
     def _baselines(self) -> Iterator[Sides]:
         for cutter in BASELINES.values():

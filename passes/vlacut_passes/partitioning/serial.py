@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Price, Side, price
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.core import Ints, make_core
+from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.known import Incumbent
 from vlacut_passes.partitioning.limits import (
     NAMES,
@@ -32,7 +34,6 @@ from vlacut_passes.partitioning.limits import (
 )
 from vlacut_passes.partitioning.strategies import BASELINES, all_edge
 
-_TINY = 2e-4  # of a limit on bytes
 Sides = tuple[Side, ...]
 
 
@@ -67,7 +68,7 @@ class SerialSearch:
         graph: what to cut; what could overlap in it does not.
         link: the link.
         limits: what is asked for.
-        deadline: of `time.monotonic`.
+        effort: how much may be done.
         starts: cuts to start from, beside the strategies.
         cutoff: only cuts that have less of the objective are of use.
     """
@@ -77,14 +78,14 @@ class SerialSearch:
         graph: CostGraph,
         link: Link,
         limits: Limits,
-        deadline: float,
+        effort: Effort,
         starts: Sequence[Sides] = (),
         cutoff: float = np.inf,
     ) -> None:
         self._graph = replace(graph, in_turn=True)
         self._link = link
         self._limits = _binding(graph, limits)
-        self._deadline = deadline
+        self._effort = effort
         self._starts = [sides for sides in starts if _keeps_pins(graph, sides)]
         self._cutoff = cutoff
         self._method = ""
@@ -96,12 +97,9 @@ class SerialSearch:
         """
         limits = limited(self._limits, self._limits.minimise, None)
         start = self._start()
-        for ignored in (_tiny(self._graph, limits), frozenset[int]()):
-            incumbent, bound = self._minimise(limits, start, self._cutoff, ignored=ignored)
-            sides = _sides(incumbent.x)
-            cost = price(self._graph, sides, self._link)
-            if all_within(measured(cost), self._limits.most):
-                break
+        incumbent, bound = self._minimise(limits, start, self._cutoff)
+        sides = _sides(incumbent.x)
+        cost = price(self._graph, sides, self._link)
         value = measured(cost)[limits.minimise]
         if incumbent.closed_by(bound):
             bound = incumbent.value if incumbent.value < value * (1 - 1e-9) else value
@@ -112,7 +110,7 @@ class SerialSearch:
         most = self._limits.most
         cutters = (all_edge, *BASELINES.values())
         made = (cutter(self._graph, self._link, self._limits.cloud_bytes) for cutter in cutters)
-        for sides in (*self._starts, *made):
+        for sides in chain(self._starts, made):
             if all_within(measured(price(self._graph, sides, self._link)), most):
                 return _x(sides)
         return self._lowered(_x(all_edge(self._graph, self._link, None)))
@@ -139,13 +137,12 @@ class SerialSearch:
         start: Ints,
         cutoff: float = np.inf,
         enough: float | None = None,
-        ignored: frozenset[int] = frozenset(),
     ) -> tuple[Incumbent, float]:
         """The best assignment of tasks from `start` on, and its bound."""
-        core = make_core(self._graph, self._link, limits, ignored)
+        core = make_core(self._graph, self._link, limits)
         incumbent = Incumbent(cutoff, start)
         self._offer(incumbent, limits, start)
-        search = BranchAndBound(self._graph, core, incumbent, self._deadline, enough)
+        search = BranchAndBound(self._graph, core, incumbent, self._effort, enough)
         self._method = "min-cut"
         if not search.run(most=1) or search.bound < incumbent.value:
             self._method = "branch and bound over min-cuts"
@@ -178,22 +175,6 @@ def _binding(graph: CostGraph, limits: Limits) -> Limits:
     return limits
 
 
-def _tiny(graph: CostGraph, limits: Limits) -> frozenset[int]:
-    """The smallest weights, as many as together are next to nothing beside the limits on bytes.
-
-    Shape constants and scales have thousands of readers. A cut that is optimal without counting
-    them, and keeps the limits when they are counted, is optimal.
-    """
-    most = [one for one in (limits.cloud_bytes, limits.edge_bytes) if one is not None]
-    found, room = [], _TINY * min(most, default=0)
-    for weight in sorted(range(len(graph.weights)), key=lambda one: (graph.weights[one], one)):
-        room -= graph.weights[weight]
-        if room < 0:
-            break
-        found.append(weight)
-    return frozenset(found)
-
-
 def _infeasible(kept: Limits, quantity: Quantity, most: float, bound: float) -> InfeasibleError:
     others = ", ".join(
         f"{NAMES[one]} at most {one.text(value)}"
@@ -204,7 +185,7 @@ def _infeasible(kept: Limits, quantity: Quantity, most: float, bound: float) -> 
     if within(quantity, bound, most):
         return InfeasibleError(
             f"{NAMES[quantity]}: no cut was found within {quantity.text(most)}{given}, nor was it "
-            f"proven that there is none; raise the limit or the time limit"
+            f"proven that there is none; raise the limit or the effort"
         )
     return InfeasibleError(
         f"{NAMES[quantity]}: at least {quantity.text(bound)}{given}, "
