@@ -65,7 +65,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, unique
 from typing import NamedTuple
 
 import numpy as np
@@ -88,12 +88,13 @@ GREETING_BYTES, GREETING_START_BYTES = _GREETING.size, _GREETING_START.size
 HEADER_BYTES = _HEADER.size
 
 
+@unique
 class Status(IntEnum):
     """What the cloud says to a greeting."""
 
     OK = 0
     OTHER_BUNDLE = 1
-    OTHER_VERSION = 3
+    OTHER_VERSION = 2
     FULL = 3
 
 
