@@ -101,7 +101,7 @@ class Connection:
         """Send a frame. Raises PeerLost if the peer does not take it, DeadlineMissed if late."""
         packed = header.pack(self._checksum(header, payload))
         self.torn = True
-        sent = 0 if self._tls else self._stream.put([packed, *(array.data for array in payload)])
+        sent = 0 if self._tls else self._stream.put([packed, *map(_packed, payload)])
         if sent < HEADER_BYTES + header.nbytes:
             views: list[memoryview | bytes] = [packed]
             views += [flat_bytes(array).data for array in payload if array.nbytes]
@@ -284,6 +284,11 @@ class Connection:
                 f"which has {room.nbytes}"
             )
         return room
+
+
+def _packed(array: np.ndarray) -> memoryview:
+    """The bytes of an array, without asking numpy for a view of them where it is packed."""
+    return array.data if array.flags.c_contiguous else flat_bytes(array).data
 
 
 def _advance(views: deque[Any], count: int) -> None:
