@@ -169,7 +169,7 @@ def test_faults_in_tls(keys: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("alone", "hedge"), [(False, False), (True, False), (True, True)])
 def test_a_thousand_faults(alone: bool, hedge: bool) -> None:
-    sources = inject(at_random(400, seed=6), alone=alone, hedge=hedge)
+    sources = inject(at_random(480, seed=6), alone=alone, hedge=hedge)
     assert sources["chosen"] > 100
     assert sources["struck"] > 340
 

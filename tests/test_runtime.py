@@ -236,6 +236,28 @@ def test_bytes_move_both_ways_while_an_engine_runs() -> None:
         sock.close()
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_tensors_of_any_layout_are_sent_packed(tls: bool) -> None:
+    """Transposed, strided, empty, without dimensions: as an engine may give them."""
+    _, plan, _ = crossing_deployment()
+    grid = np.arange(24, dtype=np.float32).reshape(4, 6)
+    tensors = [grid.T, grid[:, ::2], np.empty((0, 3), np.int64), np.array(7, np.int64)]
+    total = sum(array.nbytes for array in tensors)
+
+    class Whole(Layout):
+        def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
+            return 0, Room(np.empty(0, ">u8"), (np.empty(total, np.uint8),))
+
+    ends = socket.socketpair()
+    sender, receiver = (Connection(end, Whole(plan, Side.EDGE), 5.0) for end in ends)
+    sender._tls = sender._outbox._tls = tls  # joins small buffers first
+    sender.send(Header(TENSORS, 0, 0, 0, 0, total), tensors)
+    expected = b"".join(np.ascontiguousarray(array).tobytes() for array in tensors)
+    assert receiver.receive().tensors[0].tobytes() == expected
+    sender.close()
+    receiver.close()
+
+
 def test_a_wrong_observation_is_named_before_anything_is_sent() -> None:
     program, plan, engines = crossing_deployment()
     observed = observation(program)

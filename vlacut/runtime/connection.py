@@ -142,7 +142,7 @@ class Connection:
         packed = header.pack(self._checksum(header, payload))
         sent = 0
         if not (self._tls or self._outbox):
-            sent = self._stream.put([packed, *(array.data for array in payload)])
+            sent = self._stream.put([packed, *map(_packed, payload)])
         if sent < HEADER_BYTES + header.nbytes:
             arrays = (flat_bytes(array).data for array in payload if array.nbytes)
             self._outbox.add([packed, *arrays], sent)
@@ -393,3 +393,8 @@ def train_of(heard: Sequence[Heard]) -> tuple[int, int]:
     """Bytes and nanoseconds of all their trains; both 0 if there is none."""
     bursts = [item.burst for item in heard]
     return sum(item.train_bytes for item in bursts), sum(item.train_ns for item in bursts)
+
+
+def _packed(array: np.ndarray) -> memoryview:
+    """The bytes of an array, without asking numpy for a view of them where it is packed."""
+    return array.data if array.flags.c_contiguous else flat_bytes(array).data
