@@ -95,6 +95,12 @@ def test_a_frame_at_once_tells_no_rate() -> None:
     assert burst_of(warm(), [(2 * IDLE_NS, 50_000)]).train_ns == 0
 
 
+def test_frames_that_one_read_took_are_told_apart_no_further() -> None:
+    meter = warm()
+    burst_of(meter, steadily(3))
+    assert meter.finish().train_ns == 0
+
+
 def test_many_arrivals_are_kept_as_fewer() -> None:
     burst = burst_of(warm(), steadily(5000))
     assert rate(burst) == pytest.approx(1500)
