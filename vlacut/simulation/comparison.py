@@ -32,7 +32,7 @@ from vlacut.simulation.walk import Network, StepWalk
 
 CLAIRVOYANT = "clairvoyant"
 LINK, FRAMES = "link", "frames"
-_LEAST_INTERVAL_S = 0.01  # traces are no finer than 0.1 s, and every sample costs time
+_LEAST_INTERVAL_S = 0.05  # traces are no finer than 0.1 s, and every sample costs time
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Race:
         """Seconds between the samples that a predictor gets.
 
         Those of `lstm` are as far apart as those it was trained on. Of the link it is not less than
-        10 ms where that is left open.
+        50 ms where that is left open.
         """
         if predictor == LSTM and self.model is not None:
             return read_weights(self.model).interval_s
