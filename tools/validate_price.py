@@ -25,13 +25,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
-from shaping import ShapedLink
 
 import vlacut
 from vlacut.api import parse_address
 from vlacut.cli.output import milliseconds, rate, size, table
 from vlacut.compiler import compile_program
 from vlacut.dataflow import trace_dataflow
+from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.frontends.load import load_program
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Price, Side, price
@@ -140,7 +140,7 @@ def drive(path: Path, links: Sequence[Link], steps: int) -> list[list[StepReport
         stack.callback(cloud.terminate)
         assert cloud.stdout is not None
         server = parse_address(json.loads(cloud.stdout.readline())["address"])
-        shaped = [stack.enter_context(ShapedLink(server, link)) for link in links]
+        shaped = [stack.enter_context(EmulatedLink(server, shape_of(link))) for link in links]
         robots = [
             stack.enter_context(vlacut.connect(path, "{}:{}".format(*one.address)))
             for one in shaped

@@ -33,9 +33,15 @@ class Policy(EdgeSession):
     """A bundle's edge side, connected: see `connect`."""
 
     def __init__(
-        self, bundle: Bundle, address: tuple[str, int] | None, timeout: float, **options: Any
+        self,
+        bundle: Bundle,
+        address: tuple[str, int] | None,
+        timeout: float,
+        *,
+        emulate: bool = False,
+        **options: Any,
     ) -> None:
-        engines = load_engines(bundle, Side.EDGE)
+        engines = load_engines(bundle, Side.EDGE, emulate)
         super().__init__(bundle.plan, bundle.digest, engines, address, timeout, **options)
         self.bundle = bundle
 
@@ -57,6 +63,7 @@ def connect(
     predictor: str = "",
     history: str | os.PathLike[str] | None = None,
     link: str = "",
+    emulate: bool = False,
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
 
@@ -78,6 +85,7 @@ def connect(
             are found as steps come.
         link: what the network is taken for until something crossed, as for `compile`; the plan's
             if empty.
+        emulate: take the time that the plan predicts for every part, and compute nothing.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
@@ -110,6 +118,7 @@ def connect(
         hedge=hedge,
         tls=edge_context(Path(tls)) if tls is not None else None,
         insecure=insecure,
+        emulate=emulate,
     )
 
 
@@ -129,6 +138,7 @@ def serve(
     trusted: str | os.PathLike[str] | None = None,
     most_robots: int = 64,
     memory: int | None = None,
+    emulate: bool = False,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
 
@@ -141,12 +151,13 @@ def serve(
         trusted: public key that must have signed the bundle, see `vlacut.signing`.
         most_robots: at a time; more are refused.
         memory: bytes that the machine has for this; what the plan's device has, if None.
+        emulate: take the time that the plan predicts for every part, and compute nothing.
 
     What happens is logged to the logger `vlacut.server`.
     Raises BundleError, BackendError, or InputError as `Server` does.
     """
     opened = _open(bundle, trusted)
-    engines = load_engines(opened, Side.CLOUD)
+    engines = load_engines(opened, Side.CLOUD, emulate)
     return Server(
         opened.plan,
         opened.digest,
@@ -174,9 +185,9 @@ def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None
     return opened
 
 
-def load_engines(bundle: Bundle, side: Side) -> dict[str, Engine]:
-    """Engines of a side's parts, by name."""
-    executor = registry.load("executors", bundle.manifest.backend)()
+def load_engines(bundle: Bundle, side: Side, emulate: bool = False) -> dict[str, Engine]:
+    """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times."""
+    executor = registry.load("executors", "emulated" if emulate else bundle.manifest.backend)()
     return {
         part.name: executor.load(bundle.part_path(part), bundle.root, bundle.manifest.recipe)
         for part in bundle.parts(side)

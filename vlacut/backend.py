@@ -24,10 +24,12 @@ class Builder(Protocol):
             compiler runs `convert-types` for those that a program has.
         rewrites_weights: whether `prepare` changes the content of weights; where it does not, a
             checkpoint is copied ahead.
+        computes: whether engines compute; where they do not, no step can be recorded or verified.
     """
 
     conversions: ClassVar[Mapping[str, str]]
     rewrites_weights: ClassVar[bool]
+    computes: ClassVar[bool]
 
     def prepare(self, model: ir.Model, where: str) -> None:
         """Make a part's model fit for this back end, in place.

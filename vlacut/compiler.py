@@ -232,7 +232,7 @@ def compile_program(
         checkpoint: where the weights are that the program has shapes of alone.
         backend: name of the builder.
         pipeline: passes to run instead of the target's.
-        golden: whether to record a step.
+        golden: whether to record a step, if the back end computes.
         predictor: of the bandwidth, trained by `vlacut train-predictor`, to put into the bundle.
         progress: called with what is done, how much of it, and of how much.
 
@@ -258,7 +258,7 @@ def compile_program(
                 builder.prepare(model, path)
                 store.externalise(model)
                 save(model, folder / path)
-        if golden:
+        if golden and builder.computes:
             progress("golden", 0, 1)
             write_golden(program, phases, folder, backend, builder.recipe())
         manifest = Manifest(

@@ -20,6 +20,8 @@ class _Lazy(click.Group):
         "verify": "bundles:verify_command",
         "serve": "deploy:serve_command",
         "run": "deploy:run_command",
+        "simulate": "simulate:simulate_command",
+        "twin": "twin:twin_command",
         "train-predictor": "predictor:train_command",
         "keys": "keys:keys_command",
         "sign": "keys:sign_command",

@@ -42,6 +42,7 @@ _TRUSTED = click.option(
 @_TRUSTED
 @click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
 @click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
+@click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
 @json_option
@@ -54,6 +55,7 @@ def serve_command(
     trusted: Path | None,
     robots: int,
     memory: str | None,
+    emulate: bool,
     metrics: str | None,
     log_json: bool,
     as_json: bool,
@@ -69,6 +71,7 @@ def serve_command(
         trusted=trusted,
         most_robots=robots,
         memory=parse_bytes(memory) if memory else None,
+        emulate=emulate,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())

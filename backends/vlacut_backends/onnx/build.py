@@ -16,6 +16,7 @@ class OnnxBuilder:
 
     conversions: ClassVar[Mapping[str, str]] = {}
     rewrites_weights: ClassVar[bool] = False
+    computes: ClassVar[bool] = True
 
     def prepare(self, model: ir.Model, where: str) -> None:
         """See `vlacut.backend.Builder`."""

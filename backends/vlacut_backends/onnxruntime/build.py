@@ -40,6 +40,7 @@ class OnnxRuntimeBuilder:
 
     conversions: ClassVar[Mapping[str, str]] = {"bfloat16": "float32"}
     rewrites_weights: ClassVar[bool] = True
+    computes: ClassVar[bool] = True
 
     def prepare(self, model: ir.Model, where: str) -> None:
         """See `vlacut.backend.Builder`."""

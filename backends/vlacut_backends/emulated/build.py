@@ -1,0 +1,39 @@
+"""Emulated devices, the compile half: parts without operators, so that no weight is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import onnx_ir as ir
+
+
+class EmulatedBuilder:
+    """Keeps of every part its inputs and outputs; the plan holds the times."""
+
+    conversions: ClassVar[Mapping[str, str]] = {}
+    rewrites_weights: ClassVar[bool] = True
+    computes: ClassVar[bool] = False
+
+    def prepare(self, model: ir.Model, where: str) -> None:
+        """See `vlacut.backend.Builder`."""
+        graph = model.graph
+        outputs = [_declared(value) for value in graph.outputs]
+        graph.outputs.clear()
+        graph.outputs.extend(outputs)
+        graph.remove(list(graph), safe=True)
+        graph.initializers.clear()
+        model.functions.clear()
+
+    def recipe(self) -> Mapping[str, str]:
+        """Nothing to know: the executor reads the plan."""
+        return {}
+
+    def tolerance(self, model: ir.Model) -> float:
+        """Nothing is computed, so nothing can be off."""
+        return 0.0
+
+
+def _declared(value: ir.Value) -> ir.Value:
+    """A value of the same name, type and shape that nothing produces."""
+    return ir.Value(name=value.name, type=value.type, shape=value.shape)

@@ -1,0 +1,155 @@
+r"""The simulation against the twin: the same steps on paper and in real time, over traces.
+
+    vlacut compile openvla --edge jetson-agx-orin --cloud a100 --link 10MB/s,20ms \
+        --cloud-budget 12.1GiB --pool portfolio:14GB --backend emulated -o openvla.vlacut
+    python tools/validate_twin.py openvla.vlacut TRACES [--count 10] [--seconds 25]
+
+`--count` recordings are taken evenly from the folder, and of each the piece from its middle on. The
+twin runs the real runtime over an emulated link in real time, the simulation what the runtime would
+do on paper (`--knows frames`). Given to it is what a hop takes on this machine beyond the link, the
+median of the twin's steps over a link without rate or delay. Each goes its own way: a step that one
+starts just before an outage and the other after it is a difference. `same` has the paper take every
+step of the twin, at its start and by its variant. The exit status is 1 if a mean or a p95 is not
+within 5 %. What else runs on this machine makes the twin late, never early: run it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from vlacut.bundle import read_bundle
+from vlacut.cli.output import console, milliseconds, table
+from vlacut.emulation import shape_of
+from vlacut.hardware import Link, Trace, read_recordings
+from vlacut.hardware.service import Service
+from vlacut.plan import Plan
+from vlacut.simulation import FRAMES, Race, Recording, StepWalk, network_of, walks_of
+from vlacut.twin import run_twin
+
+WITHIN = 0.05
+TRIED = 12
+LEAST_RATE = 1e5  # bytes a second: below it a piece holds no ten steps
+
+Step = tuple[float, float, int]  # start, latency, variant
+
+
+def main() -> None:
+    """Run, print a row a trace."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("traces", type=Path)
+    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--policy", default="argmin")
+    parser.add_argument("--predictor", default="ewma")
+    asked = parser.parse_args()
+    plan = read_bundle(asked.bundle).plan
+    hop_s = overhead_s(asked.bundle, plan)
+    link = replace(plan.link, message_s=hop_s)
+    pieces = chosen(asked.traces, asked.count, asked.seconds)
+    rows, off = [], 0
+    for name, trace in track(pieces, "twin", console=Console(stderr=True)):
+        twin = run(asked.bundle, plan, trace, asked.seconds, asked.policy, asked.predictor)
+        paper = simulate(plan, link, trace, asked.seconds, asked.policy, asked.predictor)
+        same = again(plan, link, trace, twin)
+        here, there = (figures(latencies(steps)) for steps in (twin, paper))
+        errors = [after / before - 1 for before, after in zip(here, there, strict=True)]
+        off += max(map(abs, errors)) > WITHIN
+        counts = f"{len(twin)} / {len(paper)}"
+        switches = f"{changes(twin)} / {changes(paper)}"
+        shown = [milliseconds(one) for one in (*here, *there)]
+        shown += [f"{error:+.1%}" for error in (*errors, same.mean() / here[0] - 1)]
+        rows.append((name, f"{trace.mean * 8e-6:.3g}", counts, switches, *shown))
+    columns = ("piece", "Mbit/s", "steps", "switches", "twin mean", "p95", "paper mean", "p95")
+    title = f"{plan.program}, {asked.policy} {asked.predictor}, milliseconds a step: twin / paper"
+    console().print(table(title, (*columns, "mean", "p95", "same"), rows))
+    within = f"{len(rows) - off} of {len(rows)} within {WITHIN:.0%}"
+    console().print(f"\n{within}; a hop takes {milliseconds(hop_s)} ms here")
+    sys.exit(1 if off else 0)
+
+
+def chosen(folder: Path, count: int, seconds: float) -> list[tuple[str, Trace]]:
+    """Pieces of recordings, evenly from all that are long and fast enough."""
+    pieces = []
+    for name, traces in read_recordings(folder).items():
+        longest = max(traces, key=lambda trace: sum(trace.seconds))
+        piece = middle(longest, seconds)
+        if piece is not None and piece.mean >= LEAST_RATE:
+            pieces.append((name, piece))
+    picked = np.linspace(0, len(pieces) - 1, min(count, len(pieces))).round().astype(int)
+    return [pieces[index] for index in picked]
+
+
+def middle(trace: Trace, seconds: float) -> Trace | None:
+    """The piece of so many seconds from the middle on; None if it is not as long."""
+    ends = list(accumulate(trace.seconds))
+    first = len(ends) // 2
+    last = next((i for i, end in enumerate(ends) if end >= ends[first] + seconds), None)
+    if last is None:
+        return None
+    piece = Trace(trace.rates[first + 1 : last + 1], trace.seconds[first + 1 : last + 1])
+    return piece if max(piece.rates) > 0 and Service(piece).seconds >= seconds * 0.99 else None
+
+
+def overhead_s(bundle: Path, plan: Plan) -> float:
+    """What a hop takes here beyond the link: sockets, the emulator, and late engines."""
+    free = Link(1e11, 1e11)
+    index = max(range(len(plan.variants)), key=lambda one: plan.variants[one].price.hops)
+    variant = plan.variants[index]
+    steps = run_twin(bundle, shape_of(free), steps=TRIED, policy=variant.name)
+    paper = StepWalk(plan, index).end(0.0, network_of(free))
+    spent = float(np.median([step.report.latency_s for step in steps[1:]]))
+    return max(0.0, (spent - paper) / variant.price.hops)
+
+
+def run(
+    bundle: Path, plan: Plan, trace: Trace, seconds: float, policy: str, predictor: str
+) -> list[Step]:
+    """The twin's steps."""
+    options = {"policy": policy, "predictor": predictor, "timeout": 120.0}
+    steps = run_twin(bundle, shape_of(plan.link, trace), seconds=seconds, **options)
+    index = {variant.name: at for at, variant in enumerate(plan.variants)}
+    return [(one.start_s, one.report.latency_s, index[one.report.variant]) for one in steps]
+
+
+def simulate(
+    plan: Plan, link: Link, trace: Trace, seconds: float, policy: str, predictor: str
+) -> list[Step]:
+    """The paper's."""
+    race = Race(plan, [Recording("piece", trace)], link, knows=FRAMES, seconds=seconds)
+    made = race.run([policy], [predictor])[1].outcomes[0]
+    return list(zip(made.starts, made.latencies, made.variants, strict=True))
+
+
+def again(plan: Plan, link: Link, trace: Trace, steps: Sequence[Step]) -> np.ndarray:
+    """What each of the twin's steps takes on paper."""
+    walks, network = walks_of(plan), network_of(link, trace)
+    return np.array([walks[variant].end(start, network) - start for start, _, variant in steps])
+
+
+def latencies(steps: Sequence[Step]) -> np.ndarray:
+    """Of every step."""
+    return np.array([spent for _, spent, _ in steps])
+
+
+def figures(spent: np.ndarray) -> tuple[float, float]:
+    """Mean and p95."""
+    return float(spent.mean()), float(np.quantile(spent, 0.95))
+
+
+def changes(steps: Sequence[Step]) -> int:
+    """Steps by another variant than the step before."""
+    return sum(one[2] != other[2] for one, other in pairwise(steps))
+
+
+if __name__ == "__main__":
+    main()

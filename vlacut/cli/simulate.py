@@ -1,0 +1,176 @@
+"""`simulate`: policies and predictors over recorded bandwidths."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vlacut.bundle import Bundle, read_bundle
+from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar, table
+from vlacut.cli.times import seconds
+from vlacut.cli.traceplot import show_choices, write_choices
+from vlacut.hardware import parse_link, read_recordings
+from vlacut.plan import Plan
+from vlacut.runtime.policy import POLICIES
+from vlacut.runtime.predictors import LSTM, PREDICTORS
+from vlacut.simulation import FRAMES, LINK, Race, Recording, Row
+
+ALL = "all"
+
+
+@click.command("simulate")
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Recorded bandwidths of the uplink: a file, or a folder of them.",
+)
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    default=(ALL,),
+    show_default=True,
+    help=f"{', '.join(POLICIES)}, a variant's name, or all; may be repeated.",
+)
+@click.option(
+    "--predictor",
+    "predictors",
+    multiple=True,
+    default=("ewma",),
+    show_default=True,
+    help="A predictor's name, or all; may be repeated.",
+)
+@click.option(
+    "--link", default="", help="Round trip, and ratio of the downlink; the plan's if not."
+)
+@click.option(
+    "--knows",
+    type=click.Choice([LINK, FRAMES]),
+    default=LINK,
+    show_default=True,
+    help="What policies know: the link's rate, or what the runtime learns from its frames.",
+)
+@click.option("--period", callback=seconds, help="Start a step every 100ms, if it can.")
+@click.option("--deadline", callback=seconds, help="Of a step; told to the policies.")
+@click.option(
+    "--history",
+    type=click.Path(path_type=Path),
+    help="Other recordings, to find RoboECC's thresholds on.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the first trace: FILE.svg.")
+@json_option
+def simulate_command(
+    path: Path,
+    trace: Path,
+    policies: tuple[str, ...],
+    predictors: tuple[str, ...],
+    link: str,
+    knows: str,
+    period: float | None,
+    deadline: float | None,
+    history: Path | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Run the control loop over recorded bandwidths, by every policy, without waiting for it.
+
+    Steps follow the plan's own schedules and times. The clairvoyant knows the trace: no choice of
+    variants makes any step of the loop end sooner than its. Regret is a mean latency above its.
+    """
+    bundle = read_bundle(path)
+    plan = bundle.plan
+    race = Race(
+        plan,
+        recordings(trace),
+        parse_link(link) if link else plan.link,
+        period,
+        deadline,
+        knows,
+        model=bundle.predictor_path,
+        history=recordings(history) if history else (),
+    )
+    start = time.perf_counter()
+    with progress_bar() as progress:
+        rows = race.run(_policies(plan, policies), _predictors(bundle, predictors), progress)
+    took = time.perf_counter() - start
+    shown = min(rows[1:], key=lambda row: row.mean_s, default=rows[0])
+    if plot:
+        write_choices(plot, plan, race.recordings[0], shown)
+    hours = sum(sum(one.trace.seconds) for one in race.recordings) / 3600
+    if as_json:
+        print_json(_json(path, race, rows, hours, took))
+        return
+    out = console()
+    steps = sum(len(row.latencies) for row in rows)
+    out.print(_table(plan, rows, deadline))
+    out.print(
+        f"\n{len(race.recordings)} traces, {hours:.3g} hours, by {len(rows)} policies: {steps} "
+        f"steps in {took:.1f} s"
+    )
+    if len(race.recordings) == 1:
+        show_choices(out, plan, race.recordings[0], shown)
+
+
+def recordings(path: Path) -> tuple[Recording, ...]:
+    """The traces of a file or folder, the pieces of a recording each for itself."""
+    return tuple(
+        Recording(f"{name} {piece}" if len(pieces) > 1 else name, trace)
+        for name, pieces in read_recordings(path).items()
+        for piece, trace in enumerate(pieces)
+    )
+
+
+def _policies(plan: Plan, asked: Sequence[str]) -> list[str]:
+    names = [variant.name for variant in plan.variants]
+    every = [*POLICIES, *names]
+    return [name for one in asked for name in (every if one == ALL else [one])]
+
+
+def _predictors(bundle: Bundle, asked: Sequence[str]) -> list[str]:
+    every = [*PREDICTORS, *([LSTM] if bundle.predictor_path else [])]
+    return [name for one in asked for name in (every if one == ALL else [one])]
+
+
+def _table(plan: Plan, rows: Sequence[Row], deadline: float | None) -> Any:
+    columns = ["policy", "predictor", "mean", "p95", "p99", "steps", "switches", "regret"]
+    if deadline is not None:
+        columns.append("missed")
+    lines = []
+    for row in rows:
+        line = [row.policy, row.predictor, milliseconds(row.mean_s)]
+        line += [milliseconds(row.quantile_s(share)) for share in (0.95, 0.99)]
+        line += [str(len(row.latencies)), str(row.switches), f"{row.regret(rows[0]):.1%}"]
+        if row.missed is not None:
+            line.append(f"{row.missed / len(row.latencies):.2%}")
+        lines.append(line)
+    title = f"{plan.program} on {plan.edge} and {plan.cloud}, milliseconds a control step"
+    return table(title, columns, lines, left=2)
+
+
+def _json(path: Path, race: Race, rows: Sequence[Row], hours: float, took: float) -> dict[str, Any]:
+    return {
+        "bundle": str(path),
+        "traces": [recording.name for recording in race.recordings],
+        "hours": hours,
+        "took_s": took,
+        "rows": [
+            {
+                "policy": row.policy,
+                "predictor": row.predictor,
+                "mean_ms": row.mean_s * 1e3,
+                "p95_ms": row.quantile_s(0.95) * 1e3,
+                "p99_ms": row.quantile_s(0.99) * 1e3,
+                "steps": len(row.latencies),
+                "switches": row.switches,
+                "missed": row.missed,
+                "regret": row.regret(rows[0]),
+            }
+            for row in rows
+        ],
+    }

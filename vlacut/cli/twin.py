@@ -1,0 +1,159 @@
+"""`twin`: both machines of a bundle and the link between them, on this one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from vlacut.bundle import Bundle, read_bundle
+from vlacut.cli.logs import log_to_stderr
+from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar
+from vlacut.cli.steps import run_json, show_steps
+from vlacut.cli.times import seconds
+from vlacut.emulation import shape_of
+from vlacut.errors import InputError
+from vlacut.hardware import parse_link
+from vlacut.hardware.trace import Trace, read_trace
+from vlacut.plan import CHOSEN
+from vlacut.runtime.policy import POLICIES
+from vlacut.runtime.predictors import LSTM, NAMES
+from vlacut.simulation import FRAMES, Race, Recording, Row
+from vlacut.twin import TwinStep, run_twin
+
+_OUTAGE = re.compile(r"(\d+(?:\.\d+)?)s,(\d+(?:\.\d+)?)s")
+
+
+class _Outage(click.ParamType[tuple[float, float]]):
+    """`START,LENGTH` in seconds."""
+
+    name = "start,length"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        """Parse, or fail with an example."""
+        match = _OUTAGE.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value!r}: write START,LENGTH, e.g. 10s,2.5s", param, ctx)
+        return float(match.group(1)), float(match.group(2))
+
+
+@click.command("twin")
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option(
+    "--trace", type=click.Path(path_type=Path), help="Recorded bandwidths of the uplink: a file."
+)
+@click.option("--steps", type=click.IntRange(1), help="Until the trace ends, without it.")
+@click.option(
+    "--policy",
+    default=CHOSEN,
+    show_default=True,
+    help=f"How the variant is chosen: {', '.join(POLICIES)}, or the name of one.",
+)
+@click.option(
+    "--predictor", default="", help=f"{', '.join(NAMES)}; the bundle's, or ewma if it has none."
+)
+@click.option(
+    "--link", default="", help="Round trip and rates, the trace's aside; the plan's if not."
+)
+@click.option("--period", callback=seconds, help="Start a step every 100ms, if it can.")
+@click.option("--jitter", callback=seconds, help="A burst arrives later by up to 5ms.")
+@click.option(
+    "--loss", default=0.0, type=click.FloatRange(0, 1, max_open=True), help="Of segments."
+)
+@click.option(
+    "--outage", "outages", multiple=True, type=_Outage(), help="10s,2s: from, for so long."
+)
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for the cloud.")
+@json_option
+def twin_command(
+    path: Path,
+    trace: Path | None,
+    steps: int | None,
+    policy: str,
+    predictor: str,
+    link: str,
+    period: float | None,
+    jitter: float | None,
+    loss: float,
+    outages: tuple[tuple[float, float], ...],
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Run both sides of a bundle here, in real time, over an emulated link.
+
+    Parts take the times that the plan predicts, and compute nothing: no weights and no such
+    machines are needed. The runtime and its sockets are the real ones.
+    """
+    log_to_stderr("twin", as_json=False)
+    if trace is None and steps is None:
+        raise InputError("without a --trace that ends, say for how many --steps")
+    bundle = read_bundle(path)
+    over = parse_link(link) if link else bundle.plan.link
+    rates = read_trace(trace) if trace else None
+    shape = shape_of(over, rates, jitter_s=jitter or 0.0, loss=loss, outages=outages)
+    lasts = None if rates is None or steps else sum(rates.seconds)
+    with progress_bar() as progress:
+        made = run_twin(
+            path,
+            shape,
+            steps=steps,
+            seconds=lasts,
+            period=period,
+            progress=progress,
+            policy=policy,
+            predictor=predictor,
+            link=link,
+            timeout=timeout,
+        )
+    alike = None
+    if not jitter and not loss and not outages:
+        rates = rates or Trace((over.wire_up,), (1.0,))
+        race = Race(
+            bundle.plan,
+            [Recording("", rates)],
+            over,
+            period,
+            knows=FRAMES,
+            model=bundle.predictor_path,
+            seconds=lasts,
+            steps=steps,
+        )
+        alike = race.run([policy], [predictor or _default_predictor(bundle)])[1]
+    _report(bundle, made, alike, as_json)
+
+
+def _default_predictor(bundle: Bundle) -> str:
+    return LSTM if bundle.predictor_path else "ewma"
+
+
+def _report(bundle: Bundle, made: list[TwinStep], alike: Row | None, as_json: bool) -> None:
+    reports = [step.report for step in made]
+    latencies = np.array([report.latency_s for report in reports])
+    mean_s, p95_s = float(latencies.mean()), float(np.quantile(latencies, 0.95))
+    if as_json:
+        shown = run_json(reports, {}, None)
+        for step, entry in zip(made, shown["steps"], strict=True):
+            entry["start_s"] = step.start_s
+        simulated = alike and {
+            "mean_ms": alike.mean_s * 1e3,
+            "p95_ms": alike.quantile_s(0.95) * 1e3,
+            "steps": len(alike.latencies),
+        }
+        whole = {"mean_ms": mean_s * 1e3, "p95_ms": p95_s * 1e3, "simulated": simulated}
+        print_json({"bundle": str(bundle.root), **whole, "steps": shown["steps"]})
+        return
+    show_steps(bundle.plan, reports, None)
+    counts = Counter(report.variant for report in reports)
+    ran = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    out = console()
+    out.print(f"\nvariants: {ran}")
+    out.print(f"mean {milliseconds(mean_s)} ms, p95 {milliseconds(p95_s)} ms")
+    if alike:
+        p95 = milliseconds(alike.quantile_s(0.95))
+        out.print(f"the simulation says: mean {milliseconds(alike.mean_s)} ms, p95 {p95} ms")

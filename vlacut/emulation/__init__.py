@@ -1,0 +1,7 @@
+"""Emulated links: a TCP proxy that shapes what passes, without root and without a network."""
+
+from vlacut.emulation.process import EmulatedLink
+from vlacut.emulation.proxy import Proxy
+from vlacut.emulation.shape import Shape, Way, shape_of
+
+__all__ = ["EmulatedLink", "Proxy", "Shape", "Way", "shape_of"]

@@ -1,0 +1,62 @@
+"""Lane: one direction of an emulated link, shared by all connections over it."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+from vlacut.emulation.shape import Way
+from vlacut.hardware.service import Service
+
+_SLICE_S = 0.5e-3  # what leaves in less time leaves together: a thread's sleep is no finer
+
+
+class Lane:
+    """Says when bytes arrive; time is the caller's, in seconds.
+
+    Args:
+        way: what the direction does.
+        segment_bytes: what is lost together.
+        seed: of jitter and loss.
+        begins: when the trace starts; until then nothing but the delay holds bytes up. None: it
+            is not known yet, see `begin`.
+    """
+
+    def __init__(self, way: Way, segment_bytes: int, seed: int, begins: float | None) -> None:
+        self._way = way
+        self._segment_bytes = segment_bytes
+        self._service = Service(way.trace)
+        self._numbers = random.Random(seed)
+        self._lock = threading.Lock()
+        self._begins = begins
+        self._free = 0.0  # when the last byte that was taken has left
+        self._due = 0.0  # when it arrives
+        self._jitter = 0.0
+        rate = self._service.nbytes / self._service.seconds
+        self.slice_bytes = max(segment_bytes, round(rate * _SLICE_S))
+
+    def begin(self, now: float) -> None:
+        """Start the trace, from its first second, now."""
+        with self._lock:
+            self._begins = now
+
+    def take(self, nbytes: int, now: float) -> float:
+        """When so many bytes that are there now arrive, after all that were taken before."""
+        with self._lock:
+            if now >= self._free:
+                self._jitter = self._numbers.uniform(0.0, self._way.jitter_s)
+            self._free = self._left(nbytes, max(now, self._free))
+            due = self._free + self._way.delay_s + self._jitter
+            if self._lost(nbytes):
+                due += self._way.again_s
+            self._due = max(self._due, due)
+            return self._due
+
+    def _left(self, nbytes: int, start: float) -> float:
+        if self._begins is None or start < self._begins:
+            return start
+        return self._begins + self._service.finish(start - self._begins, nbytes)
+
+    def _lost(self, nbytes: int) -> bool:
+        kept = (1 - self._way.loss) ** (nbytes / self._segment_bytes)
+        return self._way.loss > 0 and self._numbers.random() >= kept

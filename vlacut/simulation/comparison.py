@@ -1,0 +1,206 @@
+"""Policies and predictors against each other and against the clairvoyant, over recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vlacut.hardware import Link
+from vlacut.hardware.trace import Trace
+from vlacut.plan import Plan
+from vlacut.runtime.network import sampling_interval
+from vlacut.runtime.policy import POLICIES, RANDOM, make_policy
+from vlacut.runtime.predictors import Predictor, make_predictor
+from vlacut.simulation.forecasting import ByForecast
+from vlacut.simulation.listening import ByFrames
+from vlacut.simulation.loop import (
+    Clairvoyant,
+    Decider,
+    Fixed,
+    Outcome,
+    network_of,
+    run_loop,
+    walks_of,
+)
+from vlacut.simulation.walk import Network, StepWalk
+
+CLAIRVOYANT = "clairvoyant"
+LINK, FRAMES = "link", "frames"
+_LEAST_INTERVAL_S = 0.01  # traces are no finer than 0.1 s, and every sample costs time
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A trace and what to call it."""
+
+    name: str
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class Row:
+    """A policy over all recordings.
+
+    Attributes:
+        policy: its name, or the variant's that it always runs.
+        predictor: its name; empty where the policy asks for no forecast.
+        outcomes: one a recording.
+        deadline: of a step in seconds; None for none.
+    """
+
+    policy: str
+    predictor: str
+    outcomes: tuple[Outcome, ...]
+    deadline: float | None
+
+    @cached_property
+    def latencies(self) -> np.ndarray:
+        """Of all steps, in seconds."""
+        return np.concatenate([outcome.latencies for outcome in self.outcomes])
+
+    @property
+    def mean_s(self) -> float:
+        """Mean latency over all steps."""
+        return float(self.latencies.mean())
+
+    def quantile_s(self, share: float) -> float:
+        """Latency that this share of the steps does not exceed."""
+        return float(np.quantile(self.latencies, share))
+
+    @property
+    def missed(self) -> int | None:
+        """Steps that took longer than the deadline; None without one."""
+        if self.deadline is None:
+            return None
+        return int(np.count_nonzero(self.latencies > self.deadline))
+
+    @property
+    def switches(self) -> int:
+        """Steps by another variant than the step before, within a recording."""
+        return sum(outcome.switches for outcome in self.outcomes)
+
+    def regret(self, clairvoyant: Row) -> float:
+        """Mean latency above the clairvoyant's, as a share of that."""
+        return self.mean_s / clairvoyant.mean_s - 1
+
+
+@dataclass(frozen=True)
+class Race:
+    """What to run. With the link sampled, the first step starts at its first sample.
+
+    Attributes:
+        plan: of the bundle.
+        recordings: rates of the wire up; at least one.
+        link: round trip, and ratio of the downlink; with `frames`, what the network is taken for
+            until something crossed.
+        period: seconds between starts of steps; None for back to back.
+        seconds: no step starts later; each recording's length, if neither this nor `steps` is
+            given.
+        steps: how many, at most, in each recording.
+        deadline: of a step in seconds; None for none. It is counted, and told to policies.
+        knows: what policies know: `link`, its mean rate interval after interval; or `frames`, what
+            the runtime learns from the frames that cross.
+        interval: seconds between samples; the plan's, as in the runtime, if not given.
+        model: of the predictor `lstm`.
+        history: recordings to find RoboECC's thresholds on; without any they are found on the way.
+    """
+
+    plan: Plan
+    recordings: Sequence[Recording]
+    link: Link
+    period: float | None = None
+    deadline: float | None = None
+    knows: str = LINK
+    interval: float | None = None
+    model: Path | None = None
+    history: Sequence[Recording] = ()
+    seconds: float | None = None
+    steps: int | None = None
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between samples: of the link, not less than 10 ms where that is left open."""
+        if self.interval is not None:
+            return self.interval
+        due = sampling_interval(self.plan)
+        return max(due, _LEAST_INTERVAL_S) if self.knows == LINK else due
+
+    def run(
+        self,
+        policies: Sequence[str],
+        predictors: Sequence[str],
+        progress: Callable[[str, int, int], None] = lambda *_: None,
+    ) -> tuple[Row, ...]:
+        """The clairvoyant, then every policy with every predictor that it asks.
+
+        Raises InputError for names there are not, HardwareError for a trace that carries nothing.
+        """
+        entries = [(CLAIRVOYANT, ""), *self._entries(policies, predictors)]
+        networks = [network_of(self.link, recording.trace) for recording in self.recordings]
+        walks, start = walks_of(self.plan), self.interval_s if self.knows == LINK else 0.0
+        rows = []
+        for done, (policy, predictor) in enumerate(entries):
+            progress(f"{policy} {predictor}", done, len(entries))
+            deciders = self._deciders(policy, predictor, walks, networks)
+            outcomes = tuple(
+                run_loop(
+                    walks,
+                    network,
+                    decider,
+                    start=start,
+                    seconds=self.seconds,
+                    steps=self.steps,
+                    period=self.period,
+                )
+                for network, decider in zip(networks, deciders, strict=True)
+            )
+            rows.append(Row(policy, predictor, outcomes, self.deadline))
+        return tuple(rows)
+
+    def _entries(self, policies: Sequence[str], predictors: Sequence[str]) -> list[tuple[str, str]]:
+        entries = []
+        for policy in dict.fromkeys(policies):
+            asks = policy in POLICIES and policy != RANDOM
+            entries += (
+                [(policy, name) for name in dict.fromkeys(predictors)] if asks else [(policy, "")]
+            )
+        return entries
+
+    def _deciders(
+        self,
+        policy: str,
+        predictor: str,
+        walks: Sequence[StepWalk],
+        networks: Sequence[Network],
+    ) -> list[Decider]:
+        if policy == CLAIRVOYANT:
+            return [Clairvoyant(walks, network) for network in networks]
+        names = [variant.name for variant in self.plan.variants]
+        if policy in names:
+            return [Fixed(names.index(policy)) for _ in networks]
+
+        def make() -> Predictor:
+            return make_predictor(predictor or "last", self.model)
+
+        history = [self._samples(recording) for recording in self.history]
+        fresh = make_policy(
+            policy, self.plan, deadline=self.deadline, history=history, predictor=make
+        )
+        deciders: list[Decider] = []
+        for network in networks:
+            chooser = deepcopy(fresh)  # its thresholds take long to find
+            if self.knows == LINK:
+                told: Decider = ByForecast(chooser, make, network, self.link, self.interval_s)
+            else:
+                told = ByFrames(chooser, make, walks, network, self.link, self.interval_s)
+            deciders.append(told)
+        return deciders
+
+    def _samples(self, recording: Recording) -> tuple[float, ...]:
+        """The link's mean rate by interval, in bytes a second of the wire."""
+        return recording.trace.sampled(self.interval_s)

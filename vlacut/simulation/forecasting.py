@@ -1,0 +1,71 @@
+"""Deciding by a forecast: a policy of the runtime, with samples of the emulated link.
+
+The link is sampled as the paper does it, interval after interval whether or not anything crosses:
+the mean rate of each interval that is over. So policies are compared on what they make of the same
+knowledge; what a robot can know from its own frames is less, see `vlacut twin`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vlacut.hardware import Link
+from vlacut.runtime.policy import Chooser, Forecast, steady
+from vlacut.runtime.predictors import Predictor
+from vlacut.simulation.walk import Network
+
+
+class ByForecast:
+    """A policy that is told what a predictor makes of the samples.
+
+    Args:
+        chooser: the policy.
+        predictor: makes the predictors, one for each direction.
+        network: the link that is sampled.
+        link: the forecast before the first sample; the framing of the samples.
+        interval: seconds between samples.
+    """
+
+    busy = 0.0
+
+    def __init__(
+        self,
+        chooser: Chooser,
+        predictor: Callable[[], Predictor],
+        network: Network,
+        link: Link,
+        interval: float,
+    ) -> None:
+        self._chooser = chooser
+        self._network = network
+        self._link = link
+        self._interval = interval
+        self._up = predictor()
+        self._ratio = link.down / link.up
+        self._sampled = 0
+        self._carried = 0.0
+        self._newest = link.wire_up
+
+    def decide(self, start: float) -> int:
+        """See `vlacut.simulation.loop.Decider`."""
+        self._sample(start)
+        if not self._sampled:
+            return self._chooser.choose(steady(self._link))
+        forecast = Forecast(self._up.predict, self._down, self._network.rtt_s, self._newest)
+        return self._chooser.choose(forecast)
+
+    def ended(self, variant: int, start: float, end: float) -> None:
+        """Nothing to learn: the link is sampled."""
+
+    def _sample(self, now: float) -> None:
+        share = self._link.framing.share
+        while (self._sampled + 1) * self._interval <= now:
+            self._sampled += 1
+            carried = self._network.up.carried(self._sampled * self._interval)
+            self._newest = (carried - self._carried) / self._interval / share
+            self._carried = carried
+            self._up.update(max(self._newest, 0.0))  # a difference of sums may round below 0
+
+    def _down(self, quantile: float | None) -> float:
+        """The downlink keeps its ratio to the uplink, so one predictor does for both."""
+        return self._ratio * self._up.predict(quantile)

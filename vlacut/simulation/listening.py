@@ -1,0 +1,159 @@
+"""Deciding by what a robot can know: the estimates of the runtime, from the frames of the steps.
+
+The runtime's own `Network`, its burst meter and its probes run on the simulation's clock: what is
+simulated is when bytes arrive, in slices, and when somebody reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vlacut.hardware import Link
+from vlacut.hardware.service import Service
+from vlacut.runtime.burst import Burst, BurstMeter
+from vlacut.runtime.clock import CloudClock, Exchange
+from vlacut.runtime.connection import Heard, train_of
+from vlacut.runtime.interpreter import Tally
+from vlacut.runtime.network import Network as Estimates
+from vlacut.runtime.policy import Chooser
+from vlacut.runtime.predictors import Predictor
+from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header
+from vlacut.simulation.walk import Network, Passage, StepWalk
+
+_MOST_SLICES = 64
+_TIME_BYTES = 8
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the cloud says of a probe, and when the edge has it."""
+
+    heard: Heard
+    arrived: float
+
+
+class ByFrames:
+    """A policy that is told what the runtime would tell it.
+
+    Args:
+        chooser: the policy.
+        predictor: makes the predictors, one for each direction.
+        walks: by variant.
+        network: the link.
+        link: what the network is taken for until something crossed; its framing is believed.
+        interval: seconds between samples for a predictor.
+
+    Attributes:
+        busy: until when the uplink carries a probe.
+    """
+
+    def __init__(
+        self,
+        chooser: Chooser,
+        predictor: Callable[[], Predictor],
+        walks: Sequence[StepWalk],
+        network: Network,
+        link: Link,
+        interval: float,
+    ) -> None:
+        self._chooser = chooser
+        self._walks = walks
+        self._network = network
+        self._segment_bytes = link.framing.segment_bytes
+        self._now = 0.0
+        self._estimates = Estimates(link, predictor, interval, lambda: round(self._now * 1e9))
+        hop = round(network.hop_s * 1e9)
+        self._clock = CloudClock(Exchange(0, hop, hop, 2 * hop))
+        self._meters = BurstMeter(), BurstMeter()  # of what arrives in the cloud, and on the edge
+        self._answer: _Answer | None = None
+        self.busy = 0.0
+
+    def decide(self, start: float) -> int:
+        """See `vlacut.simulation.loop.Decider`."""
+        self._now = start
+        variant = self._chooser.choose(self._estimates.forecast())
+        if not self._walks[variant].crosses:
+            self._probe()
+        return variant
+
+    def ended(self, variant: int, start: float, end: float) -> None:
+        """Learn from the frames of the step, and from the answer to a probe that has come."""
+        passed = self._walks[variant].passages(start, self._network, self.busy)
+        self._now = end
+        heard = [self._answer.heard] if self._answer and self._answer.arrived <= end else []
+        if heard:
+            self._answer = None
+        if passed:
+            frames, tally = self._hear(passed)
+            self._estimates.learn([*heard, *frames], tally, self._clock)
+            self._probe()
+        elif heard:
+            self._estimates.learn(heard, None, self._clock)
+
+    def _hear(self, passed: Sequence[Passage]) -> tuple[list[Heard], Tally]:
+        """What the edge hears of a step."""
+        tally, heard = Tally(), []
+        told: list[Burst] = []  # of the edge's frames since the cloud's last
+        for frame in passed:
+            burst = self._burst(frame)
+            if frame.up:
+                told.append(burst)
+                tally.sent_ns.append(_ns(frame.sent))
+                tally.sent_bytes.append(frame.nbytes)
+                last = frame, burst
+                continue
+            times = [0, 0, _ns(frame.sent), 0, *_sums(told)]
+            if tally.sent_ns:
+                up, came = last
+                times[:4] = len(tally.sent_ns), _ns(up.arrived), times[2], came.first_ns
+                whole = _ns(up.sent), _ns(up.arrived), _ns(frame.sent), _ns(frame.arrived)
+                tally.exchanges.append(Exchange(*whole))
+                tally.passed.append((up.nbytes, frame.nbytes))
+            told = []
+            header = Header(TENSORS, 0, 0, 0, 0, frame.nbytes - HEADER_BYTES)
+            heard.append(Heard(header, burst, tuple(times)))
+        return heard, tally
+
+    def _probe(self) -> None:
+        """Send a probe now, if one is due and none is on its way."""
+        if self._answer is not None or not self._estimates.probe():
+            return
+        network, nbytes = self._network, HEADER_BYTES + PROBE_BYTES
+        began = max(self._now, self.busy)
+        self.busy = network.up.finish(began, nbytes)
+        there = self.busy + network.hop_s
+        burst = self._burst(Passage(True, nbytes, self._now, began, self.busy, there, self._now))
+        back = HEADER_BYTES + FIXED_TIMES * _TIME_BYTES
+        arrived = network.down.finish(there, back) + network.hop_s
+        times = (1, _ns(there), _ns(there), burst.first_ns, *_sums([burst]))
+        once = Burst(_ns(arrived), _ns(arrived), 0, 0)
+        header = Header(PROBE, 0, 0, 0, 0, back - HEADER_BYTES)
+        self._answer = _Answer(Heard(header, once, times), arrived)
+
+    def _burst(self, frame: Passage) -> Burst:
+        """How a frame came in: a slice after the other, those before anybody waited at once."""
+        meter = self._meters[0 if frame.up else 1]
+        service: Service = self._network.up if frame.up else self._network.down
+        step = max(self._segment_bytes, -(-frame.nbytes // _MOST_SLICES))
+        at, left = frame.began, frame.nbytes
+        while left:
+            nbytes = min(step, left)
+            at, left = service.finish(at, nbytes), left - nbytes
+            there = at + self._network.hop_s
+            meter.took(nbytes, _ns(max(there, frame.awaited)))
+            if there >= frame.awaited:
+                meter.emptied()
+                meter.waited()
+        meter.emptied()
+        return meter.finish()
+
+
+def _sums(bursts: Sequence[Burst]) -> tuple[int, int]:
+    """Bytes and nanoseconds of their trains."""
+    header = Header(TENSORS, 0, 0, 0, 0, 0)
+    return train_of([Heard(header, burst, ()) for burst in bursts])
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
