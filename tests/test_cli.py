@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -280,3 +281,52 @@ def test_a_pool_is_reported_and_run(vlacut: Vlacut, onnx_file: Path, tmp_path: P
     status, _, err = vlacut("plan", onnx_file, *TARGET, "--pool", "some")
     assert status == 2
     assert "write block or portfolio:BYTES" in err
+
+
+def test_a_predictor_is_trained_bundled_and_used(
+    vlacut: Vlacut, onnx_file: Path, tmp_path: Path
+) -> None:
+    """From traces on disk to a run whose expectations are the network's."""
+    numbers = np.random.default_rng(0)
+    (tmp_path / "traces").mkdir()
+    for index in range(4):
+        rates = numbers.lognormal(2, 0.3, 1200)
+        rows = (f"{step / 10:.1f},{rate:.4f}" for step, rate in enumerate(rates))
+        text = "\n".join(("time_s,mbit_per_s", *rows))
+        (tmp_path / "traces" / f"drive{index}.csv").write_text(text)
+    file = tmp_path / "lstm.npz"
+    words = ("train-predictor", tmp_path / "traces", "-o", file, "--epochs", 2)
+    status, out, _ = vlacut(*words, "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert {*found["fitted"], *found["kept"]} == {f"traces/drive{index}" for index in range(4)}
+    assert set(found["scores"]) == {"last", "ewma", "harmonic", "holt", "ar", "lstm"}
+    assert {"samples", "mae", "rmse", "over", "covered", "quantile_over"} == set(
+        found["scores"]["lstm"]
+    )
+    status, out, _ = vlacut(*words)
+    assert status == 0
+    assert "its 10 % quantile" in out
+    target = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "100GB/s")
+    target += ("--cloud-budget", "17kB", "--pool", "portfolio:1MB", "--bandwidth", "1kB/s-1TB/s")
+    bundle = tmp_path / "b"
+    status, _, err = vlacut("compile", onnx_file, *target, "--predictor", file, "-o", bundle)
+    assert status == 0
+    assert "equation 3" in err  # this model's sides compute for microseconds
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert manifest["predictor"] == f"predictors/{digest}"
+    assert (bundle / "predictors" / digest).read_bytes() == file.read_bytes()
+    asked = ("--policy", "argmin", "--link", "1kB/s", "--json")  # all-edge: nobody is served
+    status, out, _ = vlacut("run", bundle, *asked, "--predictor", "lstm", "--steps", 2)
+    steps = json.loads(out)["steps"]
+    assert status == 0
+    assert [step["variant"] for step in steps] == ["all-edge"] * 2
+    assert steps[0]["expected"]["up_bytes_per_s"] == pytest.approx(1000)
+    status, _, err = vlacut("run", bundle, *asked, "--predictor", "oracle")
+    assert status == 2
+    assert "no predictor 'oracle'; there are last, ewma" in err
+    (bundle / "predictors" / digest).write_bytes(b"else")
+    status, _, err = vlacut("run", bundle, *asked)
+    assert status == 2
+    assert "is altered" in err

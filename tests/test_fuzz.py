@@ -22,7 +22,7 @@ from vlacut.runtime.connection import Connection, Frame
 from vlacut.runtime.handshake import answer, greet
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.route import Route
-from vlacut.runtime.wire import ERROR, TENSORS, Greeting, Header, checksum
+from vlacut.runtime.wire import ERROR, PROBE, TENSORS, Greeting, Header, checksum
 
 PLAN = crossing_deployment()[1]
 TOOLS = Path(__file__).parent.parent / "tools"
@@ -82,7 +82,7 @@ def test_frames_of_steps_that_are_over_are_dropped_and_counted(together: bool) -
 
 HEADERS = st.builds(
     Header,
-    st.sampled_from((TENSORS, ERROR)),
+    st.sampled_from((TENSORS, ERROR, PROBE)),
     st.integers(0, 2),
     st.integers(0, 20) | st.integers(0, 65535),
     st.integers(0, 4) | st.integers(0, 65535),
@@ -155,7 +155,7 @@ def test_no_bytes_size_an_allocation() -> None:
     read_all(b"", Side.CLOUD)
     tracemalloc.start()
     try:
-        for kind in (TENSORS, ERROR):
+        for kind in (TENSORS, ERROR, PROBE):
             for claim in claims:
                 for _, position, trip in layout._due:
                     forged = Header(kind, 0, position, trip, 0, claim).pack(0)

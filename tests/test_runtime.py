@@ -21,7 +21,7 @@ from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.local import run_both
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.wire import TENSORS, Greeting, Header
+from vlacut.runtime.wire import PROBE, PROBE_BYTES, TENSORS, Greeting, Header
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -158,6 +158,8 @@ def test_bad_clients_harm_nobody() -> None:
         good_greeting + forged,
         good_greeting + Header(TENSORS, 7, 0, 0, 0, 8).pack(0),
         good_greeting + Header(TENSORS, 0, 60000, 0, 0, 8).pack(0),
+        good_greeting + Header(PROBE, 0, 0, 0, 0, 1 << 40).pack(0),
+        good_greeting + Header(PROBE, 0, 0, 0, 0, PROBE_BYTES).pack(0) + b"x" * PROBE_BYTES,
     ]
     with (
         served(plan, engines) as server,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from deployments import crossing_deployment, deployment, deployment_with_alone
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_predictors import untrained
 
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Link
@@ -36,6 +38,7 @@ from vlacut.simulation import (
     walks_of,
 )
 from vlacut.tensor import TensorSpec
+from vlacut.training import write_weights
 
 SLOW = Link(1e5, 2e5, 0.02, 5e-4)
 LARGER = 1000  # so that rates matter more than headers
@@ -257,3 +260,20 @@ def test_a_step_that_met_two_bandwidths_does_not_rule_the_cloud_out() -> None:
         made = ByFrames(policy, lambda: make_predictor("last"), walks, network, SLOW, 0.05)
         outcome = run_loop(walks, network, made, start=float(shift), seconds=20.0)
         assert set(outcome.variants[outcome.starts > 12.0]) == {0}
+
+
+def test_the_lstm_gets_samples_as_far_apart_as_those_it_was_trained_on(tmp_path: Path) -> None:
+    weights = untrained(0)
+    write_weights(tmp_path / "lstm.npz", weights)
+    race = Race(
+        plan_with_alone(),
+        [Recording("made", Trace((1e5, 1e6), (5.0, 5.0)))],
+        SLOW,
+        interval=0.02,
+        model=tmp_path / "lstm.npz",
+    )
+    assert race.interval_s("lstm") == weights.interval_s != 0.02
+    assert race.interval_s("last") == 0.02
+    rows = race.run(["argmin"], ["lstm", "last"])
+    assert [row.predictor for row in rows] == ["", "lstm", "last"]
+    assert {row.outcomes[0].starts[0] for row in rows} == {weights.interval_s}

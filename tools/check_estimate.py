@@ -1,11 +1,13 @@
 """The estimated bandwidth against the emulated one, burst by burst.
 
-    python tools/check_estimate.py [--steps 20] [--pause 0.05]
+    python tools/check_estimate.py [--steps 20] [--pause 0.05] [--packets]
 
 An edge sends bursts of 25 kB, 100 kB and 400 kB to a cloud that computes for 10 ms and answers with
-as much, over an emulated link of 8, 20, 40 and 80 Mbit/s and 5, 20 and 50 ms. Before every step but
-the first two, what the edge expects of either direction after the last sample is compared with the
-link. The exit status is 1 if a median is more than 15 % off.
+as much, over an emulated link of 8, 20, 40 and 80 Mbit/s and 5, 20 and 50 ms: a proxy, or with
+`--packets` the packets of a real TCP. Before every step but the first two, what the edge expects of
+either direction is compared with the link; a pause of 0.5 s shows connections that idled. The
+proxy's round trips are longer by the pieces that it forwards. The exit status is 1 if a median is
+more than 15 % off.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import threading
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 
@@ -22,11 +26,13 @@ import numpy as np
 from echo import DIGEST, Sleeper, cloud, echo_plan
 from rich.console import Console
 from rich.progress import track
+from tun_link import CANNOT, TunLink, cannot, entered
 
 from vlacut.cli.output import size, table
 from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.hardware import Link, parse_link
 from vlacut.runtime.predictors import PREDICTORS
+from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
 
 RATES = (8, 20, 40, 80)
@@ -36,6 +42,18 @@ WITHIN = 0.15
 _CLOUD_MS = 10.0
 _SETTLE = 2
 _AT_FIRST = "3MB/s,10ms"
+_CLOUD_HOST = "10.77.0.2"  # of TunLink
+
+
+@dataclass(frozen=True)
+class Between:
+    """An emulated link in use: where to connect, and what to enter while doing so."""
+
+    address: tuple[str, int]
+    inside: AbstractContextManager[None]
+
+
+Way = Callable[[Link, int], AbstractContextManager[Between]]
 
 
 @dataclass(frozen=True)
@@ -56,9 +74,30 @@ class Row:
         return up, down
 
 
-def emulated(server: tuple[str, int], link: Link) -> AbstractContextManager[EmulatedLink]:
-    """The emulator, with an `address` to connect to: the one place that knows it."""
-    return EmulatedLink(server, shape_of(link))
+@contextmanager
+def proxied(link: Link, burst: int) -> Iterator[Between]:
+    """A proxy, and a cloud in a process of its own."""
+    with (
+        cloud(burst, burst, _CLOUD_MS) as (host, port, _),
+        EmulatedLink((host, port), shape_of(link)) as proxy,
+    ):
+        yield Between(proxy.address, nullcontext())
+
+
+@contextmanager
+def packets(link: Link, burst: int) -> Iterator[Between]:
+    """Two namespaces with the packets of a real TCP between them, and a cloud in the second."""
+    with TunLink(shape_of(link)) as tun:
+        engines = {"think": Sleeper("think/plan", burst, _CLOUD_MS * 1e-3)}
+        with entered(tun.names[1]):
+            server = Server(echo_plan(burst, burst), DIGEST, engines, _CLOUD_HOST, insecure=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield Between(server.address, entered(tun.names[0]))
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def main() -> None:
@@ -66,10 +105,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--pause", type=float, default=0.05, help="seconds between steps")
+    parser.add_argument("--packets", action="store_true", help="through a real TCP: needs root")
+    parser.add_argument("--bursts", nargs="+", type=int, default=BURSTS, help="bytes")
     asked = parser.parse_args()
-    cases = list(product(RATES, ROUND_TRIPS, BURSTS))
+    if asked.packets and cannot():
+        sys.stdout.write(f"this machine cannot: {cannot()}\n")
+        sys.exit(CANNOT)
+    way: Way = packets if asked.packets else proxied
+    cases = list(product(RATES, ROUND_TRIPS, asked.bursts))
     rows = [
-        measure(parse_link(f"{rate}Mbit/s,{rtt}ms"), burst, asked.steps, asked.pause)
+        measure(way, parse_link(f"{rate}Mbit/s,{rtt}ms"), burst, asked.steps, asked.pause)
         for rate, rtt, burst in track(cases, "measure", console=Console(stderr=True))
     ]
     columns = ("link", "burst", "up, median", "quartiles", "down, median", "quartiles", "rtt ms")
@@ -90,28 +135,28 @@ def line(row: Row) -> tuple[str, ...]:
     return str(row.link), size(row.burst), *cells, f"{statistics.median(row.rtt) * 1e3:.1f}"
 
 
-def measure(link: Link, burst: int, steps: int, pause: float) -> Row:
+def measure(way: Way, link: Link, burst: int, steps: int, pause: float) -> Row:
     """Drive steps over a link that the edge takes for another one at first."""
     engines = {"see": Sleeper("see/seen", burst, 0), "act": Sleeper("act/action", burst, 0)}
     observation = {"image": np.zeros(burst, np.uint8)}
-    expected: list[Link] = []
-    with (
-        cloud(burst, burst, _CLOUD_MS) as (host, port, _),
-        emulated((host, port), link) as between,
-        EdgeSession(
-            echo_plan(burst, burst),
-            DIGEST,
-            engines,
-            between.address,
-            predictor=PREDICTORS["last"],
-            link=parse_link(_AT_FIRST),
-        ) as edge,
-    ):
-        for _ in range(_SETTLE + steps):
-            edge.step(observation)
-            expected.append(edge.last.link)
-            time.sleep(pause)
-    kept = expected[_SETTLE:]
+    found: list[Link] = []
+    with way(link, burst) as between:
+        with between.inside:
+            edge = EdgeSession(
+                echo_plan(burst, burst),
+                DIGEST,
+                engines,
+                between.address,
+                predictor=PREDICTORS["last"],
+                link=parse_link(_AT_FIRST),
+                insecure=True,
+            )
+        with edge:
+            for _ in range(_SETTLE + steps):
+                edge.step(observation)
+                found.append(edge.last.link)
+                time.sleep(pause)
+    kept = found[_SETTLE:]
     rates = tuple(one.up for one in kept), tuple(one.down for one in kept)
     return Row(link, burst, *rates, tuple(one.rtt for one in kept))
 

@@ -111,21 +111,19 @@ def twin_command(
             link=link,
             timeout=timeout,
         )
-    alike = None
-    if not jitter and not loss and not outages:
-        rates = rates or Trace((over.wire_up,), (1.0,))
-        race = Race(
-            bundle.plan,
-            [Recording("", rates)],
-            over,
-            period,
-            knows=FRAMES,
-            model=bundle.predictor_path,
-            seconds=lasts,
-            steps=steps,
-        )
-        alike = race.run([policy], [predictor or _default_predictor(bundle)])[1]
-    _report(bundle, made, alike, as_json)
+    race = Race(
+        bundle.plan,
+        [Recording("", rates or Trace((over.wire_up,), (1.0,)))],
+        over,
+        period,
+        knows=FRAMES,
+        model=bundle.predictor_path,
+        seconds=lasts,
+        steps=steps,
+    )
+    plain = not jitter and not loss and not outages  # the simulation knows none of them
+    rows = race.run([policy], [predictor or _default_predictor(bundle)]) if plain else ()
+    _report(bundle, made, rows[1] if plain else None, as_json)
 
 
 def _default_predictor(bundle: Bundle) -> str:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+
+import numpy as np
 
 from vlacut.errors import HardwareError
 from vlacut.hardware import Link
@@ -110,19 +111,12 @@ def interrupted(trace: Trace, outages: Sequence[tuple[float, float]]) -> Trace:
             raise HardwareError(
                 f"an outage of {length:g} s at {start:g} s is not within the trace's {total:g} s"
             )
-    rates, seconds, at = [], [], 0.0
-    for rate, spent in zip(trace.rates, trace.seconds, strict=True):
-        borders = {at, at + spent}
-        for start, length in outages:
-            borders |= {min(max(edge, at), at + spent) for edge in (start, start + length)}
-        ordered = sorted(borders)
-        for left, right in pairwise(ordered):
-            if right - left > _EDGES:
-                down = any(
-                    start <= left + _EDGES and right <= start + length + _EDGES
-                    for start, length in outages
-                )
-                rates.append(0.0 if down else rate)
-                seconds.append(right - left)
-        at += spent
-    return Trace(tuple(rates), tuple(seconds))
+    ends = np.concatenate([[0.0], np.cumsum(trace.seconds)])
+    holes = [edge for start, length in outages for edge in (start, start + length)]
+    edges = np.unique(np.concatenate([ends, holes]))
+    edges = edges[np.concatenate([[True], np.diff(edges) > _EDGES])]
+    middles = (edges[1:] + edges[:-1]) / 2
+    rates = np.array(trace.rates)[np.searchsorted(ends, middles) - 1]
+    for start, length in outages:
+        rates[(middles > start) & (middles < start + length)] = 0.0
+    return Trace(tuple(rates.tolist()), tuple(np.diff(edges).tolist()))

@@ -81,8 +81,10 @@ class BurstMeter:
         self._waited = True
 
     def finish(self) -> Burst:
-        """The frame is whole."""
+        """The frame is whole. Where one read took several frames, the first has its bytes."""
         arrivals, self._arrivals, self._open = self._arrivals, [], False
+        if not arrivals:
+            return Burst(self._ended_ns, self._ended_ns, 0, 0)
         first, last = arrivals[0][0], arrivals[-1][0]
         self._ended_ns = last
         steps = [

@@ -39,7 +39,7 @@ Rate = Callable[[float | None], float]  # `Predictor.predict`
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the network will be like during the next step.
+    """What the network will be like during the next step; to be asked before it begins.
 
     Attributes:
         up, down: bytes a second of the wire: the point forecast of None, or the bandwidth that is

@@ -143,6 +143,7 @@ class EdgeSession:
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
         forecast = self._network.forecast()
+        expected = forecast.over(self._plan.link)
         request = Request(checked, captured, self._step, self._policy.choose(forecast), until)
         try:
             made, reason = self._make(request)
@@ -151,9 +152,7 @@ class EdgeSession:
         returned = time.perf_counter_ns()
         self._last_made = made
         variant = self._plan.variants[request.variant].name
-        self._last = StepReport(
-            request.step, variant, reason, began, returned, made, forecast.over(self._plan.link)
-        )
+        self._last = StepReport(request.step, variant, reason, began, returned, made, expected)
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return {name: array.copy() for name, array in made.action.items()}
 

@@ -13,9 +13,10 @@ import numpy as np
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
 from vlacut.plan import Plan
+from vlacut.runtime.lstm import read_weights
 from vlacut.runtime.network import sampling_interval
 from vlacut.runtime.policy import POLICIES, RANDOM, make_policy
-from vlacut.runtime.predictors import Predictor, make_predictor
+from vlacut.runtime.predictors import LSTM, Predictor, make_predictor
 from vlacut.simulation.forecasting import ByForecast
 from vlacut.simulation.listening import ByFrames
 from vlacut.simulation.loop import (
@@ -31,7 +32,7 @@ from vlacut.simulation.walk import Network, StepWalk
 
 CLAIRVOYANT = "clairvoyant"
 LINK, FRAMES = "link", "frames"
-_LEAST_INTERVAL_S = 0.01  # traces are no finer than 0.1 s, and every sample costs time
+_LEAST_INTERVAL_S = 0.05  # traces are no finer than 0.1 s, and every sample costs time
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,14 @@ class Race:
     seconds: float | None = None
     steps: int | None = None
 
-    @property
-    def interval_s(self) -> float:
-        """Seconds between samples: of the link, not less than 10 ms where that is left open."""
+    def interval_s(self, predictor: str) -> float:
+        """Seconds between the samples that a predictor gets.
+
+        Those of `lstm` are as far apart as those it was trained on. Of the link it is not less than
+        50 ms where that is left open.
+        """
+        if predictor == LSTM and self.model is not None:
+            return read_weights(self.model).interval_s
         if self.interval is not None:
             return self.interval
         due = sampling_interval(self.plan)
@@ -142,7 +148,9 @@ class Race:
         """
         entries = [(CLAIRVOYANT, ""), *self._entries(policies, predictors)]
         networks = [network_of(self.link, recording.trace) for recording in self.recordings]
-        walks, start = walks_of(self.plan), self.interval_s if self.knows == LINK else 0.0
+        walks, start = walks_of(self.plan), 0.0
+        if self.knows == LINK:
+            start = max(self.interval_s(predictor) for _, predictor in entries)
         rows = []
         for done, (policy, predictor) in enumerate(entries):
             progress(f"{policy} {predictor}", done, len(entries))
@@ -187,7 +195,8 @@ class Race:
         def make() -> Predictor:
             return make_predictor(predictor or "last", self.model)
 
-        history = [self._samples(recording) for recording in self.history]
+        interval_s = self.interval_s(predictor)
+        history = [recording.trace.sampled(interval_s) for recording in self.history]
         fresh = make_policy(
             policy, self.plan, deadline=self.deadline, history=history, predictor=make
         )
@@ -195,12 +204,8 @@ class Race:
         for network in networks:
             chooser = deepcopy(fresh)  # its thresholds take long to find
             if self.knows == LINK:
-                told: Decider = ByForecast(chooser, make, network, self.link, self.interval_s)
+                told: Decider = ByForecast(chooser, make, network, self.link, interval_s)
             else:
-                told = ByFrames(chooser, make, walks, network, self.link, self.interval_s)
+                told = ByFrames(chooser, make, walks, network, self.link, interval_s)
             deciders.append(told)
         return deciders
-
-    def _samples(self, recording: Recording) -> tuple[float, ...]:
-        """The link's mean rate by interval, in bytes a second of the wire."""
-        return recording.trace.sampled(self.interval_s)
