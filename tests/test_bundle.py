@@ -92,7 +92,7 @@ def test_no_name_leads_out_of_a_bundle(copy: Path) -> None:
 
 def test_another_format_is_refused(copy: Path) -> None:
     forge(copy, lambda manifest: manifest.update(format=99))
-    with pytest.raises(BundleError, match="not of bundle format 1"):
+    with pytest.raises(BundleError, match="not of bundle format 2"):
         open_bundle(copy)
 
 

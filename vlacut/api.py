@@ -131,8 +131,9 @@ def serve(
 def load_engines(bundle: Bundle, side: Side) -> dict[str, Engine]:
     """Engines of a side's parts, by name."""
     executor = registry.load("executors", bundle.manifest.backend)()
+    recipe = bundle.recipe(side)
     return {
-        part.name: executor.load(bundle.part_path(part), bundle.root, bundle.manifest.recipe)
+        part.name: executor.load(bundle.part_path(part), bundle.root, recipe)
         for part in bundle.parts(side)
     }
 

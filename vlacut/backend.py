@@ -15,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from vlacut.hardware import Device
+
 
 class Builder(Protocol):
     """The compile half.
@@ -29,14 +31,17 @@ class Builder(Protocol):
     conversions: ClassVar[Mapping[str, str]]
     rewrites_weights: ClassVar[bool]
 
-    def prepare(self, model: ir.Model, where: str) -> None:
+    def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """Make a part's model fit for this back end, in place.
 
         Raises BackendError naming `where` and the operator this back end cannot run.
         """
 
-    def recipe(self) -> Mapping[str, str]:
-        """What the executor must know to load the parts, for the manifest."""
+    def recipe(self, device: Device | None = None) -> Mapping[str, str]:
+        """What the executor must know to load the parts of a device, for the manifest.
+
+        Without a device it is for this machine. Raises BackendError if the device cannot run them.
+        """
 
     def tolerance(self, model: ir.Model) -> float:
         """How far cutting this model may move its outputs, as a share of their magnitude."""

@@ -25,7 +25,7 @@ from vlacut.plan import Part, Plan
 from vlacut.pricing import Side
 from vlacut.serde import from_json, to_json
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28
@@ -76,7 +76,7 @@ class Manifest:
         format: of the bundle.
         plan: what runs where.
         backend: name of the executor of the parts.
-        recipe: what that executor must know.
+        recipes: what that executor must know, by side.
         tolerance: how far a cut's action may be from the uncut model's, as a share of the largest
             magnitude in it; 0 where the back end promises the same bits.
         whole: the uncut phases.
@@ -88,7 +88,7 @@ class Manifest:
     format: int
     plan: Plan
     backend: str
-    recipe: Mapping[str, str]
+    recipes: Mapping[str, Mapping[str, str]]
     tolerance: float
     whole: tuple[WholePhase, ...]
     pipeline: str
@@ -108,6 +108,10 @@ class Bundle:
     def plan(self) -> Plan:
         """What runs where."""
         return self.manifest.plan
+
+    def recipe(self, side: Side) -> Mapping[str, str]:
+        """What the executor of a side must know."""
+        return self.manifest.recipes[side.value]
 
     def part_path(self, part: Part) -> Path:
         """The file of a part."""
@@ -201,6 +205,8 @@ def read_bundle(path: Path) -> Bundle:
 
 def _check_names(file: Path, manifest: Manifest) -> None:
     """No name in the manifest may lead out of the bundle."""
+    if set(manifest.recipes) != {side.value for side in Side}:
+        raise BundleError(f"{file}: recipes must be of edge and cloud")
     names = [*manifest.files, *(part.name for part in manifest.plan.parts)]
     for name in [*names, *(phase.name for phase in manifest.whole)]:
         if name.startswith("/") or ".." in name.split("/") or "\\" in name:

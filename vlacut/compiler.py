@@ -226,6 +226,8 @@ def compile_program(
     """
     builder = registry.load("builders", backend)()
     stored = checkpoint or {}
+    devices = {Side.EDGE: target.edge, Side.CLOUD: target.cloud}
+    recipes = {side.value: builder.recipe(load_device(name)) for side, name in devices.items()}
     with staged_folder(out) as folder:
         with WeightStore(folder) as store:
             if stored and not builder.rewrites_weights:
@@ -238,9 +240,10 @@ def compile_program(
             planned = plan_program(program, target, text, progress)
             phases = whole_phases(program)
             count = len(planned.plan.parts) + len(phases)
-            for done, (path, model) in enumerate(bundle_models(program, planned.split, phases)):
+            models = bundle_models(program, planned.split, phases)
+            for done, (path, side, model) in enumerate(models):
                 progress("emit", done, count)
-                builder.prepare(model, path)
+                builder.prepare(model, path, recipes[side.value])
                 store.externalise(model)
                 save(model, folder / path)
         if golden:
@@ -250,7 +253,7 @@ def compile_program(
             format=FORMAT,
             plan=planned.plan,
             backend=backend,
-            recipe=builder.recipe(),
+            recipes=recipes,
             tolerance=max(builder.tolerance(phase.graph) for phase in program.phases),
             whole=phases,
             pipeline=planned.pipeline,

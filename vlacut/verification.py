@@ -63,7 +63,7 @@ def verify_bundle(
 def _uncut_action(bundle: Bundle, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     manifest = bundle.manifest
     executor = registry.load("executors", manifest.backend)()
-    engines = load_whole(executor, bundle.root, manifest.whole, manifest.recipe)
+    engines = load_whole(executor, bundle.root, manifest.whole, bundle.recipe(Side.EDGE))
     tensors = run_whole(manifest.whole, engines, observation)
     return {name: tensors[key] for name, key in bundle.plan.outputs.items()}
 

@@ -1,7 +1,7 @@
 """Hardware: devices, links, their bandwidths, and the profiles that the package ships."""
 
 from vlacut.hardware.bandwidths import Bandwidths, link_at, parse_bandwidths
-from vlacut.hardware.device import Device
+from vlacut.hardware.device import Cuda, Device
 from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
@@ -11,6 +11,7 @@ __all__ = [
     "FUSIONS",
     "KINDS",
     "Bandwidths",
+    "Cuda",
     "Device",
     "Framing",
     "Link",

@@ -18,6 +18,21 @@ from vlacut.hardware.stack import Stack
 
 
 @dataclass(frozen=True)
+class Cuda:
+    """What engines of TensorRT for a GPU depend on.
+
+    Attributes:
+        sm: compute capability, major x 10 + minor.
+        oldest, newest: releases of TensorRT that the machine's system software comes with, e.g.
+            `10.3`; where the user installs it, those that support the GPU.
+    """
+
+    sm: int
+    oldest: str
+    newest: str
+
+
+@dataclass(frozen=True)
 class Device:
     """A machine as the cost model sees it.
 
@@ -31,6 +46,7 @@ class Device:
         multiprocessors: of a GPU, or cores of a CPU: tiles that are worked on at the same time.
         stack: the software.
         source: where each figure is from.
+        cuda: where it is a GPU of NVIDIA's.
     """
 
     name: str
@@ -42,6 +58,7 @@ class Device:
     multiprocessors: int
     stack: Stack
     source: Mapping[str, str]
+    cuda: Cuda | None = None
 
     def __post_init__(self) -> None:
         if "float32" not in self.peak or any(rate <= 0 for rate in self.peak.values()):

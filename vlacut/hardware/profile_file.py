@@ -11,7 +11,11 @@ multiprocessors = 108
 [peak]                              # dense FLOP/s by element type
 float32 = 19.5e12
 bfloat16 = 312e12
-[source]                            # a line for every figure above
+[cuda]                              # the attributes of `Cuda`, where it has it
+sm = 80
+oldest = "10.3"
+newest = "11.4"
+[source]                            # a line for every figure above, and one for cuda
 memory_bandwidth = "..."
 [modes.400W]                        # the attributes of `Mode`
 clock = 1.41e9
@@ -35,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from vlacut.errors import HardwareError
-from vlacut.hardware.device import Device
+from vlacut.hardware.device import Cuda, Device
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.stack import Stack
 
@@ -88,6 +92,7 @@ def profile_text(profile: Profile) -> str:
     table |= {"mode": profile.mode} if profile.modes else {}
     table |= {name: getattr(device, name) for name in _FIGURES}
     table |= {"peak": dict(device.peak), "source": dict(device.source)}
+    table |= {"cuda": asdict(device.cuda)} if device.cuda else {}
     table["modes"] = {name: asdict(mode) for name, mode in profile.modes.items()}
     table["stacks"] = {name: _stack_table(stack) for name, stack in profile.stacks.items()}
     return tomli_w.dumps(table)
@@ -135,7 +140,8 @@ def _profile(table: _Table) -> Profile:
     stacks = {key: _stack(key, part) for key, part in table.table("stacks").tables()}
     modes = {key: _mode(part) for key, part in table.table("modes").tables()}
     source = {key: str(line) for key, line in table.table("source").values.items()}
-    missing = [figure for figure in (*_FIGURES, "peak") if figure not in source]
+    sourced = (*_FIGURES, "peak", *(["cuda"] if "cuda" in table.values else []))
+    missing = [figure for figure in sourced if figure not in source]
     if missing:
         raise HardwareError(f"{table.path}: [source] lacks {', '.join(missing)}")
     if table.text("stack") not in stacks:
@@ -150,8 +156,13 @@ def _profile(table: _Table) -> Profile:
         multiprocessors=int(table.number("multiprocessors")),
         stack=stacks[table.text("stack")],
         source=source,
+        cuda=_cuda(table.table("cuda")) if "cuda" in table.values else None,
     )
     return Profile(device, table.text("mode") if modes else "", modes, stacks)
+
+
+def _cuda(table: _Table) -> Cuda:
+    return Cuda(int(table.number("sm")), table.text("oldest"), table.text("newest"))
 
 
 def _mode(table: _Table) -> Mode:
