@@ -26,10 +26,14 @@ class Builder(Protocol):
             compiler runs `convert-types` for those that a program has.
         rewrites_weights: whether `prepare` changes the content of weights; where it does not, a
             checkpoint is copied ahead.
+        reference: the executor that runs parts while compiling, where engines are built only on the
+            device; golden tensors of every part are recorded then, to verify those engines with.
+            Empty where the back end runs its parts itself.
     """
 
     conversions: ClassVar[Mapping[str, str]]
     rewrites_weights: ClassVar[bool]
+    reference: ClassVar[str]
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """Make a part's model fit for this back end, in place.

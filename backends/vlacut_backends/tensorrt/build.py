@@ -31,6 +31,7 @@ class TensorRTBuilder:
 
     conversions: ClassVar[Mapping[str, str]] = {}
     rewrites_weights: ClassVar[bool] = False
+    reference: ClassVar[str] = "onnxruntime"
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""

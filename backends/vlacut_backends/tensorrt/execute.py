@@ -20,12 +20,12 @@ import numpy as np
 
 from vlacut.backend import Lane as AnyLane
 from vlacut.backend import Tensor
+from vlacut.engines import engines_folder, find_engine
 from vlacut.errors import BackendError
 from vlacut_backends.tensorrt.driver import Driver
-from vlacut_backends.tensorrt.engines import engine_key, engines_folder, find_engine
+from vlacut_backends.tensorrt.key import check_recipe, engine_key
 from vlacut_backends.tensorrt.lane import DeviceTensor, Lane
 from vlacut_backends.tensorrt.library import driver, logger, tensorrt
-from vlacut_backends.tensorrt.recipe import from_texts
 
 _MOST_GRAPHS = 16  # of an engine in a loop; two of a carried state, and the variants' other homes
 # numpy's carriers of TensorRT's element types, as `vlacut.tensor` has them.
@@ -88,21 +88,6 @@ class TensorRTExecutor:
         if engine is None:
             raise BackendError(f"part {name}: TensorRT cannot load {file}; build it again")
         return TensorRTEngine(self._driver, self._scratch, engine, name)
-
-
-def check_recipe(recipe: Mapping[str, str], version: str, sm: int) -> None:
-    """Raise BackendError if parts of this recipe were not made for a TensorRT or a GPU."""
-    wanted = from_texts(recipe)
-    if wanted.sm != sm:
-        raise BackendError(
-            f"the bundle was compiled for {wanted.device} (sm_{wanted.sm}), and this GPU is "
-            f"sm_{sm}; compile it for this device"
-        )
-    if not wanted.covers(version):
-        raise BackendError(
-            f"the bundle was compiled for TensorRT {wanted.oldest} to {wanted.newest}, and here is "
-            f"{version}; compile it again with a device profile that covers it"
-        )
 
 
 class Scratch:

@@ -34,6 +34,15 @@ def tensorrt() -> Any:
         ) from error
 
 
+def has_tensorrt() -> bool:
+    """Whether `tensorrt` can be loaded."""
+    try:
+        tensorrt()
+    except BackendError:
+        return False
+    return True
+
+
 @cache
 def logger() -> Any:
     """TensorRT's logger, of which it wants one a process: to the logger `vlacut.tensorrt`."""
