@@ -13,6 +13,7 @@ import enum
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ import numpy as np
 __version__ = os.environ.get("FAKE_TENSORRT", "10.3.0")
 _MAJOR = int(__version__.partition(".")[0])
 _MAGIC = "fake engine"
+_NOISE = float(os.environ.get("FAKE_NOISE", "0"))
+if os.environ.get("FAKE_MODULE") == "missing":
+    raise ImportError("libnvinfer.so.10: cannot open shared object file")
 
 
 class DataType(enum.Enum):
@@ -147,6 +151,7 @@ class Builder:
         self.logger = logger
 
     def create_network(self, flags: int = 0) -> INetworkDefinition:
+        assert not (flags and _MAJOR >= 11), "a flag that 11 does not know"
         return INetworkDefinition(flags)
 
     def create_builder_config(self) -> IBuilderConfig:
@@ -168,6 +173,9 @@ class Builder:
         if os.environ.get("FAKE_CRASH"):
             self.logger.log(ILogger.Severity.ERROR, "about to crash")
             os.kill(os.getpid(), signal.SIGSEGV)
+        if os.environ.get("FAKE_BUILD_S"):
+            Path(os.environ["VLACUT_ENGINES"], f".building-{os.getpid()}").touch()
+            time.sleep(float(os.environ["FAKE_BUILD_S"]))
         if os.environ.get("FAKE_BUILD_FAILS"):
             self.logger.log(ILogger.Severity.ERROR, "Could not find any implementation for node X")
             return None
@@ -329,7 +337,7 @@ class IExecutionContext:
         }
         names = [value.name for value in self._engine.session.get_outputs()]
         for name, made in zip(names, self._engine.session.run(names, inputs), strict=True):
-            views[name][...] = made
+            views[name][...] = made * (1 + _NOISE) if made.dtype.kind == "f" else made
 
     def _views(self, where: dict[str, int]) -> Iterator[tuple[str, np.ndarray]]:
         from fake_device import driver

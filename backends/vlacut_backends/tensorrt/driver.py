@@ -184,18 +184,16 @@ class Driver:
     def captured(self, stream: int) -> Iterator[list[int]]:
         """Record what the block puts on a stream instead of doing it; the list has the graph."""
         found: list[int] = []
+        graph = c_void_p()
         self.call("cuStreamBeginCapture_v2", stream, _THREAD_LOCAL)
-        failed = True
         try:
             yield found
-            failed = False
-        finally:
-            graph = c_void_p()
-            status = self._library.cuStreamEndCapture(stream, byref(graph))
-            if graph.value and not status and not failed:
-                found.append(graph.value)
-        if not found:
-            raise BackendError(f"cuStreamEndCapture: the capture was broken off ({status})")
+        except BaseException:
+            if not self._library.cuStreamEndCapture(stream, byref(graph)) and graph.value:
+                self.call("cuGraphDestroy", graph)
+            raise
+        self.call("cuStreamEndCapture", stream, byref(graph))
+        found.append(int(graph.value or 0))
 
     def instantiate(self, graph: int) -> int:
         """What `cuGraphLaunch` takes; the graph itself is no longer needed then."""

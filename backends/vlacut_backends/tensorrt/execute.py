@@ -220,7 +220,7 @@ class OpenTensorRTEngine:
         graph = self._graphs.get(where)
         if graph:
             self._graphs.move_to_end(where)
-            self._lane.driver.call("cuGraphLaunch", graph, self._lane.stream)
+            self._lane.launch(graph)
             return
         self._bind(tensors, scratch)
         if graph is None or not self.captures:
@@ -232,24 +232,21 @@ class OpenTensorRTEngine:
             self._launch_captured(where)
 
     def _launch_captured(self, where: tuple[int, ...]) -> None:
-        driver, stream = self._lane.driver, self._lane.stream
         try:
-            with driver.captured(stream) as found:
-                self._enqueue()
-            graph = driver.instantiate(found[0])
+            graph = self._lane.capture(self._enqueue)
         except BackendError:
             self.captures = False  # some engines cannot be: loops and shapes found at run time
             self._enqueue()
             return
         self._remember(where, graph)
-        driver.call("cuGraphLaunch", graph, stream)
+        self._lane.launch(graph)
 
     def _remember(self, where: tuple[int, ...], graph: int) -> None:
         self._graphs[where] = graph
         if len(self._graphs) > _MOST_GRAPHS:
             _, oldest = self._graphs.popitem(last=False)
             if oldest:
-                self._lane.driver.call("cuGraphExecDestroy", oldest)
+                self._lane.destroy_graph(oldest)
 
     def _bind(self, tensors: Mapping[str, DeviceTensor], scratch: tuple[int, int]) -> None:
         self._context.set_device_memory(*scratch)

@@ -79,17 +79,13 @@ def _share(made: np.ndarray, wanted: np.ndarray, dtype: str) -> float:
         )
     if made.dtype.kind != "f":
         return 0.0 if np.array_equal(made, wanted) else float("inf")
-    off = np.abs(made.astype(np.float64) - wanted.astype(np.float64))
-    largest = float(np.max(np.abs(wanted.astype(np.float64)), initial=0.0))
-    if not np.all(np.isfinite(off)):
-        # The same infinities are no difference: masks are made of them.
-        same = (made == wanted) | (np.isnan(made) & np.isnan(wanted))
-        if not np.all(np.isfinite(off) | same):
-            return float("inf")
-        off = np.where(np.isfinite(off), off, 0.0)
-        finite = wanted[np.isfinite(wanted)].astype(np.float64)
-        largest = float(np.max(np.abs(finite), initial=0.0))
-    worst = float(np.max(off, initial=0.0))
+    made, wanted = made.astype(np.float64), wanted.astype(np.float64)
+    finite = np.isfinite(made) & np.isfinite(wanted)
+    # The same infinities are no difference: masks are made of them.
+    if not np.array_equal(made[~finite], wanted[~finite], equal_nan=True):
+        return float("inf")
+    worst = float(np.max(np.abs(made[finite] - wanted[finite]), initial=0.0))
+    largest = float(np.max(np.abs(wanted[finite]), initial=0.0))
     return worst / largest if largest else (0.0 if worst == 0 else float("inf"))
 
 

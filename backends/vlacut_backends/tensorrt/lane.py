@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,7 @@ class Lane:
         self.held = threading.Lock()
         self._began, self._ended = driver.event(), driver.event()
         self._buffers: dict[Hashable, list[_Buffer]] = {}
+        self._graphs: set[int] = set()
         self._downloads = 0
         self._arrived = 0
 
@@ -173,6 +174,23 @@ class Lane:
         self.driver.call("cuStreamSynchronize", self.stream)
         self._arrived = due
 
+    def capture(self, enqueue: Callable[[], None]) -> int:
+        """What `enqueue` puts on the stream, as a graph. BackendError if that cannot be."""
+        with self.driver.captured(self.stream) as found:
+            enqueue()
+        graph = self.driver.instantiate(found[0])
+        self._graphs.add(graph)
+        return graph
+
+    def launch(self, graph: int) -> None:
+        """Put a graph on the stream."""
+        self.driver.call("cuGraphLaunch", graph, self.stream)
+
+    def destroy_graph(self, graph: int) -> None:
+        """Give a graph's memory back."""
+        self._graphs.discard(graph)
+        self.driver.call("cuGraphExecDestroy", graph)
+
     def begin_timing(self) -> None:
         """Note the time at this place of the stream."""
         self.driver.call("cuEventRecord", self._began, self.stream)
@@ -187,10 +205,17 @@ class Lane:
 
     def close(self) -> None:
         """See `vlacut.backend.Lane`. What an engine still uses after a second is left to it."""
-        if not self.stream or not self.held.acquire(timeout=_CLOSE_S):
-            return
+        if self.stream and self.held.acquire(timeout=_CLOSE_S):
+            try:
+                self._release()
+            finally:
+                self.held.release()
+
+    def _release(self) -> None:
         self.driver.enter()
         self.driver.call("cuStreamSynchronize", self.stream)
+        for graph in list(self._graphs):
+            self.destroy_graph(graph)
         for buffers in self._buffers.values():
             for buffer in buffers:
                 self.driver.call("cuMemFree_v2", buffer.address)
