@@ -26,10 +26,13 @@ class Builder(Protocol):
             compiler runs `convert-types` for those that a program has.
         rewrites_weights: whether `prepare` changes the content of weights; where it does not, a
             checkpoint is copied ahead.
+        reference: the back end by which the golden step is recorded when a bundle is made: itself
+            if it runs here, another one whose numbers it should have, or empty for none.
     """
 
     conversions: ClassVar[Mapping[str, str]]
     rewrites_weights: ClassVar[bool]
+    reference: ClassVar[str]
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """Make a part's model fit for this back end, in place.

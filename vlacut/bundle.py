@@ -6,6 +6,8 @@
     whole/PHASE.onnx       the uncut phases, which `verify` compares with
     weights/SHA256         one a distinct weight
     golden/observation.npz, golden/action.npz   one control step of the uncut model
+    golden/parts/NAME.npz  where engines are built later: the inputs and outputs, by key, of a
+                           part's first run in that step
 
 Compiling the same model twice gives the same bytes. Nothing in a bundle is code.
 """
@@ -133,6 +135,14 @@ class Bundle:
             raise BundleError(f"{self.root}: no golden {which}; it was compiled with --no-golden")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
+
+    def part_golden(self, part: Part) -> dict[str, np.ndarray] | None:
+        """Inputs and outputs of a part, by key, to verify its engine with; None if not recorded."""
+        name = f"golden/parts/{part.name}.npz"
+        if name not in self.manifest.files:
+            return None
+        with np.load(self.root / name, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
 
     def parts(self, side: Side) -> tuple[Part, ...]:
         """The parts that a side holds."""

@@ -248,7 +248,7 @@ def compile_program(
                 save(model, folder / path)
         if golden:
             progress("golden", 0, 1)
-            write_golden(program, phases, folder, backend, builder.recipe())
+            write_golden(program, planned.plan, phases, folder, backend)
         manifest = Manifest(
             format=FORMAT,
             plan=planned.plan,

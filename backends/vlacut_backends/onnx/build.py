@@ -18,6 +18,7 @@ class OnnxBuilder:
 
     conversions: ClassVar[Mapping[str, str]] = {}
     rewrites_weights: ClassVar[bool] = False
+    reference: ClassVar[str] = ""
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""
