@@ -5,6 +5,7 @@
 | `vlacut.passes`    | a `Pass` class                                            |
 | `vlacut.builders`  | a class that is a `Builder`                               |
 | `vlacut.executors` | a class that is an `Executor`                             |
+| `vlacut.checkers`  | a class that is a `Checker`                               |
 | `vlacut.models`    | what makes a Program of a preset: see `Model`             |
 """
 
@@ -19,7 +20,7 @@ from vlacut.errors import InputError
 if TYPE_CHECKING:
     from vlacut.program import Outline, Program
 
-GROUPS = ("passes", "builders", "executors", "models")
+GROUPS = ("passes", "builders", "executors", "checkers", "models")
 
 
 class Model(Protocol):

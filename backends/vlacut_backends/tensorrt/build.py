@@ -12,7 +12,6 @@ import onnx_ir as ir
 
 from vlacut.errors import BackendError
 from vlacut.hardware import Device
-from vlacut_backends.tensorrt.integers import rewrite_integers
 from vlacut_backends.tensorrt.lowering import lower_opset
 from vlacut_backends.tensorrt.recipe import (
     NEWEST,
@@ -23,6 +22,7 @@ from vlacut_backends.tensorrt.recipe import (
     from_texts,
     parse_version,
 )
+from vlacut_backends.tensorrt.substitutes import substitute
 
 # Highest ONNX operator set by the release from which on the parser is known to read it: the file
 # docs/operators.md of onnx-tensorrt 10.0 and 10.15. In between it may read more.
@@ -49,7 +49,7 @@ class TensorRTBuilder:
         """See `vlacut.backend.Builder`."""
         read = from_texts(recipe)
         lower_opset(model, read.opset, where)
-        rewrite_integers(model)
+        substitute(model)
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """See `derive`; without a device there is none."""

@@ -62,7 +62,8 @@ def _inline_definitions(model: ir.Model, given: int, opset: int, where: str) -> 
         function.domain, function.name = _INLINED, f"{node.op_type}.{number}"
         model.functions[function.identifier()] = function
         node.domain, node.op_type = _INLINED, function.name
-        node.attributes.clear()
+        if not function.attributes:
+            node.attributes.clear()  # they are in the body
     if found:
         model.graph.opset_imports[_INLINED] = 1
         common.InlinePass()(model)
@@ -87,7 +88,19 @@ def _definition(node: ir.Node, opset: int, where: str) -> ir.Function:
             f"{where}: {node.op_type} {node.name} came with opset {opset}, and ONNX defines it by "
             f"no older operators; export the model at a lower opset"
         )
-    return ir.serde.deserialize_function(onnx.FunctionProto.FromString(body))
+    function = onnx.FunctionProto.FromString(body)
+    made = {name for item in function.node for name in item.output} | set(function.input)
+    while function.output and function.output[-1] not in made:
+        function.output.pop()  # an optional output that this use has not
+    if any(
+        value.uses() or value.is_graph_output() for value in node.outputs[len(function.output) :]
+    ):
+        raise BackendError(f"{where}: {node.op_type} {node.name} is read beyond its first outputs")
+    node.resize_outputs(len(function.output))
+    for name in function.attribute:
+        if name not in node.attributes:
+            node.attributes[name] = ir.from_proto(schema.attributes[name].default_value)
+    return ir.serde.deserialize_function(function)
 
 
 def _type_proto(value: ir.Value | None) -> onnx.TypeProto:
@@ -155,11 +168,11 @@ def _cast_after(node: ir.Node, value: ir.Value) -> None:
     made.shape, made.type = value.shape, ir.TensorType(value.dtype)
     graph = _graph(node)
     graph.insert_after(node, after)
-    ir.convenience.replace_all_uses_with(value, made)
-    after.replace_input_with(0, value)
     for index, output in enumerate(graph.outputs):
         if output is value:
             graph.outputs[index] = made
+    ir.convenience.replace_all_uses_with(value, made)
+    after.replace_input_with(0, value)
     made.name, value.name = value.name, f"{value.name}.float32"
     value.type = ir.TensorType(_FLOAT)
 

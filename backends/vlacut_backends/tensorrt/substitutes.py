@@ -1,7 +1,7 @@
-"""Integer operators that TensorRT computes in floating point alone, by those it has in integers.
+"""Substitutes for operators on integers and booleans that TensorRT has on other types alone.
 
-By the operator table of its ONNX parser (onnx-tensorrt, docs/operators.md, 10.1 to 10.15), CumSum
-and Clip take no INT64. Both rewrites are exact.
+By the operator table of its ONNX parser (see `support`), CumSum and Clip take no INT64, and what
+pads, scatters or compares takes no BOOL. Every rewrite is exact.
 """
 
 from __future__ import annotations
@@ -12,17 +12,23 @@ import onnx_ir as ir
 from vlacut.rewriting import constant, remove_unused, replace_value
 
 _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
+_BOOL, _INT32 = ir.DataType.BOOL, ir.DataType.INT32
+# Operators on booleans that are the same on 0 and 1.
+_AS_NUMBERS = frozenset(
+    {"Pad", "Equal", "ScatterND", "ScatterElements", "ReduceMax", "ReduceMin", "Max", "Min"}
+)
 _MOST_SUMMED = 4096  # elements along the axis: the triangle of ones has their square
 
 
-def rewrite_integers(model: ir.Model) -> None:
+def substitute(model: ir.Model) -> None:
     """Replace what TensorRT lacks, in place; what cannot be stays, for the rules to name."""
     for node in list(model.graph):
         if node.domain != "" or not node.inputs or node.inputs[0] is None:
             continue
-        if node.inputs[0].dtype not in _INTEGERS:
-            continue
-        rewrite = _REWRITES.get(node.op_type)
+        dtype = node.inputs[0].dtype
+        if dtype == ir.DataType.BOOL and node.op_type in _AS_NUMBERS:
+            _as_numbers(model.graph, node)
+        rewrite = _REWRITES.get(node.op_type) if dtype in _INTEGERS else None
         made = rewrite(model.graph, node) if rewrite is not None else None
         if made is not None:
             replace_value(node.outputs[0], made)
@@ -54,6 +60,32 @@ def _running_sum(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
     kept = _after(graph, node, "Mul", [spread, constant(graph, ir.tensor(triangle))], full)
     made = _after(graph, node, "ReduceSum", [kept, _numbers(graph, [axis])], shape)
     made.producer().attributes["keepdims"] = ir.AttrInt64("keepdims", 0)  # type: ignore[union-attr]
+    return made
+
+
+def _as_numbers(graph: ir.Graph, node: ir.Node) -> None:
+    """Let an operator on booleans read and make 0 and 1."""
+    for index, value in enumerate(node.inputs):
+        if value is not None and value.dtype == _BOOL:
+            node.replace_input_with(index, _cast(graph, node, value, _INT32))
+    made = node.outputs[0]
+    if made.dtype == _BOOL and node.op_type != "Equal":
+        number = ir.node(node.op_type, node.inputs, node.attributes, name=f"{node.name}.number")
+        number.outputs[0].name, number.outputs[0].shape = number.name, made.shape
+        number.outputs[0].type = ir.TensorType(_INT32)
+        number.metadata_props.update(node.metadata_props)
+        graph.insert_before(node, number)
+        replace_value(made, _cast(graph, node, number.outputs[0], _BOOL))
+
+
+def _cast(graph: ir.Graph, node: ir.Node, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """A cast before an operator."""
+    cast = ir.node(
+        "Cast", [value], {"to": int(dtype)}, name=f"{node.name}.{value.name}.{dtype.name}"
+    )
+    made = cast.outputs[0]
+    made.name, made.shape, made.type = cast.name, value.shape, ir.TensorType(dtype)
+    graph.insert_before(node, cast)
     return made
 
 
