@@ -7,6 +7,7 @@ Each names itself by an entry point of the same name in `vlacut.builders` and `v
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
 
@@ -26,9 +27,8 @@ class Builder(Protocol):
             compiler runs `convert-types` for those that a program has.
         rewrites_weights: whether `prepare` changes the content of weights; where it does not, a
             checkpoint is copied ahead.
-        reference: the executor that runs parts while compiling, where engines are built only on the
-            device; golden tensors of every part are recorded then, to verify those engines with.
-            Empty where the back end runs its parts itself.
+        reference: the back end by which the golden step is recorded when a bundle is made: itself
+            if it runs here, another one whose numbers it should have, or empty for none.
     """
 
     conversions: ClassVar[Mapping[str, str]]
@@ -49,6 +49,59 @@ class Builder(Protocol):
 
     def tolerance(self, model: ir.Model) -> float:
         """How far cutting this model may move its outputs, as a share of their magnitude."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a target cannot do with a part.
+
+    Attributes:
+        rule: name of the rule it breaks.
+        node: operator and name.
+        what: the rest of the sentence.
+    """
+
+    rule: str
+    node: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.what}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found out about a part without the machine it is for.
+
+    Attributes:
+        part: its name.
+        findings: what stands against it; where there are any, nothing was built.
+        built: what was done with it, for people, never more than was: `parse- and build-checked by
+            TensorRT-RTX 1.7 for sm_80`; empty if nothing.
+        why_not: why nothing was built.
+        seconds: that building took.
+        peak_bytes: memory of the process that built it, at most.
+        engine_bytes: of what it built.
+    """
+
+    part: str
+    findings: tuple[Finding, ...]
+    built: str = ""
+    why_not: str = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    engine_bytes: int = 0
+
+
+class Checker(Protocol):
+    """Says whether a device will run a part, as far as this machine can tell."""
+
+    def check(self, name: str, model: Path, root: Path, device: Device, build: bool) -> Checked:
+        """Check the ONNX file of a part; `root` is the folder its external data is relative to.
+
+        With `build`, also build an engine of it here, where that can be had.
+        Raises BackendError if the device runs no such engines.
+        """
 
 
 class Engine(Protocol):

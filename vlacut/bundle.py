@@ -6,8 +6,8 @@
     whole/PHASE.onnx       the uncut phases, which `verify` compares with
     weights/SHA256         one a distinct weight
     golden/observation.npz, golden/action.npz   one control step of the uncut model
-    golden/parts/NAME.npz  what a part first read in that step, and what it made of it; where
-                           engines are built on the device
+    golden/parts/NAME.npz  where engines are built later: the inputs and outputs, by key, of a
+                           part's first run in that step
 
 Compiling the same model twice gives the same bytes. Nothing in a bundle is code.
 """
@@ -128,11 +128,6 @@ class Bundle:
         """Whether a step of the uncut model was recorded."""
         return "golden/observation.npz" in self.manifest.files
 
-    def part_golden_path(self, part: Part) -> Path | None:
-        """The file of a part's golden tensors, see `read_part_golden`; None if it has none."""
-        name = f"golden/parts/{part.name}.npz"
-        return self.root / name if name in self.manifest.files else None
-
     def golden(self, which: str) -> dict[str, np.ndarray]:
         """The golden `observation` or `action`; BundleError if the bundle has none."""
         path = self.root / "golden" / f"{which}.npz"
@@ -141,33 +136,22 @@ class Bundle:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
+    def part_golden_path(self, part: Part) -> Path | None:
+        """The file of a part's inputs and outputs, to verify its engine with; None if it has none."""
+        name = f"golden/parts/{part.name}.npz"
+        return self.root / name if name in self.manifest.files else None
+
+    def part_golden(self, part: Part) -> dict[str, np.ndarray] | None:
+        """Inputs and outputs of a part, by key; None if not recorded."""
+        path = self.part_golden_path(part)
+        if path is None:
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
     def parts(self, side: Side) -> tuple[Part, ...]:
         """The parts that a side holds."""
         return tuple(part for part in self.plan.parts if part.side is side)
-
-
-def write_part_golden(
-    path: Path, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
-) -> None:
-    """Write what a part read and made, by key."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    named = {f"input/{key}": array for key, array in inputs.items()}
-    named |= {f"output/{key}": array for key, array in outputs.items()}
-    np.savez(path, **named)  # type: ignore[arg-type]  # numpy 2.4's stub
-
-
-def read_part_golden(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What a part read and made, by key; BundleError if the file is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            named = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise BundleError(f"{path}: cannot be read: {error}; compile the bundle again") from error
-    inputs, outputs = (
-        {name.partition("/")[2]: named[name] for name in named if name.startswith(kind)}
-        for kind in ("input/", "output/")
-    )
-    return inputs, outputs
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

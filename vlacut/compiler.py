@@ -25,7 +25,7 @@ from vlacut.dominance import Standing, changes_at
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.errors import InfeasibleError
 from vlacut.frontends.checkpoint import Stored, load_weights
-from vlacut.golden import example_observation, write_golden, write_part_goldens
+from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name, operators
 from vlacut.hardware import Device, Link, load_device, parse_bytes
 from vlacut.pipeline import Timing, parse_pipeline
@@ -248,12 +248,7 @@ def compile_program(
                 save(model, folder / path)
         if golden:
             progress("golden", 0, 1)
-            runs = builder.reference or backend
-            known = registry.load("builders", runs)().recipe()
-            write_golden(program, phases, folder, runs, known)
-            if builder.reference:
-                observation = example_observation(program)
-                write_part_goldens(planned.plan, observation, folder, runs, known)
+            write_golden(program, planned.plan, phases, folder, backend)
         manifest = Manifest(
             format=FORMAT,
             plan=planned.plan,

@@ -34,6 +34,9 @@ class Target:
         pool: `none`, `block` or `portfolio:BYTES`: see the pass `alternatives`.
         pool_engines: `segments` or `fused`.
         bandwidth: what the pool is chosen for: see `vlacut.hardware.bandwidths`.
+        precision: `float16` or `bfloat16`: what weights and products are turned into, while what
+            needs float32 stays in it and the observation and the action keep their types, see the
+            pass `convert-types`; empty: as the model has it.
         costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
@@ -49,6 +52,7 @@ class Target:
     deadline: str = ""
     link_trace: str = ""
     quantile: float = 0.95
+    precision: str = ""
     costs: tuple[str, ...] = ()
     pool: str = "none"
     pool_engines: str = SEGMENTS
@@ -77,6 +81,8 @@ class Target:
         passes = ["simplify"]
         for source, target in (conversions or {}).items():
             passes.append(f"convert-types{{source={source} target={target}}}")
+        if self.precision:
+            passes.append(f"convert-types{{source=weights target={self.precision} keep=unsafe}}")
         devices = f"edge={self.edge} cloud={self.cloud}"
         passes += [
             "annotate-structure",

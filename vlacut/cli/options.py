@@ -33,6 +33,12 @@ _OPTIONS = (
     click.option(
         "--private", multiple=True, help="INPUT[:BLOCK]: leaves the edge only through a block."
     ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float16", "bfloat16"]),
+        default="",
+        help="Weights and products in 16 bits, float32 where it needs it.",
+    ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
     click.option("--deadline", default="", help="Most time of a control step: 100ms."),
     click.option(

@@ -41,7 +41,7 @@ class OnnxRuntimeBuilder:
 
     conversions: ClassVar[Mapping[str, str]] = {"bfloat16": "float32"}
     rewrites_weights: ClassVar[bool] = True
-    reference: ClassVar[str] = ""
+    reference: ClassVar[str] = "onnxruntime"
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""

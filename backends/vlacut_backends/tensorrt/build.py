@@ -12,17 +12,29 @@ import onnx_ir as ir
 
 from vlacut.errors import BackendError
 from vlacut.hardware import Device
+from vlacut_backends.tensorrt.lowering import lower_opset
 from vlacut_backends.tensorrt.recipe import (
     NEWEST,
     OLDEST,
     STRONGLY_TYPED,
     TF32,
     Recipe,
+    from_texts,
     parse_version,
 )
+from vlacut_backends.tensorrt.substitutes import substitute
 
-# Highest ONNX operator set by the release from which on the parser reads it.
-_OPSETS = {"10.3": 20}
+# Highest ONNX operator set by the release from which on the parser is known to read it: the file
+# docs/operators.md of onnx-tensorrt 10.0 and 10.15. In between it may read more.
+_OPSETS = {"10.0": 20, "10.15": 24}
+# A part's engine rounds otherwise than its golden record, by operators fused and sums in another
+# order: eight of the last places of the lowest type in it. float32 may be multiplied as tf32, whose
+# last place is that of float16.
+_TOLERANCE = {
+    ir.DataType.BFLOAT16: 8 * 2.0**-7,
+    ir.DataType.FLOAT16: 8 * 2.0**-10,
+    ir.DataType.FLOAT: 8 * 2.0**-10,
+}
 _WORKSPACE_SHARE = 4  # of the memory, the fourth part: weights and the other robots need the rest
 
 
@@ -35,14 +47,18 @@ class TensorRTBuilder:
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""
+        read = from_texts(recipe)
+        lower_opset(model, read.opset, where)
+        substitute(model)
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """See `derive`; without a device there is none."""
         return {} if device is None else derive(device).to_texts()
 
     def tolerance(self, model: ir.Model) -> float:
-        """Engines sum in their own order."""
-        return 1e-5
+        """That of the lowest type in it."""
+        values = (value for node in model.graph.all_nodes() for value in node.outputs)
+        return max((_TOLERANCE.get(value.dtype, 0.0) for value in values if value.dtype), default=0)
 
 
 def derive(device: Device) -> Recipe:

@@ -152,6 +152,8 @@ class _Job:
             recipe=dict(self._recipe),
             timing_cache=str(timed) if from_texts(self._recipe).timing_cache == "device" else "",
             golden="" if golden is None else str(golden.resolve()),
+            inputs=list(part.inputs),
+            outputs=list(part.outputs),
             dtypes={key: spec[key].dtype for key in (*part.inputs, *part.outputs)},
             tolerance=self._bundle.manifest.tolerance,
             trtexec=self._binary,

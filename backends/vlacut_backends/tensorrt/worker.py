@@ -28,7 +28,7 @@ from vlacut.errors import BackendError, VlacutError
 from vlacut.runtime.opened import OpenedEngines, host_arrays
 from vlacut_backends.tensorrt.driver import Gpu
 from vlacut_backends.tensorrt.execute import TensorRTExecutor
-from vlacut_backends.tensorrt.golden import Comparison, compare, fit, read_golden
+from vlacut_backends.tensorrt.golden import Comparison, Golden, compare, fit, read_golden
 from vlacut_backends.tensorrt.library import driver, has_tensorrt, make_logger, tensorrt
 from vlacut_backends.tensorrt.recipe import STRONGLY_TYPED, TF32, Recipe, from_texts
 from vlacut_backends.tensorrt.trtexec import build_by_trtexec, run_by_trtexec, trtexec_version
@@ -50,7 +50,8 @@ class Request:
         recipe: of the bundle.
         timing_cache: file of TensorRT's timing cache; empty for none.
         golden: file of the part's golden tensors; empty if the bundle has none.
-        dtypes: the plan's element types of the part's tensors, by key.
+        inputs, outputs: keys of the part's tensors.
+        dtypes: the plan's element types of these, by key.
         tolerance: how far outputs may be off, as a share of the largest magnitude in a tensor.
         trtexec: the binary to build with; empty for Python.
     """
@@ -62,6 +63,8 @@ class Request:
     recipe: dict[str, str]
     timing_cache: str
     golden: str
+    inputs: list[str]
+    outputs: list[str]
     dtypes: dict[str, str]
     tolerance: float
     trtexec: str
@@ -240,7 +243,7 @@ def _verify(request: Request) -> tuple[Comparison, float, bool]:
     if request.trtexec and not has_tensorrt():
         return _verify_by_trtexec(request)
     engine = TensorRTExecutor().load_engine(Path(request.out), request.name)
-    golden = fit(read_golden(request.golden), engine.ports, request.name)
+    golden = fit(_read_golden(request), engine.ports, request.name)
     with OpenedEngines({request.name: engine}) as loop:
         opened = loop[request.name]
         spent = []
@@ -253,8 +256,12 @@ def _verify(request: Request) -> tuple[Comparison, float, bool]:
     return compared, statistics.median(spent), opened.captures
 
 
+def _read_golden(request: Request) -> Golden:
+    return read_golden(request.golden, request.inputs, request.outputs)
+
+
 def _verify_by_trtexec(request: Request) -> tuple[Comparison, float, bool]:
-    golden = read_golden(request.golden)
+    golden = _read_golden(request)
     flat, device_ms = run_by_trtexec(request.trtexec, Path(request.out), golden.inputs)
     missing = set(golden.outputs) - set(flat)
     if missing:
