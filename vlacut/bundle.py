@@ -137,7 +137,7 @@ class Bundle:
             return {name: arrays[name] for name in arrays.files}
 
     def part_golden_path(self, part: Part) -> Path | None:
-        """The file of a part's inputs and outputs, to verify its engine with; None if it has none."""
+        """The file of a part's inputs and outputs, to verify its engine with; None without."""
         name = f"golden/parts/{part.name}.npz"
         return self.root / name if name in self.manifest.files else None
 

@@ -58,7 +58,7 @@ class ExecutionContextAllocationStrategy(enum.Enum):
 
 
 class BuilderFlag(enum.Enum):
-    TF32 = 7
+    TF32 = 6
 
 
 class NetworkDefinitionCreationFlag(enum.Enum):
