@@ -62,7 +62,7 @@ class BuilderFlag(enum.Enum):
 
 
 class NetworkDefinitionCreationFlag(enum.Enum):
-    STRONGLY_TYPED = 1
+    STRONGLY_TYPED = 1 if _MAJOR < 11 else 0
 
 
 class ILogger:

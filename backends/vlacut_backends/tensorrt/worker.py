@@ -193,7 +193,7 @@ def _build(request: Request, recipe: Recipe, workspace: int, say: Say) -> None:
 
 
 def _network_flags(trt: Any, recipe: Recipe) -> int:
-    """Before 11 strong types had to be asked for; it builds no other networks, flag or not."""
+    """Before 11 strong types had to be asked for; 11 knows no others, and has other flags there."""
     if STRONGLY_TYPED in recipe.flags and int(trt.__version__.partition(".")[0]) < 11:
         return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED.value)
     return 0
