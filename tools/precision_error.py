@@ -71,7 +71,7 @@ def main() -> None:
             worst = min(worst, cosine)
             row = (f"{cosine:.6f}", f"{error:.2g}", f"{most:.3g}", f"{error / most:.2g}")
             table.add_row(model, precision, *row, f"{exact_share(mixed):.0%}")
-    Console().print(table)
+    Console(width=120).print(table)
     if worst < BOUND:
         sys.exit(f"a cosine of {worst:.6f} is below {BOUND}")
 
