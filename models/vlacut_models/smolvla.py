@@ -24,6 +24,7 @@ _ROTARY_BASE = 10000.0
 
 PRESETS = {
     "full": SmolVLAConfig(),
+    "wide": SmolVLAConfig(siglip=Tower(768, 2, 12, 3072), layers=2, vocabulary=1000),
     "tiny": SmolVLAConfig(
         image=64,
         patch=8,

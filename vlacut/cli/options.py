@@ -39,6 +39,12 @@ _OPTIONS = (
         default="",
         help="Weights and products in 16 bits, float32 where it needs it.",
     ),
+    click.option(
+        "--quantise",
+        type=click.Choice(["int8", "float8e4m3fn"]),
+        default="",
+        help="Products of weights in 8 bits, calibrated on the example.",
+    ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
     click.option("--deadline", default="", help="Most time of a control step: 100ms."),
     click.option(

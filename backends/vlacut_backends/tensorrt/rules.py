@@ -153,8 +153,8 @@ NODE_RULES: tuple[NodeRule, ...] = (
     quantised,
     operator_type,
     mixed_types,
-    fixed_shape,
     constant_input,
+    fixed_shape,
     restriction,
 )
 
@@ -210,8 +210,8 @@ def _inputs_by_variable(node: ir.Node) -> list[tuple[ir.Value, str]]:
 def _of_main_type(node: ir.Node) -> list[ir.Value]:
     """Inputs of the type the table of operators means: the output's, else the first input's."""
     found = _inputs_by_variable(node)
-    if not found:
-        return []
+    if not found or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        return [value for value, _ in found[:1]]
     opset = node.graph.opset_imports.get("", 0) if isinstance(node.graph, ir.Graph) else 0
     schema = onnx.defs.get_schema(node.op_type, opset or onnx.defs.onnx_opset_version())
     made = schema.outputs[0].type_str if schema.outputs else ""

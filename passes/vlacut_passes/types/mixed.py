@@ -173,6 +173,10 @@ class _Phase:
         for node in list(self._graph):
             dtype = self._type_for(node)
             set_type_attributes(node, self._source, dtype)
+            if (node.domain, node.op_type) == ("", "Attention"):
+                node.attributes["softmax_precision"] = ir.AttrInt64(
+                    "softmax_precision", int(_FLOAT)
+                )
             for value in node.outputs:
                 if value.dtype == self._source:
                     value.type = ir.TensorType(dtype)
