@@ -77,6 +77,9 @@ def show_record(record: BuildRecord, path: Path) -> None:
     title = f"{record.program}, {record.side} on {record.device} by {record.software}"
     out.print(table(title, columns, [*map(_row, record.parts)], left=3))
     made = sum(part.built for part in record.parts)
+    if not record.folder:
+        out.print(f"\na comparison in {record.seconds:.1f} s: nothing was kept")
+        return
     out.print(
         f"\n{made} of {len(record.parts)} engines built in {record.seconds:.1f} s, the others were "
         f"there; record {record.folder}/{record.bundle[:16]}-{record.side}.json"
