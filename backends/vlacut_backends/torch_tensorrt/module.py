@@ -46,7 +46,7 @@ class PartModule(torch.nn.Module):
             raise BackendError(
                 f"part {where}: {name} is of {tensor.dtype}, unknown to PyTorch here"
             )
-        if tensor.dtype == ir.DataType.INT64:
+        if tensor.dtype == ir.DataType.INT64 or tensor.size == 1:
             self._constants[name] = tensor.numpy()
         self._buffers_of[name] = f"weight{len(self._buffers_of)}"
         array = tensor.numpy()
@@ -91,3 +91,9 @@ class _Operand:
     def numbers(self) -> list[int]:
         """The whole numbers of a constant."""
         return [int(number) for number in self._module.constant(self._name).ravel()]
+
+    @property
+    def number(self) -> float | int:
+        """The only number of a constant."""
+        found: float | int = self._module.constant(self._name).item()
+        return found

@@ -130,8 +130,8 @@ def _pad(given: Inputs, attributes: Attributes) -> torch.Tensor:
 
 
 def _range(given: Inputs, attributes: Attributes) -> torch.Tensor:
-    bounds = [item.numbers[0] for item in given]
-    return torch.arange(*bounds, device=given[0].tensor.device)
+    like = given[0].tensor
+    return torch.arange(*(item.number for item in given), dtype=like.dtype, device=like.device)
 
 
 def _layer_normalization(given: Inputs, attributes: Attributes) -> torch.Tensor:
