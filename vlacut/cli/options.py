@@ -13,6 +13,11 @@ from vlacut.target import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def _none_is_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    return value or ""
+
+
 _OPTIONS = (
     click.option("--edge", required=True, help="A device (see vlacut devices) or TOML file."),
     click.option("--cloud", required=True, help="A device (see vlacut devices) or TOML file."),
@@ -36,13 +41,13 @@ _OPTIONS = (
     click.option(
         "--precision",
         type=click.Choice(["float16", "bfloat16"]),
-        default="",
+        callback=_none_is_empty,
         help="Weights and products in 16 bits, float32 where it needs it.",
     ),
     click.option(
         "--quantise",
         type=click.Choice(["int8", "float8e4m3fn"]),
-        default="",
+        callback=_none_is_empty,
         help="Products of weights in 8 bits, calibrated on the example.",
     ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
