@@ -6,10 +6,10 @@ Each names itself by an entry point of the same name in `vlacut.builders` and `v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
 
 import numpy as np
 
@@ -112,6 +112,67 @@ class Engine(Protocol):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by key. Inputs hold at least the part's inputs, checked by the caller."""
+
+
+class Resident(Protocol):
+    """A tensor in a device's memory, which comes to the host's only when somebody asks for it.
+
+    Attributes:
+        nbytes: of it.
+    """
+
+    nbytes: int
+
+    def start(self) -> None:
+        """Begin to copy it to the host, if that was not done before."""
+
+    def array(self) -> np.ndarray:
+        """It in host memory, whole. Overwritten once nobody holds this object."""
+
+
+Tensor = Union[np.ndarray, Resident]
+
+
+class Lane(Protocol):
+    """What the engines of one control loop share on a device: a stream, and memory.
+
+    One thread uses it at a time.
+    """
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """An array in host memory that the device copies from and to without a detour."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+class DeviceEngine(Engine, Protocol):
+    """An engine whose tensors may stay on its device.
+
+    Its `run` is as every engine's: arrays in, arrays out.
+    """
+
+    def open(self, join: Callable[[Hashable, Callable[[], Lane]], Lane]) -> OpenEngine:
+        """The engine in a control loop; `join` gives the lane of a back end, made where it must be.
+
+        Raises BackendError.
+        """
+
+
+class OpenEngine(Protocol):
+    """A device's engine in a control loop.
+
+    Attributes:
+        device_ns: nanoseconds that the last run took the device, by its own clock.
+    """
+
+    device_ns: int
+
+    def take(self, key: str, tensor: Tensor) -> Tensor:
+        """An input where `run` wants it; what is there already is not copied."""
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As `Engine.run`; what it makes stays on the device. Raises BackendError."""
 
 
 class Executor(Protocol):

@@ -136,12 +136,17 @@ class Bundle:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
-    def part_golden(self, part: Part) -> dict[str, np.ndarray] | None:
-        """Inputs and outputs of a part, by key, to verify its engine with; None if not recorded."""
+    def part_golden_path(self, part: Part) -> Path | None:
+        """The file of a part's inputs and outputs, to verify its engine with; None without."""
         name = f"golden/parts/{part.name}.npz"
-        if name not in self.manifest.files:
+        return self.root / name if name in self.manifest.files else None
+
+    def part_golden(self, part: Part) -> dict[str, np.ndarray] | None:
+        """Inputs and outputs of a part, by key; None if not recorded."""
+        path = self.part_golden_path(part)
+        if path is None:
             return None
-        with np.load(self.root / name, allow_pickle=False) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
 
     def parts(self, side: Side) -> tuple[Part, ...]:

@@ -19,6 +19,7 @@ class _Lazy(click.Group):
         "inspect": "bundles:inspect_command",
         "verify": "bundles:verify_command",
         "check": "check:check_command",
+        "build": "engines:build_command",
         "serve": "deploy:serve_command",
         "run": "deploy:run_command",
         "keys": "keys:keys_command",

@@ -14,7 +14,8 @@ from vlacut.target import Target
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _none_is_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+def _empty_if_none(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    """Click checks a default against the choices, and an empty one is none of them."""
     return value or ""
 
 
@@ -41,13 +42,13 @@ _OPTIONS = (
     click.option(
         "--precision",
         type=click.Choice(["float16", "bfloat16"]),
-        callback=_none_is_empty,
+        callback=_empty_if_none,
         help="Weights and products in 16 bits, float32 where it needs it.",
     ),
     click.option(
         "--quantise",
         type=click.Choice(["int8", "float8e4m3fn"]),
-        callback=_none_is_empty,
+        callback=_empty_if_none,
         help="Products of weights in 8 bits, calibrated on the example.",
     ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),

@@ -10,16 +10,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from vlacut.backend import Engine
+from vlacut.backend import Engine, OpenEngine, Tensor
 from vlacut.errors import WireError
-from vlacut.plan import Loop, Move, Plan, Run, Transfer, taken
+from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, taken
 from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
 from vlacut.runtime.connection import Connection, Frame
 from vlacut.runtime.layout import FIXED_TIMES
+from vlacut.runtime.opened import host_arrays
 from vlacut.runtime.wire import TENSORS, Header
 
 
@@ -42,6 +44,7 @@ class Tally:
 
     Attributes:
         part_ns: nanoseconds by part; the edge adds what the cloud reports of its own.
+        device_ns: of this side's parts, what their device took by its own clock, where it has one.
         spans: runs of this side's parts, on its clock.
         reported: runs of the cloud's parts, on the cloud's clock; runs between two frames are one.
         sent_ns: when each frame began to be sent.
@@ -52,6 +55,7 @@ class Tally:
     """
 
     part_ns: dict[str, int] = field(default_factory=dict)
+    device_ns: dict[str, int] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     reported: list[Span] = field(default_factory=list)
     sent_ns: list[int] = field(default_factory=list)
@@ -68,7 +72,8 @@ class Walk:
     Args:
         plan: agreed with the other side.
         side: this one.
-        engines: by part name, at least those of this side and variant.
+        engines: by part name, at least those of this side and variant; opened, if what they make
+            shall stay on their device.
         connection: None where the variant sends nothing.
         step: number of the step.
         variant: index of the variant.
@@ -78,7 +83,7 @@ class Walk:
         self,
         plan: Plan,
         side: Side,
-        engines: Mapping[str, Engine],
+        engines: Mapping[str, Engine | OpenEngine],
         connection: Connection | None,
         step: int,
         variant: int,
@@ -90,7 +95,7 @@ class Walk:
         self._step = step
         self._variant = variant
         self._cloud_parts = plan.cloud_parts[variant]
-        self._held: dict[str, np.ndarray] = {}
+        self._held: dict[str, Tensor] = {}
         self._due: deque[tuple[int, int, Transfer]] = deque()
         self._awaited: Counter[str] = Counter()
         self._taken = 0
@@ -121,7 +126,7 @@ class Walk:
             self._take_next()
         if self._connection:
             self.tally.late = self._connection.dropped - dropped
-        return [self._held[key] for key in wanted]
+        return host_arrays(self._held[key] for key in wanted)
 
     def _do(self, item: Run | Transfer | Move, position: int, trip: int) -> None:
         if isinstance(item, Transfer):
@@ -142,10 +147,23 @@ class Walk:
         self._arrive(part.inputs)
         self._check_use()
         start = time.perf_counter_ns()
-        self._held.update(self._engines[name].run({key: self._held[key] for key in part.inputs}))
+        self._held.update(self._made(self._engines[name], part))
         end = time.perf_counter_ns()
         self.tally.part_ns[name] = self.tally.part_ns.get(name, 0) + end - start
         self.tally.spans.append(Span(name, start, end))
+
+    def _made(self, engine: Any, part: Part) -> Mapping[str, Tensor]:
+        take = getattr(engine, "take", None)
+        if take is None:
+            arrays = host_arrays(self._held[key] for key in part.inputs)
+            made: Mapping[str, Tensor] = engine.run(dict(zip(part.inputs, arrays, strict=True)))
+            return made
+        for key in part.inputs:  # kept: what another part or trip reads too is taken once
+            self._held[key] = take(key, self._held[key])
+        made = engine.run({key: self._held[key] for key in part.inputs})
+        spent = self.tally.device_ns
+        spent[part.name] = spent.get(part.name, 0) + engine.device_ns
+        return made
 
     def _check_use(self) -> None:
         """An engine cannot be interrupted: see first that somebody will want what it makes."""
@@ -157,7 +175,7 @@ class Walk:
 
     def _send(self, transfer: Transfer, position: int, trip: int) -> None:
         self._arrive(transfer.tensors)
-        arrays = [self._held[key] for key in transfer.tensors]
+        arrays = host_arrays(self._held[key] for key in transfer.tensors)
         nbytes = sum(array.nbytes for array in arrays)
         now = time.perf_counter_ns()
         if self._side is Side.CLOUD:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from vlacut.errors import WireError
 from vlacut.plan import Loop, Plan, Transfer, Variant, taken
 from vlacut.pricing import Side
+
+Empty = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray]
 
 FIXED_TIMES = 3  # frames taken, when the last was complete, when this one was sent
 
@@ -40,10 +43,14 @@ class Layout:
 
     Room is made when a transfer is first received, and used again in every later step: what a step
     received is overwritten by the next one.
+
+    Attributes:
+        empty: makes room of a shape and an element type.
     """
 
-    def __init__(self, plan: Plan, receiver: Side) -> None:
+    def __init__(self, plan: Plan, receiver: Side, empty: Empty = np.empty) -> None:
         self._plan = plan
+        self.empty = empty
         self._receiver = receiver
         self._due: dict[tuple[int, int, int], _Due] = {}
         for index, variant in enumerate(plan.variants):
@@ -81,7 +88,7 @@ class Layout:
 
     def _make_room(self, variant: int, transfer: Transfer) -> Room:
         specs = [self._plan.spec[key] for key in transfer.tensors]
-        tensors = tuple(np.empty(spec.numpy_shape, spec.numpy_dtype) for spec in specs)
+        tensors = tuple(self.empty(spec.numpy_shape, spec.numpy_dtype) for spec in specs)
         count = FIXED_TIMES + 2 * len(self._plan.cloud_parts[variant])
         return Room(np.empty(count if self._receiver is Side.EDGE else 0, ">u8"), tensors)
 

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from vlacut.errors import PeerLost, WireError
 from vlacut.plan import Plan
 from vlacut.pricing import Side
 from vlacut.runtime.clock import CloudClock
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import greet
-from vlacut.runtime.layout import Layout
+from vlacut.runtime.layout import Empty, Layout
 from vlacut.runtime.security import secure
 
 _CONNECT_S = 3.0
@@ -56,8 +58,8 @@ class Line:
     clock: CloudClock
 
 
-def dial(endpoint: Endpoint, plan: Plan) -> Line:
-    """Connect.
+def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
+    """Connect; what is received goes into room made by `empty`.
 
     Raises PeerLost if nobody answers, PeerRefused or WireError if the wrong one does.
     """
@@ -77,7 +79,8 @@ def dial(endpoint: Endpoint, plan: Plan) -> Line:
     except BaseException:
         sock.close()
         raise
-    return Line(Connection(sock, Layout(plan, Side.EDGE), endpoint.timeout), CloudClock(first))
+    layout = Layout(plan, Side.EDGE, empty)
+    return Line(Connection(sock, layout, endpoint.timeout), CloudClock(first))
 
 
 def set_options(sock: socket.socket, timeout: float) -> None:

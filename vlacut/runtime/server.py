@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerLost, WireError
@@ -23,6 +24,7 @@ from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.link import set_options
+from vlacut.runtime.opened import OpenedEngines
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.security import require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
@@ -68,9 +70,7 @@ class Server:
         self._plan = plan
         self._digest = digest
         self._turns = Turns()
-        self._engines = {
-            name: SharedEngine(engine, self._turns) for name, engine in engines.items()
-        }
+        self._engines = engines
         self._tls = tls
         self._timeout = timeout
         self._robots = Robots(most_robots)
@@ -181,11 +181,15 @@ class Server:
         return self._turns.held_s / steps if steps else 0.0
 
     def _serve_robot(self, sock: socket.socket, peer: str) -> None:
-        connection = Connection(sock, Layout(self._plan, Side.CLOUD), self._timeout)
         self._note("connected", peer, "")
+        layout = Layout(self._plan, Side.CLOUD)
+        connection = Connection(sock, layout, self._timeout)
         try:
-            while self._step(connection):
-                pass
+            with OpenedEngines(self._engines) as engines:
+                layout.empty = engines.empty
+                shared = {name: SharedEngine(each, self._turns) for name, each in engines.items()}
+                while self._step(connection, shared):
+                    pass
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
             self._note("left", peer, "")
@@ -193,14 +197,14 @@ class Server:
             self._note("failed", peer, str(error))
             connection.send_error(str(error))
 
-    def _step(self, connection: Connection) -> bool:
+    def _step(self, connection: Connection, engines: Mapping[str, Any]) -> bool:
         """Serve the next step; False if the server is stopping."""
         while (header := connection.peek(_POLL_S)) is None:
             if self._stopping.is_set():
                 return False
         if header.variant >= len(self._plan.variants):
             raise WireError(f"there is no variant {header.variant}")
-        walk = Walk(self._plan, Side.CLOUD, self._engines, connection, header.step, header.variant)
+        walk = Walk(self._plan, Side.CLOUD, engines, connection, header.step, header.variant)
         done = True
         try:
             walk.run({}, ())
