@@ -140,6 +140,45 @@ def test_an_operator_set_that_is_too_new(tmp_path: Path) -> None:
     assert checked(tmp_path, ATTENTION, newer, opset=23).findings == ()
 
 
+def test_a_type_whose_release_came_later(tmp_path: Path) -> None:
+    """The GPU has it, and not every release of the recipe."""
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Identity", ["x"], ["y"], name="four_bits")],
+            "main",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT4E2M1, [4])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT4E2M1, [4])],
+        ),
+        opset_imports=[helper.make_opsetid("", 23)],
+        ir_version=11,
+    )
+    device = profile_of(tmp_path, sm="120")
+    said = [str(finding) for finding in checked(tmp_path, model, device).findings]
+    assert (
+        "Identity four_bits is of float4e2m1, which TensorRT has from 10.8 on; the recipe begins "
+        "at 10.3" in said
+    )
+
+
+DLA = """main (float16[1,4,8,8] x, float16[8,4] v) => (float16[1,4,8,4] y) {
+    [fine] a = Relu(x)
+    [product] y = MatMul(a, v)
+}"""
+
+
+def test_what_a_dla_cannot_do(tmp_path: Path) -> None:
+    path = tmp_path / "part.onnx"
+    path.write_bytes(onnx.parser.parse_model(HEAD.format(20) + DLA).SerializeToString())
+    check = TensorRTChecker().check
+    orin = load_device("jetson-agx-orin")
+    part, product = check("part", path, tmp_path, orin, True, dla=True).findings
+    assert "none after 10.7 and before 11.4.1 has it" in str(part)
+    assert str(product) == "MatMul product is not among the layers of a DLA"
+    (none,) = check("part", path, tmp_path, load_device("jetson-agx-thor"), True, True).findings
+    assert str(none) == "the part cannot go to a DLA: jetson-agx-thor has none"
+    assert check("part", path, tmp_path, orin, False).findings == ()
+
+
 def test_an_operator_of_another_domain(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(PLUGIN + " [gate] y = my.Gate(x) }")
     rule, said = only(checked(tmp_path, model))

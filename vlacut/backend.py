@@ -96,10 +96,13 @@ class Checked:
 class Checker(Protocol):
     """Says whether a device will run a part, as far as this machine can tell."""
 
-    def check(self, name: str, model: Path, root: Path, device: Device, build: bool) -> Checked:
+    def check(
+        self, name: str, model: Path, root: Path, device: Device, build: bool, dla: bool = False
+    ) -> Checked:
         """Check the ONNX file of a part; `root` is the folder its external data is relative to.
 
-        With `build`, also build an engine of it here, where that can be had.
+        With `build`, also build an engine of it here, where that can be had. With `dla`, the rules
+        of the device's fixed-function accelerator come first, and nothing is built.
         Raises BackendError if the device runs no such engines.
         """
 

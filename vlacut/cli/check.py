@@ -22,9 +22,16 @@ from vlacut.pricing import Side
 @click.option("--side", type=click.Choice([side.value for side in Side]), help="Its parts alone.")
 @click.option("--with", "checker", default="tensorrt", show_default=True, help="Whose rules.")
 @click.option("--build/--no-build", default=True, help="Build engines too, where that can be had.")
+@click.option("--dla", is_flag=True, help="Could they go to the device's DLA, too?")
 @json_option
 def check_command(
-    path: Path, target: str, side: str | None, checker: str, build: bool, as_json: bool
+    path: Path,
+    target: str,
+    side: str | None,
+    checker: str,
+    build: bool,
+    dla: bool,
+    as_json: bool,
 ) -> None:
     """Check that devices will run the parts of a bundle, as far as it can be known here.
 
@@ -37,7 +44,7 @@ def check_command(
         for part in parts:
             progress(part.name, len(found), len(parts))
             device = target or _own_device(bundle, part)
-            found.append((part, device, _check(bundle, part, checker, device, build)))
+            found.append((part, device, _check(bundle, part, checker, device, build, dla)))
     if as_json:
         print_json(_json(path, found))
     else:
@@ -50,10 +57,12 @@ def _own_device(bundle: Bundle, part: Part) -> str:
     return bundle.plan.edge if part.side is Side.EDGE else bundle.plan.cloud
 
 
-def _check(bundle: Bundle, part: Part, checker: str, device: str, build: bool) -> Checked:
+def _check(
+    bundle: Bundle, part: Part, checker: str, device: str, build: bool, dla: bool
+) -> Checked:
     made = registry.load("checkers", checker)()
     model = bundle.part_path(part)
-    result: Checked = made.check(part.name, model, bundle.root, load_device(device), build)
+    result: Checked = made.check(part.name, model, bundle.root, load_device(device), build, dla)
     return result
 
 

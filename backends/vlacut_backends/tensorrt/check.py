@@ -11,6 +11,7 @@ from vlacut.backend import Checked, Finding
 from vlacut.errors import BackendError
 from vlacut.hardware import Device
 from vlacut_backends.tensorrt.build import derive
+from vlacut_backends.tensorrt.dla import broken_dla_rules
 from vlacut_backends.tensorrt.recipe import Recipe
 from vlacut_backends.tensorrt.rtx import build_in_child, installed, offered_sm
 from vlacut_backends.tensorrt.rules import broken_rules
@@ -22,15 +23,19 @@ _OWN_BYTES = 500e6  # of the libraries
 class TensorRTChecker:
     """See `vlacut.backend.Checker`."""
 
-    def check(self, name: str, model: Path, root: Path, device: Device, build: bool) -> Checked:
+    def check(
+        self, name: str, model: Path, root: Path, device: Device, build: bool, dla: bool = False
+    ) -> Checked:
         """See `vlacut.backend.Checker`."""
         recipe = derive(device)
         proto = without_weights(model)
-        findings = tuple(broken_rules(ir.from_proto(typed(proto)), recipe))
+        read = ir.from_proto(typed(proto))
+        findings = tuple(broken_dla_rules(read, recipe)) if dla else ()
+        findings = findings or tuple(broken_rules(read, recipe))
         findings = findings or tuple(onnx_problems(proto))
         if findings:
             return Checked(name, findings, why_not="it breaks rules")
-        if not build:
+        if not build or dla:
             return Checked(name, (), why_not="not asked for")
         return _built(name, model, root, recipe)
 

@@ -7,8 +7,7 @@ is summed in its own type. Everything else that crosses the link is in 16 bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import onnx
 import onnx_ir as ir
@@ -17,12 +16,12 @@ from vlacut.errors import PassError
 from vlacut.graphs import dtype_name
 from vlacut.program import Program
 from vlacut.rewriting import constant, is_named_by_content, remove_unused, replace_value
+from vlacut_passes.types.ports import Port, kept_ports
 from vlacut_passes.types.unsafe import unsafe_operators
 from vlacut_passes.types.values import convert, converted, saturated, set_type_attributes
 
 _ANY_TYPE = frozenset({"Cast", "CastLike", "Shape", "Size"})  # read what they are given
 _FLOAT = ir.DataType.FLOAT
-Port = tuple[int, str, str]  # a phase, `in` or `out`, a name
 
 
 def mix_precision(program: Program, source: ir.DataType, target: ir.DataType) -> None:
@@ -30,7 +29,7 @@ def mix_precision(program: Program, source: ir.DataType, target: ir.DataType) ->
 
     Raises PassError for an operator with subgraphs, into which this does not look.
     """
-    kept = _kept_ports(program)
+    kept = kept_ports(program)
     phases = [
         _Phase(phase.name, phase.graph, index, kept, source, target)
         for index, phase in enumerate(program.phases)
@@ -41,49 +40,6 @@ def mix_precision(program: Program, source: ir.DataType, target: ir.DataType) ->
             wanted.setdefault(name, set()).update(types)
     for phase in phases:
         phase.rewrite(wanted)
-
-
-def _kept_ports(program: Program) -> set[Port]:
-    """Inputs and outputs of phases that hold the observation, the action, or are joined to one."""
-    joined = _Joined()
-    for index, phase in enumerate(program.phases):
-        for name in phase.input_names:
-            source = program.source(index, name)
-            joined.join((index, "in", name), _made(source.phase, source.name))
-            output = program.carried_output(index, name)
-            if output is not None:
-                joined.join((index, "in", name), (index, "out", output))
-    ends = [_made(None, spec.name) for spec in program.inputs]
-    ends += [
-        _made(found.phase, found.name)
-        for spec in program.outputs
-        for found in [program.output_source(spec.name)]
-    ]
-    return joined.reached(ends)
-
-
-def _made(phase: int | None, name: str) -> Port:
-    return (-1, "out", name) if phase is None else (phase, "out", name)
-
-
-@dataclass
-class _Joined:
-    """Ports that carry the same tensor at some time."""
-
-    near: dict[Port, list[Port]] = field(default_factory=dict)
-
-    def join(self, one: Port, other: Port) -> None:
-        self.near.setdefault(one, []).append(other)
-        self.near.setdefault(other, []).append(one)
-
-    def reached(self, ends: Iterable[Port]) -> set[Port]:
-        waiting = list(ends)
-        found = set(waiting)
-        while waiting:
-            fresh = [port for port in self.near.get(waiting.pop(), ()) if port not in found]
-            found.update(fresh)
-            waiting.extend(fresh)
-        return found
 
 
 class _Phase:
