@@ -24,6 +24,7 @@ from vlacut.profiling import profile_bundle
 from vlacut.runtime.local import run_both
 from vlacut.runtime.opened import OpenedEngines, host_arrays
 from vlacut.runtime.session import EdgeSession
+from vlacut.verification import verify_bundle
 from vlacut_backends.tensorrt.building import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.tensorrt.lane import Lane
@@ -253,6 +254,12 @@ def test_what_an_engine_refuses_is_named(bundle: Bundle, gpu: FakeDriver) -> Non
 def test_profile_and_plain_runs_work_without_a_loop(bundle: Bundle, gpu: FakeDriver) -> None:
     measured = profile_bundle(bundle, (Side.EDGE, Side.CLOUD), 3)
     assert {part.name for part in measured.parts} == {part.name for part in bundle.plan.parts}
+
+
+def test_every_cut_is_verified_against_the_record(bundle: Bundle, gpu: FakeDriver) -> None:
+    results = verify_bundle(bundle)
+    assert [result.name for result in results] == [each.name for each in bundle.plan.variants]
+    assert all(result.passed for result in results)
 
 
 def test_connect_and_serve_find_the_engines(bundle: Bundle, gpu: FakeDriver) -> None:
