@@ -59,10 +59,10 @@ def fake_machine(
         _forget()
 
 
-def looping_bundle(folder: Path) -> Bundle:
+def looping_bundle(folder: Path, target: Target = TARGET) -> Bundle:
     """Two parts on each side, one of them in a loop with a carried state."""
     path = folder / "looping.vlacut"
-    return compile_program(looping_program(), TARGET, path, backend="tensorrt")[1]
+    return compile_program(looping_program(), target, path, backend="tensorrt")[1]
 
 
 def _forget() -> None:
