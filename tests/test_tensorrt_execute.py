@@ -242,6 +242,27 @@ def test_tensors_in_use_are_not_overwritten(bundle: Bundle, gpu: FakeDriver) -> 
         assert {tensor.address for tensor in later.values()} <= addresses
 
 
+def test_bytes_that_wait_to_be_sent_stay_as_they_are(bundle: Bundle, gpu: FakeDriver) -> None:
+    """The wire holds a view when the next trips have long replaced the tensor."""
+    part = bundle.plan.part["decode.0"]
+    with OpenedEngines(load_engines(bundle, Side.CLOUD)) as opened:
+
+        def run(value: float) -> np.ndarray:
+            given = {key: np.full((1, 64), value, np.float32) for key in part.inputs}
+            return host_arrays(opened[part.name].run(given).values())[0]
+
+        waiting = memoryview(run(0.1).reshape(-1).view(np.uint8))
+        before = bytes(waiting)
+        for value in (0.2, 0.3, 0.4):
+            run(value)
+        assert bytes(waiting) == before
+        buffers = len(gpu.device)
+        del waiting
+        for value in (0.2, 0.3, 0.4):
+            run(value)
+        assert len(gpu.device) == buffers
+
+
 def test_what_an_engine_refuses_is_named(bundle: Bundle, gpu: FakeDriver) -> None:
     with OpenedEngines(load_engines(bundle, Side.CLOUD)) as opened:
         engine = opened["encode.1"]

@@ -55,16 +55,25 @@ class DeviceTensor:
 
     def start(self) -> None:
         """See `vlacut.backend.Resident`."""
-        if self._array is None:
-            self._array = self._buffer.host(self.lane, self._shape, self._dtype)
-            self._due = self.lane.download(self._array, self.address)
+        if self._array is None and self._due < 0:
+            host = self._buffer.host(self.lane, self._shape, self._dtype)
+            self._due = self.lane.download(host, self.address)
 
     def array(self) -> np.ndarray:
-        """See `vlacut.backend.Resident`."""
+        """See `vlacut.backend.Resident`. Whoever holds the array, or a view of it, holds this."""
+        if self._array is not None:
+            return self._array
         self.start()
         self.lane.wait_for(self._due)
-        assert self._array is not None
-        return self._array
+        fetched = self._buffer.host(self.lane, self._shape, self._dtype).view(_Fetched)
+        fetched.tensor = self
+        return fetched
+
+
+class _Fetched(np.ndarray):
+    """A tensor in pinned memory: bytes may wait to be sent when the next trip has replaced it."""
+
+    tensor: DeviceTensor | None = None
 
 
 class _Buffer:
