@@ -76,6 +76,11 @@ def export(module: torch.nn.Module, example: torch.Tensor, opset: int = 20) -> i
     return made.model
 
 
+def program_of(module: torch.nn.Module, example: torch.Tensor) -> Program:
+    """The program of a module."""
+    return program(export(module, example))
+
+
 def program(model: ir.Model, **phase: Mapping[str, str] | int) -> Program:
     """The program of one phase that a model is."""
     graph = model.graph

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import pkgutil
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from deployments import DIGEST, crossing_deployment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import vlacut.runtime
 from vlacut.errors import WireError
 from vlacut.plan import Plan
 from vlacut.pricing import Side
@@ -23,6 +26,10 @@ from vlacut.runtime.handshake import answer, greet
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.route import Route
 from vlacut.runtime.wire import ERROR, PROBE, TENSORS, Greeting, Header, checksum
+
+# Hypothesis draws from the constants of the modules that are loaded: none may come in between.
+for module in pkgutil.walk_packages(vlacut.runtime.__path__, "vlacut.runtime."):
+    importlib.import_module(module.name)
 
 PLAN = crossing_deployment()[1]
 TOOLS = Path(__file__).parent.parent / "tools"

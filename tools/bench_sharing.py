@@ -113,7 +113,7 @@ def measure(path: Path, how: str) -> dict[str, int]:
 def ours(bundle: Bundle) -> Callable[[Part], Engine]:
     """Loads a part as the runtime does."""
     executor = registry.load("executors", bundle.manifest.backend)()
-    return lambda part: executor.load(bundle.part_path(part), bundle.root, bundle.manifest.recipe)
+    return lambda part: executor.load(bundle.part_path(part), bundle.root, bundle.recipe(part.side))
 
 
 class _Session:

@@ -188,8 +188,9 @@ def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None
 def load_engines(bundle: Bundle, side: Side, emulate: bool = False) -> dict[str, Engine]:
     """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times."""
     executor = registry.load("executors", "emulated" if emulate else bundle.manifest.backend)()
+    recipe = bundle.recipe(side)
     return {
-        part.name: executor.load(bundle.part_path(part), bundle.root, bundle.manifest.recipe)
+        part.name: executor.load(bundle.part_path(part), bundle.root, recipe)
         for part in bundle.parts(side)
     }
 

@@ -6,14 +6,17 @@ Each names itself by an entry point of the same name in `vlacut.builders` and `v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
 
 import numpy as np
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from vlacut.hardware import Device
 
 
 class Builder(Protocol):
@@ -25,23 +28,85 @@ class Builder(Protocol):
         rewrites_weights: whether `prepare` changes the content of weights; where it does not, a
             checkpoint is copied ahead.
         computes: whether engines compute; where they do not, no step can be recorded or verified.
+        reference: the back end by which the golden step is recorded when a bundle is made: itself
+            if it runs here, another one whose numbers it should have, or empty for none.
     """
 
     conversions: ClassVar[Mapping[str, str]]
     rewrites_weights: ClassVar[bool]
     computes: ClassVar[bool]
+    reference: ClassVar[str]
 
-    def prepare(self, model: ir.Model, where: str) -> None:
+    def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """Make a part's model fit for this back end, in place.
 
         Raises BackendError naming `where` and the operator this back end cannot run.
         """
 
-    def recipe(self) -> Mapping[str, str]:
-        """What the executor must know to load the parts, for the manifest."""
+    def recipe(self, device: Device | None = None) -> Mapping[str, str]:
+        """What the executor must know to load the parts of a device, for the manifest.
+
+        Without a device it is for this machine. Raises BackendError if the device cannot run them.
+        """
 
     def tolerance(self, model: ir.Model) -> float:
         """How far cutting this model may move its outputs, as a share of their magnitude."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a target cannot do with a part.
+
+    Attributes:
+        rule: name of the rule it breaks.
+        node: operator and name.
+        what: the rest of the sentence.
+    """
+
+    rule: str
+    node: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.what}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found out about a part without the machine it is for.
+
+    Attributes:
+        part: its name.
+        findings: what stands against it; where there are any, nothing was built.
+        built: what was done with it, for people, never more than was: `parse- and build-checked by
+            TensorRT-RTX 1.7 for sm_80`; empty if nothing.
+        why_not: why nothing was built.
+        seconds: that building took.
+        peak_bytes: memory of the process that built it, at most.
+        engine_bytes: of what it built.
+    """
+
+    part: str
+    findings: tuple[Finding, ...]
+    built: str = ""
+    why_not: str = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    engine_bytes: int = 0
+
+
+class Checker(Protocol):
+    """Says whether a device will run a part, as far as this machine can tell."""
+
+    def check(
+        self, name: str, model: Path, root: Path, device: Device, build: bool, dla: bool = False
+    ) -> Checked:
+        """Check the ONNX file of a part; `root` is the folder its external data is relative to.
+
+        With `build`, also build an engine of it here, where that can be had. With `dla`, the rules
+        of the device's fixed-function accelerator come first, and nothing is built.
+        Raises BackendError if the device runs no such engines.
+        """
 
 
 class Engine(Protocol):
@@ -49,6 +114,67 @@ class Engine(Protocol):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by key. Inputs hold at least the part's inputs, checked by the caller."""
+
+
+class Resident(Protocol):
+    """A tensor in a device's memory, which comes to the host's only when somebody asks for it.
+
+    Attributes:
+        nbytes: of it.
+    """
+
+    nbytes: int
+
+    def start(self) -> None:
+        """Begin to copy it to the host, if that was not done before."""
+
+    def array(self) -> np.ndarray:
+        """It in host memory, whole. Overwritten once nobody holds this object."""
+
+
+Tensor = Union[np.ndarray, Resident]
+
+
+class Lane(Protocol):
+    """What the engines of one control loop share on a device: a stream, and memory.
+
+    One thread uses it at a time.
+    """
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """An array in host memory that the device copies from and to without a detour."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+class DeviceEngine(Engine, Protocol):
+    """An engine whose tensors may stay on its device.
+
+    Its `run` is as every engine's: arrays in, arrays out.
+    """
+
+    def open(self, join: Callable[[Hashable, Callable[[], Lane]], Lane]) -> OpenEngine:
+        """The engine in a control loop; `join` gives the lane of a back end, made where it must be.
+
+        Raises BackendError.
+        """
+
+
+class OpenEngine(Protocol):
+    """A device's engine in a control loop.
+
+    Attributes:
+        device_ns: nanoseconds that the last run took the device, by its own clock.
+    """
+
+    device_ns: int
+
+    def take(self, key: str, tensor: Tensor) -> Tensor:
+        """An input where `run` wants it; what is there already is not copied."""
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As `Engine.run`; what it makes stays on the device. Raises BackendError."""
 
 
 class Executor(Protocol):

@@ -7,6 +7,8 @@
     weights/SHA256         one a distinct weight
     predictors/SHA256      a trained predictor of the bandwidth, where one was given
     golden/observation.npz, golden/action.npz   one control step of the uncut model
+    golden/parts/NAME.npz  where engines are built later: the inputs and outputs, by key, of a
+                           part's first run in that step
 
 Compiling the same model twice gives the same bytes. Nothing in a bundle is code.
 """
@@ -78,7 +80,7 @@ class Manifest:
         format: of the bundle.
         plan: what runs where.
         backend: name of the executor of the parts.
-        recipe: what that executor must know.
+        recipes: what that executor must know, by side.
         tolerance: how far a cut's action may be from the uncut model's, as a share of the largest
             magnitude in it; 0 where the back end promises the same bits.
         whole: the uncut phases.
@@ -91,7 +93,7 @@ class Manifest:
     format: int
     plan: Plan
     backend: str
-    recipe: Mapping[str, str]
+    recipes: Mapping[str, Mapping[str, str]]
     tolerance: float
     whole: tuple[WholePhase, ...]
     pipeline: str
@@ -112,6 +114,10 @@ class Bundle:
     def plan(self) -> Plan:
         """What runs where."""
         return self.manifest.plan
+
+    def recipe(self, side: Side) -> Mapping[str, str]:
+        """What the executor of a side must know."""
+        return self.manifest.recipes[side.value]
 
     def part_path(self, part: Part) -> Path:
         """The file of a part."""
@@ -138,6 +144,19 @@ class Bundle:
             raise BundleError(f"{self.root}: no golden {which}; it was compiled with --no-golden")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
+
+    def part_golden_path(self, part: Part) -> Path | None:
+        """The file of a part's inputs and outputs, to verify its engine with; None without."""
+        name = f"golden/parts/{part.name}.npz"
+        return self.root / name if name in self.manifest.files else None
+
+    def part_golden(self, part: Part) -> dict[str, np.ndarray] | None:
+        """Inputs and outputs of a part, by key; None if not recorded."""
+        path = self.part_golden_path(part)
+        if path is None:
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
 
     def parts(self, side: Side) -> tuple[Part, ...]:
         """The parts that a side holds."""
@@ -220,6 +239,8 @@ def _check_names(file: Path, manifest: Manifest) -> None:
     """No name in the manifest may lead out of the bundle."""
     if manifest.predictor and manifest.predictor not in manifest.files:
         raise BundleError(f"{file}: its predictor {manifest.predictor!r} is none of its files")
+    if set(manifest.recipes) != {side.value for side in Side}:
+        raise BundleError(f"{file}: recipes must be of edge and cloud")
     names = [*manifest.files, *(part.name for part in manifest.plan.parts)]
     for name in [*names, *(phase.name for phase in manifest.whole)]:
         if name.startswith("/") or ".." in name.split("/") or "\\" in name:

@@ -245,6 +245,8 @@ def compile_program(
     interval_s = read_weights(predictor).interval_s if predictor else 0.0
     builder = registry.load("builders", backend)()
     stored = checkpoint or {}
+    devices = {Side.EDGE: target.edge, Side.CLOUD: target.cloud}
+    recipes = {side.value: builder.recipe(load_device(name)) for side, name in devices.items()}
     with staged_folder(out) as folder:
         with WeightStore(folder) as store:
             if stored and not builder.rewrites_weights:
@@ -257,19 +259,20 @@ def compile_program(
             planned = plan_program(program, target, text, progress)
             phases = whole_phases(program)
             count = len(planned.plan.parts) + len(phases)
-            for done, (path, model) in enumerate(bundle_models(program, planned.split, phases)):
+            models = bundle_models(program, planned.split, phases)
+            for done, (path, side, model) in enumerate(models):
                 progress("emit", done, count)
-                builder.prepare(model, path)
+                builder.prepare(model, path, recipes[side.value])
                 store.externalise(model)
                 save(model, folder / path)
         if golden and builder.computes:
             progress("golden", 0, 1)
-            write_golden(program, phases, folder, backend, builder.recipe())
+            write_golden(program, planned.plan, phases, folder, backend)
         manifest = Manifest(
             format=FORMAT,
             plan=planned.plan,
             backend=backend,
-            recipe=builder.recipe(),
+            recipes=recipes,
             tolerance=max(builder.tolerance(phase.graph) for phase in program.phases),
             whole=phases,
             pipeline=planned.pipeline,

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from vlacut.bundle import Binding, WholePhase
 from vlacut.dataflow import key_of
+from vlacut.pricing import Side
 from vlacut.program import Program, Source
 from vlacut.split import Split, whole
 
@@ -21,13 +22,16 @@ def whole_phases(program: Program) -> tuple[WholePhase, ...]:
 
 def bundle_models(
     program: Program, split: Split, phases: Sequence[WholePhase]
-) -> Iterator[tuple[str, ir.Model]]:
-    """Every model of a bundle with its path: the parts, then the uncut phases."""
+) -> Iterator[tuple[str, Side, ir.Model]]:
+    """Every model of a bundle with its path and side: the parts, then the uncut phases.
+
+    Whoever runs an uncut phase, it is on the robot's side that it must be readable.
+    """
     for part, model in zip(split.parts, split.models, strict=True):
-        yield f"parts/{part.name}.onnx", model
+        yield f"parts/{part.name}.onnx", part.side, model
     for phase, described in zip(program.phases, phases, strict=True):
         keys = [binding.key for binding in described.inputs]
-        yield f"whole/{phase.name}.onnx", whole(phase, keys)
+        yield f"whole/{phase.name}.onnx", Side.EDGE, whole(phase, keys)
 
 
 def save(model: ir.Model, path: Path) -> None:

@@ -1,11 +1,13 @@
 """Plug-ins by entry point; in-tree ones have no privilege.
 
-| group              | what it names                                             |
-|--------------------|-----------------------------------------------------------|
-| `vlacut.passes`    | a `Pass` class                                            |
-| `vlacut.builders`  | a class that is a `Builder`                               |
-| `vlacut.executors` | a class that is an `Executor`                             |
-| `vlacut.models`    | what makes a Program of a preset: see `Model`             |
+| group                    | what it names                                             |
+|--------------------------|-----------------------------------------------------------|
+| `vlacut.passes`          | a `Pass` class                                            |
+| `vlacut.builders`        | a class that is a `Builder`                               |
+| `vlacut.executors`       | a class that is an `Executor`                             |
+| `vlacut.checkers`        | a class that is a `Checker`                               |
+| `vlacut.engine_builders` | a class that is an `EngineBuilder`, see `vlacut.engines`  |
+| `vlacut.models`          | what makes a Program of a preset: see `Model`             |
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from vlacut.errors import InputError
 if TYPE_CHECKING:
     from vlacut.program import Outline, Program
 
-GROUPS = ("passes", "builders", "executors", "models")
+GROUPS = ("passes", "builders", "executors", "checkers", "engine_builders", "models")
 
 
 class Model(Protocol):

@@ -153,10 +153,11 @@ class _Workshop:
     def _engine(self, name: str, model: ir.Model) -> Engine:
         self._made += 1
         path = self._folder / f"{self._made}" / f"{name}.onnx"
-        self._builder.prepare(model, name)
+        recipe = self._builder.recipe()
+        self._builder.prepare(model, name, recipe)
         self._store.externalise(model)
         save(model, path)
-        return self._executor.load(path, self._folder, self._builder.recipe())
+        return self._executor.load(path, self._folder, recipe)
 
 
 class _Stitched:

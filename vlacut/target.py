@@ -38,6 +38,11 @@ class Target:
         codecs: those that tensors may cross the link with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, see `vlacut.coding.ActionError`;
             None for no limit.
+        precision: `float16` or `bfloat16`: what weights and products are turned into, while what
+            needs float32 stays in it and the observation and the action keep their types, see the
+            pass `convert-types`; empty: as the model has it.
+        quantise: `int8` or `float8e4m3fn`: what products of weights go through, calibrated on the
+            example, see the pass `quantise`; empty: nothing.
         costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
@@ -53,6 +58,8 @@ class Target:
     deadline: str = ""
     link_trace: str = ""
     quantile: float = 0.95
+    precision: str = ""
+    quantise: str = ""
     costs: tuple[str, ...] = ()
     codecs: str = ""
     max_action_error: float | None = None
@@ -83,6 +90,10 @@ class Target:
         passes = ["simplify"]
         for source, target in (conversions or {}).items():
             passes.append(f"convert-types{{source={source} target={target}}}")
+        if self.quantise:
+            passes.append(f"quantise{{target={self.quantise}}}")
+        if self.precision:
+            passes.append(f"convert-types{{source=weights target={self.precision} keep=unsafe}}")
         devices = f"edge={self.edge} cloud={self.cloud}"
         passes += [
             "annotate-structure",

@@ -10,6 +10,7 @@ import numpy as np
 
 from vlacut import registry
 from vlacut.api import load_engines
+from vlacut.backend import Engine
 from vlacut.bundle import Bundle
 from vlacut.differences import largest_difference, magnitude
 from vlacut.inputs import varied
@@ -48,14 +49,18 @@ def verify_bundle(
 
     Both sides of a variant run in this process and talk over the real wire. One with codecs is run
     on variations of the observation too, as many as its error was measured on, and may be as far
-    off as the plan states: see `vlacut.coding.ActionError`.
+    off as the plan states: see `vlacut.coding.ActionError`. Where engines are built on the device
+    there are none of the uncut model: what was recorded of it takes its place.
+
     Raises BundleError if the bundle has no golden observation.
     """
     plan, steps = bundle.plan, 1 + len(bundle.plan.variants)
     uncut = _Uncut(bundle)
     progress("uncut", 0, steps)
-    recorded = bundle.golden("action")
-    results = [_compare("golden record", recorded, uncut.action(0), _OTHER_MACHINE)]
+    results = []
+    if uncut.runs:
+        recorded = bundle.golden("action")
+        results = [_compare("golden record", recorded, uncut.action(0), _OTHER_MACHINE)]
     engines = load_engines(bundle, Side.EDGE) | load_engines(bundle, Side.CLOUD)
     for index, variant in enumerate(plan.variants):
         progress(variant.name, 1 + index, steps)
@@ -68,22 +73,37 @@ def verify_bundle(
                 uncut.action(seed),
                 tolerance,
             )
-            for seed in range(max(1, stated.observations))
+            for seed in uncut.seeds(stated.observations)
         ]
         results.append(max(compared, key=_badness))
     return tuple(results)
 
 
 class _Uncut:
-    """The uncut model on the golden observation, seed 0, and on variations of it."""
+    """The uncut model on the golden observation, seed 0, and on variations of it.
+
+    Attributes:
+        runs: whether it runs here; where engines are built on the device, there are none of it,
+            and what was recorded takes its place.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
         self._plan, self._phases = bundle.plan, manifest.whole
         self._golden = bundle.golden("observation")
-        executor = registry.load("executors", manifest.backend)()
-        self._engines = load_whole(executor, bundle.root, manifest.whole, manifest.recipe)
         self._actions: dict[int, dict[str, np.ndarray]] = {}
+        self._engines: Mapping[str, Engine] = {}
+        self.runs = manifest.backend not in registry.names("engine_builders")
+        if self.runs:
+            executor = registry.load("executors", manifest.backend)()
+            recipe = bundle.recipe(Side.EDGE)
+            self._engines = load_whole(executor, bundle.root, manifest.whole, recipe)
+        else:
+            self._actions[0] = bundle.golden("action")
+
+    def seeds(self, wanted: int) -> range:
+        """Of the observations to compare: so many, where it runs."""
+        return range(max(1, wanted) if self.runs else 1)
 
     def observation(self, seed: int) -> dict[str, np.ndarray]:
         return varied(self._plan.inputs, self._golden, seed)

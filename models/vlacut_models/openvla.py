@@ -18,6 +18,7 @@ from vlacut_models.decoder import cache_names, decode, flat, paired
 from vlacut_models.presets import Examples, Policy, choose, with_presets
 from vlacut_models.prismatic import (
     TINY_SIZES,
+    WIDE_SIZES,
     ActionRange,
     PrismaticConfig,
     Projector,
@@ -49,7 +50,11 @@ class OpenVLAConfig(PrismaticConfig):
         return self.prefix + self.actions - 1
 
 
-PRESETS = {"full": OpenVLAConfig(), "tiny": OpenVLAConfig(**TINY_SIZES)}
+PRESETS = {
+    "full": OpenVLAConfig(),
+    "wide": OpenVLAConfig(**WIDE_SIZES),
+    "tiny": OpenVLAConfig(**TINY_SIZES),
+}
 
 
 class OpenVLA(nn.Module):

@@ -1,4 +1,7 @@
-"""How presets are made: full ones on shapes alone, tiny ones with numbers from a fixed seed."""
+"""How presets are made: full ones on shapes alone, tiny ones with numbers from a fixed seed.
+
+`wide` ones are full ones of few layers and words: what fits into any memory.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ vocabulary padded to 32,064.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -104,6 +104,14 @@ class PrismaticConfig:
         return rotary(positions, self.head_width, ROTARY_BASE, dtype)
 
 
+# Every width as in full, two layers of each; 256 tokens of its vocabulary are left for actions.
+WIDE_SIZES: dict[str, Any] = {
+    "dino": replace(DINOV2_L, depth=3),
+    "siglip": replace(SIGLIP_SO400M, depth=3),
+    "layers": 2,
+    "vocabulary": 1000,
+    "padded": 1064,
+}
 # Every component at toy size; 256 tokens of its vocabulary are left for actions.
 TINY_SIZES: dict[str, Any] = {
     "image": 56,

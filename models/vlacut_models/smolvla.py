@@ -44,6 +44,7 @@ FULL = FlowConfig(
 )
 PRESETS = {
     "full": FULL,
+    "wide": replace(FULL, siglip=Tower(768, 2, 12, 3072), layers=2, vocabulary=1000),
     "tiny": replace(
         FULL,
         image=64,

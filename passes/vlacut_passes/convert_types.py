@@ -1,7 +1,11 @@
-"""convert-types: computes in another element type, where an executor lacks the model's own."""
+"""convert-types: computes in another element type: where an executor lacks the model's own, or
+16 bits are enough.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -13,48 +17,80 @@ from vlacut.errors import PassError
 from vlacut.graphs import dtype_name
 from vlacut.program import Program
 from vlacut.tensor import TensorSpec
+from vlacut_passes.types.mixed import mix_precision
+from vlacut_passes.types.values import convert, set_type_attributes
 
 _FLOATS = {
     dtype_name(dtype): dtype
     for dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 }
+WEIGHTS = "weights"
+NOTHING, UNSAFE = "nothing", "unsafe"
 
 
 @dataclass(frozen=True)
 class ConvertTypes:
-    """Turns every value of one floating-point type into another, weights and casts included.
+    """Turns values of one floating-point type into another, weights and casts included.
 
-    The observation and the action change their type with it. Weights are converted when they are
-    written, one at a time. What was converted is noted on the program, for the report.
+    Weights are converted when they are written, one at a time. What was converted is noted on the
+    program, for the report.
 
     Attributes:
-        source, target: `float32`, `float16`, `bfloat16` or `float64`.
+        source, target: `float32`, `float16`, `bfloat16` or `float64`. The source may be `weights`:
+            the one of these that most of the weights have.
+        keep: `nothing`: every value is converted, the observation and the action too. `unsafe`:
+            they keep their types, and operators that lose too much in 16 bits compute in float32,
+            see `vlacut_passes.types`.
 
-    Raises PassError for another type.
+    Raises PassError for another type, or an operator that cannot be converted.
     """
 
     name: ClassVar[str] = "convert-types"
     source: str = "bfloat16"
     target: str = "float32"
+    keep: str = NOTHING
 
     def run(self, program: Program) -> None:
         """See `vlacut.pipeline.Pass`."""
         for name in (self.source, self.target):
-            if name not in _FLOATS:
+            if name not in _FLOATS and (name, self.source) != (WEIGHTS, WEIGHTS):
                 raise PassError(f"convert-types knows {', '.join(_FLOATS)}; {name} is none of them")
-        source, target = _FLOATS[self.source], _FLOATS[self.target]
+        if self.keep not in (NOTHING, UNSAFE):
+            raise PassError(f"convert-types: keep is {self.keep!r}, must be {NOTHING} or {UNSAFE}")
+        source = _of_weights(program) if self.source == WEIGHTS else _FLOATS[self.source]
+        if self.keep == UNSAFE:
+            mix_precision(program, source, _FLOATS[self.target])
+            rest = ", float32 where it needs it"
+        else:
+            self._convert_all(program, source)
+            rest = ""
+        if dtype_name(source) != self.target:
+            CONVERTED.put(program, f"{dtype_name(source)} to {self.target}{rest}")
+
+    def _convert_all(self, program: Program, source: ir.DataType) -> None:
+        target = _FLOATS[self.target]
         for phase in program.phases:
             for value in _values(phase.graph):
                 if value.dtype == source:
-                    _convert(value, target)
+                    convert(value, target)
             for node in phase.graph.graph.all_nodes():
-                _convert_attributes(node, source, target)
-        program.inputs = tuple(self._renamed(spec) for spec in program.inputs)
-        program.outputs = tuple(self._renamed(spec) for spec in program.outputs)
-        CONVERTED.put(program, f"{self.source} to {self.target}")
+                set_type_attributes(node, source, target)
+        program.inputs = tuple(self._renamed(spec, source) for spec in program.inputs)
+        program.outputs = tuple(self._renamed(spec, source) for spec in program.outputs)
 
-    def _renamed(self, spec: TensorSpec) -> TensorSpec:
-        return replace(spec, dtype=self.target) if spec.dtype == self.source else spec
+    def _renamed(self, spec: TensorSpec, source: ir.DataType) -> TensorSpec:
+        return replace(spec, dtype=self.target) if spec.dtype == dtype_name(source) else spec
+
+
+def _of_weights(program: Program) -> ir.DataType:
+    """The floating-point type of most weights, by elements; float32 where there are none."""
+    elements: Counter[ir.DataType] = Counter()
+    known = _FLOATS.values()
+    for phase in program.phases:
+        for value in phase.graph.graph.initializers.values():
+            if value.dtype is not None and value.dtype in known and value.shape is not None:
+                elements[value.dtype] += math.prod(int(str(dim)) for dim in value.shape)
+    return max(elements, key=lambda dtype: elements[dtype], default=ir.DataType.FLOAT)
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
@@ -62,26 +98,3 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
     yield from model.graph.initializers.values()
     for node in model.graph.all_nodes():
         yield from node.outputs
-
-
-def _convert(value: ir.Value, target: ir.DataType) -> None:
-    tensor = value.const_value
-    value.dtype = target
-    if tensor is not None:
-        value.const_value = ir.LazyTensor(
-            lambda: ir.tensor(tensor.numpy().astype(target.numpy()), name=tensor.name),
-            dtype=target,
-            shape=ir.Shape(tuple(int(str(dim)) for dim in tensor.shape)),
-            name=tensor.name,
-        )
-
-
-def _convert_attributes(node: ir.Node, source: ir.DataType, target: ir.DataType) -> None:
-    """Casts, and makers of constants, name their element type in an attribute."""
-    for name, attribute in list(node.attributes.items()):
-        is_type = name in ("to", "dtype") and attribute.type == ir.AttributeType.INT
-        if is_type and attribute.as_int() == source:
-            node.attributes[name] = ir.AttrInt64(name, int(target))
-        elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == source:
-            array = attribute.as_tensor().numpy().astype(target.numpy())
-            node.attributes[name] = ir.AttrTensor(name, ir.tensor(array))

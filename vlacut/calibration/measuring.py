@@ -50,7 +50,7 @@ def _runner(sample: Sample, backend: str, threads: int, folder: Path) -> Callabl
     executor = registry.load("executors", backend)()
     folder.mkdir()
     model = ir.Model(sample.model.graph.clone(), ir_version=sample.model.ir_version)
-    builder.prepare(model, sample.name)
+    builder.prepare(model, sample.name, builder.recipe())
     WeightStore(folder).externalise(model)
     path = folder / "sample.onnx"
     save(model, path)

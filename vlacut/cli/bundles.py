@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle import Bundle, open_bundle
+from vlacut.bundle import Bundle, Manifest, open_bundle
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.cli.report import plan_json, show_plan
 from vlacut.verification import CutResult, verify_bundle
@@ -31,7 +31,7 @@ def inspect_command(path: Path, as_json: bool) -> None:
     manifest = bundle.manifest
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
     out.print(f"\ndigest    {bundle.digest.hex()}\npipeline  {manifest.pipeline}")
-    out.print(f"backend   {manifest.backend} {dict(manifest.recipe)}\ntools     {tools}")
+    out.print(f"backend   {manifest.backend} {_recipes(manifest)}\ntools     {tools}")
 
 
 def _inspect_json(bundle: Bundle) -> dict[str, object]:
@@ -41,11 +41,15 @@ def _inspect_json(bundle: Bundle) -> dict[str, object]:
         "digest": bundle.digest.hex(),
         "format": manifest.format,
         "backend": manifest.backend,
-        "recipe": dict(manifest.recipe),
+        "recipe": _recipes(manifest),
         "pipeline": manifest.pipeline,
         "tools": dict(manifest.tools),
         "files": {name: entry.nbytes for name, entry in manifest.files.items()},
     }
+
+
+def _recipes(manifest: Manifest) -> dict[str, dict[str, str]]:
+    return {side: dict(recipe) for side, recipe in manifest.recipes.items()}
 
 
 def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:

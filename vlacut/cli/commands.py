@@ -18,6 +18,8 @@ class _Lazy(click.Group):
         "opt": "build:opt_command",
         "inspect": "bundles:inspect_command",
         "verify": "bundles:verify_command",
+        "check": "check:check_command",
+        "build": "engines:build_command",
         "serve": "deploy:serve_command",
         "run": "deploy:run_command",
         "simulate": "simulate:simulate_command",

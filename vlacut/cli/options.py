@@ -13,6 +13,12 @@ from vlacut.target import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def _empty_if_none(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    """Click checks a default against the choices, and an empty one is none of them."""
+    return value or ""
+
+
 _OPTIONS = (
     click.option("--edge", required=True, help="A device (see vlacut devices) or TOML file."),
     click.option("--cloud", required=True, help="A device (see vlacut devices) or TOML file."),
@@ -43,6 +49,18 @@ _OPTIONS = (
         type=float,
         default=None,
         help="Most that codecs may move the action, as a share of its magnitude: 0.01.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float16", "bfloat16"]),
+        callback=_empty_if_none,
+        help="Weights and products in 16 bits, float32 where it needs it.",
+    ),
+    click.option(
+        "--quantise",
+        type=click.Choice(["int8", "float8e4m3fn"]),
+        callback=_empty_if_none,
+        help="Products of weights in 8 bits, calibrated on the example.",
     ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
     click.option("--deadline", default="", help="Most time of a control step: 100ms."),

@@ -34,6 +34,7 @@ def _step_json(report: StepReport) -> dict[str, Any]:
         "latency_ms": report.latency_s * 1e3,
         "age_ms": report.age_s * 1e3,
         "edge_ms": {name: spent * 1e3 for name, spent in report.edge_s.items()},
+        "device_ms": {name: spent * 1e3 for name, spent in report.device_s.items()},
         "cloud_ms": {name: spent * 1e3 for name, spent in report.cloud_s.items()},
         "edge_codec_ms": report.edge_codec_s * 1e3,
         "cloud_codec_ms": report.cloud_codec_s * 1e3,

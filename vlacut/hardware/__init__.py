@@ -1,7 +1,7 @@
 """Hardware: devices, links, their bandwidths, and the profiles that the package ships."""
 
 from vlacut.hardware.bandwidths import Bandwidths, link_at, parse_bandwidths
-from vlacut.hardware.device import Device
+from vlacut.hardware.device import Cuda, Device
 from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
 from vlacut.hardware.nvpmodel import with_power_modes
 from vlacut.hardware.power import Power
@@ -14,6 +14,7 @@ __all__ = [
     "FUSIONS",
     "KINDS",
     "Bandwidths",
+    "Cuda",
     "Device",
     "Framing",
     "Link",

@@ -19,6 +19,21 @@ from vlacut.hardware.stack import Stack
 
 
 @dataclass(frozen=True)
+class Cuda:
+    """What engines of TensorRT for a GPU depend on.
+
+    Attributes:
+        sm: compute capability, major x 10 + minor.
+        oldest, newest: releases of TensorRT that the machine's system software comes with, e.g.
+            `10.3`; where the user installs it, those that support the GPU.
+    """
+
+    sm: int
+    oldest: str
+    newest: str
+
+
+@dataclass(frozen=True)
 class Device:
     """A machine as the cost model sees it.
 
@@ -34,6 +49,7 @@ class Device:
         source: where each figure is from.
         reserve_bytes: of the memory, what the system, the libraries and activations take.
         power: what it draws; None where the profile does not say.
+        cuda: where it is a GPU of NVIDIA's.
     """
 
     name: str
@@ -47,6 +63,7 @@ class Device:
     source: Mapping[str, str]
     reserve_bytes: int = 0
     power: Power | None = None
+    cuda: Cuda | None = None
 
     def __post_init__(self) -> None:
         if "float32" not in self.peak or any(rate <= 0 for rate in self.peak.values()):

@@ -12,7 +12,11 @@ multiprocessors = 108
 float32 = 19.5e12
 bfloat16 = 312e12
 reserve_bytes = 4e9                 # may be left out: none is
-[source]                            # a line for every figure above
+[cuda]                              # the attributes of `Cuda`, where it has it
+sm = 80
+oldest = "10.3"
+newest = "11.4"
+[source]                            # a line for every figure above, and one for cuda
 memory_bandwidth = "..."
 [modes.400W]                        # the attributes of `Mode`
 clock = 1.41e9
@@ -43,7 +47,7 @@ from pathlib import Path
 from typing import Any
 
 from vlacut.errors import HardwareError
-from vlacut.hardware.device import Device
+from vlacut.hardware.device import Cuda, Device
 from vlacut.hardware.power import Power
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.stack import Stack
@@ -101,6 +105,7 @@ def profile_text(profile: Profile) -> str:
     table |= {"peak": dict(device.peak), "source": dict(device.source)}
     if profile.powers:
         table["power"] = _power_table(profile.powers)
+    table |= {"cuda": asdict(device.cuda)} if device.cuda else {}
     table["modes"] = {name: asdict(mode) for name, mode in profile.modes.items()}
     table["stacks"] = {name: _stack_table(stack) for name, stack in profile.stacks.items()}
     return tomli_w.dumps(table)
@@ -153,7 +158,7 @@ def _profile(table: _Table) -> Profile:
     stacks = {key: _stack(key, part) for key, part in table.table("stacks").tables()}
     modes = {key: _mode(part) for key, part in table.table("modes").tables()}
     source = {key: str(line) for key, line in table.table("source").values.items()}
-    given = ("reserve_bytes",) if "reserve_bytes" in table.values else ()
+    given = [name for name in ("reserve_bytes", "cuda") if name in table.values]
     missing = [figure for figure in (*_FIGURES, *given, "peak") if figure not in source]
     if missing:
         raise HardwareError(f"{table.path}: [source] lacks {', '.join(missing)}")
@@ -169,7 +174,8 @@ def _profile(table: _Table) -> Profile:
         multiprocessors=int(table.number("multiprocessors")),
         stack=stacks[table.text("stack")],
         source=source,
-        reserve_bytes=int(table.number("reserve_bytes")) if given else 0,
+        reserve_bytes=int(table.number("reserve_bytes")) if "reserve_bytes" in given else 0,
+        cuda=_cuda(table.table("cuda")) if "cuda" in given else None,
     )
     powers = _powers(table.table("power"), modes) if "power" in table.values else {}
     return Profile(device, table.text("mode") if modes else "", modes, stacks, powers)
@@ -192,6 +198,10 @@ def _powers(table: _Table, modes: Mapping[str, Mode]) -> dict[str, Power]:
         )
         for name in busy.values
     }
+
+
+def _cuda(table: _Table) -> Cuda:
+    return Cuda(int(table.number("sm")), table.text("oldest"), table.text("newest"))
 
 
 def _mode(table: _Table) -> Mode:

@@ -6,15 +6,17 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from vlacut.backend import Engine
+from vlacut.backend import Engine, OpenEngine, Tensor
 from vlacut.errors import WireError
+from vlacut.plan import Part
 from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
 from vlacut.runtime.connection import Connection, Frame, train_of
+from vlacut.runtime.opened import host_arrays
 from vlacut.runtime.route import Compute, Due, Route, Send
 from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, TENSORS, Header
 
@@ -39,6 +41,7 @@ class Tally:
 
     Attributes:
         part_ns: nanoseconds by part; the edge adds what the cloud reports of its own.
+        device_ns: of this side's parts, what their device took by its own clock, where it has one.
         spans: runs of this side's parts, on its clock.
         reported: runs of the cloud's parts, on the cloud's clock; runs between two frames are one.
         codec_ns: nanoseconds that this side spent in codecs.
@@ -55,6 +58,7 @@ class Tally:
     """
 
     part_ns: dict[str, int] = field(default_factory=dict)
+    device_ns: dict[str, int] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     reported: list[Span] = field(default_factory=list)
     codec_ns: int = 0
@@ -75,20 +79,24 @@ class Walk:
 
     Args:
         route: what this side does in the step.
-        engines: this side's parts, by name.
+        engines: this side's parts, by name; opened, if what they make shall stay on their device.
         connection: to the other side; None where the variant does not cross.
         step: number of the step.
     """
 
     def __init__(
-        self, route: Route, engines: Mapping[str, Engine], connection: Connection | None, step: int
+        self,
+        route: Route,
+        engines: Mapping[str, Engine | OpenEngine],
+        connection: Connection | None,
+        step: int,
     ) -> None:
         self._route = route
         self._side = route.side
         self._engines = engines
         self._connection = connection
         self._step = step
-        self._held: dict[str, np.ndarray] = {}
+        self._held: dict[str, Tensor] = {}
         self._taken = 0
         self._taken_ns = 0
         self._taken_first_ns = 0
@@ -117,14 +125,14 @@ class Walk:
         if self._connection:
             self._connection.flush()
             self.tally.late = self._connection.dropped - dropped
-        return [self._held[key] for key in wanted]
+        return host_arrays(self._held[key] for key in wanted)
 
     def _run_part(self, stop: Compute) -> None:
         part, name = stop.part, stop.part.name
         self._check_use()
         start = time.perf_counter_ns()
         with self._moving(stop.ahead):
-            made = self._engines[name].run({key: self._held[key] for key in part.inputs})
+            made = self._made(self._engines[name], part)
         self._held.update(made)
         end = time.perf_counter_ns()
         self.tally.part_ns[name] = self.tally.part_ns.get(name, 0) + end - start
@@ -138,6 +146,19 @@ class Walk:
         if nbytes + self._connection.unsent < _WORTH_A_THREAD:
             return nullcontext()
         return self._connection.moving(self._step)
+
+    def _made(self, engine: Any, part: Part) -> Mapping[str, Tensor]:
+        take = getattr(engine, "take", None)
+        if take is None:
+            arrays = host_arrays(self._held[key] for key in part.inputs)
+            made: Mapping[str, Tensor] = engine.run(dict(zip(part.inputs, arrays, strict=True)))
+            return made
+        for key in part.inputs:  # kept: what another part or trip reads too is taken once
+            self._held[key] = take(key, self._held[key])
+        made = engine.run({key: self._held[key] for key in part.inputs})
+        spent = self.tally.device_ns
+        spent[part.name] = spent.get(part.name, 0) + engine.device_ns
+        return made
 
     def _check_use(self) -> None:
         """An engine cannot be interrupted: see first that somebody will want what it makes."""
@@ -164,11 +185,13 @@ class Walk:
         self.tally.frames += 1
 
     def _encoded(self, stop: Send) -> list[np.ndarray]:
+        arrays = host_arrays(self._held[key] for key, _ in stop.coded)
         if not stop.encodes:
-            return [self._held[key] for key, _ in stop.coded]
+            return arrays
         encoded, place = self._link().encoded, (self._route.variant, stop.position, stop.trip)
         start = time.perf_counter_ns()
-        made = [encoded(place, key, codec, self._held[key]) for key, codec in stop.coded]
+        pairs = zip(stop.coded, arrays, strict=True)
+        made = [encoded(place, key, codec, array) for (key, codec), array in pairs]
         self._note_codec("encode", start)
         return made
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from vlacut.runtime.codecs import Coder
 from vlacut.runtime.route import Due, Send, routes_of
 from vlacut.runtime.wire import FIXED_TIMES, PROBE_BYTES, flat_bytes
 
+Empty = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray]
 _Place = tuple[int, int, int]
 
 
@@ -68,10 +71,14 @@ class Layout:
 
     Room is made when a transfer is first received, and used again in every later step: what a step
     received is overwritten by the next one.
+
+    Attributes:
+        empty: makes room of a shape and an element type.
     """
 
-    def __init__(self, plan: Plan, receiver: Side) -> None:
+    def __init__(self, plan: Plan, receiver: Side, empty: Empty = np.empty) -> None:
         self._plan = plan
+        self.empty = empty
         self._receiver = receiver
         self._due: dict[Due, tuple[int, Transfer]] = {}
         self._encodes: list[tuple[str, Codec]] = []  # at each place of its own, see `encoded`
@@ -144,7 +151,7 @@ class Layout:
         decoders: list[tuple[Coder, np.ndarray] | None] = []
         for key, codec in transfer.coded:
             spec = self._plan.spec[key]
-            array = np.empty(spec.numpy_shape, spec.numpy_dtype)
+            array = self.empty(spec.numpy_shape, spec.numpy_dtype)
             if codec is Codec.NONE:
                 tensors.append(array)
                 decoders.append(None)

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
 from vlacut.errors import PeerLost, WireError
 from vlacut.plan import Plan
 from vlacut.pricing import Side
 from vlacut.runtime.clock import CloudClock
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import greet
-from vlacut.runtime.layout import Layout
+from vlacut.runtime.layout import Empty, Layout
 from vlacut.runtime.security import secure
 from vlacut.runtime.wire import CHECKED
 
@@ -60,8 +62,8 @@ class Line:
     clock: CloudClock
 
 
-def dial(endpoint: Endpoint, plan: Plan) -> Line:
-    """Connect.
+def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
+    """Connect; what is received goes into room made by `empty`.
 
     Raises PeerLost if nobody answers, PeerRefused or WireError if the wrong one does.
     """
@@ -82,7 +84,7 @@ def dial(endpoint: Endpoint, plan: Plan) -> Line:
     except BaseException:
         sock.close()
         raise
-    layout = Layout(plan, Side.EDGE)
+    layout = Layout(plan, Side.EDGE, empty)
     connection = Connection(sock, layout, endpoint.timeout, checked=endpoint.checked)
     return Line(connection, CloudClock(first))
 

@@ -15,6 +15,7 @@ from vlacut.pricing import Side
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.layout import Layout
+from vlacut.runtime.opened import OpenedEngines
 from vlacut.runtime.route import Route
 
 
@@ -30,13 +31,14 @@ def run_both(
     Raises what either side raises.
     """
     ends = socket.socketpair()
-    edge = Connection(ends[0], Layout(plan, Side.EDGE), timeout)
-    cloud = Connection(ends[1], Layout(plan, Side.CLOUD), timeout)
+    here, there = OpenedEngines(engines), OpenedEngines(engines)
+    edge = Connection(ends[0], Layout(plan, Side.EDGE, here.empty), timeout)
+    cloud = Connection(ends[1], Layout(plan, Side.CLOUD, there.empty), timeout)
     failed: list[VlacutError] = []
 
     def serve() -> None:
         try:
-            Walk(Route(plan, Side.CLOUD, variant), engines, cloud, 0).run({}, ())
+            Walk(Route(plan, Side.CLOUD, variant), there, cloud, 0).run({}, ())
         except VlacutError as error:
             failed.append(error)
             cloud.close()
@@ -44,8 +46,8 @@ def run_both(
     other = threading.Thread(target=serve, daemon=True)
     other.start()
     try:
-        walk = Walk(Route(plan, Side.EDGE, variant), engines, edge, 0)
-        arrays = walk.run(observation, plan.outputs.values())
+        walk = Walk(Route(plan, Side.EDGE, variant), here, edge, 0)
+        arrays = [np.array(array) for array in walk.run(observation, plan.outputs.values())]
         other.join(timeout)
     except VlacutError as error:
         edge.close()  # so that the cloud does not wait for what will not come
@@ -54,6 +56,8 @@ def run_both(
     finally:
         edge.close()
         cloud.close()
+        here.close()
+        there.close()
     if failed:
         raise failed[0]
     return dict(zip(plan.outputs, arrays, strict=True))

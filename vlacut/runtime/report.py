@@ -93,6 +93,11 @@ class StepReport:
         return {name: ns * 1e-9 for name, ns in self.made.tally.part_ns.items() if name in own}
 
     @property
+    def device_s(self) -> Mapping[str, float]:
+        """Seconds by part of the edge that its device took by its own clock, where it has one."""
+        return {name: ns * 1e-9 for name, ns in self.made.tally.device_ns.items()}
+
+    @property
     def cloud_s(self) -> Mapping[str, float]:
         """Seconds by part of the cloud, as it reports them; waiting for a turn included."""
         own = {span.name for span in self.made.tally.spans}

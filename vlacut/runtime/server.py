@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.link import set_options
+from vlacut.runtime.opened import OpenedEngines
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.security import require_authentication, secure
@@ -80,9 +82,7 @@ class Server:
         self._routes = routes_of(plan, Side.CLOUD)
         self._digest = digest
         self._turns = Turns()
-        self._engines = {
-            name: SharedEngine(engine, self._turns) for name, engine in engines.items()
-        }
+        self._engines = engines
         self._tls = tls
         self._timeout = timeout
         self._most_robots = most_robots
@@ -200,8 +200,11 @@ class Server:
         self._note("connected", peer, "")
         route: Route | None = self._routes[0]
         try:
-            while route is not None:
-                route = self._step(connection, route)
+            with OpenedEngines(self._engines) as engines:
+                layout.empty = engines.empty
+                shared = {name: SharedEngine(each, self._turns) for name, each in engines.items()}
+                while route is not None:
+                    route = self._step(connection, route, shared)
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
             self._note("left", peer, "")
@@ -209,7 +212,9 @@ class Server:
             self._note("failed", peer, str(error))
             connection.send_error(str(error))
 
-    def _step(self, connection: Connection, before: Route) -> Route | None:
+    def _step(
+        self, connection: Connection, before: Route, engines: Mapping[str, Any]
+    ) -> Route | None:
         """Serve the next step; its route, None if the server is stopping."""
         due = before.due[0] if before.due else None
         while (header := connection.peek(_POLL_S, due)) is None:
@@ -221,7 +226,7 @@ class Server:
         if header.variant >= len(self._routes):
             raise WireError(f"there is no variant {header.variant}")
         route = self._routes[header.variant]
-        walk = Walk(route, self._engines, connection, header.step)
+        walk = Walk(route, engines, connection, header.step)
         done = True
         try:
             walk.run({}, ())

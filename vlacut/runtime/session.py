@@ -34,6 +34,7 @@ from vlacut.plan import Plan
 from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.link import CloudLink, Endpoint, dial
 from vlacut.runtime.network import Network, sampling_interval
+from vlacut.runtime.opened import OpenedEngines
 from vlacut.runtime.policy import Always, AtRandom, Chooser
 from vlacut.runtime.predictors import PREDICTORS, Predictor
 from vlacut.runtime.race import Race
@@ -102,22 +103,25 @@ class EdgeSession:
         self._last_made: Made | None = None
         self._link: CloudLink | None = None
         self._alone: Alone | None = None
+        self._opened: list[OpenedEngines] = []
         if address is None and all(plan.crosses):
             raise InputError(
                 f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
             )
         if address is not None and any(plan.crosses):
             require_authentication(address[0], tls, insecure)
+        together = self._open(engines)
+        if address is not None and any(plan.crosses):
             if hedge or (deadline is not None and not all(plan.crosses)):
-                self._alone = Alone(plan, engines)
+                self._alone = Alone(plan, self._open(engines))
             token = secrets.token_bytes(TOKEN_BYTES)
             if checked is None:
                 checked = tls is None and not is_loopback(address[0])
             endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls, checked)
-            self._link = CloudLink(lambda: dial(endpoint, plan))
+            self._link = CloudLink(lambda: dial(endpoint, plan, together.empty))
         self._together = Together(
             plan,
-            engines,
+            together,
             self._link,
             self._network,
             not isinstance(self._policy, (Always, AtRandom)),
@@ -217,6 +221,12 @@ class EdgeSession:
             self._link.close()
         if self._race is not None:
             self._race.close()
+        for opened in self._opened:
+            opened.close()
+
+    def _open(self, engines: Mapping[str, Engine]) -> OpenedEngines:
+        self._opened.append(OpenedEngines(engines))
+        return self._opened[-1]
 
     def __enter__(self) -> EdgeSession:
         return self

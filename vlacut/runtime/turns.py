@@ -10,10 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-
-from vlacut.backend import Engine
+from vlacut.backend import Tensor
 
 
 class Turns:
@@ -55,11 +54,19 @@ class Turns:
 class SharedEngine:
     """An engine whose runs wait for their turn."""
 
-    def __init__(self, engine: Engine, turns: Turns) -> None:
+    def __init__(self, engine: Any, turns: Turns) -> None:
         self._engine = engine
         self._turns = turns
+        self.take = getattr(engine, "take", None)  # needs no turn: it only copies
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    @property
+    def device_ns(self) -> int:
+        """See `vlacut.backend.OpenEngine`."""
+        spent: int = self._engine.device_ns
+        return spent
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `vlacut.backend.Engine`."""
         with self._turns:
-            return self._engine.run(inputs)
+            made: dict[str, Tensor] = self._engine.run(inputs)
+            return made

@@ -197,5 +197,6 @@ def _walked(
 ) -> Made:
     walk = Walk(route, engines, None, request.step)
     arrays = walk.run(request.observation, plan.outputs.values())
-    action = dict(zip(plan.outputs, arrays, strict=True))
+    # Copies: what an engine's device wrote is overwritten by the next step.
+    action = {name: np.array(a) for name, a in zip(plan.outputs, arrays, strict=True)}
     return Made(action, source, request.captured_ns, walk.tally)

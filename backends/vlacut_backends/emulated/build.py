@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from vlacut.hardware import Device
+
 
 class EmulatedBuilder:
     """Keeps of every part its inputs and outputs; the plan holds the times."""
@@ -14,8 +16,9 @@ class EmulatedBuilder:
     conversions: ClassVar[Mapping[str, str]] = {}
     rewrites_weights: ClassVar[bool] = True
     computes: ClassVar[bool] = False
+    reference: ClassVar[str] = ""
 
-    def prepare(self, model: ir.Model, where: str) -> None:
+    def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""
         graph = model.graph
         outputs = [_declared(value) for value in graph.outputs]
@@ -25,7 +28,7 @@ class EmulatedBuilder:
         graph.initializers.clear()
         model.functions.clear()
 
-    def recipe(self) -> Mapping[str, str]:
+    def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """Nothing to know: the executor reads the plan."""
         return {}
 

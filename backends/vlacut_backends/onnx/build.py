@@ -10,6 +10,8 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from vlacut.hardware import Device
+
 
 class OnnxBuilder:
     """Ships every part unchanged."""
@@ -17,11 +19,12 @@ class OnnxBuilder:
     conversions: ClassVar[Mapping[str, str]] = {}
     rewrites_weights: ClassVar[bool] = False
     computes: ClassVar[bool] = True
+    reference: ClassVar[str] = ""
 
-    def prepare(self, model: ir.Model, where: str) -> None:
+    def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""
 
-    def recipe(self) -> Mapping[str, str]:
+    def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """Nothing to know."""
         return {}
 

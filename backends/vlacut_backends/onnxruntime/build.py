@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from vlacut.errors import BackendError
+from vlacut.hardware import Device
 from vlacut.rewriting import remove_unused, replace_value
 
 # ONNX Runtime 1.23, the last for Python 3.10, reads these at most.
@@ -41,8 +42,9 @@ class OnnxRuntimeBuilder:
     conversions: ClassVar[Mapping[str, str]] = {"bfloat16": "float32"}
     rewrites_weights: ClassVar[bool] = True
     computes: ClassVar[bool] = True
+    reference: ClassVar[str] = "onnxruntime"
 
-    def prepare(self, model: ir.Model, where: str) -> None:
+    def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""
         opset = model.graph.opset_imports.get("", 0)
         if opset > _MAX_OPSET or model.ir_version > _MAX_IR_VERSION:
@@ -61,7 +63,7 @@ class OnnxRuntimeBuilder:
                 )
         _transpose_weights(model)
 
-    def recipe(self) -> Mapping[str, str]:
+    def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """Basic optimisation: beyond it, a cut may differ from the whole in the last bit."""
         return {"optimisation": "basic", "without": " ".join(_LEFT_OUT)}
 

@@ -1,0 +1,5 @@
+"""Run by Python at its start where this folder is on PYTHONPATH."""
+
+import fake_device
+
+fake_device.install()

@@ -1,0 +1,76 @@
+"""Engines opened for one control loop, and what they share while it lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from vlacut.backend import Engine, Lane, Tensor
+
+
+class OpenedEngines(Mapping[str, Any]):
+    """Engines by part, as one control loop uses them: two loops share no state.
+
+    Those of a device are opened, see `DeviceEngine`; the others are as they were.
+    Raises BackendError if one cannot be.
+    """
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        self._lanes: dict[Hashable, Lane] = {}
+        self._engines: dict[str, Any] = {}
+        try:
+            for name, engine in engines.items():
+                opens = getattr(engine, "open", None)
+                self._engines[name] = engine if opens is None else opens(self._join)
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self, owner: Hashable, make: Callable[[], Lane]) -> Lane:
+        if owner not in self._lanes:
+            self._lanes[owner] = make()
+        return self._lanes[owner]
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Room for a tensor of the wire, where a device reaches it if there is one."""
+        for lane in self._lanes.values():
+            return lane.empty(shape, dtype)
+        return np.empty(shape, dtype)
+
+    def close(self) -> None:
+        """Give everything back; calling it again does nothing."""
+        self._engines.clear()
+        while self._lanes:
+            self._lanes.popitem()[1].close()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._engines[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._engines)
+
+    def __len__(self) -> int:
+        return len(self._engines)
+
+    def __enter__(self) -> OpenedEngines:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
+    """Tensors in host memory; those on a device come together, not one after the other."""
+    listed = list(tensors)
+    for tensor in listed:
+        if not isinstance(tensor, np.ndarray):
+            tensor.start()
+    return [tensor if isinstance(tensor, np.ndarray) else tensor.array() for tensor in listed]
