@@ -6,6 +6,7 @@ import math
 import socket
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from vlacut.runtime.clock import CloudClock, Exchange
 from vlacut.runtime.connection import Connection, Heard
 from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.layout import Layout, Room
+from vlacut.runtime.link import connected, use_cubic
 from vlacut.runtime.network import STALE_NS, Network
 from vlacut.runtime.policy import Forecast
 from vlacut.runtime.predictors import PREDICTORS
@@ -275,3 +277,18 @@ def test_a_robot_on_its_own_probes_the_way_back(hedge: bool) -> None:
     assert policy.seen[0] == SLOW
     assert policy.seen[11].up > 1e5  # loopback, as the answer to the probe said
     assert edge.last.link.rtt < 0.01
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="no choice of it in this kernel")
+def test_both_ends_of_a_connection_use_cubic() -> None:
+    known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+    if not known.is_file() or "cubic" not in known.read_text().split():
+        pytest.skip("this kernel has no cubic")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        use_cubic(listener)
+        edge = connected(listener.getsockname(), 5.0)
+        cloud, _ = listener.accept()
+    with edge, cloud:
+        for sock in (edge, cloud):
+            used = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+            assert used.rstrip(b"\0") == b"cubic"

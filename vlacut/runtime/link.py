@@ -68,7 +68,7 @@ def dial(endpoint: Endpoint, plan: Plan) -> Line:
     host, port = endpoint.address
     limit = min(endpoint.timeout, _CONNECT_S)
     try:
-        plain = _connected(endpoint.address, limit)
+        plain = connected(endpoint.address, limit)
         set_options(plain, endpoint.timeout)
     except OSError as error:
         raise PeerLost(
@@ -100,7 +100,7 @@ def set_options(sock: socket.socket, timeout: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
-def _connected(address: tuple[str, int], limit: float) -> socket.socket:
+def connected(address: tuple[str, int], limit: float) -> socket.socket:
     """As `socket.create_connection`, with the congestion control chosen before."""
     failed = OSError("no address")
     for family, kind, protocol, _, found in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
