@@ -6,6 +6,7 @@ import math
 import socket
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,11 +17,12 @@ from test_split import run_whole
 
 from vlacut.hardware import Link, parse_link
 from vlacut.pricing import Side
-from vlacut.runtime.burst import IDLE_NS, Burst, BurstMeter
+from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.clock import CloudClock, Exchange
 from vlacut.runtime.connection import Connection, Heard
 from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.layout import Layout, Room
+from vlacut.runtime.link import connected, use_cubic
 from vlacut.runtime.network import STALE_NS, Network
 from vlacut.runtime.policy import Forecast
 from vlacut.runtime.predictors import PREDICTORS
@@ -28,27 +30,30 @@ from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.wire import PROBE, TENSORS, Header
 
 MS = 1_000_000
+_START_NS = 200 * MS
 LINK = parse_link("3MB/s,10ms")
 SLOW = parse_link("10kB/s,10ms")
 
 
-def burst_of(meter: BurstMeter, arrivals: list[tuple[int, int]], unattended: int = -1) -> Burst:
+def burst_of(
+    meter: BurstMeter, arrivals: list[tuple[int, int]], unattended: int = -1, rtt_ns: int = 0
+) -> Burst:
     """One frame: bytes at times; before that of index `unattended` the receiver did other work."""
     for index, (now, nbytes) in enumerate(arrivals):
         if index != unattended:
             meter.waited()
         meter.took(nbytes, now)
         meter.emptied()
-    return meter.finish()
+    return meter.finish(rtt_ns)
 
 
 def warm() -> BurstMeter:
     meter = BurstMeter()
-    burst_of(meter, [(IDLE_NS, 100)])
+    burst_of(meter, [(_START_NS, 100)])
     return meter
 
 
-def steadily(count: int, start: int = IDLE_NS + 5 * MS) -> list[tuple[int, int]]:
+def steadily(count: int, start: int = _START_NS + 5 * MS) -> list[tuple[int, int]]:
     return [(start + index * MS, 1500) for index in range(count)]
 
 
@@ -66,39 +71,38 @@ def test_a_train_is_what_came_after_the_first_arrival() -> None:
 def test_a_late_reader_finds_the_rate_in_what_it_waits_for() -> None:
     """The first read finds most of the frame; reads without a pause are one arrival."""
     meter = warm()
-    meter.took(32, IDLE_NS + 9 * MS)
-    meter.took(9000, IDLE_NS + 9 * MS + 50)
+    meter.took(32, _START_NS + 9 * MS)
+    meter.took(9000, _START_NS + 9 * MS + 50)
     meter.emptied()
-    burst = burst_of(meter, steadily(5, IDLE_NS + 10 * MS))
+    burst = burst_of(meter, steadily(5, _START_NS + 10 * MS))
     assert rate(burst) == pytest.approx(1500, rel=0.01)
 
 
 def test_what_came_unattended_is_left_out() -> None:
     """In mid-frame the receiver computes for 50 ms; bytes pile up meanwhile."""
-    arrivals = [*steadily(5), (IDLE_NS + 59 * MS, 1500), (IDLE_NS + 60 * MS, 1500)]
+    arrivals = [*steadily(5), (_START_NS + 59 * MS, 1500), (_START_NS + 60 * MS, 1500)]
     assert rate(burst_of(warm(), arrivals, unattended=5)) == pytest.approx(1500)
     assert rate(burst_of(warm(), arrivals)) < 300
 
 
-def test_slow_start_s_waits_count_after_idling_alone() -> None:
-    windows = [(10, 0), (20, 60), (20, 120)]  # segments, and when they begin
-    later = IDLE_NS + 5 * MS
+def test_the_waits_of_a_small_window_are_not_the_link_s() -> None:
+    windows = [(10, 0), (20, 60), (20, 120)]  # segments, and when they begin: every round trip
+    later = _START_NS + 5 * MS
     arrivals = [
         (later + (start + index) * MS, 1500) for count, start in windows for index in range(count)
     ]
-    idled = [(now + IDLE_NS, nbytes) for now, nbytes in arrivals]
-    assert rate(burst_of(warm(), idled)) == pytest.approx(1500)
-    assert rate(burst_of(warm(), arrivals)) < 700
+    assert rate(burst_of(warm(), arrivals, rtt_ns=60 * MS)) == pytest.approx(1500)
+    assert rate(burst_of(warm(), arrivals, rtt_ns=10 * MS)) < 700  # the link stalls, then
 
 
 def test_a_frame_at_once_tells_no_rate() -> None:
-    assert burst_of(warm(), [(2 * IDLE_NS, 50_000)]).train_ns == 0
+    assert burst_of(warm(), [(2 * _START_NS, 50_000)]).train_ns == 0
 
 
 def test_frames_that_one_read_took_are_told_apart_no_further() -> None:
     meter = warm()
     burst_of(meter, steadily(3))
-    assert meter.finish().train_ns == 0
+    assert meter.finish(0).train_ns == 0
 
 
 def test_many_arrivals_are_kept_as_fewer() -> None:
@@ -273,3 +277,18 @@ def test_a_robot_on_its_own_probes_the_way_back(hedge: bool) -> None:
     assert policy.seen[0] == SLOW
     assert policy.seen[11].up > 1e5  # loopback, as the answer to the probe said
     assert edge.last.link.rtt < 0.01
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="no choice of it in this kernel")
+def test_both_ends_of_a_connection_use_cubic() -> None:
+    known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+    if not known.is_file() or "cubic" not in known.read_text().split():
+        pytest.skip("this kernel has no cubic")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        use_cubic(listener)
+        edge = connected(listener.getsockname(), 5.0)
+        cloud, _ = listener.accept()
+    with edge, cloud:
+        for sock in (edge, cloud):
+            used = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+            assert used.rstrip(b"\0") == b"cubic"

@@ -21,13 +21,13 @@ import numpy as np
 from rich.console import Console
 
 from vlacut.cli.output import progress_bar, table
-from vlacut.forecasting import Score, score
+from vlacut.forecasting import Score, samples_of, score, split_recordings
 from vlacut.hardware import read_recordings
 from vlacut.runtime.conformal import LEVELS
 from vlacut.runtime.lstm import Lstm, read_lstm
 from vlacut.runtime.predictors import LSTM, PREDICTORS, Predictor, make_predictor
 from vlacut.runtime.smoothing import LEAST
-from vlacut.training import samples_of, split_recordings, train, write_weights
+from vlacut.training import train, write_weights
 
 
 class Uncorrected:

@@ -1,16 +1,48 @@
-"""How well a predictor does on recorded bandwidths, one step ahead."""
+"""Recorded bandwidths as samples, and how well a predictor does on them, one step ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vlacut.errors import InputError
+from vlacut.hardware import Trace
 from vlacut.runtime.predictors import Predictor
 
 _WARM_UP = 10
 _TOO_MUCH = 1.3
+
+
+def samples_of(
+    recordings: Mapping[str, Sequence[Trace]], interval_s: float
+) -> tuple[dict[str, list[np.ndarray]], int]:
+    """Bandwidths at the interval, by recording; and how many pieces were too coarse to have any.
+
+    A piece with steps longer than the interval says nothing of it. Raises InputError if all are.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    coarse = 0
+    for name, traces in recordings.items():
+        for trace in traces:
+            if max(trace.seconds) > interval_s * 1.001:
+                coarse += 1
+            else:
+                found.setdefault(name, []).append(np.array(trace.sampled(interval_s)))
+    if not found:
+        raise InputError(
+            f"no trace has steps of {interval_s * 1e3:g} ms or less; ask for a longer --interval"
+        )
+    return found, coarse
+
+
+def split_recordings(names: Sequence[str], share: float = 0.75) -> tuple[list[str], list[str]]:
+    """So large a share of the recordings, and the others, by a digest of their names."""
+    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    count = min(max(1, round(share * len(order))), len(order) - 1)
+    return sorted(order[:count]), sorted(order[count:])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ of quantiles, Romano, Patterson and Candès 2019). The same recordings and seed 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlacut.errors import InputError
-from vlacut.hardware import Trace
+from vlacut.forecasting import split_recordings
 from vlacut.runtime.conformal import LEVELS
 from vlacut.runtime.lstm import FORMAT, Features, Lstm, LstmWeights
 from vlacut.runtime.smoothing import LEAST
@@ -53,28 +52,6 @@ class Trained:
     fitted: tuple[str, ...]
     kept: tuple[str, ...]
     losses: tuple[float, ...]
-
-
-def samples_of(
-    recordings: Mapping[str, Sequence[Trace]], interval_s: float
-) -> tuple[dict[str, list[np.ndarray]], int]:
-    """Bandwidths at the interval, by recording; and how many pieces were too coarse to have any.
-
-    A piece with steps longer than the interval says nothing of it. Raises InputError if all are.
-    """
-    found: dict[str, list[np.ndarray]] = {}
-    coarse = 0
-    for name, traces in recordings.items():
-        for trace in traces:
-            if max(trace.seconds) > interval_s * 1.001:
-                coarse += 1
-            else:
-                found.setdefault(name, []).append(np.array(trace.sampled(interval_s)))
-    if not found:
-        raise InputError(
-            f"no trace has steps of {interval_s * 1e3:g} ms or less; ask for a longer --interval"
-        )
-    return found, coarse
 
 
 def train(
@@ -143,13 +120,6 @@ def _train(
     pieces = [piece for name in kept for piece in recordings[name]]
     weights = _calibrated(_exported(network, interval_s), pieces)
     return Trained(weights, tuple(fitted), tuple(kept), tuple(losses))
-
-
-def split_recordings(names: Sequence[str], share: float = 0.75) -> tuple[list[str], list[str]]:
-    """So large a share of the recordings, and the others, by a digest of their names."""
-    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
-    count = min(max(1, round(share * len(order))), len(order) - 1)
-    return sorted(order[:count]), sorted(order[count:])
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import click
 from vlacut.cli.output import console, json_option, print_json, progress_bar, rate, table
 from vlacut.cli.times import seconds
 from vlacut.errors import InputError
-from vlacut.forecasting import Score, score
+from vlacut.forecasting import Score, samples_of, score
 from vlacut.hardware import read_recordings
 from vlacut.runtime.predictors import LSTM, PREDICTORS, make_predictor
-from vlacut.training import EPOCHS, samples_of, train, write_weights
+from vlacut.training import EPOCHS, train, write_weights
 
 
 @click.command("train-predictor")

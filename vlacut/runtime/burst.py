@@ -6,18 +6,17 @@ round trip nor what the sender computed before is in it, as they are in bytes ov
 (packet-train dispersion: Jain and Dovrolis 2002). Left out of both bytes and time are
 
 - what came while nobody waited for it: it says when it was read, not when it came;
-- after idling, the waits of TCP's slow start (RFC 5681, 4.1): gaps far longer than the others of
-  the frame. In a frame on a warm connection a gap is the link's own.
+- the waits of a sender whose window is smaller than the frame (RFC 5681: on a new connection, after
+  idling, and while the window still grows): gaps of about a round trip. Others are the link's own.
 """
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from itertools import pairwise
 
-IDLE_NS = 200_000_000  # Linux's least retransmission timeout: idle for longer, TCP starts anew
-_GAP = 5.0  # times the median gap of a frame
+_TRIPS = 0.6, 1.5  # round trips that a window waits: less what it takes to send, more if late
+_CLOSE_NS = 1_000_000  # a round trip below which no window matters
 _MOST_ARRIVALS = 512
 
 
@@ -43,15 +42,13 @@ class BurstMeter:
 
     def __init__(self) -> None:
         self._ended_ns = 0
+        self._rtt_ns = 0
         self._waited = False
-        self._idled = True
         self._open = False
         self._arrivals: list[tuple[int, int, bool]] = []  # clock, bytes, whether waited for
 
     def took(self, nbytes: int, now: int) -> None:
         """Bytes were read."""
-        if not self._arrivals:
-            self._idled = now - self._ended_ns > IDLE_NS
         if self._open:
             _, before, waited = self._arrivals[-1]
             self._arrivals[-1] = now, before + nbytes, waited
@@ -68,9 +65,9 @@ class BurstMeter:
         return self._open
 
     @property
-    def restarting(self) -> bool:
-        """Whether the frame that has begun is the first after idling."""
-        return self._idled and bool(self._arrivals)
+    def close(self) -> bool:
+        """Whether the other end is so near that the first and the last arrival say it all."""
+        return self._rtt_ns < _CLOSE_NS
 
     def emptied(self) -> None:
         """There was nothing to read: what comes next is another arrival."""
@@ -80,8 +77,12 @@ class BurstMeter:
         """The receiver has waited for bytes since the last ones, and did nothing else."""
         self._waited = True
 
-    def finish(self) -> Burst:
-        """The frame is whole. Where one read took several frames, the first has its bytes."""
+    def finish(self, rtt_ns: int = 0) -> Burst:
+        """The frame is whole. Where one read took several frames, the first has its bytes.
+
+        `rtt_ns` is the least round trip of the connection, 0 if nobody knows.
+        """
+        self._rtt_ns = rtt_ns
         arrivals, self._arrivals, self._open = self._arrivals, [], False
         if not arrivals:
             return Burst(self._ended_ns, self._ended_ns, 0, 0)
@@ -92,9 +93,9 @@ class BurstMeter:
             for (before, _, _), (after, nbytes, waited) in pairwise(arrivals)
             if waited
         ]
-        if self._idled and len(steps) > 2:
-            most = _GAP * statistics.median(step[0] for step in steps)
-            steps = [step for step in steps if step[0] <= most]
+        if rtt_ns >= _CLOSE_NS:
+            least, most = (trips * rtt_ns for trips in _TRIPS)
+            steps = [step for step in steps if not least < step[0] < most]
         return Burst(first, last, sum(step[1] for step in steps), sum(step[0] for step in steps))
 
 

@@ -300,7 +300,7 @@ class Connection:
                 meter.emptied()
         if wait and count is None:
             meter.waited()
-            whole = self._guess is None and not meter.restarting
+            whole = self._guess is None and meter.close
             count = self._stream.fill(self._into, whole)
         if count is None:
             return False
@@ -350,7 +350,7 @@ class Connection:
         """A payload is whole."""
         assert self._current is not None
         header, check, room = self._current
-        burst = self._meter.finish()
+        burst = self._meter.finish(self._stream.rtt_ns)
         if self._checksum(header, (room.times, *room.tensors)) != check:
             raise PeerLost("bytes were altered on the way: the checksum of a frame is wrong")
         if header.kind == ERROR:

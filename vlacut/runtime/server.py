@@ -27,7 +27,7 @@ from vlacut.runtime.connection import Connection, PeerLeft, train_of
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
-from vlacut.runtime.link import set_options
+from vlacut.runtime.link import set_options, use_cubic
 from vlacut.runtime.opened import OpenedEngines
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.route import Route, routes_of
@@ -94,6 +94,7 @@ class Server:
             self._listener = socket.create_server((host, port), backlog=64)
         except OSError as error:
             raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        use_cubic(self._listener)
         self._listener.settimeout(_POLL_S)
 
     @property

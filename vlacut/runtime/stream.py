@@ -13,6 +13,7 @@ from vlacut.errors import PeerLost
 IN, OUT = select.POLLIN, select.POLLOUT
 ENDED = select.POLLHUP | select.POLLERR | select.POLLNVAL
 _SMALL = 4096
+_MIN_RTT_AT, _INFO_BYTES, _NEVER = 148, 152, 2**32 - 1  # tcpi_min_rtt of linux/tcp.h
 _BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -84,6 +85,20 @@ class Stream:
     def waits(self) -> bool:
         """Whether `fill` may be used."""
         return True
+
+    @property
+    def rtt_ns(self) -> int:
+        """The least round trip that the kernel has seen; 0 where it does not say (Linux does)."""
+        if not hasattr(socket, "TCP_INFO"):
+            return 0
+        try:
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+        except OSError:
+            return 0  # no TCP
+        if len(info) < _INFO_BYTES:
+            return 0
+        least_us: int = struct.unpack_from("=I", info, _MIN_RTT_AT)[0]
+        return 0 if least_us == _NEVER else least_us * 1000
 
     def close(self) -> None:
         """End it, also for a thread that waits for it; calling it again does nothing."""
