@@ -401,6 +401,7 @@ def test_codecs_of_the_zoo_keep_the_error(name: str, tmp_path: Path) -> None:
     program = registry.load("models", name)("tiny")
     asked = Target(
         *("jetson-agx-orin", "a100", "1MB/s,5ms"),
+        pin=("*=cloud",),
         codecs="all",
         max_action_error=0.01,
         pool="portfolio:100MB",
