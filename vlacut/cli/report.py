@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -28,16 +28,21 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "chosen": plan.strategies[0].name,
         "strategies": [strategy_json(strategy) for strategy in plan.strategies],
         "parts": [part_json(part) for part in plan.parts],
-        "certificate": {
-            "minimised": plan.certificate.minimised,
-            "value_ms": plan.certificate.value * 1e3,
-            "bound_ms": plan.certificate.bound * 1e3,
-            "proven": plan.certificate.proven,
-            "method": plan.certificate.method,
-        },
+        "certificate": _certificate_json(plan.certificate),
         "standings": [standing_json(standing, plan) for standing in plan.standings],
         "verdict": verdict(plan),
         "pool": pool_json(plan),
+    }
+
+
+def _certificate_json(found: Certificate) -> dict[str, Any]:
+    unit, scale = ("j", 1.0) if found.minimised == "energy" else ("ms", 1e3)
+    return {
+        "minimised": found.minimised,
+        f"value_{unit}": found.value * scale,
+        f"bound_{unit}": found.bound * scale,
+        "proven": found.proven,
+        "method": found.method,
     }
 
 
@@ -60,6 +65,8 @@ def strategy_json(strategy: Strategy) -> dict[str, Any]:
         "edge": {"weights_bytes": price.edge_weight_bytes, "time_ms": price.edge_s * 1e3},
         "cloud": {"weights_bytes": price.cloud_weight_bytes, "time_ms": price.cloud_s * 1e3},
         "network_ms": _network(price) * 1e3,
+        "overlap_ms": price.overlap_s * 1e3,
+        "edge_j": price.edge_j or None,
         "bytes_up": price.bytes_up,
         "bytes_down": price.bytes_down,
         "crossings": price.crossings,
@@ -103,6 +110,10 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
     for strategy in plan.strategies:
         if not strategy.feasible:
             console.print(f"* {strategy.name} is not allowed: {strategy.why_not}", style="dim")
+    for strategy in plan.strategies:
+        if strategy.price.overlap_s:
+            saved = milliseconds(strategy.price.overlap_s)
+            console.print(f"{strategy.name}: both sides at once save {saved} ms", style="dim")
     console.print(f"{proof(plan.certificate)}\n\n{verdict(plan)}")
 
 
@@ -139,7 +150,7 @@ def why(part: Part) -> str:
 
 def proof(found: Certificate) -> str:
     """How good the best cut found is proven to be."""
-    what = "less compute in the cloud" if found.minimised == "cloud-time" else "a lower latency"
+    what = _LESS.get(found.minimised, "less energy of the edge")
     if found.proven:
         return f"Proven: no cut within the limits has {what} than optimal ({found.method})."
     return (
@@ -158,7 +169,29 @@ def verdict(plan: Plan) -> str:
         where = "on the edge" if Side.EDGE in sides else "in the cloud"
         what = f"No split pays here: everything runs {where}, which"
     said = [_against(standing, plan) for standing in plan.standings]
-    return f"{what} is {'; '.join(said)}."
+    return f"{_minimised(plan)}{what} is {'; '.join(said)}."
+
+
+def _minimised(plan: Plan) -> str:
+    """What was minimised and is not latency, beside the same of everything on one machine."""
+    goal = plan.certificate.minimised
+    if goal not in _GOALS:
+        return ""
+    what, amount = _GOALS[goal]
+    rows = {row.name: row for row in plan.strategies}
+    said = [f"{what}: {amount(plan.variants[0].price)} a control step"]
+    for standing in plan.standings:
+        taken = f"{standing.other} takes {amount(rows[standing.other].price)}"
+        why = f", but is not allowed: {standing.why_not}" if standing.why_not else ""
+        said.append(taken + why)
+    return f"{'; '.join(said)}. "
+
+
+_GOALS: Mapping[str, tuple[str, Callable[[Price], str]]] = {
+    "cloud-time": ("Compute in the cloud", lambda price: f"{milliseconds(price.cloud_s)} ms"),
+    "energy": ("Energy of the edge", lambda price: f"{price.edge_j:.3g} J"),
+}
+_LESS = {"latency": "a lower latency", "cloud-time": "less compute in the cloud"}
 
 
 def _against(standing: Standing, plan: Plan) -> str:

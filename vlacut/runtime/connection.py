@@ -16,6 +16,7 @@ import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost, PeerRefused, WireError
 from vlacut.runtime.layout import Layout, Room
+from vlacut.runtime.mover import Mover
 from vlacut.runtime.wire import (
     ERROR,
     HEADER_BYTES,
@@ -51,7 +52,9 @@ class Frame:
 
 
 class Connection:
-    """Frames over a socket. Single-threaded: a send that would block reads meanwhile.
+    """Frames over a socket, for one thread; another one moves bytes only while `moving`.
+
+    What a send cannot send at once waits until something is received, `moving` or `flush`.
 
     Args:
         sock: connected, in TLS or not; this object owns it from now on.
@@ -60,7 +63,8 @@ class Connection:
 
     Attributes:
         until: when to give up with DeadlineMissed, on the clock of `time.monotonic`.
-        torn: whether a frame was sent in part, so that the connection is of no more use.
+        torn: whether a frame was sent in part; if the step is over, the connection is of no more
+            use.
         dropped: frames received of steps that are over.
     """
 
@@ -76,6 +80,7 @@ class Connection:
         self._timeout = timeout
         self._poll = select.poll()
         self._inbox: deque[Frame] = deque()
+        self._outbox: deque[memoryview] = deque()
         self._newest = 0
         self._last = (-1, 0)
         self._unanswered_since = math.inf
@@ -93,11 +98,42 @@ class Connection:
         return max(0.0, time.monotonic() - self._unanswered_since)
 
     def send(self, header: Header, payload: Sequence[np.ndarray]) -> None:
-        """Send a frame. Raises PeerLost if the peer does not take it, DeadlineMissed if late."""
+        """Begin to send a frame, behind those before it; its arrays must stay as they are until
+        `flush`. Raises PeerLost if the connection ended.
+        """
         views = [memoryview(header.pack(checksum(header, payload)))]
         views.extend(flat_bytes(array).data for array in payload if array.nbytes)
-        self._push(deque(_joined(views) if self._tls else views))
+        self._outbox.extend(_joined(views) if self._tls else views)
+        self._push()
         self._unanswered_since = min(self._unanswered_since, time.monotonic())
+
+    def flush(self) -> None:
+        """Send what is left. Raises PeerLost if the peer does not take it, DeadlineMissed."""
+        while self._outbox:
+            if not self._push():
+                self._wait(select.POLLIN)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return sum(len(view) for view in self._outbox)
+
+    def moving(self) -> Mover:
+        """While entered, bytes move in both directions, as far as there is room for them."""
+        return Mover(self._move)
+
+    def _move(self, stop: int) -> None:
+        poll = select.poll()
+        poll.register(stop, select.POLLIN)
+        while True:
+            while self._push() or (not self._full and self._read()):
+                pass
+            events = (select.POLLOUT if self._outbox else 0) | (0 if self._full else select.POLLIN)
+            poll.register(self._sock, events)
+            ended = select.POLLHUP | select.POLLERR | select.POLLNVAL
+            for ready, what in poll.poll(self._timeout * 1e3):
+                if ready == stop or what & ended:  # if it ended, whoever reads next says so
+                    return
 
     def send_error(self, text: str) -> None:
         """Tell the peer why the connection ends, if it still listens."""
@@ -117,7 +153,7 @@ class Connection:
         """
         while True:
             while not self._inbox:
-                if not self._read():
+                if not self._push() and not self._read():
                     self._wait(select.POLLIN)
             frame = self._inbox.popleft()
             if frame.header.step >= step:
@@ -151,16 +187,19 @@ class Connection:
         if time.monotonic() >= self.until:
             raise DeadlineMissed("the deadline passed before the step was complete")
 
-    def _push(self, views: deque[memoryview]) -> None:
-        self.torn = True
-        while views:
-            sent = self._put(views)
-            if sent:
-                _advance(views, sent)
-            else:
-                full = len(self._inbox) >= self._room_for
-                self._wait(select.POLLOUT if full else select.POLLIN | select.POLLOUT)
-        self.torn = False
+    @property
+    def _full(self) -> bool:
+        return len(self._inbox) >= self._room_for
+
+    def _push(self) -> bool:
+        """Send what can be sent without waiting; False if that is nothing."""
+        before = len(self._outbox)
+        sent = 0
+        while self._outbox and (sent := self._put(self._outbox)):
+            self.torn = True
+            _advance(self._outbox, sent)
+        self.torn = bool(self._outbox)
+        return len(self._outbox) < before or bool(sent)
 
     def _put(self, views: deque[memoryview]) -> int:
         """Send some; 0 if that would block."""
@@ -175,6 +214,8 @@ class Connection:
         left = self.until - time.monotonic()
         if self._sock.fileno() < 0:
             raise PeerLost("the connection was closed")
+        events = 0 if self._full else events
+        events |= select.POLLOUT if self._outbox else 0
         self._poll.register(self._sock, events)
         ready = self._poll.poll(max(0.0, min(left, self._timeout)) * 1e3)
         if not ready:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,8 @@ from vlacut.runtime.clock import Exchange
 from vlacut.runtime.connection import Connection, Frame
 from vlacut.runtime.layout import FIXED_TIMES
 from vlacut.runtime.wire import TENSORS, Header
+
+_WORTH_A_THREAD = 64 * 1024  # bytes
 
 
 class StepAbandoned(Exception):
@@ -120,6 +123,7 @@ class Walk:
         while self._due:
             self._take_next()
         if self._connection:
+            self._connection.flush()
             self.tally.late = self._connection.dropped - dropped
         return [self._held[key] for key in wanted]
 
@@ -142,10 +146,21 @@ class Walk:
         self._arrive(part.inputs)
         self._check_use()
         start = time.perf_counter_ns()
-        self._held.update(self._engines[name].run({key: self._held[key] for key in part.inputs}))
+        with self._moving():
+            made = self._engines[name].run({key: self._held[key] for key in part.inputs})
+        self._held.update(made)
         end = time.perf_counter_ns()
         self.tally.part_ns[name] = self.tally.part_ns.get(name, 0) + end - start
         self.tally.spans.append(Span(name, start, end))
+
+    def _moving(self) -> AbstractContextManager[object]:
+        """Moves bytes while an engine runs, where there are more than sockets hold meanwhile."""
+        if self._connection is None:
+            return nullcontext()
+        nbytes = sum(self._plan.spec[key].nbytes for _, _, due in self._due for key in due.tensors)
+        if nbytes + self._connection.unsent < _WORTH_A_THREAD:
+            return nullcontext()
+        return self._connection.moving()
 
     def _check_use(self) -> None:
         """An engine cannot be interrupted: see first that somebody will want what it makes."""
