@@ -163,6 +163,7 @@ def test_large_frames_both_ways_at_once_do_not_deadlock() -> None:
         connection = Connection(sock, Big(plan, Side.EDGE), 20.0)
         connection.send(Header(TENSORS, 0, 0, 0, 0, data.nbytes), [data])
         received.append(connection.receive().tensors[0])
+        connection.flush()
 
     threads = [threading.Thread(target=side, args=(sock,)) for sock in ends]
     for thread in threads:
@@ -171,6 +172,39 @@ def test_large_frames_both_ways_at_once_do_not_deadlock() -> None:
         thread.join(30)
     assert len(received) == 2
     assert all(np.array_equal(array, data) for array in received)
+    for sock in ends:
+        sock.close()
+
+
+def test_bytes_move_both_ways_while_an_engine_runs() -> None:
+    """One side computes until the other has received all it sent, and sent all it sends."""
+    _, plan, _ = crossing_deployment()
+
+    class Big(Layout):
+        def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
+            return 0, Room(np.empty(0, ">u8"), (np.empty(20_000_000, np.uint8),))
+
+    data = np.arange(20_000_000, dtype=np.uint32).astype(np.uint8)
+    header = Header(TENSORS, 0, 0, 0, 0, data.nbytes)
+    ends = socket.socketpair()
+    one, other = (Connection(sock, Big(plan, Side.EDGE), 20.0) for sock in ends)
+    done = threading.Event()
+
+    def far_side() -> None:
+        other.send(header, [data])
+        assert np.array_equal(other.receive().tensors[0], data)
+        other.flush()
+        done.set()
+
+    thread = threading.Thread(target=far_side)
+    thread.start()
+    one.send(header, [data])
+    assert one.unsent
+    with one.moving(0):
+        assert done.wait(20)
+    assert not one.unsent
+    assert np.array_equal(one.receive().tensors[0], data)
+    thread.join(5)
     for sock in ends:
         sock.close()
 

@@ -10,13 +10,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost, PeerRefused, WireError
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.mover import Mover
+from vlacut.runtime.outbox import Outbox, advance, lost
 from vlacut.runtime.wire import (
     ERROR,
     HEADER_BYTES,
@@ -26,8 +26,6 @@ from vlacut.runtime.wire import (
     flat_bytes,
     unpack_header,
 )
-
-_SMALL = 4096
 
 
 class PeerLeft(PeerLost):
@@ -63,15 +61,12 @@ class Connection:
 
     Attributes:
         until: when to give up with DeadlineMissed, on the clock of `time.monotonic`.
-        torn: whether a frame was sent in part; if the step is over, the connection is of no more
-            use.
         dropped: frames received of steps that are over.
     """
 
     def __init__(self, sock: socket.socket, layout: Layout, timeout: float) -> None:
         sock.setblocking(False)
         self.until = math.inf
-        self.torn = False
         self.dropped = 0
         self._sock = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
@@ -80,7 +75,7 @@ class Connection:
         self._timeout = timeout
         self._poll = select.poll()
         self._inbox: deque[Frame] = deque()
-        self._outbox: deque[memoryview] = deque()
+        self._outbox = Outbox(sock)
         self._newest = 0
         self._last = (-1, 0)
         self._unanswered_since = math.inf
@@ -103,32 +98,43 @@ class Connection:
         """
         views = [memoryview(header.pack(checksum(header, payload)))]
         views.extend(flat_bytes(array).data for array in payload if array.nbytes)
-        self._outbox.extend(_joined(views) if self._tls else views)
-        self._push()
+        self._outbox.add(views)
+        self._outbox.push()
         self._unanswered_since = min(self._unanswered_since, time.monotonic())
 
     def flush(self) -> None:
         """Send what is left. Raises PeerLost if the peer does not take it, DeadlineMissed."""
         while self._outbox:
-            if not self._push():
+            if not self._outbox.push():
                 self._wait(select.POLLIN)
+
+    @property
+    def torn(self) -> bool:
+        """Whether a frame was not sent as a whole: once its step is over, the connection is of no
+        more use.
+        """
+        return bool(self._outbox)
 
     @property
     def unsent(self) -> int:
         """Bytes that wait to be sent."""
-        return sum(len(view) for view in self._outbox)
+        return self._outbox.nbytes
 
-    def moving(self) -> Mover:
-        """While entered, bytes move in both directions, as far as there is room for them."""
-        return Mover(self._move)
+    def moving(self, step: int) -> Mover:
+        """While entered, bytes move in both directions, those that come up to this step's.
 
-    def _move(self, stop: int) -> None:
+        A later step's would overwrite what an engine still reads.
+        """
+        return Mover(lambda stop: self._move(stop, step))
+
+    def _move(self, stop: int, step: int) -> None:
         poll = select.poll()
         poll.register(stop, select.POLLIN)
         while True:
-            while self._push() or (not self._full and self._read()):
+            while self._outbox.push() or (self._takes(step) and self._read()):
                 pass
-            events = (select.POLLOUT if self._outbox else 0) | (0 if self._full else select.POLLIN)
+            events = select.POLLOUT if self._outbox else 0
+            events |= select.POLLIN if self._takes(step) else 0
             poll.register(self._sock, events)
             ended = select.POLLHUP | select.POLLERR | select.POLLNVAL
             for ready, what in poll.poll(self._timeout * 1e3):
@@ -153,7 +159,7 @@ class Connection:
         """
         while True:
             while not self._inbox:
-                if not self._push() and not self._read():
+                if not self._outbox.push() and not self._read():
                     self._wait(select.POLLIN)
             frame = self._inbox.popleft()
             if frame.header.step >= step:
@@ -187,28 +193,14 @@ class Connection:
         if time.monotonic() >= self.until:
             raise DeadlineMissed("the deadline passed before the step was complete")
 
+    def _takes(self, step: int) -> bool:
+        """Whether there is room, and what comes is not of a later step."""
+        later = self._current is not None and self._current[0].step > step
+        return not self._full and not later
+
     @property
     def _full(self) -> bool:
         return len(self._inbox) >= self._room_for
-
-    def _push(self) -> bool:
-        """Send what can be sent without waiting; False if that is nothing."""
-        before = len(self._outbox)
-        sent = 0
-        while self._outbox and (sent := self._put(self._outbox)):
-            self.torn = True
-            _advance(self._outbox, sent)
-        self.torn = bool(self._outbox)
-        return len(self._outbox) < before or bool(sent)
-
-    def _put(self, views: deque[memoryview]) -> int:
-        """Send some; 0 if that would block."""
-        try:
-            return self._sock.send(views[0]) if self._tls else self._sock.sendmsg(views)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return 0
-        except OSError as error:
-            self._raise_lost(error)
 
     def _wait(self, events: int) -> None:
         left = self.until - time.monotonic()
@@ -234,12 +226,12 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         except OSError as error:
-            self._raise_lost(error)
+            raise lost(error) from error
         if count == 0:
             kind = PeerLost if self._current or len(self._into[0]) < HEADER_BYTES else PeerLeft
             raise kind("the other side closed the connection")
         self._unanswered_since = math.inf
-        _advance(self._into, count)
+        advance(self._into, count)
         if not self._into:
             self._complete()
         return True
@@ -285,28 +277,3 @@ class Connection:
         self._current = (header, check, room)
         arrays = (room.times, *room.tensors)
         self._into.extend(flat_bytes(array).data for array in arrays if array.nbytes)
-
-    def _raise_lost(self, error: OSError) -> NoReturn:
-        raise PeerLost(f"the connection ended: {error.strerror or error}") from error
-
-
-def _joined(views: Sequence[memoryview]) -> list[memoryview]:
-    """The same bytes with neighbours joined where they are small: a view is a TLS record."""
-    joined: list[memoryview] = []
-    small = b""
-    for view in views:
-        if len(view) < _SMALL:
-            small += bytes(view)
-        else:
-            joined += [memoryview(small), view] if small else [view]
-            small = b""
-    return [*joined, memoryview(small)] if small else joined
-
-
-def _advance(views: deque[memoryview], count: int) -> None:
-    """Drop the first `count` bytes."""
-    while count:
-        if count < len(views[0]):
-            views[0] = views[0][count:]
-            return
-        count -= len(views.popleft())

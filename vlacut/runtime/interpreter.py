@@ -160,7 +160,7 @@ class Walk:
         nbytes = sum(self._plan.spec[key].nbytes for _, _, due in self._due for key in due.tensors)
         if nbytes + self._connection.unsent < _WORTH_A_THREAD:
             return nullcontext()
-        return self._connection.moving()
+        return self._connection.moving(self._step)
 
     def _check_use(self) -> None:
         """An engine cannot be interrupted: see first that somebody will want what it makes."""
