@@ -157,14 +157,25 @@ def drive(path: Path, links: Sequence[Link], steps: int) -> list[list[StepReport
 def with_times(graph: CostGraph, sides: Sequence[Side], reports: Sequence[StepReport]) -> CostGraph:
     """The graph with the engines' median times a step in place of the cost model's.
 
-    The price adds up what a side computes, so one task of each side stands for all of them.
+    What a side computes is scaled as a whole: so sections in which both do keep their shares.
     """
-    edge_s = statistics.median(sum(report.edge_s.values()) for report in reports)
-    cloud_s = statistics.median(sum(report.cloud_s.values()) for report in reports)
-    tasks = [replace(task, edge_s=0.0, cloud_s=0.0) for task in graph.tasks]
-    tasks[0] = replace(tasks[0], edge_s=edge_s)
-    remote = sides.index(Side.CLOUD)
-    tasks[remote] = replace(tasks[remote], cloud_s=cloud_s / graph.trips_of(remote))
+    spent = {
+        Side.EDGE: statistics.median(sum(report.edge_s.values()) for report in reports),
+        Side.CLOUD: statistics.median(sum(report.cloud_s.values()) for report in reports),
+    }
+    priced = price(graph, sides, FREE)
+    scale = {
+        Side.EDGE: spent[Side.EDGE] / (priced.edge_s or 1.0),
+        Side.CLOUD: spent[Side.CLOUD] / (priced.cloud_s or 1.0),
+    }
+    tasks = (
+        replace(
+            task,
+            edge_s=task.edge_s * scale[Side.EDGE],
+            cloud_s=task.cloud_s * scale[Side.CLOUD],
+        )
+        for task in graph.tasks
+    )
     return replace(graph, tasks=tuple(tasks))
 
 

@@ -28,7 +28,7 @@ from vlacut_passes.partitioning.overlap import State, agree, placed, states
 from vlacut_passes.partitioning.serial import Found, SerialSearch, Sides
 from vlacut_passes.partitioning.strategies import BASELINES
 
-MOST = 10e6  # about ten seconds
+MOST = 40e6  # most a minute of one core
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
 _NONE = State()
 
