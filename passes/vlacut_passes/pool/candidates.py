@@ -17,6 +17,7 @@ from vlacut_passes.partitioning.search import optimal_cut
 from vlacut_passes.pool.candidate import Candidate, Sides
 
 _BANDWIDTHS = 5
+_EFFORT = 2e6  # of a search: a candidate need not be proven to be the best
 # Of the chosen cut's latency, for doubling all the bytes there are room for.
 _CHARGES = (0.0, 0.1, 1.0, 10.0, 100.0)
 
@@ -53,7 +54,7 @@ def best_placements(
         cheap = coded(pinned, at)
         for share in _CHARGES:
             rate = share * float(chosen.at(point)) / max(room, 1)
-            sides = optimal_cut(_charged(cheap, chosen, at, rate), at).sides
+            sides = optimal_cut(_charged(cheap, chosen, at, rate), at, effort=_EFFORT).sides
             yield (*sides[: len(graph.tasks) - 1], sides[-1])
 
 
