@@ -117,7 +117,7 @@ CLOCK = CloudClock(Exchange(0, 5 * MS + 1000, 5 * MS + 1000, 10 * MS))  # 1 us a
 def heard(up: tuple[int, int], down: tuple[int, int], now: int, kind: int = TENSORS) -> Heard:
     """A frame that says so much of the frames up, and came down so."""
     burst = Burst(now - down[1], now, *down)
-    return Heard(Header(kind, 0, 0, 0, 0, 0), burst, (1, 0, 0, 0, *up))
+    return Heard(Header(kind, 0, 0, 0, 0, 0), burst, (1, 0, 0, 0, *up, 0))
 
 
 def network(now: list[int]) -> Network:

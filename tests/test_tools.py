@@ -14,7 +14,7 @@ from vlacut.pricing import Side
 TOOLS = Path(__file__).parent.parent / "tools"
 SCRIPTS = sorted(path.name for path in TOOLS.glob("*.py"))
 # What scripts may need and the checks do not install.
-OPTIONAL = {"sklearn"}
+OPTIONAL = {"atheris", "sklearn"}
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

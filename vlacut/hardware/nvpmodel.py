@@ -36,6 +36,8 @@ Settings = dict[tuple[str, str], int]
 def with_power_modes(profile: Profile, path: Path) -> Profile:
     """The profile with the power modes of that file; its own mode stays as it is.
 
+    What the board draws is kept for the modes that the profile knew.
+
     Raises HardwareError naming the file if it sets no power modes, or one without a GPU's clock.
     """
     try:
@@ -47,7 +49,9 @@ def with_power_modes(profile: Profile, path: Path) -> Profile:
         raise HardwareError(f"{of} has no power modes; on a Jetson, try /etc/nvpmodel.conf")
     own = profile.modes[profile.mode]
     modes = {name: _mode(name, settings, own, path) for name, settings in found.items()}
-    return replace(profile, modes={**modes, profile.mode: own})
+    modes[profile.mode] = own
+    powers = {name: power for name, power in profile.powers.items() if name in modes}
+    return replace(profile, modes=modes, powers=powers)
 
 
 def _power_models(lines: list[str]) -> dict[str, Settings]:

@@ -150,6 +150,11 @@ class Connection:
         if self._unanswered_since == math.inf:
             self._unanswered_since = time.monotonic()
 
+    def begin(self) -> None:
+        """A step begins. What one that was given up still has to send stays as it is."""
+        if self._outbox:
+            self._layout.leave_written()
+
     def flush(self) -> None:
         """Send what is left. Raises PeerLost if the peer does not take it, DeadlineMissed."""
         while self._outbox:

@@ -111,6 +111,8 @@ class Walk:
         """
         self._held = dict(held)
         dropped = self._connection.dropped if self._connection else 0
+        if self._connection:
+            self._connection.begin()
         for stop in self._route.stops:
             while self._taken < stop.needs:
                 self._take_next()

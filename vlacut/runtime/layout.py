@@ -123,6 +123,10 @@ class Layout:
         coder.encode(np.require(array, requirements="C"), made)
         return made
 
+    def leave_written(self) -> None:
+        """Write elsewhere from now on: what was written still waits to be sent."""
+        self._written.clear()
+
     def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
         """The rank of a transfer among those of a step, and room for it.
 
