@@ -6,12 +6,25 @@ from pathlib import Path
 
 import onnx_ir as ir
 import pytest
+import torch
 from programs import looping_program
 
 from vlacut.compiler import Target, compile_program
 
 # A link so fast that splitting pays, and a budget that lets one of the three weights over.
 TARGET = Target("jetson-agx-orin", "a100", "10GB/s,0us", "17kB")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """The same weights in every run, whichever tests it has and in whichever order."""
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """As for fixtures."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
