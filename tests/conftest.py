@@ -7,9 +7,14 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 import torch
+from hypothesis import settings
 from programs import looping_program
 
 from vlacut.compiler import Target, compile_program
+
+# Property tests draw the same examples in every run; `--hypothesis-profile default` draws others.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 # A link so fast that splitting pays, and a budget that lets one of the three weights over.
 TARGET = Target("jetson-agx-orin", "a100", "10GB/s,0us", "17kB")
