@@ -12,16 +12,24 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlacut.errors import InputError
+from vlacut.suggestion import suggestion
 
 if TYPE_CHECKING:
     from vlacut.program import Outline, Program
 
-GROUPS = ("passes", "builders", "executors", "checkers", "engine_builders", "models")
+# What one of each group is called.
+GROUPS = {
+    "passes": "pass",
+    "builders": "builder",
+    "executors": "executor",
+    "checkers": "checker",
+    "engine_builders": "engine builder",
+    "models": "model",
+}
 
 
 class Model(Protocol):
@@ -50,9 +58,7 @@ def load(group: str, name: str) -> Any:
     for entry in _entries(group):
         if entry.name == name:
             return entry.load()
-    known = names(group)
-    near = difflib.get_close_matches(name, known, n=3) or known
-    raise InputError(f"no {group[:-1]} {name!r}; did you mean {', '.join(near) or 'none known'}?")
+    raise InputError(f"no {GROUPS[group]} {name!r}; {suggestion(name, names(group))}")
 
 
 def _entries(group: str) -> tuple[EntryPoint, ...]:

@@ -40,7 +40,6 @@ A profile may take from another only what that one gives itself.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +50,7 @@ from vlacut.hardware.device import Cuda, Device
 from vlacut.hardware.power import Power
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.stack import Stack
+from vlacut.suggestion import suggestion
 
 _OWN = "own"  # the mode of a profile without modes
 _PROFILES = Path(__file__).parent / "profiles"
@@ -87,9 +87,8 @@ def load_profile(name: str) -> Profile:
     own = name.endswith(".toml")
     path = Path(name) if own else _PROFILES / f"{name}.toml"
     if not path.is_file():
-        near = difflib.get_close_matches(name, device_names(), n=3, cutoff=0.3) or device_names()
         wrong = f"no such file: {name}" if own else f"unknown device {name!r}"
-        raise HardwareError(f"{wrong}; did you mean {', '.join(near)}?")
+        raise HardwareError(f"{wrong}; {suggestion(name, device_names(), cutoff=0.3)}")
     return _profile(_Table(str(path), _read(path)))
 
 

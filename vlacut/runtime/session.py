@@ -15,7 +15,6 @@ raises. An engine of the edge is not interrupted; with `hedge` the step does not
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import secrets
@@ -42,6 +41,7 @@ from vlacut.runtime.report import Made, Source, StepReport
 from vlacut.runtime.security import is_loopback, require_authentication
 from vlacut.runtime.ways import Alone, Request, Together
 from vlacut.runtime.wire import TOKEN_BYTES
+from vlacut.suggestion import suggestion
 
 _SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
 
@@ -245,8 +245,7 @@ def check_observation(plan: Plan, observation: Mapping[str, np.ndarray]) -> dict
     expected = {spec.name: spec for spec in plan.inputs}
     for name in observation:
         if name not in expected:
-            near = difflib.get_close_matches(name, expected, n=1) or sorted(expected)
-            raise ObservationError(f"unexpected tensor {name!r}; did you mean {', '.join(near)}?")
+            raise ObservationError(f"unexpected tensor {name!r}; {suggestion(name, expected)}")
     missing = [str(spec) for name, spec in expected.items() if name not in observation]
     if missing:
         raise ObservationError(f"missing from the observation: {', '.join(missing)}")
