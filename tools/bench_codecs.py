@@ -63,10 +63,10 @@ def main() -> None:
     cases = [case for case in cases if takes(*case)]
     rows = [measure(*case, turns) for case in track(cases, "measure", console=Console(stderr=True))]
     out = Console(width=110, highlight=False)
-    columns = ("codec", "type", "encode: a call", "an element", "decode: a call", "an element")
-    out.print(table("Fitted, microseconds and nanoseconds", columns, list(fits(rows)), left=2))
-    columns = ("codec", "type", "shape", "bytes", "of raw", "encode us", "decode us", "model", "dB")
-    out.print(table("\nMeasured; the model's time over it", columns, list(map(line, rows)), left=3))
+    fitted = ("codec", "type", "encode: a call", "an element", "decode: a call", "an element")
+    out.print(table("Fitted, microseconds and nanoseconds", fitted, list(fits(rows)), left=2))
+    each = ("codec", "type", "shape", "bytes", "of raw", "encode us", "decode us", "model", "dB")
+    out.print(table("\nMeasured; the model's time over it", each, list(map(line, rows)), left=3))
 
 
 def measure(codec: Codec, spec: TensorSpec, turns: int) -> Row:

@@ -29,7 +29,7 @@ from vlacut.bundle import Bundle, read_bundle
 from vlacut.plan import Part
 
 TOKENS = {"prefill": 64, "decode": 1}
-TARGET = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "1kB/s,1000ms"}  # all on the edge
+LINK = "1kB/s,1000ms"  # so that everything is on the edge
 
 
 def main() -> None:
@@ -75,12 +75,16 @@ def compile_llama(out: Path, width: int, layers: int) -> None:
         def __init__(self) -> None:
             super().__init__()
             heads = width // 64
-            sizes = {"hidden_size": width, "intermediate_size": 4 * width, "vocab_size": 1000}
             config = LlamaConfig(
-                **sizes, num_hidden_layers=layers, num_attention_heads=heads,
+                hidden_size=width,
+                intermediate_size=4 * width,
+                vocab_size=1000,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
                 num_key_value_heads=heads,
-            )  # fmt: skip
-            self.llama = LlamaModel(config).eval()
+            )
+            self.llama = LlamaModel(config)
+            self.llama.train(False)
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             hidden: torch.Tensor = self.llama(ids, use_cache=False).last_hidden_state
@@ -93,7 +97,7 @@ def compile_llama(out: Path, width: int, layers: int) -> None:
     ]
     names = [f"{name}_ids" for name in TOKENS]
     program = program_from_torch("llama", phases, names, list(TOKENS))
-    vlacut.compile(program, out=out, golden=False, **TARGET)
+    vlacut.compile(program, edge="jetson-agx-orin", cloud="a100", link=LINK, out=out, golden=False)
 
 
 def measure(path: Path, how: str) -> dict[str, int]:
@@ -101,7 +105,8 @@ def measure(path: Path, how: str) -> dict[str, int]:
     bundle = read_bundle(path)
     load = {"ours": ours, "defaults": defaults}[how](bundle)
     before = pss()
-    engines, steps = [], {}
+    engines: list[Engine] = []
+    steps: dict[str, int] = {}
     for part in bundle.plan.parts:
         engines.append(load(part))
         specs = (bundle.plan.spec[key] for key in part.inputs)

@@ -28,9 +28,10 @@ from vlacut import registry
 from vlacut.api import Policy
 from vlacut.bundle import Bundle
 from vlacut.cli.output import console, milliseconds, size, table
-from vlacut.compiler import Target, compile_program
+from vlacut.compiler import compile_program
 from vlacut.dataflow import weights_of
 from vlacut.pool import FORMS
+from vlacut.target import Target
 
 _WARM_UP = 20
 _TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0.02ms")
@@ -110,7 +111,8 @@ def drive(policies: dict[str, Policy], count: int) -> dict[str, list[Step]]:
 
 def show_switching(steps: Sequence[Step]) -> None:
     """Medians by variant, and the ratio over all."""
-    rows, relative = [], {True: [], False: []}
+    rows: list[tuple[str, ...]] = []
+    relative: dict[bool, list[float]] = {True: [], False: []}
     for name in dict.fromkeys(step.variant for step in steps):
         mine = [step for step in steps if step.variant == name]
         middle = float(np.median([step.latency_s for step in mine]))
@@ -122,8 +124,8 @@ def show_switching(steps: Sequence[Step]) -> None:
         frames = sorted({(step.switched, step.frames) for step in mine})
         counted = ", ".join(f"{count} {'switch' if one else 'stay'}" for one, count in frames)
         ratio = found[True] / found[False]
-        times = (milliseconds(found[False]), milliseconds(found[True]))
-        rows.append((name, str(len(mine)), *times, f"{ratio:.4f}", counted))
+        stay, switch = milliseconds(found[False]), milliseconds(found[True])
+        rows.append((name, str(len(mine)), stay, switch, f"{ratio:.4f}", counted))
     columns = ("variant", "steps", "stay ms", "switch ms", "switch / stay", "frames")
     console().print(table("Medians of steps", columns, rows))
     ratio = float(np.median(relative[True]) / np.median(relative[False]))

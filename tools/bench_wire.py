@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 import zlib
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -92,6 +93,7 @@ def checksums(rounds: int) -> str:
     """What the checksum of the largest tensor costs, and a CRC of all its bytes."""
     data = np.random.default_rng(0).integers(0, 256, SIZES[-1], dtype=np.uint8)
     header = Header(TENSORS, 0, 0, 0, 0, data.nbytes)
+    ways: tuple[Callable[[], int], ...]
     ways = (lambda: checksum(header, [data])), (lambda: zlib.crc32(data.data))
     times: list[list[float]] = [[], []]
     for _ in range(rounds):

@@ -81,8 +81,8 @@ def main() -> None:
         f"{sum(map(len, pieces))} samples of {len(kept)} recordings; {len(fitted)} others to train "
         f"on, {coarse} files too coarse"
     )
-    columns = ("predictor", "MAE", "RMSE", "over 30 %", "reach its 10 % quantile")
-    columns += ("that over 30 %", "a step")
+    errors = ("MAE", "RMSE", "over 30 %")
+    columns = ("predictor", *errors, "reach its 10 % quantile", "that over 30 %", "a step")
     Console(width=110, highlight=False).print(table(title, columns, rows))
 
 

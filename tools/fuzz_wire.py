@@ -75,9 +75,12 @@ def read_greeting(side: Side, source: atheris.FuzzedDataProvider) -> None:
         right = Greeting(0, DIGEST, TOKEN, 1, 2).pack()
         data = right[: source.ConsumeIntInRange(0, 80)] + source.ConsumeBytes(120)
     else:
-        fields = (source.ConsumeIntInRange(0, 2**16 - 1), DIGEST, TOKEN)
-        times = (source.ConsumeIntInRange(0, 2**64 - 1) for _ in range(2))
-        data = Greeting(*fields, *times, source.ConsumeIntInRange(0, 2**32 - 1)).pack()
+        status, flags = (
+            source.ConsumeIntInRange(0, 2**16 - 1),
+            source.ConsumeIntInRange(0, 2**32 - 1),
+        )
+        first, second = (source.ConsumeIntInRange(0, 2**64 - 1) for _ in range(2))
+        data = Greeting(status, DIGEST, TOKEN, first, second, flags).pack()
     mine, other = socket.socketpair()
     with mine, other:
         other.sendall(data)
@@ -135,12 +138,13 @@ def piece_of(layout: Layout, side: Side, source: atheris.FuzzedDataProvider) -> 
         due = source.PickValueInList(list(ROUTES[side].due))
         room = layout.room(*due)[1]
         payload = np.full(room.nbytes, step, np.uint8)
-        header = Header(TENSORS, *due, step, room.nbytes)
+        header = Header(TENSORS, due.variant, due.position, due.trip, step, room.nbytes)
     else:
         ids = [source.ConsumeIntInRange(0, 2**16 - 1) for _ in range(3)]
         payload = np.frombuffer(source.ConsumeBytes(200), np.uint8)
         length = payload.size if kind == 2 else source.ConsumeIntInRange(0, 2**64 - 1)
-        header = Header(source.PickValueInList([TENSORS, ERROR]), *ids, step, length)
+        kinds = source.PickValueInList([TENSORS, ERROR])
+        header = Header(kinds, ids[0], ids[1], ids[2], step, length)
     # Over the payload as the receiver reads it: tensors apart, and small ones are CRC alone.
     return header.pack(checksum(header, [payload])) + payload.tobytes(), True
 

@@ -44,7 +44,7 @@ class Maker:
 
     def op(self, size: int, *inputs: int, flops: int = 0, weight: str = "", held: int = 0) -> int:
         """An operator that makes `size` bytes from the values of other operators."""
-        held_by = ()
+        held_by: tuple[int, ...] = ()
         if weight:
             held_by = (self.weights.setdefault(weight, (len(self.weights), held))[0],)
         moved = sum(self.size[one] for one in inputs)

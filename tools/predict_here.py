@@ -49,7 +49,8 @@ class Decoder(torch.nn.Module):
 
     def __init__(self, config: hf.LlamaConfig) -> None:
         super().__init__()
-        self.model = hf.LlamaModel(config).eval()
+        self.model = hf.LlamaModel(config)
+        self.model.train(False)
 
     def forward(self, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> object:
         cache = hf.DynamicCache(config=self.model.config)

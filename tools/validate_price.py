@@ -37,7 +37,7 @@ from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.frontends.load import load_program
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Price, Side, price
-from vlacut.runtime.session import StepReport
+from vlacut.runtime.report import StepReport
 from vlacut.split import codings_of, sides_of
 from vlacut.target import Target
 
@@ -84,8 +84,8 @@ def main() -> None:
         for row in measure(*case, links, asked.steps, asked.codecs)
     ]
     out = Console(width=100, highlight=False)
-    columns = ("model", "cut", "link", "hops", "moved", "a hop", "engines")
-    columns += ("predicted", "measured", "error")
+    times = ("a hop", "engines", "predicted", "measured")
+    columns = ("model", "cut", "link", "hops", "moved", *times, "error")
     title = f"Milliseconds a control step, median of {asked.steps}, round trip {asked.rtt:g} ms"
     out.print(table(title, columns, [line(row) for row in rows], left=2))
     off = [row for row in rows if abs(row.error) > WITHIN]

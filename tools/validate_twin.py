@@ -115,8 +115,10 @@ def run(
     bundle: Path, plan: Plan, trace: Trace, seconds: float, policy: str, predictor: str
 ) -> list[Step]:
     """The twin's steps."""
-    options = {"policy": policy, "predictor": predictor, "timeout": 120.0}
-    steps = run_twin(bundle, shape_of(plan.link, trace), seconds=seconds, **options)
+    link = shape_of(plan.link, trace)
+    steps = run_twin(
+        bundle, link, seconds=seconds, policy=policy, predictor=predictor, timeout=120.0
+    )
     index = {variant.name: at for at, variant in enumerate(plan.variants)}
     return [(one.start_s, one.report.latency_s, index[one.report.variant]) for one in steps]
 

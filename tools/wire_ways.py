@@ -36,6 +36,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.sync.client import connect as connect_websocket
 
+from vlacut.backend import Engine
 from vlacut.keys import make_keys
 from vlacut.runtime.security import edge_context
 from vlacut.runtime.session import EdgeSession
@@ -135,7 +136,7 @@ def vlacut_tls_client(size: int) -> Iterator[Way]:
 
 
 def session(size: int, address: tuple[str, int], **options: Any) -> EdgeSession:
-    engines = {"see": Through(), "act": Sleeper("act/action", DOWN, 0)}
+    engines: dict[str, Engine] = {"see": Through(), "act": Sleeper("act/action", DOWN, 0)}
     return EdgeSession(echo_plan(size, DOWN), DIGEST, engines, address, **options)
 
 
