@@ -1,4 +1,4 @@
-"""A cost graph as columns: an array an attribute, for what walks over all of its tasks and flows."""
+"""A cost graph as columns: an array an attribute, for what walks over all tasks and flows."""
 
 from __future__ import annotations
 
@@ -91,28 +91,31 @@ class Columns:
     def hops(self, x: Ints) -> int:
         """Changes of side that follow one another in a control step, see `vlacut.pricing`."""
         side = x.tolist() * 2
-        return sum(times * _deepest(edges, side) for times, edges in self._trips)
+        return sum(times * _deepest(edges, side) for times, edges in self._edges)
 
     @cached_property
-    def _trips(self) -> list[tuple[int, list[tuple[int, int]]]]:
-        """How often a trip of each kind is made, and what waits for what in it.
+    def waits(self) -> list[tuple[int, Ints, Ints]]:
+        """How often a trip of a kind is made, and what waits for what in it, tail for head.
 
-        The first trips of all phases are one; what was carried into another is a task of its own.
+        The first trips of all phases are of one kind, the later trips of every phase of another. A
+        tail from outside the trip has the number of its task plus that of all tasks.
         """
         count = len(self.phase)
-        tail = self.before + count * self.carried
         first = ~self.carried
-        found = [(1, _pairs(self.before[first], self.after[first]))]
-        phase, trips = self.phase[self.after], self.trips[self.after]
-        for one in np.unique(phase[trips > 1]).tolist():
+        found = [(1, self.before[first], self.after[first])]
+        tail, phase = self.before + count * self.carried, self.phase[self.after]
+        for one in np.unique(self.phase[self.trips > 1]).tolist():
             mine = (phase == one) & ~self.initial
-            times = int(trips[phase == one][0]) - 1
-            found.append((times, _pairs(tail[mine], self.after[mine])))
+            times = int(self.trips[self.phase == one][0]) - 1
+            found.append((times, tail[mine], self.after[mine]))
         return found
 
-
-def _pairs(tail: Ints, head: Ints) -> list[tuple[int, int]]:
-    return list(zip(tail.tolist(), head.tolist(), strict=True))
+    @cached_property
+    def _edges(self) -> list[tuple[int, list[tuple[int, int]]]]:
+        return [
+            (times, list(zip(tail.tolist(), head.tolist(), strict=True)))
+            for times, tail, head in self.waits
+        ]
 
 
 def _deepest(edges: Iterable[tuple[int, int]], side: Sequence[int]) -> int:

@@ -7,14 +7,12 @@ or in the cloud.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
-from vlacut.pricing import CostGraph
-from vlacut_passes.partitioning.branching import Choice, Order, make_order
+from vlacut_passes.partitioning.branching import Choice, Order
 from vlacut_passes.partitioning.coarsen import equal_variables, too_heavy
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints, only_cloud, relabel
 from vlacut_passes.partitioning.depths import Span, equal_within, step
@@ -51,7 +49,7 @@ class BranchAndBound:
     """The search of one core. A branch's bound is inherited until it is explored itself.
 
     Args:
-        graph: what the core is of.
+        order: makes the order in which tasks are branched on, once it is needed.
         core: what to minimise.
         incumbent: an assignment that keeps the limits; it is improved in place.
         effort: how much may be done; the root is bounded whatever is left.
@@ -60,23 +58,19 @@ class BranchAndBound:
 
     def __init__(
         self,
-        graph: CostGraph,
+        order: Callable[[], Order],
         core: Core,
         incumbent: Incumbent,
         effort: Effort,
         enough: float | None = None,
     ) -> None:
-        self._graph = graph
+        self._order = order
         self._incumbent = incumbent
         self._effort = effort
         self._enough = enough
         self._bounded = False  # the root is, whatever the effort
         self._left = np.inf  # the lowest bound of a branch that HiGHS did not finish
         self._open = [_Branch(core, Known([[] for _ in core.chains]), (Span(),) * len(core.chains))]
-
-    @cached_property
-    def _order(self) -> Order:
-        return make_order(self._graph)
 
     @property
     def bound(self) -> float:
@@ -139,7 +133,7 @@ class BranchAndBound:
         if chain is not None:
             yield from _by_depth(branch, chain)
             return
-        variable = Choice(branch.core, share, gap, self._order).variable(branch.depth)
+        variable = Choice(branch.core, share, gap, self._order()).variable(branch.depth)
         for arc in ((EDGE, variable), (variable, CLOUD)):
             yield replace(
                 branch,
