@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 
@@ -28,6 +29,7 @@ _ROUND_EVERY = 4  # levels
 ROUNDED = 120  # variables: so small a problem is worth a better incumbent
 _AGAIN = 0.85  # a core that shrank below this share is worth another relaxation
 _INTEGRAL = 1e-6
+_GIVE_UP = 4  # probes without any success
 DEAR = 0.3  # of the gap
 _MOST_DEPTHS = 8  # beyond, depths are not branched on
 _NOISE = 1e-10  # relative: nothing is cut off by less than this
@@ -133,7 +135,16 @@ class BranchAndBound:
         if chain is not None:
             yield from _by_depth(branch, chain)
             return
-        variable = Choice(branch.core, share, gap, self._order()).variable(branch.depth)
+        choice = Choice(branch.core, share, gap, self._order())
+        fixed = self._fixed(branch, choice)
+        if fixed:
+            yield replace(
+                branch,
+                known=reduce(Known.where, fixed, branch.known),
+                forced=(*branch.forced, *fixed),
+            )
+            return
+        variable = choice.variable(branch.depth)
         for arc in ((EDGE, variable), (variable, CLOUD)):
             yield replace(
                 branch,
@@ -141,6 +152,24 @@ class BranchAndBound:
                 forced=(*branch.forced, arc),
                 depth=branch.depth + 1,
             )
+
+    def _fixed(self, branch: _Branch, choice: Choice) -> list[tuple[int, int]]:
+        """Arcs that nothing better than the incumbent cuts, found by trying what the mix of
+        assignments has less of.
+        """
+        fixed: list[tuple[int, int]] = []
+        for tried, variable in enumerate(choice.spread().tolist()):
+            if tried == _GIVE_UP and not fixed:
+                break
+            rare, other = (EDGE, variable), (variable, CLOUD)
+            if choice.share[variable] < 0.5:
+                rare, other = other, rare
+            known, forced = branch.known.where(rare), (*branch.forced, rare)
+            found = Dual(branch.core, self._incumbent, known, branch.spans, forced).run(1)
+            self._effort.spend(sum(CUT + len(one.cut.tail) / 2 for one in found.relaxed))
+            if self._incumbent.closed_by(found.bound):
+                fixed.append(other)
+        return fixed
 
     def _round(self, branch: _Branch, share: Floats) -> None:
         """Improve the incumbent by the best assignment of what the mix splits, the rest as it is,
