@@ -27,7 +27,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vlacut.codec import Codec, Coding
+from vlacut.columns import FREE, Coded, Columns, Ints, make_columns
 from vlacut.hardware import Link, Power
 from vlacut.sections import NO_GATE, Lane, Parallel, Section, find_sections
 
@@ -177,6 +181,11 @@ class CostGraph:
         )
 
     @cached_property
+    def columns(self) -> Columns:
+        """The same as arrays."""
+        return make_columns(self)
+
+    @cached_property
     def flows_of(self) -> Mapping[int, Sequence[Flow]]:
         """Flows by the task that makes them, those of a value once: by its name."""
         found: dict[int, dict[str, Flow]] = {}
@@ -298,40 +307,31 @@ class Certificate:
 
 def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
     """The price of a cut: one side a task. Raises ValueError if a pin is not kept."""
-    for task, side in zip(graph.tasks, sides, strict=True):
-        if task.pinned not in (None, side):
-            raise ValueError(f"{task.name} is on the {side}, but pinned to the {task.pinned}")
-    compute = {Side.EDGE: 0.0, Side.CLOUD: 0.0}
-    held: dict[Side, set[int]] = {Side.EDGE: set(), Side.CLOUD: set()}
-    for index, (task, side) in enumerate(zip(graph.tasks, sides, strict=True)):
-        once = task.edge_s if side is Side.EDGE else task.cloud_s
-        compute[side] += once * graph.trips_of(index)
-        held[side].update(task.weights)
-    crossed = [flow for flow in graph.flows if _crosses(flow, sides)]
-    moved, codec_s = {Side.EDGE: 0, Side.CLOUD: 0}, {Side.EDGE: 0.0, Side.CLOUD: 0.0}
-    for flow in crossed:
-        coding = flow.coding(sides[flow.producer])
-        moved[sides[flow.producer]] += coding.nbytes * flow.count
-        codec_s[Side.EDGE] += coding.edge_s * flow.count
-        codec_s[Side.CLOUD] += coding.cloud_s * flow.count
-    hops = count_hops(graph, sides)
+    columns, x = graph.columns, in_cloud(sides)
+    for index in np.flatnonzero((columns.pinned != FREE) & (columns.pinned != x)).tolist():
+        task = graph.tasks[index]
+        raise ValueError(f"{task.name} is on the {sides[index]}, but pinned to the {task.pinned}")
+    crossed, home = columns.crossed(x), x[columns.producer]
+    up = _moved(columns, columns.up, crossed & (home == 0))
+    down = _moved(columns, columns.down, crossed & (home == 1))
+    hops = columns.hops(x)
     parallel = tuple(parallels(graph, sides))
     found = Price(
-        edge_s=compute[Side.EDGE],
-        cloud_s=compute[Side.CLOUD],
-        up_s=moved[Side.EDGE] / link.up,
-        down_s=moved[Side.CLOUD] / link.down,
+        edge_s=sum(columns.edge_s[x == 0].tolist(), 0.0),
+        cloud_s=sum(columns.cloud_s[x == 1].tolist(), 0.0),
+        up_s=up.nbytes / link.up,
+        down_s=down.nbytes / link.down,
         hop_s=hops * link.hop_s,
-        bytes_up=moved[Side.EDGE],
-        bytes_down=moved[Side.CLOUD],
-        crossings=len(crossed),
+        bytes_up=up.nbytes,
+        bytes_down=down.nbytes,
+        crossings=int(np.count_nonzero(crossed)),
         hops=hops,
-        edge_weight_bytes=sum(graph.weights[weight] for weight in held[Side.EDGE]),
-        cloud_weight_bytes=sum(graph.weights[weight] for weight in held[Side.CLOUD]),
+        edge_weight_bytes=columns.held_bytes(x == 0),
+        cloud_weight_bytes=columns.held_bytes(x == 1),
         overlap_s=sum(one.saved_s(link) for one in parallel),
         parallel=parallel,
-        edge_codec_s=codec_s[Side.EDGE],
-        cloud_codec_s=codec_s[Side.CLOUD],
+        edge_codec_s=up.edge_s + down.edge_s,
+        cloud_codec_s=up.cloud_s + down.cloud_s,
     )
     if graph.power is None:
         return found
@@ -340,9 +340,27 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
     return replace(found, edge_j=graph.power.joules(*spent))
 
 
-def _crosses(flow: Flow, sides: Sequence[Side]) -> bool:
-    home = sides[flow.producer]
-    return any(sides[consumer] is not home for consumer in flow.consumers)
+def in_cloud(sides: Iterable[Side]) -> Ints:
+    """A cut as an array: 1 for every task in the cloud, 0 for the others."""
+    return np.array([side is Side.CLOUD for side in sides], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What crosses in one direction in a control step."""
+
+    nbytes: int
+    edge_s: float
+    cloud_s: float
+
+
+def _moved(columns: Columns, coded: Coded, crossed: NDArray[np.bool_]) -> _Moved:
+    count = columns.count[crossed]
+    return _Moved(
+        int(coded.nbytes[crossed] @ count),
+        sum((coded.edge_s[crossed] * count).tolist(), 0.0),
+        sum((coded.cloud_s[crossed] * count).tolist(), 0.0),
+    )
 
 
 def parallels(graph: CostGraph, sides: Sequence[Side]) -> Iterator[Parallel]:
@@ -394,31 +412,3 @@ def parallel(
 def _coded_bytes(source: Side, flows: Iterable[Flow]) -> int:
     """Of a production of each, where it crosses from a side. No codec is part of what overlaps."""
     return sum(flow.coding(source).nbytes for flow in flows)
-
-
-def count_hops(graph: CostGraph, sides: Sequence[Side]) -> int:
-    """Changes of side that follow one another in a control step: see the module's docstring."""
-    through = max(_chains(graph, sides, When.INITIAL))
-    again = _chains(graph, sides, When.CARRIED)
-    deepest = [0] * len(graph.trips)
-    for task, chain in zip(graph.tasks, again, strict=True):
-        if 0 <= task.phase < len(deepest):
-            deepest[task.phase] = max(deepest[task.phase], chain)
-    return through + sum(
-        (trips - 1) * depth for trips, depth in zip(graph.trips, deepest, strict=True)
-    )
-
-
-def _chains(graph: CostGraph, sides: Sequence[Side], start: When) -> list[int]:
-    """For every task, the longest chain of changes of side that leads to it.
-
-    From the observation through the first trips of all phases (INITIAL), or from the trip before
-    through one later trip (CARRIED).
-    """
-    chain = [0] * len(graph.tasks)
-    for edge in graph.dependencies:
-        if edge.when in (When.WITHIN, start):
-            before = 0 if edge.when is When.CARRIED else chain[edge.producer]
-            change = sides[edge.producer] is not sides[edge.consumer]
-            chain[edge.consumer] = max(chain[edge.consumer], before + change)
-    return chain

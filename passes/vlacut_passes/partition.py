@@ -16,8 +16,7 @@ from vlacut.program import Program
 from vlacut_passes.partitioning.coded import all_cloud_coded, offered_codecs
 from vlacut_passes.partitioning.limits import Limits, Quantity, limited
 from vlacut_passes.partitioning.pins import pinned
-from vlacut_passes.partitioning.search import MOST, optimal_cut
-from vlacut_passes.partitioning.serial import Found
+from vlacut_passes.partitioning.search import MOST, Found, optimal_cut
 from vlacut_passes.partitioning.strategies import (
     ALL_CLOUD_CODED,
     BACKBONE_IN_CLOUD,

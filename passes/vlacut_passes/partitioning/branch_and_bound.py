@@ -7,14 +7,13 @@ or in the cloud.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import reduce
 
 import numpy as np
 
-from vlacut.pricing import CostGraph
-from vlacut_passes.partitioning.branching import Choice, Order, make_order
+from vlacut_passes.partitioning.branching import Choice, Order
 from vlacut_passes.partitioning.coarsen import equal_variables, too_heavy
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints, only_cloud, relabel
 from vlacut_passes.partitioning.depths import Span, equal_within, step
@@ -30,6 +29,7 @@ _ROUND_EVERY = 4  # levels
 ROUNDED = 120  # variables: so small a problem is worth a better incumbent
 _AGAIN = 0.85  # a core that shrank below this share is worth another relaxation
 _INTEGRAL = 1e-6
+_GIVE_UP = 4  # probes without any success
 DEAR = 0.3  # of the gap
 _MOST_DEPTHS = 8  # beyond, depths are not branched on
 _NOISE = 1e-10  # relative: nothing is cut off by less than this
@@ -51,7 +51,7 @@ class BranchAndBound:
     """The search of one core. A branch's bound is inherited until it is explored itself.
 
     Args:
-        graph: what the core is of.
+        order: makes the order in which tasks are branched on, once it is needed.
         core: what to minimise.
         incumbent: an assignment that keeps the limits; it is improved in place.
         effort: how much may be done; the root is bounded whatever is left.
@@ -60,23 +60,19 @@ class BranchAndBound:
 
     def __init__(
         self,
-        graph: CostGraph,
+        order: Callable[[], Order],
         core: Core,
         incumbent: Incumbent,
         effort: Effort,
         enough: float | None = None,
     ) -> None:
-        self._graph = graph
+        self._order = order
         self._incumbent = incumbent
         self._effort = effort
         self._enough = enough
         self._bounded = False  # the root is, whatever the effort
         self._left = np.inf  # the lowest bound of a branch that HiGHS did not finish
         self._open = [_Branch(core, Known([[] for _ in core.chains]), (Span(),) * len(core.chains))]
-
-    @cached_property
-    def _order(self) -> Order:
-        return make_order(self._graph)
 
     @property
     def bound(self) -> float:
@@ -139,7 +135,16 @@ class BranchAndBound:
         if chain is not None:
             yield from _by_depth(branch, chain)
             return
-        variable = Choice(branch.core, share, gap, self._order).variable(branch.depth)
+        choice = Choice(branch.core, share, gap, self._order())
+        fixed = self._fixed(branch, choice)
+        if fixed:
+            yield replace(
+                branch,
+                known=reduce(Known.where, fixed, branch.known),
+                forced=(*branch.forced, *fixed),
+            )
+            return
+        variable = choice.variable(branch.depth)
         for arc in ((EDGE, variable), (variable, CLOUD)):
             yield replace(
                 branch,
@@ -147,6 +152,24 @@ class BranchAndBound:
                 forced=(*branch.forced, arc),
                 depth=branch.depth + 1,
             )
+
+    def _fixed(self, branch: _Branch, choice: Choice) -> list[tuple[int, int]]:
+        """Arcs that nothing better than the incumbent cuts, found by trying what the mix of
+        assignments has less of.
+        """
+        fixed: list[tuple[int, int]] = []
+        for tried, variable in enumerate(choice.spread().tolist()):
+            if tried == _GIVE_UP and not fixed:
+                break
+            rare, other = (EDGE, variable), (variable, CLOUD)
+            if choice.share[variable] < 0.5:
+                rare, other = other, rare
+            known, forced = branch.known.where(rare), (*branch.forced, rare)
+            found = Dual(branch.core, self._incumbent, known, branch.spans, forced).run(1)
+            self._effort.spend(sum(CUT + len(one.cut.tail) / 2 for one in found.relaxed))
+            if self._incumbent.closed_by(found.bound):
+                fixed.append(other)
+        return fixed
 
     def _round(self, branch: _Branch, share: Floats) -> None:
         """Improve the incumbent by the best assignment of what the mix splits, the rest as it is,

@@ -13,6 +13,7 @@ from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints
 from vlacut_passes.partitioning.layer_chain import layer_chain
 
 _LIKE_THE_BEST = 0.9  # of the highest score
+_MOST_PROBED = 40
 _NECKS = 0.05  # share of a phase's tasks that are certainly necks
 _NARROW = 1.1  # and what is hardly wider is one too
 
@@ -71,6 +72,15 @@ class Choice:
         if depth == 0:
             return int(best[len(best) // 2])
         return int(best[0 if depth % 2 else -1])
+
+    def spread(self) -> Ints:
+        """Candidates from all over the layer chain, the order being that of halving it again and
+        again.
+        """
+        best = self._best()
+        best = best[np.linspace(0, len(best) - 1, min(len(best), _MOST_PROBED)).round().astype(int)]
+        halves = [int(f"{place:010b}"[::-1], 2) for place in range(len(best))]
+        return best[np.argsort(halves, kind="stable")]
 
     def _best(self) -> Ints:
         """Those with a score like the best, in the order of the layer chain."""

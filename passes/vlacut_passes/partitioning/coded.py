@@ -35,7 +35,7 @@ from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Side
 from vlacut.stitching import Gauge, gauging, not_runnable
 from vlacut_passes.partitioning.limits import Limits
-from vlacut_passes.partitioning.serial import Found
+from vlacut_passes.partitioning.search import Found
 from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, Row, all_cloud, strategy_row
 
 _MARGIN = 1.25  # over what was measured: another processor rounds otherwise

@@ -7,15 +7,15 @@ Merging variables keeps the form, so every step of the search works on what the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vlacut.columns import FREE, Columns
 from vlacut.hardware import Link, Power
-from vlacut.pricing import CostGraph, Flow, Side, When
+from vlacut.pricing import CostGraph
 from vlacut_passes.partitioning.chains import ChainGraph
 from vlacut_passes.partitioning.limits import Limits, Quantity
 
@@ -103,6 +103,12 @@ class Core:
     limits: Limits
     idle_w: float
 
+    def of_tasks(self, tasks: Ints) -> Ints | None:
+        """The assignment that gives these sides to the tasks; None if none does."""
+        x = only_cloud(self.size)
+        x[self.of_task] = tasks
+        return x if x[EDGE] == 0 and x[CLOUD] == 1 and (x[self.of_task] == tasks).all() else None
+
     def serial_s(self, x: Ints) -> float:
         """Compute and transfers, without hops."""
         return float(self.base[0] + self.unary[0] @ x + self.flows.moved(x)[0])
@@ -154,43 +160,47 @@ def only_cloud(size: int) -> Ints:
     return x
 
 
-def make_core(graph: CostGraph, link: Link, limits: Limits) -> Core:
-    """The core of a graph, one variable a task that is not pinned."""
-    free = np.array([task.pinned is None for task in graph.tasks])
-    in_cloud = np.array([task.pinned is Side.CLOUD for task in graph.tasks])
-    of_task = np.where(free, np.cumsum(free) + 1, in_cloud.astype(np.int64))
-    trips = np.array([graph.trips_of(index) for index in range(len(graph.tasks))])
-    edge_s = trips * np.array([task.edge_s for task in graph.tasks])
-    cloud_s = trips * np.array([task.cloud_s for task in graph.tasks])
+def make_core(graph: CostGraph, link: Link) -> Core:
+    """The core of a graph without limits, a variable a task that is not pinned. Nothing overlaps
+    in it.
+    """
+    columns, free = graph.columns, graph.columns.pinned == FREE
+    of_task = np.where(free, np.cumsum(free) + 1, columns.pinned)
     busy_w, idle_w = (graph.power.busy_w, graph.power.idle_w) if graph.power else (0.0, 0.0)
-    used = _users(graph) if any(counted(limits)) else {}
+    edge_s, cloud_s = columns.edge_s, columns.cloud_s
+    order = np.argsort(columns.read, kind="stable")
     core = Core(
         len(graph.tasks),
         np.arange(len(graph.tasks)),
         np.array([edge_s.sum(), 0.0, busy_w * edge_s.sum()], dtype=np.float64),
         np.stack([cloud_s - edge_s, cloud_s, idle_w * cloud_s - busy_w * edge_s]),
-        _nets(graph.flows, link, graph.power),
-        _chains(graph, link),
-        _sets(used.values()),
-        np.array([graph.weights[weight] for weight in used], dtype=np.int64),
-        limits,
+        _nets(columns, link, graph.power),
+        _chains(columns, link),
+        Sets(_starts(columns.read[order], len(columns.weights)), columns.reader[order]),
+        columns.weights,
+        Limits(),
         idle_w,
     )
-    return relabel(core, of_task, int(of_task.max(initial=1)) + 1)
+    return relabel(core, of_task, int(of_task.max(initial=1)) + 1, weights=(True, True))
 
 
-def relabel(core: Core, label: Ints, size: int) -> Core:
+def within_limits(core: Core, limits: Limits) -> Core:
+    """A core with these limits and the weights that count for them."""
+    users, nbytes = _merged_weights(core, np.arange(core.size), *counted(limits))
+    return replace(core, users=users, nbytes=nbytes, limits=limits)
+
+
+def relabel(core: Core, label: Ints, size: int, weights: tuple[bool, bool] | None = None) -> Core:
     """The core with variable v called `label[v]`; variables of one label become one.
 
     Exact: the price of an assignment to the labels is the price of the same assignment to the
     variables. What cannot cross any more is dropped, and what crosses together becomes one flow.
+    `weights` says whether those count, on the edge and in the cloud: else the limits do.
     """
-    unary = np.zeros((len(core.unary), size))
-    for row, of in zip(unary, core.unary, strict=True):
-        np.add.at(row, label, of)
+    unary = np.stack([np.bincount(label, of, minlength=size) for of in core.unary])
     base = core.base + unary[:, CLOUD]
     unary[:, [EDGE, CLOUD]] = 0.0
-    users, nbytes = _merged_weights(core, label)
+    users, nbytes = _merged_weights(core, label, *(weights or core.counted))
     return Core(
         size,
         label[core.of_task],
@@ -207,107 +217,103 @@ def relabel(core: Core, label: Ints, size: int) -> Core:
 
 def _merged_nets(flows: Nets, label: Ints) -> Nets:
     """Flows that still can cross, those with the same ends added up."""
-    cost: dict[tuple[int, ...], list[float]] = {}
-    producers = label[flows.producer].tolist()
-    members, start = label[flows.consumers.members].tolist(), flows.consumers.start.tolist()
-    costs = np.stack([flows.up, flows.down, flows.up_j, flows.down_j], axis=1).tolist()
-    for index, producer in enumerate(producers):
-        consumers = set(members[start[index] : start[index + 1]]) - {producer}
-        if consumers:
-            key = (producer, *sorted(consumers))
-            known = cost.get(key)
-            cost[key] = costs[index] if known is None else _added(known, costs[index])
-    return Nets(
-        np.array([key[0] for key in cost], dtype=np.int64),
-        _sets([key[1:] for key in cost]),
-        *np.array(list(cost.values())).reshape(-1, 4).T,
-    )
+    producer = label[flows.producer]
+    owner, member = _pairs(flows.consumers, label)
+    away = member != producer[owner]
+    first, which, consumers = _distinct(producer, owner[away], member[away])
+    costs = (flows.up, flows.down, flows.up_j, flows.down_j)
+    added = (np.bincount(which[which >= 0], cost[which >= 0], len(first)) for cost in costs)
+    return Nets(producer[first], consumers, *added)
 
 
-def _added(one: list[float], other: list[float]) -> list[float]:
-    return [here + there for here, there in zip(one, other, strict=True)]
-
-
-def _merged_weights(core: Core, label: Ints) -> tuple[Sets, Ints]:
+def _merged_weights(core: Core, label: Ints, on_edge: bool, in_cloud: bool) -> tuple[Sets, Ints]:
     """Weights that count on a side they may be on, those with the same users added up."""
-    nbytes: dict[tuple[int, ...], int] = {}
-    on_edge, in_cloud = core.counted
-    members, start = label[core.users.members].tolist(), core.users.start.tolist()
-    for index, size in enumerate(core.nbytes.tolist()):
-        users = set(members[start[index] : start[index + 1]])
-        if not on_edge:
-            users = {CLOUD} if CLOUD in users else users - {EDGE}
-        if not in_cloud:
-            users = {EDGE} if EDGE in users else users - {CLOUD}
-        if users >= {EDGE, CLOUD}:
-            users = {EDGE, CLOUD}
-        if users:
-            key = tuple(sorted(users))
-            nbytes[key] = nbytes.get(key, 0) + size
-    return _sets(nbytes), np.array(list(nbytes.values()), dtype=np.int64)
+    count = len(core.nbytes)
+    owner, member = _pairs(core.users, label)
+    at_edge, at_cloud = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+    at_edge[owner[member == EDGE]] = True
+    at_cloud[owner[member == CLOUD]] = True
+    kept = np.full(len(member), on_edge or in_cloud)
+    if not on_edge:
+        kept &= np.where(at_cloud[owner], member == CLOUD, member != EDGE)
+    if not in_cloud:
+        kept &= np.where(at_edge[owner], member == EDGE, member != CLOUD)
+    kept &= ~(at_edge & at_cloud)[owner] | (member <= CLOUD)
+    first, which, users = _distinct(np.zeros(count, dtype=np.int64), owner[kept], member[kept])
+    nbytes = np.zeros(len(first), dtype=np.int64)
+    np.add.at(nbytes, which[which >= 0], core.nbytes[which >= 0])
+    return users, nbytes
 
 
-def _users(graph: CostGraph) -> dict[int, list[int]]:
-    users: dict[int, list[int]] = {}
-    for index, task in enumerate(graph.tasks):
-        for weight in task.weights:
-            users.setdefault(weight, []).append(index)
-    return users
+def _pairs(sets: Sets, label: Ints) -> tuple[Ints, Ints]:
+    """Every set and every label in it, once, sorted."""
+    size = int(label.max(initial=0)) + 1
+    pairs = np.unique(sets.owner * size + label[sets.members])
+    return pairs // size, pairs % size
 
 
-def _nets(flows: Sequence[Flow], link: Link, power: Power | None) -> Nets:
-    moved = [flow for flow in flows if flow.nbytes * flow.count > 0 and flow.consumers]
-    both = (Side.EDGE, Side.CLOUD)
-    up, down = ([flow.crossing_s(side, link) for flow in moved] for side in both)
-    up_j, down_j = ([flow.crossing_j(side, link, power) for flow in moved] for side in both)
-    return Nets(
-        np.array([flow.producer for flow in moved], dtype=np.int64),
-        _sets([flow.consumers for flow in moved]),
-        np.array(up, dtype=np.float64),
-        np.array(down, dtype=np.float64),
-        np.array(up_j, dtype=np.float64),
-        np.array(down_j, dtype=np.float64),
-    )
+def _distinct(key: Ints, owner: Ints, member: Ints) -> tuple[Ints, Ints, Sets]:
+    """Sets that are not empty, those with equal keys and equal members once.
 
-
-def _sets(sets: Iterable[Sequence[int]]) -> Sets:
-    kept = list(sets)
-    start = np.cumsum([0, *(len(members) for members in kept)])
-    return Sets(start, np.array([one for members in kept for one in members], dtype=np.int64))
-
-
-def _chains(graph: CostGraph, link: Link) -> tuple[ChainGraph, ...]:
-    """The chain graphs of `pricing.count_hops`; none if hops cost nothing.
-
-    One for the first trips of all phases, and one for the later trips of every phase that has any.
+    Owners and members are sorted pairs, keys one a set. Returns the first set of each kind; the
+    kind of every set, -1 if it is empty; and the kinds.
     """
+    count, start = np.bincount(owner, minlength=len(key)), _starts(owner, len(key))
+    which = np.full(len(key), -1)
+    firsts = [np.zeros(0, dtype=np.int64)]
+    for size in np.unique(count[count > 0]).tolist():
+        rows = np.flatnonzero(count == size)
+        ends = np.column_stack([key[rows], member[start[rows][:, None] + np.arange(size)]])
+        order = np.lexsort(ends.T)
+        new = np.concatenate([[True], (np.diff(ends[order], axis=0) != 0).any(axis=1)])
+        which[rows[order]] = sum(map(len, firsts)) + np.cumsum(new) - 1
+        firsts.append(rows[order][new])
+    first = np.concatenate(firsts)
+    sizes = count[first]
+    place = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    members = member[np.repeat(start[first], sizes) + place]
+    return first, which, Sets(np.concatenate([[0], np.cumsum(sizes)]), members)
+
+
+def _starts(owner: Ints, count: int) -> Ints:
+    """Where the members of every set start, and where they end, the owners being sorted."""
+    return np.searchsorted(owner, np.arange(count + 1)).astype(np.int64)
+
+
+def _nets(columns: Columns, link: Link, power: Power | None) -> Nets:
+    sizes = np.diff(columns.start)
+    moved = (columns.nbytes * columns.count > 0) & (sizes > 0)
+    costs: list[Floats] = []
+    radio = (power.up_j_per_byte, power.down_j_per_byte) if power else (0.0, 0.0)
+    for coded, rate, per_byte in zip(
+        (columns.up, columns.down), (link.up, link.down), radio, strict=True
+    ):
+        seconds = columns.crossing_s(coded, rate)
+        joules = np.zeros(len(seconds))
+        if power is not None:
+            worked_j = (power.busy_w - power.idle_w) * coded.edge_s + per_byte * coded.nbytes
+            joules = power.idle_w * seconds + worked_j * columns.count
+        costs += [seconds[moved], joules[moved]]
+    start = np.concatenate([[0], np.cumsum(sizes[moved])])
+    consumers = Sets(start, columns.consumers[moved[columns.owner]])
+    up, up_j, down, down_j = costs
+    return Nets(columns.producer[moved], consumers, up, down, up_j, down_j)
+
+
+def _chains(columns: Columns, link: Link) -> tuple[ChainGraph, ...]:
+    """The chain graphs of what hops count; none if hops cost nothing."""
     if link.hop_s == 0:
         return ()
-    count = len(graph.tasks)
-    forward = [edge for edge in graph.dependencies if edge.when is not When.CARRIED]
-    first = [edge.producer for edge in forward], [edge.consumer for edge in forward]
-    chains = [_chain_graph(link.hop_s, *first, count)]
-    for phase, trips in enumerate(graph.trips):
-        if trips > 1:
-            again = [
-                edge
-                for edge in graph.dependencies
-                if graph.tasks[edge.consumer].phase == phase and edge.when is not When.INITIAL
-            ]
-            tails = [edge.producer + count * (edge.when is When.CARRIED) for edge in again]
-            heads = [edge.consumer for edge in again]
-            chains.append(_chain_graph((trips - 1) * link.hop_s, tails, heads, count))
-    return tuple(chains)
-
-
-def _chain_graph(rate: float, tails: list[int], heads: list[int], count: int) -> ChainGraph:
-    """Number the nodes so that edges lead forward: what is from outside the trip comes first."""
-    outside = sorted({node for node in tails if node >= count})
-    inside = sorted({node for node in (*tails, *heads) if node < count})
-    number = {node: index for index, node in enumerate((*outside, *inside))}
-    return ChainGraph(
-        rate,
-        np.array([node % count for node in number], dtype=np.int64),
-        np.array([number[node] for node in tails], dtype=np.int64),
-        np.array([number[node] for node in heads], dtype=np.int64),
+    count = len(columns.phase)
+    return tuple(
+        _chain_graph(times * link.hop_s, tail, head, count) for times, tail, head in columns.waits
     )
+
+
+def _chain_graph(rate: float, tail: Ints, head: Ints, count: int) -> ChainGraph:
+    """Number the nodes so that edges lead forward: what is from outside the trip comes first."""
+    nodes = np.unique(np.concatenate([tail, head]))
+    nodes = np.concatenate([nodes[nodes >= count], nodes[nodes < count]])
+    number = np.zeros(2 * count, dtype=np.int64)
+    number[nodes] = np.arange(len(nodes))
+    return ChainGraph(rate, nodes % count, number[tail], number[head], count)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Dependency, Side, When, count_hops, parallels
+from vlacut.pricing import CostGraph, Dependency, Side, When, parallels
 from vlacut_passes.partitioning.overlap import states
 
 Ints = NDArray[np.int64]
@@ -38,9 +39,7 @@ class LayerChain:
     @cached_property
     def rank(self) -> Ints:
         """A task is in the cloud where rank >= place. Pinned ones are beyond all places."""
-        rank = np.zeros(len(self.graph.tasks), dtype=np.int64)
-        for index, task in enumerate(self.graph.tasks):
-            rank[index] = len(self.order) if task.pinned is Side.CLOUD else -1
+        rank = np.where(self.graph.columns.pinned == 1, len(self.order), -1)
         rank[list(self.order)] = np.arange(len(self.order))
         return rank
 
@@ -50,12 +49,8 @@ class LayerChain:
 
     def compute_s(self) -> Floats:
         """Seconds of compute, a place."""
-        graph = self.graph
-        trips = [graph.trips_of(index) for index in range(len(graph.tasks))]
-        tasks = list(zip(graph.tasks, trips, strict=True))
-        edge = np.array([task.edge_s * times for task, times in tasks])
-        cloud = np.array([task.cloud_s * times for task, times in tasks])
-        order = list(self.order)
+        columns, order = self.graph.columns, list(self.order)
+        edge, cloud = columns.edge_s, columns.cloud_s
         fixed = edge[self.rank < 0].sum() + cloud[self.rank == len(order)].sum()
         before = np.concatenate([[0.0], np.cumsum(edge[order])])
         behind = np.concatenate([[0.0], np.cumsum(cloud[order][::-1])])[::-1]
@@ -63,28 +58,36 @@ class LayerChain:
 
     def transfer_s(self, link: Link) -> Floats:
         """Seconds of transfers, a place."""
-        rank, seconds = self.rank, np.zeros(len(self.order) + 1)
-        for flow in self.graph.flows:
-            home, read = int(rank[flow.producer]), rank[list(flow.consumers)]
-            seconds[home + 1 : int(read.max()) + 1] += flow.crossing_s(Side.EDGE, link)
-            seconds[int(read.min()) + 1 : home + 1] += flow.crossing_s(Side.CLOUD, link)
-        return seconds
+        columns = self.graph.columns
+        home, read = self.rank[columns.producer], self.rank[columns.consumers]
+        first, last = home.copy(), home.copy()
+        np.minimum.at(first, columns.owner, read)
+        np.maximum.at(last, columns.owner, read)
+        up = columns.crossing_s(columns.up, link.up)
+        down = columns.crossing_s(columns.down, link.down)
+        return self._between(home, last, up) + self._between(first, home, down)
 
     def held_bytes(self, side: Side) -> Ints:
         """Bytes of the distinct weights on a side, a place."""
-        first: dict[int, int] = {}
-        last: dict[int, int] = {}
-        for task, rank in zip(self.graph.tasks, self.rank.tolist(), strict=True):
-            for weight in task.weights:
-                first[weight] = min(first.get(weight, rank), rank)
-                last[weight] = max(last.get(weight, rank), rank)
-        nbytes = np.zeros(len(self.order) + 1, dtype=np.int64)
-        for weight in first:
-            if side is Side.EDGE:
-                nbytes[first[weight] + 1 :] += self.graph.weights[weight]
-            else:
-                nbytes[: last[weight] + 1] += self.graph.weights[weight]
-        return nbytes
+        columns, places = self.graph.columns, len(self.order)
+        rank = self.rank[columns.reader]
+        first = np.full(len(columns.weights), places)
+        last = np.full(len(columns.weights), -1)
+        np.minimum.at(first, columns.read, rank)
+        np.maximum.at(last, columns.read, rank)
+        read = np.bincount(columns.read, minlength=len(first)) > 0
+        if side is Side.EDGE:
+            low, high = first[read], np.full(int(read.sum()), places)
+        else:
+            low, high = np.full(int(read.sum()), -1), last[read]
+        return self._between(low, high, columns.weights[read])
+
+    def _between(self, low: Ints, high: Ints, amount: NDArray[Any]) -> NDArray[Any]:
+        """What is there at the places behind `low` up to `high`, a place."""
+        there = np.zeros(len(self.order) + 2, dtype=amount.dtype)
+        np.add.at(there, low + 1, amount)
+        np.subtract.at(there, np.minimum(high, len(self.order)) + 1, amount)
+        return np.cumsum(there)[:-1]
 
     def fewest_hops(self) -> Ints:
         """A lower bound on the hops, a place."""
@@ -141,7 +144,9 @@ class LayerChain:
         for place in sorted(np.flatnonzero(allowed).tolist(), key=lambda one: (least[one], -one)):
             if least[place] >= best_s:
                 break
-            exact_s = serial[place] + link.hop_s * count_hops(self.graph, self.sides(place))
+            exact_s = serial[place] + link.hop_s * self.graph.columns.hops(
+                (self.rank >= place).astype(np.int64)
+            )
             exact_s -= sum(one.saved_s(link) for one in parallels(self.graph, self.sides(place)))
             if exact_s < best_s:
                 best, best_s = place, exact_s

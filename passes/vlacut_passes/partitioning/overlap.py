@@ -8,12 +8,15 @@ its states save.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
+
+import numpy as np
 
 from vlacut.hardware import Link
 from vlacut.pricing import CostGraph, Side, parallel
 from vlacut.sections import NO_GATE, Section
+from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, relabel
 
 _Places = tuple["Side | None", ...]
 
@@ -63,14 +66,14 @@ def _every(
                 yield sides, found.saved_s(link)
 
 
-def placed(graph: CostGraph, chosen: tuple[State, ...]) -> CostGraph:
-    """The graph with the tasks of these states on their sides, and nothing in parallel."""
-    sides = {task: side for state in chosen for task, side in state.sides}
-    tasks = [
-        replace(task, pinned=sides[index]) if index in sides else task
-        for index, task in enumerate(graph.tasks)
-    ]
-    return replace(graph, tasks=tuple(tasks), in_turn=True)
+def placed(core: Core, chosen: tuple[State, ...]) -> Core:
+    """The core with the tasks of these states on their sides. Its variables must be tasks."""
+    label = np.arange(core.size)
+    for state in chosen:
+        for task, side in state.sides:
+            label[core.of_task[task]] = CLOUD if side is Side.CLOUD else EDGE
+    kept, label = np.unique(label, return_inverse=True)
+    return relabel(core, label.astype(np.int64), len(kept), weights=(True, True))
 
 
 def agree(chosen: tuple[State, ...], state: State) -> bool:

@@ -20,17 +20,42 @@ import numpy as np
 
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, price
+from vlacut.pricing import CostGraph, Price, Side, price
+from vlacut_passes.partitioning.core import Core, Ints, make_core
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
 from vlacut_passes.partitioning.overlap import State, agree, placed, states
-from vlacut_passes.partitioning.serial import Found, SerialSearch, Sides
-from vlacut_passes.partitioning.strategies import BASELINES
+from vlacut_passes.partitioning.serial import Hints, SerialSearch, binding
+from vlacut_passes.partitioning.strategies import Sides
 
 MOST = 40e6  # most a minute of one core
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
 _NONE = State()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cut, and the proof of how good it is.
+
+    Attributes:
+        sides: of every task.
+        price: of the cut.
+        value: of the objective.
+        bound: no cut within the limits has less of the objective; at most `value`.
+        method: what proved the bound.
+    """
+
+    sides: Sides
+    price: Price
+    value: float
+    bound: float
+    method: str
+
+    @property
+    def gap(self) -> float:
+        """How far the cut may be from the best, as a share; 0 if it is proven to be the best."""
+        return (self.value - self.bound) / self.value if self.value else 0.0
 
 
 def optimal_cut(
@@ -50,15 +75,13 @@ def optimal_cut(
     Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
     """
     asked = limits or Limits()
+    core = make_core(graph, link)
+    hints = Hints(graph, link, asked.cloud_bytes, starts)
     options = [found for one in graph.sections if (found := states(graph, one, link))]
     options.sort(key=lambda found: -found[0].saved_s)
 
     def best(limits: Limits) -> Found:
-        left = Effort(effort)
-        if options:
-            return _Search(graph, link, limits, left, options, starts).run()
-        found = SerialSearch(graph, link, limits, left, starts).run()
-        return replace(found, price=price(graph, found.sides, link))
+        return _Search(core, hints, binding(graph, limits), Effort(effort), options).run()
 
     def least(limits: Limits) -> tuple[float, float]:
         found = best(limits)
@@ -87,19 +110,19 @@ class _Node:
 class _Search:
     def __init__(
         self,
-        graph: CostGraph,
-        link: Link,
+        core: Core,
+        hints: Hints,
         limits: Limits,
         effort: Effort,
         options: Sequence[Sequence[State]],
-        starts: Sequence[Sides],
     ) -> None:
-        self._graph = graph
-        self._link = link
+        self._core = core
+        self._hints = hints
+        self._graph = hints.graph
+        self._link = hints.link
         self._limits = limits
         self._effort = effort
         self._options = options
-        self._starts = list(starts)
         self._best: Found | None = None
         self._why: InfeasibleError | None = None
         self._methods: dict[str, None] = {}
@@ -174,24 +197,19 @@ class _Search:
         if self._best:
             cutoff = self._best.value
             cutoff += self._worth * saved_s
-        graph = placed(self._graph, node.chosen)
-        starts = [*self._starts, *([self._best.sides] if self._best else [])]
-        search = SerialSearch(graph, self._link, limits, self._effort, starts, cutoff)
+        core = placed(self._core, node.chosen) if node.chosen else self._core
+        search = SerialSearch(core, limits, self._effort, self._hints, cutoff)
         try:
             found = search.run()
         except InfeasibleError as error:
             self._why = self._why or error
             return replace(node, in_turn=np.inf)
         self._methods[found.method] = None
-        self._offer(found.sides, found.method)
-        if not node.chosen:
-            for sides in (*self._starts, *self._baselines()):
+        self._offer(_sides(found.x), found.method)
+        if not node.chosen and not self._closed(self._bound(replace(node, in_turn=found.bound))):
+            for sides in (*self._hints.given, *self._hints.strategies):
                 self._offer(sides, found.method)
         return replace(node, in_turn=max(node.in_turn, found.bound))
-
-    def _baselines(self) -> Iterator[Sides]:
-        for cutter in BASELINES.values():
-            yield cutter(self._graph, self._link, self._limits.cloud_bytes)
 
     def _offer(self, sides: Sides, method: str) -> None:
         cost = price(self._graph, sides, self._link)
@@ -201,3 +219,7 @@ class _Search:
             return
         if self._best is None or value < self._best.value * (1 - _ROUNDING):
             self._best = Found(sides, cost, value, -np.inf, method)
+
+
+def _sides(x: Ints) -> Sides:
+    return tuple(Side.CLOUD if one else Side.EDGE for one in x.tolist())

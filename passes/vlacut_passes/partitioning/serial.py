@@ -1,129 +1,138 @@
-"""The best cut of a graph within limits, the sides working one after the other.
+"""The best assignment of a core within limits, the sides working one after the other.
 
-1. The graph becomes a `Core`, a variable a task.
-2. A Lagrangian relaxation, a minimum cut, bounds the objective from below (`dual`). Without hops
+1. A Lagrangian relaxation, a minimum cut, bounds the objective from below (`dual`). Without hops
    and limits the first minimum cut is the answer; with hops the bound mostly meets an assignment's
    price, which is then proven optimal.
-3. What is left is branched on (`branch_and_bound`), from the best of the strategies that others
-   have (`strategies`), so that no cut of theirs is ever better.
+2. What is left is branched on (`branch_and_bound`), from the best of the cuts that are known
+   beforehand, so that none of these is ever better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import cached_property
 
 import numpy as np
 
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Price, Side, price
+from vlacut.pricing import CostGraph, in_cloud
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
-from vlacut_passes.partitioning.core import Ints, make_core
+from vlacut_passes.partitioning.branching import Order, make_order
+from vlacut_passes.partitioning.core import Core, Floats, Ints, only_cloud, within_limits
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.known import Incumbent
-from vlacut_passes.partitioning.limits import (
-    NAMES,
-    Limits,
-    Quantity,
-    all_within,
-    limited,
-    measured,
-    within,
-)
-from vlacut_passes.partitioning.strategies import BASELINES, all_edge
-
-Sides = tuple[Side, ...]
+from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
+from vlacut_passes.partitioning.strategies import BASELINES, Sides, all_edge
 
 
 @dataclass(frozen=True)
-class Found:
-    """A cut, and the proof of how good it is.
+class Hints:
+    """What a graph tells a search before it starts. What takes time is made when it is asked for.
 
     Attributes:
-        sides: of every task.
-        price: of the cut.
+        graph, link: what is cut.
+        budget: bytes that the cloud may hold, for strategies.
+        given: cuts to start from.
+    """
+
+    graph: CostGraph
+    link: Link
+    budget: int | None
+    given: Sequence[Sides]
+
+    @cached_property
+    def order(self) -> Order:
+        """In what order tasks are branched on."""
+        return make_order(self.graph)
+
+    @cached_property
+    def strategies(self) -> list[Sides]:
+        """The cuts of others."""
+        return [cutter(self.graph, self.link, self.budget) for cutter in BASELINES.values()]
+
+    def starts(self) -> Iterator[Ints]:
+        """All cuts to start from, the cheapest to make first."""
+        for sides in (*self.given, all_edge(self.graph, self.link, None)):
+            yield in_cloud(sides)
+        for sides in self.strategies:
+            yield in_cloud(sides)
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """An assignment of tasks, and the proof of how good it is.
+
+    Attributes:
+        x: side of every task.
         value: of the objective.
-        bound: no cut within the limits has less of the objective; at most `value`.
+        bound: no assignment within the limits has less of the objective; at most `value`.
         method: what proved the bound.
     """
 
-    sides: Sides
-    price: Price
+    x: Ints
     value: float
     bound: float
     method: str
 
-    @property
-    def gap(self) -> float:
-        """How far the cut may be from the best, as a share; 0 if it is proven to be the best."""
-        return (self.value - self.bound) / self.value if self.value else 0.0
-
 
 class SerialSearch:
-    """The search of a graph whose sides work one after the other.
+    """The search of a core.
 
     Args:
-        graph: what to cut; what could overlap in it does not.
-        link: the link.
+        core: what to cut, without limits.
         limits: what is asked for.
         effort: how much may be done.
-        starts: cuts to start from, beside the strategies.
-        cutoff: only cuts that have less of the objective are of use.
+        hints: cuts to start from, and an order.
+        cutoff: only assignments that have less of the objective are of use.
     """
 
     def __init__(
-        self,
-        graph: CostGraph,
-        link: Link,
-        limits: Limits,
-        effort: Effort,
-        starts: Sequence[Sides] = (),
-        cutoff: float = np.inf,
+        self, core: Core, limits: Limits, effort: Effort, hints: Hints, cutoff: float = np.inf
     ) -> None:
-        self._graph = replace(graph, in_turn=True)
-        self._link = link
-        self._limits = _binding(graph, limits)
+        self._core = core
+        self._limits = limits
         self._effort = effort
-        self._starts = [sides for sides in starts if _keeps_pins(graph, sides)]
+        self._hints = hints
         self._cutoff = cutoff
         self._method = ""
 
-    def run(self) -> Found:
-        """The best cut; one that is not below the cutoff if none is, and then `bound` is that.
+    def run(self) -> InTurn:
+        """The best assignment; one that is not below the cutoff if none is, and then `bound` is
+        that.
 
-        Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
+        Raises InfeasibleError if none keeps the limits: which one binds, and by how much.
         """
         limits = limited(self._limits, self._limits.minimise, None)
         start = self._start()
         incumbent, bound = self._minimise(limits, start, self._cutoff)
-        sides = _sides(incumbent.x)
-        cost = price(self._graph, sides, self._link)
-        value = measured(cost)[limits.minimise]
+        found = self._measured(within_limits(self._core, limits), incumbent.x)
+        assert found is not None, "the start keeps its pins, and so does what replaced it"
+        value = float(found[limits.minimise])
         if incumbent.closed_by(bound):
             bound = incumbent.value if incumbent.value < value * (1 - 1e-9) else value
-        return Found(sides, cost, value, min(bound, value), self._method)
+        return InTurn(incumbent.x, value, min(bound, value), self._method)
 
     def _start(self) -> Ints:
-        """A cut that keeps all limits."""
-        most = self._limits.most
-        cutters = (all_edge, *BASELINES.values())
-        made = (cutter(self._graph, self._link, self._limits.cloud_bytes) for cutter in cutters)
-        for sides in chain(self._starts, made):
-            if all_within(measured(price(self._graph, sides, self._link)), most):
-                return _x(sides)
-        return self._lowered(_x(all_edge(self._graph, self._link, None)))
+        """An assignment that keeps all limits."""
+        core = within_limits(self._core, self._limits)
+        for x in self._hints.starts():
+            found = self._measured(core, x)
+            if found is not None and all_within(found.tolist(), self._limits.most):
+                return x
+        return self._lowered(only_cloud(core.size)[core.of_task])
 
     def _lowered(self, x: Ints) -> Ints:
-        """A cut that keeps all limits: one quantity after the other is minimised until it does."""
+        """What keeps all limits: one quantity after the other is minimised until it does."""
         kept = Limits()
         for quantity, most in zip(Quantity, self._limits.most, strict=True):
             if most is None:
                 continue
-            found = measured(price(self._graph, _sides(x), self._link))[quantity]
-            if not within(quantity, found, most):
-                limits = replace(kept, minimise=quantity)
+            limits = replace(kept, minimise=quantity)
+            found = self._measured(within_limits(self._core, limits), x)
+            assert found is not None, "the first one keeps its pins, and so do the others"
+            if not within(quantity, float(found[quantity]), most):
                 incumbent, bound = self._minimise(limits, x, enough=most)
                 if not within(quantity, incumbent.value, most):
                     raise _infeasible(kept, quantity, most, bound)
@@ -139,33 +148,30 @@ class SerialSearch:
         enough: float | None = None,
     ) -> tuple[Incumbent, float]:
         """The best assignment of tasks from `start` on, and its bound."""
-        core = make_core(self._graph, self._link, limits)
+        core = within_limits(self._core, limits)
         incumbent = Incumbent(cutoff, start)
-        self._offer(incumbent, limits, start)
-        search = BranchAndBound(self._graph, core, incumbent, self._effort, enough)
+        self._offer(incumbent, core, start)
+        search = BranchAndBound(lambda: self._hints.order, core, incumbent, self._effort, enough)
         self._method = "min-cut"
         if not search.run(most=1) or search.bound < incumbent.value:
             self._method = "branch and bound over min-cuts"
-            for cutter in BASELINES.values():
-                sides = cutter(self._graph, self._link, limits.cloud_bytes)
-                self._offer(incumbent, limits, _x(sides))
-            for sides in self._starts:
-                self._offer(incumbent, limits, _x(sides))
+            for x in self._hints.starts():
+                self._offer(incumbent, core, x)
             search.run()
         return incumbent, search.bound
 
-    def _offer(self, incumbent: Incumbent, limits: Limits, x: Ints) -> None:
-        found = measured(price(self._graph, _sides(x), self._link))
-        if all_within(found, limits.most):
-            incumbent.offer(found[limits.minimise], x)
+    def _offer(self, incumbent: Incumbent, core: Core, x: Ints) -> None:
+        found = self._measured(core, x)
+        if found is not None and all_within(found.tolist(), core.limits.most):
+            incumbent.offer(float(found[core.limits.minimise]), x)
+
+    def _measured(self, core: Core, tasks: Ints) -> Floats | None:
+        """The quantities of an assignment of tasks; None where the core has it otherwise."""
+        x = core.of_tasks(tasks)
+        return None if x is None else core.quantities(x, core.hop_s(x))
 
 
-def _keeps_pins(graph: CostGraph, sides: Sides) -> bool:
-    pairs = zip(graph.tasks, sides, strict=True)
-    return all(task.pinned in (None, side) for task, side in pairs)
-
-
-def _binding(graph: CostGraph, limits: Limits) -> Limits:
+def binding(graph: CostGraph, limits: Limits) -> Limits:
     """The limits without those that every cut keeps."""
     total = sum(graph.weights)
     for quantity in (Quantity.CLOUD_BYTES, Quantity.EDGE_BYTES):
@@ -192,11 +198,3 @@ def _infeasible(kept: Limits, quantity: Quantity, most: float, bound: float) -> 
         f"{quantity.text(bound - most)} more than the limit of {quantity.text(most)}; "
         f"raise the limit, or pin less"
     )
-
-
-def _sides(x: Ints) -> Sides:
-    return tuple(Side.CLOUD if one else Side.EDGE for one in x.tolist())
-
-
-def _x(sides: Sides) -> Ints:
-    return np.array([side is Side.CLOUD for side in sides], dtype=np.int64)
