@@ -15,8 +15,9 @@ from vlacut.errors import WireError
 from vlacut.plan import Part
 from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
-from vlacut.runtime.connection import Connection, Frame, train_of
+from vlacut.runtime.connection import Connection
 from vlacut.runtime.opened import host_arrays
+from vlacut.runtime.receiver import Frame, train_of
 from vlacut.runtime.route import Compute, Due, Route, Send
 from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, TENSORS, Header
 

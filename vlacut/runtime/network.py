@@ -26,10 +26,10 @@ from collections.abc import Callable
 from vlacut.hardware import Link
 from vlacut.plan import Plan
 from vlacut.runtime.clock import CloudClock
-from vlacut.runtime.connection import Heard
 from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.policy import Forecast
 from vlacut.runtime.predictors import Predictor
+from vlacut.runtime.receiver import Heard
 from vlacut.runtime.wire import HEADER_BYTES, PROBE, PROBE_BYTES
 
 STALE_NS = 1_000_000_000
