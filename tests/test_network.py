@@ -20,7 +20,6 @@ from vlacut.pricing import Side
 from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.clock import CloudClock, Exchange
 from vlacut.runtime.connection import Connection
-from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.link import connected, use_cubic
 from vlacut.runtime.network import STALE_NS, Network
@@ -28,6 +27,7 @@ from vlacut.runtime.policy import Forecast
 from vlacut.runtime.predictors import PREDICTORS
 from vlacut.runtime.receiver import Heard
 from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import PROBE, TENSORS, Header
 
 MS = 1_000_000
