@@ -21,8 +21,8 @@ from vlacut.runtime.wire import (
     HEADER_BYTES,
     MAX_ERROR_BYTES,
     Header,
-    checksum,
     flat_bytes,
+    sealed,
 )
 
 
@@ -82,7 +82,7 @@ class Connection:
         """Begin to send a frame, behind those before it; its arrays must stay as they are until
         `flush`. Raises PeerLost if the connection ended.
         """
-        packed = header.pack(self._checksum(header, payload))
+        packed = sealed(header, payload if self._checked else ())
         sent = 0
         if not (self._tls or self._outbox):
             sent = self._stream.put([packed, *map(_packed, payload)])
@@ -141,7 +141,7 @@ class Connection:
         data = np.frombuffer(text.encode()[:MAX_ERROR_BYTES], np.uint8)
         header = Header(ERROR, 0, 0, 0, 0, data.nbytes)
         try:
-            self._stream.put([header.pack(self._checksum(header, [data])) + data.tobytes()])
+            self._stream.put([sealed(header, [data] if self._checked else ()) + data.tobytes()])
         except PeerLost:
             return  # it does not: the caller is about to close the connection anyway
 
@@ -261,9 +261,6 @@ class Connection:
             return False
         self._unanswered_since = math.inf
         return True
-
-    def _checksum(self, header: Header, payload: Sequence[np.ndarray]) -> int:
-        return checksum(header, payload if self._checked else ())
 
 
 def _packed(array: np.ndarray) -> memoryview:

@@ -80,7 +80,7 @@ class Walk:
         if self._connection:
             self._connection.flush()
             self.tally.late = self._connection.dropped - dropped
-        return host_arrays(self._held[key] for key in wanted)
+        return host_arrays(map(self._held.__getitem__, wanted))
 
     def _run_part(self, stop: Compute) -> None:
         name, tally = stop.part.name, self.tally
@@ -103,7 +103,7 @@ class Walk:
     def _made(self, engine: Any, part: Part) -> Mapping[str, Tensor]:
         take = getattr(engine, "take", None)
         if take is None:
-            arrays = host_arrays(self._held[key] for key in part.inputs)
+            arrays = host_arrays(map(self._held.__getitem__, part.inputs))
             made: Mapping[str, Tensor] = engine.run(dict(zip(part.inputs, arrays, strict=True)))
             return made
         for key in part.inputs:  # kept: what another part or trip reads too is taken once
@@ -135,7 +135,7 @@ class Walk:
         tally.frames += 1
 
     def _encoded(self, stop: Send) -> list[np.ndarray]:
-        arrays = host_arrays(self._held[key] for key, _ in stop.coded)
+        arrays = host_arrays(map(self._held.__getitem__, stop.tensors))
         if not stop.encodes:
             return arrays
         encoded, place = self._link().encoded, (self._route.variant, stop.position, stop.trip)

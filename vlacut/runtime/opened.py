@@ -61,9 +61,10 @@ class OpenedEngines(dict[str, Any]):
 def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
     """Tensors in host memory; those on a device come together, not one after the other."""
     listed = list(tensors)
-    resident = [tensor for tensor in listed if not isinstance(tensor, np.ndarray)]
-    for tensor in resident:
-        tensor.start()
-    if resident:
-        return [tensor if isinstance(tensor, np.ndarray) else tensor.array() for tensor in listed]
-    return listed  # type: ignore[return-value]  # all are arrays, as was just seen
+    for tensor in listed:
+        if not isinstance(tensor, np.ndarray):
+            tensor.start()
+    for index, tensor in enumerate(listed):
+        if not isinstance(tensor, np.ndarray):
+            listed[index] = tensor.array()
+    return listed  # type: ignore[return-value]  # all are arrays by now

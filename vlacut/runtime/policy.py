@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -59,8 +59,7 @@ class Rates(NamedTuple):
         return replace(link, up=up, down=down, rtt=self.rtt_s)
 
 
-@dataclass(frozen=True)
-class Forecast:
+class Forecast(NamedTuple):
     """What the network will be like during the next step; to be asked before it begins.
 
     Attributes:

@@ -31,6 +31,7 @@ class Send(NamedTuple):
     needs: int
     position: int
     trip: int
+    tensors: tuple[str, ...]
     coded: tuple[tuple[str, Codec], ...]
     encodes: bool
 
@@ -93,7 +94,7 @@ class Route:
             elif isinstance(item, Transfer):
                 needs = max(needs, _needs(awaited, item.tensors))
                 encodes = any(codec is not Codec.NONE for codec in item.codecs)
-                stops.append(Send(needs, position, trip, item.coded, encodes))
+                stops.append(Send(needs, position, trip, item.tensors, item.coded, encodes))
             elif isinstance(item, Run):
                 part = plan.part[item.part]
                 if part.side is side:

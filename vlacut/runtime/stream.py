@@ -127,12 +127,20 @@ class TlsStream(Stream):
 
     def take(self, views: Sequence[memoryview]) -> int | None:
         """Receive what is there; how many bytes, 0 at the end, None if nothing is."""
+        count = 0
         try:
-            return self._sock.recv_into(views[0])
+            for view in views:
+                at = 0
+                while at < len(view):  # a call gives a record at most
+                    more = self._sock.recv_into(view[at:])
+                    if not more:
+                        return count
+                    at, count = at + more, count + more
         except _BLOCKED:
-            return None
+            return count or None
         except OSError as error:
             raise _lost(error) from error
+        return count
 
 
 def stream_of(sock: socket.socket, idle_s: float = IDLE_S) -> Stream:
