@@ -106,6 +106,18 @@ def test_frames_that_one_read_took_are_told_apart_no_further() -> None:
     assert meter.finish(0).train_ns == 0
 
 
+def test_a_frame_at_once_leaves_known_how_near_the_other_end_is() -> None:
+    """Nobody asks for the round trip then."""
+    for rtt_ns, close in ((60 * MS, False), (MS // 10, True)):
+        meter = warm()
+        burst_of(meter, steadily(3), rtt_ns=rtt_ns)
+        assert meter.close is close
+        meter.took(1500, 2 * _START_NS)
+        assert not meter.several
+        assert meter.finish().train_bytes == 0
+        assert meter.close is close
+
+
 def test_many_arrivals_are_kept_as_fewer() -> None:
     burst = burst_of(warm(), steadily(5000))
     assert rate(burst) == pytest.approx(1500)
