@@ -21,9 +21,10 @@ import vlacut.runtime
 from vlacut.errors import WireError
 from vlacut.plan import Plan
 from vlacut.pricing import Side
-from vlacut.runtime.connection import Connection, Frame
+from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer, greet
 from vlacut.runtime.layout import Layout
+from vlacut.runtime.receiver import Frame
 from vlacut.runtime.route import Route
 from vlacut.runtime.wire import ERROR, PROBE, TENSORS, Greeting, Header, checksum
 

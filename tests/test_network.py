@@ -19,14 +19,15 @@ from vlacut.hardware import Link, parse_link
 from vlacut.pricing import Side
 from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.clock import CloudClock, Exchange
-from vlacut.runtime.connection import Connection, Heard
-from vlacut.runtime.interpreter import Tally
+from vlacut.runtime.connection import Connection
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.link import connected, use_cubic
 from vlacut.runtime.network import STALE_NS, Network
 from vlacut.runtime.policy import Forecast
 from vlacut.runtime.predictors import PREDICTORS
+from vlacut.runtime.receiver import Heard
 from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import PROBE, TENSORS, Header
 
 MS = 1_000_000
@@ -103,6 +104,18 @@ def test_frames_that_one_read_took_are_told_apart_no_further() -> None:
     meter = warm()
     burst_of(meter, steadily(3))
     assert meter.finish(0).train_ns == 0
+
+
+def test_a_frame_at_once_leaves_known_how_near_the_other_end_is() -> None:
+    """Nobody asks for the round trip then."""
+    for rtt_ns, close in ((60 * MS, False), (MS // 10, True)):
+        meter = warm()
+        burst_of(meter, steadily(3), rtt_ns=rtt_ns)
+        assert meter.close is close
+        meter.took(1500, 2 * _START_NS)
+        assert not meter.several
+        assert meter.finish().train_bytes == 0
+        assert meter.close is close
 
 
 def test_many_arrivals_are_kept_as_fewer() -> None:

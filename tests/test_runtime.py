@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -21,7 +22,8 @@ from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.local import run_both
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.wire import PROBE, PROBE_BYTES, TENSORS, Greeting, Header
+from vlacut.runtime.stream import IDLE_S
+from vlacut.runtime.wire import PROBE, PROBE_BYTES, TENSORS, Greeting, Header, sealed
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -203,6 +205,39 @@ def test_large_frames_both_ways_at_once_do_not_deadlock() -> None:
     assert all(np.array_equal(array, data) for array in received)
     for sock in ends:
         sock.close()
+
+
+@pytest.mark.parametrize("until", [math.inf, 1e12])
+def test_a_frame_may_pause_for_longer_than_one_call_waits(until: float) -> None:
+    """Before it, within its header and within its tensor; a peer that stays silent is lost."""
+    _, plan, _ = crossing_deployment()
+
+    class Big(Layout):
+        def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
+            return 0, Room(np.empty(0, ">u8"), (np.empty(100_000, np.uint8),))
+
+    mine, other = socket.socketpair()
+    connection = Connection(mine, Big(plan, Side.EDGE), 5 * IDLE_S, checked=True)
+    connection.until = until
+    data = np.arange(100_000, dtype=np.uint32).astype(np.uint8)
+    header = Header(TENSORS, 0, 0, 0, 0, data.nbytes)
+    sent = sealed(header, [data]) + data.tobytes()
+
+    def send() -> None:
+        for start, end in ((0, 10), (10, 40_000), (40_000, len(sent))):
+            time.sleep(1.2 * IDLE_S)
+            other.sendall(sent[start:end])
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert np.array_equal(connection.receive().tensors[0], data)
+    thread.join()
+    start = time.monotonic()
+    with pytest.raises(PeerLost, match="no answer for 1 s"):
+        connection.receive(1)
+    assert time.monotonic() - start > 4.9 * IDLE_S
+    other.close()
+    connection.close()
 
 
 def test_bytes_move_both_ways_while_an_engine_runs() -> None:

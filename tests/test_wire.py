@@ -20,6 +20,7 @@ from vlacut.runtime.wire import (
     Header,
     Status,
     checksum,
+    sealed,
     unpack_greeting,
     unpack_header,
     unpack_version,
@@ -121,3 +122,11 @@ def test_the_offset_is_ntp_s() -> None:
     hour = 3_600 * 10**9
     clock.add(Exchange(t1=0, t2=1030 + hour, t3=1050 + hour, t4=60))  # the cloud was suspended
     assert (clock.offset_ns, clock.error_ns) == (1010 + hour, 20)
+
+
+def test_a_sealed_header_has_the_checksum_of_its_frame() -> None:
+    data = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8)
+    header = Header(TENSORS, 1, 2, 3, 4, data.nbytes)
+    for payload in ([], [data]):
+        assert sealed(header, payload) == header.pack(checksum(header, payload))
+        assert unpack_header(sealed(header, payload)) == (header, checksum(header, payload))

@@ -196,13 +196,13 @@ def stall(connection: Connection, on: threading.Event) -> None:
     """Send the header of a frame and half of the rest, and wait."""
     connection.send(Header(TENSORS, 0, 1, 0, 0, UP), [np.zeros(UP // 2, np.uint8)])
     while on.is_set():
-        connection.peek(0.1)
+        connection.peek()
 
 
 def nothing(connection: Connection, on: threading.Event) -> None:
     """Say nothing."""
     while on.is_set():
-        connection.peek(0.1)
+        connection.peek()
 
 
 DOINGS = {"nothing": nothing, "flood": flood, "stall": stall, "spin": flood}

@@ -12,16 +12,15 @@ round trip nor what the sender computed before is in it, as they are in bytes ov
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 _TRIPS = 0.6, 1.5  # round trips that a window waits: less what it takes to send, more if late
 _CLOSE_NS = 1_000_000  # a round trip below which no window matters
 _MOST_ARRIVALS = 512
 
 
-@dataclass(frozen=True)
-class Burst:
+class Burst(NamedTuple):
     """How a frame came in.
 
     Attributes:
@@ -38,62 +37,66 @@ class Burst:
 
 
 class BurstMeter:
-    """Notes the arrivals of one frame after the other on a connection."""
+    """Notes the arrivals of one frame after the other on a connection.
+
+    Attributes:
+        unread: whether more of a frame that has begun may be there to be read.
+        close: whether the other end is so near that the first and the last arrival say it all.
+    """
 
     def __init__(self) -> None:
+        self.unread = False
+        self.close = True
         self._ended_ns = 0
-        self._rtt_ns = 0
         self._waited = False
-        self._open = False
         self._arrivals: list[tuple[int, int, bool]] = []  # clock, bytes, whether waited for
 
     def took(self, nbytes: int, now: int) -> None:
         """Bytes were read."""
-        if self._open:
+        if self.unread:
             _, before, waited = self._arrivals[-1]
             self._arrivals[-1] = now, before + nbytes, waited
         else:
             self._arrivals.append((now, nbytes, self._waited))
-            self._open = True
+            self.unread = True
             self._waited = False
             if len(self._arrivals) > _MOST_ARRIVALS:
                 self._arrivals = [*_paired(self._arrivals[:-1]), self._arrivals[-1]]
 
     @property
-    def unread(self) -> bool:
-        """Whether more of a frame that has begun may be there to be read."""
-        return self._open
-
-    @property
-    def close(self) -> bool:
-        """Whether the other end is so near that the first and the last arrival say it all."""
-        return self._rtt_ns < _CLOSE_NS
+    def several(self) -> bool:
+        """Whether the frame came in several arrivals so far."""
+        return len(self._arrivals) > 1
 
     def emptied(self) -> None:
         """There was nothing to read: what comes next is another arrival."""
-        self._open = False
+        self.unread = False
 
     def waited(self) -> None:
         """The receiver has waited for bytes since the last ones, and did nothing else."""
         self._waited = True
 
-    def finish(self, rtt_ns: int = 0) -> Burst:
+    def finish(self, rtt_ns: int | None = None) -> Burst:
         """The frame is whole. Where one read took several frames, the first has its bytes.
 
-        `rtt_ns` is the least round trip of the connection, 0 if nobody knows.
+        `rtt_ns` is the least round trip of the connection; 0 if nobody knows, None if nobody
+        asked: a frame that came at once needs none.
         """
-        self._rtt_ns = rtt_ns
-        arrivals, self._arrivals, self._open = self._arrivals, [], False
+        arrivals, self._arrivals, self.unread = self._arrivals, [], False
+        if rtt_ns is not None:
+            self.close = rtt_ns < _CLOSE_NS
         if not arrivals:
             return Burst(self._ended_ns, self._ended_ns, 0, 0)
         first, last = arrivals[0][0], arrivals[-1][0]
         self._ended_ns = last
+        if len(arrivals) == 1:
+            return Burst(first, last, 0, 0)
         steps = [
             (after - before, nbytes)
             for (before, _, _), (after, nbytes, waited) in pairwise(arrivals)
             if waited
         ]
-        if rtt_ns >= _CLOSE_NS:
+        if rtt_ns is not None and rtt_ns >= _CLOSE_NS:
             least, most = (trips * rtt_ns for trips in _TRIPS)
             steps = [step for step in steps if not least < step[0] < most]
         return Burst(first, last, sum(step[1] for step in steps), sum(step[0] for step in steps))

@@ -16,6 +16,7 @@ jumped, as a machine's does that was suspended, and what was learned before is f
 from __future__ import annotations
 
 from collections import deque
+from operator import itemgetter
 from typing import NamedTuple
 
 _REMEMBERED = 64
@@ -44,33 +45,34 @@ class CloudClock:
     """The cloud's clock, as the last exchanges show it; one a connection."""
 
     def __init__(self, first: Exchange) -> None:
-        self._exchanges = deque((first,), maxlen=_REMEMBERED)
-        self._best = first
+        self._best = first.delay_ns, first.offset_ns
+        self._exchanges = deque((self._best,), maxlen=_REMEMBERED)
 
     def add(self, exchange: Exchange) -> None:
         """Learn from an exchange."""
-        apart = abs(exchange.offset_ns - self._best.offset_ns)
-        if 2 * apart > exchange.delay_ns + self._best.delay_ns + 2:  # 2: of rounding
+        found = delay_ns, offset_ns = exchange.delay_ns, exchange.offset_ns
+        least_ns, best_offset_ns = self._best
+        if 2 * abs(offset_ns - best_offset_ns) > delay_ns + least_ns + 2:  # 2: of rounding
             self._exchanges.clear()
-            self._best = exchange
+            self._best = found
         forgotten = self._exchanges[0] if len(self._exchanges) == _REMEMBERED else None
-        self._exchanges.append(exchange)
-        if exchange.delay_ns <= self._best.delay_ns:
-            self._best = exchange
+        self._exchanges.append(found)
+        if delay_ns <= self._best[0]:
+            self._best = found
         elif forgotten is self._best:
-            self._best = min(self._exchanges, key=lambda each: each.delay_ns)
+            self._best = min(self._exchanges, key=itemgetter(0))
 
     @property
     def offset_ns(self) -> int:
         """The cloud's clock less the edge's."""
-        return self._best.offset_ns
+        return self._best[1]
 
     @property
     def delay_s(self) -> float:
         """Time on the link, both ways together, of the quickest of the last exchanges."""
-        return self._best.delay_ns * 1e-9
+        return self._best[0] * 1e-9
 
     @property
     def error_ns(self) -> int:
         """By how much the offset may be wrong, at most, had the clocks not drifted."""
-        return (self._best.delay_ns + 1) // 2
+        return (self._best[0] + 1) // 2

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +13,11 @@ from vlacut.errors import WireError
 from vlacut.plan import Part
 from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
-from vlacut.runtime.connection import Connection, Frame, train_of
+from vlacut.runtime.connection import Connection
 from vlacut.runtime.opened import host_arrays
+from vlacut.runtime.receiver import Frame, train_of
 from vlacut.runtime.route import Compute, Due, Route, Send
+from vlacut.runtime.tally import Span, Tally
 from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, TENSORS, Header
 
 _WORTH_A_THREAD = 64 * 1024  # bytes
@@ -25,53 +25,6 @@ _WORTH_A_THREAD = 64 * 1024  # bytes
 
 class StepAbandoned(Exception):
     """The edge has begun a later step: nobody waits for this one's action."""
-
-
-class Span(NamedTuple):
-    """Something that took time, in nanoseconds on the clock of the side it was on."""
-
-    name: str
-    start_ns: int
-    end_ns: int
-
-
-@dataclass
-class Tally:
-    """What one step took on this side.
-
-    Attributes:
-        part_ns: nanoseconds by part; the edge adds what the cloud reports of its own.
-        device_ns: of this side's parts, what their device took by its own clock, where it has one.
-        spans: runs of this side's parts, on its clock.
-        reported: runs of the cloud's parts, on the cloud's clock; runs between two frames are one.
-        codec_ns: nanoseconds that this side spent in codecs.
-        cloud_codec_ns: the same of the cloud, as it reports it to the edge.
-        sent_ns: when each frame began to be sent.
-        sent_bytes: of each of these frames on the connection.
-        exchanges: a frame of the cloud each, and the last one it had taken of the edge's; both when
-            they were whole.
-        pings: the same, both when their first bytes came.
-        passed: bytes on the connection of both frames of each exchange.
-        sent, received: bytes of tensors.
-        frames: sent and received.
-        late: frames of earlier steps that were dropped.
-    """
-
-    part_ns: dict[str, int] = field(default_factory=dict)
-    device_ns: dict[str, int] = field(default_factory=dict)
-    spans: list[Span] = field(default_factory=list)
-    reported: list[Span] = field(default_factory=list)
-    codec_ns: int = 0
-    cloud_codec_ns: int = 0
-    sent_ns: list[int] = field(default_factory=list)
-    sent_bytes: list[int] = field(default_factory=list)
-    exchanges: list[Exchange] = field(default_factory=list)
-    pings: list[Exchange] = field(default_factory=list)
-    passed: list[tuple[int, int]] = field(default_factory=list)
-    sent: int = 0
-    received: int = 0
-    frames: int = 0
-    late: int = 0
 
 
 class Walk:
@@ -127,32 +80,30 @@ class Walk:
         if self._connection:
             self._connection.flush()
             self.tally.late = self._connection.dropped - dropped
-        return host_arrays(self._held[key] for key in wanted)
+        return host_arrays(map(self._held.__getitem__, wanted))
 
     def _run_part(self, stop: Compute) -> None:
-        part, name = stop.part, stop.part.name
-        self._check_use()
+        name, tally = stop.part.name, self.tally
+        if self._connection is not None:
+            self._check_use(self._connection)
         start = time.perf_counter_ns()
-        with self._moving(stop.ahead):
-            made = self._made(self._engines[name], part)
-        self._held.update(made)
+        self._held.update(self._run_engine(stop))
         end = time.perf_counter_ns()
-        self.tally.part_ns[name] = self.tally.part_ns.get(name, 0) + end - start
-        self.tally.spans.append(Span(name, start, end))
+        tally.part_ns[name] = tally.part_ns.get(name, 0) + end - start
+        tally.spans.append(Span(name, start, end))
 
-    def _moving(self, ahead: int) -> AbstractContextManager[object]:
-        """Moves bytes while an engine runs, where there are more than sockets hold meanwhile."""
-        if self._connection is None:
-            return nullcontext()
-        nbytes = sum(self._route.sizes[self._taken : ahead])
-        if nbytes + self._connection.unsent < _WORTH_A_THREAD:
-            return nullcontext()
-        return self._connection.moving(self._step)
+    def _run_engine(self, stop: Compute) -> Mapping[str, Tensor]:
+        """What a part makes; bytes move meanwhile where there are more than sockets hold."""
+        connection, engine = self._connection, self._engines[stop.part.name]
+        if connection is None or stop.incoming + connection.unsent < _WORTH_A_THREAD:
+            return self._made(engine, stop.part)
+        with connection.moving(self._step):
+            return self._made(engine, stop.part)
 
     def _made(self, engine: Any, part: Part) -> Mapping[str, Tensor]:
         take = getattr(engine, "take", None)
         if take is None:
-            arrays = host_arrays(self._held[key] for key in part.inputs)
+            arrays = host_arrays(map(self._held.__getitem__, part.inputs))
             made: Mapping[str, Tensor] = engine.run(dict(zip(part.inputs, arrays, strict=True)))
             return made
         for key in part.inputs:  # kept: what another part or trip reads too is taken once
@@ -162,32 +113,29 @@ class Walk:
         spent[part.name] = spent.get(part.name, 0) + engine.device_ns
         return made
 
-    def _check_use(self) -> None:
+    def _check_use(self, connection: Connection) -> None:
         """An engine cannot be interrupted: see first that somebody will want what it makes."""
-        if self._connection is None:
-            return
-        self._connection.check_deadline()
-        if self._side is Side.CLOUD and self._connection.superseded(self._step):
+        connection.check_deadline()
+        if self._side is Side.CLOUD and connection.superseded(self._step):
             raise StepAbandoned
 
     def _send(self, stop: Send) -> None:
-        arrays = self._encoded(stop)
+        arrays, tally, route = self._encoded(stop), self.tally, self._route
         nbytes = total = sum(array.nbytes for array in arrays)
         now = time.perf_counter_ns()
         if self._side is Side.CLOUD:
-            times = self._route.times.pack(*self._times(now))
+            times = route.times.pack(*self._times(now))
             arrays.insert(0, np.frombuffer(times, np.uint8))
             total += len(times)
-        variant = self._route.variant
-        header = Header(TENSORS, variant, stop.position, stop.trip, self._step, total)
-        self.tally.sent_ns.append(now)
-        self.tally.sent_bytes.append(HEADER_BYTES + total)
+        header = Header(TENSORS, route.variant, stop.position, stop.trip, self._step, total)
+        tally.sent_ns.append(now)
+        tally.sent_bytes.append(HEADER_BYTES + total)
         self._link().send(header, arrays)
-        self.tally.sent += nbytes
-        self.tally.frames += 1
+        tally.sent += nbytes
+        tally.frames += 1
 
     def _encoded(self, stop: Send) -> list[np.ndarray]:
-        arrays = host_arrays(self._held[key] for key, _ in stop.coded)
+        arrays = host_arrays(map(self._held.__getitem__, stop.tensors))
         if not stop.encodes:
             return arrays
         encoded, place = self._link().encoded, (self._route.variant, stop.position, stop.trip)
@@ -199,7 +147,7 @@ class Walk:
 
     def _decoded(self, frame: Frame) -> tuple[np.ndarray, ...]:
         if not frame.room.coded:
-            return frame.room.tensors
+            return frame.tensors
         start = time.perf_counter_ns()
         made = frame.room.decoded()
         self._note_codec("decode", start)
@@ -212,25 +160,26 @@ class Walk:
 
     def _times(self, now: int) -> list[int]:
         """What the cloud says of its time: see the docstring of `wire`."""
-        began = {span.name: span.start_ns for span in self.tally.spans}
+        tally = self.tally
         train = train_of(self._link().take_heard())
-        codec_ns = self.tally.codec_ns
-        times = [self._taken, self._taken_ns, now, self._taken_first_ns, *train, codec_ns]
+        times = [self._taken, self._taken_ns, now, self._taken_first_ns, *train, tally.codec_ns]
+        began = {name: start_ns for name, start_ns, _ in tally.spans}
         for part in self._route.cloud_parts:
-            times += (self.tally.part_ns.get(part.name, 0), began.get(part.name, 0))
+            times += (tally.part_ns.get(part.name, 0), began.get(part.name, 0))
         return times
 
     def _take_next(self) -> None:
         """Receive the frame that is due; frames come in the order of the schedule."""
-        due = self._route.due[self._taken]
+        route, rank, tally = self._route, self._taken, self.tally
+        due = route.due[rank]
         frame = self._receive(due)
-        if frame.header[:4] != (TENSORS, *due):
+        if frame.header[0] != TENSORS or frame.header[1:4] != due:
             raise WireError(f"the peer sent {frame.header}, due was {due} of step {self._step}")
-        keys = self._route.transfers[self._taken].tensors
+        keys = route.transfers[rank].tensors
         self._held.update(zip(keys, self._decoded(frame), strict=True))
-        self.tally.received += sum(array.nbytes for array in frame.tensors)
-        self.tally.frames += 1
-        self._taken += 1
+        tally.received += route.sizes[rank]
+        tally.frames += 1
+        self._taken = rank + 1
         self._taken_ns = frame.arrived_ns
         self._taken_first_ns = frame.burst.first_ns
         if self._side is Side.EDGE:
@@ -248,20 +197,20 @@ class Walk:
 
     def _note_times(self, frame: Frame) -> None:
         """What the cloud says of its time: see the docstring of `wire`."""
-        taken, taken_ns, sent_ns, taken_first_ns = frame.times[:4]
-        tally = self.tally
-        tally.cloud_codec_ns = frame.times[FIXED_TIMES - 1]
+        times, tally = frame.times, self.tally
+        taken, taken_ns, sent_ns, taken_first_ns = times[:4]
+        tally.cloud_codec_ns = times[FIXED_TIMES - 1]
         if 0 < taken <= len(tally.sent_ns):
             start_ns = tally.sent_ns[taken - 1]
             tally.exchanges.append(Exchange(start_ns, taken_ns, sent_ns, frame.arrived_ns))
             tally.pings.append(Exchange(start_ns, taken_first_ns, sent_ns, frame.burst.first_ns))
             tally.passed.append((tally.sent_bytes[taken - 1], frame.nbytes))
-        spent, began = frame.times[FIXED_TIMES::2], frame.times[FIXED_TIMES + 1 :: 2]
+        spent, began = times[FIXED_TIMES::2], times[FIXED_TIMES + 1 :: 2]
         for part, total, start in zip(self._route.cloud_parts, spent, began, strict=True):
-            more = total - self.tally.part_ns.get(part.name, 0)
+            more = total - tally.part_ns.get(part.name, 0)
             if more > 0:
-                self.tally.part_ns[part.name] = total
-                self.tally.reported.append(Span(part.name, start, start + more))
+                tally.part_ns[part.name] = total
+                tally.reported.append(Span(part.name, start, start + more))
 
     def _link(self) -> Connection:
         if self._connection is None:

@@ -14,7 +14,7 @@ from vlacut.errors import WireError
 from vlacut.plan import Plan, Transfer
 from vlacut.pricing import Side
 from vlacut.runtime.codecs import Coder
-from vlacut.runtime.route import Due, Send, routes_of
+from vlacut.runtime.route import Send, routes_of
 from vlacut.runtime.wire import FIXED_TIMES, PROBE_BYTES, flat_bytes
 
 Empty = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray]
@@ -46,7 +46,7 @@ class Room:
         arrays = (self.times, *self.tensors)
         return tuple(flat_bytes(array).data for array in arrays if array.nbytes)
 
-    @property
+    @cached_property
     def coded(self) -> bool:
         """Whether any tensor is in coded form."""
         return any(self.decoders)
@@ -80,13 +80,13 @@ class Layout:
         self._plan = plan
         self.empty = empty
         self._receiver = receiver
-        self._due: dict[Due, tuple[int, Transfer]] = {}
+        self._due: dict[_Place, tuple[int, Transfer]] = {}
         self._encodes: list[tuple[str, Codec]] = []  # at each place of its own, see `encoded`
         for route in routes_of(plan, receiver):
             self._due |= zip(route.due, enumerate(route.transfers), strict=True)
             sends = (stop for stop in route.stops if isinstance(stop, Send))
             self._encodes += [item for stop in sends if stop.encodes for item in stop.coded]
-        self._rooms: dict[Due, tuple[int, Room]] = {}
+        self._rooms: dict[_Place, tuple[int, Room]] = {}
         self._coders: dict[tuple[str, Codec], Coder] = {}
         self._written: dict[tuple[_Place, str], np.ndarray] = {}
 
@@ -132,16 +132,17 @@ class Layout:
 
         Raises WireError if the receiver expects no such transfer.
         """
-        due = Due(variant, position, trip)
-        if due not in self._rooms:
+        due = variant, position, trip
+        found = self._rooms.get(due)
+        if found is None:
             if due not in self._due:
                 raise WireError(
                     f"the peer sent transfer {position}, trip {trip}, of variant {variant}: "
                     f"there is none"
                 )
             rank, transfer = self._due[due]
-            self._rooms[due] = rank, self._make_room(variant, transfer)
-        return self._rooms[due]
+            found = self._rooms[due] = rank, self._make_room(variant, transfer)
+        return found
 
     @cached_property
     def probe_room(self) -> Room:

@@ -148,6 +148,9 @@ class CloudLink:
 
     def get(self, until: float) -> Line:
         """The line, once there is one; PeerLost if there is none by `until` (monotonic)."""
+        line = self._line
+        if line is not None:  # nothing to wait for: what happens to it next, its user hears of
+            return line
         with self._changed:
             if self._line is None:
                 self._changed.wait_for(

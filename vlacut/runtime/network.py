@@ -26,10 +26,10 @@ from collections.abc import Callable
 from vlacut.hardware import Link
 from vlacut.plan import Plan
 from vlacut.runtime.clock import CloudClock
-from vlacut.runtime.connection import Heard
-from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.policy import Forecast
 from vlacut.runtime.predictors import Predictor
+from vlacut.runtime.receiver import Heard
+from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import HEADER_BYTES, PROBE, PROBE_BYTES
 
 STALE_NS = 1_000_000_000
@@ -60,14 +60,20 @@ def shortest_side(plan: Plan) -> float:
 
 
 class _Direction:
-    """The bandwidth of one direction, in bytes a second of the wire."""
+    """The bandwidth of one direction, in bytes a second of the wire.
+
+    Attributes:
+        newest: the newest sample.
+        expected: the point forecast of the next one.
+        sampled_ns: when the newest one was taken.
+    """
 
     def __init__(self, predictor: Predictor, prior: float, interval_ns: int) -> None:
         self._predictor = predictor
         self._interval_ns = interval_ns
         self._pooled = (0, 0, 0)  # interval, bytes, nanoseconds
         self._known = False
-        self.newest = prior
+        self.newest = self.expected = prior
         self.sampled_ns = 0
 
     def train(self, nbytes: int, spent_ns: int, now: int) -> None:
@@ -80,6 +86,8 @@ class _Direction:
     def close(self, now: int) -> None:
         """Give what was pooled to the predictor."""
         _, nbytes, spent_ns = self._pooled
+        if not nbytes:
+            return
         self._pooled = (0, 0, 0)
         if nbytes >= _LEAST_BYTES and spent_ns:
             self.sample(nbytes * 1e9 / spent_ns, now)
@@ -89,20 +97,23 @@ class _Direction:
         self._predictor.update(rate)
         self._known = True
         self.newest, self.sampled_ns = rate, now
+        self.expected = self._predictor.predict(None)
 
     def at_least(self, rate: float, now: int) -> None:
         """It is so much or more."""
-        if rate > self.predict(None):
+        if rate > self.expected:
             self.sample(rate, now)
 
     def at_most(self, rate: float, now: int) -> None:
         """It is so much or less."""
-        if rate < self.predict(None):
+        if rate < self.expected:
             self.sample(rate, now)
 
     def predict(self, quantile: float | None) -> float:
         """The next sample: see `Predictor.predict`."""
-        return self._predictor.predict(quantile) if self._known else self.newest
+        if quantile is None or not self._known:
+            return self.expected
+        return self._predictor.predict(quantile)
 
 
 class Network:
@@ -137,20 +148,22 @@ class Network:
     def forecast(self) -> Forecast:
         """What the network will be like."""
         with self._lock:
-            now = self._now_ns()
-            self._up.close(now)
-            self._down.close(now)
+            up, down, now = self._up, self._down, self._now_ns()
+            up.close(now)
+            down.close(now)
             ratio = 1.0
-            if self._up.sampled_ns - self._down.sampled_ns > STALE_NS:
-                up, down = self._up.predict(None), max(self._down.predict(None), 1.0)
-                ratio = max(up / self._up_beside_down, up * self._down_per_up / down)
+            if up.sampled_ns - down.sampled_ns > STALE_NS:
+                least = max(down.expected, 1.0)
+                ratio = max(
+                    up.expected / self._up_beside_down, up.expected * self._down_per_up / least
+                )
             else:
-                self._up_beside_down = max(self._up.predict(None), 1.0)
+                self._up_beside_down = max(up.expected, 1.0)
             return Forecast(
-                self._up.predict,
-                lambda quantile: ratio * self._down.predict(quantile),
+                up.predict,
+                lambda quantile: ratio * down.predict(quantile),
                 self._rtt_s,
-                self._up.newest,
+                up.newest,
             )
 
     def learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
@@ -178,21 +191,21 @@ class Network:
         return told
 
     def _train(self, way: _Direction, nbytes: int, spent_ns: int, heard: Heard) -> None:
-        way.train(round(nbytes / self._share), spent_ns, heard.burst.last_ns)
+        if nbytes:
+            way.train(round(nbytes / self._share), spent_ns, heard.burst.last_ns)
 
     def _bound(self, tally: Tally, clock: CloudClock, told_up: bool, told_down: bool) -> None:
         """From frames that came at once, on the way for so long by both clocks."""
         for whole, (up, down) in zip(tally.exchanges, tally.passed, strict=True):
-            if not told_up:
+            if not told_up and up >= _LEAST_BYTES:
                 self._at_least(self._up, up, whole.t2 - clock.offset_ns - whole.t1, clock)
-            if not told_down:
+            if not told_down and down >= _LEAST_BYTES:
                 self._at_least(self._down, down, whole.t4 - whole.t3 + clock.offset_ns, clock)
 
     def _at_least(self, way: _Direction, nbytes: int, spent_ns: int, clock: CloudClock) -> None:
         spent_ns += clock.error_ns
-        if nbytes >= _LEAST_BYTES and spent_ns > 0:
-            now = self._now_ns()
-            way.at_least(nbytes * 1e9 / spent_ns / self._share, now)
+        if spent_ns > 0:
+            way.at_least(nbytes * 1e9 / spent_ns / self._share, self._now_ns())
 
     def missed(self, tally: Tally) -> None:
         """A step of this tally missed its deadline."""

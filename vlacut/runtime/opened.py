@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from vlacut.backend import Engine, Lane, Tensor
 
 
-class OpenedEngines(Mapping[str, Any]):
+class OpenedEngines(dict[str, Any]):
     """Engines by part, as one control loop uses them: two loops share no state.
 
     Those of a device are opened, see `DeviceEngine`; the others are as they were.
@@ -19,12 +19,12 @@ class OpenedEngines(Mapping[str, Any]):
     """
 
     def __init__(self, engines: Mapping[str, Engine]) -> None:
+        super().__init__()
         self._lanes: dict[Hashable, Lane] = {}
-        self._engines: dict[str, Any] = {}
         try:
             for name, engine in engines.items():
                 opens = getattr(engine, "open", None)
-                self._engines[name] = engine if opens is None else opens(self._join)
+                self[name] = engine if opens is None else opens(self._join)
         except BaseException:
             self.close()
             raise
@@ -42,18 +42,9 @@ class OpenedEngines(Mapping[str, Any]):
 
     def close(self) -> None:
         """Give everything back; calling it again does nothing."""
-        self._engines.clear()
+        self.clear()
         while self._lanes:
             self._lanes.popitem()[1].close()
-
-    def __getitem__(self, name: str) -> Any:
-        return self._engines[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._engines)
-
-    def __len__(self) -> int:
-        return len(self._engines)
 
     def __enter__(self) -> OpenedEngines:
         return self
@@ -73,4 +64,7 @@ def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
     for tensor in listed:
         if not isinstance(tensor, np.ndarray):
             tensor.start()
-    return [tensor if isinstance(tensor, np.ndarray) else tensor.array() for tensor in listed]
+    for index, tensor in enumerate(listed):
+        if not isinstance(tensor, np.ndarray):
+            listed[index] = tensor.array()
+    return listed  # type: ignore[return-value]  # all are arrays by now

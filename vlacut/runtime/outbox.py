@@ -14,9 +14,13 @@ class Outbox:
 
     Args:
         stream: they go to.
+
+    Attributes:
+        nbytes: that wait.
     """
 
     def __init__(self, stream: Stream) -> None:
+        self.nbytes = 0
         self._stream = stream
         self._tls = isinstance(stream, TlsStream)
         self._views: deque[memoryview | bytes] = deque()
@@ -24,15 +28,11 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._views)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that wait."""
-        return sum(len(view) for view in self._views)
-
     def add(self, views: Sequence[memoryview | bytes], sent: int = 0) -> None:
         """Put these behind what waits, but for the first bytes, which were sent already."""
         rest = deque(joined(views) if self._tls else views)
         advance(rest, sent)
+        self.nbytes += sum(map(len, rest))
         self._views += rest
 
     def push(self) -> bool:
@@ -40,6 +40,7 @@ class Outbox:
         pushed = False
         while self._views and (sent := self._stream.put(self._views)):
             advance(self._views, sent)
+            self.nbytes -= sent
             pushed = True
         return pushed
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,8 +37,29 @@ _LEARN_EVERY, _LEARNT = 32, 512  # steps
 Rate = Callable[[float | None], float]  # `Predictor.predict`
 
 
-@dataclass(frozen=True)
-class Forecast:
+class Rates(NamedTuple):
+    """What a network is taken for.
+
+    Attributes:
+        up, down: bytes a second of the wire.
+        rtt_s: round-trip time of an empty message.
+    """
+
+    up: float
+    down: float
+    rtt_s: float
+
+    def over(self, link: Link) -> Link:
+        """The link, with these bandwidths and this round trip.
+
+        An outage counts as `LEAST` bytes a second: at none at all every price is infinite.
+        """
+        share = link.framing.share
+        up, down = max(self.up, LEAST) * share, max(self.down, LEAST) * share
+        return replace(link, up=up, down=down, rtt=self.rtt_s)
+
+
+class Forecast(NamedTuple):
     """What the network will be like during the next step; to be asked before it begins.
 
     Attributes:
@@ -53,14 +74,13 @@ class Forecast:
     rtt_s: float
     up_now: float
 
-    def over(self, link: Link, quantile: float | None = None) -> Link:
-        """The link, with the bandwidths and the round trip of the forecast.
+    def at(self, quantile: float | None = None) -> Rates:
+        """The point forecast, or that of a quantile, of both directions."""
+        return Rates(self.up(quantile), self.down(quantile), self.rtt_s)
 
-        An outage counts as `LEAST` bytes a second: at none at all every price is infinite.
-        """
-        share = link.framing.share
-        up, down = (max(rate(quantile), LEAST) * share for rate in (self.up, self.down))
-        return replace(link, up=up, down=down, rtt=self.rtt_s)
+    def over(self, link: Link, quantile: float | None = None) -> Link:
+        """The link, with the bandwidths and the round trip of the forecast: see `Rates.over`."""
+        return self.at(quantile).over(link)
 
 
 def steady(link: Link) -> Forecast:

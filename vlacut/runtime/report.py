@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from vlacut.hardware import Link
-from vlacut.runtime.interpreter import Span, Tally
+from vlacut.runtime.policy import Rates
+from vlacut.runtime.tally import Span, Tally
 
 
 class Source(str, Enum):
@@ -28,8 +30,7 @@ class Source(str, Enum):
         return self.value
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """An action, and how it was made.
 
     Attributes:
@@ -60,7 +61,8 @@ class StepReport:
         began_ns: when the step was asked for.
         returned_ns: when the action was returned.
         made: the action, and how it was made.
-        link: what the network was expected to be when the variant was chosen.
+        planned: the plan's link.
+        expected: what the network was expected to be when the variant was chosen.
     """
 
     step: int
@@ -69,7 +71,13 @@ class StepReport:
     began_ns: int
     returned_ns: int
     made: Made
-    link: Link
+    planned: Link
+    expected: Rates
+
+    @cached_property
+    def link(self) -> Link:
+        """The plan's link, as it was expected to be when the variant was chosen."""
+        return self.expected.over(self.planned)
 
     @property
     def source(self) -> Source:

@@ -10,8 +10,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from vlacut.memory import UNKNOWN, Memory
-from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.stream import shut
+from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import Greeting
 
 

@@ -31,16 +31,20 @@ class Send(NamedTuple):
     needs: int
     position: int
     trip: int
+    tensors: tuple[str, ...]
     coded: tuple[tuple[str, Codec], ...]
     encodes: bool
 
 
 class Compute(NamedTuple):
-    """Run a part, once `needs` of the step's frames have been taken; `ahead` may have come."""
+    """Run a part, once `needs` of the step's frames have been taken.
+
+    `incoming` bytes of further frames may come while it runs.
+    """
 
     needs: int
     part: Part
-    ahead: int
+    incoming: int
 
 
 class Rename(NamedTuple):
@@ -76,6 +80,8 @@ class Route:
         self.cloud_parts = plan.cloud_parts[variant]
         self.times = struct.Struct(f"!{FIXED_TIMES + 2 * len(self.cloud_parts)}Q")
         stops: list[Stop] = []
+        sizes: list[int] = []
+        needs = 0
         due: list[Due] = []
         transfers: list[Transfer] = []
         awaited: dict[str, int] = {}
@@ -83,22 +89,22 @@ class Route:
             if isinstance(item, Transfer) and item.source is not side:
                 due.append(Due(variant, position, trip))
                 transfers.append(item)
+                sizes.append(sum(coded_bytes(codec, plan.spec[key]) for key, codec in item.coded))
                 awaited.update(dict.fromkeys(item.tensors, len(due)))
             elif isinstance(item, Transfer):
-                needs = _needs(awaited, item.tensors)
+                needs = max(needs, _needs(awaited, item.tensors))
                 encodes = any(codec is not Codec.NONE for codec in item.codecs)
-                stops.append(Send(needs, position, trip, item.coded, encodes))
+                stops.append(Send(needs, position, trip, item.tensors, item.coded, encodes))
             elif isinstance(item, Run):
                 part = plan.part[item.part]
                 if part.side is side:
-                    stops.append(Compute(_needs(awaited, part.inputs), part, len(due)))
+                    needs = max(needs, _needs(awaited, part.inputs))
+                    stops.append(Compute(needs, part, sum(sizes[needs:])))
             elif side in item.sides:
-                stops.append(Rename(_needs(awaited, (item.source,)), item.source, item.target))
+                needs = max(needs, _needs(awaited, (item.source,)))
+                stops.append(Rename(needs, item.source, item.target))
         self.stops, self.due, self.transfers = tuple(stops), tuple(due), tuple(transfers)
-        self.sizes = tuple(
-            sum(coded_bytes(codec, plan.spec[key]) for key, codec in transfer.coded)
-            for transfer in transfers
-        )
+        self.sizes = tuple(sizes)
 
 
 def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:

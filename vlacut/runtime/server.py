@@ -23,12 +23,13 @@ from vlacut.errors import BackendError, InputError, PeerLost, WireError
 from vlacut.memory import Memory
 from vlacut.plan import Plan
 from vlacut.pricing import Side
-from vlacut.runtime.connection import Connection, PeerLeft, train_of
+from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.link import set_options, use_cubic
 from vlacut.runtime.opened import OpenedEngines
+from vlacut.runtime.receiver import PeerLeft, train_of
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.security import require_authentication, secure
@@ -218,7 +219,7 @@ class Server:
     ) -> Route | None:
         """Serve the next step; its route, None if the server is stopping."""
         due = before.due[0] if before.due else None
-        while (header := connection.peek(_POLL_S, due)) is None:
+        while (header := connection.peek(due)) is None:
             if self._stopping.is_set():
                 return None
         if header.kind == PROBE:

@@ -21,7 +21,6 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -30,7 +29,6 @@ from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError
 from vlacut.hardware import Link
 from vlacut.plan import Plan
-from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.link import CloudLink, Endpoint, dial
 from vlacut.runtime.network import Network, sampling_interval
 from vlacut.runtime.opened import OpenedEngines
@@ -39,9 +37,11 @@ from vlacut.runtime.predictors import PREDICTORS, Predictor
 from vlacut.runtime.race import Race
 from vlacut.runtime.report import Made, Source, StepReport
 from vlacut.runtime.security import is_loopback, require_authentication
+from vlacut.runtime.tally import Tally
 from vlacut.runtime.ways import Alone, Request, Together
 from vlacut.runtime.wire import TOKEN_BYTES
 from vlacut.suggestion import suggestion
+from vlacut.tensor import TensorSpec
 
 _SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
 
@@ -94,6 +94,8 @@ class EdgeSession:
         if hedge and deadline is None:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
         self._plan = plan
+        self._inputs = {spec.name: spec for spec in plan.inputs}
+        self._names = [variant.name for variant in plan.variants]
         self._policy = policy or Always(0)
         self._network = Network(link or plan.link, predictor, interval_s or sampling_interval(plan))
         self._step = 0
@@ -142,21 +144,29 @@ class EdgeSession:
         a deadline, DeadlineMissed with one; BackendError if an engine of this side fails. The
         session goes on after any of these.
         """
-        checked = check_observation(self._plan, observation)
+        checked = check_observation(self._inputs, observation)
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
         forecast = self._network.forecast()
-        expected = forecast.over(self._plan.link)
-        request = Request(checked, captured, self._step, self._policy.choose(forecast), until)
+        expected, variant = forecast.at(), self._policy.choose(forecast)
+        request = Request(checked, captured, self._step, variant, until)
         try:
             made, reason = self._make(request)
         finally:
             self._step += 1
         returned = time.perf_counter_ns()
         self._last_made = made
-        variant = self._plan.variants[request.variant].name
-        self._last = StepReport(request.step, variant, reason, began, returned, made, expected)
+        self._last = StepReport(
+            request.step,
+            self._names[variant],
+            reason,
+            began,
+            returned,
+            made,
+            self._plan.link,
+            expected,
+        )
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return {name: array.copy() for name, array in made.action.items()}
 
@@ -168,7 +178,7 @@ class EdgeSession:
             return self._hedge(self._race, self._alone, request)
         turn = self._turn_to_alone(request)
         try:
-            return self._together.make(replace(request, until=turn)), ""
+            return self._together.make(request._replace(until=turn)), ""
         except (DeadlineMissed, WireError) as error:
             reason = str(error)
         if self._alone is not None and time.monotonic() < turn + self._spare_s < request.until:
@@ -206,7 +216,7 @@ class EdgeSession:
                 f"it to fall back on: {reason}"
             )
         _log.warning("step %d repeats the last action: %s", request.step, reason)
-        return replace(self._last_made, source=Source.STALE, tally=Tally())
+        return self._last_made._replace(source=Source.STALE, tally=Tally())
 
     @property
     def last(self) -> StepReport:
@@ -240,13 +250,14 @@ class EdgeSession:
         self.close()
 
 
-def check_observation(plan: Plan, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def check_observation(
+    expected: Mapping[str, TensorSpec], observation: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """The observation, every tensor checked; ObservationError naming the first that is wrong."""
-    expected = {spec.name: spec for spec in plan.inputs}
     for name in observation:
         if name not in expected:
             raise ObservationError(f"unexpected tensor {name!r}; {suggestion(name, expected)}")
-    missing = [str(spec) for name, spec in expected.items() if name not in observation]
-    if missing:
+    if len(observation) < len(expected):
+        missing = [str(spec) for name, spec in expected.items() if name not in observation]
         raise ObservationError(f"missing from the observation: {', '.join(missing)}")
     return {name: spec.check(np.asarray(observation[name])) for name, spec in expected.items()}

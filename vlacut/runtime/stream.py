@@ -12,6 +12,7 @@ from vlacut.errors import PeerLost
 
 IN, OUT = select.POLLIN, select.POLLOUT
 ENDED = select.POLLHUP | select.POLLERR | select.POLLNVAL
+IDLE_S = 0.2  # that `fill` waits: whoever waits longer looks up meanwhile
 _SMALL = 4096
 _MIN_RTT_AT, _INFO_BYTES, _NEVER = 148, 152, 2**32 - 1  # tcpi_min_rtt of linux/tcp.h
 _BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -25,19 +26,19 @@ class Stream:
 
     Args:
         sock: connected; this object owns it from now on.
-        timeout: seconds that `fill` waits.
+        idle_s: seconds that `fill` waits.
     """
 
-    def __init__(self, sock: socket.socket, timeout: float) -> None:
+    def __init__(self, sock: socket.socket, idle_s: float = IDLE_S) -> None:
         self._sock = sock
         self._in, self._any, self._out = select.poll(), select.poll(), select.poll()
         for poll, events in ((self._in, IN), (self._any, IN | OUT), (self._out, OUT)):
             poll.register(sock, events)
-        self._prepare(timeout)
+        self._prepare(idle_s)
 
-    def _prepare(self, timeout: float) -> None:
+    def _prepare(self, idle_s: float) -> None:
         self._sock.setblocking(True)
-        limit = struct.pack("@ll", *divmod(max(1, round(timeout * 1e6)), 1_000_000))
+        limit = struct.pack("@ll", *divmod(max(1, round(idle_s * 1e6)), 1_000_000))
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
     def put(self, views: Sequence[memoryview | bytes]) -> int:
@@ -59,7 +60,7 @@ class Stream:
             raise _lost(error) from error
 
     def fill(self, views: Sequence[memoryview], whole: bool) -> int | None:
-        """Receive what comes within the timeout, all of it if `whole`; as `take` says it."""
+        """Receive what comes within the limit, all of it if `whole`; as `take` says it."""
         try:
             return self._sock.recvmsg_into(views, 0, socket.MSG_WAITALL if whole else 0)[0]
         except BlockingIOError:
@@ -82,9 +83,9 @@ class Stream:
         return ENDED if ready.pop(stop, 0) else sum(ready.values())
 
     @property
-    def waits(self) -> bool:
-        """Whether `fill` may be used."""
-        return True
+    def readable(self) -> bool:
+        """Whether `take` finds something, be it the end."""
+        return bool(self._in.poll(0))
 
     @property
     def rtt_ns(self) -> int:
@@ -107,15 +108,13 @@ class Stream:
 
 
 class TlsStream(Stream):
-    """Bytes of a socket in TLS, which never blocks: a record may need both directions."""
+    """Bytes of a socket in TLS, which never blocks: a record may need both directions.
 
-    def _prepare(self, timeout: float) -> None:
+    It knows no `fill`, and `readable` of the socket says nothing of records already decrypted.
+    """
+
+    def _prepare(self, idle_s: float) -> None:
         self._sock.setblocking(False)
-
-    @property
-    def waits(self) -> bool:
-        """Whether `fill` may be used."""
-        return False
 
     def put(self, views: Sequence[memoryview | bytes]) -> int:
         """Send some, at once; how many bytes, 0 if it would block."""
@@ -128,17 +127,25 @@ class TlsStream(Stream):
 
     def take(self, views: Sequence[memoryview]) -> int | None:
         """Receive what is there; how many bytes, 0 at the end, None if nothing is."""
+        count = 0
         try:
-            return self._sock.recv_into(views[0])
+            for view in views:
+                at = 0
+                while at < len(view):  # a call gives a record at most
+                    more = self._sock.recv_into(view[at:])
+                    if not more:
+                        return count
+                    at, count = at + more, count + more
         except _BLOCKED:
-            return None
+            return count or None
         except OSError as error:
             raise _lost(error) from error
+        return count
 
 
-def stream_of(sock: socket.socket, timeout: float) -> Stream:
+def stream_of(sock: socket.socket, idle_s: float = IDLE_S) -> Stream:
     """The stream of a socket."""
-    return (TlsStream if isinstance(sock, ssl.SSLSocket) else Stream)(sock, timeout)
+    return (TlsStream if isinstance(sock, ssl.SSLSocket) else Stream)(sock, idle_s)
 
 
 def shut(sock: socket.socket) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ _REMEMBERED = 16
 _PROBE = np.zeros(PROBE_BYTES, np.uint8)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A step to be made.
 
     Attributes:

@@ -82,7 +82,7 @@ from vlacut.errors import WireError
 
 VERSION = 3
 MAX_ERROR_BYTES = 512
-TENSORS, ERROR, PROBE = 1, 2, 3
+_KINDS = TENSORS, ERROR, PROBE = 1, 2, 3
 PROBE_BYTES = 32768
 FIXED_TIMES = 7  # what the cloud says first in every frame: see the docstring
 TOKEN_BYTES = 16
@@ -91,6 +91,7 @@ _GREETING = struct.Struct("!8sHHI32s16sQQ")
 _GREETING_START = struct.Struct("!8sHH")
 _HEADER = struct.Struct("!HBBHHHHIQQ")
 _FRAME_MAGIC = 0x5643
+_CHECK, _CHECK_AT = struct.Struct("!I"), 12
 _ROW_WORDS = 512
 _BLOCK_BYTES = 8 * _ROW_WORDS
 CHECKED = 1  # a flag of the greeting
@@ -160,7 +161,7 @@ class Header(NamedTuple):
 def unpack_header(data: bytes | bytearray | memoryview) -> tuple[Header, int]:
     """The header in 32 bytes, and the checksum it claims; WireError if it is none."""
     magic, kind, zero, variant, position, trip, zeros, check, step, nbytes = _HEADER.unpack(data)
-    if magic != _FRAME_MAGIC or kind not in (TENSORS, ERROR, PROBE):
+    if magic != _FRAME_MAGIC or kind not in _KINDS:
         raise WireError(f"the peer sent no frame (magic {magic:#06x}, kind {kind})")
     if zero or zeros:
         raise WireError("the peer sent a header with bits set that must be zero")
@@ -169,7 +170,18 @@ def unpack_header(data: bytes | bytearray | memoryview) -> tuple[Header, int]:
 
 def checksum(header: Header, payload: Iterable[np.ndarray]) -> int:
     """Of a frame; no payload where its tensors are not covered: see the module's docstring."""
-    check = zlib.crc32(header.pack(0))
+    return _checksum(header.pack(0), payload)
+
+
+def sealed(header: Header, payload: Iterable[np.ndarray]) -> bytes:
+    """The 32 bytes of a header on the wire, with the checksum of its frame: see `checksum`."""
+    packed = header.pack(0)
+    check = _CHECK.pack(_checksum(packed, payload))
+    return packed[:_CHECK_AT] + check + packed[_CHECK_AT + _CHECK.size :]
+
+
+def _checksum(packed: bytes, payload: Iterable[np.ndarray]) -> int:
+    check = zlib.crc32(packed)
     for array in payload:
         check = _tensor_checksum(flat_bytes(array), check)
     return check

@@ -13,11 +13,11 @@ from vlacut.hardware import Link
 from vlacut.hardware.service import Service
 from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.clock import CloudClock, Exchange
-from vlacut.runtime.connection import Heard, train_of
-from vlacut.runtime.interpreter import Tally
 from vlacut.runtime.network import Network as Estimates
 from vlacut.runtime.policy import Chooser
 from vlacut.runtime.predictors import Predictor
+from vlacut.runtime.receiver import Heard, train_of
+from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header
 from vlacut.simulation.walk import Network, Passage, StepWalk
 
