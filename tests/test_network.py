@@ -174,6 +174,16 @@ def test_a_short_train_tells_no_rate_but_a_bound() -> None:
     assert not found.probe()
 
 
+def test_what_a_probe_tells_is_as_old_as_the_probe() -> None:
+    """Its answer is heard at the end of a long step: the next is due a second after the first."""
+    now = [10 * STALE_NS]
+    found = network(now)
+    assert found.probe()
+    now[0] += STALE_NS + MS
+    found.learn([heard((30_000, 15 * MS), (0, 0), now[0], PROBE)], None, CLOCK)
+    assert found.probe()
+
+
 def test_probes_are_a_second_apart_whatever_they_tell() -> None:
     now = [10 * STALE_NS]
     found = network(now)

@@ -7,7 +7,7 @@ r"""The simulation against the twin: the same steps on paper and in real time, o
 `--count` recordings are taken evenly from the folder, and of each the piece from its middle on. The
 twin runs the real runtime over an emulated link in real time, the simulation what the runtime would
 do on paper (`--knows frames`). Given to it is what a hop takes on this machine beyond the link, the
-median of the twin's steps over a link without rate or delay. Each goes its own way: a step that one
+median of the twin's steps over the plan's link without delay. Each goes its own way: a step that one
 starts just before an outage and the other after it is a difference. `same` has the paper take every
 step of the twin, at its start and by its variant. The exit status is 1 if a mean or a p95 is not
 within 5 %. What else runs on this machine makes the twin late, never early: run it alone.
@@ -101,8 +101,11 @@ def middle(trace: Trace, seconds: float) -> Trace | None:
 
 
 def overhead_s(bundle: Path, plan: Plan) -> float:
-    """What a hop takes here beyond the link: sockets, the emulator, and late engines."""
-    free = Link(1e11, 1e11)
+    """What a hop takes here beyond the link: sockets, the emulator, and late engines.
+
+    At the rates of the plan's link: what only a faster one would wait for is not in it.
+    """
+    free = Link(plan.link.up, plan.link.down)
     index = max(range(len(plan.variants)), key=lambda one: plan.variants[one].price.hops)
     variant = plan.variants[index]
     steps = run_twin(bundle, shape_of(free), steps=TRIED, policy=variant.name)

@@ -168,7 +168,8 @@ class Network:
             for item in heard:
                 told_up |= self._learn_up(item, clock)
                 burst = item.burst
-                told_down |= self._train(self._down, burst.train_bytes, burst.train_ns, item)
+                train = burst.train_bytes, burst.train_ns, burst.last_ns
+                told_down |= self._train(self._down, *train)
             if tally is not None:
                 self._bound(tally, clock, told_up, told_down)
             self._rtt_s = clock.delay_s
@@ -176,19 +177,21 @@ class Network:
     def _learn_up(self, heard: Heard, clock: CloudClock) -> bool:
         """From what the cloud says of the edge's frames; whether it could tell a rate."""
         _, whole_ns, _, _, nbytes, spent_ns, _ = heard.times
-        told = self._train(self._up, nbytes, spent_ns, heard)
-        if heard.header.kind == PROBE and self._awaits_probe:
-            if not told:
-                on_the_way = whole_ns - clock.offset_ns - self._probed_ns
-                self._at_least(self._up, HEADER_BYTES + PROBE_BYTES, on_the_way, clock)
-            self._awaits_probe = False
+        if heard.header.kind != PROBE or not self._awaits_probe:
+            return self._train(self._up, nbytes, spent_ns, heard.burst.last_ns)
+        self._awaits_probe = False
+        # Its answer may have waited for the end of a step: what it tells is as old as itself.
+        told = self._train(self._up, nbytes, spent_ns, self._probed_ns)
+        if not told:
+            on_the_way = whole_ns - clock.offset_ns - self._probed_ns
+            self._at_least(self._up, HEADER_BYTES + PROBE_BYTES, on_the_way, clock)
         return told
 
-    def _train(self, way: _Direction, nbytes: int, spent_ns: int, heard: Heard) -> bool:
+    def _train(self, way: _Direction, nbytes: int, spent_ns: int, now: int) -> bool:
         """Whether a train tells a rate: it is pooled then."""
         if nbytes < _LEAST_BYTES or spent_ns < _LEAST_NS:
             return False
-        way.train(round(nbytes / self._share), spent_ns, heard.burst.last_ns)
+        way.train(round(nbytes / self._share), spent_ns, now)
         return True
 
     def _bound(self, tally: Tally, clock: CloudClock, told_up: bool, told_down: bool) -> None:
