@@ -85,7 +85,8 @@ def test_an_engine_ends_when_it_should(emulated: Path, seconds: float) -> None:
         start = time.perf_counter()
         engine.run({})
         took.append(time.perf_counter() - start)
-    assert min(took) >= seconds
+    assert sum(took) >= 20 * seconds
+    assert min(took) >= seconds - 1e-3  # it makes up for the run before, which was late
     assert min(took) < seconds + 2e-3
 
 

@@ -35,6 +35,17 @@ def test_bytes_leave_one_after_the_other_and_arrive_a_delay_later() -> None:
     assert found.take(1000, 6.0) == pytest.approx(6.011)
 
 
+def test_what_leaves_together_leaves_within_half_a_millisecond() -> None:
+    """At the rate of the time, not the mean: a slow spell of a fast link comes piece by piece."""
+    found = lane(Way(Trace((1e7, 1e9), (1.0, 1.0))))
+    assert found.together(10**6, 0.2) == 5000
+    assert found.together(10**6, 1.2) == 500_000
+    assert found.together(800, 1.2) == 800
+    found.take(58_000_000, 0.2)  # the link is busy until 1.05
+    assert found.together(10**6, 0.3) == 500_000
+    assert lane(Way(Trace((0.0, 1e9), (1.0, 1.0)))).together(10**6, 0.2) == SEGMENT
+
+
 def test_until_it_begins_a_lane_only_delays() -> None:
     found = lane(Way(Trace((0.0, 1e3), (1.0, 1.0)), delay_s=0.01), begins=None)
     assert found.take(10**6, 3.0) == pytest.approx(3.01)

@@ -215,6 +215,24 @@ def test_frames_tell_the_rate_and_probes_where_nothing_crosses(rate: float) -> N
     assert rtt == pytest.approx(2 * link.hop_s, rel=0.1)
 
 
+def test_where_nothing_was_heard_yet_the_first_step_is_probed_beside() -> None:
+    """Also at second 0 of the simulation's clock; the answer is known to the next step."""
+    plan = plan_with_alone()
+    alone = plan.crosses.index(False)
+    link = Link(1e6, 1e6, 0.02, 5e-4)
+    walks, network = walks_of(plan), network_of(link)
+    seen: list[float] = []
+
+    class Alone:
+        def choose(self, forecast: Forecast) -> int:
+            seen.append(forecast.up(None))
+            return alone
+
+    told = ByFrames(Alone(), lambda: make_predictor("last"), walks, network, SLOW, 0.05)
+    run_loop(walks, network, told, steps=2)
+    assert seen == [SLOW.wire_up, pytest.approx(link.wire_up, rel=0.05)]
+
+
 @pytest.mark.parametrize("knows", [LINK, FRAMES])
 def test_a_race_of_policies(knows: str) -> None:
     plan = plan_with_alone()

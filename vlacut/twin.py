@@ -58,7 +58,7 @@ def run_twin(
         seconds: no step starts later. One of the two must be given.
         period: seconds between starts of steps, late ones taking the next tick; None for back to
             back.
-        progress: called after every step.
+        progress: called after every step: steps of how many, or seconds.
         options: of `vlacut.connect`.
 
     Raises InputError without an end, PeerLost if the cloud does not come up, and what `connect` and
@@ -82,7 +82,11 @@ def run_twin(
             start = time.monotonic()
             policy.step(observation)
             done.append(TwinStep(start - epoch, policy.last))
-            progress("twin", len(done), steps or len(done) + 1)
+            if steps is not None:
+                progress("twin, steps", len(done), steps)
+            elif seconds is not None:
+                lasted = min(time.monotonic() - epoch, seconds)
+                progress("twin, seconds", round(lasted), round(seconds))
             if period is not None:
                 tick = _wait(tick, period)
     return done

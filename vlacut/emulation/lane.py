@@ -32,13 +32,21 @@ class Lane:
         self._free = 0.0  # when the last byte that was taken has left
         self._due = 0.0  # when it arrives
         self._jitter = 0.0
-        rate = self._service.nbytes / self._service.seconds
-        self.slice_bytes = max(segment_bytes, round(rate * _SLICE_S))
 
     def begin(self, now: float) -> None:
         """Start the trace, from its first second, now."""
         with self._lock:
             self._begins = now
+
+    def together(self, nbytes: int, now: float) -> int:
+        """How many of so many bytes that are there now leave together, at the rate of the time."""
+        with self._lock:
+            start = max(now, self._free)
+            if self._begins is None or start < self._begins:
+                return nbytes
+            since = start - self._begins
+            left = self._service.carried(since + _SLICE_S) - self._service.carried(since)
+            return min(nbytes, max(self._segment_bytes, round(left)))
 
     def take(self, nbytes: int, now: float) -> float:
         """When so many bytes that are there now arrive, after all that were taken before."""

@@ -128,14 +128,15 @@ class _Direction:
             threading.Thread(target=work, name="link", daemon=True).start()
 
     def _take(self) -> None:
-        step = min(self._lane.slice_bytes, _CHUNK)
         due = 0.0
         while data := _received(self._source):
             now = time.monotonic()
-            for start in range(0, len(data), step):
-                piece = data[start : start + step]
-                due = self._lane.take(len(piece), now)
-                self._put(due, piece)
+            start = 0
+            while start < len(data):
+                end = start + self._lane.together(len(data) - start, now)
+                due = self._lane.take(end - start, now)
+                self._put(due, data[start:end])
+                start = end
         self._put(due, b"")
 
     def _put(self, due: float, data: bytes) -> None:

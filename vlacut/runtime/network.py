@@ -4,16 +4,17 @@ Every frame from the cloud says how it came in, and how the edge's frames before
 (`vlacut.runtime.burst`). These rates are pooled over a sampling interval and given to a predictor
 for each direction. What no rate can be told from still bounds it:
 
-- a frame that came too much at once: at least its bytes over the time it was on its way, by the
-  cloud's clock; taken if it is more than what is predicted;
+- a frame that came too much at once: at least its bytes over the time that it was on its way, by
+  the cloud's clock, for longer than the first byte of the quickest frame; taken if it is more than
+  what is predicted;
 - a step that missed its deadline before the cloud said a word: at most its bytes over that time;
   taken if it is less.
 
 An estimate ages while nothing crosses, as with an all-edge variant. Once the uplink's is older than
-a second, a probe of 32 kB is sent beside the next step, and its answer tells; one that is not
-answered bounds the uplink from above, second by second. A downlink without samples as new as the
-uplink's is taken to have kept its ratio to it, or to have the plan's link's if that is more: a step
-whose ways up and down met two bandwidths would else rule the cloud out for ever.
+a second, a probe of 32 kB is sent beside the next step, and its answer tells. A downlink that was
+not heard of as lately as the uplink is taken to have kept its ratio to it, or to have the plan's
+link's if that is more: a step whose ways up and down met two bandwidths would else rule the cloud
+out for ever.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from vlacut.runtime.wire import HEADER_BYTES, PROBE, PROBE_BYTES
 STALE_NS = 1_000_000_000
 _LOST_NS = 10 * STALE_NS  # a probe without an answer
 _LEAST_BYTES = 4096  # that a rate, or a bound on one, is told from
+_LEAST_NS = 1_000_000  # a train's: who waits for bytes wakes up a fifth of that late
 _MOST_INTERVAL_S = 0.1
 
 
@@ -65,7 +67,7 @@ class _Direction:
     Attributes:
         newest: the newest sample.
         expected: the point forecast of the next one.
-        sampled_ns: when the newest one was taken.
+        heard_ns: when the link last told of it.
     """
 
     def __init__(self, predictor: Predictor, prior: float, interval_ns: int) -> None:
@@ -74,40 +76,42 @@ class _Direction:
         self._pooled = (0, 0, 0)  # interval, bytes, nanoseconds
         self._known = False
         self.newest = self.expected = prior
-        self.sampled_ns = 0
+        self.heard_ns = -math.inf
 
     def train(self, nbytes: int, spent_ns: int, now: int) -> None:
         """Bytes of the wire that came in so many nanoseconds."""
         interval = now // self._interval_ns
         if interval != self._pooled[0]:
-            self.close(now)
+            self.close()
         self._pooled = (interval, self._pooled[1] + nbytes, self._pooled[2] + spent_ns)
+        self.heard_ns = now
 
-    def close(self, now: int) -> None:
+    def close(self) -> None:
         """Give what was pooled to the predictor."""
         _, nbytes, spent_ns = self._pooled
         if not nbytes:
             return
         self._pooled = (0, 0, 0)
-        if nbytes >= _LEAST_BYTES and spent_ns:
-            self.sample(nbytes * 1e9 / spent_ns, now)
-
-    def sample(self, rate: float, now: int) -> None:
-        """Take a sample."""
-        self._predictor.update(rate)
-        self._known = True
-        self.newest, self.sampled_ns = rate, now
-        self.expected = self._predictor.predict(None)
+        if spent_ns:
+            self._sample(nbytes * 1e9 / spent_ns)
 
     def at_least(self, rate: float, now: int) -> None:
         """It is so much or more."""
         if rate > self.expected:
-            self.sample(rate, now)
+            self._sample(rate)
+            self.heard_ns = now
 
     def at_most(self, rate: float, now: int) -> None:
         """It is so much or less."""
         if rate < self.expected:
-            self.sample(rate, now)
+            self._sample(rate)
+            self.heard_ns = now
+
+    def _sample(self, rate: float) -> None:
+        self._predictor.update(rate)
+        self._known = True
+        self.newest = rate
+        self.expected = self._predictor.predict(None)
 
     def predict(self, quantile: float | None) -> float:
         """The next sample: see `Predictor.predict`."""
@@ -141,18 +145,18 @@ class Network:
         self._up_beside_down = link.wire_up
         self._down_per_up = link.down / link.up
         self._rtt_s = link.rtt
-        self._probed_ns = 0
-        self._probe_said_ns = 0
+        self._probed_ns = -_LOST_NS
+        self._awaits_probe = False
         self._lock = threading.Lock()
 
     def forecast(self) -> Forecast:
         """What the network will be like."""
         with self._lock:
-            up, down, now = self._up, self._down, self._now_ns()
-            up.close(now)
-            down.close(now)
+            up, down = self._up, self._down
+            up.close()
+            down.close()
             ratio = 1.0
-            if up.sampled_ns - down.sampled_ns > STALE_NS:
+            if up.heard_ns > down.heard_ns + STALE_NS:
                 least = max(down.expected, 1.0)
                 ratio = max(
                     up.expected / self._up_beside_down, up.expected * self._down_per_up / least
@@ -172,8 +176,9 @@ class Network:
             told_up = told_down = False
             for item in heard:
                 told_up |= self._learn_up(item, clock)
-                told_down |= item.burst.train_bytes >= _LEAST_BYTES
-                self._train(self._down, item.burst.train_bytes, item.burst.train_ns, item)
+                burst = item.burst
+                train = burst.train_bytes, burst.train_ns, burst.last_ns
+                told_down |= self._train(self._down, *train)
             if tally is not None:
                 self._bound(tally, clock, told_up, told_down)
             self._rtt_s = clock.delay_s
@@ -181,18 +186,22 @@ class Network:
     def _learn_up(self, heard: Heard, clock: CloudClock) -> bool:
         """From what the cloud says of the edge's frames; whether it could tell a rate."""
         _, whole_ns, _, _, nbytes, spent_ns, _ = heard.times
-        self._train(self._up, nbytes, spent_ns, heard)
-        told = nbytes >= _LEAST_BYTES
-        if heard.header.kind == PROBE and self._probed_ns:
-            if not told:
-                on_the_way = whole_ns - clock.offset_ns - self._probed_ns
-                self._at_least(self._up, HEADER_BYTES + PROBE_BYTES, on_the_way, clock)
-            self._probed_ns = 0
+        if heard.header.kind != PROBE or not self._awaits_probe:
+            return self._train(self._up, nbytes, spent_ns, heard.burst.last_ns)
+        self._awaits_probe = False
+        # Its answer may have waited for the end of a step: what it tells is as old as itself.
+        told = self._train(self._up, nbytes, spent_ns, self._probed_ns)
+        if not told:
+            on_the_way = whole_ns - clock.offset_ns - self._probed_ns
+            self._at_least(self._up, HEADER_BYTES + PROBE_BYTES, on_the_way, clock)
         return told
 
-    def _train(self, way: _Direction, nbytes: int, spent_ns: int, heard: Heard) -> None:
-        if nbytes:
-            way.train(round(nbytes / self._share), spent_ns, heard.burst.last_ns)
+    def _train(self, way: _Direction, nbytes: int, spent_ns: int, now: int) -> bool:
+        """Whether a train tells a rate: it is pooled then."""
+        if nbytes < _LEAST_BYTES or spent_ns < _LEAST_NS:
+            return False
+        way.train(round(nbytes / self._share), spent_ns, now)
+        return True
 
     def _bound(self, tally: Tally, clock: CloudClock, told_up: bool, told_down: bool) -> None:
         """From frames that came at once, on the way for so long by both clocks."""
@@ -203,9 +212,13 @@ class Network:
                 self._at_least(self._down, down, whole.t4 - whole.t3 + clock.offset_ns, clock)
 
     def _at_least(self, way: _Direction, nbytes: int, spent_ns: int, clock: CloudClock) -> None:
-        spent_ns += clock.error_ns
-        if spent_ns > 0:
-            way.at_least(nbytes * 1e9 / spent_ns / self._share, self._now_ns())
+        """Half of the delay is how long the first byte of the clock's best exchange was on the way,
+        by that same clock, so the difference does not hang on the offset of the clocks.
+        """
+        if nbytes < _LEAST_BYTES or spent_ns + clock.error_ns <= 0:  # or the clock has jumped
+            return
+        longer_ns = max(0, spent_ns - round(clock.delay_s * 1e9 / 2))
+        way.at_least(nbytes * 1e9 / (longer_ns + _LEAST_NS) / self._share, self._now_ns())
 
     def missed(self, tally: Tally) -> None:
         """A step of this tally missed its deadline."""
@@ -220,13 +233,9 @@ class Network:
         """Whether to send a probe now; if so, it counts as sent."""
         with self._lock:
             now = self._now_ns()
-            if self._probed_ns and now - self._probed_ns < _LOST_NS:
-                if now - max(self._probed_ns, self._probe_said_ns) > STALE_NS:
-                    self._probe_said_ns = now
-                    spent_ns = now - self._probed_ns
-                    self._up.at_most(PROBE_BYTES * 1e9 / spent_ns / self._share, now)
-                return False
-            if now - self._up.sampled_ns <= STALE_NS:
+            patience = _LOST_NS if self._awaits_probe else STALE_NS
+            if now - max(self._up.heard_ns, self._probed_ns) <= patience:
                 return False
             self._probed_ns = now
+            self._awaits_probe = True
             return True
