@@ -145,8 +145,8 @@ def losses(plan: Plan, recording: Recording, outcome: Outcome) -> np.ndarray:
     """Seconds that each step took longer than by the variant that would have ended first."""
     walks, network = walks_of(plan), network_of(plan.link, recording.trace)
     first = [min(walk.end(start, network) for walk in walks) for start in outcome.starts]
-    ended: np.ndarray = outcome.starts + outcome.latencies
-    return ended - np.array(first)
+    lost: np.ndarray = outcome.starts + outcome.latencies - np.array(first)
+    return lost
 
 
 def tail(lost: np.ndarray) -> float:
