@@ -143,11 +143,13 @@ class Network:
         self._rtt_s = link.rtt
         self._probed_ns = 0
         self._probe_said_ns = 0
+        self._noted: list[tuple[list[Heard], Tally, CloudClock]] = []
         self._lock = threading.Lock()
 
     def forecast(self) -> Forecast:
         """What the network will be like."""
         with self._lock:
+            self._learn_noted()
             up, down, now = self._up, self._down, self._now_ns()
             up.close(now)
             down.close(now)
@@ -166,17 +168,32 @@ class Network:
                 up.newest,
             )
 
+    def note(self, heard: list[Heard], tally: Tally, clock: CloudClock) -> None:
+        """Something to `learn`, once anything is asked: whoever notes it has no time for that."""
+        with self._lock:
+            self._learn_noted()
+            self._noted.append((heard, tally, clock))
+
     def learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
         """From what frames said, those of the step of the tally among them."""
         with self._lock:
-            told_up = told_down = False
-            for item in heard:
-                told_up |= self._learn_up(item, clock)
-                told_down |= item.burst.train_bytes >= _LEAST_BYTES
-                self._train(self._down, item.burst.train_bytes, item.burst.train_ns, item)
-            if tally is not None:
-                self._bound(tally, clock, told_up, told_down)
-            self._rtt_s = clock.delay_s
+            self._learn_noted()
+            self._learn(heard, tally, clock)
+
+    def _learn_noted(self) -> None:
+        noted, self._noted = self._noted, []
+        for each in noted:
+            self._learn(*each)
+
+    def _learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
+        told_up = told_down = False
+        for item in heard:
+            told_up |= self._learn_up(item, clock)
+            told_down |= item.burst.train_bytes >= _LEAST_BYTES
+            self._train(self._down, item.burst.train_bytes, item.burst.train_ns, item)
+        if tally is not None:
+            self._bound(tally, clock, told_up, told_down)
+        self._rtt_s = clock.delay_s
 
     def _learn_up(self, heard: Heard, clock: CloudClock) -> bool:
         """From what the cloud says of the edge's frames; whether it could tell a rate."""
@@ -212,6 +229,7 @@ class Network:
         if tally.exchanges or not tally.sent_ns:
             return
         with self._lock:
+            self._learn_noted()
             now = self._now_ns()
             spent_ns = now - tally.sent_ns[0]
             self._up.at_most(sum(tally.sent_bytes) * 1e9 / spent_ns / self._share, now)
@@ -219,6 +237,7 @@ class Network:
     def probe(self) -> bool:
         """Whether to send a probe now; if so, it counts as sent."""
         with self._lock:
+            self._learn_noted()
             now = self._now_ns()
             if self._probed_ns and now - self._probed_ns < _LOST_NS:
                 if now - max(self._probed_ns, self._probe_said_ns) > STALE_NS:
