@@ -98,7 +98,7 @@ class EdgeSession:
         self._names = [variant.name for variant in plan.variants]
         self._policy = policy or Always(0)
         self._asks = not isinstance(self._policy, (Always, AtRandom))
-        self._planned = steady(plan.link)  # for those who ask nothing
+        self._planned = steady(plan.link)  # what a policy gets that looks at no forecast
         network = Network(link or plan.link, predictor, interval_s or sampling_interval(plan))
         self._step = 0
         self._deadline = deadline
