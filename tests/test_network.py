@@ -325,6 +325,22 @@ def test_a_robot_on_its_own_probes_the_way_back(hedge: bool) -> None:
     assert edge.last.link.rtt < 0.01
 
 
+def test_a_report_says_what_the_steps_before_had_told() -> None:
+    """Also where no policy asks: a step learns of the one before while it waits."""
+    program, plan, engines = deployment_with_alone()
+    with (
+        served(plan, engines) as server,
+        EdgeSession(plan, DIGEST, engines, server.address, link=SLOW) as edge,
+    ):
+        seen = []
+        for _ in range(3):
+            edge.step(observation(program))
+            seen.append(edge.last.link)
+        assert edge.last.link is seen[-1]
+    assert (seen[0].up, seen[0].rtt) == (SLOW.up, SLOW.rtt)
+    assert max(link.rtt for link in seen[1:]) < SLOW.rtt
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="no choice of it in this kernel")
 def test_both_ends_of_a_connection_use_cubic() -> None:
     known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Walk:
         engines: this side's parts, by name; opened, if what they make shall stay on their device.
         connection: to the other side; None where the variant does not cross.
         step: number of the step.
+        meanwhile: called once, when what is to be sent first is on its way.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Walk:
         engines: Mapping[str, Engine | OpenEngine],
         connection: Connection | None,
         step: int,
+        meanwhile: Callable[[], object] | None = None,
     ) -> None:
         self._route = route
         self._side = route.side
         self._engines = engines
         self._connection = connection
         self._step = step
+        self._meanwhile = meanwhile
         self._held: dict[str, Tensor] = {}
         self._taken = 0
         self._taken_ns = 0
@@ -187,6 +190,9 @@ class Walk:
 
     def _receive(self, due: Due) -> Frame:
         """The next frame of this step; frames of earlier ones come too late."""
+        if self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            meanwhile()
         frame = self._link().receive(self._step, due)
         if frame.header.step > self._step:
             if self._side is Side.CLOUD:

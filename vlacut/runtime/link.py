@@ -152,10 +152,9 @@ class CloudLink:
         if line is not None:  # nothing to wait for: what happens to it next, its user hears of
             return line
         with self._changed:
-            if self._line is None:
-                self._changed.wait_for(
-                    lambda: self._line or self._closed.is_set(), max(0.0, until - time.monotonic())
-                )
+            self._changed.wait_for(
+                lambda: self._line or self._closed.is_set(), max(0.0, until - time.monotonic())
+            )
             if self._closed.is_set():
                 raise PeerLost("the session was closed")
             if self._line is None:

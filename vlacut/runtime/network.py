@@ -147,11 +147,13 @@ class Network:
         self._rtt_s = link.rtt
         self._probed_ns = -_LOST_NS
         self._awaits_probe = False
+        self._noted: list[tuple[list[Heard], Tally, CloudClock]] = []
         self._lock = threading.Lock()
 
     def forecast(self) -> Forecast:
         """What the network will be like."""
         with self._lock:
+            self._learn_noted()
             up, down = self._up, self._down
             up.close()
             down.close()
@@ -170,18 +172,33 @@ class Network:
                 up.newest,
             )
 
+    def note(self, heard: list[Heard], tally: Tally, clock: CloudClock) -> None:
+        """Something to `learn`, once anything is asked: whoever notes it has no time for that."""
+        with self._lock:
+            self._learn_noted()
+            self._noted.append((heard, tally, clock))
+
     def learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
         """From what frames said, those of the step of the tally among them."""
         with self._lock:
-            told_up = told_down = False
-            for item in heard:
-                told_up |= self._learn_up(item, clock)
-                burst = item.burst
-                train = burst.train_bytes, burst.train_ns, burst.last_ns
-                told_down |= self._train(self._down, *train)
-            if tally is not None:
-                self._bound(tally, clock, told_up, told_down)
-            self._rtt_s = clock.delay_s
+            self._learn_noted()
+            self._learn(heard, tally, clock)
+
+    def _learn_noted(self) -> None:
+        noted, self._noted = self._noted, []
+        for each in noted:
+            self._learn(*each)
+
+    def _learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
+        told_up = told_down = False
+        for item in heard:
+            told_up |= self._learn_up(item, clock)
+            burst = item.burst
+            train = burst.train_bytes, burst.train_ns, burst.last_ns
+            told_down |= self._train(self._down, *train)
+        if tally is not None:
+            self._bound(tally, clock, told_up, told_down)
+        self._rtt_s = clock.delay_s
 
     def _learn_up(self, heard: Heard, clock: CloudClock) -> bool:
         """From what the cloud says of the edge's frames; whether it could tell a rate."""
@@ -225,6 +242,7 @@ class Network:
         if tally.exchanges or not tally.sent_ns:
             return
         with self._lock:
+            self._learn_noted()
             now = self._now_ns()
             spent_ns = now - tally.sent_ns[0]
             self._up.at_most(sum(tally.sent_bytes) * 1e9 / spent_ns / self._share, now)
@@ -232,6 +250,7 @@ class Network:
     def probe(self) -> bool:
         """Whether to send a probe now; if so, it counts as sent."""
         with self._lock:
+            self._learn_noted()
             now = self._now_ns()
             patience = _LOST_NS if self._awaits_probe else STALE_NS
             if now - max(self._up.heard_ns, self._probed_ns) <= patience:

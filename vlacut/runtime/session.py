@@ -32,7 +32,7 @@ from vlacut.plan import Plan
 from vlacut.runtime.link import CloudLink, Endpoint, dial
 from vlacut.runtime.network import Network, sampling_interval
 from vlacut.runtime.opened import OpenedEngines
-from vlacut.runtime.policy import Always, AtRandom, Chooser
+from vlacut.runtime.policy import Always, AtRandom, Chooser, steady
 from vlacut.runtime.predictors import PREDICTORS, Predictor
 from vlacut.runtime.race import Race
 from vlacut.runtime.report import Made, Source, StepReport
@@ -97,7 +97,9 @@ class EdgeSession:
         self._inputs = {spec.name: spec for spec in plan.inputs}
         self._names = [variant.name for variant in plan.variants]
         self._policy = policy or Always(0)
-        self._network = Network(link or plan.link, predictor, interval_s or sampling_interval(plan))
+        self._asks = not isinstance(self._policy, (Always, AtRandom))
+        self._planned = steady(plan.link)  # what a policy gets that looks at no forecast
+        network = Network(link or plan.link, predictor, interval_s or sampling_interval(plan))
         self._step = 0
         self._deadline = deadline
         self._spare_s = _SPARE * (deadline or 0.0)
@@ -125,8 +127,8 @@ class EdgeSession:
             plan,
             together,
             self._link,
-            self._network,
-            not isinstance(self._policy, (Always, AtRandom)),
+            network,
+            self._asks,
             timeout,
         )
         self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE)) if hedge else None
@@ -148,8 +150,8 @@ class EdgeSession:
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
-        forecast = self._network.forecast()
-        expected, variant = forecast.at(), self._policy.choose(forecast)
+        forecast = self._together.forecast() if self._asks else self._planned
+        variant = self._policy.choose(forecast)
         request = Request(checked, captured, self._step, variant, until)
         try:
             made, reason = self._make(request)
@@ -165,7 +167,7 @@ class EdgeSession:
             returned,
             made,
             self._plan.link,
-            expected,
+            self._together.expected,
         )
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return {name: array.copy() for name, array in made.action.items()}

@@ -17,6 +17,7 @@ from vlacut.pricing import Side
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.link import CloudLink, Line
 from vlacut.runtime.network import Network
+from vlacut.runtime.policy import Forecast
 from vlacut.runtime.report import Made, Source
 from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.wire import PROBE, PROBE_BYTES, Header
@@ -49,8 +50,12 @@ class Together:
     Args:
         link: None if no variant crosses the link.
         network: learns from the steps.
-        probes: whether to ask the network where the steps do not tell of it.
+        asked: whether a forecast is asked for before each step. If so, the network is probed where
+            the steps do not tell of it; if not, a step forecasts while it waits for the cloud.
         timeout: for how many seconds a step without a deadline is begun again.
+
+    Attributes:
+        expected: the last forecast.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class Together:
         engines: Mapping[str, Engine],
         link: CloudLink | None,
         network: Network,
-        probes: bool,
+        asked: bool,
         timeout: float,
     ) -> None:
         self._plan = plan
@@ -67,8 +72,15 @@ class Together:
         self._engines = engines
         self._link = link
         self._network = network
-        self._probes = probes
+        self._asked = asked
         self._timeout = timeout
+        self.expected = network.forecast().at()
+
+    def forecast(self) -> Forecast:
+        """What the network will be like in the next step."""
+        forecast = self._network.forecast()
+        self.expected = forecast.at()
+        return forecast
 
     def make(self, request: Request) -> Made:
         """The action.
@@ -80,6 +92,8 @@ class Together:
             route = self._routes[request.variant]
             line = self._link.held if self._link else None
             if line:
+                if not self._asked:
+                    self.forecast()
                 self._probe(line, request.step)
             made = _walked(self._plan, route, self._engines, request, Source.CHOSEN)
             if line:
@@ -111,7 +125,8 @@ class Together:
     def _over(self, line: Line, request: Request) -> Made:
         line.connection.until = request.until
         route = self._routes[request.variant]
-        walk = Walk(route, self._engines, line.connection, request.step)
+        meanwhile = None if self._asked else self.forecast
+        walk = Walk(route, self._engines, line.connection, request.step, meanwhile)
         try:
             arrays = walk.run(request.observation, self._plan.outputs.values())
         except DeadlineMissed:
@@ -119,7 +134,7 @@ class Together:
             raise
         for ping in walk.tally.pings:
             line.clock.add(ping)
-        self._network.learn(line.connection.take_heard(), walk.tally, line.clock)
+        self._network.note(line.connection.take_heard(), walk.tally, line.clock)
         self._probe(line, request.step)
         # Copies: what came over the connection is overwritten by the next step.
         action = {name: np.array(a) for name, a in zip(self._plan.outputs, arrays, strict=True)}
@@ -129,7 +144,7 @@ class Together:
     def _probe(self, line: Line, step: int) -> None:
         """Send a probe if one is due, unless the connection still has something to deliver."""
         connection = line.connection
-        if not self._probes or connection.torn or connection.silent_s or not self._network.probe():
+        if not self._asked or connection.torn or connection.silent_s or not self._network.probe():
             return
         try:
             connection.until = math.inf
