@@ -11,9 +11,9 @@ its subfolders; the ones between are RoboECC's history, on which its thresholds 
 is the plan's cut without adjustment, `fixed` the best variant without switching. The clairvoyant
 knows the trace. `in 1 %` is the share of what argmin's steps took longer than the quickest variant
 would have, from the same start, in the hundredth of the steps that lost most: those that an outage
-befell. The exit status is 1 if argmin is above the thresholds in any recording, or more than 5 %
-above the clairvoyant over all of them. RoboECC reports 392.7 ms without its adjustment and 354.4
-with it (table IV: OpenVLA, Orin and A100).
+befell. Single recordings in which argmin is above the thresholds are named. The exit status is 1 if
+it is so in a folder, or argmin more than 5 % above the clairvoyant over all of them. RoboECC
+reports 392.7 ms without its adjustment and 354.4 with it (table IV: OpenVLA, Orin and A100).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from vlacut.simulation import (
 POLICIES = ("argmin", "quantile", "thresholds")
 MOST_HISTORY = 24
 PAPER = 392.7 / 354.4
+LEAST = 1e-9  # below it a share is rounding
 
 
 def main() -> None:
@@ -103,9 +104,11 @@ def report(
     groups: dict[str, list[int]] = {folder.name: list(range(len(tested)))}
     for index, recording in enumerate(tested):
         groups.setdefault(recording.name.partition("/")[0], []).append(index)
-    worse = [one.name for i, one in enumerate(tested) if above(rows, i)]
+    shares = [above(rows, [i]) for i in range(len(tested))]
+    pairs = zip(tested, shares, strict=True)
+    worse = [f"{one.name} {share:+.1%}" for one, share in pairs if share > LEAST]
     lost = [losses(plan, one, rows["argmin"].outcomes[i]) for i, one in enumerate(tested)]
-    lines, over_all = [], 0.0
+    lines, failed = [], False
     for group, members in groups.items():
         mean = {
             name: float(np.concatenate([row.outcomes[i].latencies for i in members]).mean())
@@ -113,7 +116,7 @@ def report(
         }
         fixed = min(names, key=mean.__getitem__)
         over = mean["argmin"] / mean["clairvoyant"] - 1
-        over_all = over if group == folder.name else over_all
+        failed |= above(rows, members) > LEAST or (group == folder.name and over > 0.05)
         shown = [mean[name] for name in ("clairvoyant", *POLICIES)]
         lines.append(
             (
@@ -128,17 +131,19 @@ def report(
     columns = ("traces", "clairvoyant", *POLICIES, "fixed", "alone", "argmin over clairvoyant")
     out = console()
     out.print(table(f"\n{title}", (*columns, "in 1 %", "alone / argmin", "fixed is"), lines))
-    out.print(
-        f"Argmin is above the thresholds in {len(worse)} of {len(tested)} recordings.", *worse
-    )
+    out.print(f"Argmin is above the thresholds in {len(worse)} of {len(tested)} recordings")
+    out.print(*worse, sep="; ")
     out.print(f"RoboECC's table IV: without adjustment / with it {PAPER:.3f}")
-    return bool(worse) or over_all > 0.05
+    return failed
 
 
-def above(rows: dict[str, Row], index: int) -> bool:
-    """Whether argmin's mean is above the thresholds' in a recording."""
-    argmin, thresholds = (rows[name].outcomes[index] for name in ("argmin", "thresholds"))
-    return bool(argmin.latencies.mean() > thresholds.latencies.mean() * (1 + 1e-9))
+def above(rows: dict[str, Row], members: Sequence[int]) -> float:
+    """Argmin's mean over the thresholds' in some recordings, less one."""
+    argmin, thresholds = (
+        float(np.concatenate([rows[name].outcomes[i].latencies for i in members]).mean())
+        for name in ("argmin", "thresholds")
+    )
+    return argmin / thresholds - 1
 
 
 def losses(plan: Plan, recording: Recording, outcome: Outcome) -> np.ndarray:

@@ -16,7 +16,7 @@ from vlacut.cli.traceplot import show_choices, write_choices
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan import Plan
 from vlacut.runtime.policy import POLICIES
-from vlacut.runtime.predictors import LSTM, PREDICTORS
+from vlacut.runtime.predictors import LSTM, NAMES, PREDICTORS
 from vlacut.simulation import FRAMES, LINK, Race, Recording, Row
 
 ALL = "all"
@@ -44,7 +44,7 @@ ALL = "all"
     multiple=True,
     default=("ewma",),
     show_default=True,
-    help="A predictor's name, or all; may be repeated.",
+    help=f"{', '.join(NAMES)}, or all; may be repeated.",
 )
 @click.option(
     "--link", default="", help="Round trip, and ratio of the downlink; the plan's if not."

@@ -84,7 +84,7 @@ class _Direction:
         if interval != self._pooled[0]:
             self.close()
         self._pooled = (interval, self._pooled[1] + nbytes, self._pooled[2] + spent_ns)
-        self.heard_ns = now
+        self.heard_ns = max(self.heard_ns, now)
 
     def close(self) -> None:
         """Give what was pooled to the predictor."""
