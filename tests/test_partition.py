@@ -12,8 +12,9 @@ from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link, Power
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When, price
 from vlacut_passes.partitioning import branch_and_bound
+from vlacut_passes.partitioning.core import make_core, relabel, within_limits
 from vlacut_passes.partitioning.layer_chain import layer_chain
-from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity
+from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, measured
 from vlacut_passes.partitioning.search import optimal_cut
 from vlacut_passes.partitioning.strategies import BASELINES, strategy_row
 
@@ -220,6 +221,33 @@ def test_the_search_answers_alike_every_time() -> None:
         except InfeasibleError:
             continue
         assert optimal_cut(graph, link, Limits(cloud_bytes=budget)) == found
+
+
+def test_a_core_has_the_price_of_a_cut_and_keeps_it_when_variables_merge() -> None:
+    """Tasks are put together at random; cuts that have each group on one side cost the same."""
+    merged = 0
+    for seed in range(300):
+        graph, link, _ = case(seed)
+        graph = dataclasses.replace(graph, in_turn=True)
+        numbers = np.random.default_rng(seed)
+        power = Power(9.0, float(numbers.integers(0, 9)), *numbers.random(2).tolist(), "test")
+        graph = dataclasses.replace(graph, power=power if seed % 2 else None)
+        limits = Limits(cloud_bytes=7, edge_bytes=7)
+        core = within_limits(make_core(graph, link), limits)
+        label = np.concatenate([[0, 1], numbers.integers(0, core.size, core.size - 2)])
+        label = np.unique(label, return_inverse=True)[1]
+        small = relabel(core, label, int(label.max()) + 1)
+        merged += small.size < core.size
+        for _ in range(5):
+            x = np.concatenate([[0, 1], numbers.integers(0, 2, small.size - 2)])
+            tasks = x[small.of_task]
+            found = price(graph, [CLOUD if one else EDGE for one in tasks], link)
+            for one in (core, small):
+                inside = one.of_tasks(tasks)
+                assert inside is not None, seed
+                same = one.quantities(inside, one.hop_s(inside))
+                assert same == pytest.approx(measured(found), rel=1e-12, abs=1e-12), seed
+    assert merged > 100
 
 
 def test_a_faster_link_never_costs_more() -> None:
