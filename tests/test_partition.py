@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link, Power
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When, price
 from vlacut_passes.partitioning import branch_and_bound
+from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.core import make_core, relabel, within_limits
 from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, measured
@@ -71,6 +73,23 @@ def test_branching_without_highs_finds_the_same(
         monkeypatch.setattr(branch_and_bound, name, value)
     for seed in range(250 * block, 250 * (block + 1)):
         check_against_brute_force(seed)
+
+
+def test_what_probing_fixes_is_so_in_the_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SMALL", 2), ("SMALL_ROOT", 2), ("DEAR", 0.02), ("ROUNDED", 0)):
+        monkeypatch.setattr(branch_and_bound, name, value)
+    fixed: list[int] = []
+    probe = BranchAndBound._fixed
+
+    def counted(search: BranchAndBound, branch: Any, choice: Any) -> list[tuple[int, int]]:
+        found = probe(search, branch, choice)
+        fixed.append(len(found))
+        return found
+
+    monkeypatch.setattr(BranchAndBound, "_fixed", counted)
+    for seed in (76, 221, 266, 292, 323, 476, 490, 504, 553, 660, 695, 697):  # these branch most
+        check_against_brute_force(seed, free=9 + seed % 3)
+    assert np.count_nonzero(fixed) > 10
 
 
 def slow_quantities(graph: CostGraph, link: Link, cuts: np.ndarray) -> np.ndarray:

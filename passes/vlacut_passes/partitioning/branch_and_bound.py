@@ -2,7 +2,9 @@
 
 Every branch is bounded by its Lagrangian relaxation (`dual`) and contracted by reduced costs
 (`coarsen`); once it is small, it goes to HiGHS (`milp`). Branches are on one variable: on the edge,
-or in the cloud.
+or in the cloud. Before that, variables from all over the layer chain are probed: where the bound of
+one side is not below the incumbent, the variable is on the other, and all of these are fixed at
+once. So a budget that some layers must leave the cloud for is not searched layer by layer.
 """
 
 from __future__ import annotations
