@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link, Power
 from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When, price
 from vlacut_passes.partitioning import branch_and_bound
+from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
+from vlacut_passes.partitioning.core import make_core, relabel, within_limits
 from vlacut_passes.partitioning.layer_chain import layer_chain
-from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity
+from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, measured
 from vlacut_passes.partitioning.search import optimal_cut
 from vlacut_passes.partitioning.strategies import BASELINES, strategy_row
 
@@ -70,6 +73,42 @@ def test_branching_without_highs_finds_the_same(
         monkeypatch.setattr(branch_and_bound, name, value)
     for seed in range(250 * block, 250 * (block + 1)):
         check_against_brute_force(seed)
+
+
+def test_what_probing_fixes_is_so_in_the_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SMALL", 2), ("SMALL_ROOT", 2), ("DEAR", 0.02), ("ROUNDED", 0)):
+        monkeypatch.setattr(branch_and_bound, name, value)
+    fixed: list[int] = []
+    probe = BranchAndBound._fixed
+
+    def counted(search: BranchAndBound, branch: Any, choice: Any) -> list[tuple[int, int]]:
+        found = probe(search, branch, choice)
+        fixed.append(len(found))
+        return found
+
+    monkeypatch.setattr(BranchAndBound, "_fixed", counted)
+    for seed in (76, 221, 266, 292, 323, 476, 490, 504, 553, 660, 695, 697):  # these branch most
+        check_against_brute_force(seed, free=9 + seed % 3)
+    assert np.count_nonzero(fixed) > 10
+
+
+def test_a_budget_is_kept_to_the_byte_whatever_its_size() -> None:
+    """Cuts beside the budget differ from it by less than what HiGHS keeps a large limit to."""
+    asked = 0
+    for seed in range(150):
+        graph, link, _ = case(seed, free=9)
+        weights = tuple(10**9 * nbytes + index for index, nbytes in enumerate(graph.weights, 1))
+        graph = dataclasses.replace(graph, weights=weights)
+        totals, held = slow_totals(graph, link, all_cuts(graph))
+        budget = int(np.random.default_rng(seed).choice(held)) - seed % 2
+        if (held <= budget).any():
+            found = optimal_cut(graph, link, Limits(cloud_bytes=budget))
+            assert found.price.cloud_weight_bytes <= budget, seed
+            best = totals[held <= budget].min()
+            assert found.value == pytest.approx(best, rel=1e-12, abs=1e-12), seed
+            assert found.gap <= 1e-9, seed
+            asked += 1
+    assert asked > 100
 
 
 def slow_quantities(graph: CostGraph, link: Link, cuts: np.ndarray) -> np.ndarray:
@@ -220,6 +259,33 @@ def test_the_search_answers_alike_every_time() -> None:
         except InfeasibleError:
             continue
         assert optimal_cut(graph, link, Limits(cloud_bytes=budget)) == found
+
+
+def test_a_core_has_the_price_of_a_cut_and_keeps_it_when_variables_merge() -> None:
+    """Tasks are put together at random; cuts that have each group on one side cost the same."""
+    merged = 0
+    for seed in range(300):
+        graph, link, _ = case(seed)
+        graph = dataclasses.replace(graph, in_turn=True)
+        numbers = np.random.default_rng(seed)
+        power = Power(9.0, float(numbers.integers(0, 9)), *numbers.random(2).tolist(), "test")
+        graph = dataclasses.replace(graph, power=power if seed % 2 else None)
+        limits = Limits(cloud_bytes=7, edge_bytes=7)
+        core = within_limits(make_core(graph, link), limits)
+        label = np.concatenate([[0, 1], numbers.integers(0, core.size, core.size - 2)])
+        label = np.unique(label, return_inverse=True)[1]
+        small = relabel(core, label, int(label.max()) + 1)
+        merged += small.size < core.size
+        for _ in range(5):
+            x = np.concatenate([[0, 1], numbers.integers(0, 2, small.size - 2)])
+            tasks = x[small.of_task]
+            found = price(graph, [CLOUD if one else EDGE for one in tasks], link)
+            for one in (core, small):
+                inside = one.of_tasks(tasks)
+                assert inside is not None, seed
+                same = one.quantities(inside, one.hop_s(inside))
+                assert same == pytest.approx(measured(found), rel=1e-12, abs=1e-12), seed
+    assert merged > 100
 
 
 def test_a_faster_link_never_costs_more() -> None:

@@ -109,16 +109,6 @@ class Flow:
         codec_s = coding.edge_s + coding.cloud_s
         return coding.nbytes * self.count / rate + codec_s * self.count
 
-    def crossing_j(self, source: Side, link: Link, power: Power | None) -> float:
-        """Joules of the edge for that, its own share of the codec being work; 0 without power."""
-        if power is None:
-            return 0.0
-        coding = self.coding(source)
-        radio_j = power.up_j_per_byte if source is Side.EDGE else power.down_j_per_byte
-        worked_j = (power.busy_w - power.idle_w) * coding.edge_s
-        waited_j = power.idle_w * self.crossing_s(source, link)
-        return waited_j + (worked_j + radio_j * coding.nbytes) * self.count
-
 
 class When(str, Enum):
     """In which trips of its phase a task waits for another."""

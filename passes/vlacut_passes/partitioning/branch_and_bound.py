@@ -2,7 +2,9 @@
 
 Every branch is bounded by its Lagrangian relaxation (`dual`) and contracted by reduced costs
 (`coarsen`); once it is small, it goes to HiGHS (`milp`). Branches are on one variable: on the edge,
-or in the cloud.
+or in the cloud. Before that, variables from all over the layer chain are probed: where the bound of
+one side is not below the incumbent, the variable is on the other, and all of these are fixed at
+once. So a budget that some layers must leave the cloud for is not searched layer by layer.
 """
 
 from __future__ import annotations
@@ -189,20 +191,22 @@ class BranchAndBound:
         """Solve a branch with HiGHS; returns its lower bound.
 
         HiGHS keeps a limit to its tolerance only. An assignment that exceeds one after all is cut
-        off, and HiGHS asked again.
+        off, and HiGHS asked again, as long as there is effort left.
         """
         core = branch.core
         covers: list[Cover] = []
         span = self._incumbent.value - branch.bound + _NOISE * abs(self._incumbent.value)
         while True:
             solved = solve_milp(core, covers, span, self._effort)
-            self._effort.spend(solved.work)
+            self._effort.spend(CUT + solved.work)
             if solved.x is None:
                 return max(solved.bound, branch.bound)
             found = core.quantities(solved.x, core.hop_s(solved.x))
             broken = _broken(core, found)
             if broken is None:
                 break
+            if self._effort.spent:
+                return max(solved.bound, branch.bound)
             covers.append(cover(core, solved.x, broken))
         value = float(found[core.limits.minimise])
         self._incumbent.offer(value, solved.x[core.of_task])

@@ -80,7 +80,8 @@ class Choice:
         best = self._best()
         best = best[np.linspace(0, len(best) - 1, min(len(best), _MOST_PROBED)).round().astype(int)]
         halves = [int(f"{place:010b}"[::-1], 2) for place in range(len(best))]
-        return best[np.argsort(halves, kind="stable")]
+        ordered: Ints = best[np.argsort(halves, kind="stable")]
+        return ordered
 
     def _best(self) -> Ints:
         """Those with a score like the best, in the order of the layer chain."""

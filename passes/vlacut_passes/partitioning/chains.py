@@ -87,9 +87,14 @@ class ChainGraph:
 
     def relabel(self, label: Ints) -> ChainGraph:
         """The graph with variable v called `label[v]`, shrunk if many were merged since it was."""
-        renamed = replace(self, variable=label[self.variable])
         size = int(label.max()) + 1
-        return renamed.shrunk(size) if size <= _WORTH_SHRINKING * self.shrunk_at else renamed
+        if size > _WORTH_SHRINKING * self.shrunk_at:
+            return replace(self, variable=label[self.variable])
+        return self.renamed(label).shrunk(size)
+
+    def renamed(self, label: Ints) -> ChainGraph:
+        """The same, not shrunk: the next `relabel` that merges many variables does it."""
+        return replace(self, variable=label[self.variable], shrunk_at=int(label.max()) + 2)
 
     def shrunk(self, size: int) -> ChainGraph:
         """The graph, of so many variables, without what makes no chain deeper: `_Shrinker`."""

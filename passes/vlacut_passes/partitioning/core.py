@@ -181,7 +181,7 @@ def make_core(graph: CostGraph, link: Link) -> Core:
         Limits(),
         idle_w,
     )
-    return relabel(core, of_task, int(of_task.max(initial=1)) + 1, weights=(True, True))
+    return relabel(core, of_task, int(of_task.max(initial=1)) + 1, whole=True)
 
 
 def within_limits(core: Core, limits: Limits) -> Core:
@@ -190,29 +190,34 @@ def within_limits(core: Core, limits: Limits) -> Core:
     return replace(core, users=users, nbytes=nbytes, limits=limits)
 
 
-def relabel(core: Core, label: Ints, size: int, weights: tuple[bool, bool] | None = None) -> Core:
+def relabel(core: Core, label: Ints, size: int, *, whole: bool = False) -> Core:
     """The core with variable v called `label[v]`; variables of one label become one.
 
     Exact: the price of an assignment to the labels is the price of the same assignment to the
     variables. What cannot cross any more is dropped, and what crosses together becomes one flow.
-    `weights` says whether those count, on the edge and in the cloud: else the limits do.
+    A core that is to get its limits yet is left `whole`: all weights, and chain graphs unshrunk.
     """
-    unary = np.stack([np.bincount(label, of, minlength=size) for of in core.unary])
+    unary = np.stack([_summed(label, of, size) for of in core.unary])
     base = core.base + unary[:, CLOUD]
     unary[:, [EDGE, CLOUD]] = 0.0
-    users, nbytes = _merged_weights(core, label, *(weights or core.counted))
+    users, nbytes = _merged_weights(core, label, *((True, True) if whole else core.counted))
     return Core(
         size,
         label[core.of_task],
         base,
         unary,
         _merged_nets(core.flows, label),
-        tuple(graph.relabel(label) for graph in core.chains),
+        tuple((graph.renamed if whole else graph.relabel)(label) for graph in core.chains),
         users,
         nbytes,
         core.limits,
         core.idle_w,
     )
+
+
+def _summed(label: Ints, amount: Floats, size: int) -> Floats:
+    """What the amounts of every label add up to."""
+    return np.asarray(np.bincount(label, amount, size), dtype=np.float64)
 
 
 def _merged_nets(flows: Nets, label: Ints) -> Nets:
@@ -222,7 +227,7 @@ def _merged_nets(flows: Nets, label: Ints) -> Nets:
     away = member != producer[owner]
     first, which, consumers = _distinct(producer, owner[away], member[away])
     costs = (flows.up, flows.down, flows.up_j, flows.down_j)
-    added = (np.bincount(which[which >= 0], cost[which >= 0], len(first)) for cost in costs)
+    added = (_summed(which[which >= 0], cost[which >= 0], len(first)) for cost in costs)
     return Nets(producer[first], consumers, *added)
 
 

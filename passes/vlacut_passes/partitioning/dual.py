@@ -74,6 +74,8 @@ class Dual:
             found = relaxation.solve(mix)
             solved.append(found)
             bound = max(bound, found.bound)
+            if self.incumbent.closed_by(bound):
+                break
             self._add(found.x)
             flat = ceiling - bound <= max(
                 _FLAT * (self.incumbent.value - bound), _NOISE * abs(ceiling)

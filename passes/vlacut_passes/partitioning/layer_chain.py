@@ -7,7 +7,7 @@ a layer is in one place, whatever the number of its executions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Dependency, Side, When, parallels
+from vlacut.pricing import CostGraph, Side, When, parallels
 from vlacut_passes.partitioning.overlap import states
 
 Ints = NDArray[np.int64]
@@ -65,7 +65,7 @@ class LayerChain:
         np.maximum.at(last, columns.owner, read)
         up = columns.crossing_s(columns.up, link.up)
         down = columns.crossing_s(columns.down, link.down)
-        return self._between(home, last, up) + self._between(first, home, down)
+        return np.asarray(self._between(home, last, up) + self._between(first, home, down))
 
     def held_bytes(self, side: Side) -> Ints:
         """Bytes of the distinct weights on a side, a place."""
@@ -91,50 +91,51 @@ class LayerChain:
 
     def fewest_hops(self) -> Ints:
         """A lower bound on the hops, a place."""
-        graph = self.graph
+        columns = self.graph.columns
         hops = self._first_hops()
-        for phase, trips in enumerate(graph.trips):
+        phase = columns.phase[columns.after]
+        for index, trips in enumerate(self.graph.trips):
             if trips > 1:
-                edges = [
-                    one
-                    for one in graph.dependencies
-                    if graph.tasks[one.consumer].phase == phase and one.when is not When.INITIAL
-                ]
-                hops += (trips - 1) * self._depth(edges)
+                hops += (trips - 1) * self._depth((phase == index) & ~columns.initial)
         return hops
 
     def _first_hops(self) -> Ints:
         """One where a dependency crosses, two where it goes up to a task the action waits for."""
-        forward = [one for one in self.graph.dependencies if one.when is not When.CARRIED]
-        awaited = {len(self.graph.tasks) - 1}
-        for edge in reversed(forward):  # sorted by consumer, so all consumers come first
-            if edge.consumer in awaited:
-                awaited.add(edge.producer)
-        depth = np.zeros(len(self.order) + 1, dtype=np.int64)
-        for edge in forward:
-            start, end = int(self.rank[edge.producer]), int(self.rank[edge.consumer])
-            low, high = min(start, end) + 1, max(start, end) + 1
-            least = 2 if start < end and edge.consumer in awaited else 1
-            depth[low:high] = np.maximum(depth[low:high], least)
-        return depth
+        columns = self.graph.columns
+        forward = ~columns.carried
+        before, after = columns.before[forward], columns.after[forward]
+        awaited = np.zeros(len(self.graph.tasks), dtype=bool)
+        awaited[-1] = True
+        for producer, consumer in zip(before[::-1].tolist(), after[::-1].tolist(), strict=True):
+            if awaited[consumer]:  # sorted by consumer, so all consumers come first
+                awaited[producer] = True
+        start, end = self.rank[before], self.rank[after]
+        up = (start < end) & awaited[after]
+        once = self._covered(np.minimum(start, end), np.maximum(start, end))
+        return np.maximum(once, 2 * self._covered(start[up], end[up]))
 
-    def _depth(self, edges: Sequence[Dependency]) -> Ints:
-        """Changes on the deepest chain: 1 where a dependency crosses, 2 where a carried value comes
-        down to a task from which the same trip goes up again.
+    def _depth(self, among: NDArray[np.bool_]) -> Ints:
+        """Changes on the deepest chain of some dependencies: 1 where one crosses, 2 where a carried
+        value comes down to a task from which the same trip goes up again.
         """
-        rank, depth = self.rank, np.zeros(len(self.order) + 1, dtype=np.int64)
-        reach = rank.copy()
-        for edge in sorted(edges, key=lambda one: -one.producer):
-            if edge.when is When.WITHIN:
-                reach[edge.producer] = max(reach[edge.producer], reach[edge.consumer])
-        for edge in edges:
-            low, high = sorted((int(rank[edge.producer]), int(rank[edge.consumer])))
-            depth[low + 1 : high + 1] = np.maximum(depth[low + 1 : high + 1], 1)
-        for edge in edges:
-            if edge.when is not When.WITHIN:
-                again = min(int(rank[edge.producer]), int(reach[edge.consumer])) + 1
-                depth[int(rank[edge.consumer]) + 1 : again] = 2
-        return depth
+        columns = self.graph.columns
+        before, after = columns.before[among], columns.after[among]
+        carried = columns.carried[among]
+        reach = self.rank.tolist()
+        order = np.argsort(-before[~carried], kind="stable")
+        makers, readers = before[~carried][order].tolist(), after[~carried][order].tolist()
+        for maker, reader in zip(makers, readers, strict=True):
+            reach[maker] = max(reach[maker], reach[reader])
+        start, end = self.rank[before], self.rank[after]
+        once = self._covered(np.minimum(start, end), np.maximum(start, end))
+        again = np.minimum(start, np.array(reach)[after])
+        twice = self._covered(end[carried], again[carried])
+        return np.maximum(once, 2 * twice)
+
+    def _covered(self, low: Ints, high: Ints) -> Ints:
+        """1 at the places that are behind `low` and not behind `high` for some pair, a place."""
+        some = high > low
+        return (self._between(low[some], high[some], np.ones_like(low[some])) > 0).astype(np.int64)
 
     def cheapest(self, link: Link, allowed: NDArray[np.bool_]) -> int:
         """The allowed place of the lowest price, the last of them; the last place if none is."""

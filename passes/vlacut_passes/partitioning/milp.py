@@ -23,6 +23,7 @@ from vlacut_passes.partitioning.core import CLOUD, EDGE, LINEAR, Core, Floats, I
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.limits import Quantity
 
+_GRAIN = 1e-4  # of a limit: HiGHS keeps it to 1e-6 of that, bytes of a GPU's memory almost exactly
 _INFEASIBLE = 2  # scipy's status
 
 
@@ -112,7 +113,8 @@ class _Model:
             self._cover(one)
         for quantity, most in zip(Quantity, core.limits.most, strict=True):
             if most is not None:
-                self._limit(quantity, most - float(_base(core)[quantity]), most or 1.0)
+                room = most - float(_base(core)[quantity])
+                self._limit(quantity, room, (most or 1.0) * _GRAIN)
 
     def rows(self) -> LinearConstraint:
         """The constraints, for scipy."""

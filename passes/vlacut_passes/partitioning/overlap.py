@@ -73,7 +73,7 @@ def placed(core: Core, chosen: tuple[State, ...]) -> Core:
         for task, side in state.sides:
             label[core.of_task[task]] = CLOUD if side is Side.CLOUD else EDGE
     kept, label = np.unique(label, return_inverse=True)
-    return relabel(core, label.astype(np.int64), len(kept), weights=(True, True))
+    return relabel(core, label.astype(np.int64), len(kept), whole=True)
 
 
 def agree(chosen: tuple[State, ...], state: State) -> bool:
