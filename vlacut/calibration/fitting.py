@@ -21,7 +21,7 @@ from vlacut.hardware import Device
 
 _SCALE = 0.1  # of log errors: beyond it a measurement counts less and less
 _UNKNOWN = 1.0  # standard deviation of the logarithm of a parameter before anything is measured
-_BLOCK_WEIGHT = 2.0  # of a block's error against an operator's: models are made of blocks
+_BLOCK_WEIGHT = 4.0  # of a block's error against an operator's: models are made of blocks
 _MACHINE = ("peak.float32", "memory_bandwidth", "cache_bandwidth", "cache_bytes")
 _STACK = ("launch_s", "call_s", "batch_s", "half_depth", "overlap")
 _PARTS = ("compute.conv", "memory.gemm", "memory.conv", "memory.pointwise", "memory.reduction")
