@@ -13,8 +13,9 @@ import pytest
 
 from vlacut.calibration.blocks import blocks
 from vlacut.calibration.calibrating import observe, starting_device
-from vlacut.calibration.fitting import Fit, Observation, fit
+from vlacut.calibration.fitting import Fit, fit
 from vlacut.calibration.measuring import measure_samples
+from vlacut.calibration.predicting import Observation
 from vlacut.calibration.samples import (
     batched_products,
     convolutions,

@@ -200,13 +200,8 @@ def device_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
     memory = memory_seconds(kernel, device, working_set)
     stack = device.stack
     work = compute + memory - stack.overlap * min(compute, memory)
-    alone = work * stack.times_faster(kernel.kind, _variety(kernel))
+    alone = work * stack.times_faster(kernel.kind, kernel.operator)
     return min(alone, work + stack.wake_s) + _launch_seconds(kernel, stack)
-
-
-def _variety(kernel: Kernel) -> str:
-    """The operator, or `vector` of a product with one: under that name a stack has its figures."""
-    return "vector" if kernel.kind in _PRODUCTS and kernel.m == 1 else kernel.operator
 
 
 def _launch_seconds(kernel: Kernel, stack: Stack) -> float:

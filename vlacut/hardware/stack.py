@@ -58,7 +58,7 @@ class Stack:
         launch: seconds for a kernel by `kind.Operator`, where one takes other than launch_s.
         wake_s: seconds until the other threads of an engine work on a kernel, too.
         speedup: how many times as fast all threads are as one, by kind or `kind.Operator`; 1 where
-            nothing is said. Products with a vector have `kind.vector`.
+            nothing is said.
     """
 
     name: str
