@@ -81,7 +81,7 @@ def fit(
     return Fit(
         replace(device, stack=device.stack.with_parameters(spread)),
         dict(zip(problem.names, map(float, np.exp(found.x)), strict=True)),
-        dict(zip(problem.names, _deviations(found.jac, _spread(errors)), strict=True)),
+        dict(zip(problem.names, _deviations(found.jac, weights, _spread(errors)), strict=True)),
         tuple(errors.tolist()),
     )
 
@@ -208,7 +208,13 @@ def _with_defaults(device: Device) -> Device:
     return replace(device, stack=stack.with_parameters(means))
 
 
-def _deviations(jacobian: np.ndarray, spread: float) -> list[float]:
-    """Standard deviations of the parameters by the linear theory, errors having that deviation."""
-    covariance = spread**2 * np.linalg.pinv(jacobian.T @ jacobian)
+def _deviations(jacobian: np.ndarray, weights: np.ndarray, spread: float) -> list[float]:
+    """Standard deviations of the parameters by the linear theory, errors having that deviation.
+
+    A weight makes a measurement count for more without making it better known.
+    """
+    inverse = np.linalg.pinv(jacobian.T @ jacobian)
+    weighted = jacobian.copy()
+    weighted[: len(weights)] *= weights[:, None]
+    covariance = spread**2 * inverse @ weighted.T @ weighted @ inverse
     return [float(value) for value in np.sqrt(np.diag(covariance))]
