@@ -13,8 +13,9 @@ import pytest
 
 from vlacut.calibration.blocks import blocks
 from vlacut.calibration.calibrating import observe, starting_device
-from vlacut.calibration.fitting import Fit, Observation, fit
+from vlacut.calibration.fitting import Fit, fit
 from vlacut.calibration.measuring import measure_samples
+from vlacut.calibration.predicting import Observation, Predictor
 from vlacut.calibration.samples import (
     batched_products,
     convolutions,
@@ -42,6 +43,9 @@ def _machine() -> Device:
         "launch.reduction.Softmax": 4e-6,
         "memory.movement.Transpose": 0.25,
         "launch.movement.Transpose": 3e-6,
+        "wake_s": 2e-5,
+        "speedup.gemm": 1.8,
+        "speedup.pointwise.Gelu": 1.6,
     }
     return dataclasses.replace(
         start,
@@ -81,7 +85,9 @@ def _observations(truth: Device, noise: float) -> tuple[Observation, ...]:
 
 
 def _fitted(operators: Sequence[Observation], blocks: Sequence[Observation]) -> Fit:
-    return fit(operators, blocks, starting_device("here", "onnxruntime", 2))
+    half = len(blocks) // 2
+    start = starting_device("here", "onnxruntime", 2)
+    return fit(operators, (blocks[:half], blocks[half:]), start)
 
 
 def test_the_fit_finds_the_machine_that_was_measured() -> None:
@@ -91,8 +97,9 @@ def test_the_fit_finds_the_machine_that_was_measured() -> None:
     assert np.median(np.abs(found.errors)) < 0.02
     assert max(map(abs, found.errors)) < 0.15
     assert found.device.stack.spread < 0.05
-    assert math.isclose(found.device.peak["float32"], 7e11, rel_tol=0.05)
-    assert math.isclose(found.parameters["call_s"], 2e-5, rel_tol=0.1)
+    assert math.isclose(found.device.peak["float32"], 7e11, rel_tol=0.1)
+    assert math.isclose(found.parameters["call_s"], 2e-5, rel_tol=0.2)
+    assert math.isclose(found.parameters["speedup.gemm"], 1.8, rel_tol=0.1)
     assert math.isclose(found.parameters["launch.reduction.Softmax"], 4e-6, rel_tol=0.1)
     cost = Cost(2 * 200 * 1000**2, 800_000, 800_000, 4_000_000, 1)
     for unseen in (  # sizes that were not measured
@@ -103,8 +110,51 @@ def test_the_fit_finds_the_machine_that_was_measured() -> None:
         assert math.isclose(ratio, 1, rel_tol=0.05)
 
 
+def test_the_spread_is_that_of_families_that_were_left_out() -> None:
+    """Two families that contradict each other, each of which the fit follows half of the way."""
+    observations = _observations(_machine(), 0.0)
+    blocks = [
+        dataclasses.replace(item, seconds=factor * item.seconds)
+        for factor in (0.8, 1.25)
+        for item in observations[::2]
+    ]
+    found = _fitted(observations, blocks)
+    alike = _fitted(observations, [*observations[::2], *observations[::2]])
+    assert found.device.stack.spread > 0.15
+    assert found.device.stack.spread > 2 * alike.device.stack.spread
+    largest = max(map(abs, found.errors[len(observations) :]))
+    assert found.device.stack.spread > largest / 1.645
+
+
+def test_derivatives_are_those_of_the_predictions() -> None:
+    truth = _machine()
+    observations = _observations(truth, 0.0)
+    names = (
+        *("launch_s", "call_s", "speedup.gemm", "wake_s", "memory.gemm", "launch.pointwise.Gelu"),
+        *("launch.reduction.Softmax", "memory.movement.Transpose", "compute.pointwise.Gelu"),
+    )
+
+    def device(x: np.ndarray) -> Device:
+        values = dict(zip(names, np.exp(x), strict=True))
+        return dataclasses.replace(truth, stack=truth.stack.with_parameters(values))
+
+    def seconds(x: np.ndarray) -> np.ndarray:
+        there = device(x)
+        items = ((item.kernels, there, item.working_set) for item in observations)
+        return np.array([sequence_seconds(*item) for item in items])
+
+    x = np.log([truth.stack.parameters()[name] for name in names])
+    predictor = Predictor(observations, names)
+    np.testing.assert_allclose(predictor.seconds(truth), seconds(x), rtol=1e-12)
+    found = predictor.derivatives(x, device)
+    for column, step in enumerate(1e-5 * np.eye(len(names))):
+        slope = (np.log(seconds(x)) - np.log(seconds(x - step))) / 1e-5
+        np.testing.assert_allclose(found[:, column], slope, atol=1e-3)
+    assert np.all(np.abs(found).max(axis=0) > 0.01)
+
+
 def test_what_is_slower_among_others_is_fitted_to_blocks() -> None:
-    """Blocks that take a quarter more than their operators: so do all predictions."""
+    """Blocks that take a quarter more than their operators: what is predicted is the blocks."""
     truth = _machine()
     observations = _observations(truth, 0.0)
     blocks = [
@@ -113,8 +163,8 @@ def test_what_is_slower_among_others_is_fitted_to_blocks() -> None:
     ]
     found = _fitted(observations, blocks)
     errors = np.array(found.errors)
-    assert np.median(np.abs(errors[len(observations) :])) < 0.06
-    assert 0.1 < np.median(errors[: len(observations)]) < 0.25
+    assert np.median(np.abs(errors[len(observations) :])) < 0.03
+    assert 0.03 < np.median(errors[: len(observations)]) < 0.25
 
 
 def _pairs(observations: Sequence[Observation]) -> Iterator[tuple[Observation, Observation]]:

@@ -15,6 +15,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlacut.calibration.calibrating import starting_device
 from vlacut.cost import (
     Cost,
     Kernel,
@@ -174,7 +175,10 @@ kernels = st.builds(
     k=sizes,
     batch=st.integers(1, 64),
 )
-devices = st.sampled_from([load_device(name) for name in device_names()])
+_start = starting_device("cpu", "onnxruntime", 2)
+_threads = {"wake_s": 2e-5, "speedup.gemm": 1.9, "speedup.pointwise": 1.5, "speedup.conv": 2.0}
+_cpu = replace(_start, stack=_start.stack.with_parameters(_threads))
+devices = st.sampled_from([*(load_device(name) for name in device_names()), _cpu])
 
 
 @given(kernels, costs, devices)
@@ -193,7 +197,7 @@ def test_a_larger_product_never_takes_less(
 
     least = took(m, n, k) * (1 - 1e-12)
     assert min(took(m + more, n, k), took(m, n + more, k), took(m, n, k + more)) >= least
-    assert took(m, n, k) >= 2 * m * n * k / device.peak["bfloat16"]
+    assert took(m, n, k) >= 2 * m * n * k / device.peak_flops("bfloat16")
 
 
 @given(st.lists(kernels, min_size=1, max_size=5), devices, st.floats(1, 10), st.floats(1, 10))
@@ -219,6 +223,26 @@ def test_the_queue_is_that_of_a_host_and_a_device(
         issued += kernel.cost.kernels * host_s
         done = max(done, issued) + device_seconds(kernel, device)
     assert math.isclose(sequence_seconds(some, device), done, rel_tol=1e-9)
+
+
+def test_one_thread_does_what_is_done_before_the_others_wake() -> None:
+    """Up to wake_s / (speedup - 1) of work: there both ways take as long."""
+
+    def work(elements: int, device: Device) -> float:
+        moved = {"bytes_read": 4 * elements, "bytes_written": 4 * elements, "kernels": 1}
+        kernel = Kernel("pointwise", Cost(8 * elements, **moved), operator="Tanh")
+        return device_seconds(kernel, device) - device.stack.launch_s - device.stack.batch_s
+
+    awake = replace(_cpu, stack=_cpu.stack.with_parameters({"wake_s": 0.0}))
+    some, many = 1000, 1_000_000
+    assert work(some, awake) < 2e-5 / (1.5 - 1) < work(many, awake)
+    assert math.isclose(work(some, _cpu), 1.5 * work(some, awake))
+    assert math.isclose(work(many, _cpu), work(many, awake) + 2e-5)
+
+
+def test_several_threads_are_no_slower_than_one() -> None:
+    with pytest.raises(HardwareError, match="speedup must not be below 1"):
+        _cpu.stack.with_parameters({"speedup.gemm": 0.9})
 
 
 def test_a_large_product_takes_its_share_of_the_peak_and_a_gemv_that_of_the_bandwidth() -> None:

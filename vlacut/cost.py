@@ -6,12 +6,14 @@
 
 The formulas, for one kernel:
 
-    device time = max(compute, memory) + (1 - overlap) x min(compute, memory)
-                  + launch_s + batch x batch_s
+    device time = min(speedup x work, work + wake_s) + launch_s + batch x batch_s
+    work        = max(compute, memory) + (1 - overlap) x min(compute, memory)
     compute     = flops / (peak(rate) x compute_part(kind) x occupancy(m, n, k, batch))
     memory      = (bytes from the cache / cache_bandwidth + the others / memory_bandwidth)
                   / memory_part(kind) + half_bytes / (memory_bandwidth x memory_part(kind))
 
+Rates and bandwidths are those of all threads of an engine. A kernel that one of them does before
+the others have woken up is done by that one, 1 / speedup as fast.
 Where a stack was measured operator by operator, its parts are those of the operator.
 It is a roofline (RoboECC, equation 2) with, for the efficiency, tile waves on the multiprocessors
 and saturation in the size of tiles, the depth of the sum and the bytes of a transfer. More FLOP/s,
@@ -196,8 +198,10 @@ def device_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
     """Seconds of a device for a kernel, once the host has issued it: see this module's formulas."""
     compute = compute_seconds(kernel, device)
     memory = memory_seconds(kernel, device, working_set)
-    hidden = device.stack.overlap * min(compute, memory)
-    return compute + memory - hidden + _launch_seconds(kernel, device.stack)
+    stack = device.stack
+    work = compute + memory - stack.overlap * min(compute, memory)
+    alone = work * stack.times_faster(kernel.kind, kernel.operator)
+    return min(alone, work + stack.wake_s) + _launch_seconds(kernel, stack)
 
 
 def _launch_seconds(kernel: Kernel, stack: Stack) -> float:

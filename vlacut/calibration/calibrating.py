@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 
 import onnx_ir as ir
 
 from vlacut.annotation import KERNEL
-from vlacut.calibration.blocks import BLOCKS, blocks
+from vlacut.calibration.blocks import FAMILY_SIZES, blocks
 from vlacut.calibration.chain import Sample
-from vlacut.calibration.fitting import Fit, Observation, fit
+from vlacut.calibration.fitting import Fit, fit
 from vlacut.calibration.measuring import measure_samples
+from vlacut.calibration.predicting import Observation
 from vlacut.calibration.samples import sampling_plan
 from vlacut.cost import Kernel
 from vlacut.graphs import value_spec
@@ -80,15 +82,23 @@ def fit_profile(
 
     The first four arguments are those of `calibrate`; they say how the seconds were measured.
     """
-    operators = len(samples) - BLOCKS
     observations = tuple(observe(samples, seconds))
+    operators, *families = _by_family(observations)
     start = starting_device(name, backend, threads or os.cpu_count() or 1)
-    found = fit(observations[:operators], observations[operators:], start)
+    found = fit(operators, families, start)
     device = replace(found.device, source=_sources(backend, len(samples), turns))
     stack = replace(device.stack, source=device.source["peak"])
     device = replace(device, stack=stack)
     profile = Profile(device, "", {}, {stack.name: stack})
     return Calibration(profile, replace(found, device=device), observations)
+
+
+def _by_family(observations: Sequence[Observation]) -> Iterator[tuple[Observation, ...]]:
+    """Those of operators, then those of every family of blocks."""
+    rest = iter(observations)
+    yield tuple(islice(rest, len(observations) - sum(FAMILY_SIZES)))
+    for size in FAMILY_SIZES:
+        yield tuple(islice(rest, size))
 
 
 def observe(samples: Iterable[Sample], seconds: Iterable[float]) -> Iterable[Observation]:

@@ -2,8 +2,9 @@
 
 Free are the peak rate, both bandwidths, the size of the cache, the parameters of the stack that
 hold for all kernels, and for every operator measured its part of the rate (or, where it computes
-nothing, of the bandwidth) and its launch. Large products take all of the peak, and products with a
-vector all of the bandwidth, by definition: the others are parts of what those reach.
+nothing, of the bandwidth), its launch, and what it gains from several threads. Large products take
+all of the peak, and products with a vector all of the bandwidth, by definition: the others are
+parts of what those reach.
 """
 
 from __future__ import annotations
@@ -13,37 +14,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import least_squares
-from scipy.sparse import lil_matrix
+from scipy.optimize import OptimizeResult, least_squares
 
-from vlacut.cost import Kernel, sequence_seconds
+from vlacut.calibration.predicting import Observation, Predictor
 from vlacut.hardware import Device
 
 _SCALE = 0.1  # of log errors: beyond it a measurement counts less and less
-_UNKNOWN = 3.0  # standard deviation of the logarithm of a parameter before anything is measured
+_UNKNOWN = 1.0  # standard deviation of the logarithm of a parameter before anything is measured
+_BLOCK_WEIGHT = 4.0  # of a block's error against an operator's: models are made of blocks
 _MACHINE = ("peak.float32", "memory_bandwidth", "cache_bandwidth", "cache_bytes")
 _STACK = ("launch_s", "call_s", "batch_s", "half_depth", "overlap")
 _PARTS = ("compute.conv", "memory.gemm", "memory.conv", "memory.pointwise", "memory.reduction")
-_GROUPS = ("peak.float32", "bandwidth", "launch")
-_LIKELY = 0.3  # standard deviation of the logarithm of what a block makes of operators alone
+_SPEEDUPS = ("speedup.gemm", "speedup.conv")
+_OWN_KINDS = ("pointwise", "reduction", "movement")  # whose operators have parameters of their own
+_WAKE_S = 1e-5
+_TOLERANCE = 1e-4  # of the cost: the measurements are known far less well
+_MOST_STEPS = 60
+_MARGIN = 1e-3  # of the logarithm of a speedup above 0, for derivatives step down
 _QUANTILE_95 = 1.645
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A measurement, and what the model needs to predict it.
-
-    Attributes:
-        name: for messages.
-        kernels: in order.
-        working_set: bytes of weights they read.
-        seconds: measured.
-    """
-
-    name: str
-    kernels: tuple[Kernel, ...]
-    working_set: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -63,51 +51,84 @@ class Fit:
     errors: tuple[float, ...]
 
 
-def fit(operators: Sequence[Observation], blocks: Sequence[Observation], start: Device) -> Fit:
+def fit(
+    operators: Sequence[Observation], families: Sequence[Sequence[Observation]], start: Device
+) -> Fit:
     """The device whose predictions come closest to the observations.
 
-    The parameters are fitted to the operators; then peak, bandwidths and launches are scaled, each
-    as a whole, to what the blocks took. The spread is that of the blocks.
+    A model that is to be predicted is of no family that was measured. So the spread is that of the
+    blocks with each family predicted by a fit to all but that family.
 
     Args:
         operators: chains of one kind of operator, at several sizes.
-        blocks: graphs of many kinds of operators.
-        start: a device to start from; what no observation tells of stays as it is.
+        families: of blocks of many kinds of operators.
+        start: a device to start from, whose host takes no time; what no observation tells of stays
+            as it is.
     """
-    begin = _starting_point(operators, start)
-    names, x0 = tuple(begin), np.log(list(begin.values()))
-    upper = np.array([0.0 if _is_part(name) else math.inf for name in names])
-    x0 = np.minimum(x0, upper - 1e-3)
-
-    def residuals(x: np.ndarray) -> np.ndarray:
-        """Errors, and a weak pull to the start: what nothing tells of must stay somewhere."""
-        device = _with(start, dict(zip(names, np.exp(x), strict=True)))
-        return np.concatenate([_errors(operators, device), _SCALE * (x - x0) / _UNKNOWN])
-
-    found = least_squares(
-        residuals,
-        x0,
-        bounds=(-np.inf, upper),
-        loss="soft_l1",
-        f_scale=_SCALE,
-        jac_sparsity=_touched(names, operators),
+    every = (*operators, *(block for family in families for block in family))
+    sizes = (len(operators), *map(len, families))
+    family_of = np.repeat(np.arange(len(sizes)), sizes)
+    weights = np.where(family_of > 0, _BLOCK_WEIGHT, 1.0)
+    problem = _Problem(every, start)
+    found = problem.solve(weights, problem.start)
+    left_out = [
+        problem.errors(problem.solve(weights * (family_of != index), found.x).x)[family_of == index]
+        for index in range(1, len(sizes))
+    ]
+    errors = problem.errors(found.x)
+    device = _with_defaults(problem.device(found.x))
+    spread = {"spread": _spread(np.concatenate(left_out))}
+    return Fit(
+        replace(device, stack=device.stack.with_parameters(spread)),
+        dict(zip(problem.names, map(float, np.exp(found.x)), strict=True)),
+        dict(zip(problem.names, _deviations(found.jac, weights, _spread(errors)), strict=True)),
+        tuple(errors.tolist()),
     )
-    values = dict(zip(names, map(float, np.exp(found.x)), strict=True))
-    device = _with_defaults(_with(start, values))
-    deviations = _deviations(found.jac.toarray(), _spread(_errors(operators, device)))
-    device, factors = _scaled(device, blocks)
-    spread = _spread(_errors(blocks, device))
-    stack = device.stack.with_parameters({"spread": spread})
-    device = replace(device, stack=stack)
-    values = {name: value * factors.get(_group(name), 1.0) for name, value in values.items()}
-    errors = _errors((*operators, *blocks), device)
-    return Fit(device, values, dict(zip(names, deviations, strict=True)), tuple(errors.tolist()))
 
 
-def _errors(observations: Sequence[Observation], device: Device) -> np.ndarray:
-    """log(predicted / measured) of each."""
-    predicted = [sequence_seconds(item.kernels, device, item.working_set) for item in observations]
-    return np.log(predicted) - np.log([item.seconds for item in observations])
+class _Problem:
+    """Least squares over the logarithms of the parameters."""
+
+    def __init__(self, observations: Sequence[Observation], device: Device) -> None:
+        begin = _starting_point(observations, device)
+        self.names = tuple(begin)
+        self._device, self._bounds = device, _bounds(self.names, device)
+        self.start = np.clip(np.log(list(begin.values())), *self._bounds)
+        self._measured = np.log([item.seconds for item in observations])
+        self._predictor = Predictor(observations, self.names)
+
+    def device(self, x: np.ndarray) -> Device:
+        return _with(self._device, dict(zip(self.names, np.exp(x), strict=True)))
+
+    def errors(self, x: np.ndarray) -> np.ndarray:
+        """log(predicted / measured) of each observation."""
+        return np.asarray(np.log(self._predictor.seconds(self.device(x))) - self._measured)
+
+    def solve(self, weights: np.ndarray, x: np.ndarray) -> OptimizeResult:
+        """The solution from x on, with a weight an observation.
+
+        A weak pull goes to the start: what nothing tells of must stay somewhere.
+        """
+        pull = _SCALE / _UNKNOWN
+
+        def residuals(x: np.ndarray) -> np.ndarray:
+            return np.concatenate([weights * self.errors(x), pull * (x - self.start)])
+
+        def jacobian(x: np.ndarray) -> np.ndarray:
+            slopes = weights[:, None] * self._predictor.derivatives(x, self.device)
+            return np.concatenate([slopes, pull * np.eye(len(x))])
+
+        inside = np.clip(x, self._bounds[0] + _MARGIN, self._bounds[1] - _MARGIN)
+        return least_squares(
+            residuals,
+            inside,
+            jacobian,
+            bounds=self._bounds,
+            loss="soft_l1",
+            f_scale=_SCALE,
+            ftol=_TOLERANCE,
+            max_nfev=_MOST_STEPS,
+        )
 
 
 def _spread(errors: np.ndarray) -> float:
@@ -121,31 +142,6 @@ def _spread(errors: np.ndarray) -> float:
     return float(sizes[rank - 1]) / _QUANTILE_95
 
 
-def _scaled(device: Device, blocks: Sequence[Observation]) -> tuple[Device, dict[str, float]]:
-    """The device scaled to blocks, and the factors by group of parameters."""
-
-    def with_factors(x: np.ndarray) -> Device:
-        factors = dict(zip(_GROUPS, np.exp(x), strict=True))
-        known = device.stack.parameters() | {name: _machine(device, name) for name in _MACHINE}
-        return _with(
-            device,
-            {name: value * factors.get(_group(name), 1.0) for name, value in known.items()},
-        )
-
-    def residuals(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([_errors(blocks, with_factors(x)), _SCALE * x / _LIKELY])
-
-    x = least_squares(residuals, np.zeros(len(_GROUPS)), loss="soft_l1", f_scale=_SCALE).x
-    return with_factors(x), dict(zip(_GROUPS, map(float, np.exp(x)), strict=True))
-
-
-def _group(name: str) -> str:
-    """The group of parameters that are scaled together, or none."""
-    if name.startswith("launch") or name == "batch_s":
-        return "launch"
-    return "bandwidth" if name.endswith("_bandwidth") else name
-
-
 def _machine(device: Device, name: str) -> float:
     return device.peak["float32"] if name == "peak.float32" else float(getattr(device, name))
 
@@ -154,31 +150,32 @@ def _starting_point(observations: Sequence[Observation], start: Device) -> dict[
     """The parameters to fit, and where to start."""
     known = start.stack.parameters() | {name: _machine(start, name) for name in _MACHINE}
     begin = {name: known[name] for name in (*_MACHINE, *_STACK, *_PARTS)}
-    for item in observations:
-        for kernel in item.kernels:
-            key = f"{kernel.kind}.{kernel.operator}"
-            if kernel.kind in ("pointwise", "reduction", "movement"):
-                table = "memory" if kernel.kind == "movement" else "compute"
-                begin[f"{table}.{key}"] = known[f"{table}.{kernel.kind}"]
-                begin[f"launch.{key}"] = start.stack.launch_s
+    operators = dict.fromkeys(
+        (kernel.kind, kernel.operator)
+        for item in observations
+        for kernel in item.kernels
+        if kernel.kind in _OWN_KINDS
+    )
+    for kind, operator in operators:
+        table = "memory" if kind == "movement" else "compute"
+        begin[f"{table}.{kind}.{operator}"] = known[f"{table}.{kind}"]
+        begin[f"launch.{kind}.{operator}"] = start.stack.launch_s
+    if start.multiprocessors > 1:
+        own = (f"speedup.{kind}.{operator}" for kind, operator in operators)
+        begin |= dict.fromkeys((*_SPEEDUPS, *own), math.sqrt(start.multiprocessors))
+        begin["wake_s"] = _WAKE_S
     return begin
 
 
-def _touched(names: Sequence[str], observations: Sequence[Observation]) -> lil_matrix:
-    """Which residuals hang on which parameters: one of an operator on what has that operator."""
-    rows = len(observations)
-    touched = lil_matrix((rows + len(names), len(names)), dtype=int)
-    operators = [{f"{k.kind}.{k.operator}" for k in item.kernels} for item in observations]
-    for column, name in enumerate(names):
-        _, _, key = name.partition(".")
-        for row in range(rows):
-            touched[row, column] = "." not in key or key in operators[row]
-        touched[rows + column, column] = 1
-    return touched
-
-
-def _is_part(name: str) -> bool:
-    return name.startswith(("compute.", "memory.")) or name == "overlap"
+def _bounds(names: Sequence[str], start: Device) -> tuple[np.ndarray, np.ndarray]:
+    """Least and most of the logarithms of parameters."""
+    lower, upper = np.full(len(names), -np.inf), np.full(len(names), np.inf)
+    for index, name in enumerate(names):
+        if name.startswith("speedup."):
+            lower[index], upper[index] = _MARGIN, math.log(start.multiprocessors)
+        elif name.startswith(("compute.", "memory.")) or name == "overlap":
+            upper[index] = 0.0
+    return lower, upper
 
 
 def _with(device: Device, values: Mapping[str, float]) -> Device:
@@ -198,16 +195,26 @@ def _with(device: Device, values: Mapping[str, float]) -> Device:
 def _with_defaults(device: Device) -> Device:
     """For operators that were not measured: the geometric mean of those of their kind."""
     stack, means = device.stack, dict[str, float]()
-    tables: Mapping[str, Mapping[str, float]] = {"compute": stack.compute, "memory": stack.memory}
+    tables: Mapping[str, Mapping[str, float]] = {
+        "compute": stack.compute,
+        "memory": stack.memory,
+        "speedup": stack.speedup,
+    }
     for table, parts in tables.items():
-        for kind in ("pointwise", "reduction", "movement"):
+        for kind in _OWN_KINDS:
             own = [math.log(part) for key, part in parts.items() if key.startswith(f"{kind}.")]
             if own:
                 means[f"{table}.{kind}"] = math.exp(sum(own) / len(own))
     return replace(device, stack=stack.with_parameters(means))
 
 
-def _deviations(jacobian: np.ndarray, spread: float) -> list[float]:
-    """Standard deviations of the parameters by the linear theory, errors having that deviation."""
-    covariance = spread**2 * np.linalg.pinv(jacobian.T @ jacobian)
+def _deviations(jacobian: np.ndarray, weights: np.ndarray, spread: float) -> list[float]:
+    """Standard deviations of the parameters by the linear theory, errors having that deviation.
+
+    A weight makes a measurement count for more without making it better known.
+    """
+    inverse = np.linalg.pinv(jacobian.T @ jacobian)
+    weighted = jacobian.copy()
+    weighted[: len(weights)] *= weights[:, None]
+    covariance = spread**2 * inverse @ weighted.T @ weighted @ inverse
     return [float(value) for value in np.sqrt(np.diag(covariance))]

@@ -16,7 +16,7 @@ from vlacut.calibration.chain import Chain, Sample
 
 
 def sampling_plan() -> Iterator[Sample]:
-    """All samples: some 150 graphs of at most 64 MB of weights each."""
+    """All samples: some 210 graphs of at most 64 MB of weights each."""
     yield from products()
     yield from batched_products()
     yield from convolutions()
@@ -89,8 +89,20 @@ def convolutions() -> Iterator[Sample]:
         yield Sample(f"Conv {channels}x{size}x{size} {kernel}/{stride} {columns}", chain.model(y))
 
 
-_SIZES = ((8, 8), (16, 256), (64, 1024), (256, 1024), (256, 4096))
-_UNARY = ("Sigmoid", "Tanh", "Erf", "Gelu", "Neg", "Sqrt", "Reciprocal", "Relu", "Cos", "Exp")
+_SIZES = ((8, 8), (48, 48), (16, 256), (64, 1024), (256, 1024), (256, 4096))
+_UNARY = (
+    "Sigmoid",
+    "Tanh",
+    "Erf",
+    "Gelu",
+    "Neg",
+    "Sqrt",
+    "Reciprocal",
+    "Relu",
+    "Cos",
+    "Sin",
+    "Exp",
+)
 _BINARY = ("Add", "Mul", "Sub", "Div")
 
 
@@ -100,9 +112,11 @@ def elementwise() -> Iterator[Sample]:
         yield from _each_size(kind, partial(_unary, kind))
     for kind in _BINARY:
         yield from _each_size(kind, partial(_binary, kind))
-    yield from _each_size("Mul by row", _by_row)
+    for kind in ("Add", "Mul"):
+        yield from _each_size(f"{kind} by row", partial(_by_row, kind))
     yield from _each_size("Pow 2", _square)
     yield from _each_size("Where", _where)
+    yield from _each_size("IsNaN Where", _without_nan)
     yield from _each_size("Cast", _cast)
 
 
@@ -128,8 +142,8 @@ def _each_size(name: str, step: Step) -> Iterator[Sample]:
         yield Sample(f"{name} {rows}x{columns} x{length}", chain.model(x))
 
 
-def _by_row(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
-    return chain.run("Mul", [x, chain.weight(shape[-1])], shape)
+def _by_row(kind: str, chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+    return chain.run(kind, [x, chain.weight(shape[-1])], shape)
 
 
 def _square(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
@@ -139,6 +153,11 @@ def _square(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
 def _where(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     mask = chain.constant(np.arange(shape[-1]) % 2 == 0)
     return chain.run("Where", [mask, x, chain.first], shape)
+
+
+def _without_nan(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+    found = chain.run("IsNaN", [x], shape, ir.DataType.BOOL)
+    return chain.run("Where", [found, chain.constant(np.array(0, np.float32)), x], shape)
 
 
 def _cast(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:

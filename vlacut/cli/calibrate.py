@@ -41,7 +41,8 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
     console().print(table("Parameters of the device model", ("parameter", "value", "spread"), rows))
     console().print(
         f"\n{len(found.observations)} graphs measured; median error of the fit "
-        f"{100 * _median_error(found):.1f} %; 90 % of blocks within a factor of "
+        f"{100 * _median_error(found):.1f} %; 90 % of blocks, "
+        f"each predicted without its family, within a factor of "
         f"{math.exp(1.645 * found.fit.device.stack.spread):.2f}"
     )
     console().print(f"wrote {out}; next: vlacut plan MODEL --edge {out} ...")

@@ -233,6 +233,8 @@ def _stack(name: str, table: _Table) -> Stack:
         batch_s=table.number("batch_s") if "batch_s" in table.values else 0.0,
         call_s=table.number("call_s") if "call_s" in table.values else 0.0,
         launch=table.table("launch").numbers(),
+        wake_s=table.number("wake_s") if "wake_s" in table.values else 0.0,
+        speedup=table.table("speedup").numbers(),
     )
 
 

@@ -24,7 +24,9 @@ _PARAMETERS = (
     "overlap",
     "call_s",
     "batch_s",
+    "wake_s",
 )
+_TABLES = ("compute", "memory", "launch", "speedup")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class Stack:
         batch_s: seconds for each product of a batch, beyond its work.
         call_s: seconds to call an engine, beyond its kernels.
         launch: seconds for a kernel by `kind.Operator`, where one takes other than launch_s.
+        wake_s: seconds until the other threads of an engine work on a kernel, too.
+        speedup: how many times as fast all threads are as one, by kind or `kind.Operator`; 1 where
+            nothing is said.
     """
 
     name: str
@@ -73,6 +78,8 @@ class Stack:
     batch_s: float = 0.0
     call_s: float = 0.0
     launch: Mapping[str, float] = field(default_factory=dict)
+    wake_s: float = 0.0
+    speedup: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
@@ -84,6 +91,8 @@ class Stack:
             raise self._error(f"overlap is {self.overlap}, must be in [0, 1]")
         if any(seconds < 0 for seconds in self.launch.values()):
             raise self._error("launch must not be negative")
+        if any(not 1 <= times < float("inf") for times in self.speedup.values()):
+            raise self._error("speedup must not be below 1")
         self._check_parts("compute", self.compute, KINDS[:-1])
         self._check_parts("memory", self.memory, KINDS)
         if len(self.source) < 20:
@@ -110,19 +119,24 @@ class Stack:
         """Part of the bandwidth that large kernels of a kind or an operator reach."""
         return self.memory.get(f"{kind}.{operator}", self.memory[kind])
 
+    def times_faster(self, kind: str, operator: str = "") -> float:
+        """How many times as fast all threads are as one, on large kernels of a kind or operator."""
+        return self.speedup.get(f"{kind}.{operator}", self.speedup.get(kind, 1.0))
+
     def parameters(self) -> dict[str, float]:
         """All numbers, flat: `launch_s`, `compute.gemm`, `memory.gemm`, ..."""
         flat = {name: float(getattr(self, name)) for name in _PARAMETERS}
         flat |= {f"compute.{key}": part for key, part in self.compute.items()}
         flat |= {f"memory.{key}": part for key, part in self.memory.items()}
-        return flat | {f"launch.{key}": seconds for key, seconds in self.launch.items()}
+        flat |= {f"launch.{key}": seconds for key, seconds in self.launch.items()}
+        return flat | {f"speedup.{key}": times for key, times in self.speedup.items()}
 
     def with_parameters(self, values: Mapping[str, float]) -> Stack:
         """The stack with some of its numbers replaced, named as `parameters` names them.
 
         Raises HardwareError for a name that is none, or a number out of range.
         """
-        tables = {name: dict(getattr(self, name)) for name in ("compute", "memory", "launch")}
+        tables = {name: dict(getattr(self, name)) for name in _TABLES}
         plain: dict[str, float] = {}
         for name, value in values.items():
             table, dot, key = name.partition(".")
