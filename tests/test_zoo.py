@@ -201,6 +201,7 @@ def test_full_programs_need_no_weights_and_have_the_sizes_worked_out(
     name: str, preset: str
 ) -> None:
     made, of = getattr(module(name), name)(preset), model(name, preset)
+    verify(made)
     held = weights(made)
     unknown = {
         item

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from onnx_ir.tensor_adapters import from_torch_dtype
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
@@ -58,6 +59,7 @@ def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
     _refuse_writes(made.exported_program, where)
     model: ir.Model = made.model
     _name_weights(model.graph, exported)
+    _keep_output_types(model.graph, exported)
     return model
 
 
@@ -132,6 +134,33 @@ def _name_weights(graph: ir.Graph, exported: ExportedProgram) -> None:
                 del graph.initializers[name]
         else:
             value.name = wanted
+
+
+def _keep_output_types(graph: ir.Graph, exported: ExportedProgram) -> None:
+    """Cast outputs to the types that the module gives them.
+
+    PyTorch 2.13's exporter computes sums and maxima of 16 bits in float32, and casts back what
+    another operator reads, but not what is an output.
+    """
+    leaves = pytree.tree_leaves(exported.graph.output_node().args)
+    nodes = [leaf for leaf in leaves if isinstance(leaf, torch.fx.Node)]
+    for index, (value, node) in enumerate(zip(graph.outputs, nodes, strict=False)):
+        traced, maker = node.meta["val"], value.producer()
+        if maker is None or not isinstance(traced, torch.Tensor):
+            continue
+        dtype = from_torch_dtype(traced.dtype)
+        if value.dtype != dtype:
+            graph.outputs[index] = _cast(maker, value, dtype)
+
+
+def _cast(maker: ir.Node, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """A value in another type, right behind the operator that makes it."""
+    cast = ir.node("Cast", [value], {"to": int(dtype)}, name=f"{maker.name}.cast")
+    cast.metadata_props.update(maker.metadata_props)
+    made = cast.outputs[0]
+    made.name, made.shape, made.type = f"{value.name}.cast", value.shape, ir.TensorType(dtype)
+    maker.graph.insert_after(maker, cast)  # type: ignore[union-attr]  # it is in the graph
+    return made
 
 
 def _identity(tensor: torch.Tensor) -> tuple[object, ...]:
