@@ -98,6 +98,7 @@ def plan_program(
     link = target.network()
     passes = parse_pipeline(pipeline or target.pipeline())
     timings = passes.run(program, progress)
+    progress("plan", len(passes.passes), len(passes.passes))
     flow = trace_dataflow(program)
     parts = split(flow, link)
     pooled = ALTERNATIVES.find(program) or Alternatives((CHOSEN,), NO_POOL)
