@@ -218,7 +218,7 @@ def test_the_queue_is_that_of_a_host_and_a_device(
     some: list[Kernel], device: Device, host_s: float
 ) -> None:
     device = replace(device, stack=device.stack.with_parameters({"host_s": host_s}))
-    issued = done = 0.0
+    issued = done = device.stack.call_s
     for kernel in some:
         issued += kernel.cost.kernels * host_s
         done = max(done, issued) + device_seconds(kernel, device)
