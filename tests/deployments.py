@@ -15,10 +15,10 @@ from test_split import LINK, plan_of, session
 
 from vlacut.annotation import SIDE
 from vlacut.backend import Engine
+from vlacut.cost_graph import Side
 from vlacut.dataflow import trace_dataflow
 from vlacut.graphs import operators
 from vlacut.plan import Instruction, Loop, Plan, Run, Variant
-from vlacut.pricing import Side
 from vlacut.program import Program
 from vlacut.runtime.server import Server
 from vlacut.split import split

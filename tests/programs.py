@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 
 from vlacut.annotation import SECONDS, SIDE, Seconds
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow, trace_dataflow
 from vlacut.graphs import operators
-from vlacut.pricing import CostGraph, Side
 from vlacut.program import Phase, Program
 from vlacut.tensor import TensorSpec
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from vlacut.cost_graph import CostGraph, Side, When
 from vlacut.hardware import Link
 from vlacut.pieces import places_of
-from vlacut.pricing import CostGraph, Side, When
 from vlacut.sections import MOST_BRANCHES, WEIGHT
 
 EDGE, CLOUD = 0, 1

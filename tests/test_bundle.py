@@ -17,8 +17,8 @@ from programs import looping_program
 
 from vlacut.bundle import open_bundle
 from vlacut.compiler import Target, compile_program
+from vlacut.cost_graph import Side
 from vlacut.errors import BundleError, InfeasibleError, ModelError
-from vlacut.pricing import Side
 from vlacut.verification import verify_bundle
 
 

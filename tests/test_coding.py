@@ -21,6 +21,7 @@ from vlacut.bundle import open_bundle
 from vlacut.codec import Codec, Coding, parse_codecs
 from vlacut.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossings
 from vlacut.compiler import compile_program, plan_program
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow
 from vlacut.differences import relative_difference
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
@@ -28,7 +29,7 @@ from vlacut.golden import example_observation
 from vlacut.hardware import Link
 from vlacut.inputs import varied
 from vlacut.plan import Plan, Transfer, flatten
-from vlacut.pricing import CostGraph, Side, price
+from vlacut.pricing import price
 from vlacut.program import Program
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.local import run_both

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlacut.cost_graph import Side
 from vlacut.errors import BundleError, ObservationError
 from vlacut.hardware import Link
 from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, Trips, Variant
-from vlacut.pricing import Certificate, Price, Side, Strategy
+from vlacut.pricing import Certificate, Price, Strategy
 from vlacut.serde import from_json, to_json
 from vlacut.tensor import TensorSpec
 

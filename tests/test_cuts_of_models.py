@@ -17,6 +17,7 @@ import transformers
 from test_split import LINK, Walk
 
 from vlacut.annotation import SECONDS, SIDE, Seconds
+from vlacut.cost_graph import Side
 from vlacut.dataflow import trace_dataflow
 from vlacut.frontends.onnx import onnx_program
 from vlacut.frontends.torch import program_from_module
@@ -24,7 +25,6 @@ from vlacut.golden import example_observation
 from vlacut.graphs import operators
 from vlacut.pipeline import parse_pipeline
 from vlacut.plan import Transfer, flatten
-from vlacut.pricing import Side
 from vlacut.program import Program
 from vlacut.split import split
 

@@ -13,9 +13,10 @@ from scipy.optimize import bisect
 
 from vlacut.bundle import open_bundle
 from vlacut.cli.report import verdict
+from vlacut.cost_graph import Side
 from vlacut.dominance import Standing, changes_at
 from vlacut.hardware import Link
-from vlacut.pricing import Side, price
+from vlacut.pricing import price
 
 LINK = Link(2e6, 1e6, 0.002)
 

@@ -16,11 +16,11 @@ from vlacut.api import load_engines
 from vlacut.bundle import open_bundle, read_bundle
 from vlacut.cli import main
 from vlacut.compiler import compile_program
+from vlacut.cost_graph import Side
 from vlacut.emulation import shape_of
 from vlacut.errors import BackendError, BundleError, InputError, PeerLost
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
-from vlacut.pricing import Side
 from vlacut.program import Program
 from vlacut.runtime.local import run_both
 from vlacut.simulation import StepWalk, network_of

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vlacut.runtime
+from vlacut.cost_graph import Side
 from vlacut.errors import WireError
 from vlacut.plan import Plan
-from vlacut.pricing import Side
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer, greet
 from vlacut.runtime.layout import Layout

@@ -16,8 +16,8 @@ from deployments import DIGEST, crossing_deployment, deployment_with_alone, serv
 from programs import observation
 from test_split import run_whole
 
+from vlacut.cost_graph import Side
 from vlacut.hardware import Link, parse_link
-from vlacut.pricing import Side
 from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.clock import CloudClock, Exchange
 from vlacut.runtime.connection import Connection

@@ -12,8 +12,8 @@ from test_split import LINK, plan_of, run_whole
 
 from vlacut.annotation import SECONDS, SIDE, Seconds
 from vlacut.backend import Engine
+from vlacut.cost_graph import Side
 from vlacut.dataflow import trace_dataflow
-from vlacut.pricing import Side
 from vlacut.program import Phase, Program
 from vlacut.runtime.session import EdgeSession
 from vlacut.split import split

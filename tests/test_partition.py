@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from random_graphs import all_cuts, random_graph, random_link, slow_totals
 
+from vlacut.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link, Power
-from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When, price
+from vlacut.pricing import price
 from vlacut_passes.partitioning import branch_and_bound
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.core import make_core, relabel, within_limits

@@ -6,9 +6,9 @@ import pytest
 from programs import looping_program
 
 from vlacut.annotation import CERTIFICATE, SIDE
+from vlacut.cost_graph import Side
 from vlacut.errors import InfeasibleError, InputError
 from vlacut.pipeline import parse_pipeline
-from vlacut.pricing import Side
 from vlacut.program import Program
 
 COSTS = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a100},"

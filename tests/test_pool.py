@@ -13,13 +13,14 @@ from test_split import LINK, Walk, run_whole
 
 from vlacut.annotation import ALTERNATIVES, SIDES, Alternatives
 from vlacut.cli.pool import best_between
+from vlacut.cost_graph import CostGraph, Side, Task
 from vlacut.dataflow import Dataflow
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths, parse_link
 from vlacut.pieces import engines_of, make_pieces
 from vlacut.plan import Plan, Variant
 from vlacut.pool import FORMS, Fate, Pool
-from vlacut.pricing import Certificate, CostGraph, Side, Task, price
+from vlacut.pricing import Certificate, price
 from vlacut.program import Program
 from vlacut.split import placements_of, sides_of, split
 from vlacut_passes.alternatives import AddAlternatives

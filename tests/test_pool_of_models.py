@@ -19,13 +19,14 @@ from vlacut import registry
 from vlacut.annotation import ALTERNATIVES, SIDE, STRUCTURE
 from vlacut.bundle import Bundle
 from vlacut.compiler import Target, compile_program
+from vlacut.cost_graph import Side
 from vlacut.dataflow import trace_dataflow, weights_of
 from vlacut.errors import InputError
 from vlacut.graphs import value_spec
 from vlacut.hardware import parse_link
 from vlacut.pipeline import parse_pipeline
 from vlacut.plan import Transfer, Trips
-from vlacut.pricing import Side, price
+from vlacut.pricing import price
 from vlacut.program import Program
 from vlacut.split import placements_of, split
 from vlacut.verification import verify_bundle

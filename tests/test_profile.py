@@ -13,11 +13,11 @@ from programs import looping_program, random_program
 from vlacut.annotation import MEASURED, SECONDS
 from vlacut.bundle import open_bundle
 from vlacut.compiler import Target, plan_program
+from vlacut.cost_graph import Side
 from vlacut.costs import MeasuredCosts, MeasuredPart, read_costs, write_costs
 from vlacut.errors import InputError
 from vlacut.graphs import operators
 from vlacut.pipeline import parse_pipeline
-from vlacut.pricing import Side
 from vlacut.profiling import profile_bundle
 from vlacut.program import Program
 

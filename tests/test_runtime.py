@@ -14,8 +14,8 @@ from deployments import DIGEST, crossing_deployment, deployment, served
 from programs import observation
 from test_split import run_whole
 
+from vlacut.cost_graph import Side
 from vlacut.errors import InputError, ObservationError, PeerLost, WireError
-from vlacut.pricing import Side
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.layout import Layout, Room

@@ -17,9 +17,9 @@ from proxy import Proxy, wait_until
 from test_split import run_whole
 
 from vlacut.backend import Engine
+from vlacut.cost_graph import Side
 from vlacut.errors import BackendError, InputError, PeerRefused
 from vlacut.plan import Plan
-from vlacut.pricing import Side
 from vlacut.runtime.footprint import cloud_memory
 from vlacut.runtime.report import Source
 from vlacut.runtime.robots import Robots

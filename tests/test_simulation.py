@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_predictors import untrained
 
+from vlacut.cost_graph import Side
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
 from vlacut.plan import Plan, Variant, runs
-from vlacut.pricing import Side
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.policy import Forecast, make_policy
 from vlacut.runtime.predictors import make_predictor

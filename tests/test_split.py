@@ -8,10 +8,11 @@ import onnxruntime
 import pytest
 from programs import cut_at_random, observation, random_program
 
+from vlacut.cost_graph import Side
 from vlacut.dataflow import Dataflow
 from vlacut.hardware import Link
 from vlacut.plan import Loop, Move, Plan, Run, Transfer, Trips, Variant, flatten, taken
-from vlacut.pricing import Certificate, Side, price
+from vlacut.pricing import Certificate, price
 from vlacut.program import Program
 from vlacut.split import Split, sides_of, split
 from vlacut.verifier import verify

@@ -10,11 +10,12 @@ from test_partition import chain_graph
 
 from vlacut import registry
 from vlacut.annotation import STRATEGIES, STRUCTURE
+from vlacut.cost_graph import Side
 from vlacut.dataflow import trace_dataflow, weights_of
 from vlacut.errors import InfeasibleError, PassError
 from vlacut.hardware import Link
 from vlacut.pipeline import parse_pipeline
-from vlacut.pricing import Side, price
+from vlacut.pricing import price
 from vlacut.program import Program
 from vlacut.split import sides_of
 from vlacut.tensor import TensorSpec

@@ -19,9 +19,9 @@ from programs import looping_program
 
 from vlacut.bundle import Bundle, open_bundle
 from vlacut.compiler import compile_program
+from vlacut.cost_graph import Side
 from vlacut.engines import BuildRecord
 from vlacut.errors import BackendError, InputError
-from vlacut.pricing import Side
 from vlacut.serde import from_json
 from vlacut_backends.tensorrt.building import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.driver import Driver

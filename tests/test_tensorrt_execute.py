@@ -17,9 +17,9 @@ from fake_machine import fake_machine, looping_bundle
 import vlacut
 from vlacut.api import load_engines
 from vlacut.bundle import Bundle
+from vlacut.cost_graph import Side
 from vlacut.engines import GOLDEN
 from vlacut.errors import BackendError, VlacutError
-from vlacut.pricing import Side
 from vlacut.profiling import profile_bundle
 from vlacut.runtime.local import run_both
 from vlacut.runtime.opened import OpenedEngines, host_arrays

@@ -22,9 +22,9 @@ import vlacut
 from vlacut.api import load_engines
 from vlacut.bundle import Bundle, open_bundle
 from vlacut.compiler import Target, compile_program
+from vlacut.cost_graph import Side
 from vlacut.errors import BackendError
 from vlacut.hardware import device_names, load_device
-from vlacut.pricing import Side
 from vlacut.runtime.local import run_both
 from vlacut.runtime.opened import OpenedEngines, host_arrays
 from vlacut.verification import largest_difference

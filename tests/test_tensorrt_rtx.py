@@ -19,9 +19,9 @@ import pytest
 from vlacut import registry
 from vlacut.bundle import Bundle
 from vlacut.compiler import Target, compile_program
+from vlacut.cost_graph import Side
 from vlacut.dataflow import weights_of
 from vlacut.hardware import load_device
-from vlacut.pricing import Side
 from vlacut.program import Program
 from vlacut_backends.tensorrt.check import TensorRTChecker
 from vlacut_backends.tensorrt.rtx import build_in_child, installed

@@ -21,9 +21,9 @@ from programs import looping_program
 from vlacut.backend import Checked
 from vlacut.bundle import open_bundle
 from vlacut.compiler import compile_program
+from vlacut.cost_graph import Side
 from vlacut.errors import BackendError
 from vlacut.hardware import load_device
-from vlacut.pricing import Side
 from vlacut_backends.onnxruntime.execute import OnnxRuntimeExecutor
 from vlacut_backends.tensorrt.build import derive
 from vlacut_backends.tensorrt.check import TensorRTChecker

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from vlacut.pricing import Side
+from vlacut.cost_graph import Side
 
 TOOLS = Path(__file__).parent.parent / "tools"
 SCRIPTS = sorted(path.name for path in TOOLS.glob("*.py"))

@@ -16,10 +16,10 @@ from one_operator import FLOAT, INT64, one_operator, tensor
 
 from vlacut.bundle import Bundle
 from vlacut.compiler import compile_program
+from vlacut.cost_graph import Side
 from vlacut.emission import save
 from vlacut.errors import BackendError
 from vlacut.frontends.load import load_program
-from vlacut.pricing import Side
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.torch_tensorrt.building import TorchTensorRTEngineBuilder, compile_part
 from vlacut_backends.torch_tensorrt.module import PartModule

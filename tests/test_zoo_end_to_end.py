@@ -12,8 +12,8 @@ import pytest
 import vlacut
 from vlacut import registry
 from vlacut.compiler import Target, compile_program
+from vlacut.cost_graph import Side
 from vlacut.dataflow import weights_of
-from vlacut.pricing import Side
 from vlacut.verification import verify_bundle
 
 

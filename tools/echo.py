@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vlacut.cost_graph import Side
 from vlacut.hardware import Link
 from vlacut.plan import Loop, Part, Plan, Run, Transfer, Variant
-from vlacut.pricing import Certificate, Price, Side
+from vlacut.pricing import Certificate, Price
 from vlacut.runtime.security import cloud_context
 from vlacut.runtime.server import Server
 from vlacut.tensor import TensorSpec

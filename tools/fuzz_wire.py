@@ -22,8 +22,8 @@ with atheris.instrument_imports(include=["vlacut.runtime"]):
     import numpy as np
     from echo import DIGEST, echo_plan
 
+    from vlacut.cost_graph import Side
     from vlacut.errors import WireError
-    from vlacut.pricing import Side
     from vlacut.runtime.connection import Connection
     from vlacut.runtime.handshake import answer, greet
     from vlacut.runtime.layout import Layout

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from vlacut.cost import Cost, Kernel, device_seconds
+from vlacut.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.hardware import Device, Link, load_device, parse_link
-from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.search import optimal_cut
 

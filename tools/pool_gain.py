@@ -22,10 +22,10 @@ import numpy as np
 from vlacut import registry
 from vlacut.annotation import ALTERNATIVES, SIDE, STRUCTURE
 from vlacut.cli.output import console, milliseconds, size, table
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow, trace_dataflow
 from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_link
 from vlacut.pipeline import parse_pipeline
-from vlacut.pricing import CostGraph, Side
 from vlacut.program import Program
 from vlacut.split import placements_of
 from vlacut_passes.alternatives import AddAlternatives

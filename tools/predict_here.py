@@ -30,12 +30,12 @@ from vlacut.calibration.chain import Sample
 from vlacut.calibration.measuring import measure_samples
 from vlacut.cli.output import progress_bar, table
 from vlacut.cost import interval, sequence_seconds
+from vlacut.cost_graph import Side
 from vlacut.dataflow import trace_dataflow
 from vlacut.frontends.load import load_program
 from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.hardware import Device, load_device, parse_link
 from vlacut.pipeline import parse_pipeline
-from vlacut.pricing import Side
 from vlacut.program import Program
 from vlacut.split import split, whole
 

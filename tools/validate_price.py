@@ -32,11 +32,12 @@ from vlacut.api import parse_address
 from vlacut.cli.output import milliseconds, rate, size, table
 from vlacut.coding import coded
 from vlacut.compiler import compile_program
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import trace_dataflow
 from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.frontends.load import load_program
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Price, Side, price
+from vlacut.pricing import Price, price
 from vlacut.runtime.report import StepReport
 from vlacut.split import codings_of, sides_of
 from vlacut.target import Target

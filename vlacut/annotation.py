@@ -14,10 +14,11 @@ import numpy as np
 
 from vlacut.coding import CodedCut, Offers
 from vlacut.cost import Cost, Kernel
+from vlacut.cost_graph import Side
 from vlacut.errors import PassError
 from vlacut.hardware import Device
 from vlacut.pool import Considered, Pool
-from vlacut.pricing import Certificate, Side, Strategy
+from vlacut.pricing import Certificate, Strategy
 
 T = TypeVar("T")
 

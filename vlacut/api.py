@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle import Bundle, open_bundle
+from vlacut.cost_graph import Side
 from vlacut.errors import InputError
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan import CHOSEN
-from vlacut.pricing import Side
 from vlacut.runtime.lstm import read_weights
 from vlacut.runtime.network import sampling_interval
 from vlacut.runtime.policy import make_policy

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vlacut.cost_graph import Side
 from vlacut.errors import BundleError
 from vlacut.plan import Part, Plan
-from vlacut.pricing import Side
 from vlacut.serde import from_json, to_json
 
 FORMAT = 2

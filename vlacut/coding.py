@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from vlacut.codec import Codec, Coding
+from vlacut.cost_graph import CostGraph, Flow, Side
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Flow, Side
 
 Barred = Set[tuple[str, Codec]]  # codecs that flows, by name, may not have
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from vlacut.codec import Coding
-    from vlacut.pricing import CostGraph, Flow
+    from vlacut.cost_graph import CostGraph, Flow
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -30,6 +30,7 @@ from vlacut.bundle import (
 from vlacut.codec import coded_bytes
 from vlacut.coding import coded
 from vlacut.cost import interval
+from vlacut.cost_graph import Side
 from vlacut.dataflow import Dataflow, key_of, trace_dataflow, weights_of
 from vlacut.dominance import Standing, changes_at
 from vlacut.emission import bundle_models, save, whole_phases
@@ -40,7 +41,7 @@ from vlacut.hardware import Device, Link, load_device
 from vlacut.pipeline import Timing, parse_pipeline
 from vlacut.plan import CHOSEN, Plan, Transfer, Variant, flatten
 from vlacut.pool import FUSED, NO_POOL, Considered
-from vlacut.pricing import Price, Side, Strategy, price
+from vlacut.pricing import Price, Strategy, price
 from vlacut.program import Program
 from vlacut.runtime.footprint import cloud_memory
 from vlacut.runtime.lstm import read_weights

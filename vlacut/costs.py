@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlacut.cost_graph import Side
 from vlacut.errors import BundleError, InputError
-from vlacut.pricing import Side
 from vlacut.serde import from_json, to_json
 from vlacut.staging import write_file
 

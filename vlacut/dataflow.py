@@ -14,8 +14,8 @@ from functools import cached_property
 import onnx_ir as ir
 
 from vlacut.annotation import MACHINES, SECONDS, Seconds
+from vlacut.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.graphs import node_inputs, operators, value_spec, weights_read
-from vlacut.pricing import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.program import Program, Source
 from vlacut.tensor import TensorSpec
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from vlacut.bundle import Binding, WholePhase
+from vlacut.cost_graph import Side
 from vlacut.dataflow import key_of
-from vlacut.pricing import Side
 from vlacut.program import Program, Source
 from vlacut.split import Split, whole
 

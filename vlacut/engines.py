@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vlacut.cost_graph import Side
 from vlacut.errors import BackendError, BundleError
-from vlacut.pricing import Side
 from vlacut.serde import from_json, to_json
 
 if TYPE_CHECKING:

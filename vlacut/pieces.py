@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vlacut.cost_graph import CostGraph, Side, When
 from vlacut.dataflow import Dataflow
 from vlacut.pool import FUSED, Engines
-from vlacut.pricing import CostGraph, Side, When, grouped
+from vlacut.pricing import grouped
 from vlacut.sections import NO_GATE
 
 

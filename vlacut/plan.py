@@ -15,12 +15,13 @@ from typing import Union
 
 from vlacut.codec import Codec, takes
 from vlacut.coding import EXACT, ActionError, CodedCrossing
+from vlacut.cost_graph import Side
 from vlacut.dominance import Standing
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
 from vlacut.memory import UNKNOWN, Memory
 from vlacut.pool import NO_POOL, Pool
-from vlacut.pricing import Certificate, Price, Side, Strategy
+from vlacut.pricing import Certificate, Price, Strategy
 from vlacut.tensor import TensorSpec
 
 CHOSEN = "chosen"  # the name of a plan's first variant

@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from vlacut.api import load_engines
 from vlacut.bundle import Bundle
+from vlacut.cost_graph import Side
 from vlacut.costs import FORMAT, MeasuredCosts, MeasuredPart
 from vlacut.errors import InputError
 from vlacut.inputs import synthetic
 from vlacut.plan import Part
-from vlacut.pricing import Side
 from vlacut.stopwatch import Measured, measure
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from vlacut.codec import Codec
 from vlacut.coding import Choice, Choices
+from vlacut.cost_graph import Side, When
 from vlacut.dataflow import Dataflow, Use, key_of
 from vlacut.plan import Instruction, Loop, Move, Part, Run, Transfer, Trips
-from vlacut.pricing import Side, When
 from vlacut.program import Source
 
 

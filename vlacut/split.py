@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from vlacut.annotation import ALTERNATIVES, CODED, SECONDS, SIDE, SIDES, STRUCTURE
 from vlacut.coding import NOT_CODED, Choices, CodedCut, coded
+from vlacut.cost_graph import Side, When
 from vlacut.dataflow import Dataflow, Use, key_of
 from vlacut.fingerprint import fingerprint
 from vlacut.graphs import node_inputs, value_spec
@@ -21,7 +22,7 @@ from vlacut.hardware import Link
 from vlacut.pieces import Piece, make_pieces
 from vlacut.plan import Instruction, Part
 from vlacut.pool import FUSED
-from vlacut.pricing import Side, When, price
+from vlacut.pricing import price
 from vlacut.program import Phase, Program
 from vlacut.schedule import make_schedule
 from vlacut.tensor import TensorSpec

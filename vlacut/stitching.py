@@ -19,6 +19,7 @@ from vlacut import registry
 from vlacut.backend import Builder, Engine, Executor
 from vlacut.codec import Codec
 from vlacut.coding import NOT_CODED
+from vlacut.cost_graph import Side
 from vlacut.dataflow import Dataflow, key_of
 from vlacut.differences import magnitude, relative_difference
 from vlacut.emission import save, whole_phases
@@ -27,7 +28,6 @@ from vlacut.golden import example_observation
 from vlacut.hardware import Link
 from vlacut.inputs import varied
 from vlacut.plan import Loop, Move, Run, Transfer, taken
-from vlacut.pricing import Side
 from vlacut.program import Program
 from vlacut.runtime.codecs import Coder
 from vlacut.runtime.whole import run_whole

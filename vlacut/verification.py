@@ -12,9 +12,9 @@ from vlacut import registry
 from vlacut.api import load_engines
 from vlacut.backend import Engine
 from vlacut.bundle import Bundle
+from vlacut.cost_graph import Side
 from vlacut.differences import largest_difference, magnitude
 from vlacut.inputs import varied
-from vlacut.pricing import Side
 from vlacut.runtime.local import run_both
 from vlacut.runtime.whole import load_whole, run_whole
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from vlacut.annotation import ALTERNATIVES, CODED, SIDES, Alternatives
 from vlacut.coding import CodedCut, coded, coded_crossings
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow, trace_dataflow
 from vlacut.errors import InputError
 from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_bytes, parse_link
 from vlacut.pieces import engines_of
 from vlacut.plan import CHOSEN
 from vlacut.pool import FORMS, SEGMENTS, Considered, Pool
-from vlacut.pricing import CostGraph, Side
 from vlacut.program import Program
 from vlacut.split import codings_of, sides_of
 from vlacut_passes.partitioning.coded import Codecs, offered_codecs

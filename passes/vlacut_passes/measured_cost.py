@@ -10,12 +10,12 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from vlacut.annotation import MEASURED, SECONDS, Seconds
+from vlacut.cost_graph import Side
 from vlacut.costs import MeasuredPart, read_costs
 from vlacut.errors import InputError
 from vlacut.fingerprint import fingerprint
 from vlacut.graphs import node_inputs, operators
 from vlacut.hardware import load_device
-from vlacut.pricing import Side
 from vlacut.program import Phase, Program
 
 

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 from vlacut.annotation import CERTIFICATE, CODED, MACHINES, SIDE, STRATEGIES, Machines
 from vlacut.coding import NOT_CODED
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import trace_dataflow
 from vlacut.errors import InfeasibleError, InputError, PassError
 from vlacut.hardware import Link, parse_bytes, parse_link
-from vlacut.pricing import Certificate, CostGraph, Side, Strategy
+from vlacut.pricing import Certificate, Strategy
 from vlacut.program import Program
 from vlacut_passes.partitioning.coded import all_cloud_coded, offered_codecs
 from vlacut_passes.partitioning.limits import Limits, Quantity, limited

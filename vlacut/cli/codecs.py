@@ -8,8 +8,8 @@ from rich.console import Console
 
 from vlacut.cli.output import milliseconds, size, table
 from vlacut.coding import ActionError, CodedCrossing
+from vlacut.cost_graph import Side
 from vlacut.plan import Plan, Variant
-from vlacut.pricing import Side
 
 
 def codecs_json(variant: Variant) -> dict[str, Any]:

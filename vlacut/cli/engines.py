@@ -18,9 +18,9 @@ from vlacut.cli.output import (
     size,
     table,
 )
+from vlacut.cost_graph import Side
 from vlacut.engines import NOTHING, BuildRecord, BuiltPart
 from vlacut.errors import InputError
-from vlacut.pricing import Side
 from vlacut.serde import to_json
 
 

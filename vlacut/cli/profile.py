@@ -8,8 +8,8 @@ import click
 
 from vlacut.bundle import open_bundle
 from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar, table
+from vlacut.cost_graph import Side
 from vlacut.costs import MeasuredPart, write_costs
-from vlacut.pricing import Side
 from vlacut.profiling import profile_bundle
 
 _SIDES = {"edge": (Side.EDGE,), "cloud": (Side.CLOUD,), "both": (Side.EDGE, Side.CLOUD)}

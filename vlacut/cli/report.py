@@ -10,9 +10,10 @@ from rich.console import Console
 from vlacut.cli.codecs import codecs_json, show_codecs
 from vlacut.cli.output import milliseconds, rate, size, table
 from vlacut.cli.pool import pool_json, show_pool
+from vlacut.cost_graph import Side
 from vlacut.dominance import Standing
 from vlacut.plan import Part, Plan, runs
-from vlacut.pricing import Certificate, Price, Side, Strategy
+from vlacut.pricing import Certificate, Price, Strategy
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

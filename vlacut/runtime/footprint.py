@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vlacut.cost_graph import Side
 from vlacut.memory import Memory
 from vlacut.plan import Plan
-from vlacut.pricing import Side
 from vlacut.runtime.layout import Layout
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vlacut.backend import Engine, OpenEngine, Tensor
+from vlacut.cost_graph import Side
 from vlacut.errors import WireError
 from vlacut.plan import Part
-from vlacut.pricing import Side
 from vlacut.runtime.clock import Exchange
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.opened import host_arrays

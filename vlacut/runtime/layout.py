@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from vlacut.codec import Codec
+from vlacut.cost_graph import Side
 from vlacut.errors import WireError
 from vlacut.plan import Plan, Transfer
-from vlacut.pricing import Side
 from vlacut.runtime.codecs import Coder
 from vlacut.runtime.route import Send, routes_of
 from vlacut.runtime.wire import FIXED_TIMES, PROBE_BYTES, flat_bytes

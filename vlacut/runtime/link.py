@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vlacut.cost_graph import Side
 from vlacut.errors import PeerLost, WireError
 from vlacut.plan import Plan
-from vlacut.pricing import Side
 from vlacut.runtime.clock import CloudClock
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import greet

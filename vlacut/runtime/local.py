@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from vlacut.backend import Engine
+from vlacut.cost_graph import Side
 from vlacut.errors import VlacutError
 from vlacut.plan import Plan
-from vlacut.pricing import Side
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.layout import Layout

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Union
 
 from vlacut.codec import Codec, coded_bytes
+from vlacut.cost_graph import Side
 from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, Variant, taken
-from vlacut.pricing import Side
 from vlacut.runtime.wire import FIXED_TIMES
 
 

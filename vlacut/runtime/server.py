@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from vlacut.backend import Engine
+from vlacut.cost_graph import Side
 from vlacut.errors import BackendError, InputError, PeerLost, WireError
 from vlacut.memory import Memory
 from vlacut.plan import Plan
-from vlacut.pricing import Side
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk

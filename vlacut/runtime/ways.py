@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vlacut.backend import Engine
+from vlacut.cost_graph import Side
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
 from vlacut.plan import Plan
-from vlacut.pricing import Side
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.link import CloudLink, Line
 from vlacut.runtime.network import Network

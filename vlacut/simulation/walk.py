@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from vlacut.codec import Codec, coded_bytes
+from vlacut.cost_graph import Side
 from vlacut.hardware.service import Service
 from vlacut.plan import Plan
-from vlacut.pricing import Side
 from vlacut.runtime.route import Compute, Route, Send
 from vlacut.runtime.wire import HEADER_BYTES
 

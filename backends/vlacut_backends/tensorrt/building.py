@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vlacut.bundle import Bundle
+from vlacut.cost_graph import Side
 from vlacut.engines import (
     FORMAT,
     BuildRecord,
@@ -27,7 +28,6 @@ from vlacut.engines import (
 )
 from vlacut.errors import BackendError, InputError
 from vlacut.plan import Part
-from vlacut.pricing import Side
 from vlacut_backends.tensorrt.key import check_recipe, engine_key, release
 from vlacut_backends.tensorrt.process import ask_worker, remove_leftovers
 from vlacut_backends.tensorrt.recipe import from_texts

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlacut.bundle import Bundle
+from vlacut.cost_graph import Side
 from vlacut.engines import FORMAT, BuildRecord, BuiltPart, EngineRecord, Progress
 from vlacut.errors import BackendError, InputError
 from vlacut.inputs import synthetic
 from vlacut.plan import Part
-from vlacut.pricing import Side
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.tensorrt.library import driver
 from vlacut_backends.tensorrt.recipe import from_texts

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.pricing import CostGraph
+from vlacut.cost_graph import CostGraph
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints
 from vlacut_passes.partitioning.layer_chain import layer_chain
 

@@ -29,10 +29,10 @@ from vlacut.coding import (
     coded_crossings,
     crossing_alone,
 )
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow
 from vlacut.errors import BackendError, InfeasibleError, InputError, ModelError
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Side
 from vlacut.stitching import Gauge, gauging, not_runnable
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.search import Found

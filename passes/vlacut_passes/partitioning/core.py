@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.columns import FREE, Columns
+from vlacut.cost_graph import CostGraph
 from vlacut.hardware import Link, Power
-from vlacut.pricing import CostGraph
 from vlacut_passes.partitioning.chains import ChainGraph
 from vlacut_passes.partitioning.limits import Limits, Quantity
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vlacut.cost_graph import CostGraph, Side, When
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Side, When, parallels
+from vlacut.pricing import parallels
 from vlacut_passes.partitioning.overlap import states
 
 Ints = NDArray[np.int64]

@@ -13,8 +13,9 @@ from itertools import product
 
 import numpy as np
 
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Side, parallel
+from vlacut.pricing import parallel
 from vlacut.sections import NO_GATE, Section
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, relabel
 

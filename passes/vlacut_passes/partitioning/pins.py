@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 import onnx_ir as ir
 
 from vlacut.annotation import STRUCTURE
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow
 from vlacut.errors import InfeasibleError, InputError
-from vlacut.pricing import CostGraph, Side
 
 SEPARATOR = ";"
 

@@ -18,9 +18,10 @@ from itertools import count
 
 import numpy as np
 
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Price, Side, price
+from vlacut.pricing import Price, price
 from vlacut_passes.partitioning.core import Core, Ints, make_core
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.infeasible import explained

@@ -15,9 +15,10 @@ from functools import cached_property
 
 import numpy as np
 
+from vlacut.cost_graph import CostGraph
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, in_cloud
+from vlacut.pricing import in_cloud
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.branching import Order, make_order
 from vlacut_passes.partitioning.core import Core, Floats, Ints, only_cloud, within_limits

@@ -32,9 +32,10 @@ from dataclasses import replace
 import numpy as np
 
 from vlacut.annotation import STRUCTURE
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow
 from vlacut.hardware import Link
-from vlacut.pricing import CostGraph, Side, Strategy, price
+from vlacut.pricing import Strategy, price
 from vlacut_passes.partitioning.jpeg import with_jpeg
 from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.limits import Limits

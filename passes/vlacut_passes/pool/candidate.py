@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.hardware import Link, link_at
-from vlacut.pricing import CostGraph, Side, price
+from vlacut.pricing import price
 from vlacut.sections import Parallel
 
 Sides = tuple[Side, ...]

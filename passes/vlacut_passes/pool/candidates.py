@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
+from vlacut.cost_graph import CostGraph, Flow, Side, Task
 from vlacut.hardware import Bandwidths, Link, link_at
-from vlacut.pricing import CostGraph, Flow, Side, Task
 from vlacut_passes.partitioning.search import optimal_cut
 from vlacut_passes.pool.candidate import Candidate, Sides
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vlacut.annotation import STRUCTURE
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow
-from vlacut.pricing import CostGraph, Side
 from vlacut_passes.pool.candidate import Sides
 
 
