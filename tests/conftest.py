@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 import torch
+from commands import Vlacut
 from hypothesis import settings
 from programs import looping_program
 
@@ -47,3 +48,9 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "policy.onnx"
     ir.save(looping_program().phases[0].graph, path)
     return path
+
+
+@pytest.fixture
+def vlacut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vlacut:
+    """Commands, as a user types them."""
+    return Vlacut(monkeypatch, capsys)

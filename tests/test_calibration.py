@@ -15,7 +15,7 @@ from vlacut.calibration.blocks import blocks
 from vlacut.calibration.calibrating import observe, starting_device
 from vlacut.calibration.fitting import Fit, fit
 from vlacut.calibration.measuring import measure_samples
-from vlacut.calibration.predicting import Observation, Predictor
+from vlacut.calibration.predicting import Observation, Predictions
 from vlacut.calibration.samples import (
     batched_products,
     convolutions,
@@ -144,7 +144,7 @@ def test_derivatives_are_those_of_the_predictions() -> None:
         return np.array([sequence_seconds(*item) for item in items])
 
     x = np.log([truth.stack.parameters()[name] for name in names])
-    predictor = Predictor(observations, names)
+    predictor = Predictions(observations, names)
     np.testing.assert_allclose(predictor.seconds(truth), seconds(x), rtol=1e-12)
     found = predictor.derivatives(x, device)
     for column, step in enumerate(1e-5 * np.eye(len(names))):

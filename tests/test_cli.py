@@ -12,32 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from vlacut.cli import main
+from commands import Vlacut
 
 TARGET = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "10MB/s,20ms")
-
-
-class Vlacut:
-    """Runs commands in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *words: object) -> tuple[int, str, str]:
-        """Exit status, standard output, standard error."""
-        self._monkeypatch.setattr(sys, "argv", ["vlacut", *map(str, words)])
-        try:
-            main()
-            status = 0
-        except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else 1
-        return status, *self._capsys.readouterr()
-
-
-@pytest.fixture
-def vlacut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vlacut:
-    return Vlacut(monkeypatch, capsys)
 
 
 def test_plan_json_has_the_documented_keys(vlacut: Vlacut, onnx_file: Path) -> None:

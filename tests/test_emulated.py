@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Vlacut
 from conftest import TARGET
 from programs import looping_program
 
 from vlacut.api import load_engines
 from vlacut.bundle import open_bundle, read_bundle
-from vlacut.cli import main
 from vlacut.compiler import compile_program
 from vlacut.cost_graph import Side
 from vlacut.emulation import shape_of
@@ -129,25 +128,6 @@ def test_a_twin_needs_an_end_and_a_bundle(emulated: Path, tmp_path: Path) -> Non
         run_twin(tmp_path, shape_of(SLOW), steps=1)
 
 
-class Command:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *words: object) -> tuple[int, str, str]:
-        self._monkeypatch.setattr(sys, "argv", ["vlacut", *map(str, words)])
-        try:
-            main()
-            status = 0
-        except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else 1
-        return status, *self._capsys.readouterr()
-
-
-@pytest.fixture
-def vlacut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(monkeypatch, capsys)
-
-
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
     """A folder of two recordings of half a minute."""
@@ -160,7 +140,7 @@ def recorded(tmp_path: Path) -> Path:
 
 
 def test_simulate_shows_a_row_for_every_policy(
-    vlacut: Command, emulated: Path, recorded: Path
+    vlacut: Vlacut, emulated: Path, recorded: Path
 ) -> None:
     words = ("simulate", emulated, "--trace", recorded, "--deadline", "50ms", "--period", "1s")
     status, out, err = vlacut(*words, "--json")
@@ -183,7 +163,7 @@ def test_simulate_shows_a_row_for_every_policy(
     assert "2 traces, 0.0167 hours, by 6 policies" in out
 
 
-def test_simulate_draws_one_trace(vlacut: Command, emulated: Path, recorded: Path) -> None:
+def test_simulate_draws_one_trace(vlacut: Vlacut, emulated: Path, recorded: Path) -> None:
     plot = recorded / "plot.svg"
     words = ("simulate", emulated, "--trace", recorded / "one.csv", "--policy", "argmin")
     status, out, err = vlacut(*words, "--plot", plot, "--knows", "frames", "--period", "1s")
@@ -196,7 +176,7 @@ def test_simulate_draws_one_trace(vlacut: Command, emulated: Path, recorded: Pat
     assert len(lines[-1].strip()) == frame.index("┐") - frame.index("┌") - 1
 
 
-def test_simulate_says_what_is_wrong(vlacut: Command, emulated: Path, recorded: Path) -> None:
+def test_simulate_says_what_is_wrong(vlacut: Vlacut, emulated: Path, recorded: Path) -> None:
     words = ("simulate", emulated, "--trace")
     assert "no bandwidth trace at" in vlacut(*words, recorded / "none.csv")[2]
     assert "no policy or variant 'best'" in vlacut(*words, recorded, "--policy", "best")[2]
@@ -205,7 +185,7 @@ def test_simulate_says_what_is_wrong(vlacut: Command, emulated: Path, recorded: 
 
 
 def test_twin_reports_steps_beside_the_simulation(
-    vlacut: Command, emulated: Path, recorded: Path
+    vlacut: Vlacut, emulated: Path, recorded: Path
 ) -> None:
     words = ("twin", emulated, "--trace", recorded / "one.csv", "--steps", "3", "--json")
     status, out, err = vlacut(*words, "--policy", "argmin")
@@ -216,6 +196,6 @@ def test_twin_reports_steps_beside_the_simulation(
     assert said["mean_ms"] >= 0.9 * said["simulated"]["mean_ms"]
 
 
-def test_twin_wants_an_end(vlacut: Command, emulated: Path) -> None:
+def test_twin_wants_an_end(vlacut: Vlacut, emulated: Path) -> None:
     assert "say for how many --steps" in vlacut("twin", emulated)[2]
     assert "write START,LENGTH" in vlacut("twin", emulated, "--outage", "now")[2]

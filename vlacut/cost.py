@@ -249,7 +249,7 @@ def sequence_seconds(
     return sum(queue.seconds(kernel) for kernel in kernels)
 
 
-_QUANTILE_95 = 1.645  # of the normal distribution: 5 % above, and 5 % below its negative
+QUANTILE_95 = 1.645  # of the normal distribution: 5 % above, and 5 % below its negative
 
 
 def interval(seconds: float, device: Device) -> tuple[float, float]:
@@ -257,5 +257,5 @@ def interval(seconds: float, device: Device) -> tuple[float, float]:
 
     The logarithm of measured over predicted is taken as normal, with the stack's `spread`.
     """
-    factor = math.exp(_QUANTILE_95 * device.stack.spread)
+    factor = math.exp(QUANTILE_95 * device.stack.spread)
     return seconds / factor, seconds * factor

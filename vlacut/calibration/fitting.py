@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import OptimizeResult, least_squares
 
-from vlacut.calibration.predicting import Observation, Predictor
+from vlacut.calibration.predicting import Observation, Predictions
+from vlacut.cost import QUANTILE_95
 from vlacut.hardware import Device
 
 _SCALE = 0.1  # of log errors: beyond it a measurement counts less and less
@@ -31,7 +32,6 @@ _WAKE_S = 1e-5
 _TOLERANCE = 1e-4  # of the cost: the measurements are known far less well
 _MOST_STEPS = 60
 _MARGIN = 1e-3  # of the logarithm of a speedup above 0, for derivatives step down
-_QUANTILE_95 = 1.645
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class _Problem:
         self._device, self._bounds = device, _bounds(self.names, device)
         self.start = np.clip(np.log(list(begin.values())), *self._bounds)
         self._measured = np.log([item.seconds for item in observations])
-        self._predictor = Predictor(observations, self.names)
+        self._predictions = Predictions(observations, self.names)
 
     def device(self, x: np.ndarray) -> Device:
         return _with(self._device, dict(zip(self.names, np.exp(x), strict=True)))
 
     def errors(self, x: np.ndarray) -> np.ndarray:
         """log(predicted / measured) of each observation."""
-        return np.asarray(np.log(self._predictor.seconds(self.device(x))) - self._measured)
+        return np.asarray(np.log(self._predictions.seconds(self.device(x))) - self._measured)
 
     def solve(self, weights: np.ndarray, x: np.ndarray) -> OptimizeResult:
         """The solution from x on, with a weight an observation.
@@ -115,7 +115,7 @@ class _Problem:
             return np.concatenate([weights * self.errors(x), pull * (x - self.start)])
 
         def jacobian(x: np.ndarray) -> np.ndarray:
-            slopes = weights[:, None] * self._predictor.derivatives(x, self.device)
+            slopes = weights[:, None] * self._predictions.derivatives(x, self.device)
             return np.concatenate([slopes, pull * np.eye(len(x))])
 
         inside = np.clip(x, self._bounds[0] + _MARGIN, self._bounds[1] - _MARGIN)
@@ -139,7 +139,7 @@ def _spread(errors: np.ndarray) -> float:
     """
     sizes = np.sort(np.abs(errors))
     rank = min(math.ceil(0.9 * (len(sizes) + 1)), len(sizes))
-    return float(sizes[rank - 1]) / _QUANTILE_95
+    return float(sizes[rank - 1]) / QUANTILE_95
 
 
 def _machine(device: Device, name: str) -> float:

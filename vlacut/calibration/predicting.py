@@ -36,11 +36,11 @@ class Observation:
     seconds: float
 
 
-class Predictor:
-    """Predicts the seconds of observations on devices whose host takes no time.
+class Predictions:
+    """The seconds of observations as the model has them, on devices whose host takes no time.
 
     Args:
-        observations: what to predict.
+        observations: what is predicted.
         names: of the parameters that `derivatives` goes through; those of an operator are called
             `table.kind.Operator`.
     """

@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from types import TracebackType
 
+from vlacut.closing import Closing
 from vlacut.emulation.proxy import Proxy
 from vlacut.emulation.shape import Shape
 from vlacut.errors import HardwareError
 from vlacut.serde import from_json, to_json
 
 
-class EmulatedLink:
+class EmulatedLink(Closing):
     """A link to a server until closed; connect to `address` instead of the server's.
 
     Args:
@@ -51,17 +51,6 @@ class EmulatedLink:
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-
-    def __enter__(self) -> EmulatedLink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _say(self, line: str) -> str:
         assert self._process.stdin is not None

@@ -12,8 +12,8 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from types import TracebackType
 
+from vlacut.closing import Closing
 from vlacut.emulation.lane import Lane
 from vlacut.emulation.shape import Shape
 
@@ -22,7 +22,7 @@ _BUFFER_BYTES = 1 << 22
 _CONNECT_S = 3.0
 
 
-class Proxy:
+class Proxy(Closing):
     """A link to a server, in this process, until closed; connect to `address` instead.
 
     Args:
@@ -63,17 +63,6 @@ class Proxy:
             self._open.clear()
         for sock in ended:
             _end(sock)
-
-    def __enter__(self) -> Proxy:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _accept(self) -> None:
         while True:

@@ -147,7 +147,7 @@ class Network:
         self._rtt_s = link.rtt
         self._probed_ns = -_LOST_NS
         self._awaits_probe = False
-        self._noted: list[tuple[list[Heard], Tally, CloudClock]] = []
+        self._noted: tuple[list[Heard], Tally, CloudClock] | None = None
         self._lock = threading.Lock()
 
     def forecast(self) -> Forecast:
@@ -176,7 +176,7 @@ class Network:
         """Something to `learn`, once anything is asked: whoever notes it has no time for that."""
         with self._lock:
             self._learn_noted()
-            self._noted.append((heard, tally, clock))
+            self._noted = heard, tally, clock
 
     def learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
         """From what frames said, those of the step of the tally among them."""
@@ -185,9 +185,9 @@ class Network:
             self._learn(heard, tally, clock)
 
     def _learn_noted(self) -> None:
-        noted, self._noted = self._noted, []
-        for each in noted:
-            self._learn(*each)
+        noted, self._noted = self._noted, None
+        if noted is not None:
+            self._learn(*noted)
 
     def _learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
         told_up = told_down = False

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from vlacut.backend import Engine, Lane, Tensor
+from vlacut.closing import Closing
 
 
-class OpenedEngines(dict[str, Any]):
+class OpenedEngines(dict[str, Any], Closing):
     """Engines by part, as one control loop uses them: two loops share no state.
 
     Those of a device are opened, see `DeviceEngine`; the others are as they were.
@@ -45,17 +45,6 @@ class OpenedEngines(dict[str, Any]):
         self.clear()
         while self._lanes:
             self._lanes.popitem()[1].close()
-
-    def __enter__(self) -> OpenedEngines:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:

@@ -21,11 +21,11 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 
 import numpy as np
 
 from vlacut.backend import Engine
+from vlacut.closing import Closing
 from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError
 from vlacut.hardware import Link
 from vlacut.plan import Plan
@@ -48,7 +48,7 @@ _SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a b
 _log = logging.getLogger("vlacut.edge")
 
 
-class EdgeSession:
+class EdgeSession(Closing):
     """A robot's connection to its cloud.
 
     Args:
@@ -239,17 +239,6 @@ class EdgeSession:
     def _open(self, engines: Mapping[str, Engine]) -> OpenedEngines:
         self._opened.append(OpenedEngines(engines))
         return self._opened[-1]
-
-    def __enter__(self) -> EdgeSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def check_observation(
