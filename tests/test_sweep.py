@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import Vlacut
 from programs import looping_program
-from test_cli import Vlacut, vlacut  # noqa: F401  # the fixture
 
 from vlacut.compiler import plan_program
 from vlacut.errors import HardwareError, InputError
@@ -71,7 +71,7 @@ def test_the_chosen_cut_only_gains_by_bandwidth_and_budget() -> None:
 
 
 def test_a_sweep_as_a_table_a_figure_and_json(
-    vlacut: Vlacut,  # noqa: F811
+    vlacut: Vlacut,
     onnx_file: Path,
     tmp_path: Path,
 ) -> None:
@@ -92,7 +92,7 @@ def test_a_sweep_as_a_table_a_figure_and_json(
     assert {"optimal", "all-edge"} <= {row["name"] for row in found["points"][0]["strategies"]}
 
 
-def test_bad_sweeps_are_one_line(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_bad_sweeps_are_one_line(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:
     words = ("plan", onnx_file, "--edge", TARGET.edge, "--cloud", TARGET.cloud, "--link", "1GB/s")
     for more, message in (
         (("--sweep", "link=1"), "does not parse"),
