@@ -25,7 +25,8 @@ def test_plan_json_has_the_documented_keys(vlacut: Vlacut, onnx_file: Path) -> N
     assert [one["other"] for one in plan["standings"]] == ["all-edge", "all-cloud"]
     keys = {"other", "ratio", "why_not", "changes_at_bytes_per_s"}
     assert all(set(one) == keys for one in plan["standings"])
-    assert plan["verdict"].startswith("No split pays here: everything runs on the edge")
+    assert plan["verdict"].startswith("No split pays here: everything runs on the edge, ")
+    assert "all-edge" not in plan["verdict"]
     assert {row["name"] for row in plan["strategies"]} >= {"optimal", "all-edge", "all-cloud"}
     for row in plan["strategies"]:
         keys = {"name", "latency_ms", "edge", "cloud", "bytes_up", "bytes_down", "crossings"}

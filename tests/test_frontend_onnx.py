@@ -426,17 +426,21 @@ def test_a_function_of_a_file_gives_a_program(tmp_path: Path) -> None:
         ("none.onnx", r"none\.onnx: no such file"),
         ("none.pt2", r"none\.pt2: no such file"),
         ("empty", r"program\.toml: no such file; a folder needs it"),
+        ("notes.txt", r"notes\.txt: a file of no kind known, and no model .*MODEL is an \.onnx"),
     ],
 )
+@pytest.mark.parametrize("from_there", [False, True])
 def test_a_model_that_cannot_be_loaded_is_explained(
-    tmp_path: Path, model: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, message: str, from_there: bool
 ) -> None:
     (tmp_path / "user.py").write_text(USER_CODE)
     (tmp_path / "helper.py").write_text("width = 4\n")
     (tmp_path / "syntax.py").write_text("x = 1\ndef f(:\n")
+    (tmp_path / "notes.txt").write_text("to do\n")
     (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=message):
-        load_program(str(tmp_path / model))
+        load_program(model if from_there else str(tmp_path / model))
 
 
 def test_an_unknown_name_says_what_a_model_can_be() -> None:

@@ -70,7 +70,7 @@ class Pipeline:
                 item.run(program)
                 verifier.verify(program)
             except VlacutError as error:
-                error.add_note(f"in pass {item.name}, after {_ran(timings)}")
+                error.add_note(f"(in pass {item.name}, after {_ran(timings)})")
                 raise
             timings.append(Timing(item.name, time.perf_counter() - start))
         return tuple(timings)

@@ -31,7 +31,10 @@ def inspect_command(path: Path, as_json: bool) -> None:
     manifest = bundle.manifest
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
     out.print(f"\ndigest    {bundle.digest.hex()}\npipeline  {manifest.pipeline}")
-    out.print(f"backend   {manifest.backend} {_recipes(manifest)}\ntools     {tools}")
+    out.print(f"backend   {manifest.backend}\ntools     {tools}")
+    for side, recipe in _recipes(manifest).items():
+        said = "; ".join(f"{name}: {value}" for name, value in recipe.items())
+        out.print(f"{side:9} {said}")
 
 
 def _inspect_json(bundle: Bundle) -> dict[str, object]:

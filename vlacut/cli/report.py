@@ -182,12 +182,13 @@ def verdict(plan: Plan) -> str:
     and the bandwidth at which that changes.
     """
     sides = {plan.part[name].side for name in runs(plan.variants[0].schedule)}
-    what = "The split"
+    itself, what = "", "The split is"
     if len(sides) == 1:
-        where = "on the edge" if Side.EDGE in sides else "in the cloud"
-        what = f"No split pays here: everything runs {where}, which"
-    said = [_against(standing, plan) for standing in plan.standings]
-    return f"{_minimised(plan)}{what} is {'; '.join(said)}."
+        side = sides.pop()
+        where = "on the edge" if side is Side.EDGE else "in the cloud"
+        itself, what = f"all-{side}", f"No split pays here: everything runs {where},"
+    said = [_against(one, plan) for one in plan.standings if one.other != itself]
+    return f"{_minimised(plan)}{what} {'; '.join(said)}."
 
 
 def _minimised(plan: Plan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 import traceback
@@ -64,7 +65,8 @@ def _zoo(model: str) -> Program:
     try:
         build = registry.load("models", name)
     except InputError as error:
-        raise ModelError(f"{model}: no such file, and {error}; MODEL is {KINDS}") from error
+        what = "a file of no kind known" if Path(model).is_file() else "no such file"
+        raise ModelError(f"{model}: {what}, and {error}; MODEL is {KINDS}") from error
     presets = tuple(getattr(build, "presets", ()))
     preset = preset or _DEFAULT_PRESET
     if presets and preset not in presets:
@@ -132,8 +134,10 @@ def _users_code(file: Path) -> Iterator[None]:
 
 def _place(error: Exception, file: Path) -> str:
     """`file:line` of the innermost frame in the user's file."""
-    if isinstance(error, SyntaxError) and error.filename == str(file):
+    # The loader of a relative path makes its code's file name absolute.
+    names = {str(file), os.path.abspath(file)}
+    if isinstance(error, SyntaxError) and error.filename in names:
         return f"{file}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+    lines = [frame.lineno for frame in frames if frame.filename in names]
     return f"{file}:{lines[-1]}" if lines else str(file)
