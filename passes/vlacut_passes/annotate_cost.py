@@ -107,18 +107,27 @@ class _Pricer:
         operands = Operands(weights)
         kernels: dict[ir.Node, Kernel] = {}
         priced: dict[ir.Node, _Priced] = {}
-        again: dict[ir.Node, None] = {}  # on weights alone, and yet run at every step
+        again: set[ir.Node] = set()  # on weights alone, and yet run at every step
         for node in graph:
-            alone = is_repeatable(node) and all(value in weights for value in node_inputs(node))
-            weights.update(node.outputs if alone else ())
+            if is_repeatable(node) and all(value in weights for value in node_inputs(node)):
+                weights.update(node.outputs)
+                again |= set() if node in once else {node}
             if node in once:
                 priced[node] = _FREE
-                continue
-            again |= dict.fromkeys([node] if alone else [])
-            if node.op_type in _BRANCHING and node.domain == "":
+            elif node.op_type in _BRANCHING and node.domain == "":
                 priced[node] = self._bodies(node, weights)
             else:
                 kernels[node] = self._kernel(operands.operator(node))
+        priced |= self._price(kernels, again)
+        total = sum(priced.values(), _FREE)
+        _charge_readers(graph, priced, again)
+        for node, price in priced.items():
+            COST.put(node, price.cost)
+            SECONDS.put(node, price.time)
+        return total
+
+    def _price(self, kernels: Kernels, again: Container[ir.Node]) -> dict[ir.Node, _Priced]:
+        """Write the kernels of operators, and say what they cost."""
         fusions = {queue.device.stack.fusion for queue in (self._edge, self._cloud)}
         fused = {fusion: fuse(_each_step(kernels, again, fusion), fusion) for fusion in fusions}
         edge, cloud = (
@@ -127,13 +136,10 @@ class _Pricer:
         )
         for node, kernel in kernels.items():
             KERNEL.put(node, kernel)
-            priced[node] = _Priced(kernel.cost, Seconds(edge[node], cloud[node]))
-        total = sum(priced.values(), _FREE)
-        _charge_readers(graph, priced, again)
-        for node, price in priced.items():
-            COST.put(node, price.cost)
-            SECONDS.put(node, price.time)
-        return total
+        return {
+            node: _Priced(kernel.cost, Seconds(edge[node], cloud[node]))
+            for node, kernel in kernels.items()
+        }
 
     def _kernel(self, operator: Operator) -> Kernel:
         done, node = work(operator), operator.node
@@ -161,23 +167,23 @@ def _each_step(kernels: Kernels, again: Container[ir.Node], fusion: str) -> Kern
 
 
 def _charge_readers(
-    graph: ir.Graph, priced: dict[ir.Node, _Priced], again: Iterable[ir.Node]
+    graph: ir.Graph, priced: dict[ir.Node, _Priced], again: Container[ir.Node]
 ) -> None:
     """Let the first that reads what an operator on weights alone makes have its seconds.
 
     Such an operator is no task of the dataflow, unless it makes an output.
     """
-    outputs = set(graph.outputs)
-    reader: dict[ir.Node, ir.Node] = {}
+    reader: dict[ir.Value, ir.Node] = {}
     for node in graph:
-        makers = (value.producer() for value in node_inputs(node))
-        for maker in (maker for maker in makers if maker is not None):
-            reader.setdefault(maker, node)
-    for node in again:
-        if node in reader and not outputs.intersection(node.outputs):
-            own, other = priced[node], priced[reader[node]]
+        for value in node_inputs(node):
+            reader.setdefault(value, node)
+    outputs = set(graph.outputs)
+    for node in (node for node in graph if node in again):
+        readers = [reader[value] for value in node.outputs if value in reader]
+        if readers and not outputs.intersection(node.outputs):
+            own, other = priced[node], priced[readers[0]]
             priced[node] = replace(own, time=_FREE.time)
-            priced[reader[node]] = replace(other, time=_sum(own.time, other.time))
+            priced[readers[0]] = replace(other, time=_sum(own.time, other.time))
 
 
 def fuse(kernels: Kernels, fusion: str) -> list[tuple[tuple[ir.Node, ...], Kernel]]:
