@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vlacut import others
 from vlacut.calibration.blocks import blocks
 from vlacut.calibration.calibrating import observe, starting_device
 from vlacut.calibration.fitting import Fit, fit
@@ -26,6 +29,7 @@ from vlacut.calibration.samples import (
 from vlacut.cost import Cost, Kernel, device_seconds, sequence_seconds
 from vlacut.errors import InputError
 from vlacut.hardware import Device, Profile, load_device, profile_text
+from vlacut.others import watch_others
 from vlacut.stopwatch import measure
 
 
@@ -225,8 +229,59 @@ def test_the_stopwatch_takes_the_shortest_run_of_a_turn() -> None:
     def slow() -> None:
         clock[0] += 0.25
 
-    first, second = measure((disturbed, slow), 5, clock=lambda: clock[0])
+    watch = lambda: lambda: None  # noqa: E731 # a system that does not tell
+    first, second = measure((disturbed, slow), 5, clock=lambda: clock[0], watch=watch)
     assert math.isclose(first.seconds, 1e-3)
     assert math.isclose(first.low, 1e-3)
     assert math.isclose(second.shortest, 0.25)
     assert (first.turns, second.turns) == (5, 5)
+    assert first.others is None
+
+
+@pytest.mark.parametrize(
+    ("shares", "taken", "mean"),
+    [
+        ([0.0, 0.0, 0.04], [1, 2, 3], 0.04 / 3),
+        ([0.0, 0.6, 0.0, 0.02], [1, 3, 4], 0.02 / 3),
+        ([0.6, 0.5, 0.4, 0.3, 0.2], [3, 4, 5], 0.3),
+    ],
+)
+def test_turns_that_others_disturbed_are_replaced(
+    shares: list[float], taken: list[int], mean: float
+) -> None:
+    """Turn by turn a job takes a second more, so that its seconds say which turns counted."""
+    clock, turn = [0.0], [0]
+
+    def watch() -> Callable[[], float]:
+        turn[0] += 1
+        return lambda: shares[turn[0] - 1]
+
+    def job() -> None:
+        clock[0] += float(turn[0])
+
+    (found,) = measure((job,), 3, clock=lambda: clock[0], watch=watch)
+    assert turn[0] == len(shares)
+    assert (found.shortest, found.seconds) == (min(taken), sorted(taken)[1])
+    assert found.others is not None
+    assert math.isclose(found.others, mean)
+
+
+def test_others_are_what_is_busy_beside_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat, spent = tmp_path / "stat", {"perf_counter": 0.0, "process_time": 0.0}
+    monkeypatch.setattr(others, "_STAT", stat)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sysconf", lambda _: 100)
+    for name in spent:
+        monkeypatch.setattr(time, name, lambda name=name: spent[name])
+    assert watch_others()() is None
+
+    stat.write_text("cpu  100 0 50 9000 70 10 20 5 100 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+    share = watch_others()
+    spent.update(perf_counter=2.0, process_time=1.5)
+    # Of 8 processor-seconds: 2.5 of users, 0.2 of the system, 0.3 stolen, and 1.5 of all its own.
+    stat.write_text("cpu  350 0 70 9500 90 10 20 35 350 0 0\n")
+    found = share()
+    assert found is not None
+    assert math.isclose(found, (2.5 + 0.2 + 0.3 - 1.5) / 8)

@@ -6,9 +6,11 @@ The models are the tiny presets of the zoo, and models of `transformers` with ra
 tiny and at real widths with few layers: whole and cut in the middle, prefill and decode, batch 1.
 Without --device the graphs of calibration are measured in the same turns as they, so that a machine
 that grows slower does so for both; a device is fitted to the medians of the turns and another to
-the shortest runs, which is what a machine that others use too can do. Prints for each of the two a
-row a part, measured over predicted as a plot, the median error, and the share inside the stated
-interval.
+the shortest runs, which is what a machine that others use too can do. With it, calibration's blocks
+are measured in these turns: what they took over what the device says of them is the machine's drift
+since it was calibrated, and the figures are printed as they are and without it. Prints for each of
+the two a row a part, measured over predicted as a plot, the median error, the share inside the
+stated interval, and what others had of the processors meanwhile.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from rich.console import Console
 
 from vlacut import registry
 from vlacut.annotation import SIDE
+from vlacut.calibration.blocks import blocks
 from vlacut.calibration.calibrating import calibration_samples, fit_profile, observe
 from vlacut.calibration.chain import Sample
 from vlacut.calibration.measuring import measure_samples
@@ -230,17 +233,28 @@ def show(which: str, device: Device, found: Sequence[Row]) -> None:
     columns = ("part", "predicted us", "measured us", "error", "measured / predicted")
     console = Console(width=110, highlight=False)
     console.print(table(f"Parts that calibration never saw: {which}", columns, shown))
-    inside = [low <= row.measured <= high for row in found for low, high in [_bounds(row, device)]]
+    console.print(summary(which, device, found))
+
+
+def summary(which: str, device: Device, found: Sequence[Row]) -> str:
+    """How far off rows are together."""
+    bounds = [interval(row.predicted, device) for row in found]
+    inside = [low <= row.measured <= high for row, (low, high) in zip(found, bounds, strict=True)]
     errors = [abs(row.predicted / row.measured - 1) for row in found]
     ratio = np.median([row.measured / row.predicted for row in found])
-    console.print(
+    return (
         f"{which}: median error {np.median(errors):.1%}, {np.mean(inside):.0%} inside the "
-        f"interval, median of measured / predicted {ratio:.3f}\n"
+        f"interval, median of measured / predicted {ratio:.3f}"
     )
 
 
-def _bounds(row: Row, device: Device) -> tuple[float, float]:
-    return interval(row.predicted, device)
+def drift(device: Device, found: Sequence[Row]) -> float:
+    """How many times as long as the device says the blocks of its own calibration take now.
+
+    The part of it that the machine did not have when it was calibrated is drift: others that use
+    it, its clock, its memory. The rest is the fit's, a percent or two.
+    """
+    return float(np.median([row.measured / row.predicted for row in found]))
 
 
 def main() -> None:
@@ -251,20 +265,27 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     chosen = parser.parse_args()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    known = () if chosen.device else calibration_samples()
+    beside = tuple(blocks()) if chosen.device else calibration_samples()
     unseen = [part for name, program in programs() for part in parts(name, program)]
     measuring = chosen.backend, chosen.turns, chosen.threads
     with progress_bar() as progress:
-        measured = measure_samples((*known, *unseen), *measuring, progress)
-    for which, seconds in (
+        measured = measure_samples((*beside, *unseen), *measuring, progress)
+    for which, every in (
         ("medians of the turns", [found.seconds for found in measured]),
         ("shortest runs", [found.shortest for found in measured]),
     ):
-        device = load_device(chosen.device) if chosen.device else None
-        if device is None:
-            fitted = fit_profile("here", *measuring, known, seconds[: len(known)])
-            device = fitted.profile.device
-        show(which, device, rows(device, unseen, seconds[len(known) :]))
+        known, seconds = every[: len(beside)], every[len(beside) :]
+        if not chosen.device:
+            device = fit_profile("here", *measuring, beside, known).profile.device
+            show(which, device, rows(device, unseen, seconds))
+            continue
+        device = load_device(chosen.device)
+        show(which, device, rows(device, unseen, seconds))
+        factor = drift(device, rows(device, beside, known))
+        without = rows(device, unseen, [took / factor for took in seconds])
+        print(summary(f"without the machine's drift of {factor:.3f}", device, without))
+    if measured[0].others is not None:
+        print(f"others had {measured[0].others:.1%} of all processors in the turns that counted")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -14,6 +14,7 @@ from vlacut.cost import Cost, Kernel, Queue, device_seconds
 from vlacut.errors import PassError
 from vlacut.graphs import node_inputs, value_spec
 from vlacut.hardware import load_device
+from vlacut.offline import is_repeatable, offline
 from vlacut.program import Phase, Program
 from vlacut_passes.cost.groups import Kernels, group_kernel, kernel_groups
 from vlacut_passes.cost.operator import Operands, Operator
@@ -26,9 +27,11 @@ class AnnotateCost:
 
     COST and KERNEL are those of the operator on its own, by its rule in `vlacut_passes.cost`.
     SECONDS are its share of the kernel that its group is: see `vlacut.cost` for the time of a
-    kernel, `vlacut_passes.cost.groups` for groups, `node_seconds` for shares. An operator that
-    depends on weights alone is free: it is computed offline, and who reads it reads a weight. One
-    without a rule is priced by its bytes and listed in UNPRICED as `[domain::]type`.
+    kernel, `vlacut_passes.cost.groups` for groups, `node_seconds` for shares. Who reads what
+    depends on weights alone reads a weight. To make it is free where it is done once, by the rule
+    of `vlacut.offline` or by a compiler of whole graphs; else its first reader has the seconds,
+    for it is cloned to where it is read. An operator without a rule is priced by its bytes and
+    listed in UNPRICED as `[domain::]type`.
 
     Options:
         edge, cloud: names of devices, or TOML files.
@@ -46,7 +49,8 @@ class AnnotateCost:
             graph, touched = phase.graph.graph, _working_set(phase, program)
             pricer = _Pricer(Queue(edge, touched), Queue(cloud, touched), unpriced)
             try:
-                pricer.annotate(graph, set(graph.initializers.values()))
+                once = offline(graph).once
+                pricer.annotate(graph, set(graph.initializers.values()), once)
             except ValueError as error:
                 raise PassError(f"phase {phase.name}: {error}") from error
         MACHINES.put(program, Machines(edge, cloud))
@@ -68,13 +72,16 @@ class _Priced:
     time: Seconds
 
     def __add__(self, other: _Priced) -> _Priced:
-        time = Seconds(self.time.edge + other.time.edge, self.time.cloud + other.time.cloud)
-        return _Priced(self.cost + other.cost, time)
+        return _Priced(self.cost + other.cost, _sum(self.time, other.time))
 
     def times(self, trips: int) -> _Priced:
         """Price of so many executions."""
         cost = Cost(*(trips * part for part in dataclasses.astuple(self.cost)))
         return _Priced(cost, Seconds(trips * self.time.edge, trips * self.time.cloud))
+
+
+def _sum(one: Seconds, other: Seconds) -> Seconds:
+    return Seconds(one.edge + other.edge, one.cloud + other.cloud)
 
 
 _FREE = _Priced(Cost(), Seconds(0.0, 0.0))
@@ -87,32 +94,52 @@ class _Pricer:
     def __init__(self, edge: Queue, cloud: Queue, unpriced: set[str]) -> None:
         self._edge, self._cloud, self._unpriced = edge, cloud, unpriced
 
-    def annotate(self, graph: ir.Graph, weights: set[ir.Value]) -> _Priced:
-        """Price of a graph; `weights` are the values known to be weights, and grow."""
+    def annotate(
+        self, graph: ir.Graph, weights: set[ir.Value], once: Container[ir.Node] = ()
+    ) -> _Priced:
+        """Price of a graph.
+
+        Args:
+            graph: to annotate.
+            weights: values known to depend on weights alone; grows.
+            once: operators that do not run at every step.
+        """
         operands = Operands(weights)
         kernels: dict[ir.Node, Kernel] = {}
         priced: dict[ir.Node, _Priced] = {}
+        again: set[ir.Node] = set()  # on weights alone, and yet run at every step
         for node in graph:
-            if all(value in weights for value in node_inputs(node)):
+            if is_repeatable(node) and all(value in weights for value in node_inputs(node)):
                 weights.update(node.outputs)
+                again |= set() if node in once else {node}
+            if node in once:
                 priced[node] = _FREE
             elif node.op_type in _BRANCHING and node.domain == "":
                 priced[node] = self._bodies(node, weights)
             else:
                 kernels[node] = self._kernel(operands.operator(node))
+        priced |= self._price(kernels, again)
+        total = sum(priced.values(), _FREE)
+        _charge_readers(graph, priced, again)
+        for node, price in priced.items():
+            COST.put(node, price.cost)
+            SECONDS.put(node, price.time)
+        return total
+
+    def _price(self, kernels: Kernels, again: Container[ir.Node]) -> dict[ir.Node, _Priced]:
+        """Write the kernels of operators, and say what they cost."""
         fusions = {queue.device.stack.fusion for queue in (self._edge, self._cloud)}
-        fused = {fusion: fuse(kernels, fusion) for fusion in fusions}
+        fused = {fusion: fuse(_each_step(kernels, again, fusion), fusion) for fusion in fusions}
         edge, cloud = (
             node_seconds(kernels, fused[queue.device.stack.fusion], queue)
             for queue in (self._edge, self._cloud)
         )
         for node, kernel in kernels.items():
             KERNEL.put(node, kernel)
-            priced[node] = _Priced(kernel.cost, Seconds(edge[node], cloud[node]))
-        for node, price in priced.items():
-            COST.put(node, price.cost)
-            SECONDS.put(node, price.time)
-        return sum(priced.values(), _FREE)
+        return {
+            node: _Priced(kernel.cost, Seconds(edge[node], cloud[node]))
+            for node, kernel in kernels.items()
+        }
 
     def _kernel(self, operator: Operator) -> Kernel:
         done, node = work(operator), operator.node
@@ -127,6 +154,36 @@ class _Pricer:
         if node.op_type == "If":
             return max(bodies, key=lambda body: body.time.edge)  # the dearer branch
         return bodies[0].times(_trips(node))
+
+
+def _each_step(kernels: Kernels, again: Container[ir.Node], fusion: str) -> Kernels:
+    """The operators that a device runs at every step.
+
+    A compiler of whole graphs makes what depends on weights alone once, however large that is.
+    """
+    if fusion != "engine":
+        return kernels
+    return {node: kernel for node, kernel in kernels.items() if node not in again}
+
+
+def _charge_readers(
+    graph: ir.Graph, priced: dict[ir.Node, _Priced], again: Container[ir.Node]
+) -> None:
+    """Let the first that reads what an operator on weights alone makes have its seconds.
+
+    Such an operator is no task of the dataflow, unless it makes an output.
+    """
+    reader: dict[ir.Value, ir.Node] = {}
+    for node in graph:
+        for value in node_inputs(node):
+            reader.setdefault(value, node)
+    outputs = set(graph.outputs)
+    for node in (node for node in graph if node in again):
+        readers = [reader[value] for value in node.outputs if value in reader]
+        if readers and not outputs.intersection(node.outputs):
+            own, other = priced[node], priced[readers[0]]
+            priced[node] = replace(own, time=_FREE.time)
+            priced[readers[0]] = replace(other, time=_sum(own.time, other.time))
 
 
 def fuse(kernels: Kernels, fusion: str) -> list[tuple[tuple[ir.Node, ...], Kernel]]:

@@ -36,11 +36,13 @@ class Calibration:
         profile: the machine, for `profile_text`.
         fit: the parameters, with their spread.
         observations: what was measured.
+        others: share of all processors that others had meanwhile; None where nobody knows.
     """
 
     profile: Profile
     fit: Fit
     observations: tuple[Observation, ...]
+    others: float | None = None
 
 
 def calibrate(
@@ -62,7 +64,8 @@ def calibrate(
     progress("fit", 0, 1)
     # On a machine that others use too, the shortest turn is what the machine can do.
     shortest = [found.shortest for found in measured]
-    return fit_profile(name, backend, turns, threads, samples, shortest)
+    fitted = fit_profile(name, backend, turns, threads, samples, shortest)
+    return replace(fitted, others=measured[0].others)
 
 
 def calibration_samples() -> tuple[Sample, ...]:

@@ -13,6 +13,7 @@ from vlacut.hardware import profile_text
 from vlacut.staging import write_file
 
 _TURNS = 15
+_WORTH_SAYING = 0.05  # of all processors, in others' hands
 
 
 @click.command("calibrate")
@@ -45,6 +46,11 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
         f"each predicted without its family, within a factor of "
         f"{math.exp(1.645 * found.fit.device.stack.spread):.2f}"
     )
+    if found.others is not None and found.others > _WORTH_SAYING:
+        console().print(
+            f"others had {100 * found.others:.0f} % of all processors meanwhile: what several "
+            f"threads gain, and this spread, are those of a machine in use"
+        )
     console().print(f"wrote {out}; next: vlacut plan MODEL --edge {out} ...")
 
 
@@ -58,6 +64,7 @@ def _calibration_json(out: Path, found: Calibration) -> dict[str, object]:
         "median_error": _median_error(found),
         "spread": found.fit.device.stack.spread,
         "parameters": parameters,
+        "others": found.others,
     }
 
 

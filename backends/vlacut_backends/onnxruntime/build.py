@@ -1,25 +1,25 @@
-"""ONNX Runtime, the compile half: parts run as they are but for the layout of weights, if the CPU
+"""ONNX Runtime, the compile half: parts run as they are but for what weights alone make, if the CPU
 has a kernel for every type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from vlacut.errors import BackendError
 from vlacut.hardware import Device
-from vlacut.rewriting import remove_unused, replace_value
+from vlacut_backends.onnxruntime.fold import fold_weights
 
 # ONNX Runtime 1.23, the last for Python 3.10, reads these at most.
 _MAX_IR_VERSION = 11
 _MAX_OPSET = 23
-# Of basic optimisation, what would break a promise: folding constants copies transposed weights
-# into every session, and the fusions round otherwise than the operators they join, so that a cut
-# between those would change the last bit (seen: MatMul and Add, 5e-7 in CogACT's projector).
+# Of basic optimisation, what would break a promise: folding constants copies what it makes of
+# weights into every session (`fold.py` does that once, into the bundle), and the fusions round
+# otherwise than the operators they join, so that a cut between those would change the last bit
+# (seen: MatMul and Add, 5e-7 in CogACT's projector).
 _LEFT_OUT = (
     "ConstantFolding",
     "MatMulAddFusion",
@@ -61,7 +61,7 @@ class OnnxRuntimeBuilder:
                     f"{where}: {node.op_type} {node.name} reads {odd[0].name} as {odd[0].dtype}, "
                     f"for which ONNX Runtime has no CPU kernel; run convert-types first"
                 )
-        _transpose_weights(model)
+        fold_weights(model)
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """Basic optimisation: beyond it, a cut may differ from the whole in the last bit."""
@@ -72,32 +72,3 @@ class OnnxRuntimeBuilder:
         values = (value for node in model.graph.all_nodes() for value in node.outputs)
         half = any(value.dtype == ir.DataType.FLOAT16 for value in values)
         return _FLOAT16_TOLERANCE if half else 0.0
-
-
-def _transpose_weights(model: ir.Model) -> None:
-    """Store weights as they are read: a session would transpose them anew at every run, into memory
-    of its own, for folding constants is left out.
-    """
-    graph = model.graph
-    for node in list(graph):
-        weight = node.inputs[0] if node.op_type == "Transpose" and node.domain == "" else None
-        if weight is None or weight.const_value is None or weight.is_graph_output():
-            continue
-        tensor, made = weight.const_value, node.outputs[0]
-        axes = node.attributes.get_ints("perm", tuple(reversed(range(len(tensor.shape)))))
-        name = f"{weight.name}.transposed.{'-'.join(map(str, axes))}"
-        if name not in graph.initializers:
-            graph.initializers.add(_transposed(name, tensor, axes))
-        replace_value(made, graph.initializers[name])
-    remove_unused(model)
-
-
-def _transposed(name: str, tensor: ir.TensorProtocol, axes: Sequence[int]) -> ir.Value:
-    """An initializer that is transposed when it is written."""
-    shape = ir.Shape(tuple(int(str(tensor.shape[axis])) for axis in axes))
-
-    def content() -> ir.TensorProtocol:
-        return ir.tensor(np.ascontiguousarray(tensor.numpy().transpose(axes)), name=name)
-
-    lazy = ir.LazyTensor(content, dtype=tensor.dtype, shape=shape, name=name)
-    return ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=lazy)

@@ -35,21 +35,34 @@ class OnnxRuntimeExecutor:
 
     def load(self, model: Path, root: Path, recipe: Mapping[str, str]) -> OnnxRuntimeEngine:
         """See `vlacut.backend.Executor`."""
-        options = _options(root, recipe)
-        try:
-            # The bytes, not the path: weights are looked up in `root`, not beside the file.
-            session = ort.InferenceSession(
-                model.read_bytes(),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=recipe.get("without", "").split(),
-            )
-        except Exception as error:  # its own exceptions share no base but this
-            raise BackendError(f"{model}: ONNX Runtime cannot load it: {error}") from error
+        # The bytes, not the path: weights are looked up in `root`, not beside the file.
+        session = open_session(model.read_bytes(), str(model), recipe, root)
         return OnnxRuntimeEngine(session, model.stem)
 
 
-def _options(root: Path, recipe: Mapping[str, str]) -> ort.SessionOptions:
+def open_session(
+    model: bytes, name: str, recipe: Mapping[str, str], root: Path | None = None
+) -> ort.InferenceSession:
+    """A session of an ONNX model whose weights, but for those in it, are in the folder `root`.
+
+    Raises BackendError, naming the model, if ONNX Runtime cannot load it.
+    """
+    options = _options(recipe)
+    if root is not None:
+        folder = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(folder, str(root))
+    try:
+        return ort.InferenceSession(
+            model,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=recipe.get("without", "").split(),
+        )
+    except Exception as error:  # its own exceptions share no base but this
+        raise BackendError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+
+
+def _options(recipe: Mapping[str, str]) -> ort.SessionOptions:
     level = recipe.get("optimisation", "basic")
     if level not in _LEVELS:
         raise BackendError(f"recipe: optimisation {level!r} is none of {', '.join(_LEVELS)}")
@@ -58,7 +71,6 @@ def _options(root: Path, recipe: Mapping[str, str]) -> ort.SessionOptions:
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = int(recipe.get("threads", "0"))
     for entry, value in {
-        "session.model_external_initializers_file_folder_path": str(root),
         "session.disable_prepacking": "1",
         "session.intra_op.allow_spinning": "0",
     }.items():
