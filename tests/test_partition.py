@@ -15,9 +15,10 @@ from vlacut.hardware import Link, Power
 from vlacut.pricing import price
 from vlacut_passes.partitioning import branch_and_bound
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
-from vlacut_passes.partitioning.core import make_core, relabel, within_limits
+from vlacut_passes.partitioning.core import relabel, within_limits
 from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, measured
+from vlacut_passes.partitioning.make_core import make_core
 from vlacut_passes.partitioning.search import optimal_cut
 from vlacut_passes.partitioning.strategies import BASELINES, strategy_row
 
@@ -284,7 +285,7 @@ def test_a_core_has_the_price_of_a_cut_and_keeps_it_when_variables_merge() -> No
             for one in (core, small):
                 inside = one.of_tasks(tasks)
                 assert inside is not None, seed
-                same = one.quantities(inside, one.hop_s(inside))
+                same = one.quantities(inside, one.peak_s(inside))
                 assert same == pytest.approx(measured(found), rel=1e-12, abs=1e-12), seed
     assert merged > 100
 

@@ -8,17 +8,23 @@ The price of a cut is edge compute + cloud compute + transfers + hops - overlap,
 - a hop is half a round trip. The first trips of all phases together take as many hops as the
   longest chain of changes of side from the observation to the action has; every later trip of a
   phase as many as the longest chain in it, from wherever the trip before left what it carries;
-- overlap is what the sides save by working in parallel in the sections of a phase, see
-  `vlacut.sections`: branches that are on one side as a whole, beside such on the other.
+- where all changes of side in a loop lead one way, and nothing that it carries crosses, no trip
+  waits for one before: later trips take no hops, and each takes the longest of its edge compute,
+  its transfers and its cloud compute, see `vlacut.loops`. A side runs in order, so a loop that
+  crosses both ways waits in every trip, carried or not;
+- overlap is what that saves, and what the sides save by working in parallel in the sections of a
+  phase, see `vlacut.sections`: branches that are on one side as a whole, beside such on the other.
+  In a loop that leads one way a section counts in the first trip alone: in later trips the longest
+  of the three covers it.
 
-Without such branches nothing overlaps. What else may overlap in a step (a transfer for a later
-phase beside compute) is not counted: where every phase and trip waits for the one before, the price
-bounds the step from above. Weights count once a side, whatever the number of phases that use them.
+What else may overlap in a step (a transfer for a later phase beside compute) is not counted: where
+every phase, and every trip of the other loops, waits for the one before, the price bounds the step
+from above. Weights count once a side, whatever the number of phases that use them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +33,7 @@ from numpy.typing import NDArray
 from vlacut.columns import FREE, Coded, Columns, Ints
 from vlacut.cost_graph import CostGraph, Flow, Side
 from vlacut.hardware import Link
+from vlacut.loops import Loop, Pipelined
 from vlacut.sections import NO_GATE, Lane, Parallel, Section
 
 
@@ -43,7 +50,7 @@ class Price:
         hops: changes of side that follow one another in a control step.
         edge_weight_bytes, cloud_weight_bytes: distinct weights held by side.
         overlap_s: what the sides save by working in parallel.
-        parallel: the sections in which they do.
+        parallel: the sections and loops in which they do.
         edge_codec_s, cloud_codec_s: in codecs by side, on top of compute: codecs run on the
             processor that serves the link, not on the accelerator.
         edge_j: joules of the edge; 0 if its power is not known.
@@ -61,7 +68,7 @@ class Price:
     edge_weight_bytes: int
     cloud_weight_bytes: int
     overlap_s: float = 0.0
-    parallel: tuple[Parallel, ...] = ()
+    parallel: tuple[Parallel | Pipelined, ...] = ()
     edge_j: float = 0.0
     edge_codec_s: float = 0.0
     cloud_codec_s: float = 0.0
@@ -150,8 +157,9 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
     crossed, home = columns.crossed(x), x[columns.producer]
     up = _moved(columns, columns.up, crossed & (home == 0))
     down = _moved(columns, columns.down, crossed & (home == 1))
-    hops = columns.hops(x)
-    parallel = tuple(parallels(graph, sides))
+    one_way = one_way_loops(graph, x)
+    hops = columns.hops(x, [loop.phase for loop in one_way])
+    parallel = tuple(parallels(graph, sides, x, one_way))
     found = Price(
         edge_s=sum(columns.edge_s[x == 0].tolist(), 0.0),
         cloud_s=sum(columns.cloud_s[x == 1].tolist(), 0.0),
@@ -199,15 +207,54 @@ def _moved(columns: Columns, coded: Coded, crossed: NDArray[np.bool_]) -> _Moved
     )
 
 
-def parallels(graph: CostGraph, sides: Sequence[Side]) -> Iterator[Parallel]:
-    """The sections of which a cut has whole branches on both sides."""
+def one_way_loops(graph: CostGraph, x: Ints) -> list[Loop]:
+    """The loops whose changes of side all lead one way in a cut."""
+    return [] if graph.in_turn else [loop for loop in graph.columns.loops if loop.one_way(x)]
+
+
+def parallels(
+    graph: CostGraph, sides: Sequence[Side], x: Ints, one_way: Sequence[Loop]
+) -> Iterator[Parallel | Pipelined]:
+    """Where the sides of a cut work in parallel: sections of which it has whole branches on both,
+    and loops that lead one way.
+
+    `sides` and `x` are the cut in both forms, `one_way` its loops that lead one way.
+    """
+    ahead = [loop.phase for loop in one_way]
     for section in graph.sections:
         groups = grouped(section, sides)
         if all(groups.values()):
             ends = [
                 sides[gate] if gate != NO_GATE else None for gate in (section.entry, section.exit)
             ]
-            yield parallel(graph, section, groups, ends[0], ends[1])
+            times = trips_of(graph, section, ahead)
+            yield parallel(graph, section, groups, ends[0], ends[1], times)
+    for loop in one_way:
+        found = _pipelined(graph.columns, x, loop)
+        if (found.edge_s > 0) + (found.cloud_s > 0) + (found.bytes_up + found.bytes_down > 0) > 1:
+            yield found
+
+
+def trips_of(graph: CostGraph, section: Section, one_way: Container[int]) -> int:
+    """In how many trips a section counts, given the phases that lead one way."""
+    return 1 if section.phase in one_way else graph.trips[section.phase]
+
+
+def _pipelined(columns: Columns, x: Ints, loop: Loop) -> Pipelined:
+    """A loop that leads one way."""
+    mine, trips = columns.phase == loop.phase, loop.times + 1
+    home = x[columns.producer]
+    crossed = columns.crossed(x) & columns.before_last & mine[columns.producer]
+    up = _moved(columns, columns.up, crossed & (home == 0))
+    down = _moved(columns, columns.down, crossed & (home == 1))
+    return Pipelined(
+        loop.times,
+        sum(columns.edge_s[mine & (x == 0)].tolist(), 0.0) / trips,
+        sum(columns.cloud_s[mine & (x == 1)].tolist(), 0.0) / trips,
+        (up.edge_s + up.cloud_s + down.edge_s + down.cloud_s) / loop.times,
+        up.nbytes // loop.times,
+        down.nbytes // loop.times,
+    )
 
 
 def grouped(section: Section, sides: Sequence[Side]) -> dict[Side, list[int]]:
@@ -226,8 +273,11 @@ def parallel(
     groups: Mapping[Side, Sequence[int]],
     entry: Side | None,
     exit_side: Side | None,
+    times: int,
 ) -> Parallel:
-    """What either side does of a section, given its tasks and the sides of the gates."""
+    """What either side does of a section, given its tasks, the sides of the gates, and in how many
+    trips it counts.
+    """
     lanes = {}
     for side, tasks in groups.items():
         inside = set(tasks)
@@ -242,7 +292,7 @@ def parallel(
             waits_in,
             waits_out,
         )
-    return Parallel(graph.trips[section.phase], lanes[Side.EDGE], lanes[Side.CLOUD])
+    return Parallel(times, lanes[Side.EDGE], lanes[Side.CLOUD])
 
 
 def _coded_bytes(source: Side, flows: Iterable[Flow]) -> int:

@@ -21,10 +21,11 @@ from vlacut.hardware import Link
 from vlacut.pricing import in_cloud
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.branching import Order, make_order
-from vlacut_passes.partitioning.core import Core, Floats, Ints, only_cloud, within_limits
+from vlacut_passes.partitioning.core import Core, only_cloud, within_limits
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.known import Incumbent
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
+from vlacut_passes.partitioning.nets import Floats, Ints
 from vlacut_passes.partitioning.strategies import BASELINES, Sides, all_edge
 
 
@@ -169,7 +170,7 @@ class SerialSearch:
     def _measured(self, core: Core, tasks: Ints) -> Floats | None:
         """The quantities of an assignment of tasks; None where the core has it otherwise."""
         x = core.of_tasks(tasks)
-        return None if x is None else core.quantities(x, core.hop_s(x))
+        return None if x is None else core.quantities(x, core.peak_s(x))
 
 
 def binding(graph: CostGraph, limits: Limits) -> Limits:
