@@ -16,8 +16,9 @@ from vlacut.hardware import Link, link_at
 from vlacut.loops import Pipelined
 from vlacut.pricing import Price, price
 from vlacut.serde import from_json, to_json
-from vlacut_passes.partitioning.make_core import all_ways, make_core
+from vlacut_passes.partitioning.make_core import make_core
 from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.partitioning.ways import all_ways
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD
 TRIPS = 5
@@ -139,7 +140,7 @@ def test_a_core_held_to_ways_has_the_price_of_its_cuts_and_only_those() -> None:
         graph, link = random_graph(numbers), random_link(numbers)
         if max(graph.trips) == 1:
             continue
-        cores = [make_core(graph, link, ways) for ways in all_ways(graph)]
+        cores = [make_core(graph, link, ways) for ways, _ in all_ways(graph)]
         cuts = all_cuts(graph)
         for row in numbers.integers(0, len(cuts), 5):
             found = price(graph, [CLOUD if one else EDGE for one in cuts[row]], link)

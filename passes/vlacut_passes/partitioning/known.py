@@ -16,21 +16,22 @@ _CLOSED = 1e-12  # relative: what two ways to add up a price may differ by
 
 @dataclass
 class Incumbent:
-    """The best assignment of tasks met so far that keeps the limits; none yet: infinity.
+    """The best assignment of tasks met so far that keeps the limits.
 
     Attributes:
-        value: of the objective.
-        x: side of every task.
+        value: of the objective; what is to be beaten while there is none.
+        x: side of every task; None while there is none.
     """
 
     value: float
-    x: Ints
+    x: Ints | None
 
     def offer(self, value: float, x: Ints) -> None:
         """Take the assignment if it is better by more than rounding, or as good and smaller."""
         noise = 1e-13 * abs(value)
         better = value < self.value - noise
-        if better or (value <= self.value + noise and x.sum() < self.x.sum()):
+        fewer = self.x is not None and x.sum() < self.x.sum()
+        if better or (fewer and value <= self.value + noise):
             self.value, self.x = min(value, self.value), x
 
     def offer_core(self, core: Core, x: Ints, peak_s: float) -> None:

@@ -1,52 +1,20 @@
-"""A cost graph as a core: one whose loops all wait, more with loops held to lead one way.
-
-What the later trips of a loop cost hangs on whether its changes of side all lead one way, see
-`vlacut.loops`. So there is a core in which every loop waits, whose price is never below a cut's
-own, and one for each choice of loops that are held to lead one way, with the price they have then.
-The best cut is the best of all of them.
-"""
+"""A cost graph as a core, its loops having given ways, see `ways`."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.columns import FREE, Columns
-from vlacut.cost_graph import CostGraph, Side
+from vlacut.columns import Columns
+from vlacut.cost_graph import CostGraph
 from vlacut.hardware import Link, Power
 from vlacut.loops import Loop
 from vlacut_passes.partitioning.chains import ChainGraph
-from vlacut_passes.partitioning.core import Core, relabel, settled
+from vlacut_passes.partitioning.core import Core, relabel
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.nets import Floats, Ints, Nets, Sets, starts
 from vlacut_passes.partitioning.pipes import Pipe
-
-Ways = Mapping[int, Side]
-"""The loops that are held to lead one way, by phase, and the side that they lead from."""
-
-
-def all_ways(graph: CostGraph) -> Iterator[Ways]:
-    """Every choice of loops and ways, none first, but for those that no cut needs.
-
-    Where a way leaves a loop no other cuts than those with all of it on one side, there is nothing
-    to hold: these cost the same as if the loop waited.
-    """
-    loops = [] if graph.in_turn else graph.columns.loops
-    for ways in product(*(_ways(graph.columns, loop) for loop in loops)):
-        pairs = zip(loops, ways, strict=True)
-        yield {loop.phase: source for loop, source in pairs if source is not None}
-
-
-def _ways(columns: Columns, loop: Loop) -> list[Side | None]:
-    found: list[Side | None] = [None]
-    for source in Side:
-        label = _label(columns, _rising(loop, source))
-        if label is not None and len(np.unique(label[columns.phase == loop.phase])) > 1:
-            found.append(source)
-    return found
+from vlacut_passes.partitioning.ways import Ways, rising_of, variables
 
 
 def make_core(graph: CostGraph, link: Link, ways: Ways | None = None) -> Core:
@@ -54,8 +22,7 @@ def make_core(graph: CostGraph, link: Link, ways: Ways | None = None) -> Core:
     equal because of the ways. Sections save nothing in it.
     """
     columns, held = graph.columns, ways or {}
-    loops = [loop for loop in columns.loops if loop.phase in held]
-    rising = _together([_rising(loop, held[loop.phase]) for loop in loops])
+    loops, rising = [loop for loop in columns.loops if loop.phase in held], rising_of(columns, held)
     busy_w, idle_w = (graph.power.busy_w, graph.power.idle_w) if graph.power else (0.0, 0.0)
     edge_s, cloud_s = columns.edge_s, columns.cloud_s
     piped = np.isin(columns.phase, list(held))
@@ -77,33 +44,9 @@ def make_core(graph: CostGraph, link: Link, ways: Ways | None = None) -> Core:
         Limits(),
         idle_w,
     )
-    label = _label(columns, rising)
+    label = variables(columns, rising)
     assert label is not None, "no cut keeps these ways"
     return relabel(core, label, int(label.max(initial=1)) + 1, whole=True)
-
-
-def _rising(loop: Loop, source: Side) -> tuple[Ints, Ints]:
-    """Pairs of tasks, low and high, so that a loop leads from a side to the other."""
-    ends = (loop.before, loop.after) if source is Side.EDGE else (loop.after, loop.before)
-    low, high = [ends[0], loop.left, loop.taken], [ends[1], loop.taken, loop.left]
-    return np.concatenate(low), np.concatenate(high)
-
-
-def _together(pairs: list[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
-    none = np.zeros(0, dtype=np.int64)
-    lows, highs = [low for low, _ in pairs], [high for _, high in pairs]
-    return np.concatenate([none, *lows]), np.concatenate([none, *highs])
-
-
-def _label(columns: Columns, rising: tuple[Ints, Ints]) -> Ints | None:
-    """The variable of every task; None if nothing keeps the pins."""
-    free = columns.pinned == FREE
-    variable = np.where(free, np.cumsum(free) + 1, columns.pinned)
-    if not len(rising[0]):
-        return variable
-    size = int(variable.max(initial=1)) + 1
-    label = settled(size, (variable[rising[0]], variable[rising[1]]))
-    return None if label is None else label[variable]
 
 
 def _nets(columns: Columns, link: Link, power: Power | None, piped: NDArray[np.bool_]) -> Nets:

@@ -73,6 +73,8 @@ def _every(
 
 def placed(core: Core, chosen: tuple[State, ...]) -> Core | None:
     """The core with the tasks of these states on their sides; None if no assignment has them so."""
+    if not any(state.sides for state in chosen):
+        return core
     sides = [(core.of_task[task], side) for state in chosen for task, side in state.sides]
     low = [CLOUD if side is Side.CLOUD else variable for variable, side in sides]
     high = [variable if side is Side.CLOUD else EDGE for variable, side in sides]

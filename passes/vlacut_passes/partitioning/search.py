@@ -26,11 +26,12 @@ from vlacut_passes.partitioning.core import Core
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
-from vlacut_passes.partitioning.make_core import Ways, all_ways, make_core
+from vlacut_passes.partitioning.make_core import make_core
 from vlacut_passes.partitioning.nets import Ints
 from vlacut_passes.partitioning.overlap import State, agree, placed, states
 from vlacut_passes.partitioning.serial import Hints, SerialSearch, binding
 from vlacut_passes.partitioning.strategies import Sides
+from vlacut_passes.partitioning.ways import Split, Ways, all_ways
 
 MOST = 40e6  # most a minute of one core
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
@@ -78,7 +79,7 @@ def optimal_cut(
     Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
     """
     asked = limits or Limits()
-    cases = [_make_case(graph, link, ways) for ways in all_ways(graph)]
+    cases = [_make_case(graph, link, *ways) for ways in all_ways(graph)]
     hints = Hints(graph, link, asked.cloud_bytes, starts)
 
     def best(limits: Limits) -> Found:
@@ -96,21 +97,27 @@ def optimal_cut(
 
 @dataclass(frozen=True)
 class _Case:
-    """Cuts whose loops have given ways: their core, and the states of every section."""
+    """Cuts whose loops have given ways.
+
+    Attributes:
+        splits: of the loops that are held to lead one way; every cut has one of them.
+        options: the states of every section.
+    """
 
     core: Core
+    splits: Sequence[State]
     options: Sequence[Sequence[State]]
 
 
-def _make_case(graph: CostGraph, link: Link, ways: Ways) -> _Case:
+def _make_case(graph: CostGraph, link: Link, ways: Ways, splits: Sequence[Split]) -> _Case:
     options = [found for one in graph.sections if (found := states(graph, one, link, ways))]
     options.sort(key=lambda found: -found[0].saved_s)
-    return _Case(make_core(graph, link, ways), options)
+    return _Case(make_core(graph, link, ways), [State(split) for split in splits], options)
 
 
 @dataclass(frozen=True)
 class _Node:
-    """Cuts of a case in these states of its first sections.
+    """Cuts of a case with this split, and in these states of its first sections.
 
     Attributes:
         in_turn: no cut in these states has less of the objective with its sides working in turn.
@@ -118,7 +125,7 @@ class _Node:
     """
 
     case: _Case
-    chosen: tuple[State, ...] = ()
+    chosen: tuple[State, ...]
     in_turn: float = -np.inf
     searched: bool = False
 
@@ -139,6 +146,7 @@ class _Search:
         self._effort = effort
         self._best: Found | None = None
         self._why: InfeasibleError | None = None
+        self._hinted = False  # whether the cuts known beforehand were offered
         self._methods: dict[str, None] = {}
         self._order = count()
         self._queue: list[tuple[float, int, _Node]] = []
@@ -147,7 +155,8 @@ class _Search:
         """The best cut; see `optimal_cut`."""
         closed = np.inf  # the lowest bound of a node that is done with, but was not proven
         for case in self._cases:
-            self._push(_Node(case))
+            for split in case.splits:
+                self._push(_Node(case, (split,)))
         while self._queue and not self._closed(self._queue[0][0]):
             bound, _, node = heapq.heappop(self._queue)
             if self._best and self._effort.spent and bound > -np.inf:
@@ -155,7 +164,7 @@ class _Search:
                 continue
             if not node.searched:
                 node = self._explore(node)
-            if len(node.chosen) == len(node.case.options):
+            if len(node.chosen) > len(node.case.options):
                 closed = min(closed, self._bound(node))
             elif node.in_turn < np.inf:
                 for child in self._children(node):
@@ -180,13 +189,13 @@ class _Search:
         """A node a state of the next section. Without a state a cut is as good as in turn."""
         again = self._limits.latency is None and self._limits.energy is None
         yield replace(node, chosen=(*node.chosen, _NONE), searched=again)
-        for state in node.case.options[len(node.chosen)]:
+        for state in node.case.options[len(node.chosen) - 1]:
             if agree(node.chosen, state):
                 yield replace(node, chosen=(*node.chosen, state), searched=False)
 
     def _saved_s(self, node: _Node) -> float:
         """What a cut in the node saves at most."""
-        rest = node.case.options[len(node.chosen) :]
+        rest = node.case.options[len(node.chosen) - 1 :]
         return sum(one.saved_s for one in (*node.chosen, *(options[0] for options in rest)))
 
     def _bound(self, node: _Node) -> float:
@@ -212,7 +221,7 @@ class _Search:
         if self._best:
             cutoff = self._best.value
             cutoff += self._worth * saved_s
-        core = placed(node.case.core, node.chosen) if node.chosen else node.case.core
+        core = placed(node.case.core, node.chosen)
         if core is None:
             return replace(node, in_turn=np.inf)
         search = SerialSearch(core, limits, self._effort, self._hints, cutoff)
@@ -222,11 +231,14 @@ class _Search:
             self._why = self._why or error
             return replace(node, in_turn=np.inf)
         self._methods[found.method] = None
-        self._offer(_sides(found.x), found.method)
-        if not node.chosen and not self._closed(self._bound(replace(node, in_turn=found.bound))):
+        if found.x is not None:
+            self._offer(_sides(found.x), found.method)
+        node = replace(node, in_turn=max(node.in_turn, found.bound))
+        if not self._hinted and not self._closed(self._bound(node)):
+            self._hinted = True
             for sides in (*self._hints.given, *self._hints.strategies):
                 self._offer(sides, found.method)
-        return replace(node, in_turn=max(node.in_turn, found.bound))
+        return node
 
     def _offer(self, sides: Sides, method: str) -> None:
         cost = price(self._graph, sides, self._link)

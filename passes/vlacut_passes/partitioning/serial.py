@@ -67,13 +67,13 @@ class InTurn:
     """An assignment of tasks, and the proof of how good it is.
 
     Attributes:
-        x: side of every task.
-        value: of the objective.
+        x: side of every task; None if no assignment is below the cutoff.
+        value: of the objective; then the cutoff.
         bound: no assignment within the limits has less of the objective; at most `value`.
         method: what proved the bound.
     """
 
-    x: Ints
+    x: Ints | None
     value: float
     bound: float
     method: str
@@ -101,14 +101,17 @@ class SerialSearch:
         self._method = ""
 
     def run(self) -> InTurn:
-        """The best assignment; one that is not below the cutoff if none is, and then `bound` is
-        that.
+        """The best assignment.
 
-        Raises InfeasibleError if none keeps the limits: which one binds, and by how much.
+        Raises InfeasibleError if there is no cutoff and none keeps the limits: which one binds, and
+        by how much.
         """
         limits = limited(self._limits, self._limits.minimise, None)
-        start = self._start()
+        start = None if self._cutoff < np.inf else self._start()
         incumbent, bound = self._minimise(limits, start, self._cutoff)
+        if incumbent.x is None:
+            bound = self._cutoff if incumbent.closed_by(bound) else bound
+            return InTurn(None, self._cutoff, min(bound, self._cutoff), self._method)
         found = self._measured(within_limits(self._core, limits), incumbent.x)
         assert found is not None, "the start keeps its pins, and so does what replaced it"
         value = float(found[limits.minimise])
@@ -138,6 +141,7 @@ class SerialSearch:
                 incumbent, bound = self._minimise(limits, x, enough=most)
                 if not within(quantity, incumbent.value, most):
                     raise _infeasible(kept, quantity, most, bound)
+                assert incumbent.x is not None, "it starts with one"
                 x = incumbent.x
             kept = limited(kept, quantity, most)
         return x
@@ -145,14 +149,15 @@ class SerialSearch:
     def _minimise(
         self,
         limits: Limits,
-        start: Ints,
+        start: Ints | None,
         cutoff: float = np.inf,
         enough: float | None = None,
     ) -> tuple[Incumbent, float]:
         """The best assignment of tasks from `start` on, and its bound."""
         core = within_limits(self._core, limits)
         incumbent = Incumbent(cutoff, start)
-        self._offer(incumbent, core, start)
+        if start is not None:
+            self._offer(incumbent, core, start)
         search = BranchAndBound(lambda: self._hints.order, core, incumbent, self._effort, enough)
         self._method = "min-cut"
         if not search.run(most=1) or search.bound < incumbent.value:
