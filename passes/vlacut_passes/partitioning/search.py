@@ -68,13 +68,13 @@ def optimal_cut(
     limits: Limits | None = None,
     *,
     effort: float = MOST,
-    starts: Sequence[Sides] = (),
+    starts: Sequence[Sides] | None = None,
 ) -> Found:
     """The cut within the limits that has the least of the objective.
 
     Of cuts that are equally good, those with fewer tasks in the cloud are preferred. When `effort`,
     see `Effort`, is spent, the best cut known is returned with its bound. `starts` are cuts to
-    start from.
+    start from; without any, those of `baselines`.
 
     Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
     """
@@ -236,7 +236,7 @@ class _Search:
         node = replace(node, in_turn=max(node.in_turn, found.bound))
         if not self._hinted and not self._closed(self._bound(node)):
             self._hinted = True
-            for sides in (*self._hints.given, *self._hints.strategies):
+            for sides in self._hints.cuts:
                 self._offer(sides, found.method)
         return node
 

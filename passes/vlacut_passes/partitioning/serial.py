@@ -26,7 +26,7 @@ from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.known import Incumbent
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
 from vlacut_passes.partitioning.nets import Floats, Ints
-from vlacut_passes.partitioning.strategies import BASELINES, Sides, all_edge
+from vlacut_passes.partitioning.strategies import Sides, all_edge, baselines
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Hints:
     Attributes:
         graph, link: what is cut.
         budget: bytes that the cloud may hold, for strategies.
-        given: cuts to start from.
+        given: cuts to start from; None for the strategies' own.
     """
 
     graph: CostGraph
     link: Link
     budget: int | None
-    given: Sequence[Sides]
+    given: Sequence[Sides] | None
 
     @cached_property
     def order(self) -> Order:
@@ -50,15 +50,16 @@ class Hints:
         return make_order(self.graph)
 
     @cached_property
-    def strategies(self) -> list[Sides]:
-        """The cuts of others."""
-        return [cutter(self.graph, self.link, self.budget) for cutter in BASELINES.values()]
+    def cuts(self) -> Sequence[Sides]:
+        """Cuts that are known beforehand: no worse one is an answer."""
+        if self.given is None:
+            return tuple(baselines(self.graph, self.link, self.budget).values())
+        return self.given
 
     def starts(self) -> Iterator[Ints]:
         """All cuts to start from, the cheapest to make first."""
-        for sides in (*self.given, all_edge(self.graph, self.link, None)):
-            yield in_cloud(sides)
-        for sides in self.strategies:
+        yield in_cloud(all_edge(self.graph))
+        for sides in self.cuts:
             yield in_cloud(sides)
 
 
