@@ -16,9 +16,9 @@ from vlacut.hardware import Link, link_at
 from vlacut.loops import Pipelined
 from vlacut.pricing import Price, price
 from vlacut.serde import from_json, to_json
+from vlacut_passes.partitioning import ways
 from vlacut_passes.partitioning.make_core import make_core
 from vlacut_passes.partitioning.search import optimal_cut
-from vlacut_passes.partitioning.ways import all_ways
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD
 TRIPS = 5
@@ -134,13 +134,13 @@ def test_no_walk_of_a_loop_that_leads_one_way_takes_longer_than_its_price() -> N
 
 def test_a_core_held_to_ways_has_the_price_of_its_cuts_and_only_those() -> None:
     """Of every cut, some core has the price, and no core has less."""
-    held = 0
+    several = 0
     for seed in range(400):
         numbers = np.random.default_rng(seed)
         graph, link = random_graph(numbers), random_link(numbers)
         if max(graph.trips) == 1:
             continue
-        cores = [make_core(graph, link, ways) for ways, _ in all_ways(graph)]
+        cores = [make_core(graph, link, held) for held, _ in ways.all_ways(graph)]
         cuts = all_cuts(graph)
         for row in numbers.integers(0, len(cuts), 5):
             found = price(graph, [CLOUD if one else EDGE for one in cuts[row]], link)
@@ -151,6 +151,25 @@ def test_a_core_held_to_ways_has_the_price_of_its_cuts_and_only_those() -> None:
                 x = core.of_tasks(cuts[row])
                 if x is not None:
                     least.append(core.serial_s(x) + core.peak_s(x))
-            held += len(least) > 1
+            several += len(least) > 1
             assert min(least) == pytest.approx(total_s, rel=1e-12, abs=1e-12), seed
-    assert held > 50
+    assert several > 50
+
+
+@pytest.mark.parametrize("most_splits", [64, 0], ids=["by splits", "loops as they are"])
+def test_the_optimum_of_programs_with_loops_is_brute_forces(
+    most_splits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "_MOST_SPLITS", most_splits)
+    ahead = 0
+    for seed in range(5000, 5600):
+        numbers = np.random.default_rng(seed)
+        graph, link = random_graph(numbers), random_link(numbers)
+        if max(graph.trips) == 1:
+            continue
+        totals, _ = slow_totals(graph, link, all_cuts(graph))
+        found = optimal_cut(graph, link)
+        assert found.value == pytest.approx(totals.min(), rel=1e-12, abs=1e-12), seed
+        assert found.gap <= 1e-9, seed
+        ahead += any(isinstance(one, Pipelined) for one in found.price.parallel)
+    assert ahead > 20

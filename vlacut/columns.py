@@ -138,6 +138,25 @@ class Columns:
         ]
 
 
+@dataclass(frozen=True)
+class Moved:
+    """What crosses in one direction in a control step."""
+
+    nbytes: int
+    edge_s: float
+    cloud_s: float
+
+
+def moved(columns: Columns, coded: Coded, crossed: NDArray[np.bool_]) -> Moved:
+    """What some flows come to where they cross, coded so."""
+    count = columns.count[crossed]
+    return Moved(
+        int(coded.nbytes[crossed] @ count),
+        sum((coded.edge_s[crossed] * count).tolist(), 0.0),
+        sum((coded.cloud_s[crossed] * count).tolist(), 0.0),
+    )
+
+
 def _deepest(edges: Iterable[tuple[int, int]], side: Sequence[int]) -> int:
     """The most changes of side on a path, edges being sorted by head."""
     depth = [0] * len(side)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vlacut.cost_graph import CostGraph, Side, When
 from vlacut.hardware import Link
 from vlacut.loops import Loop
-from vlacut.pricing import one_way_loops, parallels
+from vlacut.overlap import one_way_loops, parallels
 from vlacut_passes.partitioning.overlap import states
 
 Ints = NDArray[np.int64]

@@ -15,7 +15,7 @@ import numpy as np
 
 from vlacut.cost_graph import CostGraph, Side
 from vlacut.hardware import Link
-from vlacut.pricing import parallel, trips_of
+from vlacut.overlap import parallel, trips_of
 from vlacut.sections import NO_GATE, Section
 from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, relabel, settled
 
