@@ -82,7 +82,7 @@ def _flows(
         if last:
             yield Flow(f"v{producer}", producer, tuple(last), nbytes, 1)
         if before and count > 1:
-            yield Flow(f"v{producer}", producer, tuple(before), nbytes, count - 1)
+            yield Flow(f"v{producer}", producer, tuple(before), nbytes, count - 1, True)
 
 
 def all_cuts(graph: CostGraph) -> np.ndarray:
@@ -109,7 +109,10 @@ def slow_totals(graph: CostGraph, link: Link, cuts: np.ndarray) -> tuple[np.ndar
         for _ in range(flow.count):
             total += away * np.where(home == 0, flow.nbytes / link.up, flow.nbytes / link.down)
     total += slow_hops(graph, cuts) * link.hop_s
-    total -= slow_overlap(graph, link, cuts)
+    total -= slow_overlap(graph, link, cuts, one_way_loops(graph, cuts))
+    for phase, ahead in one_way_loops(graph, cuts).items():
+        for row in np.flatnonzero(ahead):
+            total[row] -= slow_pipelined(graph, link, cuts[row], phase)
     held = np.zeros(len(cuts))
     for weight, nbytes in enumerate(graph.weights):
         users = [index for index, task in enumerate(graph.tasks) if weight in task.weights]
@@ -119,13 +122,58 @@ def slow_totals(graph: CostGraph, link: Link, cuts: np.ndarray) -> tuple[np.ndar
 
 
 def slow_hops(graph: CostGraph, cuts: np.ndarray) -> np.ndarray:
-    """Hops of many cuts: one chain through all first trips, every later trip by itself."""
+    """Hops of many cuts: one chain through first trips, every later trip that waits by itself."""
     hops = _chain_hops(graph, cuts, range(len(graph.tasks)), When.INITIAL)
     for phase, trips in enumerate(graph.trips):
         inside = [index for index, task in enumerate(graph.tasks) if task.phase == phase]
+        waits = ~one_way_loops(graph, cuts).get(phase, np.zeros(len(cuts), dtype=bool))
         for _ in range(trips - 1):
-            hops += _chain_hops(graph, cuts, inside, When.CARRIED)
+            hops += waits * _chain_hops(graph, cuts, inside, When.CARRIED)
     return hops
+
+
+def one_way_loops(graph: CostGraph, cuts: np.ndarray) -> dict[int, np.ndarray]:
+    """By phase of several trips, of many cuts, whether its changes of side all lead one way."""
+    found = {}
+    for phase, trips in enumerate(graph.trips):
+        inside = [
+            one
+            for one in graph.dependencies
+            if graph.tasks[one.consumer].phase == phase and one.when is not When.INITIAL
+        ]
+        if trips > 1 and not graph.in_turn:
+            up, down, carried = np.zeros((3, len(cuts)), dtype=bool)
+            for one in inside:
+                change = cuts[:, one.consumer] - cuts[:, one.producer]
+                carried |= (change != 0) & (one.when is When.CARRIED)
+                up |= change > 0
+                down |= change < 0
+            found[phase] = ~(up & down) & ~carried
+    return found
+
+
+def slow_pipelined(graph: CostGraph, link: Link, cut: np.ndarray, phase: int) -> float:
+    """Seconds that a loop saves whose trips follow one another: every trip is a job for the side
+    that sends, the link, and the side that receives, and each takes them in order.
+    """
+    inside = [index for index, task in enumerate(graph.tasks) if task.phase == phase]
+    spent = [
+        sum(graph.tasks[one].edge_s for one in inside if cut[one] == 0),
+        sum(
+            flow.nbytes / (link.up if cut[flow.producer] == 0 else link.down)
+            for flow in graph.flows
+            if flow.producer in inside
+            and flow.before_last
+            and (cut[list(flow.consumers)] != cut[flow.producer]).any()
+        ),
+        sum(graph.tasks[one].cloud_s for one in inside if cut[one] == 1),
+    ]
+    free = [0.0, 0.0, 0.0]
+    for _ in range(graph.trips[phase]):
+        done = 0.0
+        for machine, seconds in enumerate(spent):
+            done = free[machine] = max(done, free[machine]) + seconds
+    return graph.trips[phase] * sum(spent) - free[2]
 
 
 def _chain_hops(

@@ -6,6 +6,8 @@ event. A cut is walked part by part, as the runtime does it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from vlacut.cost_graph import CostGraph, Side, When
@@ -16,8 +18,10 @@ from vlacut.sections import MOST_BRANCHES, WEIGHT
 EDGE, CLOUD = 0, 1
 
 
-def slow_overlap(graph: CostGraph, link: Link, cuts: np.ndarray) -> np.ndarray:
-    """Seconds that overlap, a cut each."""
+def slow_overlap(
+    graph: CostGraph, link: Link, cuts: np.ndarray, one_way: Mapping[int, np.ndarray]
+) -> np.ndarray:
+    """Seconds that overlap in sections, a cut each; in a loop that leads one way, in one trip."""
     saved = np.zeros(len(cuts))
     for phase, entry, leave, branches in slow_sections(graph):
         known: dict[tuple[int, ...], float] = {}
@@ -28,7 +32,8 @@ def slow_overlap(graph: CostGraph, link: Link, cuts: np.ndarray) -> np.ndarray:
             if EDGE in key[: len(branches)] and CLOUD in key[: len(branches)]:
                 if key not in known:
                     known[key] = _saved(graph, link, cuts[row], entry, leave, branches)
-                saved[row] += known[key] * graph.trips[phase]
+                once = phase in one_way and one_way[phase][row]
+                saved[row] += known[key] * (1 if once else graph.trips[phase])
     return saved
 
 

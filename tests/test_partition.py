@@ -15,11 +15,12 @@ from vlacut.hardware import Link, Power
 from vlacut.pricing import price
 from vlacut_passes.partitioning import branch_and_bound
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
-from vlacut_passes.partitioning.core import make_core, relabel, within_limits
+from vlacut_passes.partitioning.core import relabel, within_limits
 from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, measured
+from vlacut_passes.partitioning.make_core import make_core
 from vlacut_passes.partitioning.search import optimal_cut
-from vlacut_passes.partitioning.strategies import BASELINES, strategy_row
+from vlacut_passes.partitioning.strategies import baselines, strategy_row
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD
 
@@ -239,8 +240,8 @@ def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds(
         late += found.gap > 0
         assert 0 <= found.gap <= 1, seed
         assert found.bound <= best * (1 + 1e-12), seed
-        for name, cutter in BASELINES.items():
-            row = strategy_row(name, graph, cutter(graph, link, budget), link, limits)
+        for name, sides in baselines(graph, link, budget).items():
+            row = strategy_row(name, graph, sides, link, limits)
             assert not row.feasible or found.value <= row.price.total_s * (1 + 1e-12), seed
     assert late
 
@@ -284,7 +285,7 @@ def test_a_core_has_the_price_of_a_cut_and_keeps_it_when_variables_merge() -> No
             for one in (core, small):
                 inside = one.of_tasks(tasks)
                 assert inside is not None, seed
-                same = one.quantities(inside, one.hop_s(inside))
+                same = one.quantities(inside, one.peak_s(inside))
                 assert same == pytest.approx(measured(found), rel=1e-12, abs=1e-12), seed
     assert merged > 100
 
@@ -309,10 +310,8 @@ def test_no_strategy_within_the_budget_beats_the_optimum() -> None:
             best = optimal_cut(graph, link, Limits(cloud_bytes=budget)).price.total_s
         except InfeasibleError:
             continue
-        for name, cutter in BASELINES.items():
-            row = strategy_row(
-                name, graph, cutter(graph, link, budget), link, Limits(cloud_bytes=budget)
-            )
+        for name, sides in baselines(graph, link, budget).items():
+            row = strategy_row(name, graph, sides, link, Limits(cloud_bytes=budget))
             over = budget is not None and row.price.cloud_weight_bytes > budget
             assert row.feasible is not over, (seed, name)
             assert bool(row.why_not) is over, (seed, name)
@@ -326,7 +325,7 @@ def test_neurosurgeon_is_the_cheapest_place_of_the_chain() -> None:
         prices = [price(graph, chain.sides(place), link) for place in range(len(chain.order) + 1)]
         kept = [one for one in prices if budget is None or one.cloud_weight_bytes <= budget]
         if kept:
-            found = price(graph, BASELINES["neurosurgeon"](graph, link, budget), link)
+            found = price(graph, baselines(graph, link, budget)["neurosurgeon"], link)
             assert found.total_s == pytest.approx(min(one.total_s for one in kept)), seed
 
 
@@ -355,7 +354,7 @@ def test_the_optimum_may_cross_four_times() -> None:
     assert found.price.total_s == pytest.approx(5 + 4 * 0.1 + 4 * 0.1)
     assert (found.price.crossings, found.price.hops, found.gap) == (4, 4, 0.0)
     single = price(
-        graph, BASELINES["neurosurgeon"](graph, Link(10.0, 10.0, 0.2), None), Link(10, 10)
+        graph, baselines(graph, Link(10.0, 10.0, 0.2), None)["neurosurgeon"], Link(10, 10)
     )
     assert single.total_s > found.price.total_s
 

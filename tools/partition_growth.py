@@ -94,7 +94,7 @@ class Maker:
             if last:
                 flows.append(Flow(name, producer, tuple(last), size, 1))
             if before and again:
-                flows.append(Flow(name, producer, tuple(before), size, _TRIPS[_DECODE] - 1))
+                flows.append(Flow(name, producer, tuple(before), size, _TRIPS[_DECODE] - 1, True))
         weights = tuple(held for _, held in self.weights.values())
         dependencies = tuple(
             Dependency(producer, consumer, when) for consumer, producer, when in uses

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vlacut.loops import Loop
 
 if TYPE_CHECKING:
     from vlacut.codec import Coding
@@ -39,7 +41,7 @@ class Columns:
         pinned: of every task, its side, or FREE.
         reader, read: pairs of a task and a weight that it reads.
         weights: bytes of every weight.
-        producer, count, nbytes: of every flow.
+        producer, count, nbytes, before_last: of every flow.
         start, consumers: flow i is read by `consumers[start[i]:start[i + 1]]`.
         up, down: of every flow.
         before, after: of every dependency, the producer and the consumer.
@@ -57,6 +59,7 @@ class Columns:
     producer: Ints
     count: Ints
     nbytes: Ints
+    before_last: NDArray[np.bool_]
     start: Ints
     consumers: Ints
     up: Coded
@@ -88,34 +91,70 @@ class Columns:
         held[self.read[there[self.reader]]] = True
         return int(self.weights[held].sum())
 
-    def hops(self, x: Ints) -> int:
-        """Changes of side that follow one another in a control step, see `vlacut.pricing`."""
+    def hops(self, x: Ints, one_way: Container[int]) -> int:
+        """Changes of side that follow one another in a control step, see `vlacut.pricing`.
+
+        `one_way` are the phases whose later trips do not wait.
+        """
         side = x.tolist() * 2
-        return sum(times * _deepest(edges, side) for times, edges in self._edges)
+        return sum(
+            times * _deepest(edges, side)
+            for (phase, times, _, _), edges in zip(self.waits, self._edges, strict=True)
+            if phase not in one_way
+        )
 
     @cached_property
-    def waits(self) -> list[tuple[int, Ints, Ints]]:
-        """How often a trip of a kind is made, and what waits for what in it, tail for head.
-
-        The first trips of all phases are of one kind, the later trips of every phase of another. A
-        tail from outside the trip has the number of its task plus that of all tasks.
-        """
-        count = len(self.phase)
-        first = ~self.carried
-        found = [(1, self.before[first], self.after[first])]
-        tail, phase = self.before + count * self.carried, self.phase[self.after]
+    def loops(self) -> list[Loop]:
+        """Phases of several trips, in order."""
+        phase, found = self.phase[self.after], []
         for one in np.unique(self.phase[self.trips > 1]).tolist():
-            mine = (phase == one) & ~self.initial
+            within = (phase == one) & ~self.initial & ~self.carried
+            carried = (phase == one) & self.carried
             times = int(self.trips[self.phase == one][0]) - 1
-            found.append((times, tail[mine], self.after[mine]))
+            ends = self.before[within], self.after[within]
+            found.append(Loop(one, times, *ends, self.before[carried], self.after[carried]))
         return found
 
     @cached_property
-    def _edges(self) -> list[tuple[int, list[tuple[int, int]]]]:
+    def waits(self) -> list[tuple[int, int, Ints, Ints]]:
+        """What waits for what in a trip of a kind, tail for head; its phase, and how often it is.
+
+        The first trips of all phases are of one kind, of phase -1, the later trips of every phase
+        of another. A tail from outside the trip has the number of its task plus that of all tasks.
+        """
+        count = len(self.phase)
+        first = ~self.carried
+        found = [(-1, 1, self.before[first], self.after[first])]
+        tail, phase = self.before + count * self.carried, self.phase[self.after]
+        for loop in self.loops:
+            mine = (phase == loop.phase) & ~self.initial
+            found.append((loop.phase, loop.times, tail[mine], self.after[mine]))
+        return found
+
+    @cached_property
+    def _edges(self) -> list[list[tuple[int, int]]]:
         return [
-            (times, list(zip(tail.tolist(), head.tolist(), strict=True)))
-            for times, tail, head in self.waits
+            list(zip(tail.tolist(), head.tolist(), strict=True)) for _, _, tail, head in self.waits
         ]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What crosses in one direction in a control step."""
+
+    nbytes: int
+    edge_s: float
+    cloud_s: float
+
+
+def moved(columns: Columns, coded: Coded, crossed: NDArray[np.bool_]) -> Moved:
+    """What some flows come to where they cross, coded so."""
+    count = columns.count[crossed]
+    return Moved(
+        int(coded.nbytes[crossed] @ count),
+        sum((coded.edge_s[crossed] * count).tolist(), 0.0),
+        sum((coded.cloud_s[crossed] * count).tolist(), 0.0),
+    )
 
 
 def _deepest(edges: Iterable[tuple[int, int]], side: Sequence[int]) -> int:
@@ -146,6 +185,7 @@ def make_columns(graph: CostGraph) -> Columns:
         _ints(flow.producer for flow in flows),
         _ints(flow.count for flow in flows),
         _ints(flow.nbytes for flow in flows),
+        np.array([flow.before_last for flow in flows], dtype=bool),
         np.cumsum([0, *(len(flow.consumers) for flow in flows)], dtype=np.int64),
         _ints(chain.from_iterable(flow.consumers for flow in flows)),
         _coded(flows, [flow.up for flow in flows]),

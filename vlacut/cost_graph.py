@@ -68,6 +68,7 @@ class Flow:
         consumers: indices of the tasks that read it, sorted.
         nbytes: of one production.
         count: productions in a control step.
+        before_last: whether these are the productions before the last trip.
         up, down: how it is coded where it crosses in that direction; None where it goes as it is.
     """
 
@@ -76,6 +77,7 @@ class Flow:
     consumers: tuple[int, ...]
     nbytes: int
     count: int
+    before_last: bool = False
     up: Coding | None = None
     down: Coding | None = None
 

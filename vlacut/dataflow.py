@@ -228,7 +228,8 @@ def _flows(flow: Dataflow) -> Iterator[Flow]:
         if last:
             yield Flow(key, producer, _distinct(last), flow.specs[key].nbytes, 1)
         if before and trips > 1:
-            yield Flow(key, producer, _distinct(before), flow.specs[key].nbytes, trips - 1)
+            nbytes = flow.specs[key].nbytes
+            yield Flow(key, producer, _distinct(before), nbytes, trips - 1, before_last=True)
 
 
 def _distinct(consumers: list[int]) -> tuple[int, ...]:

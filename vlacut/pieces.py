@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from vlacut.cost_graph import CostGraph, Side, When
 from vlacut.dataflow import Dataflow
+from vlacut.overlap import grouped
 from vlacut.pool import FUSED, Engines
-from vlacut.pricing import grouped
 from vlacut.sections import NO_GATE
 
 

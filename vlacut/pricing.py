@@ -8,26 +8,33 @@ The price of a cut is edge compute + cloud compute + transfers + hops - overlap,
 - a hop is half a round trip. The first trips of all phases together take as many hops as the
   longest chain of changes of side from the observation to the action has; every later trip of a
   phase as many as the longest chain in it, from wherever the trip before left what it carries;
-- overlap is what the sides save by working in parallel in the sections of a phase, see
-  `vlacut.sections`: branches that are on one side as a whole, beside such on the other.
+- where all changes of side in a loop lead one way, and nothing that it carries crosses, no trip
+  waits for one before: later trips take no hops, and each takes the longest of its edge compute,
+  its transfers and its cloud compute, see `vlacut.loops`. A side runs in order, so a loop that
+  crosses both ways waits in every trip, carried or not;
+- overlap is what that saves, and what the sides save by working in parallel in the sections of a
+  phase, see `vlacut.sections`: branches that are on one side as a whole, beside such on the other.
+  In a loop that leads one way a section counts in the first trip alone: in later trips the longest
+  of the three covers it.
 
-Without such branches nothing overlaps. What else may overlap in a step (a transfer for a later
-phase beside compute) is not counted: where every phase and trip waits for the one before, the price
-bounds the step from above. Weights count once a side, whatever the number of phases that use them.
+What else may overlap in a step (a transfer for a later phase beside compute) is not counted: where
+every phase, and every trip of the other loops, waits for the one before, the price bounds the step
+from above. Weights count once a side, whatever the number of phases that use them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vlacut.columns import FREE, Coded, Columns, Ints
-from vlacut.cost_graph import CostGraph, Flow, Side
+from vlacut.columns import FREE, Ints, moved
+from vlacut.cost_graph import CostGraph, Side
 from vlacut.hardware import Link
-from vlacut.sections import NO_GATE, Lane, Parallel, Section
+from vlacut.loops import Pipelined
+from vlacut.overlap import one_way_loops, parallels
+from vlacut.sections import Parallel
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Price:
         hops: changes of side that follow one another in a control step.
         edge_weight_bytes, cloud_weight_bytes: distinct weights held by side.
         overlap_s: what the sides save by working in parallel.
-        parallel: the sections in which they do.
+        parallel: the sections and loops in which they do.
         edge_codec_s, cloud_codec_s: in codecs by side, on top of compute: codecs run on the
             processor that serves the link, not on the accelerator.
         edge_j: joules of the edge; 0 if its power is not known.
@@ -61,7 +68,7 @@ class Price:
     edge_weight_bytes: int
     cloud_weight_bytes: int
     overlap_s: float = 0.0
-    parallel: tuple[Parallel, ...] = ()
+    parallel: tuple[Parallel | Pipelined, ...] = ()
     edge_j: float = 0.0
     edge_codec_s: float = 0.0
     cloud_codec_s: float = 0.0
@@ -148,10 +155,11 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         task = graph.tasks[index]
         raise ValueError(f"{task.name} is on the {sides[index]}, but pinned to the {task.pinned}")
     crossed, home = columns.crossed(x), x[columns.producer]
-    up = _moved(columns, columns.up, crossed & (home == 0))
-    down = _moved(columns, columns.down, crossed & (home == 1))
-    hops = columns.hops(x)
-    parallel = tuple(parallels(graph, sides))
+    up = moved(columns, columns.up, crossed & (home == 0))
+    down = moved(columns, columns.down, crossed & (home == 1))
+    one_way = one_way_loops(graph, x)
+    hops = columns.hops(x, [loop.phase for loop in one_way])
+    parallel = tuple(parallels(graph, sides, x, one_way))
     found = Price(
         edge_s=sum(columns.edge_s[x == 0].tolist(), 0.0),
         cloud_s=sum(columns.cloud_s[x == 1].tolist(), 0.0),
@@ -179,72 +187,3 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
 def in_cloud(sides: Iterable[Side]) -> Ints:
     """A cut as an array: 1 for every task in the cloud, 0 for the others."""
     return np.array([side is Side.CLOUD for side in sides], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class _Moved:
-    """What crosses in one direction in a control step."""
-
-    nbytes: int
-    edge_s: float
-    cloud_s: float
-
-
-def _moved(columns: Columns, coded: Coded, crossed: NDArray[np.bool_]) -> _Moved:
-    count = columns.count[crossed]
-    return _Moved(
-        int(coded.nbytes[crossed] @ count),
-        sum((coded.edge_s[crossed] * count).tolist(), 0.0),
-        sum((coded.cloud_s[crossed] * count).tolist(), 0.0),
-    )
-
-
-def parallels(graph: CostGraph, sides: Sequence[Side]) -> Iterator[Parallel]:
-    """The sections of which a cut has whole branches on both sides."""
-    for section in graph.sections:
-        groups = grouped(section, sides)
-        if all(groups.values()):
-            ends = [
-                sides[gate] if gate != NO_GATE else None for gate in (section.entry, section.exit)
-            ]
-            yield parallel(graph, section, groups, ends[0], ends[1])
-
-
-def grouped(section: Section, sides: Sequence[Side]) -> dict[Side, list[int]]:
-    """The tasks of those branches that are on one side as a whole, by side."""
-    groups: dict[Side, list[int]] = {side: [] for side in Side}
-    for branch in section.branches:
-        there = {sides[task] for task in branch}
-        if len(there) == 1:
-            groups[there.pop()] += branch
-    return groups
-
-
-def parallel(
-    graph: CostGraph,
-    section: Section,
-    groups: Mapping[Side, Sequence[int]],
-    entry: Side | None,
-    exit_side: Side | None,
-) -> Parallel:
-    """What either side does of a section, given its tasks and the sides of the gates."""
-    lanes = {}
-    for side, tasks in groups.items():
-        inside = set(tasks)
-        waits_in, waits_out = entry is side.other, exit_side is side.other
-        read = graph.flows_of.get(section.entry, ()) if waits_in else ()
-        made = [flow for task in tasks if waits_out for flow in graph.flows_of.get(task, ())]
-        once = [graph.tasks[task] for task in tasks]
-        lanes[side] = Lane(
-            sum(task.edge_s if side is Side.EDGE else task.cloud_s for task in once),
-            _coded_bytes(side.other, (one for one in read if not inside.isdisjoint(one.consumers))),
-            _coded_bytes(side, (one for one in made if section.exit in one.consumers)),
-            waits_in,
-            waits_out,
-        )
-    return Parallel(graph.trips[section.phase], lanes[Side.EDGE], lanes[Side.CLOUD])
-
-
-def _coded_bytes(source: Side, flows: Iterable[Flow]) -> int:
-    """Of a production of each, where it crosses from a side. No codec is part of what overlaps."""
-    return sum(flow.coding(source).nbytes for flow in flows)

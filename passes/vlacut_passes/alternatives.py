@@ -188,7 +188,7 @@ class _Search:
         free = {task for block, _ in self._blocks for task in block.members}
         if not self._block_only:
             for name, cut in (("all-edge", all_edge), ("all-cloud", all_cloud)):
-                found.setdefault(cut(self.graph, self.link, None), name)
+                found.setdefault(cut(self.graph), name)
             free = set(range(len(self.chosen.sides)))
         searched = best_placements(
             *(self.graph, self.chosen, self.link, self.bandwidths, self._room, free),

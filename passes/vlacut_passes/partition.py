@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vlacut.annotation import CERTIFICATE, CODED, MACHINES, SIDE, STRATEGIES, Machines
 from vlacut.coding import NOT_CODED
-from vlacut.cost_graph import CostGraph, Side
+from vlacut.cost_graph import CostGraph
 from vlacut.dataflow import trace_dataflow
 from vlacut.errors import InfeasibleError, InputError, PassError
 from vlacut.hardware import Link, parse_bytes, parse_link
-from vlacut.pricing import Certificate, Strategy
+from vlacut.pricing import Certificate
 from vlacut.program import Program
-from vlacut_passes.partitioning.coded import all_cloud_coded, offered_codecs
+from vlacut_passes.partitioning.coded import Best, all_cloud_coded, offered_codecs
 from vlacut_passes.partitioning.limits import Limits, Quantity, limited
 from vlacut_passes.partitioning.pins import pinned
-from vlacut_passes.partitioning.search import MOST, Found, optimal_cut
+from vlacut_passes.partitioning.search import MOST, optimal_cut
 from vlacut_passes.partitioning.strategies import (
     ALL_CLOUD_CODED,
     BACKBONE_IN_CLOUD,
     BASELINES,
+    Row,
+    Sides,
+    baselines,
     program_rows,
     strategy_row,
 )
@@ -87,7 +91,10 @@ class Partition:
         flow = trace_dataflow(program)
         graph = pinned(flow.cost_graph(), flow, self.pins, self.private)
         others = dict(program_rows(flow, graph, link, limits))
-        starts = [others[BACKBONE_IN_CLOUD][1]] if BACKBONE_IN_CLOUD in others else []
+        simple = baselines(graph, link, limits.cloud_bytes)
+        starts = list(simple.values())
+        if BACKBONE_IN_CLOUD in others:
+            starts.append(others[BACKBONE_IN_CLOUD][1])
         with offered_codecs(flow, link, self.max_action_error) as codecs:
             best = codecs.best(
                 graph,
@@ -95,7 +102,7 @@ class Partition:
                 lambda coded: optimal_cut(coded, link, limits, effort=self.effort, starts=starts),
             )
             codings = {"optimal": best.cut}
-            cuts = all_cuts(graph, best.graph, link, limits, best.found) | others
+            cuts = all_cuts(graph, simple, best, link, limits) | others
             for row, coding in all_cloud_coded(best.graph, codecs, link, limits):
                 cuts[ALL_CLOUD_CODED], codings[ALL_CLOUD_CODED] = row, coding
         if self.strategy not in cuts:
@@ -163,16 +170,16 @@ def _seconds(text: str) -> float | None:
 
 
 def all_cuts(
-    graph: CostGraph, coded: CostGraph, link: Link, limits: Limits, found: Found
-) -> dict[str, tuple[Strategy, tuple[Side, ...]]]:
+    graph: CostGraph, simple: Mapping[str, Sides], best: Best, link: Link, limits: Limits
+) -> dict[str, Row]:
     """Every strategy's row in the report, and its cut, by name, the optimum first.
 
     The optimum is of the coded graph; the others send their tensors as they are.
     """
-    best = strategy_row("optimal", coded, found.sides, link, limits)
-    cuts = {name: cut(graph, link, limits.cloud_bytes) for name, cut in BASELINES.items()}
+    found = best.found
+    optimal = strategy_row("optimal", best.graph, found.sides, link, limits)
     rows = {
         name: (strategy_row(name, graph, sides, link, limits), sides)
-        for name, sides in cuts.items()
+        for name, sides in simple.items()
     }
-    return {"optimal": (best, found.sides), **rows}
+    return {"optimal": (optimal, found.sides), **rows}

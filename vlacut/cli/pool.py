@@ -32,7 +32,8 @@ def pool_json(plan: Plan) -> dict[str, Any]:
 
 def _variant_json(plan: Plan, variant: Variant) -> dict[str, Any]:
     price = variant.price
-    low, high = best_between(plan, variant) or (None, None)
+    found = best_ranges(plan, variant)
+    low, high = (found[0][0], found[-1][1]) if found else (None, None)
     return {
         "name": variant.name,
         "best_from_bytes_per_s": low,
@@ -85,19 +86,20 @@ def _form_row(form: Engines, taken: bool) -> tuple[str, ...]:
 
 
 def _interval(plan: Plan, variant: Variant) -> str:
-    found = best_between(plan, variant)
-    if found is None:
-        return "never"
-    low, high = found
+    return ", ".join(_range(*found) for found in best_ranges(plan, variant)) or "never"
+
+
+def _range(low: float, high: float) -> str:
     if low == 0:
         return "always" if high == math.inf else f"up to {size(high)}/s"
     return f"from {size(low)}/s" + ("" if high == math.inf else f" to {size(high)}/s")
 
 
-def best_between(plan: Plan, variant: Variant) -> tuple[float, float] | None:
-    """Least and greatest uplink bandwidth, bytes a second, at which no variant is cheaper.
+def best_ranges(plan: Plan, variant: Variant) -> list[tuple[float, float]]:
+    """The uplink bandwidths, bytes a second, at which no variant is cheaper, the lowest first.
 
-    With the downlink in the plan's ratio to it. None if there is no such bandwidth.
+    With the downlink in the plan's ratio to it. What overlaps bends prices, so that another variant
+    may be cheaper in between.
     """
     crossed = {
         place
@@ -106,16 +108,15 @@ def best_between(plan: Plan, variant: Variant) -> tuple[float, float] | None:
     }
     places = sorted({0.0, *crossed})
     last = max(places[-1], 1 / plan.link.up) * 2
-    best = [
-        (low, high)
-        for low, high in zip(places, [*places[1:], math.inf], strict=True)
-        if _is_best(plan, variant, (low + min(high, last)) / 2)
-    ]
-    if not best:
-        return None
+    best: list[tuple[float, float]] = []
+    for low, high in zip(places, [*places[1:], math.inf], strict=True):
+        if _is_best(plan, variant, (low + min(high, last)) / 2):
+            joins = bool(best) and best[-1][1] == low
+            best.append((best.pop()[0] if joins else low, high))
     share = plan.link.framing.share
-    least, most = best[0][0] * share, best[-1][1] * share
-    return 1 / most, 1 / least if least else math.inf
+    return [
+        (1 / (high * share), 1 / (low * share) if low else math.inf) for low, high in best[::-1]
+    ]
 
 
 def _is_best(plan: Plan, variant: Variant, seconds_per_byte: float) -> bool:

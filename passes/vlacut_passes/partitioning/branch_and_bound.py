@@ -17,13 +17,14 @@ import numpy as np
 
 from vlacut_passes.partitioning.branching import Choice, Order
 from vlacut_passes.partitioning.coarsen import equal_variables, too_heavy
-from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints, only_cloud, relabel
+from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, only_cloud, relabel
 from vlacut_passes.partitioning.depths import Span, equal_within, step
 from vlacut_passes.partitioning.dual import Dual
 from vlacut_passes.partitioning.effort import CUT, Effort
 from vlacut_passes.partitioning.known import Incumbent, Known
 from vlacut_passes.partitioning.limits import Quantity, within
 from vlacut_passes.partitioning.milp import Cover, cover, solve_milp
+from vlacut_passes.partitioning.nets import Floats, Ints
 
 SMALL = 150  # variables: from here on HiGHS is faster than further branches
 SMALL_ROOT = 900  # the same where nothing was branched on yet
@@ -201,7 +202,7 @@ class BranchAndBound:
             self._effort.spend(CUT + solved.work)
             if solved.x is None:
                 return max(solved.bound, branch.bound)
-            found = core.quantities(solved.x, core.hop_s(solved.x))
+            found = core.quantities(solved.x, core.peak_s(solved.x))
             broken = _broken(core, found)
             if broken is None:
                 break

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.cost_graph import CostGraph
-from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Floats, Ints
+from vlacut_passes.partitioning.core import CLOUD, EDGE, Core
 from vlacut_passes.partitioning.layer_chain import layer_chain
+from vlacut_passes.partitioning.nets import Floats, Ints
 
 _LIKE_THE_BEST = 0.9  # of the highest score
 _MOST_PROBED = 40

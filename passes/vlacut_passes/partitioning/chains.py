@@ -127,6 +127,7 @@ class _Shrinker:
         self._variable: list[int] = graph.variable.tolist()
         self._after: list[set[int]] = [set() for _ in self._variable]
         self._before: list[set[int]] = [set() for _ in self._variable]
+        self._nodes = list(range(len(self._variable)))
         for tail, head in zip(graph.tail.tolist(), graph.head.tolist(), strict=True):
             self._after[tail].add(head)
             self._before[head].add(tail)
@@ -134,17 +135,23 @@ class _Shrinker:
     def graph(self, size: int) -> ChainGraph:
         """Apply the rules until none applies; what is left, renumbered."""
         while self._merge_forward() + self._merge_backward() + self._drop_edges() + self._twins():
-            pass
-        nodes = [n for n in range(len(self._variable)) if self._after[n] or self._before[n]]
+            self._forget()
+        self._forget()
+        nodes = self._nodes
         number = {node: index for index, node in enumerate(nodes)}
         edges = [(number[n], number[m]) for n in nodes for m in sorted(self._after[n])]
         ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
         variable = np.array([self._variable[node] for node in nodes], dtype=np.int64)
         return ChainGraph(self._rate, variable, ends[:, 0], ends[:, 1], size)
 
+    def _forget(self) -> None:
+        """Leave out the nodes without edges."""
+        self._nodes = [node for node in self._nodes if self._after[node] or self._before[node]]
+
     def _merge_forward(self) -> int:
         merged = 0
-        for node, before in enumerate(self._before):
+        for node in self._nodes:
+            before = self._before[node]
             if len(before) == 1:
                 (into,) = before
                 if self._variable[into] == self._variable[node]:
@@ -154,7 +161,7 @@ class _Shrinker:
 
     def _merge_backward(self) -> int:
         merged = 0
-        for node in range(len(self._after) - 1, -1, -1):
+        for node in reversed(self._nodes):
             if len(self._after[node]) == 1:
                 (into,) = self._after[node]
                 if self._variable[into] == self._variable[node]:
@@ -182,7 +189,8 @@ class _Shrinker:
 
     def _drop_edges(self) -> int:
         dropped = 0
-        for head, before in enumerate(self._before):
+        for head in self._nodes:
+            before = self._before[head]
             if len(before) > 1:
                 for tail in sorted(before):
                     if any(tail in self._before[middle] for middle in before if middle > tail):
@@ -193,7 +201,8 @@ class _Shrinker:
 
     def _twins(self) -> int:
         alike: dict[tuple[int, int, int], list[int]] = {}
-        for node, (before, after) in enumerate(zip(self._before, self._after, strict=True)):
+        for node in self._nodes:
+            before, after = self._before[node], self._after[node]
             if before or after:
                 key = (self._variable[node], len(before), len(after))
                 alike.setdefault(key, []).append(node)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, Ints, only_cloud
+from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, only_cloud
+from vlacut_passes.partitioning.nets import Ints
 from vlacut_passes.partitioning.relaxation import Relaxed
 
 

@@ -246,7 +246,7 @@ def all_cloud_coded(
     coded: CostGraph, codecs: Codecs, link: Link, limits: Limits
 ) -> Iterator[tuple[Row, CodedCut]]:
     """Everything in the cloud with codecs on what crosses; nothing where none pays."""
-    sides = all_cloud(coded, link, None)
+    sides = all_cloud(coded)
     cut = codecs.cut(coded, sides)
     if not cut.crossings:
         return

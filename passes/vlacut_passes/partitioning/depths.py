@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from vlacut_passes.partitioning.chains import ChainGraph
-from vlacut_passes.partitioning.core import Ints
+from vlacut_passes.partitioning.nets import Ints
 
 NO_LIMIT = 2**31
 

@@ -9,16 +9,17 @@ average: variables that it splits are those to branch on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linprog
 
-from vlacut_passes.partitioning.core import CLOUD, Core, Floats, Ints, only_cloud
+from vlacut_passes.partitioning.core import CLOUD, Core, only_cloud
 from vlacut_passes.partitioning.depths import NO_LIMIT, Span
 from vlacut_passes.partitioning.known import Incumbent, Known
 from vlacut_passes.partitioning.limits import Quantity
+from vlacut_passes.partitioning.nets import Floats, Ints
 from vlacut_passes.partitioning.relaxation import Mix, Relaxation, Relaxed
 
 _MOST_ROUNDS = 25
@@ -26,6 +27,7 @@ _FLAT = 0.02  # of the gap: a bound that close to what the envelope allows is no
 _NOISE = 1e-12  # relative
 _DEAREST = 1e3  # objectives for a whole limit: no bound needs more
 _PATHS = 1 + len(Quantity)  # the first column of a path in the linear program
+_STAGES = 3  # of a pipe
 
 
 @dataclass(frozen=True)
@@ -87,32 +89,41 @@ class Dual:
     def _least(self) -> Ints:
         x = only_cloud(self.core.size)
         x[[tail for tail, head in self.forced if head == CLOUD]] = 1
-        return x
+        return self.core.raised(x) if len(self.core.rising[0]) else x
 
     def _add(self, x: Ints) -> None:
-        hop_s = self.known.add(self.core, x)
-        self.incumbent.offer_core(self.core, x, hop_s)
+        peak_s = self.known.add(self.core, x)
+        self.incumbent.offer_core(self.core, x, peak_s)
 
     def _multipliers(self) -> tuple[Mix, float, Floats]:
         """Where the envelope of the known planes is highest, how high, and its mix of planes."""
-        unit = self._unit()
+        unit, second = self._unit(), self._second()
         scale = self._scale(unit)
         per = unit / scale * self._limited()
-        paths = sum(map(len, self.known.paths))
-        goal = np.zeros(_PATHS + paths + 2 * len(self.spans))
+        paths, stages = sum(map(len, self.known.paths)), _STAGES * len(self.core.pipes)
+        ends = np.cumsum([_PATHS, paths, stages, 2 * len(self.spans)])
+        goal = np.zeros(ends[-1])
         goal[0] = -1.0
+        equal = [*self._rates(len(goal), per / unit)]
+        equal += self._shares(len(goal), int(ends[1]), per * second / unit)
         solved = linprog(
             goal,
-            A_ub=self._rows(scale),
+            A_ub=self._rows(scale, second),
             b_ub=np.zeros(len(self.known.planes)),
-            A_eq=self._rates(len(goal), per / unit),
-            b_eq=np.zeros(len(self.known.paths)),
-            bounds=[(None, None), *self._ranges(), *[(0, None)] * paths, *self._slacks()],
+            A_eq=np.array(equal).reshape(-1, len(goal)),
+            b_eq=np.zeros(len(equal)),
+            bounds=[
+                (None, None),
+                *self._ranges(),
+                *[(0, None)] * (paths + stages),
+                *self._slacks(),
+            ],
             method="highs",
         )
         value = solved.x
         of = per * np.maximum(value[1:_PATHS], 0.0)
-        mix = self._mix(of, value[_PATHS : _PATHS + paths] * unit)
+        mixed = self._weights(of, value[ends[1] : ends[2]] * (unit / second))
+        mix = self._mix(of, value[ends[0] : ends[1]] * unit, mixed)
         share = -solved.ineqlin.marginals @ np.array(self.known.planes)
         return mix, float(value[0]) * unit, share
 
@@ -127,24 +138,31 @@ class Dual:
         scale[self.core.limits.minimise] = unit
         return scale
 
+    def _second(self) -> float:
+        """The order of what pipes take."""
+        stages = [one.max() for known in self.known.stages for one in known]
+        return float(max(stages, default=1.0)) or 1.0
+
     def _limited(self) -> Floats:
         """By quantity, 1 if it has a multiplier: the objective has, fixed at 1."""
         limited = np.array([float(most is not None) for most in self.core.limits.most])
         limited[self.core.limits.minimise] = 1.0
         return limited
 
-    def _rows(self, scale: Floats) -> Floats:
+    def _rows(self, scale: Floats, second: float) -> Floats:
         """A row a plane:
 
-        bound - multipliers * what exceeds the limits - changes * weights
+        bound - multipliers * what exceeds the limits - changes * weights - stages * weights
               - lowest depth * weight missing + highest depth * weight too much <= 0
         """
         most = np.array([most or 0.0 for most in self.core.limits.most])
         over = (np.array(self.known.found) - most) / scale
         changes = [[count for counts in plane for count in counts] for plane in self.known.changes]
         depths = [depth for span in self.spans for depth in (-span.low, min(span.high, NO_LIMIT))]
+        stages = np.array(self.known.stages).reshape(len(over), -1) / second
         ones = np.ones((len(over), 1))
-        return np.hstack([ones, -over, -np.array(changes, dtype=np.float64), ones * depths])
+        paths = np.array(changes, dtype=np.float64)
+        return np.hstack([ones, -over, -paths, -stages, ones * depths])
 
     def _ranges(self) -> list[tuple[float, float]]:
         ranges = [(0.0, _DEAREST * limited) for limited in self._limited().tolist()]
@@ -171,7 +189,23 @@ class Dual:
             column += len(paths)
         return equal
 
-    def _mix(self, of: Floats, weights: Floats) -> Mix:
+    def _shares(self, count: int, column: int, per: Floats) -> Iterator[Floats]:
+        """The weights of a pipe's stages are what a second weighs."""
+        for _ in self.core.pipes:
+            row = np.zeros(count)
+            row[column : column + _STAGES] = 1.0
+            row[1 + Quantity.LATENCY] = -per[Quantity.LATENCY]
+            row[1 + Quantity.ENERGY] = -self.core.idle_w * per[Quantity.ENERGY]
+            column += _STAGES
+            yield row
+
+    def _weights(self, of: Floats, weights: Floats) -> list[Floats]:
+        """The weights of every pipe's stages, together no more than a second weighs."""
+        most = self.core.waiting(of)
+        found = np.maximum(weights, 0.0).reshape(-1, _STAGES)
+        return [one * min(1.0, most / max(float(one.sum()), 1e-300)) for one in found]
+
+    def _mix(self, of: Floats, weights: Floats, stages: Sequence[Floats]) -> Mix:
         """The multipliers, with what the depths' spans add to every assignment."""
         mixed: list[tuple[Ints, float]] = []
         column, constant = 0, 0.0
@@ -184,4 +218,4 @@ class Dual:
             missing = rate - float(mine.sum())
             constant += missing * (span.low if missing > 0 else span.high)
             mixed += [(path, w) for path, w in zip(paths, mine.tolist(), strict=True) if w > 0]
-        return Mix(of, mixed, constant)
+        return Mix(of, mixed, stages, constant)

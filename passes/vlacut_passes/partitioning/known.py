@@ -7,35 +7,37 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vlacut_passes.partitioning.chains import squeezed
-from vlacut_passes.partitioning.core import Core, Floats, Ints
+from vlacut_passes.partitioning.core import Core
 from vlacut_passes.partitioning.limits import all_within
+from vlacut_passes.partitioning.nets import Floats, Ints
 
 _CLOSED = 1e-12  # relative: what two ways to add up a price may differ by
 
 
 @dataclass
 class Incumbent:
-    """The best assignment of tasks met so far that keeps the limits; none yet: infinity.
+    """The best assignment of tasks met so far that keeps the limits.
 
     Attributes:
-        value: of the objective.
-        x: side of every task.
+        value: of the objective; what is to be beaten while there is none.
+        x: side of every task; None while there is none.
     """
 
     value: float
-    x: Ints
+    x: Ints | None
 
     def offer(self, value: float, x: Ints) -> None:
         """Take the assignment if it is better by more than rounding, or as good and smaller."""
         noise = 1e-13 * abs(value)
         better = value < self.value - noise
-        if better or (value <= self.value + noise and x.sum() < self.x.sum()):
+        fewer = self.x is not None and x.sum() < self.x.sum()
+        if better or (fewer and value <= self.value + noise):
             self.value, self.x = min(value, self.value), x
 
-    def offer_core(self, core: Core, x: Ints, hop_s: float) -> None:
+    def offer_core(self, core: Core, x: Ints, peak_s: float) -> None:
         """The same for an assignment of a core's variables, if it keeps the limits."""
-        found = core.quantities(x, hop_s)
-        if all_within(found.tolist(), core.limits.most):
+        found = core.quantities(x, peak_s)
+        if core.rises(x) and all_within(found.tolist(), core.limits.most):
             self.offer(float(found[core.limits.minimise]), x[core.of_task])
 
     def closed_by(self, bound: float) -> bool:
@@ -50,30 +52,33 @@ class Known:
     Attributes:
         paths: of every chain graph.
         planes: assignments.
-        found: of every plane, its quantities without hops.
+        found: of every plane, its quantities without peaks.
         changes: of every plane, by chain graph and path.
+        stages: of every plane, by pipe.
     """
 
     paths: list[list[Ints]]
     planes: list[Ints] = field(default_factory=list)
     found: list[Floats] = field(default_factory=list)
     changes: list[list[list[int]]] = field(default_factory=list)
+    stages: list[list[Floats]] = field(default_factory=list)
 
     def add(self, core: Core, x: Ints) -> float:
-        """Learn an assignment, and a path of its own if it has one; returns its hops in seconds."""
+        """Learn an assignment, and a path of its own if it has one; returns its peaks' seconds."""
         self.planes.append(x)
         self.found.append(core.quantities(x, 0.0))
         self.changes.append([[_changes(path, x) for path in known] for known in self.paths])
-        hop_s = 0.0
+        self.stages.append([pipe.stages(x) for pipe in core.pipes])
+        peak_s = sum(float(stages.max()) for stages in self.stages[-1])
         for index, chain in enumerate(core.chains):
             deepest = chain.deepest(x)
-            hop_s += chain.rate * deepest.depth
+            peak_s += chain.rate * deepest.depth
             if deepest.depth > max(self.changes[-1][index], default=-1):
                 path = deepest.path()
                 self.paths[index].append(path)
                 for one, changes in zip(self.planes, self.changes, strict=True):
                     changes[index].append(_changes(path, one))
-        return hop_s
+        return peak_s
 
     def where(self, forced: tuple[int, int]) -> Known:
         """What is known of assignments that do not cut an arc."""
@@ -99,6 +104,7 @@ class Known:
             [self.planes[at] for at in planes],
             [self.found[at] for at in planes],
             [[list(changes) for changes in self.changes[at]] for at in planes],
+            [self.stages[at] for at in planes],
         )
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from vlacut.cost_graph import CostGraph, Side, When
 from vlacut.hardware import Link
-from vlacut.pricing import parallels
+from vlacut.loops import Loop
+from vlacut.overlap import one_way_loops, parallels
 from vlacut_passes.partitioning.overlap import states
 
 Ints = NDArray[np.int64]
@@ -57,15 +58,16 @@ class LayerChain:
         behind = np.concatenate([[0.0], np.cumsum(cloud[order][::-1])])[::-1]
         return np.asarray(fixed + before + behind)
 
-    def transfer_s(self, link: Link) -> Floats:
-        """Seconds of transfers, a place."""
+    def transfer_s(self, link: Link, among: NDArray[np.bool_] | None = None) -> Floats:
+        """Seconds of transfers, a place; of some flows, or of all."""
         columns = self.graph.columns
         home, read = self.rank[columns.producer], self.rank[columns.consumers]
         first, last = home.copy(), home.copy()
         np.minimum.at(first, columns.owner, read)
         np.maximum.at(last, columns.owner, read)
-        up = columns.crossing_s(columns.up, link.up)
-        down = columns.crossing_s(columns.down, link.down)
+        counted = np.ones(len(home)) if among is None else among.astype(np.float64)
+        up = columns.crossing_s(columns.up, link.up) * counted
+        down = columns.crossing_s(columns.down, link.down) * counted
         return np.asarray(self._between(home, last, up) + self._between(first, home, down))
 
     def held_bytes(self, side: Side) -> Ints:
@@ -95,10 +97,31 @@ class LayerChain:
         columns = self.graph.columns
         hops = self._first_hops()
         phase = columns.phase[columns.after]
-        for index, trips in enumerate(self.graph.trips):
-            if trips > 1:
-                hops += (trips - 1) * self._depth((phase == index) & ~columns.initial)
+        for loop in columns.loops:
+            depth = self._depth((phase == loop.phase) & ~columns.initial)
+            hops += loop.times * depth * ~self._one_way(loop)
         return hops
+
+    def _one_way(self, loop: Loop) -> NDArray[np.bool_]:
+        """Whether a loop leads one way, a place."""
+        if self.graph.in_turn:
+            return np.zeros(len(self.order) + 1, dtype=bool)
+        start, end = self.rank[loop.before], self.rank[loop.after]
+        left, taken = self.rank[loop.left], self.rank[loop.taken]
+        both_ways = self._covered(start, end) * self._covered(end, start)
+        carried = self._covered(np.minimum(left, taken), np.maximum(left, taken))
+        return np.asarray(both_ways + carried == 0)
+
+    def _pipelined_s(self, loop: Loop, link: Link) -> Floats:
+        """What a loop saves where it leads one way, a place."""
+        columns, last = self.graph.columns, np.full(len(self.rank), len(self.order))
+        mine = columns.phase == loop.phase
+        later = mine * (loop.times / (loop.times + 1))
+        edge_s = self._between(self.rank, last, columns.edge_s * later)
+        cloud_s = self._between(np.full(len(last), -1), self.rank, columns.cloud_s * later)
+        moved_s = self.transfer_s(link, columns.before_last & mine[columns.producer])
+        stages = np.stack([edge_s, cloud_s, moved_s])
+        return np.asarray((stages.sum(axis=0) - stages.max(axis=0)) * self._one_way(loop))
 
     def _first_hops(self) -> Ints:
         """One where a dependency crosses, two where it goes up to a task the action waits for."""
@@ -142,20 +165,27 @@ class LayerChain:
         """The allowed place of the lowest price, the last of them; the last place if none is."""
         serial = self.compute_s() + self.transfer_s(link)
         least = serial + link.hop_s * self.fewest_hops() - self._most_saved_s(link)
+        for loop in self.graph.columns.loops:
+            least -= self._pipelined_s(loop, link)
         best, best_s = len(self.order), np.inf
         for place in sorted(np.flatnonzero(allowed).tolist(), key=lambda one: (least[one], -one)):
             if least[place] >= best_s:
                 break
-            exact_s = serial[place] + link.hop_s * self.graph.columns.hops(
-                (self.rank >= place).astype(np.int64)
-            )
-            exact_s -= sum(one.saved_s(link) for one in parallels(self.graph, self.sides(place)))
+            exact_s = serial[place] + self._waited_s(place, link)
             if exact_s < best_s:
                 best, best_s = place, exact_s
         return best
 
+    def _waited_s(self, place: int, link: Link) -> float:
+        """Hops less overlap at a place."""
+        sides, x = self.sides(place), (self.rank >= place).astype(np.int64)
+        one_way = one_way_loops(self.graph, x)
+        hops = self.graph.columns.hops(x, [loop.phase for loop in one_way])
+        saved = (one.saved_s(link) for one in parallels(self.graph, sides, x, one_way))
+        return hops * link.hop_s - sum(saved)
+
     def _most_saved_s(self, link: Link) -> float:
-        """What working in parallel may save at any place."""
+        """What working in parallel in sections may save at any place."""
         found = (states(self.graph, section, link) for section in self.graph.sections)
         return sum(options[0].saved_s for options in found if options)
 

@@ -4,6 +4,7 @@
     u, d    a flow: u >= x_c - x_p, d >= x_p - x_c for every consumer c of producer p
     y, z    a weight: y >= x_v, z >= 1 - x_v for every user v; bytes @ y are in the cloud
     h       a node of a chain graph: h_head >= h_tail + |x_head - x_tail|; the deepest is >= all h
+    s       a pipe: s >= every stage, its flows being columns as all others
 
 All but x are continuous: they are exact as soon as x is integral. A column has so much of every
 quantity; one quantity is the objective, and those with a limit are rows.
@@ -19,12 +20,15 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from vlacut_passes.partitioning.chains import ChainGraph
-from vlacut_passes.partitioning.core import CLOUD, EDGE, LINEAR, Core, Floats, Ints
+from vlacut_passes.partitioning.core import CLOUD, EDGE, LINEAR, Core
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.limits import Quantity
+from vlacut_passes.partitioning.nets import Floats, Ints, Nets
+from vlacut_passes.partitioning.pipes import Pipe
 
 _GRAIN = 1e-4  # of a limit: HiGHS keeps it to 1e-6 of that, bytes of a GPU's memory almost exactly
 _INFEASIBLE = 2  # scipy's status
+_LATENCY, _ENERGY = Quantity.LATENCY, Quantity.ENERGY
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,10 @@ def _base(core: Core) -> Floats:
     return base
 
 
+def _by_quantity(cost: Mapping[Quantity, float]) -> list[float]:
+    return [cost.get(quantity, 0.0) for quantity in Quantity]
+
+
 class _Model:
     """Columns and rows, built up. A row is sum of factor * column >= low."""
 
@@ -105,10 +113,15 @@ class _Model:
             self._new(dict(zip(LINEAR, linear, strict=True)), 1.0, integral=1)
         self._at_least({CLOUD: 1.0}, 1.0)
         self.upper[EDGE] = 0.0
-        self._flows(core)
+        for paid, seconds, joules in self._flows(core.flows):
+            self.cost[paid] = _by_quantity({_LATENCY: seconds, _ENERGY: joules})
         self._weights(core)
         for chain in core.chains:
             self._chain(chain.shrunk(core.size), core.idle_w)
+        for pipe in core.pipes:
+            self._pipe(pipe, core.idle_w)
+        for low, high in zip(*(ends.tolist() for ends in core.rising), strict=True):
+            self._at_least({high: 1.0, low: -1.0}, 0.0)
         for one in covers:
             self._cover(one)
         for quantity, most in zip(Quantity, core.limits.most, strict=True):
@@ -123,7 +136,7 @@ class _Model:
         return LinearConstraint(matrix, np.array(self._low), np.inf)
 
     def _new(self, cost: Mapping[Quantity, float], upper: float, integral: int = 0) -> int:
-        self.cost.append([cost.get(quantity, 0.0) for quantity in Quantity])
+        self.cost.append(_by_quantity(cost))
         self.upper.append(upper)
         self.integral.append(integral)
         return len(self.cost) - 1
@@ -134,19 +147,21 @@ class _Model:
         self._factor += row.values()
         self._low.append(low)
 
-    def _flows(self, core: Core) -> None:
-        flows, start = core.flows, core.flows.consumers.start
+    def _flows(self, flows: Nets) -> list[tuple[int, float, float]]:
+        """A column a flow and direction, without a cost; the seconds and joules that it takes."""
+        start, columns = flows.consumers.start, list[tuple[int, float, float]]()
         for index, producer in enumerate(flows.producer.tolist()):
             members = flows.consumers.members[start[index] : start[index + 1]].tolist()
             for cost, joules, sign in (
                 (flows.up[index], flows.up_j[index], 1.0),
                 (flows.down[index], flows.down_j[index], -1.0),
             ):
-                if cost > 0:
-                    spent = {Quantity.LATENCY: float(cost), Quantity.ENERGY: float(joules)}
-                    paid = self._new(spent, 1.0)
+                if cost > 0 or joules > 0:
+                    paid = self._new({}, 1.0)
+                    columns.append((paid, float(cost), float(joules)))
                     for consumer in members:
                         self._at_least({paid: 1.0, consumer: -sign, producer: sign}, 0.0)
+        return columns
 
     def _weights(self, core: Core) -> None:
         on_edge, in_cloud = core.counted
@@ -170,10 +185,20 @@ class _Model:
         costs = [(column, cost[quantity]) for column, cost in enumerate(self.cost)]
         self._at_least({column: -cost / scale for column, cost in costs if cost}, -room / scale)
 
+    def _pipe(self, pipe: Pipe, idle_w: float) -> None:
+        stages = [dict(enumerate((-row).tolist())) for row in pipe.unary]
+        stages.append({column: -seconds for column, seconds, _ in self._flows(pipe.moves)})
+        base = [*pipe.base.tolist(), 0.0]
+        unit = _GRAIN * (max(base + [-one for row in stages for one in row.values()]) or 1.0)
+        longest = self._new({_LATENCY: unit, _ENERGY: unit * idle_w}, np.inf)
+        for low, row in zip(base, stages, strict=True):
+            terms = {column: one / unit for column, one in row.items() if one}
+            self._at_least({longest: 1.0, **terms}, low / unit)
+
     def _chain(self, chain: ChainGraph, idle_w: float) -> None:
         most = float(len(chain.variable))
         depth = [self._new({}, most) for _ in chain.variable]
-        spent = {Quantity.LATENCY: chain.rate, Quantity.ENERGY: chain.rate * idle_w}
+        spent = {_LATENCY: chain.rate, _ENERGY: chain.rate * idle_w}
         deepest = self._new(spent, most)
         ends = set(range(len(depth))) - set(chain.tail.tolist())
         for node in sorted(ends):

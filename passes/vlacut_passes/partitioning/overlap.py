@@ -7,7 +7,7 @@ its states save.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from vlacut.cost_graph import CostGraph, Side
 from vlacut.hardware import Link
-from vlacut.pricing import parallel
+from vlacut.overlap import parallel, trips_of
 from vlacut.sections import NO_GATE, Section
-from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, relabel
+from vlacut_passes.partitioning.core import CLOUD, EDGE, Core, relabel, settled
 
 _Places = tuple["Side | None", ...]
 
@@ -36,18 +36,23 @@ class State:
     saved_s: float = 0.0
 
 
-def states(graph: CostGraph, section: Section, link: Link) -> list[State]:
-    """The states that save anything and keep the pins, those that save most first."""
+def states(
+    graph: CostGraph, section: Section, link: Link, one_way: Container[int] = ()
+) -> list[State]:
+    """The states that save anything and keep the pins, those that save most first; `one_way` are
+    the phases that lead one way.
+    """
+    times = trips_of(graph, section, one_way)
     found = [
         State(tuple(sides.items()), saved_s)
-        for sides, saved_s in _every(graph, section, link)
+        for sides, saved_s in _every(graph, section, link, times)
         if saved_s > 0
     ]
     return sorted(found, key=lambda one: (-one.saved_s, one.sides))
 
 
 def _every(
-    graph: CostGraph, section: Section, link: Link
+    graph: CostGraph, section: Section, link: Link, times: int
 ) -> Iterator[tuple[dict[int, Side], float]]:
     gates = [gate for gate in (section.entry, section.exit) if gate != NO_GATE]
     for placed in product((*Side, None), repeat=len(section.branches)):
@@ -61,20 +66,21 @@ def _every(
         for ends in product(Side, repeat=len(gates)):
             sides = inside | dict(zip(gates, ends, strict=True))
             if all(graph.tasks[task].pinned in (None, side) for task, side in sides.items()):
-                found = parallel(
-                    graph, section, groups, sides.get(section.entry), sides.get(section.exit)
-                )
+                places = sides.get(section.entry), sides.get(section.exit)
+                found = parallel(graph, section, groups, *places, times)
                 yield sides, found.saved_s(link)
 
 
-def placed(core: Core, chosen: tuple[State, ...]) -> Core:
-    """The core with the tasks of these states on their sides. Its variables must be tasks."""
-    label = np.arange(core.size)
-    for state in chosen:
-        for task, side in state.sides:
-            label[core.of_task[task]] = CLOUD if side is Side.CLOUD else EDGE
-    kept, label = np.unique(label, return_inverse=True)
-    return relabel(core, label.astype(np.int64), len(kept), whole=True)
+def placed(core: Core, chosen: tuple[State, ...]) -> Core | None:
+    """The core with the tasks of these states on their sides; None if no assignment has them so."""
+    if not any(state.sides for state in chosen):
+        return core
+    sides = [(core.of_task[task], side) for state in chosen for task, side in state.sides]
+    low = [CLOUD if side is Side.CLOUD else variable for variable, side in sides]
+    high = [variable if side is Side.CLOUD else EDGE for variable, side in sides]
+    rising = (np.array([*core.rising[0], *low]), np.array([*core.rising[1], *high]))
+    label = settled(core.size, (rising[0].astype(np.int64), rising[1].astype(np.int64)))
+    return None if label is None else relabel(core, label, int(label.max()) + 1, whole=True)
 
 
 def agree(chosen: tuple[State, ...], state: State) -> bool:

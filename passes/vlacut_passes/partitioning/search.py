@@ -1,11 +1,11 @@
 """The best cut of a graph within limits, with the proof that there is none better.
 
 A cut costs what it costs with its sides working in turn (`serial`), less what the states of its
-sections save (`overlap`). So the best cut of some states is the best one in turn with the tasks
-that make these states held, and a bound on that, less what the states save, bounds all cuts in
-them. States are branched on section by section, the lowest bound first; a section without a state
-saves nothing, which every cut may do. Most searches end at once: what a state saves is less than
-what it costs.
+sections save (`overlap`), the ways of its loops being given (`make_core`). So the best cut of some
+states is the best one in turn with the tasks that make these states held, and a bound on that, less
+what the states save, bounds all cuts in them. Of every choice of ways, states are branched on
+section by section, the lowest bound first; a section without a state saves nothing, which every cut
+may do. Most searches end at once: what a state saves is less than what it costs.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from vlacut.cost_graph import CostGraph, Side
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing import Price, price
-from vlacut_passes.partitioning.core import Core, Ints, make_core
+from vlacut_passes.partitioning.core import Core
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
+from vlacut_passes.partitioning.make_core import make_core
+from vlacut_passes.partitioning.nets import Ints
 from vlacut_passes.partitioning.overlap import State, agree, placed, states
 from vlacut_passes.partitioning.serial import Hints, SerialSearch, binding
 from vlacut_passes.partitioning.strategies import Sides
+from vlacut_passes.partitioning.ways import Split, Ways, all_ways
 
 MOST = 40e6  # most a minute of one core
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
@@ -65,24 +68,22 @@ def optimal_cut(
     limits: Limits | None = None,
     *,
     effort: float = MOST,
-    starts: Sequence[Sides] = (),
+    starts: Sequence[Sides] | None = None,
 ) -> Found:
     """The cut within the limits that has the least of the objective.
 
     Of cuts that are equally good, those with fewer tasks in the cloud are preferred. When `effort`,
     see `Effort`, is spent, the best cut known is returned with its bound. `starts` are cuts to
-    start from.
+    start from; without any, those of `baselines`.
 
     Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
     """
     asked = limits or Limits()
-    core = make_core(graph, link)
+    cases = [_make_case(graph, link, *ways) for ways in all_ways(graph)]
     hints = Hints(graph, link, asked.cloud_bytes, starts)
-    options = [found for one in graph.sections if (found := states(graph, one, link))]
-    options.sort(key=lambda found: -found[0].saved_s)
 
     def best(limits: Limits) -> Found:
-        return _Search(core, hints, binding(graph, limits), Effort(effort), options).run()
+        return _Search(cases, hints, binding(graph, limits), Effort(effort)).run()
 
     def least(limits: Limits) -> tuple[float, float]:
         found = best(limits)
@@ -95,14 +96,35 @@ def optimal_cut(
 
 
 @dataclass(frozen=True)
+class _Case:
+    """Cuts whose loops have given ways.
+
+    Attributes:
+        splits: of the loops that are held to lead one way; every cut has one of them.
+        options: the states of every section.
+    """
+
+    core: Core
+    splits: Sequence[State]
+    options: Sequence[Sequence[State]]
+
+
+def _make_case(graph: CostGraph, link: Link, ways: Ways, splits: Sequence[Split]) -> _Case:
+    options = [found for one in graph.sections if (found := states(graph, one, link, ways))]
+    options.sort(key=lambda found: -found[0].saved_s)
+    return _Case(make_core(graph, link, ways), [State(split) for split in splits], options)
+
+
+@dataclass(frozen=True)
 class _Node:
-    """Cuts in these states of the first sections.
+    """Cuts of a case with this split, and in these states of its first sections.
 
     Attributes:
         in_turn: no cut in these states has less of the objective with its sides working in turn.
         searched: whether that is the best there is, and not what a larger node had.
     """
 
+    case: _Case
     chosen: tuple[State, ...]
     in_turn: float = -np.inf
     searched: bool = False
@@ -111,21 +133,20 @@ class _Node:
 class _Search:
     def __init__(
         self,
-        core: Core,
+        cases: Sequence[_Case],
         hints: Hints,
         limits: Limits,
         effort: Effort,
-        options: Sequence[Sequence[State]],
     ) -> None:
-        self._core = core
+        self._cases = cases
         self._hints = hints
         self._graph = hints.graph
         self._link = hints.link
         self._limits = limits
         self._effort = effort
-        self._options = options
         self._best: Found | None = None
         self._why: InfeasibleError | None = None
+        self._hinted = False  # whether the cuts known beforehand were offered
         self._methods: dict[str, None] = {}
         self._order = count()
         self._queue: list[tuple[float, int, _Node]] = []
@@ -133,15 +154,17 @@ class _Search:
     def run(self) -> Found:
         """The best cut; see `optimal_cut`."""
         closed = np.inf  # the lowest bound of a node that is done with, but was not proven
-        self._push(_Node(()))
+        for case in self._cases:
+            for split in case.splits:
+                self._push(_Node(case, (split,)))
         while self._queue and not self._closed(self._queue[0][0]):
             bound, _, node = heapq.heappop(self._queue)
-            if self._best and self._effort.spent:
+            if self._best and self._effort.spent and bound > -np.inf:
                 closed = min(closed, bound)
                 continue
             if not node.searched:
                 node = self._explore(node)
-            if len(node.chosen) == len(self._options):
+            if len(node.chosen) > len(node.case.options):
                 closed = min(closed, self._bound(node))
             elif node.in_turn < np.inf:
                 for child in self._children(node):
@@ -165,14 +188,14 @@ class _Search:
     def _children(self, node: _Node) -> Iterator[_Node]:
         """A node a state of the next section. Without a state a cut is as good as in turn."""
         again = self._limits.latency is None and self._limits.energy is None
-        yield _Node((*node.chosen, _NONE), node.in_turn, searched=again)
-        for state in self._options[len(node.chosen)]:
+        yield replace(node, chosen=(*node.chosen, _NONE), searched=again)
+        for state in node.case.options[len(node.chosen) - 1]:
             if agree(node.chosen, state):
-                yield _Node((*node.chosen, state), node.in_turn)
+                yield replace(node, chosen=(*node.chosen, state), searched=False)
 
     def _saved_s(self, node: _Node) -> float:
         """What a cut in the node saves at most."""
-        rest = self._options[len(node.chosen) :]
+        rest = node.case.options[len(node.chosen) - 1 :]
         return sum(one.saved_s for one in (*node.chosen, *(options[0] for options in rest)))
 
     def _bound(self, node: _Node) -> float:
@@ -198,7 +221,9 @@ class _Search:
         if self._best:
             cutoff = self._best.value
             cutoff += self._worth * saved_s
-        core = placed(self._core, node.chosen) if node.chosen else self._core
+        core = placed(node.case.core, node.chosen)
+        if core is None:
+            return replace(node, in_turn=np.inf)
         search = SerialSearch(core, limits, self._effort, self._hints, cutoff)
         try:
             found = search.run()
@@ -206,11 +231,14 @@ class _Search:
             self._why = self._why or error
             return replace(node, in_turn=np.inf)
         self._methods[found.method] = None
-        self._offer(_sides(found.x), found.method)
-        if not node.chosen and not self._closed(self._bound(replace(node, in_turn=found.bound))):
-            for sides in (*self._hints.given, *self._hints.strategies):
+        if found.x is not None:
+            self._offer(_sides(found.x), found.method)
+        node = replace(node, in_turn=max(node.in_turn, found.bound))
+        if not self._hinted and not self._closed(self._bound(node)):
+            self._hinted = True
+            for sides in self._hints.cuts:
                 self._offer(sides, found.method)
-        return replace(node, in_turn=max(node.in_turn, found.bound))
+        return node
 
     def _offer(self, sides: Sides, method: str) -> None:
         cost = price(self._graph, sides, self._link)

@@ -21,11 +21,12 @@ from vlacut.hardware import Link
 from vlacut.pricing import in_cloud
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.branching import Order, make_order
-from vlacut_passes.partitioning.core import Core, Floats, Ints, only_cloud, within_limits
+from vlacut_passes.partitioning.core import Core, only_cloud, within_limits
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.known import Incumbent
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
-from vlacut_passes.partitioning.strategies import BASELINES, Sides, all_edge
+from vlacut_passes.partitioning.nets import Floats, Ints
+from vlacut_passes.partitioning.strategies import Sides, all_edge, baselines
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Hints:
     Attributes:
         graph, link: what is cut.
         budget: bytes that the cloud may hold, for strategies.
-        given: cuts to start from.
+        given: cuts to start from; None for the strategies' own.
     """
 
     graph: CostGraph
     link: Link
     budget: int | None
-    given: Sequence[Sides]
+    given: Sequence[Sides] | None
 
     @cached_property
     def order(self) -> Order:
@@ -49,15 +50,16 @@ class Hints:
         return make_order(self.graph)
 
     @cached_property
-    def strategies(self) -> list[Sides]:
-        """The cuts of others."""
-        return [cutter(self.graph, self.link, self.budget) for cutter in BASELINES.values()]
+    def cuts(self) -> Sequence[Sides]:
+        """Cuts that are known beforehand: no worse one is an answer."""
+        if self.given is None:
+            return tuple(baselines(self.graph, self.link, self.budget).values())
+        return self.given
 
     def starts(self) -> Iterator[Ints]:
         """All cuts to start from, the cheapest to make first."""
-        for sides in (*self.given, all_edge(self.graph, self.link, None)):
-            yield in_cloud(sides)
-        for sides in self.strategies:
+        yield in_cloud(all_edge(self.graph))
+        for sides in self.cuts:
             yield in_cloud(sides)
 
 
@@ -66,13 +68,13 @@ class InTurn:
     """An assignment of tasks, and the proof of how good it is.
 
     Attributes:
-        x: side of every task.
-        value: of the objective.
+        x: side of every task; None if no assignment is below the cutoff.
+        value: of the objective; then the cutoff.
         bound: no assignment within the limits has less of the objective; at most `value`.
         method: what proved the bound.
     """
 
-    x: Ints
+    x: Ints | None
     value: float
     bound: float
     method: str
@@ -100,14 +102,17 @@ class SerialSearch:
         self._method = ""
 
     def run(self) -> InTurn:
-        """The best assignment; one that is not below the cutoff if none is, and then `bound` is
-        that.
+        """The best assignment.
 
-        Raises InfeasibleError if none keeps the limits: which one binds, and by how much.
+        Raises InfeasibleError if there is no cutoff and none keeps the limits: which one binds, and
+        by how much.
         """
         limits = limited(self._limits, self._limits.minimise, None)
-        start = self._start()
+        start = None if self._cutoff < np.inf else self._start()
         incumbent, bound = self._minimise(limits, start, self._cutoff)
+        if incumbent.x is None:
+            bound = self._cutoff if incumbent.closed_by(bound) else bound
+            return InTurn(None, self._cutoff, min(bound, self._cutoff), self._method)
         found = self._measured(within_limits(self._core, limits), incumbent.x)
         assert found is not None, "the start keeps its pins, and so does what replaced it"
         value = float(found[limits.minimise])
@@ -137,6 +142,7 @@ class SerialSearch:
                 incumbent, bound = self._minimise(limits, x, enough=most)
                 if not within(quantity, incumbent.value, most):
                     raise _infeasible(kept, quantity, most, bound)
+                assert incumbent.x is not None, "it starts with one"
                 x = incumbent.x
             kept = limited(kept, quantity, most)
         return x
@@ -144,14 +150,15 @@ class SerialSearch:
     def _minimise(
         self,
         limits: Limits,
-        start: Ints,
+        start: Ints | None,
         cutoff: float = np.inf,
         enough: float | None = None,
     ) -> tuple[Incumbent, float]:
         """The best assignment of tasks from `start` on, and its bound."""
         core = within_limits(self._core, limits)
         incumbent = Incumbent(cutoff, start)
-        self._offer(incumbent, core, start)
+        if start is not None:
+            self._offer(incumbent, core, start)
         search = BranchAndBound(lambda: self._hints.order, core, incumbent, self._effort, enough)
         self._method = "min-cut"
         if not search.run(most=1) or search.bound < incumbent.value:
@@ -169,7 +176,7 @@ class SerialSearch:
     def _measured(self, core: Core, tasks: Ints) -> Floats | None:
         """The quantities of an assignment of tasks; None where the core has it otherwise."""
         x = core.of_tasks(tasks)
-        return None if x is None else core.quantities(x, core.hop_s(x))
+        return None if x is None else core.quantities(x, core.peak_s(x))
 
 
 def binding(graph: CostGraph, limits: Limits) -> Limits:

@@ -26,7 +26,7 @@ against the optimum after moving on to the next place; taken is the place that w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -37,31 +37,30 @@ from vlacut.dataflow import Dataflow
 from vlacut.hardware import Link
 from vlacut.pricing import Strategy, price
 from vlacut_passes.partitioning.jpeg import with_jpeg
-from vlacut_passes.partitioning.layer_chain import layer_chain
+from vlacut_passes.partitioning.layer_chain import LayerChain, layer_chain
 from vlacut_passes.partitioning.limits import Limits
 
 Sides = tuple[Side, ...]
 Row = tuple[Strategy, Sides]
 BACKBONE_IN_CLOUD, ALL_CLOUD_JPEG = "backbone-in-cloud", "all-cloud-jpeg"
 ALL_CLOUD_CODED = "all-cloud-coded"
-Cutter = Callable[[CostGraph, Link, "int | None"], Sides]
+BASELINES = ("all-edge", "all-cloud", "roboecc", "neurosurgeon", "fixed-half")
 
 
-def all_edge(graph: CostGraph, link: Link, budget: int | None) -> Sides:
+def all_edge(graph: CostGraph) -> Sides:
     """Everything on the edge but what is pinned to the cloud."""
     return tuple(task.pinned or Side.EDGE for task in graph.tasks)
 
 
-def all_cloud(graph: CostGraph, link: Link, budget: int | None) -> Sides:
+def all_cloud(graph: CostGraph) -> Sides:
     """Everything in the cloud but what is pinned to the edge, whatever the budget."""
     return tuple(task.pinned or Side.CLOUD for task in graph.tasks)
 
 
-def roboecc(graph: CostGraph, link: Link, budget: int | None) -> Sides:
+def roboecc(chain: LayerChain, budget: int | None) -> Sides:
     """Algorithm 1 of RoboECC: from the last layer backwards, while the cloud's load is below the
     budget, the cut with the least *compute* time. The network has no say, as in the paper.
     """
-    chain = layer_chain(graph)
     compute_s, load = chain.compute_s(), chain.held_bytes(Side.CLOUD)
     best = last = len(chain.order)
     for place in range(last, -1, -1):
@@ -72,28 +71,29 @@ def roboecc(graph: CostGraph, link: Link, budget: int | None) -> Sides:
     return chain.sides(best)
 
 
-def neurosurgeon(graph: CostGraph, link: Link, budget: int | None) -> Sides:
+def neurosurgeon(chain: LayerChain, link: Link, budget: int | None) -> Sides:
     """The single cut of the layer chain with the lowest price within the budget."""
-    chain = layer_chain(graph)
     load = chain.held_bytes(Side.CLOUD)
     allowed = np.full(len(load), True) if budget is None else load <= budget
     return chain.sides(chain.cheapest(link, allowed))
 
 
-def fixed_half(graph: CostGraph, link: Link, budget: int | None) -> Sides:
+def fixed_half(chain: LayerChain) -> Sides:
     """The single cut after which both sides hold as equal shares of the weights as can be."""
-    chain = layer_chain(graph)
     apart = np.abs(chain.held_bytes(Side.EDGE) - chain.held_bytes(Side.CLOUD))
     return chain.sides(int(np.argmin(apart)))
 
 
-BASELINES: Mapping[str, Cutter] = {
-    "all-edge": all_edge,
-    "all-cloud": all_cloud,
-    "roboecc": roboecc,
-    "neurosurgeon": neurosurgeon,
-    "fixed-half": fixed_half,
-}
+def baselines(graph: CostGraph, link: Link, budget: int | None) -> dict[str, Sides]:
+    """The cuts of the strategies that need nothing but a graph, in the order of `BASELINES`."""
+    chain = layer_chain(graph)
+    return {
+        "all-edge": all_edge(graph),
+        "all-cloud": all_cloud(graph),
+        "roboecc": roboecc(chain, budget),
+        "neurosurgeon": neurosurgeon(chain, link, budget),
+        "fixed-half": fixed_half(chain),
+    }
 
 
 def strategy_row(name: str, graph: CostGraph, sides: Sides, link: Link, limits: Limits) -> Strategy:
@@ -117,7 +117,7 @@ def program_rows(
             BACKBONE_IN_CLOUD,
             (strategy_row(BACKBONE_IN_CLOUD, graph, sides, link, limits), sides),
         )
-    everything = all_cloud(graph, link, None)
+    everything = all_cloud(graph)
     shown = with_jpeg(graph, flow.program.inputs, everything)
     if shown is not None:
         row = strategy_row(ALL_CLOUD_JPEG, shown, everything, link, limits)

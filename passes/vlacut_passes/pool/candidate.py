@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vlacut.cost_graph import CostGraph, Side
 from vlacut.hardware import Link, link_at
+from vlacut.loops import Pipelined
 from vlacut.pricing import price
 from vlacut.sections import Parallel
 
@@ -39,7 +40,7 @@ class Candidate:
     moved: float
     edge: frozenset[int]
     cloud: frozenset[int]
-    parallel: tuple[Parallel, ...] = ()
+    parallel: tuple[Parallel | Pipelined, ...] = ()
     link: Link = _ANY
     coded: CostGraph | None = field(default=None, compare=False, repr=False)
     over: Link | None = field(default=None, compare=False)
