@@ -81,7 +81,7 @@ def test_frames_of_steps_that_are_over_are_dropped_and_counted(together: bool) -
         if together:
             assert connection.superseded(4)
         assert connection.receive(5).header.step == 5
-        assert connection.dropped == len(old)
+        assert connection.receiver.dropped == len(old)
         other.sendall(old[0])  # and what goes back in time is refused
         with pytest.raises(WireError, match="twice or out of turn"):
             connection.receive(5)

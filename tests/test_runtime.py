@@ -263,10 +263,10 @@ def test_bytes_move_both_ways_while_an_engine_runs() -> None:
     thread = threading.Thread(target=far_side)
     thread.start()
     one.send(header, [data])
-    assert one.unsent
+    assert one.outbox.nbytes
     with one.moving(0):
         assert done.wait(20)
-    assert not one.unsent
+    assert not one.outbox.nbytes
     assert np.array_equal(one.receive().tensors[0], data)
     thread.join(5)
     for sock in ends:
@@ -287,7 +287,7 @@ def test_tensors_of_any_layout_are_sent_packed(tls: bool) -> None:
 
     ends = socket.socketpair()
     sender, receiver = (Connection(end, Whole(plan, Side.EDGE), 5.0) for end in ends)
-    sender._tls = sender._outbox._tls = tls  # joins small buffers first
+    sender._tls = sender.outbox._tls = tls  # joins small buffers first
     sender.send(Header(TENSORS, 0, 0, 0, 0, total), tensors)
     expected = b"".join(np.ascontiguousarray(array).tobytes() for array in tensors)
     assert receiver.receive().tensors[0].tobytes() == expected

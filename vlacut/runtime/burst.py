@@ -12,15 +12,16 @@ round trip nor what the sender computed before is in it, as they are in bytes ov
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 _TRIPS = 0.6, 1.5  # round trips that a window waits: less what it takes to send, more if late
 _CLOSE_NS = 1_000_000  # a round trip below which no window matters
 _MOST_ARRIVALS = 512
 
 
-class Burst(NamedTuple):
+@dataclass(slots=True)
+class Burst:
     """How a frame came in.
 
     Attributes:
@@ -75,6 +76,12 @@ class BurstMeter:
     def waited(self) -> None:
         """The receiver has waited for bytes since the last ones, and did nothing else."""
         self._waited = True
+
+    def at_once(self, now: int) -> Burst:
+        """One read took a whole frame, and nothing else."""
+        self.unread = self._waited = False
+        self._ended_ns = now
+        return Burst(now, now, 0, 0)
 
     def finish(self, rtt_ns: int | None = None) -> Burst:
         """The frame is whole. Where one read took several frames, the first has its bytes.

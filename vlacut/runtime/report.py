@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +29,8 @@ class Source(str, Enum):
         return self.value
 
 
-class Made(NamedTuple):
+@dataclass(slots=True)
+class Made:
     """An action, and how it was made.
 
     Attributes:
@@ -97,8 +97,7 @@ class StepReport:
     @property
     def edge_s(self) -> Mapping[str, float]:
         """Seconds by part of the edge."""
-        own = {span.name for span in self.made.tally.spans}
-        return {name: ns * 1e-9 for name, ns in self.made.tally.part_ns.items() if name in own}
+        return {name: ns * 1e-9 for name, ns in self.made.tally.part_ns.items()}
 
     @property
     def device_s(self) -> Mapping[str, float]:
@@ -108,8 +107,7 @@ class StepReport:
     @property
     def cloud_s(self) -> Mapping[str, float]:
         """Seconds by part of the cloud, as it reports them; waiting for a turn included."""
-        own = {span.name for span in self.made.tally.spans}
-        return {name: ns * 1e-9 for name, ns in self.made.tally.part_ns.items() if name not in own}
+        return {name: ns * 1e-9 for name, ns in self.made.tally.cloud_part_ns.items()}
 
     @property
     def edge_codec_s(self) -> float:

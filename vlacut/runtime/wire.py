@@ -74,7 +74,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, unique
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 import numpy as np
 
@@ -91,12 +91,14 @@ _GREETING = struct.Struct("!8sHHI32s16sQQ")
 _GREETING_START = struct.Struct("!8sHH")
 _HEADER = struct.Struct("!HBBHHHHIQQ")
 _FRAME_MAGIC = 0x5643
-_CHECK, _CHECK_AT = struct.Struct("!I"), 12
+_REST = struct.Struct("!QQ")  # of a header: what comes after the checksum
+_CHECK_AT, _CHECK_BYTES, _STEP = 12, 4, slice(16, 24)
 _ROW_WORDS = 512
 _BLOCK_BYTES = 8 * _ROW_WORDS
 CHECKED = 1  # a flag of the greeting
 GREETING_BYTES, GREETING_START_BYTES = _GREETING.size, _GREETING_START.size
 HEADER_BYTES = _HEADER.size
+Payload = Union[np.ndarray, bytes]
 
 
 @unique
@@ -168,28 +170,60 @@ def unpack_header(data: bytes | bytearray | memoryview) -> tuple[Header, int]:
     return Header(kind, variant, position, trip, step, nbytes), check
 
 
-def checksum(header: Header, payload: Iterable[np.ndarray]) -> int:
+class Envelope:
+    """The headers of a transfer's frames: packed, but for the step and the checksum.
+
+    Args:
+        kind, variant, position, trip: of all of them.
+        nbytes: of their payload.
+    """
+
+    __slots__ = ("_check", "_start", "kind", "nbytes", "place")
+
+    def __init__(self, kind: int, variant: int, position: int, trip: int, nbytes: int) -> None:
+        packed = Header(kind, variant, position, trip, 0, nbytes).pack(0)
+        self.kind = kind
+        self.place = (variant, position, trip)
+        self.nbytes = nbytes
+        self._start = packed[:_CHECK_AT]
+        self._check = zlib.crc32(packed[: _CHECK_AT + _CHECK_BYTES])
+
+    def seal(self, step: int, payload: Iterable[Payload] = ()) -> bytes:
+        """The 32 bytes of a header on the wire, with the checksum of its frame.
+
+        No payload where its tensors are not covered: see the module's docstring.
+        """
+        rest = _REST.pack(step, self.nbytes)
+        check = zlib.crc32(rest, self._check)
+        for data in payload:
+            check = _tensor_checksum(flat_bytes(data), check)
+        return self._start + check.to_bytes(_CHECK_BYTES, "big") + rest
+
+
+def checksum(header: Header, payload: Iterable[Payload]) -> int:
     """Of a frame; no payload where its tensors are not covered: see the module's docstring."""
-    return _checksum(header.pack(0), payload)
-
-
-def sealed(header: Header, payload: Iterable[np.ndarray]) -> bytes:
-    """The 32 bytes of a header on the wire, with the checksum of its frame: see `checksum`."""
-    packed = header.pack(0)
-    check = _CHECK.pack(_checksum(packed, payload))
-    return packed[:_CHECK_AT] + check + packed[_CHECK_AT + _CHECK.size :]
-
-
-def _checksum(packed: bytes, payload: Iterable[np.ndarray]) -> int:
-    check = zlib.crc32(packed)
-    for array in payload:
-        check = _tensor_checksum(flat_bytes(array), check)
+    check = zlib.crc32(header.pack(0))
+    for data in payload:
+        check = _tensor_checksum(flat_bytes(data), check)
     return check
 
 
-def flat_bytes(array: np.ndarray) -> np.ndarray:
-    """The bytes of an array; a view where it is packed."""
-    flat: np.ndarray = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+def sealed(header: Header, payload: Iterable[Payload] = ()) -> bytes:
+    """The 32 bytes of a header on the wire: see `Envelope.seal`."""
+    kind, variant, position, trip, step, nbytes = header
+    return Envelope(kind, variant, position, trip, nbytes).seal(step, payload)
+
+
+def step_of(packed: bytes | bytearray) -> int:
+    """The step that the 32 bytes of a header name."""
+    return int.from_bytes(packed[_STEP], "big")
+
+
+def flat_bytes(data: Payload) -> np.ndarray:
+    """The bytes of an array, or these; a view where they are packed."""
+    if isinstance(data, bytes):
+        return np.frombuffer(data, np.uint8)
+    flat: np.ndarray = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     return flat
 
 
