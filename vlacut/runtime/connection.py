@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from vlacut.errors import DeadlineMissed, PeerLost
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.mover import Mover
@@ -20,7 +22,6 @@ from vlacut.runtime.wire import (
     MAX_ERROR_BYTES,
     Envelope,
     Header,
-    Payload,
     flat_bytes,
     sealed,
 )
@@ -69,30 +70,33 @@ class Connection:
         """For how long something sent has gone without any byte in return."""
         return max(0.0, time.monotonic() - self.receiver.unanswered_since)
 
-    def send(self, header: Header, payload: Sequence[Payload]) -> None:
+    def send(self, header: Header, arrays: Sequence[np.ndarray]) -> None:
         """As `post`, of a frame whose header nobody has packed before."""
         kind, variant, position, trip, step, nbytes = header
-        self.post(Envelope(kind, variant, position, trip, nbytes), step, payload)
+        self.post(Envelope(kind, variant, position, trip, nbytes), step, arrays)
 
-    def post(self, envelope: Envelope, step: int, payload: Sequence[Payload]) -> None:
+    def post(
+        self, envelope: Envelope, step: int, arrays: Sequence[np.ndarray], times: bytes = b""
+    ) -> None:
         """Begin to send a frame, behind those before it; its arrays must stay as they are until
-        `flush`. Raises PeerLost if the connection ended.
+        `flush`. The times come before them. Raises PeerLost if the connection ended.
         """
-        header = envelope.seal(step, payload if self._checked else ())
-        views = [header, *map(_packed, payload)]
+        header = envelope.seal(step, (times, *arrays) if self._checked else ()) + times
+        views = [header, *map(_packed, arrays)]
         sent = 0
         if not (self._tls or self.outbox.nbytes):
             sent = self._stream.put(views)
         if sent < HEADER_BYTES + envelope.nbytes:
-            self.outbox.add([header, *(flat_bytes(data).data for data in payload)], sent)
+            self.outbox.add([header, *(flat_bytes(array).data for array in arrays)], sent)
             self.outbox.push()
         if self.receiver.unanswered_since == math.inf:
             self.receiver.unanswered_since = time.monotonic()
+        if not self._checked:
+            envelope.seal_ahead(step + 1)
 
-    def begin(self) -> None:
-        """A step begins. What one that was given up still has to send stays as it is."""
-        if self.outbox.nbytes:
-            self._layout.leave_written()
+    def leave_written(self) -> None:
+        """What a step that was given up still has to send stays as it is."""
+        self._layout.leave_written()
 
     def flush(self) -> None:
         """Send what is left. Raises PeerLost if the peer does not take it, DeadlineMissed."""
@@ -147,7 +151,7 @@ class Connection:
         while True:
             while not receiver.inbox:
                 if due is not None:
-                    receiver.expect(due)
+                    receiver.expect(due, step)
                 self._progress()
             frame = receiver.inbox.popleft()
             if frame.step >= step:
@@ -164,7 +168,7 @@ class Connection:
         inbox = self.receiver.inbox
         if not inbox:
             if due is not None:
-                self.receiver.expect(due)
+                self.receiver.expect(due, self.receiver.newest + 1)
             if not self._idle_read():
                 return None
             if not inbox:
@@ -246,8 +250,6 @@ class Connection:
         raise PeerLost(f"no answer for {self._timeout:g} s; is the other side still running?")
 
 
-def _packed(data: Payload) -> memoryview | bytes:
+def _packed(array: np.ndarray) -> memoryview:
     """The bytes of an array, without asking numpy for a view of them where it is packed."""
-    if isinstance(data, bytes):
-        return data
-    return data.data if data.flags.c_contiguous else flat_bytes(data).data
+    return array.data if array.flags.c_contiguous else flat_bytes(array).data

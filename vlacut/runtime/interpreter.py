@@ -85,7 +85,8 @@ class Walk:
             self._check_alone()
         else:
             dropped = connection.receiver.dropped
-            connection.begin()
+            if connection.outbox.nbytes:
+                connection.leave_written()
         for needs, do, stop in self._course:
             while self._taken < needs:
                 self._take_next()
@@ -93,7 +94,8 @@ class Walk:
         while self._taken < len(route.due):
             self._take_next()
         if connection is not None:
-            connection.flush()
+            if connection.outbox.nbytes:
+                connection.flush()
             tally.late = connection.receiver.dropped - dropped
         return self._on_host(map(self._held.__getitem__, wanted))
 
@@ -112,7 +114,11 @@ class Walk:
         if connection is None:
             unsent = 0
         else:
-            self._check_use(connection)
+            # An engine cannot be interrupted: see first that somebody will want what it makes.
+            if connection.until < math.inf:
+                connection.check_deadline()
+            if self._on_cloud and connection.superseded(self._step):
+                raise StepAbandoned
             unsent = connection.outbox.nbytes
         start = perf_counter_ns()
         if connection is None or stop.incoming + unsent < _WORTH_A_THREAD:
@@ -141,13 +147,6 @@ class Walk:
         spent[name] = spent.get(name, 0) + engine.device_ns
         return made
 
-    def _check_use(self, connection: Connection) -> None:
-        """An engine cannot be interrupted: see first that somebody will want what it makes."""
-        if connection.until < math.inf:
-            connection.check_deadline()
-        if self._on_cloud and connection.superseded(self._step):
-            raise StepAbandoned
-
     def _send(self, stop: Send) -> None:
         connection, tally = self._connection, self.tally
         assert connection is not None
@@ -164,8 +163,8 @@ class Walk:
             )
         now = perf_counter_ns()
         tally.posted.append((now, HEADER_BYTES + stop.envelope.nbytes))
-        times = (self._times(connection, now),) if self._on_cloud else ()
-        connection.post(stop.envelope, self._step, (*times, *arrays))
+        times = self._times(connection, now) if self._on_cloud else b""
+        connection.post(stop.envelope, self._step, arrays, times)
         tally.sent += nbytes
 
     def _encoded(

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vlacut.hardware import Link
 from vlacut.plan import Plan
@@ -147,7 +147,6 @@ class Network:
         self._rtt_s = link.rtt
         self._probed_ns = -_LOST_NS
         self._awaits_probe = False
-        self._noted: tuple[list[Heard], Tally, CloudClock] | None = None
         self._lock = threading.Lock()
 
     def forecast(self) -> Forecast:
@@ -168,8 +167,7 @@ class Network:
             return Rates(self._up.expected, ratio * self._down.expected, self._rtt_s)
 
     def _settle(self) -> float:
-        """Learn all that was heard; what the downlink is taken to have changed by since."""
-        self._learn_noted()
+        """Close what was pooled; by how much the downlink is taken to have changed since heard."""
         up, down = self._up, self._down
         up.close()
         down.close()
@@ -179,24 +177,12 @@ class Network:
         least = max(down.expected, 1.0)
         return max(up.expected / self._up_beside_down, up.expected * self._down_per_up / least)
 
-    def note(self, heard: list[Heard], tally: Tally, clock: CloudClock) -> None:
-        """Something to `learn`, once anything is asked: whoever notes it has no time for that."""
-        with self._lock:
-            self._learn_noted()
-            self._noted = heard, tally, clock
-
-    def learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
+    def learn(self, heard: Sequence[Heard], tally: Tally | None, clock: CloudClock) -> None:
         """From what frames said, those of the step of the tally among them."""
         with self._lock:
-            self._learn_noted()
             self._learn(heard, tally, clock)
 
-    def _learn_noted(self) -> None:
-        if self._noted is not None:
-            noted, self._noted = self._noted, None
-            self._learn(*noted)
-
-    def _learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
+    def _learn(self, heard: Sequence[Heard], tally: Tally | None, clock: CloudClock) -> None:
         told_up = told_down = False
         for each in heard:
             _, _, _, _, nbytes, spent_ns, *_ = each.times
@@ -253,7 +239,6 @@ class Network:
         if tally.answered or not tally.posted:
             return
         with self._lock:
-            self._learn_noted()
             now = self._now_ns()
             spent_ns = now - tally.posted[0][0]
             nbytes = sum(nbytes for _, nbytes in tally.posted)
@@ -262,7 +247,6 @@ class Network:
     def probe(self) -> bool:
         """Whether to send a probe now; if so, it counts as sent."""
         with self._lock:
-            self._learn_noted()
             now = self._now_ns()
             patience = _LOST_NS if self._awaits_probe else STALE_NS
             if now - max(self._up.heard_ns, self._probed_ns) <= patience:

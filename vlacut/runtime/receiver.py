@@ -163,8 +163,11 @@ class Receiver:
         self._heard.clear()
         return heard
 
-    def expect(self, due: Due) -> None:
-        """The next frame should be this one: its room receives along with its header."""
+    def expect(self, due: Due, step: int) -> None:
+        """The next frame should be this one: its room receives along with its header.
+
+        Its step is a guess, too, which makes nothing wrong.
+        """
         if self._begun or self._current is not None:
             return
         guess = self._awaited.get(due)
@@ -172,6 +175,8 @@ class Receiver:
             rank, room = self._layout.room(*due)
             guess = _Awaited(due, rank, room, self._header_view, self._checked)
             self._awaited[due] = guess
+        if not self._checked:
+            guess.envelope.seal_ahead(step)
         self._guess = guess
         self._into = guess.views
         self._lacks = guess.nbytes
@@ -203,11 +208,14 @@ class Receiver:
 
     def _as_due(self, due: _Awaited, now: int) -> bool:
         """Take a frame that came at once; False if it is another one, or was altered."""
-        step = step_of(self._header)
-        if self._header != due.envelope.seal(step, due.payload):
-            return False
-        self._check_turn(step, due.rank, due.envelope.place)
-        self._keep(TENSORS, due.envelope.place, step, due.room, now, self.meter.at_once(now))
+        envelope = due.envelope
+        step = envelope.ahead_step
+        if self._header != envelope.ahead:
+            step = step_of(self._header)
+            if self._header != envelope.seal(step, due.payload):
+                return False
+        self._check_turn(step, due.rank, envelope.place)
+        self._keep(TENSORS, envelope.place, step, due.room, now, self.meter.at_once(now))
         return True
 
     def _in_pieces(self, count: int, now: int) -> None:

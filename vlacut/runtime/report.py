@@ -38,16 +38,12 @@ class Made:
         source: where it comes from.
         captured_ns: when the observation that it answers was captured.
         tally: of the step.
-        clock_ns: the cloud's clock less the edge's.
-        clock_error_ns: by how much that may be off, see `vlacut.runtime.clock`.
     """
 
     action: dict[str, np.ndarray]
     source: Source
     captured_ns: int
     tally: Tally
-    clock_ns: int = 0
-    clock_error_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +134,7 @@ class StepReport:
     @property
     def clock_error_s(self) -> float:
         """By how much times of the cloud, and what is on the link, may be off."""
-        return self.made.clock_error_ns * 1e-9
+        return self.made.tally.clock_error_ns * 1e-9
 
     @property
     def bytes_up(self) -> int:
@@ -163,7 +159,7 @@ class StepReport:
     @cached_property
     def spans(self) -> Mapping[str, tuple[Span, ...]]:
         """What ran when, by track: `edge`, `uplink`, `cloud`, `downlink`."""
-        tally, offset = self.made.tally, self.made.clock_ns
+        tally, offset = self.made.tally, self.made.tally.clock_ns
         # Several frames down may answer one frame up: that one counts once.
         up = {item.t1: Span("frame", item.t1, item.t2 - offset) for item in tally.exchanges}
         return {

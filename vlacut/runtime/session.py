@@ -218,6 +218,7 @@ class EdgeSession(Closing):
         if self._noted is None:
             raise InputError("no step was run yet")
         if self._last is None:
+            self._together.settle()
             request, reason, began, returned, made, expected = self._noted
             name, link = self._names[request.variant], self._plan.link
             self._last = StepReport(

@@ -34,6 +34,8 @@ class Tally:
         sent, received: bytes of tensors.
         taken: frames received.
         late: frames of earlier steps that were dropped.
+        clock_ns: the cloud's clock less the edge's, once somebody has worked that out.
+        clock_error_ns: by how much that may be off, see `vlacut.runtime.clock`.
     """
 
     ran: list[tuple[str, int, int]] = field(default_factory=list)
@@ -46,6 +48,8 @@ class Tally:
     received: int = 0
     taken: int = 0
     late: int = 0
+    clock_ns: int = 0
+    clock_error_ns: int = 0
 
     @property
     def frames(self) -> int:

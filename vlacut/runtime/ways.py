@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -14,12 +15,15 @@ from vlacut.backend import Engine
 from vlacut.cost_graph import Side
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
 from vlacut.plan import Plan
+from vlacut.runtime.clock import CloudClock
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.link import CloudLink, Line
 from vlacut.runtime.network import Network
 from vlacut.runtime.policy import Forecast
+from vlacut.runtime.receiver import Heard
 from vlacut.runtime.report import Made, Source
 from vlacut.runtime.route import Route, routes_of
+from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import PROBE, PROBE_BYTES, Header
 
 _REMEMBERED = 16
@@ -72,15 +76,30 @@ class Together:
         self._network = network
         self._asked = asked
         self._timeout = timeout
+        self._noted: tuple[list[Heard], Tally, CloudClock] | None = None
+        self._settling = threading.Lock()
         self.expected = network.expected()
+
+    def settle(self) -> None:
+        """Learn from the last step: while it was made nobody had time for that."""
+        with self._settling:
+            if self._noted is None:
+                return
+            (heard, tally, clock), self._noted = self._noted, None
+            for ping in tally.pings:
+                clock.add(ping)
+            tally.clock_ns, tally.clock_error_ns = clock.offset_ns, clock.error_ns
+            self._network.learn(heard, tally, clock)
 
     def forecast(self) -> Forecast:
         """What the network will be like in the next step."""
+        self.settle()
         forecast = self._network.forecast()
         self.expected = forecast.at()
         return forecast
 
     def _expect(self) -> None:
+        self.settle()
         self.expected = self._network.expected()
 
     def make(self, request: Request, until: float) -> Made:
@@ -124,7 +143,7 @@ class Together:
                 raise
 
     def _over(self, line: Line, request: Request, until: float) -> Made:
-        connection, clock, walk = line.connection, line.clock, self._walks[request.variant]
+        connection, walk = line.connection, self._walks[request.variant]
         connection.until = until
         meanwhile = None if self._asked else self._expect
         wanted = self._plan.outputs.values()
@@ -133,15 +152,13 @@ class Together:
         except DeadlineMissed:
             self._network.missed(walk.tally)
             raise
-        tally = walk.tally
-        for ping in tally.pings:
-            clock.add(ping)
-        self._network.note(connection.take_heard(), tally, clock)
+        if self._noted is not None:  # nobody waited for the cloud in this step
+            self.settle()
+        self._noted = connection.take_heard(), walk.tally, line.clock
         if self._asked:
+            self.settle()
             self._probe(line, request.step)
-        action = _named(self._plan, arrays)
-        offset_ns, error_ns = clock.offset_ns, clock.error_ns
-        return Made(action, Source.CHOSEN, request.captured_ns, tally, offset_ns, error_ns)
+        return Made(_named(self._plan, arrays), Source.CHOSEN, request.captured_ns, walk.tally)
 
     def _probe(self, line: Line, step: int) -> None:
         """Send a probe if one is due, unless the connection still has something to deliver."""

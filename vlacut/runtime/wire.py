@@ -71,7 +71,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, unique
 from typing import NamedTuple, Union
@@ -93,6 +93,7 @@ _HEADER = struct.Struct("!HBBHHHHIQQ")
 _FRAME_MAGIC = 0x5643
 _REST = struct.Struct("!QQ")  # of a header: what comes after the checksum
 _CHECK_AT, _CHECK_BYTES, _STEP = 12, 4, slice(16, 24)
+_LAST_STEP = 2**64 - 1
 _ROW_WORDS = 512
 _BLOCK_BYTES = 8 * _ROW_WORDS
 CHECKED = 1  # a flag of the greeting
@@ -173,31 +174,46 @@ def unpack_header(data: bytes | bytearray | memoryview) -> tuple[Header, int]:
 class Envelope:
     """The headers of a transfer's frames: packed, but for the step and the checksum.
 
+    The header of a step to come can be sealed ahead, while nobody waits: when the step comes, the
+    code that seals has long left the processor's caches (tools/bench_overhead.py).
+
     Args:
         kind, variant, position, trip: of all of them.
         nbytes: of their payload.
+
+    Attributes:
+        place: variant, position and trip.
+        ahead_step: of the header that is sealed ahead.
+        ahead: this header; empty if there is none.
     """
 
-    __slots__ = ("_check", "_start", "kind", "nbytes", "place")
+    __slots__ = ("_check", "_start", "ahead", "ahead_step", "nbytes", "place")
 
     def __init__(self, kind: int, variant: int, position: int, trip: int, nbytes: int) -> None:
         packed = Header(kind, variant, position, trip, 0, nbytes).pack(0)
-        self.kind = kind
         self.place = (variant, position, trip)
         self.nbytes = nbytes
         self._start = packed[:_CHECK_AT]
         self._check = zlib.crc32(packed[: _CHECK_AT + _CHECK_BYTES])
+        self.ahead_step, self.ahead = -1, b""
 
-    def seal(self, step: int, payload: Iterable[Payload] = ()) -> bytes:
+    def seal(self, step: int, payload: Sequence[Payload] = ()) -> bytes:
         """The 32 bytes of a header on the wire, with the checksum of its frame.
 
         No payload where its tensors are not covered: see the module's docstring.
         """
+        if step == self.ahead_step and not payload:
+            return self.ahead
         rest = _REST.pack(step, self.nbytes)
         check = zlib.crc32(rest, self._check)
         for data in payload:
             check = _tensor_checksum(flat_bytes(data), check)
         return self._start + check.to_bytes(_CHECK_BYTES, "big") + rest
+
+    def seal_ahead(self, step: int) -> None:
+        """Have the header of a step ready, of a frame whose tensors are not covered."""
+        if step <= _LAST_STEP:
+            self.ahead_step, self.ahead = step, self.seal(step)
 
 
 def checksum(header: Header, payload: Iterable[Payload]) -> int:
@@ -208,7 +224,7 @@ def checksum(header: Header, payload: Iterable[Payload]) -> int:
     return check
 
 
-def sealed(header: Header, payload: Iterable[Payload] = ()) -> bytes:
+def sealed(header: Header, payload: Sequence[Payload] = ()) -> bytes:
     """The 32 bytes of a header on the wire: see `Envelope.seal`."""
     kind, variant, position, trip, step, nbytes = header
     return Envelope(kind, variant, position, trip, nbytes).seal(step, payload)
