@@ -278,7 +278,7 @@ class Receiver:
             self.inbox.clear()
             self.newest = step
         self.answered = True
-        times = tuple(room.times.tolist())
+        times = tuple(room.times.tolist()) if room.times.size else ()
         frame = Frame(kind, burst, times, now, HEADER_BYTES + room.nbytes, place, step, room)
         self._heard.append(frame)
         if kind != PROBE or not times:
