@@ -47,10 +47,10 @@ class Walk:
         # Where no engine has a device of its own, all tensors are in host memory.
         self._on_host: Callable[[Iterable[Any]], list[np.ndarray]]
         self._on_host = host_arrays if any(self._takes.values()) else list
-        doings: dict[type, Callable[[Any], None]] = {
-            Compute: self._compute,
-            Send: self._send,
-            Rename: self._rename,
+        doings: dict[type, Callable[[Walk, Any], None]] = {
+            Compute: Walk._compute,
+            Send: Walk._send,
+            Rename: Walk._rename,
         }
         self._course = [(stop.needs, doings[type(stop)], stop) for stop in route.stops]
 
@@ -62,11 +62,11 @@ class Walk:
         connection: Connection | None = None,
         meanwhile: Callable[[], object] | None = None,
     ) -> list[np.ndarray]:
-        """Carry a step out; returns the tensors wanted at its end.
+        """Carry a step out; returns copies of the tensors wanted at its end.
 
-        Those received are overwritten by the next step. Raises PeerLost or WireError if the other
-        side fails, BackendError if an engine does, DeadlineMissed if the connection's deadline
-        passes, StepAbandoned if the edge has begun a later step.
+        Raises PeerLost or WireError if the other side fails, BackendError if an engine does,
+        DeadlineMissed if the connection's deadline passes, StepAbandoned if the edge has begun a
+        later step.
 
         Args:
             held: tensors that are there.
@@ -87,17 +87,20 @@ class Walk:
             dropped = connection.receiver.dropped
             if connection.outbox.nbytes:
                 connection.leave_written()
-        for needs, do, stop in self._course:
-            while self._taken < needs:
+        try:
+            for needs, do, stop in self._course:
+                while self._taken < needs:
+                    self._take_next()
+                do(self, stop)
+            while self._taken < len(route.due):
                 self._take_next()
-            do(stop)
-        while self._taken < len(route.due):
-            self._take_next()
-        if connection is not None:
-            if connection.outbox.nbytes:
-                connection.flush()
-            tally.late = connection.receiver.dropped - dropped
-        return self._on_host(map(self._held.__getitem__, wanted))
+            if connection is not None:
+                if connection.outbox.nbytes:
+                    connection.flush()
+                tally.late = connection.receiver.dropped - dropped
+            return list(map(np.array, self._on_host(map(self._held.__getitem__, wanted))))
+        finally:
+            self._held = {}  # a device writes anew over what nobody holds
 
     def _check_alone(self) -> None:
         if self._route.crosses:

@@ -47,8 +47,7 @@ def run_both(
     other.start()
     try:
         walk = Walk(Route(plan, Side.EDGE, variant), here)
-        made = walk.run(observation, plan.outputs.values(), 0, edge)
-        arrays = [np.array(array) for array in made]
+        arrays = walk.run(observation, plan.outputs.values(), 0, edge)
         other.join(timeout)
     except VlacutError as error:
         edge.close()  # so that the cloud does not wait for what will not come

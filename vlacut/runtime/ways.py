@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,7 +158,8 @@ class Together:
         if self._asked:
             self.settle()
             self._probe(line, request.step)
-        return Made(_named(self._plan, arrays), Source.CHOSEN, request.captured_ns, walk.tally)
+        action = dict(zip(self._plan.outputs, arrays, strict=True))
+        return Made(action, Source.CHOSEN, request.captured_ns, walk.tally)
 
     def _probe(self, line: Line, step: int) -> None:
         """Send a probe if one is due, unless the connection still has something to deliver."""
@@ -226,9 +227,5 @@ class Alone:
 
 def _walked(plan: Plan, walk: Walk, request: Request, source: Source) -> Made:
     arrays = walk.run(request.observation, plan.outputs.values(), request.step)
-    return Made(_named(plan, arrays), source, request.captured_ns, walk.tally)
-
-
-def _named(plan: Plan, arrays: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies: what came over the connection, or from a device, the next step overwrites."""
-    return dict(zip(plan.outputs, map(np.array, arrays), strict=True))
+    action = dict(zip(plan.outputs, arrays, strict=True))
+    return Made(action, source, request.captured_ns, walk.tally)
