@@ -29,9 +29,11 @@ from vlacut.hardware import Link, parse_link
 from vlacut.plan import Transfer, flatten
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
+from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.local import run_both
 from vlacut.runtime.policy import Forecast, steady
+from vlacut.runtime.route import Route, Send
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.stream import IDLE_S
@@ -356,6 +358,34 @@ def test_an_engine_that_makes_too_little_is_named_by_its_tensors(side: Side) -> 
         pytest.raises(BackendError if side is Side.EDGE else PeerRefused, match="the plan has"),
     ):
         policy.step(observation(program))
+
+
+def test_connections_seal_ahead_each_for_itself() -> None:
+    """Robots share the server's routes, and are at different steps."""
+    program, plan, engines = crossing_deployment()
+    routes = {side: Route(plan, side, 0) for side in Side}
+    for first in (0, 7):
+        walks = {side: Walk(route, engines) for side, route in routes.items()}
+        ends = dict(zip(Side, socket.socketpair(), strict=True))
+        lines = {
+            side: Connection(ends[side], Layout(plan, side), 5.0, checked=False) for side in Side
+        }
+        for step in (first, first + 1):
+            serving = threading.Thread(
+                target=walks[Side.CLOUD].run, args=({}, (), step, lines[Side.CLOUD])
+            )
+            serving.start()
+            arrays = walks[Side.EDGE].run(
+                observation(program), plan.outputs.values(), step, lines[Side.EDGE]
+            )
+            serving.join(5)
+            expected = run_whole(program, observation(program))
+            for name, array in zip(plan.outputs, arrays, strict=True):
+                np.testing.assert_array_equal(array, expected[name])
+        for line in lines.values():
+            line.close()
+    for route in routes.values():
+        assert not any(stop.envelope.ahead for stop in route.stops if isinstance(stop, Send))
 
 
 class Watching:

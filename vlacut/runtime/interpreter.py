@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from time import perf_counter_ns
 from typing import Any
 
@@ -52,7 +53,12 @@ class Walk:
             Send: Walk._send,
             Rename: Walk._rename,
         }
-        self._course = [(stop.needs, doings[type(stop)], stop) for stop in route.stops]
+        stops = (
+            # What is sealed ahead is one connection's: others are at other steps.
+            stop._replace(envelope=copy(stop.envelope)) if isinstance(stop, Send) else stop
+            for stop in route.stops
+        )
+        self._course = [(stop.needs, doings[type(stop)], stop) for stop in stops]
 
     def run(
         self,

@@ -89,14 +89,11 @@ def steady(link: Link) -> Forecast:
 
 
 class Chooser(Protocol):
-    """A policy in use; it may remember what it chose.
-
-    Attributes:
-        looks_ahead: whether its choice hangs on the forecast; if not, it may get any.
-    """
+    """A policy in use; it may remember what it chose."""
 
     @property
-    def looks_ahead(self) -> bool: ...
+    def looks_ahead(self) -> bool:
+        """Whether its choice hangs on the forecast; if not, none is made for it."""
 
     def choose(self, forecast: Forecast) -> int:
         """Index of the plan's variant for the next step."""

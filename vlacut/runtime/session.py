@@ -104,7 +104,8 @@ class EdgeSession(Closing):
         self._deadline = deadline
         self._spare_s = _SPARE * (deadline or 0.0)
         self._last: StepReport | None = None
-        self._noted: tuple[Request, str, int, int, Made, Rates] | None = None  # of the last step
+        self._noted: tuple[int, str, str, int, int, Made, Link, Rates] | None = None  # for `last`
+        self._made: Made | None = None
         self._link: CloudLink | None = None
         self._alone: Alone | None = None
         self._opened: list[OpenedEngines] = []
@@ -157,8 +158,10 @@ class EdgeSession(Closing):
             made, reason = self._make(request, until)
         finally:
             self._step += 1
-        self._last = None
-        self._noted = request, reason, began, time.perf_counter_ns(), made, together.expected
+        returned, name = time.perf_counter_ns(), self._names[variant]
+        link, expected = self._plan.link, together.expected
+        self._noted = request.step, name, reason, began, returned, made, link, expected
+        self._last, self._made = None, made
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return dict(zip(made.action, map(np.array, made.action.values()), strict=True))
 
@@ -204,13 +207,13 @@ class EdgeSession(Closing):
 
     def _repeat(self, request: Request, reason: str) -> Made:
         """The last action, marked stale. Raises DeadlineMissed if there is none."""
-        if self._noted is None:
+        if self._made is None:
             raise DeadlineMissed(
                 f"no action for step {request.step} within {self._deadline:g} s, and none before "
                 f"it to fall back on: {reason}"
             )
         _log.warning("step %d repeats the last action: %s", request.step, reason)
-        return replace(self._noted[4], source=Source.STALE, tally=Tally())
+        return replace(self._made, source=Source.STALE, tally=Tally())
 
     @property
     def last(self) -> StepReport:
@@ -219,11 +222,7 @@ class EdgeSession(Closing):
             raise InputError("no step was run yet")
         if self._last is None:
             self._together.settle()
-            request, reason, began, returned, made, expected = self._noted
-            name, link = self._names[request.variant], self._plan.link
-            self._last = StepReport(
-                request.step, name, reason, began, returned, made, link, expected
-            )
+            self._last = StepReport(*self._noted)
         return self._last
 
     def close(self) -> None:
