@@ -12,7 +12,7 @@ import numpy as np
 from vlacut.errors import DeadlineMissed, PeerLost
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.mover import Mover
-from vlacut.runtime.outbox import Outbox
+from vlacut.runtime.outbox import Outbox, View
 from vlacut.runtime.receiver import Frame, Heard, Receiver
 from vlacut.runtime.route import Due
 from vlacut.runtime.stream import ENDED, IDLE_S, IN, OUT, TlsStream, stream_of
@@ -82,7 +82,7 @@ class Connection:
         `flush`. The times come before them. Raises PeerLost if the connection ended.
         """
         header = envelope.seal(step, (times, *arrays) if self._checked else ()) + times
-        views = [header, *map(_packed, arrays)]
+        views: list[View] = [header, *map(_packed, arrays)]
         sent = 0
         if not (self._tls or self.outbox.nbytes):
             sent = self._stream.put(views)
