@@ -22,9 +22,9 @@ from vlacut.cost_graph import Side
 from vlacut.errors import WireError
 from vlacut.plan import Plan
 from vlacut.runtime.connection import Connection
+from vlacut.runtime.frame import Frame
 from vlacut.runtime.handshake import answer, greet
 from vlacut.runtime.layout import Layout
-from vlacut.runtime.receiver import Frame
 from vlacut.runtime.route import Route
 from vlacut.runtime.wire import ERROR, PROBE, TENSORS, Greeting, Header, checksum
 

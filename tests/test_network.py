@@ -21,12 +21,12 @@ from vlacut.hardware import Link, parse_link
 from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.clock import CloudClock, Exchange
 from vlacut.runtime.connection import Connection
+from vlacut.runtime.frame import Heard
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.link import connected, use_cubic
 from vlacut.runtime.network import STALE_NS, Network
 from vlacut.runtime.policy import Forecast
 from vlacut.runtime.predictors import PREDICTORS
-from vlacut.runtime.receiver import Heard
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header

@@ -12,6 +12,7 @@ round trip nor what the sender computed before is in it, as they are in bytes ov
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,6 +36,15 @@ class Burst:
     last_ns: int
     train_bytes: int
     train_ns: int
+
+
+def train_of(bursts: Iterable[Burst]) -> tuple[int, int]:
+    """Bytes and nanoseconds of all their trains; both 0 if there is none."""
+    nbytes = spent_ns = 0
+    for burst in bursts:
+        nbytes += burst.train_bytes
+        spent_ns += burst.train_ns
+    return nbytes, spent_ns
 
 
 class BurstMeter:

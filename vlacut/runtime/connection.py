@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost
+from vlacut.runtime.frame import Frame, Heard
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.mover import Mover
 from vlacut.runtime.outbox import Outbox, View
-from vlacut.runtime.receiver import Frame, Heard, Receiver
+from vlacut.runtime.receiver import Receiver
 from vlacut.runtime.route import Due
 from vlacut.runtime.stream import ENDED, IDLE_S, IN, OUT, TlsStream, stream_of
 from vlacut.runtime.wire import (

@@ -14,9 +14,10 @@ from vlacut.backend import Tensor
 from vlacut.cost_graph import Side
 from vlacut.errors import BackendError, WireError
 from vlacut.plan import Part
+from vlacut.runtime.burst import train_of
 from vlacut.runtime.connection import Connection
+from vlacut.runtime.frame import Frame
 from vlacut.runtime.opened import host_arrays
-from vlacut.runtime.receiver import Frame, train_of
 from vlacut.runtime.route import Compute, Rename, Route, Send
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import HEADER_BYTES, TENSORS

@@ -27,9 +27,9 @@ from collections.abc import Callable, Sequence
 from vlacut.hardware import Link
 from vlacut.plan import Plan
 from vlacut.runtime.clock import CloudClock
+from vlacut.runtime.frame import Heard
 from vlacut.runtime.policy import Forecast, Rates
 from vlacut.runtime.predictors import Predictor
-from vlacut.runtime.receiver import Heard
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import HEADER_BYTES, PROBE, PROBE_BYTES
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from vlacut.errors import PeerLost, PeerRefused, WireError
 from vlacut.runtime.burst import Burst, BurstMeter
+from vlacut.runtime.frame import Frame, Heard
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.outbox import advanced
 from vlacut.runtime.route import Due
@@ -34,50 +34,6 @@ _MOST_HEARD = 256
 
 class PeerLeft(PeerLost):
     """The other side closed the connection between two frames, as is proper."""
-
-
-@dataclass(slots=True)
-class Heard:
-    """What a frame said of the network.
-
-    Attributes:
-        kind: of the frame.
-        burst: how it came in.
-        times: those that the cloud sends along; none from the edge.
-        arrived_ns: this side's clock when it was complete.
-        nbytes: on the connection: header and payload.
-    """
-
-    kind: int
-    burst: Burst
-    times: tuple[int, ...]
-    arrived_ns: int
-    nbytes: int
-
-
-@dataclass(slots=True)
-class Frame(Heard):
-    """A frame, received.
-
-    Attributes:
-        place: which Transfer it is: variant, position and trip.
-        step: its number.
-        room: with the tensors; overwritten by the same transfer of the next step.
-    """
-
-    place: tuple[int, int, int]
-    step: int
-    room: Room
-
-    @property
-    def header(self) -> Header:
-        """What it is."""
-        return Header(self.kind, *self.place, self.step, self.nbytes - HEADER_BYTES)
-
-    @property
-    def tensors(self) -> tuple[np.ndarray, ...]:
-        """What came over the wire."""
-        return self.room.tensors
 
 
 class _Awaited:
@@ -307,12 +263,3 @@ class Receiver:
         if (step, rank) <= self._last:
             raise WireError(f"the peer sent transfer {place[1]} twice or out of turn")
         self._last = (step, rank)
-
-
-def train_of(bursts: Iterable[Burst]) -> tuple[int, int]:
-    """Bytes and nanoseconds of all their trains; both 0 if there is none."""
-    nbytes = spent_ns = 0
-    for burst in bursts:
-        nbytes += burst.train_bytes
-        spent_ns += burst.train_ns
-    return nbytes, spent_ns

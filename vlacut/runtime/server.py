@@ -22,13 +22,14 @@ from vlacut.cost_graph import Side
 from vlacut.errors import BackendError, InputError, PeerLost, WireError
 from vlacut.memory import Memory
 from vlacut.plan import Plan
+from vlacut.runtime.burst import train_of
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.link import set_options, use_cubic
 from vlacut.runtime.opened import OpenedEngines
-from vlacut.runtime.receiver import PeerLeft, train_of
+from vlacut.runtime.receiver import PeerLeft
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.security import require_authentication, secure

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from vlacut.runtime.clock import Exchange
-from vlacut.runtime.receiver import Heard
+from vlacut.runtime.frame import Heard
 from vlacut.runtime.wire import FIXED_TIMES
 
 

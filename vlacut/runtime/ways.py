@@ -16,11 +16,11 @@ from vlacut.cost_graph import Side
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
 from vlacut.plan import Plan
 from vlacut.runtime.clock import CloudClock
+from vlacut.runtime.frame import Heard
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.link import CloudLink, Line
 from vlacut.runtime.network import Network
 from vlacut.runtime.policy import Forecast
-from vlacut.runtime.receiver import Heard
 from vlacut.runtime.report import Made, Source
 from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.tally import Tally

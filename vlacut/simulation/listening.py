@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from vlacut.hardware import Link
 from vlacut.hardware.service import Service
-from vlacut.runtime.burst import Burst, BurstMeter
+from vlacut.runtime.burst import Burst, BurstMeter, train_of
 from vlacut.runtime.clock import CloudClock, Exchange
+from vlacut.runtime.frame import Heard
 from vlacut.runtime.network import Network as Estimates
 from vlacut.runtime.policy import Chooser
 from vlacut.runtime.predictors import Predictor
-from vlacut.runtime.receiver import Heard, train_of
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS
 from vlacut.simulation.walk import Network, Passage, StepWalk
