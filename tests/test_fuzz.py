@@ -22,9 +22,9 @@ from vlacut.cost_graph import Side
 from vlacut.errors import WireError
 from vlacut.plan import Plan
 from vlacut.runtime.connection import Connection
+from vlacut.runtime.frame import Frame
 from vlacut.runtime.handshake import answer, greet
 from vlacut.runtime.layout import Layout
-from vlacut.runtime.receiver import Frame
 from vlacut.runtime.route import Route
 from vlacut.runtime.wire import ERROR, PROBE, TENSORS, Greeting, Header, checksum
 
@@ -81,7 +81,7 @@ def test_frames_of_steps_that_are_over_are_dropped_and_counted(together: bool) -
         if together:
             assert connection.superseded(4)
         assert connection.receive(5).header.step == 5
-        assert connection.dropped == len(old)
+        assert connection.receiver.dropped == len(old)
         other.sendall(old[0])  # and what goes back in time is refused
         with pytest.raises(WireError, match="twice or out of turn"):
             connection.receive(5)

@@ -21,12 +21,12 @@ from vlacut.hardware import Link, parse_link
 from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.clock import CloudClock, Exchange
 from vlacut.runtime.connection import Connection
+from vlacut.runtime.frame import Heard
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.link import connected, use_cubic
 from vlacut.runtime.network import STALE_NS, Network
 from vlacut.runtime.policy import Forecast
 from vlacut.runtime.predictors import PREDICTORS
-from vlacut.runtime.receiver import Heard
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header
@@ -131,7 +131,7 @@ CLOCK = CloudClock(Exchange(0, 5 * MS + 1000, 5 * MS + 1000, 10 * MS))  # 1 us a
 def heard(up: tuple[int, int], down: tuple[int, int], now: int, kind: int = TENSORS) -> Heard:
     """A frame that says so much of the frames up, and came down so."""
     burst = Burst(now - down[1], now, *down)
-    return Heard(Header(kind, 0, 0, 0, 0, 0), burst, (1, 0, 0, 0, *up, 0))
+    return Heard(kind, burst, (1, 0, 0, 0, *up, 0), now, HEADER_BYTES)
 
 
 def network(now: list[int]) -> Network:
@@ -154,11 +154,11 @@ def test_trains_are_pooled_over_an_interval_and_their_headers_added() -> None:
 
 def tally(up: int, down: int, up_ms: float, down_ms: float) -> Tally:
     """A step of one exchange: bytes, and how long they were on the way."""
-    end = round((up_ms + 20) * MS)
-    whole = Exchange(0, round(up_ms * MS), end, end + round(down_ms * MS))
-    made = Tally(exchanges=[whole], passed=[(up, down)])
-    made.sent_ns, made.sent_bytes = [0], [up]
-    return made
+    whole, end = round(up_ms * MS), round((up_ms + 20) * MS)
+    arrived = end + round(down_ms * MS)
+    times = (1, whole, end, whole, 0, 0, 0)
+    answer = Heard(TENSORS, Burst(arrived, arrived, 0, 0), times, arrived, down)
+    return Tally(posted=[(0, up)], answers=[answer])
 
 
 def test_a_frame_at_once_bounds_from_below() -> None:
@@ -179,7 +179,7 @@ def test_a_short_train_tells_no_rate_but_a_bound() -> None:
     assert found.probe()
     whole = now[0] + 5 * MS + 1000 + MS // 2  # half a millisecond later than an empty frame
     times = (1, whole, whole, whole - 200_000, 30_000, 200_000, 0)
-    answer = Heard(Header(PROBE, 0, 0, 0, 0, 0), Burst(now[0], now[0], 0, 0), times)
+    answer = Heard(PROBE, Burst(now[0], now[0], 0, 0), times, now[0], HEADER_BYTES)
     now[0] += 20 * MS
     found.learn([answer], None, CLOCK)
     bound = (HEADER_BYTES + PROBE_BYTES) / 1.5e-3
@@ -211,10 +211,10 @@ def test_probes_are_a_second_apart_whatever_they_tell() -> None:
 def test_a_missed_deadline_bounds_from_above() -> None:
     now = [10 * STALE_NS]
     found = network(now)
-    silent = Tally(sent_ns=[now[0] - 100 * MS], sent_bytes=[100_000])
+    silent = Tally(posted=[(now[0] - 100 * MS, 100_000)])
     found.missed(silent)
     assert found.forecast().over(LINK).up == pytest.approx(1e6)
-    silent.sent_bytes = [10_000_000]
+    silent.posted = [(now[0] - 100 * MS, 10_000_000)]
     found.missed(silent)  # says nothing new
     assert found.forecast().over(LINK).up == pytest.approx(1e6)
     found.missed(tally(1000, 1000, 1, 1))  # the cloud did answer: it may be that it was slow
@@ -289,6 +289,8 @@ def _unchecked(header: Header) -> int:
 
 class Turning:
     """The all-edge variant for some steps, then the one that crosses."""
+
+    looks_ahead = True
 
     def __init__(self, plan: SimpleNamespace, alone: int) -> None:
         self._left = alone

@@ -7,6 +7,7 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -14,16 +15,31 @@ from deployments import DIGEST, crossing_deployment, deployment, served
 from programs import observation
 from test_split import run_whole
 
+from vlacut.backend import Engine
 from vlacut.cost_graph import Side
-from vlacut.errors import InputError, ObservationError, PeerLost, WireError
+from vlacut.errors import (
+    BackendError,
+    InputError,
+    ObservationError,
+    PeerLost,
+    PeerRefused,
+    WireError,
+)
+from vlacut.hardware import Link, parse_link
+from vlacut.plan import Transfer, flatten
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
+from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.local import run_both
+from vlacut.runtime.policy import Forecast, steady
+from vlacut.runtime.route import Route, Send
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.stream import IDLE_S
 from vlacut.runtime.wire import PROBE, PROBE_BYTES, TENSORS, Greeting, Header, sealed
+
+SLOW = parse_link("10kB/s,10ms")
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -263,10 +279,10 @@ def test_bytes_move_both_ways_while_an_engine_runs() -> None:
     thread = threading.Thread(target=far_side)
     thread.start()
     one.send(header, [data])
-    assert one.unsent
+    assert one.outbox.nbytes
     with one.moving(0):
         assert done.wait(20)
-    assert not one.unsent
+    assert not one.outbox.nbytes
     assert np.array_equal(one.receive().tensors[0], data)
     thread.join(5)
     for sock in ends:
@@ -287,7 +303,7 @@ def test_tensors_of_any_layout_are_sent_packed(tls: bool) -> None:
 
     ends = socket.socketpair()
     sender, receiver = (Connection(end, Whole(plan, Side.EDGE), 5.0) for end in ends)
-    sender._tls = sender._outbox._tls = tls  # joins small buffers first
+    sender._tls = sender.outbox._tls = tls  # joins small buffers first
     sender.send(Header(TENSORS, 0, 0, 0, 0, total), tensors)
     expected = b"".join(np.ascontiguousarray(array).tobytes() for array in tensors)
     assert receiver.receive().tensors[0].tobytes() == expected
@@ -310,6 +326,94 @@ def test_a_wrong_observation_is_named_before_anything_is_sent() -> None:
         with pytest.raises(ObservationError, match="dtype is float64"):
             policy.step({**observed, name: observed[name].astype(float)})
         policy.step(observed)  # the session still works
+
+
+class Short:
+    """An engine that makes the right tensors, each a row too short."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        made = self._engine.run(inputs)
+        return {key: array[:-1] if array.ndim else array for key, array in made.items()}
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_an_engine_that_makes_too_little_is_named_by_its_tensors(side: Side) -> None:
+    """Nothing of it is sent: the other side would wait for the rest."""
+    program, plan, engines = crossing_deployment()
+    part = next(
+        part
+        for step in flatten(plan.variants[0].schedule)
+        if isinstance(step, Transfer) and step.source is side
+        for part in plan.parts
+        if part.side is side and set(part.outputs) & set(step.tensors)
+    )
+    wrong = {**engines, part.name: Short(engines[part.name])}
+    mine, others = (wrong, engines) if side is Side.EDGE else (engines, wrong)
+    with (
+        served(plan, others) as server,
+        EdgeSession(plan, DIGEST, mine, server.address) as policy,
+        pytest.raises(BackendError if side is Side.EDGE else PeerRefused, match="the plan has"),
+    ):
+        policy.step(observation(program))
+
+
+def test_connections_seal_ahead_each_for_itself() -> None:
+    """Robots share the server's routes, and are at different steps."""
+    program, plan, engines = crossing_deployment()
+    routes = {side: Route(plan, side, 0) for side in Side}
+    for first in (0, 7):
+        walks = {side: Walk(route, engines) for side, route in routes.items()}
+        ends = dict(zip(Side, socket.socketpair(), strict=True))
+        lines = {
+            side: Connection(ends[side], Layout(plan, side), 5.0, checked=False) for side in Side
+        }
+        for step in (first, first + 1):
+            serving = threading.Thread(
+                target=walks[Side.CLOUD].run, args=({}, (), step, lines[Side.CLOUD])
+            )
+            serving.start()
+            arrays = walks[Side.EDGE].run(
+                observation(program), plan.outputs.values(), step, lines[Side.EDGE]
+            )
+            serving.join(5)
+            expected = run_whole(program, observation(program))
+            for name, array in zip(plan.outputs, arrays, strict=True):
+                np.testing.assert_array_equal(array, expected[name])
+        for line in lines.values():
+            line.close()
+    for route in routes.values():
+        assert not any(stop.envelope.ahead for stop in route.stops if isinstance(stop, Send))
+
+
+class Watching:
+    """Always the first variant; keeps the forecasts it is given."""
+
+    def __init__(self, looks_ahead: bool) -> None:
+        self.looks_ahead = looks_ahead
+        self.seen: list[Link] = []
+
+    def choose(self, forecast: Forecast) -> int:
+        self.seen.append(forecast.over(SLOW))
+        return 0
+
+
+@pytest.mark.parametrize("looks_ahead", [False, True])
+def test_a_policy_says_whether_it_looks_at_the_forecast(looks_ahead: bool) -> None:
+    """Forecasts are made for those alone that do; others get the plan's link."""
+    program, plan, engines = crossing_deployment()
+    policy = Watching(looks_ahead)
+    with (
+        served(plan, engines) as server,
+        EdgeSession(plan, DIGEST, engines, server.address, policy=policy, link=SLOW) as edge,
+    ):
+        for _ in range(3):
+            edge.step(observation(program))
+    planned = steady(plan.link).over(SLOW)
+    assert (policy.seen[0] == SLOW) == looks_ahead
+    assert (policy.seen[-1] == planned) == (not looks_ahead)
 
 
 def test_off_loopback_needs_a_word() -> None:

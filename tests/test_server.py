@@ -272,13 +272,13 @@ def test_the_clock_offset_is_what_it_is() -> None:
         for _ in range(5):
             policy.step(observation(program))
         report = policy.last
-    assert abs(report.made.clock_ns) <= report.made.clock_error_ns
+    assert abs(report.made.tally.clock_ns) <= report.made.tally.clock_error_ns
     assert report.began_ns <= min(span.start_ns for span in report.spans["edge"])
     crossings = len(report.spans["uplink"]), len(report.spans["downlink"])
     assert min(crossings) > 0
     assert sum(crossings) <= report.frames
     assert {span.name for span in report.spans["cloud"]} == set(report.cloud_s)
-    slack = report.made.clock_error_ns + abs(report.made.clock_ns)
+    slack = report.made.tally.clock_error_ns + abs(report.made.tally.clock_ns)
     for spans in report.spans.values():
         for span in spans:
             assert span.end_ns >= span.start_ns - 2 * slack

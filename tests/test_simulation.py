@@ -176,6 +176,8 @@ def test_no_choice_ends_a_step_sooner_than_the_clairvoyant(
 class Told:
     """A policy that keeps what it is told, and takes a variant in turn."""
 
+    looks_ahead = True
+
     def __init__(self, count: int) -> None:
         self.forecasts: list[tuple[float, float, float]] = []
         self._count = count
@@ -224,6 +226,8 @@ def test_where_nothing_was_heard_yet_the_first_step_is_probed_beside() -> None:
     seen: list[float] = []
 
     class Alone:
+        looks_ahead = True
+
         def choose(self, forecast: Forecast) -> int:
             seen.append(forecast.up(None))
             return alone

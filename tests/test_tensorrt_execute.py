@@ -133,11 +133,11 @@ def test_the_wire_reads_and_writes_pinned_memory(
     from vlacut.runtime.connection import Connection
 
     sent: list[int] = []
-    send = Connection.send
+    post = Connection.post
 
-    def spy(self: Connection, header: Any, payload: Any) -> None:
-        sent.extend(array.ctypes.data for array in payload if array.dtype == np.float32)
-        send(self, header, payload)
+    def spy(self: Connection, envelope: Any, step: int, arrays: Any, times: bytes = b"") -> None:
+        sent.extend(array.ctypes.data for array in arrays if array.dtype == np.float32)
+        post(self, envelope, step, arrays, times)
 
     copied: list[int] = []
     upload = Lane.upload
@@ -147,7 +147,7 @@ def test_the_wire_reads_and_writes_pinned_memory(
             copied.append(array.ctypes.data)
         return upload(self, key, array)
 
-    monkeypatch.setattr(Connection, "send", spy)
+    monkeypatch.setattr(Connection, "post", spy)
     monkeypatch.setattr(Lane, "upload", note)
     pinned: list[int] = []
     allocate = type(driver()).allocate_host

@@ -14,8 +14,10 @@ from vlacut.runtime.clock import CloudClock, Exchange
 from vlacut.runtime.wire import (
     CHECKED,
     ERROR,
+    HEADER_BYTES,
     PROBE,
     TENSORS,
+    Envelope,
     Greeting,
     Header,
     Status,
@@ -130,3 +132,16 @@ def test_a_sealed_header_has_the_checksum_of_its_frame() -> None:
     for payload in ([], [data]):
         assert sealed(header, payload) == header.pack(checksum(header, payload))
         assert unpack_header(sealed(header, payload)) == (header, checksum(header, payload))
+
+
+def test_a_header_sealed_ahead_is_that_of_its_step() -> None:
+    """Of no other, and of no frame whose tensors are covered; the last step has none after it."""
+    data = np.arange(100, dtype=np.uint8)
+    envelope = Envelope(TENSORS, 1, 2, 3, data.nbytes)
+    assert envelope.place == (1, 2, 3)
+    for ahead, step in ((5, 5), (5, 6), (2**64 - 1, 2**64 - 1), (2**64, 7)):
+        envelope.seal_ahead(ahead)
+        header = Header(TENSORS, 1, 2, 3, step, data.nbytes)
+        for payload in ([], [data], [data[:60].tobytes(), data[60:]]):
+            assert envelope.seal(step, payload) == header.pack(checksum(header, payload))
+    assert (envelope.ahead_step, len(envelope.ahead)) == (2**64 - 1, HEADER_BYTES)

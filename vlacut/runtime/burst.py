@@ -12,15 +12,17 @@ round trip nor what the sender computed before is in it, as they are in bytes ov
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 _TRIPS = 0.6, 1.5  # round trips that a window waits: less what it takes to send, more if late
 _CLOSE_NS = 1_000_000  # a round trip below which no window matters
 _MOST_ARRIVALS = 512
 
 
-class Burst(NamedTuple):
+@dataclass(slots=True)
+class Burst:
     """How a frame came in.
 
     Attributes:
@@ -34,6 +36,15 @@ class Burst(NamedTuple):
     last_ns: int
     train_bytes: int
     train_ns: int
+
+
+def train_of(bursts: Iterable[Burst]) -> tuple[int, int]:
+    """Bytes and nanoseconds of all their trains; both 0 if there is none."""
+    nbytes = spent_ns = 0
+    for burst in bursts:
+        nbytes += burst.train_bytes
+        spent_ns += burst.train_ns
+    return nbytes, spent_ns
 
 
 class BurstMeter:
@@ -75,6 +86,12 @@ class BurstMeter:
     def waited(self) -> None:
         """The receiver has waited for bytes since the last ones, and did nothing else."""
         self._waited = True
+
+    def at_once(self, now: int) -> Burst:
+        """One read took a whole frame, and nothing else."""
+        self.unread = self._waited = False
+        self._ended_ns = now
+        return Burst(now, now, 0, 0)
 
     def finish(self, rtt_ns: int | None = None) -> Burst:
         """The frame is whole. Where one read took several frames, the first has its bytes.

@@ -42,17 +42,23 @@ class Exchange(NamedTuple):
 
 
 class CloudClock:
-    """The cloud's clock, as the last exchanges show it; one a connection."""
+    """The cloud's clock, as the last exchanges show it; one a connection.
+
+    Attributes:
+        offset_ns: the cloud's clock less the edge's.
+        delay_ns: time on the link, both ways together, of the quickest of the last exchanges.
+    """
 
     def __init__(self, first: Exchange) -> None:
-        self._best = first.delay_ns, first.offset_ns
-        self._exchanges = deque((self._best,), maxlen=_REMEMBERED)
+        self.delay_ns, self.offset_ns = best = first.delay_ns, first.offset_ns
+        self._best = best
+        self._exchanges = deque((best,), maxlen=_REMEMBERED)
 
-    def add(self, exchange: Exchange) -> None:
+    def add(self, exchange: tuple[int, int, int, int]) -> None:
         """Learn from an exchange."""
-        found = delay_ns, offset_ns = exchange.delay_ns, exchange.offset_ns
-        least_ns, best_offset_ns = self._best
-        if 2 * abs(offset_ns - best_offset_ns) > delay_ns + least_ns + 2:  # 2: of rounding
+        t1, t2, t3, t4 = exchange
+        found = delay_ns, offset_ns = (t4 - t1) - (t3 - t2), ((t2 - t1) + (t3 - t4)) // 2
+        if 2 * abs(offset_ns - self.offset_ns) > delay_ns + self.delay_ns + 2:  # 2: of rounding
             self._exchanges.clear()
             self._best = found
         forgotten = self._exchanges[0] if len(self._exchanges) == _REMEMBERED else None
@@ -61,18 +67,9 @@ class CloudClock:
             self._best = found
         elif forgotten is self._best:
             self._best = min(self._exchanges, key=itemgetter(0))
-
-    @property
-    def offset_ns(self) -> int:
-        """The cloud's clock less the edge's."""
-        return self._best[1]
-
-    @property
-    def delay_s(self) -> float:
-        """Time on the link, both ways together, of the quickest of the last exchanges."""
-        return self._best[0] * 1e-9
+        self.delay_ns, self.offset_ns = self._best
 
     @property
     def error_ns(self) -> int:
         """By how much the offset may be wrong, at most, had the clocks not drifted."""
-        return (self._best[0] + 1) // 2
+        return (self.delay_ns + 1) // 2

@@ -10,16 +10,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost
+from vlacut.runtime.frame import Frame, Heard
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.mover import Mover
-from vlacut.runtime.outbox import Outbox
-from vlacut.runtime.receiver import Frame, Heard, Receiver
+from vlacut.runtime.outbox import Outbox, View
+from vlacut.runtime.receiver import Receiver
 from vlacut.runtime.route import Due
 from vlacut.runtime.stream import ENDED, IDLE_S, IN, OUT, TlsStream, stream_of
 from vlacut.runtime.wire import (
     ERROR,
     HEADER_BYTES,
     MAX_ERROR_BYTES,
+    Envelope,
     Header,
     flat_bytes,
     sealed,
@@ -39,6 +41,8 @@ class Connection:
 
     Attributes:
         until: when to give up with DeadlineMissed, on the clock of `time.monotonic`.
+        receiver: of what comes in.
+        outbox: what is still to be sent.
         encoded: see `Layout.encoded`.
     """
 
@@ -50,13 +54,12 @@ class Connection:
         self._idle_s = min(IDLE_S, timeout)
         self._stream = stream_of(sock, self._idle_s)
         self._tls = isinstance(self._stream, TlsStream)
-        self._receiver = Receiver(self._stream, layout, checked)
-        self._outbox = Outbox(self._stream)
+        self.receiver = Receiver(self._stream, layout, checked)
+        self.outbox = Outbox(self._stream)
         self._layout = layout
         self._timeout = timeout
         self._checked = checked
         self._closed = False
-        self._unanswered_since = math.inf
 
     def close(self) -> None:
         """End it, also for a thread that waits for it; calling it again does nothing."""
@@ -64,44 +67,42 @@ class Connection:
         self._stream.close()
 
     @property
-    def dropped(self) -> int:
-        """Frames received of steps that are over."""
-        return self._receiver.dropped
-
-    @property
-    def answered(self) -> bool:
-        """Whether any frame was received."""
-        return self._receiver.answered
-
-    @property
     def silent_s(self) -> float:
         """For how long something sent has gone without any byte in return."""
-        return max(0.0, time.monotonic() - self._unanswered_since)
+        return max(0.0, time.monotonic() - self.receiver.unanswered_since)
 
-    def send(self, header: Header, payload: Sequence[np.ndarray]) -> None:
+    def send(self, header: Header, arrays: Sequence[np.ndarray]) -> None:
+        """As `post`, of a frame whose header nobody has packed before."""
+        kind, variant, position, trip, step, nbytes = header
+        self.post(Envelope(kind, variant, position, trip, nbytes), step, arrays)
+
+    def post(
+        self, envelope: Envelope, step: int, arrays: Sequence[np.ndarray], times: bytes = b""
+    ) -> None:
         """Begin to send a frame, behind those before it; its arrays must stay as they are until
-        `flush`. Raises PeerLost if the connection ended.
+        `flush`. The times come before them. Raises PeerLost if the connection ended.
         """
-        packed = sealed(header, payload if self._checked else ())
+        header = envelope.seal(step, (times, *arrays) if self._checked else ()) + times
+        views: list[View] = [header, *map(_packed, arrays)]
         sent = 0
-        if not (self._tls or self._outbox):
-            sent = self._stream.put([packed, *map(_packed, payload)])
-        if sent < HEADER_BYTES + header.nbytes:
-            arrays = (flat_bytes(array).data for array in payload if array.nbytes)
-            self._outbox.add([packed, *arrays], sent)
-            self._outbox.push()
-        if self._unanswered_since == math.inf:
-            self._unanswered_since = time.monotonic()
+        if not (self._tls or self.outbox.nbytes):
+            sent = self._stream.put(views)
+        if sent < HEADER_BYTES + envelope.nbytes:
+            self.outbox.add([header, *(flat_bytes(array).data for array in arrays)], sent)
+            self.outbox.push()
+        if self.receiver.unanswered_since == math.inf:
+            self.receiver.unanswered_since = time.monotonic()
+        if not self._checked:
+            envelope.seal_ahead(step + 1)
 
-    def begin(self) -> None:
-        """A step begins. What one that was given up still has to send stays as it is."""
-        if self._outbox:
-            self._layout.leave_written()
+    def leave_written(self) -> None:
+        """What a step that was given up still has to send stays as it is."""
+        self._layout.leave_written()
 
     def flush(self) -> None:
         """Send what is left. Raises PeerLost if the peer does not take it, DeadlineMissed."""
-        while self._outbox:
-            if not self._outbox.push():
+        while self.outbox.nbytes:
+            if not self.outbox.push():
                 self._wait(IN)
 
     @property
@@ -109,12 +110,7 @@ class Connection:
         """Whether a frame was not sent as a whole: once its step is over, the connection is of no
         more use.
         """
-        return bool(self._outbox)
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait to be sent."""
-        return self._outbox.nbytes
+        return self.outbox.nbytes > 0
 
     def moving(self, step: int) -> Mover:
         """While entered, bytes move in both directions, those that come up to this step's.
@@ -125,23 +121,23 @@ class Connection:
 
     def _move(self, stop: int, step: int) -> None:
         while True:
-            while self._outbox.push() or (self._takes(step) and self._read()):
+            while self.outbox.push() or (self._takes(step) and self.receiver.read()):
                 pass
-            events = OUT if self._outbox else 0
+            events = OUT if self.outbox.nbytes else 0
             events |= IN if self._takes(step) else 0
             ready = self._stream.wait_or(stop, events, self._timeout)
             if ready & ENDED:  # or stopped; if it ended, whoever reads next says so
                 return
-            self._receiver.meter.waited()
+            self.receiver.meter.waited()
 
     def send_error(self, text: str) -> None:
         """Tell the peer why the connection ends, if it still listens."""
         if self.torn:
             return
-        data = np.frombuffer(text.encode()[:MAX_ERROR_BYTES], np.uint8)
-        header = Header(ERROR, 0, 0, 0, 0, data.nbytes)
+        data = text.encode()[:MAX_ERROR_BYTES]
+        header = Header(ERROR, 0, 0, 0, 0, len(data))
         try:
-            self._stream.put([sealed(header, [data] if self._checked else ()) + data.tobytes()])
+            self._stream.put([sealed(header, [data] if self._checked else ()) + data])
         except PeerLost:
             return  # it does not: the caller is about to close the connection anyway
 
@@ -152,57 +148,58 @@ class Connection:
         answer to a probe is no frame: see `take_heard`. Raises PeerLost or WireError, PeerRefused
         with the reason the peer gives, DeadlineMissed.
         """
-        receiver = self._receiver
+        receiver = self.receiver
         while True:
-            while not receiver:
+            while not receiver.inbox:
                 if due is not None:
-                    receiver.expect(due)
+                    receiver.expect(due, step)
                 self._progress()
-            frame = receiver.take()
-            if frame.header.step >= step:
+            frame = receiver.inbox.popleft()
+            if frame.step >= step:
                 return frame
             receiver.dropped += 1
 
-    def peek(self, due: Due | None = None) -> Header | None:
-        """The header of the next frame, which stays the next; None if none begins in `IDLE_S`.
+    def peek(self, due: Due | None = None) -> Frame | None:
+        """The next frame, which stays the next; None if none begins in `IDLE_S`.
 
         `due` is as for `receive`.
 
         Raises PeerLeft, PeerLost or WireError.
         """
-        if not self._receiver:
+        inbox = self.receiver.inbox
+        if not inbox:
             if due is not None:
-                self._receiver.expect(due)
+                self.receiver.expect(due, self.receiver.newest + 1)
             if not self._idle_read():
                 return None
-            if not self._receiver:
+            if not inbox:
                 self.put_back(self.receive(due=due))
-        return self._receiver.first.header
+        return inbox[0]
 
     def put_back(self, frame: Frame) -> None:
         """Make a received frame the next one again."""
-        self._receiver.put_back(frame)
+        self.receiver.inbox.appendleft(frame)
 
     def superseded(self, step: int) -> bool:
         """Whether a frame of a later step has arrived."""
-        receiver = self._receiver
+        receiver = self.receiver
         while (
             receiver.newest <= step
             and not receiver.full
             and (self._tls or self._stream.readable)
-            and self._read()
+            and self.receiver.read()
         ):
             pass
         return receiver.newest > step
 
     def listen(self) -> None:
         """Take in what has arrived, without waiting. Raises PeerLost or WireError."""
-        while not self._receiver.full and self._read():
+        while not self.receiver.full and self.receiver.read():
             pass
 
     def take_heard(self) -> list[Heard]:
         """What frames said of the network since the last call, also frames that were dropped."""
-        return self._receiver.take_heard()
+        return self.receiver.take_heard()
 
     def check_deadline(self) -> None:
         """Raises DeadlineMissed once it is."""
@@ -211,20 +208,20 @@ class Connection:
 
     def _takes(self, step: int) -> bool:
         """Whether there is room, and what comes is not of a later step."""
-        return not self._receiver.full and self._receiver.later <= step
+        return not self.receiver.full and self.receiver.later <= step
 
     def _progress(self) -> None:
         """Send or read something, once that can be done."""
-        if self._tls or self._outbox:
-            if not self._outbox.push() and not self._read():
+        if self._tls or self.outbox.nbytes:
+            if not self.outbox.push() and not self.receiver.read():
                 self._wait(IN)
         elif self.until < math.inf:
-            if not (self._receiver.meter.unread and self._read()):
+            if not (self.receiver.meter.unread and self.receiver.read()):
                 self._wait(IN)
-                self._read()
+                self.receiver.read()
         else:
             end = math.inf
-            while not self._read(wait=True):
+            while not self.receiver.read(wait=True):
                 now = time.monotonic()
                 end = min(end, now + self._timeout - self._idle_s)
                 if now >= end:
@@ -233,34 +230,25 @@ class Connection:
     def _idle_read(self) -> bool:
         """Read what comes within the stream's limit; False if that is nothing."""
         if self._tls:
-            return bool(self._stream.wait(IN, self._idle_s)) or self._read()
-        return self._read(wait=True)
+            return bool(self._stream.wait(IN, self._idle_s)) or self.receiver.read()
+        return self.receiver.read(wait=True)
 
     def _wait(self, events: int) -> None:
         if self._closed:
             raise PeerLost("the connection was closed")
-        events = 0 if self._receiver.full else events
-        events |= OUT if self._outbox else 0
+        events = 0 if self.receiver.full else events
+        events |= OUT if self.outbox.nbytes else 0
         left = self.until - time.monotonic()
         ready = self._stream.wait(events, max(0.0, min(left, self._timeout)))
         if not ready:
             self._give_up()
-        self._receiver.meter.waited()
+        self.receiver.meter.waited()
         if ready & IN and events & OUT:
-            self._read()
+            self.receiver.read()
 
     def _give_up(self) -> None:
         self.check_deadline()
         raise PeerLost(f"no answer for {self._timeout:g} s; is the other side still running?")
-
-    def _read(self, wait: bool = False) -> bool:
-        """See `Receiver.read`."""
-        if self._closed:
-            raise PeerLost("the connection was closed")
-        if not self._receiver.read(wait):
-            return False
-        self._unanswered_since = math.inf
-        return True
 
 
 def _packed(array: np.ndarray) -> memoryview:

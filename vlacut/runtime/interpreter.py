@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 
-from vlacut.backend import Engine, OpenEngine, Tensor
+from vlacut.backend import Tensor
 from vlacut.cost_graph import Side
-from vlacut.errors import WireError
+from vlacut.errors import BackendError, WireError
 from vlacut.plan import Part
-from vlacut.runtime.clock import Exchange
+from vlacut.runtime.burst import train_of
 from vlacut.runtime.connection import Connection
+from vlacut.runtime.frame import Frame
 from vlacut.runtime.opened import host_arrays
-from vlacut.runtime.receiver import Frame, train_of
-from vlacut.runtime.route import Compute, Due, Route, Send
-from vlacut.runtime.tally import Span, Tally
-from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, TENSORS, Header
+from vlacut.runtime.route import Compute, Rename, Route, Send
+from vlacut.runtime.tally import Tally
+from vlacut.runtime.wire import HEADER_BYTES, TENSORS
 
 _WORTH_A_THREAD = 64 * 1024  # bytes
 
@@ -28,200 +30,205 @@ class StepAbandoned(Exception):
 
 
 class Walk:
-    """One control step on one side.
+    """The control steps of a variant on one side, one after the other.
 
     Args:
-        route: what this side does in the step.
+        route: what this side does in a step.
         engines: this side's parts, by name; opened, if what they make shall stay on their device.
-        connection: to the other side; None where the variant does not cross.
-        step: number of the step.
-        meanwhile: called once, when what is to be sent first is on its way.
+
+    Attributes:
+        tally: of the step that was begun last.
     """
 
-    def __init__(
-        self,
-        route: Route,
-        engines: Mapping[str, Engine | OpenEngine],
-        connection: Connection | None,
-        step: int,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> None:
-        self._route = route
-        self._side = route.side
-        self._engines = engines
-        self._connection = connection
-        self._step = step
-        self._meanwhile = meanwhile
-        self._held: dict[str, Tensor] = {}
-        self._taken = 0
-        self._taken_ns = 0
-        self._taken_first_ns = 0
+    def __init__(self, route: Route, engines: Mapping[str, Any]) -> None:
         self.tally = Tally()
+        self._route = route
+        self._on_cloud = route.side is Side.CLOUD
+        self._engines: dict[str, Any] = dict(engines)
+        self._takes = {name: getattr(each, "take", None) for name, each in engines.items()}
+        # Where no engine has a device of its own, all tensors are in host memory.
+        self._on_host: Callable[[Iterable[Any]], list[np.ndarray]]
+        self._on_host = host_arrays if any(self._takes.values()) else list
+        doings: dict[type, Callable[[Walk, Any], None]] = {
+            Compute: Walk._compute,
+            Send: Walk._send,
+            Rename: Walk._rename,
+        }
+        stops = (
+            # What is sealed ahead is one connection's: others are at other steps.
+            stop._replace(envelope=copy(stop.envelope)) if isinstance(stop, Send) else stop
+            for stop in route.stops
+        )
+        self._course = [(stop.needs, doings[type(stop)], stop) for stop in stops]
 
-    def run(self, held: Mapping[str, np.ndarray], wanted: Iterable[str]) -> list[np.ndarray]:
-        """Carry the step out, from these tensors; returns those wanted at its end.
+    def run(
+        self,
+        held: Mapping[str, np.ndarray],
+        wanted: Iterable[str],
+        step: int,
+        connection: Connection | None = None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> list[np.ndarray]:
+        """Carry a step out; returns copies of the tensors wanted at its end.
 
-        Those received are overwritten by the next step. Raises PeerLost or WireError if the other
-        side fails, BackendError if an engine does, DeadlineMissed if the connection's deadline
-        passes, StepAbandoned if the edge has begun a later step.
+        Raises PeerLost or WireError if the other side fails, BackendError if an engine does,
+        DeadlineMissed if the connection's deadline passes, StepAbandoned if the edge has begun a
+        later step.
+
+        Args:
+            held: tensors that are there.
+            wanted: keys.
+            step: its number.
+            connection: to the other side; None where the variant does not cross.
+            meanwhile: called once, when what is to be sent first is on its way.
         """
-        self._held = dict(held)
-        dropped = self._connection.dropped if self._connection else 0
-        if self._connection:
-            self._connection.begin()
-        for stop in self._route.stops:
-            while self._taken < stop.needs:
+        route, tally = self._route, Tally(cloud_parts=self._route.cloud_parts)
+        self.tally = tally
+        self._held: dict[str, Tensor] = dict(held)
+        self._step, self._connection, self._meanwhile = step, connection, meanwhile
+        self._taken = self._taken_ns = self._taken_first_ns = self._codec_ns = 0
+        self._told = [0] * (2 * len(route.cloud_parts))
+        if connection is None:
+            self._check_alone()
+        else:
+            dropped = connection.receiver.dropped
+            if connection.outbox.nbytes:
+                connection.leave_written()
+        try:
+            for needs, do, stop in self._course:
+                while self._taken < needs:
+                    self._take_next()
+                do(self, stop)
+            while self._taken < len(route.due):
                 self._take_next()
-            if isinstance(stop, Compute):
-                self._run_part(stop)
-            elif isinstance(stop, Send):
-                self._send(stop)
-            else:
-                self._held[stop.target] = self._held[stop.source]
-        while self._taken < len(self._route.due):
-            self._take_next()
-        if self._connection:
-            self._connection.flush()
-            self.tally.late = self._connection.dropped - dropped
-        return host_arrays(map(self._held.__getitem__, wanted))
+            if connection is not None:
+                if connection.outbox.nbytes:
+                    connection.flush()
+                tally.late = connection.receiver.dropped - dropped
+            return list(map(np.array, self._on_host(map(self._held.__getitem__, wanted))))
+        finally:
+            self._held = {}  # a device writes anew over what nobody holds
 
-    def _run_part(self, stop: Compute) -> None:
-        name, tally = stop.part.name, self.tally
-        if self._connection is not None:
-            self._check_use(self._connection)
-        start = time.perf_counter_ns()
-        self._held.update(self._run_engine(stop))
-        end = time.perf_counter_ns()
-        tally.part_ns[name] = tally.part_ns.get(name, 0) + end - start
-        tally.spans.append(Span(name, start, end))
+    def _check_alone(self) -> None:
+        if self._route.crosses:
+            raise WireError(
+                f"variant {self._route.name} crosses the link, and there is no connection; name "
+                f"the cloud's HOST:PORT"
+            )
 
-    def _run_engine(self, stop: Compute) -> Mapping[str, Tensor]:
-        """What a part makes; bytes move meanwhile where there are more than sockets hold."""
-        connection, engine = self._connection, self._engines[stop.part.name]
-        if connection is None or stop.incoming + connection.unsent < _WORTH_A_THREAD:
-            return self._made(engine, stop.part)
-        with connection.moving(self._step):
-            return self._made(engine, stop.part)
+    def _rename(self, stop: Rename) -> None:
+        self._held[stop.target] = self._held[stop.source]
 
-    def _made(self, engine: Any, part: Part) -> Mapping[str, Tensor]:
-        take = getattr(engine, "take", None)
+    def _compute(self, stop: Compute) -> None:
+        connection, part = self._connection, stop.part
+        if connection is None:
+            unsent = 0
+        else:
+            # An engine cannot be interrupted: see first that somebody will want what it makes.
+            if connection.until < math.inf:
+                connection.check_deadline()
+            if self._on_cloud and connection.superseded(self._step):
+                raise StepAbandoned
+            unsent = connection.outbox.nbytes
+        start = perf_counter_ns()
+        if connection is None or stop.incoming + unsent < _WORTH_A_THREAD:
+            made = self._made(part)
+        else:  # bytes move meanwhile: there are more than sockets hold
+            with connection.moving(self._step):
+                made = self._made(part)
+        end = perf_counter_ns()
+        self._held |= made
+        self.tally.ran.append((part.name, start, end))
+        if self._on_cloud:
+            self._told[2 * stop.place] += end - start
+            self._told[2 * stop.place + 1] = start
+
+    def _made(self, part: Part) -> Mapping[str, Tensor]:
+        held, name = self._held, part.name
+        engine, take = self._engines[name], self._takes[name]
         if take is None:
-            arrays = host_arrays(map(self._held.__getitem__, part.inputs))
+            arrays = self._on_host(map(held.__getitem__, part.inputs))
             made: Mapping[str, Tensor] = engine.run(dict(zip(part.inputs, arrays, strict=True)))
             return made
         for key in part.inputs:  # kept: what another part or trip reads too is taken once
-            self._held[key] = take(key, self._held[key])
-        made = engine.run({key: self._held[key] for key in part.inputs})
+            held[key] = take(key, held[key])
+        made = engine.run({key: held[key] for key in part.inputs})
         spent = self.tally.device_ns
-        spent[part.name] = spent.get(part.name, 0) + engine.device_ns
+        spent[name] = spent.get(name, 0) + engine.device_ns
         return made
 
-    def _check_use(self, connection: Connection) -> None:
-        """An engine cannot be interrupted: see first that somebody will want what it makes."""
-        connection.check_deadline()
-        if self._side is Side.CLOUD and connection.superseded(self._step):
-            raise StepAbandoned
-
     def _send(self, stop: Send) -> None:
-        arrays, tally, route = self._encoded(stop), self.tally, self._route
-        nbytes = total = sum(array.nbytes for array in arrays)
-        now = time.perf_counter_ns()
-        if self._side is Side.CLOUD:
-            times = route.times.pack(*self._times(now))
-            arrays.insert(0, np.frombuffer(times, np.uint8))
-            total += len(times)
-        header = Header(TENSORS, route.variant, stop.position, stop.trip, self._step, total)
-        tally.sent_ns.append(now)
-        tally.sent_bytes.append(HEADER_BYTES + total)
-        self._link().send(header, arrays)
+        connection, tally = self._connection, self.tally
+        assert connection is not None
+        arrays = self._on_host(map(self._held.__getitem__, stop.tensors))
+        if stop.encodes:
+            arrays = self._encoded(connection, stop, arrays)
+        nbytes = 0
+        for array in arrays:
+            nbytes += array.nbytes
+        if nbytes != stop.nbytes:
+            raise BackendError(
+                f"{', '.join(stop.tensors)}: engines made {nbytes} bytes, the plan has "
+                f"{stop.nbytes}"
+            )
+        now = perf_counter_ns()
+        tally.posted.append((now, HEADER_BYTES + stop.envelope.nbytes))
+        times = self._times(connection, now) if self._on_cloud else b""
+        connection.post(stop.envelope, self._step, arrays, times)
         tally.sent += nbytes
-        tally.frames += 1
 
-    def _encoded(self, stop: Send) -> list[np.ndarray]:
-        arrays = host_arrays(map(self._held.__getitem__, stop.tensors))
-        if not stop.encodes:
-            return arrays
-        encoded, place = self._link().encoded, (self._route.variant, stop.position, stop.trip)
-        start = time.perf_counter_ns()
+    def _encoded(
+        self, connection: Connection, stop: Send, arrays: list[np.ndarray]
+    ) -> list[np.ndarray]:
+        encoded, place = connection.encoded, stop.envelope.place
+        start = perf_counter_ns()
         pairs = zip(stop.coded, arrays, strict=True)
         made = [encoded(place, key, codec, array) for (key, codec), array in pairs]
         self._note_codec("encode", start)
         return made
 
     def _decoded(self, frame: Frame) -> tuple[np.ndarray, ...]:
-        if not frame.room.coded:
-            return frame.tensors
-        start = time.perf_counter_ns()
+        start = perf_counter_ns()
         made = frame.room.decoded()
         self._note_codec("decode", start)
         return made
 
     def _note_codec(self, what: str, start: int) -> None:
-        end = time.perf_counter_ns()
-        self.tally.codec_ns += end - start
-        self.tally.spans.append(Span(what, start, end))
+        end = perf_counter_ns()
+        self._codec_ns += end - start
+        self.tally.coded.append((what, start, end))
 
-    def _times(self, now: int) -> list[int]:
+    def _times(self, connection: Connection, now: int) -> bytes:
         """What the cloud says of its time: see the docstring of `wire`."""
-        tally = self.tally
-        train = train_of(self._link().take_heard())
-        times = [self._taken, self._taken_ns, now, self._taken_first_ns, *train, tally.codec_ns]
-        began = {name: start_ns for name, start_ns, _ in tally.spans}
-        for part in self._route.cloud_parts:
-            times += (tally.part_ns.get(part.name, 0), began.get(part.name, 0))
-        return times
+        train = train_of([heard.burst for heard in connection.take_heard()])
+        mine = self._taken, self._taken_ns, now, self._taken_first_ns, *train, self._codec_ns
+        return self._route.times.pack(*mine, *self._told)
 
     def _take_next(self) -> None:
         """Receive the frame that is due; frames come in the order of the schedule."""
-        route, rank, tally = self._route, self._taken, self.tally
-        due = route.due[rank]
-        frame = self._receive(due)
-        if frame.header[0] != TENSORS or frame.header[1:4] != due:
-            raise WireError(f"the peer sent {frame.header}, due was {due} of step {self._step}")
-        keys = route.transfers[rank].tensors
-        self._held.update(zip(keys, self._decoded(frame), strict=True))
-        tally.received += route.sizes[rank]
-        tally.frames += 1
-        self._taken = rank + 1
-        self._taken_ns = frame.arrived_ns
-        self._taken_first_ns = frame.burst.first_ns
-        if self._side is Side.EDGE:
-            self._note_times(frame)
-
-    def _receive(self, due: Due) -> Frame:
-        """The next frame of this step; frames of earlier ones come too late."""
         if self._meanwhile is not None:
             meanwhile, self._meanwhile = self._meanwhile, None
             meanwhile()
-        frame = self._link().receive(self._step, due)
-        if frame.header.step > self._step:
-            if self._side is Side.CLOUD:
-                self._link().put_back(frame)
-                raise StepAbandoned
-            raise WireError(f"the cloud is at step {frame.header.step}, the edge at {self._step}")
-        return frame
+        connection, route, rank, tally = self._connection, self._route, self._taken, self.tally
+        assert connection is not None
+        due = route.due[rank]
+        frame = connection.receive(self._step, due)
+        if frame.step > self._step:
+            self._leave_to(frame, connection)
+        if frame.kind != TENSORS or frame.place != due:
+            raise WireError(f"the peer sent {frame.header}, due was {due} of step {self._step}")
+        tensors = self._decoded(frame) if frame.room.coded else frame.room.tensors
+        self._held.update(zip(route.transfers[rank].tensors, tensors, strict=True))
+        tally.received += route.sizes[rank]
+        tally.taken = self._taken = rank + 1
+        self._taken_ns = frame.arrived_ns
+        self._taken_first_ns = frame.burst.first_ns
+        if not self._on_cloud:
+            tally.answers.append(frame)
 
-    def _note_times(self, frame: Frame) -> None:
-        """What the cloud says of its time: see the docstring of `wire`."""
-        times, tally = frame.times, self.tally
-        taken, taken_ns, sent_ns, taken_first_ns = times[:4]
-        tally.cloud_codec_ns = times[FIXED_TIMES - 1]
-        if 0 < taken <= len(tally.sent_ns):
-            start_ns = tally.sent_ns[taken - 1]
-            tally.exchanges.append(Exchange(start_ns, taken_ns, sent_ns, frame.arrived_ns))
-            tally.pings.append(Exchange(start_ns, taken_first_ns, sent_ns, frame.burst.first_ns))
-            tally.passed.append((tally.sent_bytes[taken - 1], frame.nbytes))
-        spent, began = times[FIXED_TIMES::2], times[FIXED_TIMES + 1 :: 2]
-        for part, total, start in zip(self._route.cloud_parts, spent, began, strict=True):
-            more = total - tally.part_ns.get(part.name, 0)
-            if more > 0:
-                tally.part_ns[part.name] = total
-                tally.reported.append(Span(part.name, start, start + more))
-
-    def _link(self) -> Connection:
-        if self._connection is None:
-            raise WireError(
-                f"variant {self._route.name} crosses the link, and there is no connection; name "
-                f"the cloud's HOST:PORT"
-            )
-        return self._connection
+    def _leave_to(self, frame: Frame, connection: Connection) -> None:
+        """Give the step up for a later one, which only the edge begins."""
+        if self._on_cloud:
+            connection.put_back(frame)
+            raise StepAbandoned
+        raise WireError(f"the cloud is at step {frame.step}, the edge at {self._step}")

@@ -135,6 +135,9 @@ class CloudLink:
 
     Args:
         dial: makes a line or raises WireError. The first one is made here, and now.
+
+    Attributes:
+        line: that is held; None while there is none. What happens to it next, its user hears of.
     """
 
     def __init__(self, dial: Callable[[], Line]) -> None:
@@ -144,36 +147,28 @@ class CloudLink:
         self._error: WireError | None = None
         self._jitter = random.Random()  # a program's own numbers stay what they were
         self._pause = 0.0  # before the next dial; grows until a line has carried an answer
-        self._line: Line | None = dial()
+        self.line: Line | None = dial()
 
     def get(self, until: float) -> Line:
         """The line, once there is one; PeerLost if there is none by `until` (monotonic)."""
-        line = self._line
-        if line is not None:  # nothing to wait for: what happens to it next, its user hears of
-            return line
         with self._changed:
             self._changed.wait_for(
-                lambda: self._line or self._closed.is_set(), max(0.0, until - time.monotonic())
+                lambda: self.line or self._closed.is_set(), max(0.0, until - time.monotonic())
             )
             if self._closed.is_set():
                 raise PeerLost("the session was closed")
-            if self._line is None:
+            if self.line is None:
                 raise PeerLost(f"no connection to the cloud: {self._error}") from self._error
-            return self._line
-
-    @property
-    def held(self) -> Line | None:
-        """The line; None while there is none."""
-        return self._line
+            return self.line
 
     def drop(self, line: Line, error: Exception) -> None:
         """Give a line up; does nothing if it is not the one held."""
         with self._changed:
-            if self._line is not line:
+            if self.line is not line:
                 return
             line.connection.close()
-            self._line = None
-            self._pause = 0.0 if line.connection.answered else self._longer()
+            self.line = None
+            self._pause = 0.0 if line.connection.receiver.answered else self._longer()
             self._error = error if isinstance(error, WireError) else PeerLost(str(error))
             if self._closed.is_set():
                 return
@@ -184,9 +179,9 @@ class CloudLink:
         """End the connection for good; calling it again does nothing."""
         self._closed.set()
         with self._changed:
-            if self._line is not None:
-                self._line.connection.close()
-                self._line = None
+            if self.line is not None:
+                self.line.connection.close()
+                self.line = None
             self._changed.notify_all()
 
     def _redial(self) -> None:
@@ -209,6 +204,6 @@ class CloudLink:
             if self._closed.is_set():
                 line.connection.close()
                 return
-            self._line, self._error = line, None
+            self.line, self._error = line, None
             self._changed.notify_all()
         _log.info("connected again")

@@ -38,7 +38,7 @@ def run_both(
 
     def serve() -> None:
         try:
-            Walk(Route(plan, Side.CLOUD, variant), there, cloud, 0).run({}, ())
+            Walk(Route(plan, Side.CLOUD, variant), there).run({}, (), 0, cloud)
         except VlacutError as error:
             failed.append(error)
             cloud.close()
@@ -46,8 +46,8 @@ def run_both(
     other = threading.Thread(target=serve, daemon=True)
     other.start()
     try:
-        walk = Walk(Route(plan, Side.EDGE, variant), here, edge, 0)
-        arrays = [np.array(array) for array in walk.run(observation, plan.outputs.values())]
+        walk = Walk(Route(plan, Side.EDGE, variant), here)
+        arrays = walk.run(observation, plan.outputs.values(), 0, edge)
         other.join(timeout)
     except VlacutError as error:
         edge.close()  # so that the cloud does not wait for what will not come

@@ -22,14 +22,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vlacut.hardware import Link
 from vlacut.plan import Plan
 from vlacut.runtime.clock import CloudClock
-from vlacut.runtime.policy import Forecast
+from vlacut.runtime.frame import Heard
+from vlacut.runtime.policy import Forecast, Rates
 from vlacut.runtime.predictors import Predictor
-from vlacut.runtime.receiver import Heard
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import HEADER_BYTES, PROBE, PROBE_BYTES
 
@@ -147,24 +147,12 @@ class Network:
         self._rtt_s = link.rtt
         self._probed_ns = -_LOST_NS
         self._awaits_probe = False
-        self._noted: tuple[list[Heard], Tally, CloudClock] | None = None
         self._lock = threading.Lock()
 
     def forecast(self) -> Forecast:
         """What the network will be like."""
         with self._lock:
-            self._learn_noted()
-            up, down = self._up, self._down
-            up.close()
-            down.close()
-            ratio = 1.0
-            if up.heard_ns > down.heard_ns + STALE_NS:
-                least = max(down.expected, 1.0)
-                ratio = max(
-                    up.expected / self._up_beside_down, up.expected * self._down_per_up / least
-                )
-            else:
-                self._up_beside_down = max(up.expected, 1.0)
+            ratio, up, down = self._settle(), self._up, self._down
             return Forecast(
                 up.predict,
                 lambda quantile: ratio * down.predict(quantile),
@@ -172,85 +160,93 @@ class Network:
                 up.newest,
             )
 
-    def note(self, heard: list[Heard], tally: Tally, clock: CloudClock) -> None:
-        """Something to `learn`, once anything is asked: whoever notes it has no time for that."""
+    def expected(self) -> Rates:
+        """The point forecast alone."""
         with self._lock:
-            self._learn_noted()
-            self._noted = heard, tally, clock
+            ratio = self._settle()
+            return Rates(self._up.expected, ratio * self._down.expected, self._rtt_s)
 
-    def learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
+    def _settle(self) -> float:
+        """Close what was pooled; by how much the downlink is taken to have changed since heard."""
+        up, down = self._up, self._down
+        up.close()
+        down.close()
+        if up.heard_ns <= down.heard_ns + STALE_NS:
+            self._up_beside_down = max(up.expected, 1.0)
+            return 1.0
+        least = max(down.expected, 1.0)
+        return max(up.expected / self._up_beside_down, up.expected * self._down_per_up / least)
+
+    def learn(self, heard: Sequence[Heard], tally: Tally | None, clock: CloudClock) -> None:
         """From what frames said, those of the step of the tally among them."""
         with self._lock:
-            self._learn_noted()
             self._learn(heard, tally, clock)
 
-    def _learn_noted(self) -> None:
-        noted, self._noted = self._noted, None
-        if noted is not None:
-            self._learn(*noted)
-
-    def _learn(self, heard: list[Heard], tally: Tally | None, clock: CloudClock) -> None:
+    def _learn(self, heard: Sequence[Heard], tally: Tally | None, clock: CloudClock) -> None:
         told_up = told_down = False
-        for item in heard:
-            told_up |= self._learn_up(item, clock)
-            burst = item.burst
-            train = burst.train_bytes, burst.train_ns, burst.last_ns
-            told_down |= self._train(self._down, *train)
+        for each in heard:
+            _, _, _, _, nbytes, spent_ns, *_ = each.times
+            burst = each.burst
+            if each.kind == PROBE and self._awaits_probe:
+                told_up |= self._learn_probe(each, clock)
+            elif _tells(nbytes, spent_ns):
+                told_up = True
+                self._train(self._up, nbytes, spent_ns, burst.last_ns)
+            if _tells(burst.train_bytes, burst.train_ns):
+                told_down = True
+                self._train(self._down, burst.train_bytes, burst.train_ns, burst.last_ns)
         if tally is not None:
             self._bound(tally, clock, told_up, told_down)
-        self._rtt_s = clock.delay_s
+        self._rtt_s = clock.delay_ns * 1e-9
 
-    def _learn_up(self, heard: Heard, clock: CloudClock) -> bool:
-        """From what the cloud says of the edge's frames; whether it could tell a rate."""
+    def _learn_probe(self, heard: Heard, clock: CloudClock) -> bool:
+        """From the answer to a probe; whether it could tell a rate."""
         _, whole_ns, _, _, nbytes, spent_ns, _ = heard.times
-        if heard.header.kind != PROBE or not self._awaits_probe:
-            return self._train(self._up, nbytes, spent_ns, heard.burst.last_ns)
         self._awaits_probe = False
         # Its answer may have waited for the end of a step: what it tells is as old as itself.
-        told = self._train(self._up, nbytes, spent_ns, self._probed_ns)
-        if not told:
-            on_the_way = whole_ns - clock.offset_ns - self._probed_ns
-            self._at_least(self._up, HEADER_BYTES + PROBE_BYTES, on_the_way, clock)
-        return told
+        if _tells(nbytes, spent_ns):
+            self._train(self._up, nbytes, spent_ns, self._probed_ns)
+            return True
+        on_the_way = whole_ns - clock.offset_ns - self._probed_ns
+        self._at_least(self._up, HEADER_BYTES + PROBE_BYTES, on_the_way, clock)
+        return False
 
-    def _train(self, way: _Direction, nbytes: int, spent_ns: int, now: int) -> bool:
-        """Whether a train tells a rate: it is pooled then."""
-        if nbytes < _LEAST_BYTES or spent_ns < _LEAST_NS:
-            return False
+    def _train(self, way: _Direction, nbytes: int, spent_ns: int, now: int) -> None:
         way.train(round(nbytes / self._share), spent_ns, now)
-        return True
 
     def _bound(self, tally: Tally, clock: CloudClock, told_up: bool, told_down: bool) -> None:
         """From frames that came at once, on the way for so long by both clocks."""
-        for whole, (up, down) in zip(tally.exchanges, tally.passed, strict=True):
+        for (sent_ns, up), answer in tally.answered:
+            _, whole_ns, answered_ns, *_ = answer.times
             if not told_up and up >= _LEAST_BYTES:
-                self._at_least(self._up, up, whole.t2 - clock.offset_ns - whole.t1, clock)
-            if not told_down and down >= _LEAST_BYTES:
-                self._at_least(self._down, down, whole.t4 - whole.t3 + clock.offset_ns, clock)
+                self._at_least(self._up, up, whole_ns - clock.offset_ns - sent_ns, clock)
+            if not told_down and answer.nbytes >= _LEAST_BYTES:
+                spent_ns = answer.arrived_ns - answered_ns + clock.offset_ns
+                self._at_least(self._down, answer.nbytes, spent_ns, clock)
 
     def _at_least(self, way: _Direction, nbytes: int, spent_ns: int, clock: CloudClock) -> None:
         """Half of the delay is how long the first byte of the clock's best exchange was on the way,
         by that same clock, so the difference does not hang on the offset of the clocks.
         """
-        if nbytes < _LEAST_BYTES or spent_ns + clock.error_ns <= 0:  # or the clock has jumped
+        half_ns = clock.error_ns
+        if spent_ns + half_ns <= 0:  # the clock has jumped
             return
-        longer_ns = max(0, spent_ns - round(clock.delay_s * 1e9 / 2))
+        longer_ns = max(0, spent_ns - half_ns)
         way.at_least(nbytes * 1e9 / (longer_ns + _LEAST_NS) / self._share, self._now_ns())
 
     def missed(self, tally: Tally) -> None:
         """A step of this tally missed its deadline."""
-        if tally.exchanges or not tally.sent_ns:
+        if tally.answered or not tally.posted:
             return
         with self._lock:
-            self._learn_noted()
             now = self._now_ns()
-            spent_ns = now - tally.sent_ns[0]
-            self._up.at_most(sum(tally.sent_bytes) * 1e9 / spent_ns / self._share, now)
+            spent_ns = now - tally.posted[0][0]
+            nbytes = sum(nbytes for _, nbytes in tally.posted)
+            self._up.at_most(nbytes * 1e9 / spent_ns / self._share, now)
 
     def probe(self) -> bool:
         """Whether to send a probe now; if so, it counts as sent."""
         with self._lock:
-            self._learn_noted()
             now = self._now_ns()
             patience = _LOST_NS if self._awaits_probe else STALE_NS
             if now - max(self._up.heard_ns, self._probed_ns) <= patience:
@@ -258,3 +254,8 @@ class Network:
             self._probed_ns = now
             self._awaits_probe = True
             return True
+
+
+def _tells(nbytes: int, spent_ns: int) -> bool:
+    """Whether a train tells a rate."""
+    return nbytes >= _LEAST_BYTES and spent_ns >= _LEAST_NS

@@ -91,6 +91,10 @@ def steady(link: Link) -> Forecast:
 class Chooser(Protocol):
     """A policy in use; it may remember what it chose."""
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether its choice hangs on the forecast; if not, none is made for it."""
+
     def choose(self, forecast: Forecast) -> int:
         """Index of the plan's variant for the next step."""
 
@@ -137,6 +141,8 @@ def make_policy(
 class Always:
     """The same variant in every step."""
 
+    looks_ahead = False
+
     def __init__(self, index: int) -> None:
         self._index = index
 
@@ -147,6 +153,8 @@ class Always:
 
 class AtRandom:
     """Any variant in any step, from a seed."""
+
+    looks_ahead = False
 
     def __init__(self, count: int, seed: int = 0) -> None:
         self._count = count
@@ -165,6 +173,8 @@ class Argmin:
         gain: of the step time of the variant in use, what another must save to be taken.
         quantile: of the bandwidths that step times are predicted at; None for the point forecast.
     """
+
+    looks_ahead = True
 
     def __init__(self, plan: Plan, gain: float = _GAIN, quantile: float | None = None) -> None:
         self._plan = plan
@@ -188,6 +198,8 @@ class Quantile:
     deadline, both directions at the same level: as if one were low whenever the other is. Without a
     deadline it is the argmin at the bandwidths that are reached with a probability of 90 %.
     """
+
+    looks_ahead = True
 
     def __init__(self, plan: Plan, deadline: float | None) -> None:
         self._plan = plan
@@ -229,6 +241,8 @@ class ByThresholds:
         plan: whose variants to choose from.
         history, predictor: see `make_policy`.
     """
+
+    looks_ahead = True
 
     def __init__(
         self,

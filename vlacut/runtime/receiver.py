@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from vlacut.errors import PeerLost, PeerRefused, WireError
 from vlacut.runtime.burst import Burst, BurstMeter
+from vlacut.runtime.frame import Frame, Heard
 from vlacut.runtime.layout import Layout, Room
-from vlacut.runtime.outbox import advance
+from vlacut.runtime.outbox import advanced
 from vlacut.runtime.route import Due
 from vlacut.runtime.stream import Stream
 from vlacut.runtime.wire import (
     ERROR,
-    FIXED_TIMES,
     HEADER_BYTES,
     MAX_ERROR_BYTES,
     PROBE,
+    TENSORS,
+    Envelope,
     Header,
     checksum,
+    step_of,
     unpack_header,
 )
 
@@ -33,46 +36,26 @@ class PeerLeft(PeerLost):
     """The other side closed the connection between two frames, as is proper."""
 
 
-class Frame(NamedTuple):
-    """A frame of tensors, received.
+class _Awaited:
+    """A frame that is due, and where all of it goes.
 
     Attributes:
-        header: what it is.
-        room: with the tensors; overwritten by the same transfer of the next step.
-        times: those that the cloud sends along; none from the edge.
-        arrived_ns: this side's clock when it was complete.
-        burst: how it came in.
+        envelope: what its header must be.
+        rank: of its transfer among those of a step.
+        payload: what a checksum covers.
+        views: of the room, and of the header before it.
+        nbytes: of these.
     """
 
-    header: Header
-    room: Room
-    times: tuple[int, ...]
-    arrived_ns: int
-    burst: Burst
+    __slots__ = ("envelope", "nbytes", "payload", "rank", "room", "views")
 
-    @property
-    def nbytes(self) -> int:
-        """On the connection: header and payload."""
-        return HEADER_BYTES + self.header.nbytes
-
-    @property
-    def tensors(self) -> tuple[np.ndarray, ...]:
-        """What came over the wire."""
-        return self.room.tensors
-
-
-class Heard(NamedTuple):
-    """What a frame said of the network.
-
-    Attributes:
-        header: what it is.
-        burst: how it came in.
-        times: the fixed ones that the cloud sends along; none from the edge.
-    """
-
-    header: Header
-    burst: Burst
-    times: tuple[int, ...]
+    def __init__(self, due: Due, rank: int, room: Room, header: memoryview, checked: bool) -> None:
+        self.envelope = Envelope(TENSORS, *due, room.nbytes)
+        self.rank = rank
+        self.room = room
+        self.payload = (room.times, *room.tensors) if checked else ()
+        self.views = (header, *room.views)
+        self.nbytes = HEADER_BYTES + room.nbytes
 
 
 class Receiver:
@@ -84,52 +67,41 @@ class Receiver:
         checked: whether checksums cover tensors.
 
     Attributes:
+        inbox: frames that nobody has taken yet.
         dropped: frames of steps that are over.
         answered: whether any frame was received.
         newest: the latest step of which a frame was received.
+        unanswered_since: when something was sent after which no byte came, on the clock of
+            `time.monotonic`; infinity if bytes came.
         meter: told of waits for the stream that are not `read`'s own.
     """
 
     def __init__(self, stream: Stream, layout: Layout, checked: bool) -> None:
+        self.inbox: deque[Frame] = deque()
         self.dropped = 0
         self.answered = False
         self.newest = 0
+        self.unanswered_since = math.inf
         self.meter = BurstMeter()
         self._stream = stream
         self._layout = layout
         self._checked = checked
         self._room_for = layout.most_frames + 1  # so that a later step is seen behind a whole one
-        self._inbox: deque[Frame] = deque()
         self._heard: deque[Heard] = deque(maxlen=_MOST_HEARD)
         self._last = (-1, 0)
         self._header = bytearray(HEADER_BYTES)
         self._header_view = memoryview(self._header)
-        self._into = deque((self._header_view,))
+        self._awaited: dict[Due, _Awaited] = {}
+        self._into: Sequence[memoryview] = (self._header_view,)
         self._lacks = HEADER_BYTES  # bytes until `_into` is full
         self._begun = 0  # bytes received of a frame whose header is not whole
-        self._guess: Room | None = None  # what `_into` takes it for
+        self._guess: _Awaited | None = None  # what `_into` takes it for
         self._current: tuple[Header, int, Room] | None = None  # the frame whose header is
-
-    def __bool__(self) -> bool:
-        return bool(self._inbox)
-
-    @property
-    def first(self) -> Frame:
-        """The next frame, which stays the next."""
-        return self._inbox[0]
-
-    def take(self) -> Frame:
-        """The next frame."""
-        return self._inbox.popleft()
-
-    def put_back(self, frame: Frame) -> None:
-        """Make a frame the next one again."""
-        self._inbox.appendleft(frame)
 
     @property
     def full(self) -> bool:
         """Whether to read no more before a frame is taken."""
-        return len(self._inbox) >= self._room_for
+        return len(self.inbox) >= self._room_for
 
     @property
     def later(self) -> int:
@@ -147,13 +119,23 @@ class Receiver:
         self._heard.clear()
         return heard
 
-    def expect(self, due: Due) -> None:
-        """The next frame should be this one: its room receives along with its header."""
+    def expect(self, due: Due, step: int) -> None:
+        """The next frame should be this one: its room receives along with its header.
+
+        Its step is a guess, too, which makes nothing wrong.
+        """
         if self._begun or self._current is not None:
             return
-        self._guess = self._layout.room(*due)[1]
-        self._into = deque((self._header_view, *self._guess.views))
-        self._lacks = HEADER_BYTES + self._guess.nbytes
+        guess = self._awaited.get(due)
+        if guess is None:
+            rank, room = self._layout.room(*due)
+            guess = _Awaited(due, rank, room, self._header_view, self._checked)
+            self._awaited[due] = guess
+        if not self._checked:
+            guess.envelope.seal_ahead(step)
+        self._guess = guess
+        self._into = guess.views
+        self._lacks = guess.nbytes
 
     def read(self, wait: bool = False) -> bool:
         """Read what is there or, with `wait`, what comes within the stream's limit.
@@ -161,32 +143,48 @@ class Receiver:
         False if that is nothing. Raises PeerLeft, PeerLost, WireError, or PeerRefused with the
         reason that the peer gives.
         """
-        meter, count = self.meter, None
+        meter, guess, count = self.meter, self._guess, None
         if not wait or meter.unread:
             count = self._stream.take(self._into)
             if count is None:
                 meter.emptied()
         if wait and count is None:
             meter.waited()
-            count = self._stream.fill(self._into, self._guess is None and meter.close)
+            count = self._stream.fill(self._into, guess is None and meter.close)
         if count is None:
             return False
+        now = time.perf_counter_ns()
         if count == 0:
             kind = PeerLeft if self.between else PeerLost
             raise kind("the other side closed the connection")
-        meter.took(count, time.perf_counter_ns())
-        if count < self._lacks:
-            meter.emptied()
-        self._arrived(count)
+        self.unanswered_since = math.inf
+        if guess is None or self._begun or count < guess.nbytes or not self._as_due(guess, now):
+            self._in_pieces(count, now)
         return True
+
+    def _as_due(self, due: _Awaited, now: int) -> bool:
+        """Take a frame that came at once; False if it is another one, or was altered."""
+        envelope = due.envelope
+        step = envelope.ahead_step
+        if self._header != envelope.ahead:
+            step = step_of(self._header)
+            if self._header != envelope.seal(step, due.payload):
+                return False
+        self._check_turn(step, due.rank, envelope.place)
+        self._keep(TENSORS, envelope.place, step, due.room, now, self.meter.at_once(now))
+        return True
+
+    def _in_pieces(self, count: int, now: int) -> None:
+        """Bytes of a frame came, or not of the one that was due."""
+        self.meter.took(count, now)
+        if count < self._lacks:
+            self.meter.emptied()
+        self._arrived(count)
 
     def _arrived(self, count: int) -> None:
         """So many more bytes are where they were to go."""
         self._lacks -= count
-        if self._lacks:
-            advance(self._into, count)
-        else:
-            self._into.clear()
+        self._into = advanced(self._into, count)
         if self._current is None:
             self._begun += count
             if self._begun < HEADER_BYTES:
@@ -201,10 +199,10 @@ class Receiver:
         guess, self._guess, self._begun = self._guess, None, 0
         room = self._room_of(header)
         self._current = (header, check, room)
-        if room is guess:
+        if guess and room is guess.room:
             return
-        astray = b"".join(guess.views)[:ahead] if guess else b""
-        self._into, self._lacks = deque(room.views), room.nbytes
+        astray = b"".join(guess.room.views)[:ahead] if guess else b""
+        self._into, self._lacks = room.views, room.nbytes
         while astray:
             if not self._lacks:  # the payload is empty
                 self._complete()
@@ -225,18 +223,24 @@ class Receiver:
         if header.kind == ERROR:
             text = bytes(room.tensors[0]).decode(errors="replace")
             raise PeerRefused(f"the other side refused: {text}")
-        if header.step > self.newest:  # whoever sent it has given the earlier steps up
-            self.dropped += len(self._inbox)
-            self._inbox.clear()
-            self.newest = header.step
+        self._keep(header.kind, header[1:4], header.step, room, now, burst)
+
+    def _keep(
+        self, kind: int, place: tuple[int, int, int], step: int, room: Room, now: int, burst: Burst
+    ) -> None:
+        """A frame is whole, and right."""
+        if step > self.newest:  # whoever sent it has given the earlier steps up
+            self.dropped += len(self.inbox)
+            self.inbox.clear()
+            self.newest = step
         self.answered = True
-        times = tuple(room.times.tolist())
-        self._heard.append(Heard(header, burst, times[:FIXED_TIMES]))
-        if header.kind != PROBE or not times:
-            self._inbox.append(Frame(header, room, times, now, burst))
-        self._current = None
-        self._into.append(self._header_view)
-        self._lacks = HEADER_BYTES
+        times = tuple(room.times.tolist()) if room.times.size else ()
+        frame = Frame(kind, burst, times, now, HEADER_BYTES + room.nbytes, place, step, room)
+        self._heard.append(frame)
+        if kind != PROBE or not times:
+            self.inbox.append(frame)
+        self._current = self._guess = None
+        self._into, self._lacks = (self._header_view,), HEADER_BYTES
 
     def _room_of(self, header: Header) -> Room:
         if header.kind == ERROR:
@@ -247,9 +251,7 @@ class Receiver:
         room = self._layout.probe_room
         if header.kind != PROBE:
             rank, room = self._layout.room(header.variant, header.position, header.trip)
-            if (header.step, rank) <= self._last:
-                raise WireError(f"the peer sent transfer {header.position} twice or out of turn")
-            self._last = (header.step, rank)
+            self._check_turn(header.step, rank, header[1:4])
         if header.nbytes != room.nbytes:
             raise WireError(
                 f"the peer sent {header.nbytes} bytes for transfer {header.position}, "
@@ -257,11 +259,7 @@ class Receiver:
             )
         return room
 
-
-def train_of(heard: Sequence[Heard]) -> tuple[int, int]:
-    """Bytes and nanoseconds of all their trains; both 0 if there is none."""
-    nbytes = spent_ns = 0
-    for _, burst, _ in heard:
-        nbytes += burst.train_bytes
-        spent_ns += burst.train_ns
-    return nbytes, spent_ns
+    def _check_turn(self, step: int, rank: int, place: tuple[int, int, int]) -> None:
+        if (step, rank) <= self._last:
+            raise WireError(f"the peer sent transfer {place[1]} twice or out of turn")
+        self._last = (step, rank)

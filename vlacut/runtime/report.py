@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +29,8 @@ class Source(str, Enum):
         return self.value
 
 
-class Made(NamedTuple):
+@dataclass(slots=True)
+class Made:
     """An action, and how it was made.
 
     Attributes:
@@ -38,16 +38,12 @@ class Made(NamedTuple):
         source: where it comes from.
         captured_ns: when the observation that it answers was captured.
         tally: of the step.
-        clock_ns: the cloud's clock less the edge's.
-        clock_error_ns: by how much that may be off, see `vlacut.runtime.clock`.
     """
 
     action: dict[str, np.ndarray]
     source: Source
     captured_ns: int
     tally: Tally
-    clock_ns: int = 0
-    clock_error_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,8 +93,7 @@ class StepReport:
     @property
     def edge_s(self) -> Mapping[str, float]:
         """Seconds by part of the edge."""
-        own = {span.name for span in self.made.tally.spans}
-        return {name: ns * 1e-9 for name, ns in self.made.tally.part_ns.items() if name in own}
+        return {name: ns * 1e-9 for name, ns in self.made.tally.part_ns.items()}
 
     @property
     def device_s(self) -> Mapping[str, float]:
@@ -108,8 +103,7 @@ class StepReport:
     @property
     def cloud_s(self) -> Mapping[str, float]:
         """Seconds by part of the cloud, as it reports them; waiting for a turn included."""
-        own = {span.name for span in self.made.tally.spans}
-        return {name: ns * 1e-9 for name, ns in self.made.tally.part_ns.items() if name not in own}
+        return {name: ns * 1e-9 for name, ns in self.made.tally.cloud_part_ns.items()}
 
     @property
     def edge_codec_s(self) -> float:
@@ -140,7 +134,7 @@ class StepReport:
     @property
     def clock_error_s(self) -> float:
         """By how much times of the cloud, and what is on the link, may be off."""
-        return self.made.clock_error_ns * 1e-9
+        return self.made.tally.clock_error_ns * 1e-9
 
     @property
     def bytes_up(self) -> int:
@@ -165,7 +159,7 @@ class StepReport:
     @cached_property
     def spans(self) -> Mapping[str, tuple[Span, ...]]:
         """What ran when, by track: `edge`, `uplink`, `cloud`, `downlink`."""
-        tally, offset = self.made.tally, self.made.clock_ns
+        tally, offset = self.made.tally, self.made.tally.clock_ns
         # Several frames down may answer one frame up: that one counts once.
         up = {item.t1: Span("frame", item.t1, item.t2 - offset) for item in tally.exchanges}
         return {

@@ -124,8 +124,8 @@ class Robots:
         """Note a step, done or abandoned."""
         with self._lock:
             counts = self._counts
-            for name, spent in tally.part_ns.items():
-                counts.part_s[name] += spent * 1e-9
+            for name, start_ns, end_ns in tally.ran:
+                counts.part_s[name] += (end_ns - start_ns) * 1e-9
             counts.received += tally.received
             counts.sent += tally.sent
             counts.steps += done

@@ -14,7 +14,7 @@ from typing import NamedTuple, Union
 from vlacut.codec import Codec, coded_bytes
 from vlacut.cost_graph import Side
 from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, Variant, taken
-from vlacut.runtime.wire import FIXED_TIMES
+from vlacut.runtime.wire import FIXED_TIMES, TENSORS, Envelope
 
 
 class Due(NamedTuple):
@@ -26,25 +26,30 @@ class Due(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Send tensors with their codecs, once `needs` of the step's frames have been taken."""
+    """Send tensors with their codecs, once `needs` of the step's frames have been taken.
+
+    They have `nbytes` on the wire, in frames of this envelope.
+    """
 
     needs: int
-    position: int
-    trip: int
+    envelope: Envelope
     tensors: tuple[str, ...]
     coded: tuple[tuple[str, Codec], ...]
     encodes: bool
+    nbytes: int
 
 
 class Compute(NamedTuple):
     """Run a part, once `needs` of the step's frames have been taken.
 
-    `incoming` bytes of further frames may come while it runs.
+    `incoming` bytes of further frames may come while it runs. The cloud's frames report it at
+    `place` of their parts.
     """
 
     needs: int
     part: Part
     incoming: int
+    place: int
 
 
 class Rename(NamedTuple):
@@ -69,15 +74,16 @@ class Route:
         due: the frames it receives, in order.
         transfers: what they hold.
         sizes: bytes of the tensors of each, as they are on the wire.
-        cloud_parts: the cloud's parts, in the order in which frames report their times.
+        cloud_parts: names of the cloud's parts, in the order in which frames report their times.
         times: how a frame of the cloud says these.
+        crosses: whether it sends or receives anything.
     """
 
     def __init__(self, plan: Plan, side: Side, variant: int) -> None:
         self.side = side
         self.variant = variant
         self.name = plan.variants[variant].name
-        self.cloud_parts = plan.cloud_parts[variant]
+        self.cloud_parts = tuple(part.name for part in plan.cloud_parts[variant])
         self.times = struct.Struct(f"!{FIXED_TIMES + 2 * len(self.cloud_parts)}Q")
         stops: list[Stop] = []
         sizes: list[int] = []
@@ -89,27 +95,43 @@ class Route:
             if isinstance(item, Transfer) and item.source is not side:
                 due.append(Due(variant, position, trip))
                 transfers.append(item)
-                sizes.append(sum(coded_bytes(codec, plan.spec[key]) for key, codec in item.coded))
+                sizes.append(_nbytes(plan, item))
                 awaited.update(dict.fromkeys(item.tensors, len(due)))
             elif isinstance(item, Transfer):
                 needs = max(needs, _needs(awaited, item.tensors))
-                encodes = any(codec is not Codec.NONE for codec in item.codecs)
-                stops.append(Send(needs, position, trip, item.tensors, item.coded, encodes))
+                stops.append(Send(needs, *self._sent(plan, item, position, trip)))
             elif isinstance(item, Run):
                 part = plan.part[item.part]
                 if part.side is side:
                     needs = max(needs, _needs(awaited, part.inputs))
-                    stops.append(Compute(needs, part, sum(sizes[needs:])))
+                    place = self.cloud_parts.index(part.name) if side is Side.CLOUD else 0
+                    stops.append(Compute(needs, part, sum(sizes[needs:]), place))
             elif side in item.sides:
                 needs = max(needs, _needs(awaited, (item.source,)))
                 stops.append(Rename(needs, item.source, item.target))
         self.stops, self.due, self.transfers = tuple(stops), tuple(due), tuple(transfers)
         self.sizes = tuple(sizes)
+        self.crosses = bool(due) or any(isinstance(stop, Send) for stop in stops)
+
+    def _sent(
+        self, plan: Plan, item: Transfer, position: int, trip: int
+    ) -> tuple[Envelope, tuple[str, ...], tuple[tuple[str, Codec], ...], bool, int]:
+        """What `Send` says of a transfer, behind its needs."""
+        nbytes = _nbytes(plan, item)
+        times = self.times.size if self.side is Side.CLOUD else 0
+        envelope = Envelope(TENSORS, self.variant, position, trip, times + nbytes)
+        encodes = any(codec is not Codec.NONE for codec in item.codecs)
+        return envelope, item.tensors, item.coded, encodes, nbytes
 
 
 def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:
     """The routes of a side, by variant."""
     return tuple(Route(plan, side, index) for index in range(len(plan.variants)))
+
+
+def _nbytes(plan: Plan, item: Transfer) -> int:
+    """Of the tensors, as they are on the wire."""
+    return sum(coded_bytes(codec, plan.spec[key]) for key, codec in item.coded)
 
 
 def _needs(awaited: dict[str, int], keys: Iterable[str]) -> int:

@@ -12,9 +12,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -23,13 +22,14 @@ from vlacut.cost_graph import Side
 from vlacut.errors import BackendError, InputError, PeerLost, WireError
 from vlacut.memory import Memory
 from vlacut.plan import Plan
+from vlacut.runtime.burst import train_of
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
 from vlacut.runtime.link import set_options, use_cubic
 from vlacut.runtime.opened import OpenedEngines
-from vlacut.runtime.receiver import PeerLeft, train_of
+from vlacut.runtime.receiver import PeerLeft
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.security import require_authentication, secure
@@ -205,8 +205,9 @@ class Server:
             with OpenedEngines(self._engines) as engines:
                 layout.empty = engines.empty
                 shared = {name: SharedEngine(each, self._turns) for name, each in engines.items()}
+                walks = [Walk(each, shared) for each in self._routes]
                 while route is not None:
-                    route = self._step(connection, route, shared)
+                    route = self._step(connection, route, walks)
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
             self._note("left", peer, "")
@@ -214,24 +215,20 @@ class Server:
             self._note("failed", peer, str(error))
             connection.send_error(str(error))
 
-    def _step(
-        self, connection: Connection, before: Route, engines: Mapping[str, Any]
-    ) -> Route | None:
+    def _step(self, connection: Connection, before: Route, walks: Sequence[Walk]) -> Route | None:
         """Serve the next step; its route, None if the server is stopping."""
         due = before.due[0] if before.due else None
-        while (header := connection.peek(due)) is None:
+        while (frame := connection.peek(due)) is None:
             if self._stopping.is_set():
                 return None
-        if header.kind == PROBE:
+        if frame.kind == PROBE:
             _answer_probe(connection)
             return before
-        if header.variant >= len(self._routes):
-            raise WireError(f"there is no variant {header.variant}")
-        route = self._routes[header.variant]
-        walk = Walk(route, engines, connection, header.step)
+        variant = frame.place[0]
+        route, walk = self._routes[variant], walks[variant]
         done = True
         try:
-            walk.run({}, ())
+            walk.run({}, (), frame.step, connection)
         except StepAbandoned:
             done = False
             time.sleep(_PAUSE_S)
@@ -257,7 +254,7 @@ def _check_memory(plan: Plan, memory: Memory) -> None:
 def _answer_probe(connection: Connection) -> None:
     """Say how the probe came in: the frame that is next."""
     frame = connection.receive()
-    train = train_of(connection.take_heard())
+    train = train_of([heard.burst for heard in connection.take_heard()])
     now = time.perf_counter_ns()
     times = np.array([1, frame.arrived_ns, now, frame.burst.first_ns, *train, 0], ">u8")
-    connection.send(Header(PROBE, 0, 0, 0, frame.header.step, times.nbytes), [times])
+    connection.send(Header(PROBE, 0, 0, 0, frame.step, times.nbytes), [times])

@@ -21,6 +21,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from vlacut.plan import Plan
 from vlacut.runtime.link import CloudLink, Endpoint, dial
 from vlacut.runtime.network import Network, sampling_interval
 from vlacut.runtime.opened import OpenedEngines
-from vlacut.runtime.policy import Always, AtRandom, Chooser, steady
+from vlacut.runtime.policy import Always, Chooser, Rates, steady
 from vlacut.runtime.predictors import PREDICTORS, Predictor
 from vlacut.runtime.race import Race
 from vlacut.runtime.report import Made, Source, StepReport
@@ -97,14 +98,14 @@ class EdgeSession(Closing):
         self._inputs = {spec.name: spec for spec in plan.inputs}
         self._names = [variant.name for variant in plan.variants]
         self._policy = policy or Always(0)
-        self._asks = not isinstance(self._policy, (Always, AtRandom))
         self._planned = steady(plan.link)  # what a policy gets that looks at no forecast
         network = Network(link or plan.link, predictor, interval_s or sampling_interval(plan))
         self._step = 0
         self._deadline = deadline
         self._spare_s = _SPARE * (deadline or 0.0)
         self._last: StepReport | None = None
-        self._last_made: Made | None = None
+        self._noted: tuple[int, str, str, int, int, Made, Link, Rates] | None = None  # for `last`
+        self._made: Made | None = None
         self._link: CloudLink | None = None
         self._alone: Alone | None = None
         self._opened: list[OpenedEngines] = []
@@ -128,7 +129,7 @@ class EdgeSession(Closing):
             together,
             self._link,
             network,
-            self._asks,
+            self._policy.looks_ahead,
             timeout,
         )
         self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE)) if hedge else None
@@ -150,60 +151,54 @@ class EdgeSession(Closing):
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
-        forecast = self._together.forecast() if self._asks else self._planned
-        variant = self._policy.choose(forecast)
-        request = Request(checked, captured, self._step, variant, until)
+        policy, together = self._policy, self._together
+        variant = policy.choose(together.forecast() if policy.looks_ahead else self._planned)
+        request = Request(checked, captured, self._step, variant)
         try:
-            made, reason = self._make(request)
+            made, reason = self._make(request, until)
         finally:
             self._step += 1
-        returned = time.perf_counter_ns()
-        self._last_made = made
-        self._last = StepReport(
-            request.step,
-            self._names[variant],
-            reason,
-            began,
-            returned,
-            made,
-            self._plan.link,
-            self._together.expected,
-        )
+        returned, name = time.perf_counter_ns(), self._names[variant]
+        link, expected = self._plan.link, together.expected
+        self._noted = request.step, name, reason, began, returned, made, link, expected
+        self._last, self._made = None, made
         # Copies: the next step may repeat this action, whatever the caller does to it.
-        return {name: array.copy() for name, array in made.action.items()}
+        return dict(zip(made.action, map(np.array, made.action.values()), strict=True))
 
-    def _make(self, request: Request) -> tuple[Made, str]:
+    def _make(self, request: Request, until: float) -> tuple[Made, str]:
         """The action, and why it is not by the plan's variant."""
         if self._deadline is None:
-            return self._together.make(request), ""
+            return self._together.make(request, until), ""
         if self._race is not None and self._alone is not None:
-            return self._hedge(self._race, self._alone, request)
-        turn = self._turn_to_alone(request)
+            return self._hedge(self._race, self._alone, request, until)
+        turn = self._turn_to_alone(until)
         try:
-            return self._together.make(request._replace(until=turn)), ""
+            return self._together.make(request, turn), ""
         except (DeadlineMissed, WireError) as error:
             reason = str(error)
-        if self._alone is not None and time.monotonic() < turn + self._spare_s < request.until:
+        if self._alone is not None and time.monotonic() < turn + self._spare_s < until:
             _log.warning("step %d made by the edge alone: %s", request.step, reason)
             return self._alone.make(request), reason
         return self._repeat(request, reason), reason
 
-    def _turn_to_alone(self, request: Request) -> float:
+    def _turn_to_alone(self, until: float) -> float:
         """When the edge must begin alone to meet the deadline; the deadline if it cannot."""
-        left = request.until - time.monotonic() - self._spare_s
+        left = until - time.monotonic() - self._spare_s
         if self._alone is None or not self._alone.fits(left):
-            return request.until
-        return request.until - self._spare_s - self._alone.seconds
+            return until
+        return until - self._spare_s - self._alone.seconds
 
-    def _hedge(self, race: Race[Source, Made], alone: Alone, request: Request) -> tuple[Made, str]:
+    def _hedge(
+        self, race: Race[Source, Made], alone: Alone, request: Request, until: float
+    ) -> tuple[Made, str]:
         """The plan's variant, and from the last moment on the edge alone beside it."""
         race.start()
-        race.enter(Source.CHOSEN, lambda: self._together.make(request))
-        turn = self._turn_to_alone(request)
+        race.enter(Source.CHOSEN, lambda: self._together.make(request, until))
+        turn = self._turn_to_alone(until)
         won = race.winner(turn)
-        if won is None and turn < request.until:
+        if won is None and turn < until:
             race.enter(Source.ALONE, lambda: alone.make(request))
-            won = race.winner(request.until)
+            won = race.winner(until)
             _log.info("step %d hedged; %s won", request.step, won[0] if won else "neither")
         if won is None:
             reason = race.why_not()
@@ -212,19 +207,22 @@ class EdgeSession(Closing):
 
     def _repeat(self, request: Request, reason: str) -> Made:
         """The last action, marked stale. Raises DeadlineMissed if there is none."""
-        if self._last_made is None:
+        if self._made is None:
             raise DeadlineMissed(
                 f"no action for step {request.step} within {self._deadline:g} s, and none before "
                 f"it to fall back on: {reason}"
             )
         _log.warning("step %d repeats the last action: %s", request.step, reason)
-        return self._last_made._replace(source=Source.STALE, tally=Tally())
+        return replace(self._made, source=Source.STALE, tally=Tally())
 
     @property
     def last(self) -> StepReport:
         """Report of the last step; InputError before the first."""
-        if self._last is None:
+        if self._noted is None:
             raise InputError("no step was run yet")
+        if self._last is None:
+            self._together.settle()
+            self._last = StepReport(*self._noted)
         return self._last
 
     def close(self) -> None:
@@ -251,4 +249,7 @@ def check_observation(
     if len(observation) < len(expected):
         missing = [str(spec) for name, spec in expected.items() if name not in observation]
         raise ObservationError(f"missing from the observation: {', '.join(missing)}")
-    return {name: spec.check(np.asarray(observation[name])) for name, spec in expected.items()}
+    checked = {}
+    for name, spec in expected.items():
+        checked[name] = spec.check(np.asarray(observation[name]))
+    return checked

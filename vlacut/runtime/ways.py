@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,19 +15,23 @@ from vlacut.backend import Engine
 from vlacut.cost_graph import Side
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
 from vlacut.plan import Plan
+from vlacut.runtime.clock import CloudClock
+from vlacut.runtime.frame import Heard
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.link import CloudLink, Line
 from vlacut.runtime.network import Network
 from vlacut.runtime.policy import Forecast
 from vlacut.runtime.report import Made, Source
 from vlacut.runtime.route import Route, routes_of
+from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire import PROBE, PROBE_BYTES, Header
 
 _REMEMBERED = 16
 _PROBE = np.zeros(PROBE_BYTES, np.uint8)
 
 
-class Request(NamedTuple):
+@dataclass(slots=True)
+class Request:
     """A step to be made.
 
     Attributes:
@@ -34,14 +39,12 @@ class Request(NamedTuple):
         captured_ns: when it was captured.
         step: its number.
         variant: index of the plan's.
-        until: when its action is due, on the clock of `time.monotonic`; infinity if never.
     """
 
     observation: Mapping[str, np.ndarray]
     captured_ns: int
     step: int
     variant: int
-    until: float
 
 
 class Together:
@@ -68,48 +71,65 @@ class Together:
         timeout: float,
     ) -> None:
         self._plan = plan
-        self._routes = routes_of(plan, Side.EDGE)
-        self._engines = engines
+        self._walks = [Walk(route, engines) for route in routes_of(plan, Side.EDGE)]
         self._link = link
         self._network = network
         self._asked = asked
         self._timeout = timeout
-        self.expected = network.forecast().at()
+        self._noted: tuple[list[Heard], Tally, CloudClock] | None = None
+        self._settling = threading.Lock()
+        self.expected = network.expected()
+
+    def settle(self) -> None:
+        """Learn from the last step: while it was made nobody had time for that."""
+        with self._settling:
+            if self._noted is None:
+                return
+            (heard, tally, clock), self._noted = self._noted, None
+            for ping in tally.pings:
+                clock.add(ping)
+            tally.clock_ns, tally.clock_error_ns = clock.offset_ns, clock.error_ns
+            self._network.learn(heard, tally, clock)
 
     def forecast(self) -> Forecast:
         """What the network will be like in the next step."""
+        self.settle()
         forecast = self._network.forecast()
         self.expected = forecast.at()
         return forecast
 
-    def make(self, request: Request) -> Made:
-        """The action.
+    def _expect(self) -> None:
+        self.settle()
+        self.expected = self._network.expected()
+
+    def make(self, request: Request, until: float) -> Made:
+        """The action, by `until` on the clock of `time.monotonic`.
 
         Raises DeadlineMissed, PeerLost, PeerRefused, this side's BackendError, or InputError if the
         variant crosses a link that there is none of.
         """
         if not self._plan.crosses[request.variant]:
-            route = self._routes[request.variant]
-            line = self._link.held if self._link else None
+            line = self._link.line if self._link else None
             if line:
                 if not self._asked:
-                    self.forecast()
+                    self._expect()
                 self._probe(line, request.step)
-            made = _walked(self._plan, route, self._engines, request, Source.CHOSEN)
+            walk = self._walks[request.variant]
+            made = _walked(self._plan, walk, request, Source.CHOSEN)
             if line:
                 self._listen(line)
             return made
         if self._link is None:
             name = self._plan.variants[request.variant].name
             raise InputError(f"variant {name} crosses the link; name the cloud's HOST:PORT")
-        give_up = min(request.until, time.monotonic() + self._timeout)
+        give_up = min(until, time.monotonic() + self._timeout)
         while True:
-            line = self._link.get(give_up)
-            if line.connection.torn:
+            line = self._link.line or self._link.get(give_up)
+            if line.connection.outbox.nbytes:
                 self._link.drop(line, PeerLost("an earlier step left a frame unfinished"))
                 continue
             try:
-                return self._over(line, request)
+                return self._over(line, request, until)
             except PeerRefused as error:
                 self._link.drop(line, error)
                 raise
@@ -122,24 +142,24 @@ class Together:
                     self._link.drop(line, error)
                 raise
 
-    def _over(self, line: Line, request: Request) -> Made:
-        line.connection.until = request.until
-        route = self._routes[request.variant]
-        meanwhile = None if self._asked else self.forecast
-        walk = Walk(route, self._engines, line.connection, request.step, meanwhile)
+    def _over(self, line: Line, request: Request, until: float) -> Made:
+        connection, walk = line.connection, self._walks[request.variant]
+        connection.until = until
+        meanwhile = None if self._asked else self._expect
+        wanted = self._plan.outputs.values()
         try:
-            arrays = walk.run(request.observation, self._plan.outputs.values())
+            arrays = walk.run(request.observation, wanted, request.step, connection, meanwhile)
         except DeadlineMissed:
             self._network.missed(walk.tally)
             raise
-        for ping in walk.tally.pings:
-            line.clock.add(ping)
-        self._network.note(line.connection.take_heard(), walk.tally, line.clock)
-        self._probe(line, request.step)
-        # Copies: what came over the connection is overwritten by the next step.
-        action = {name: np.array(a) for name, a in zip(self._plan.outputs, arrays, strict=True)}
-        clock = line.clock.offset_ns, line.clock.error_ns
-        return Made(action, Source.CHOSEN, request.captured_ns, walk.tally, *clock)
+        if self._noted is not None:  # nobody waited for the cloud in this step
+            self.settle()
+        self._noted = connection.take_heard(), walk.tally, line.clock
+        if self._asked:
+            self.settle()
+            self._probe(line, request.step)
+        action = dict(zip(self._plan.outputs, arrays, strict=True))
+        return Made(action, Source.CHOSEN, request.captured_ns, walk.tally)
 
     def _probe(self, line: Line, step: int) -> None:
         """Send a probe if one is due, unless the connection still has something to deliver."""
@@ -175,11 +195,10 @@ class Alone:
         if all(plan.crosses):
             raise InputError(f"the plan of {plan.program} has no all-edge variant to fall back on")
         self._plan = plan
-        self._engines = engines
-        self._route = Route(plan, Side.EDGE, plan.crosses.index(False))
+        self._walk = Walk(Route(plan, Side.EDGE, plan.crosses.index(False)), engines)
         self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
         zeros = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in plan.inputs}
-        self.make(Request(zeros, 0, 0, self._route.variant, math.inf))
+        self.make(Request(zeros, 0, 0, plan.crosses.index(False)))
 
     @property
     def seconds(self) -> float:
@@ -201,16 +220,12 @@ class Alone:
     def make(self, request: Request) -> Made:
         """The action. Raises BackendError."""
         start = time.monotonic()
-        made = _walked(self._plan, self._route, self._engines, request, Source.ALONE)
+        made = _walked(self._plan, self._walk, request, Source.ALONE)
         self._took_s.append(time.monotonic() - start)
         return made
 
 
-def _walked(
-    plan: Plan, route: Route, engines: Mapping[str, Engine], request: Request, source: Source
-) -> Made:
-    walk = Walk(route, engines, None, request.step)
-    arrays = walk.run(request.observation, plan.outputs.values())
-    # Copies: what an engine's device wrote is overwritten by the next step.
-    action = {name: np.array(a) for name, a in zip(plan.outputs, arrays, strict=True)}
+def _walked(plan: Plan, walk: Walk, request: Request, source: Source) -> Made:
+    arrays = walk.run(request.observation, plan.outputs.values(), request.step)
+    action = dict(zip(plan.outputs, arrays, strict=True))
     return Made(action, source, request.captured_ns, walk.tally)

@@ -71,10 +71,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, unique
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 import numpy as np
 
@@ -91,12 +91,15 @@ _GREETING = struct.Struct("!8sHHI32s16sQQ")
 _GREETING_START = struct.Struct("!8sHH")
 _HEADER = struct.Struct("!HBBHHHHIQQ")
 _FRAME_MAGIC = 0x5643
-_CHECK, _CHECK_AT = struct.Struct("!I"), 12
+_REST = struct.Struct("!QQ")  # of a header: what comes after the checksum
+_CHECK_AT, _CHECK_BYTES, _STEP = 12, 4, slice(16, 24)
+_LAST_STEP = 2**64 - 1
 _ROW_WORDS = 512
 _BLOCK_BYTES = 8 * _ROW_WORDS
 CHECKED = 1  # a flag of the greeting
 GREETING_BYTES, GREETING_START_BYTES = _GREETING.size, _GREETING_START.size
 HEADER_BYTES = _HEADER.size
+Payload = Union[np.ndarray, bytes]
 
 
 @unique
@@ -168,28 +171,75 @@ def unpack_header(data: bytes | bytearray | memoryview) -> tuple[Header, int]:
     return Header(kind, variant, position, trip, step, nbytes), check
 
 
-def checksum(header: Header, payload: Iterable[np.ndarray]) -> int:
+class Envelope:
+    """The headers of a transfer's frames: packed, but for the step and the checksum.
+
+    The header of a step to come can be sealed ahead, while nobody waits: when the step comes, the
+    code that seals has long left the processor's caches (tools/bench_overhead.py).
+
+    Args:
+        kind, variant, position, trip: of all of them.
+        nbytes: of their payload.
+
+    Attributes:
+        place: variant, position and trip.
+        ahead_step: of the header that is sealed ahead.
+        ahead: this header; empty if there is none.
+    """
+
+    __slots__ = ("_check", "_start", "ahead", "ahead_step", "nbytes", "place")
+
+    def __init__(self, kind: int, variant: int, position: int, trip: int, nbytes: int) -> None:
+        packed = Header(kind, variant, position, trip, 0, nbytes).pack(0)
+        self.place = (variant, position, trip)
+        self.nbytes = nbytes
+        self._start = packed[:_CHECK_AT]
+        self._check = zlib.crc32(packed[: _CHECK_AT + _CHECK_BYTES])
+        self.ahead_step, self.ahead = -1, b""
+
+    def seal(self, step: int, payload: Sequence[Payload] = ()) -> bytes:
+        """The 32 bytes of a header on the wire, with the checksum of its frame.
+
+        No payload where its tensors are not covered: see the module's docstring.
+        """
+        if step == self.ahead_step and not payload:
+            return self.ahead
+        rest = _REST.pack(step, self.nbytes)
+        check = zlib.crc32(rest, self._check)
+        for data in payload:
+            check = _tensor_checksum(flat_bytes(data), check)
+        return self._start + check.to_bytes(_CHECK_BYTES, "big") + rest
+
+    def seal_ahead(self, step: int) -> None:
+        """Have the header of a step ready, of a frame whose tensors are not covered."""
+        if step <= _LAST_STEP:
+            self.ahead_step, self.ahead = step, self.seal(step)
+
+
+def checksum(header: Header, payload: Iterable[Payload]) -> int:
     """Of a frame; no payload where its tensors are not covered: see the module's docstring."""
-    return _checksum(header.pack(0), payload)
-
-
-def sealed(header: Header, payload: Iterable[np.ndarray]) -> bytes:
-    """The 32 bytes of a header on the wire, with the checksum of its frame: see `checksum`."""
-    packed = header.pack(0)
-    check = _CHECK.pack(_checksum(packed, payload))
-    return packed[:_CHECK_AT] + check + packed[_CHECK_AT + _CHECK.size :]
-
-
-def _checksum(packed: bytes, payload: Iterable[np.ndarray]) -> int:
-    check = zlib.crc32(packed)
-    for array in payload:
-        check = _tensor_checksum(flat_bytes(array), check)
+    check = zlib.crc32(header.pack(0))
+    for data in payload:
+        check = _tensor_checksum(flat_bytes(data), check)
     return check
 
 
-def flat_bytes(array: np.ndarray) -> np.ndarray:
-    """The bytes of an array; a view where it is packed."""
-    flat: np.ndarray = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+def sealed(header: Header, payload: Sequence[Payload] = ()) -> bytes:
+    """The 32 bytes of a header on the wire: see `Envelope.seal`."""
+    kind, variant, position, trip, step, nbytes = header
+    return Envelope(kind, variant, position, trip, nbytes).seal(step, payload)
+
+
+def step_of(packed: bytes | bytearray) -> int:
+    """The step that the 32 bytes of a header name."""
+    return int.from_bytes(packed[_STEP], "big")
+
+
+def flat_bytes(data: Payload) -> np.ndarray:
+    """The bytes of an array, or these; a view where they are packed."""
+    if isinstance(data, bytes):
+        return np.frombuffer(data, np.uint8)
+    flat: np.ndarray = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     return flat
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from vlacut.hardware import Link
 from vlacut.hardware.service import Service
-from vlacut.runtime.burst import Burst, BurstMeter
+from vlacut.runtime.burst import Burst, BurstMeter, train_of
 from vlacut.runtime.clock import CloudClock, Exchange
+from vlacut.runtime.frame import Heard
 from vlacut.runtime.network import Network as Estimates
 from vlacut.runtime.policy import Chooser
 from vlacut.runtime.predictors import Predictor
-from vlacut.runtime.receiver import Heard, train_of
 from vlacut.runtime.tally import Tally
-from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header
+from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS
 from vlacut.simulation.walk import Network, Passage, StepWalk
 
 _MOST_SLICES = 64
@@ -85,35 +85,31 @@ class ByFrames:
         if heard:
             self._answer = None
         if passed:
-            frames, tally = self._hear(passed)
-            self._estimates.learn([*heard, *frames], tally, self._clock)
+            tally = self._hear(passed)
+            self._estimates.learn([*heard, *tally.answers], tally, self._clock)
             self._probe()
         elif heard:
             self._estimates.learn(heard, None, self._clock)
 
-    def _hear(self, passed: Sequence[Passage]) -> tuple[list[Heard], Tally]:
-        """What the edge hears of a step."""
-        tally, heard = Tally(), []
+    def _hear(self, passed: Sequence[Passage]) -> Tally:
+        """What the edge notes of a step."""
+        tally = Tally()
         told: list[Burst] = []  # of the edge's frames since the cloud's last
         for frame in passed:
             burst = self._burst(frame)
             if frame.up:
                 told.append(burst)
-                tally.sent_ns.append(_ns(frame.sent))
-                tally.sent_bytes.append(frame.nbytes)
+                tally.posted.append((_ns(frame.sent), frame.nbytes))
                 last = frame, burst
                 continue
-            times = [0, 0, _ns(frame.sent), 0, *_sums(told), 0]
-            if tally.sent_ns:
+            times = [0, 0, _ns(frame.sent), 0, *train_of(told), 0]
+            if tally.posted:
                 up, came = last
-                times[:4] = len(tally.sent_ns), _ns(up.arrived), times[2], came.first_ns
-                whole = _ns(up.sent), _ns(up.arrived), _ns(frame.sent), _ns(frame.arrived)
-                tally.exchanges.append(Exchange(*whole))
-                tally.passed.append((up.nbytes, frame.nbytes))
+                times[:4] = len(tally.posted), _ns(up.arrived), times[2], came.first_ns
             told = []
-            header = Header(TENSORS, 0, 0, 0, 0, frame.nbytes - HEADER_BYTES)
-            heard.append(Heard(header, burst, tuple(times)))
-        return heard, tally
+            arrived = _ns(frame.arrived)
+            tally.answers.append(Heard(TENSORS, burst, tuple(times), arrived, frame.nbytes))
+        return tally
 
     def _probe(self) -> None:
         """Send a probe now, if one is due and none is on its way."""
@@ -126,10 +122,9 @@ class ByFrames:
         burst = self._burst(Passage(True, nbytes, self._now, began, self.busy, there, self._now))
         back = HEADER_BYTES + FIXED_TIMES * _TIME_BYTES
         arrived = network.down.finish(there, back) + network.hop_s
-        times = (1, _ns(there), _ns(there), burst.first_ns, *_sums([burst]), 0)
+        times = (1, _ns(there), _ns(there), burst.first_ns, *train_of([burst]), 0)
         once = Burst(_ns(arrived), _ns(arrived), 0, 0)
-        header = Header(PROBE, 0, 0, 0, 0, back - HEADER_BYTES)
-        self._answer = _Answer(Heard(header, once, times), arrived)
+        self._answer = _Answer(Heard(PROBE, once, times, _ns(arrived), back), arrived)
 
     def _burst(self, frame: Passage) -> Burst:
         """How a frame came in: a slice after the other, those before anybody waited at once."""
@@ -147,12 +142,6 @@ class ByFrames:
                 meter.waited()
         meter.emptied()
         return meter.finish()
-
-
-def _sums(bursts: Sequence[Burst]) -> tuple[int, int]:
-    """Bytes and nanoseconds of their trains."""
-    header = Header(TENSORS, 0, 0, 0, 0, 0)
-    return train_of([Heard(header, burst, ()) for burst in bursts])
 
 
 def _ns(seconds: float) -> int:
