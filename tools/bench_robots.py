@@ -71,7 +71,9 @@ def main() -> None:
             for kind in KINDS
         }
         steps, errors, memory = drive(chosen, address[:2], address[2], others)
+        sent = {kind: beside.end() for kind, beside in others.items()}
     show(chosen, steps, errors)
+    print(f"frames sent: {sent['flood']} in flood, {sent['spin']} in spin")
     print(f"server's memory: {memory[0]:.1f} MB after a window, {memory[1]:.1f} MB at the end")
 
 
@@ -148,20 +150,23 @@ class Others(NamedTuple):
         self.child.stdin.write(word + "\n")
         self.child.stdin.flush()
 
+    def end(self) -> int:
+        """End it; frames it has sent."""
+        return int(self.child.communicate()[0])
+
 
 @contextmanager
 def controlled(kind: str, port: int) -> Iterator[Others]:
     """A process that does one thing while it is on."""
     words = [sys.executable, __file__, "--other", kind, str(port)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, text=True) as child:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as child:
         yield Others(child)
-        assert child.stdin is not None
-        child.stdin.close()
 
 
 def other(kind: str, address: tuple[str, int]) -> None:
-    """Do it whenever standard input says so."""
-    on = threading.Event()
+    """Do it whenever standard input says so; print how many frames that sent."""
+    on, sent = threading.Event(), 0
 
     def listen() -> None:
         for line in sys.stdin:
@@ -175,34 +180,38 @@ def other(kind: str, address: tuple[str, int]) -> None:
                 Endpoint(address, DIGEST, bytes(TOKEN_BYTES), 0.0, 10.0, None), echo_plan(UP, DOWN)
             ).connection
             try:
-                DOINGS[kind](connection, on)
+                for _ in DOINGS[kind](connection):
+                    sent += 1
+                    if not on.is_set():
+                        break
             except VlacutError:
                 continue  # it was given up: dial again
             finally:
                 connection.close()
+    print(sent)
 
 
-def flood(connection: Connection, on: threading.Event) -> None:
+def flood(connection: Connection) -> Iterator[None]:
     """Send the first frame of one step after the other."""
     data = np.zeros(UP, np.uint8)
     for step in itertools.count():
         connection.send(Header(TENSORS, 0, 1, 0, step, data.nbytes), [data])
+        connection.flush()
         connection.superseded(step)  # reads what came back
-        if not on.is_set():
-            return
+        yield
 
 
-def stall(connection: Connection, on: threading.Event) -> None:
+def stall(connection: Connection) -> Iterator[None]:
     """Send the header of a frame and half of the rest, and wait."""
     connection.send(Header(TENSORS, 0, 1, 0, 0, UP), [np.zeros(UP // 2, np.uint8)])
-    while on.is_set():
-        connection.peek()
+    yield from nothing(connection)
 
 
-def nothing(connection: Connection, on: threading.Event) -> None:
+def nothing(connection: Connection) -> Iterator[None]:
     """Say nothing."""
-    while on.is_set():
+    while True:
         connection.peek()
+        yield
 
 
 DOINGS = {"nothing": nothing, "flood": flood, "stall": stall, "spin": flood}
