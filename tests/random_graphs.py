@@ -135,13 +135,14 @@ def slow_hops(graph: CostGraph, cuts: np.ndarray) -> np.ndarray:
 def one_way_loops(graph: CostGraph, cuts: np.ndarray) -> dict[int, np.ndarray]:
     """By phase of several trips, of many cuts, whether its changes of side all lead one way."""
     found = {}
+    leading = sorted(range(len(graph.trips)), key=lambda phase: (-graph.trips[phase], phase))[:3]
     for phase, trips in enumerate(graph.trips):
         inside = [
             one
             for one in graph.dependencies
             if graph.tasks[one.consumer].phase == phase and one.when is not When.INITIAL
         ]
-        if trips > 1 and not graph.in_turn:
+        if trips > 1 and not graph.in_turn and phase in leading:
             up, down, carried = np.zeros((3, len(cuts)), dtype=bool)
             for one in inside:
                 change = cuts[:, one.consumer] - cuts[:, one.producer]

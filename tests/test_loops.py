@@ -96,6 +96,41 @@ def test_the_search_lets_a_side_run_ahead_where_that_is_fastest() -> None:
     assert optimal_cut(replace(graph, in_turn=True), link).sides != AHEAD
 
 
+def several(trips: tuple[int, ...]) -> CostGraph:
+    """Loops in a row: in each an encoder runs ahead of an expert that carries its own value."""
+    tasks = [Task("observation", -1, 0.0, 0.0, (), EDGE)]
+    flows = [Flow("observation", 0, (1,), 20, 1)]
+    uses = []
+    for phase, count in enumerate(trips):
+        encode, expert = len(tasks), len(tasks) + 1
+        tasks += [Task("encode", phase, 1.0 * count, 9.0 * count)]
+        tasks += [Task("expert", phase, 9.0 * count, 1.0 * count)]
+        uses += [(encode - 1, encode, When.INITIAL), (encode, expert, When.WITHIN)]
+        uses += [(expert, expert, When.CARRIED)]
+        flows += [Flow("encode", encode, (expert,), 10, 1)]
+        flows += [Flow("encode", encode, (expert,), 10, count - 1, before_last=True)]
+        flows += [Flow("expert", expert, (expert + 1,), 10, 1)]
+    end = len(tasks)
+    tasks += [Task("action", len(trips), 0.0, 0.0, (), EDGE)]
+    uses += [(end - 1, end, When.INITIAL)]
+    return CostGraph(tuple(tasks), tuple(flows), tuple(Dependency(*use) for use in uses), (), trips)
+
+
+def test_of_many_loops_those_with_the_most_trips_lead() -> None:
+    graph, link = several((2, 5, 3, 4, 2)), Link(1000.0, 1000.0, 0.5)
+    leading = [loop.phase for loop in graph.columns.loops if loop.may_lead]
+    assert leading == [1, 2, 3]
+    assert len(list(ways.all_ways(graph))) == 3 ** len(leading)
+    ahead = [EDGE, *(EDGE, CLOUD) * 5, EDGE]
+    found = price(graph, ahead, link)
+    assert [one.times for one in found.parallel if isinstance(one, Pipelined)] == [4, 2, 3]
+    best = optimal_cut(graph, link)
+    totals, _ = slow_totals(graph, link, all_cuts(graph))
+    assert best.gap == 0.0
+    assert best.value == pytest.approx(totals.min())
+    assert [one.times for one in best.price.parallel if isinstance(one, Pipelined)] == [4, 2, 3]
+
+
 def test_prices_over_other_links_and_where_they_change_places() -> None:
     graph, link = denoiser(3000), Link(1000.0, 500.0, 4.0)
     found = price(graph, AHEAD, link)

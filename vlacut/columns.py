@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.loops import Loop
+from vlacut.loops import MOST_LEADING, Loop
 
 if TYPE_CHECKING:
     from vlacut.codec import Coding
@@ -113,7 +113,9 @@ class Columns:
             times = int(self.trips[self.phase == one][0]) - 1
             ends = self.before[within], self.after[within]
             found.append(Loop(one, times, *ends, self.before[carried], self.after[carried]))
-        return found
+        longest = sorted(found, key=lambda loop: (-loop.times, loop.phase))
+        waiting = {loop.phase for loop in longest[MOST_LEADING:]}
+        return [replace(loop, may_lead=loop.phase not in waiting) for loop in found]
 
     @cached_property
     def waits(self) -> list[tuple[int, int, Ints, Ints]]:

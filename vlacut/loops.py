@@ -5,6 +5,9 @@ carried stays where it is, that side waits for nothing of the other. It runs ahe
 its own compute, the link and the other side's compute work at once on different trips: a flow shop
 of three machines, in which n equal jobs take one of each and n - 1 times the longest of the three
 (Johnson, Optimal two- and three-stage production schedules, 1954).
+
+That holds of any number of loops; it is counted for those `MOST_LEADING` of a program that have the
+most trips, since the search tries every choice of them. Others are priced as if they waited.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from vlacut.hardware import Link
 
 Ints = NDArray[np.int64]
 
+MOST_LEADING = 3
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -29,6 +34,7 @@ class Loop:
         times: trips after the first.
         before, after: ends of what waits within a trip.
         left, taken: ends of what is carried: left by a trip, taken by the next.
+        may_lead: whether it is one of those that can lead one way.
     """
 
     phase: int
@@ -37,10 +43,11 @@ class Loop:
     after: Ints
     left: Ints
     taken: Ints
+    may_lead: bool = True
 
     def one_way(self, x: Ints) -> bool:
         """Whether all changes of side of an assignment lead one way, and nothing carried does."""
-        if (x[self.left] != x[self.taken]).any():
+        if not self.may_lead or (x[self.left] != x[self.taken]).any():
             return False
         change = x[self.after] - x[self.before]
         return not ((change > 0).any() and (change < 0).any())

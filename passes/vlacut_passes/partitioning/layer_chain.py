@@ -104,7 +104,7 @@ class LayerChain:
 
     def _one_way(self, loop: Loop) -> NDArray[np.bool_]:
         """Whether a loop leads one way, a place."""
-        if self.graph.in_turn:
+        if self.graph.in_turn or not loop.may_lead:
             return np.zeros(len(self.order) + 1, dtype=bool)
         start, end = self.rank[loop.before], self.rank[loop.after]
         left, taken = self.rank[loop.left], self.rank[loop.taken]

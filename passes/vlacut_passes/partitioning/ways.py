@@ -9,8 +9,9 @@ same, so of the latter only cuts that split the loop are searched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import product
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, product
 
 import numpy as np
 
@@ -26,21 +27,27 @@ Ways = Mapping[int, Side]
 Split = tuple[tuple[int, Side], ...]
 """Tasks of loops on given sides, so that no loop is on one."""
 
-_MOST_SPLITS = 64  # of a loop
+_MOST_SPLITS = 64
 
 
 def all_ways(graph: CostGraph) -> Iterator[tuple[Ways, list[Split]]]:
     """Every choice of loops and ways, none first, with splits so that every cut in which these
     loops are on both sides has one of them.
     """
-    loops = [] if graph.in_turn else graph.columns.loops
+    loops = [] if graph.in_turn else [loop for loop in graph.columns.loops if loop.may_lead]
     for chosen in product(*(_ways(graph.columns, loop) for loop in loops)):
         held = [(loop, *way) for loop, way in zip(loops, chosen, strict=True) if way is not None]
-        splits = product(*(found for _, _, found in held))
         yield (
             {loop.phase: source for loop, source, _ in held},
-            [tuple(one for split in several for one in split) for several in splits],
+            _together([splits for _, _, splits in held]),
         )
+
+
+def _together(splits: Sequence[Sequence[Split]]) -> list[Split]:
+    """Splits of all these loops; none where these are too many."""
+    if math.prod(map(len, splits)) > _MOST_SPLITS:
+        return [()]
+    return [tuple(chain.from_iterable(several)) for several in product(*splits)]
 
 
 def _ways(columns: Columns, loop: Loop) -> list[tuple[Side, list[Split]] | None]:
@@ -56,8 +63,8 @@ def _ways(columns: Columns, loop: Loop) -> list[tuple[Side, list[Split]] | None]
 def _splits(columns: Columns, loop: Loop, source: Side) -> list[Split]:
     """Pairs of a task on the edge and one in the cloud, of which every split has one.
 
-    If any variable is on the edge, one that no other is the low of is; and the other way round. The
-    loop as it is where these are too many.
+    If any variable is on the edge, one that no other is the low of is; and the other way round. One
+    that holds nothing where these are too many.
     """
     low, high = _rising(loop, source)
     label = variables(columns, (low, high))
