@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import importlib.util
 import pkgutil
@@ -35,8 +34,9 @@ for module in pkgutil.walk_packages(vlacut.runtime.__path__, "vlacut.runtime."):
 
 PLAN = crossing_deployment()[1]
 TOOLS = Path(__file__).parent.parent / "tools"
-# What reading costs beside the room for tensors: headers, frames, exceptions, Python's own.
-OVERHEAD_BYTES = 200_000
+# What reading costs beside the room for tensors: headers, frames, exceptions, Python's own. Half of
+# the least claim that is far beyond the plan's.
+OVERHEAD_BYTES = 2**19
 
 
 def valid_frames(plan: Plan, receiver: Side, step: int = 0) -> list[bytes]:
@@ -156,6 +156,16 @@ def test_an_altered_stream_never_gives_another_tensor(
     assert len(found) < len(valid_frames(PLAN, receiver))
 
 
+def allocated(data: bytes) -> int:
+    """Most bytes held at a time while the cloud reads these."""
+    tracemalloc.start()
+    try:
+        read_all(data, Side.CLOUD)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def test_no_bytes_size_an_allocation() -> None:
     """Frames that claim up to 2**64 bytes, with nothing but what the plan says to hold them."""
     layout = Layout(PLAN, Side.CLOUD)
@@ -166,13 +176,9 @@ def test_no_bytes_size_an_allocation() -> None:
         for claim in claims:
             for _, position, trip in layout._due:
                 forged = Header(kind, 0, position, trip, 0, claim).pack(0)
-                gc.collect()  # nothing of the frame before counts
-                tracemalloc.start()
-                try:
-                    read_all(forged + bytes(1000), Side.CLOUD)
-                    assert tracemalloc.get_traced_memory()[1] < limit
-                finally:
-                    tracemalloc.stop()
+                # What a frame makes the receiver allocate it does each time; what another thread
+                # of this process allocates meanwhile it does not.
+                assert min(allocated(forged + bytes(1000)) for _ in range(3)) < limit
 
 
 @pytest.mark.parametrize("side", list(Side))

@@ -129,10 +129,11 @@ def test_a_silent_cloud_is_lost_in_time(silence: str) -> None:
     thread = threading.Thread(target=stall)
     thread.start()
     start = time.monotonic()
-    with pytest.raises(PeerLost):
-        EdgeSession(plan, DIGEST, engines, listener.getsockname(), timeout=0.5).step(
-            observation(program)
-        )
+    with (
+        pytest.raises(PeerLost),
+        EdgeSession(plan, DIGEST, engines, listener.getsockname(), timeout=0.5) as policy,
+    ):
+        policy.step(observation(program))
     assert time.monotonic() - start < 5
     stop.set()
     thread.join()
