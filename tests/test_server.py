@@ -172,9 +172,9 @@ def test_admission_by_time() -> None:
     assert asks(3, 0)  # without a deadline it can wait
     assert asks(0, 0.1)  # it was there before
     assert len(robots) == 4
-    robots.leave(bytes([1]) * 16, ends[0][0])  # of another session
+    robots.leave(ends[1][1])  # of no session
     assert len(robots) == 4
-    robots.leave(bytes([1]) * 16, ends[1][0])
+    robots.leave(ends[1][0])
     assert len(robots) == 3
     assert asks(0, 1e-9, 9.0, Robots(1))
     for pair in ends:

@@ -72,3 +72,12 @@ class PeerLost(WireError):
 
 class PeerRefused(WireError):
     """The peer says no: another bundle, another version, no room, or a failure of its own."""
+
+
+def one_line(text: object) -> str:
+    """What is said, on one line and without what moves a terminal's cursor.
+
+    Who runs an engine, or is at the other end of a wire, may say anything.
+    """
+    words = " ".join(str(text).split())
+    return "".join(each if each.isprintable() else "?" for each in words)

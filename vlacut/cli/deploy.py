@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from vlacut.api import connect, parse_address, serve
+from vlacut.api import connect, serve
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.steps import run_json, show_steps
@@ -18,6 +18,7 @@ from vlacut.differences import largest_difference
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
 from vlacut.plan import CHOSEN
+from vlacut.runtime.address import parse_address, written
 from vlacut.runtime.policy import POLICIES
 from vlacut.runtime.predictors import NAMES
 from vlacut.runtime.server import Server
@@ -75,7 +76,7 @@ def serve_command(
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
-    address = f"{server.address[0]}:{server.address[1]}"
+    address = written(*server.address)
     watched = _serve_metrics(server, metrics) if metrics else ""
     if as_json:
         robots_json = {"most": server.most_robots, "bytes_each": server.memory.robot}
@@ -95,7 +96,7 @@ def _serve_metrics(server: Server, place: str) -> str:
     except ImportError as error:
         raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
     host, port = parse_address(f"127.0.0.1:{place}" if place.isdigit() else place)
-    return "{}:{}".format(*serve_metrics(server, host, port))
+    return written(*serve_metrics(server, host, port))
 
 
 @click.command("run")
