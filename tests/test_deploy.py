@@ -81,13 +81,18 @@ def test_keys_serve_run_with_tls_and_a_deadline(split_bundle: Path, tmp_path: Pa
     up = sum(step["bytes_up"] for step in ran["steps"])
     assert float(re.findall(r'tensor_bytes_total{direction="up"} (\S+)', text)[0]) == up
     events = [json.loads(line) for line in log.splitlines()]
-    assert [event["event"] for event in events] == ["connected", "left"]
+    assert [event["event"] for event in events] == ["connected", "left", "draining", "stopped"]
+    assert [event["robot"].partition("@")[0] for event in events[:2]] == ["arm", "arm"]
     check_trace(json.loads(timeline.read_text()), ran["steps"])
 
 
 def check_trace(trace: dict[str, Any], steps: list[dict[str, Any]]) -> None:
     events = trace["traceEvents"]
-    tracks = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    tracks = {
+        event["tid"]: event["args"]["name"].split()[0]
+        for event in events
+        if event["name"] == "thread_name"
+    }
     shown = [event for event in events if event["ph"] == "X"]
     assert {tracks[event["tid"]] for event in shown} == set(tracks.values())
     whole = [event for event in shown if tracks[event["tid"]] == "steps"]

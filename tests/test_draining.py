@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import socket
 import threading
 
 import numpy as np
-from deployments import DIGEST, crossing_deployment, served
+import pytest
+from deployments import DIGEST, Held, crossing_deployment, served
 from programs import observation
 from proxy import wait_until
 from test_split import run_whole
 
-from vlacut.errors import WireError
+from vlacut.errors import DeadlineMissed, WireError
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.wire import Greeting, Status, unpack_greeting
 
@@ -57,3 +60,33 @@ def test_a_robot_that_asks_while_the_server_ends_is_not_let_in() -> None:
         server.shutdown()
         late.sendall(Greeting(0, DIGEST, bytes(16), 1, 0).pack())
         assert unpack_greeting(late.recv(80, socket.MSG_WAITALL)).status == Status.FULL
+
+
+@pytest.mark.parametrize(("timeout", "says"), [(20.0, "no step was cut off"), (0.2, "1 steps did")])
+def test_the_last_line_says_whether_steps_ended(
+    caplog: pytest.LogCaptureFixture, timeout: float, says: str
+) -> None:
+    program, plan, engines = crossing_deployment()
+    name = plan.cloud_parts[0][-1].name
+    held = Held(engines[name])
+    with caplog.at_level(logging.INFO, "vlacut.server"):
+        with served(plan, {**engines, name: held}, timeout=timeout) as server:
+            policy = EdgeSession(plan, DIGEST, engines, server.address, deadline=3.0)
+            robot = threading.Thread(target=_step, args=(policy, observation(program)))
+            robot.start()
+            assert held.began.wait(10)
+            server.shutdown()
+            if timeout > 1:
+                held.go.set()
+        held.go.set()
+        robot.join(40)
+        policy.close()
+    events = [record for record in caplog.records if hasattr(record, "event")]
+    last = [record.getMessage() for record in events if record.__dict__["event"] == "stopped"]
+    assert len(last) == 1
+    assert says in last[0]
+
+
+def _step(policy: EdgeSession, observed: dict[str, np.ndarray]) -> None:
+    with contextlib.suppress(DeadlineMissed, WireError):
+        policy.step(observed)

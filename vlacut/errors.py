@@ -14,7 +14,8 @@ line that says what is wrong, where, and what to do.
     ├── DeadlineMissed        no action in time, and nothing to fall back on
     └── WireError             the peer broke the protocol
         ├── PeerLost          the connection ended or could not be made
-        └── PeerRefused       the peer says no: another bundle, another version, full, it failed
+        └── PeerRefused       the peer says no: another bundle, another version, other keys
+            └── PeerUnable    the peer would, and cannot now: it is full, stops, or failed
 """
 
 
@@ -71,7 +72,11 @@ class PeerLost(WireError):
 
 
 class PeerRefused(WireError):
-    """The peer says no: another bundle, another version, no room, or a failure of its own."""
+    """The peer says no: another bundle, another version, other keys."""
+
+
+class PeerUnable(PeerRefused):
+    """The peer would, and cannot now: it has no room, is stopping, or an engine of it failed."""
 
 
 def one_line(text: object) -> str:

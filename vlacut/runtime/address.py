@@ -45,7 +45,8 @@ def listener(host: str, port: int) -> socket.socket:
         both = host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
-        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        number = error.errno or 0  # below 0: of resolving
+        why = os.strerror(number) if number > 0 else error.strerror
         raise InputError(
             f"cannot listen on {written(host, port)}: {why}; choose another address"
         ) from error

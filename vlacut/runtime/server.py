@@ -2,7 +2,8 @@
 
 What one robot does harms no other: a thread serves it alone, what it may send is bounded by the
 plan, engines are shared in turns, and a robot that sends faster than it is served is held back by
-its own connection. Events go to the logger `vlacut.server`, with `event` and `robot` as extras.
+its own connection. Events go to the logger `vlacut.server`, with `event` and `robot` as extras:
+where it connects from, after the name in its certificate where it has one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from vlacut.runtime.opened import OpenedEngines
 from vlacut.runtime.receiver import PeerLeft
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.route import Route, routes_of
-from vlacut.runtime.security import require_authentication, secure
+from vlacut.runtime.security import peer_name, require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
 from vlacut.runtime.wire import CHECKED, PROBE, Greeting, Header
 
@@ -130,11 +131,23 @@ class Server:
             while (accepted := self._accept()) is not None:
                 self._start(*accepted)
         finally:
-            self._listener.close()
-            end = time.monotonic() + self._timeout
-            for thread in list(self._threads):
-                thread.join(max(0.0, end - time.monotonic()))
-            self._robots.hang_up()
+            self.close()
+            self._drain()
+
+    def _drain(self) -> None:
+        _log.info("draining: %d robots", self.robots, extra={"event": "draining"})
+        end = time.monotonic() + self._timeout
+        for thread in list(self._threads):
+            thread.join(max(0.0, end - time.monotonic()))
+        late = self.robots
+        self._robots.hang_up()
+        how = f"{late} steps did not end in {self._timeout:g} s" if late else "no step was cut off"
+        level = logging.WARNING if late else logging.INFO
+        _log.log(level, "stopped: %s", how, extra={"event": "stopped"})
+
+    def close(self) -> None:
+        """Listen no more; for who does not call `serve_forever`."""
+        self._listener.close()
 
     def shutdown(self) -> None:
         """Ask `serve_forever` to return; safe from a signal handler or another thread."""
@@ -179,6 +192,8 @@ class Server:
                 sock, greeting = self._admit(plain)
             finally:
                 self._strangers.release()
+            name = peer_name(sock)
+            peer = f"{name}@{peer}" if name else peer
             try:
                 self._serve_robot(sock, peer, bool(greeting.flags & CHECKED))
             finally:

@@ -94,6 +94,9 @@ class EdgeSession(Closing):
     ) -> None:
         if hedge and deadline is None:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
+        for name, given in (("timeout", timeout), ("deadline", deadline)):
+            if given is not None and not 0 < given < math.inf:
+                raise InputError(f"the {name} is {given:g} s; it must be a time of more than 0")
         self._plan = plan
         self._inputs = {spec.name: spec for spec in plan.inputs}
         self._names = [variant.name for variant in plan.variants]
@@ -109,6 +112,7 @@ class EdgeSession(Closing):
         self._link: CloudLink | None = None
         self._alone: Alone | None = None
         self._opened: list[OpenedEngines] = []
+        self._race: Race[Source, Made] | None = None
         if address is None and all(plan.crosses):
             raise InputError(
                 f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
@@ -123,7 +127,11 @@ class EdgeSession(Closing):
             if checked is None:
                 checked = tls is None and not is_loopback(address[0])
             endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls, checked)
-            self._link = CloudLink(lambda: dial(endpoint, plan, together.empty))
+            try:
+                self._link = CloudLink(lambda: dial(endpoint, plan, together.empty))
+            except BaseException:
+                self.close()
+                raise
         self._together = Together(
             plan,
             together,
@@ -132,7 +140,8 @@ class EdgeSession(Closing):
             self._policy.looks_ahead,
             timeout,
         )
-        self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE)) if hedge else None
+        if hedge:
+            self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE))
 
     def step(
         self, observation: Mapping[str, np.ndarray], captured_ns: int | None = None
