@@ -127,6 +127,32 @@ def test_kill_9_of_the_cloud(split_bundle: Path) -> None:
             policy.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_says_so_and_leaves_its_timeline(
+    split_bundle: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving(split_bundle, "--log-json", "--metrics", 0) as (child, said):
+        words = ["run", str(split_bundle), "--cloud", said["address"], "--steps", "1000000"]
+        command = [*VLACUT, *words, "--timeline", str(tmp_path / "t.json"), "--json"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as robot:
+            assert child.stderr is not None
+            assert json.loads(child.stderr.readline())["event"] == "connected"
+            url = f"http://{said['metrics']}/metrics"
+            assert wait_until(lambda: "vlacut_steps_total 0.0" not in fetch(url)[1])
+            robot.send_signal(number)
+            out, err = robot.communicate(timeout=30)
+        assert json.loads(child.stderr.readline())["event"] == "left"
+    assert robot.returncode == 1
+    assert json.loads(out) == {
+        "error": {"kind": "Interrupted", "message": "interrupted; nothing was half-written"}
+    }
+    assert err.strip() == "vlacut: interrupted; nothing was half-written"
+    assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
+
+
 def test_kill_9_of_a_robot(split_bundle: Path) -> None:
     """Its session ends, and the next robot is served."""
     words = ("--robots", "1", "--log-json")

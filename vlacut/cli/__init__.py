@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -34,6 +35,8 @@ def main() -> None:
         sys.exit(f"vlacut: the command line needs {error.name}: pip install 'vlacut[cli]'")
     from vlacut.cli.commands import vlacut
 
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # it ends a command as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         vlacut(prog_name="vlacut", standalone_mode=False)
     except click.exceptions.Exit as error:

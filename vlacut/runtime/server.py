@@ -259,6 +259,7 @@ class Server:
             known = isinstance(error, BackendError)
             text = one_line(error if known else f"{type(error).__name__}: {error}")
             self._note("failed", peer, text)
+            _log.debug("where it failed", exc_info=True)
             connection.send_error(text)
 
     def _step(self, connection: Connection, before: Route, walks: Sequence[Walk]) -> Route | None:
