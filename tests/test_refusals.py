@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import Vlacut
+from deployments import serving_thread
 
+from vlacut import api
 from vlacut.cli.output import print_json
 from vlacut.errors import one_line
+from vlacut.runtime.address import written
 from vlacut.staging import write_file
 
 NOBODY = ("--cloud", "127.0.0.1:1")
@@ -61,6 +64,21 @@ def test_one_line_one_object_and_a_status(
     assert says in error["message"]
     assert err == f"vlacut: {error['message']}\n"
     assert vlacut(*given) == (status, "", err)
+
+
+def test_what_may_be_otherwise_later_is_another_status(
+    vlacut: Vlacut, split_bundle: Path, onnx_file: Path, tmp_path: Path
+) -> None:
+    """A server that is full has status 1, one of another bundle status 2."""
+    fast = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "100GB/s")
+    assert vlacut("compile", onnx_file, *fast, "--pin", "*=cloud", "-o", tmp_path / "b")[0] == 0
+    server = api.serve(split_bundle, most_robots=1)
+    address = written(*server.address)
+    with serving_thread(server), api.connect(split_bundle, address):
+        status, out, _ = vlacut("run", split_bundle, "--cloud", address, "--json")
+        assert (status, json.loads(out)["error"]["kind"]) == (1, "PeerUnable")
+        status, out, _ = vlacut("run", tmp_path / "b", "--cloud", address, "--json")
+        assert (status, json.loads(out)["error"]["kind"]) == (2, "PeerRefused")
 
 
 def test_a_command_alone_shows_what_there_is(vlacut: Vlacut) -> None:

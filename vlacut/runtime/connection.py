@@ -176,7 +176,6 @@ class Connection:
                 self.put_back(self.receive(due=due))
         return inbox[0]
 
-    @property
     def begun(self) -> bool:
         """Whether anything of a frame that nobody has taken has come. Raises as `listen`."""
         self.listen()

@@ -58,10 +58,11 @@ class Race(Generic[Way, Result]):
         failed = (run.exception() for run in self._entered.values() if run.done())
         return "; ".join(str(error) for error in failed if error) or "the deadline passed"
 
-    def close(self) -> None:
-        """Let the threads go, once they have done what they do."""
+    def close(self, seconds: float) -> bool:
+        """Let the threads go; whether all had done by then what they did."""
         for runs in self._runs.values():
             runs.put(None)
+        return not wait(self._busy.values(), seconds).not_done
 
 
 def _work(runs: SimpleQueue[_Run[Result]]) -> None:

@@ -267,7 +267,7 @@ class Server:
         due = before.due[0] if before.due else None
         frame = None
         while frame is None:
-            if self._stopping.is_set() and not connection.begun:
+            if self._stopping.is_set() and not connection.begun():
                 return None
             frame = connection.peek(due)
         if frame.kind == PROBE:

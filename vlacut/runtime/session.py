@@ -45,6 +45,7 @@ from vlacut.suggestion import suggestion
 from vlacut.tensor import TensorSpec
 
 _SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
+_END_S = 1.0  # that `close` waits for an engine of a hedged step
 
 _log = logging.getLogger("vlacut.edge")
 
@@ -238,8 +239,9 @@ class EdgeSession(Closing):
         """End the connection; calling it again does nothing."""
         if self._link is not None:
             self._link.close()
-        if self._race is not None:
-            self._race.close()
+        if self._race is not None and not self._race.close(_END_S):
+            _log.warning("closed while an engine runs; what it uses is kept until the process ends")
+            return
         for opened in self._opened:
             opened.close()
 
