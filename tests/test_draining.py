@@ -15,12 +15,20 @@ from proxy import wait_until
 from test_split import run_whole
 
 from vlacut.errors import DeadlineMissed, WireError
+from vlacut.runtime.connection import Connection
 from vlacut.runtime.session import EdgeSession
 from vlacut.runtime.wire import Greeting, Status, unpack_greeting
 
 
-def test_a_robot_that_never_pauses_does_not_keep_the_server() -> None:
-    """Every step it is told of is right, and the server ends long before it gives robots up."""
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_robot_that_never_pauses_does_not_keep_the_server(
+    monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    """Every step it is told of is right, and the server ends long before it gives robots up; also
+    where a frame of the next step is always there.
+    """
+    if ahead:
+        monkeypatch.setattr(Connection, "begun", lambda _: True)
     program, plan, engines = crossing_deployment()
     observed, expected = observation(program), run_whole(program, observation(program))
     made: list[dict[str, np.ndarray]] = []

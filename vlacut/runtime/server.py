@@ -248,7 +248,9 @@ class Server:
                 layout.empty = engines.empty
                 shared = {name: SharedEngine(each, self._turns) for name, each in engines.items()}
                 walks = [Walk(each, shared) for each in self._routes]
-                while route is not None:
+                last = False
+                while route is not None and not last:
+                    last = self._stopping.is_set()  # who sends ahead has one more step, not all
                     route = self._step(connection, route, walks)
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
