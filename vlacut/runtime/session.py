@@ -110,6 +110,7 @@ class EdgeSession(Closing):
         self._last: StepReport | None = None
         self._noted: tuple[int, str, str, int, int, Made, Link, Rates] | None = None  # for `last`
         self._made: Made | None = None
+        self._source = Source.CHOSEN  # of the last action
         self._link: CloudLink | None = None
         self._alone: Alone | None = None
         self._opened: list[OpenedEngines] = []
@@ -168,6 +169,8 @@ class EdgeSession(Closing):
             made, reason = self._make(request, until)
         finally:
             self._step += 1
+        if made.source is not self._source:
+            self._note_change(made.source, request.step, reason)
         returned, name = time.perf_counter_ns(), self._names[variant]
         link, expected = self._plan.link, together.expected
         self._noted = request.step, name, reason, began, returned, made, link, expected
@@ -187,9 +190,17 @@ class EdgeSession(Closing):
         except (DeadlineMissed, WireError) as error:
             reason = str(error)
         if self._alone is not None and time.monotonic() < turn + self._spare_s < until:
-            _log.warning("step %d made by the edge alone: %s", request.step, reason)
             return self._alone.make(request), reason
         return self._repeat(request, reason), reason
+
+    def _note_change(self, source: Source, step: int, reason: str) -> None:
+        """Say where actions come from now: once, however many steps of an outage follow."""
+        self._source = source
+        if source is Source.CHOSEN:
+            _log.info("from step %d on actions are by the plan's variant again", step)
+        else:
+            how = "by the edge alone" if source is Source.ALONE else "the last one again"
+            _log.warning("from step %d on actions are %s: %s", step, how, reason)
 
     def _turn_to_alone(self, until: float) -> float:
         """When the edge must begin alone to meet the deadline; the deadline if it cannot."""
@@ -222,7 +233,6 @@ class EdgeSession(Closing):
                 f"no action for step {request.step} within {self._deadline:g} s, and none before "
                 f"it to fall back on: {reason}"
             )
-        _log.warning("step %d repeats the last action: %s", request.step, reason)
         return replace(self._made, source=Source.STALE, tally=Tally())
 
     @property
