@@ -116,3 +116,16 @@ def _alone(item: Instruction) -> Instruction:
         body = [Run(f"alone.{each.part}") if isinstance(each, Run) else each for each in item.body]
         return replace(item, body=tuple(body))
     return Run(f"alone.{item.part}") if isinstance(item, Run) else item
+
+
+@contextmanager
+def serving_thread(server: Server) -> Iterator[None]:
+    """While entered, a server serves."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join(20)
+        assert not thread.is_alive()

@@ -81,13 +81,18 @@ def test_keys_serve_run_with_tls_and_a_deadline(split_bundle: Path, tmp_path: Pa
     up = sum(step["bytes_up"] for step in ran["steps"])
     assert float(re.findall(r'tensor_bytes_total{direction="up"} (\S+)', text)[0]) == up
     events = [json.loads(line) for line in log.splitlines()]
-    assert [event["event"] for event in events] == ["connected", "left"]
+    assert [event["event"] for event in events] == ["connected", "left", "draining", "stopped"]
+    assert [event["robot"].partition("@")[0] for event in events[:2]] == ["arm", "arm"]
     check_trace(json.loads(timeline.read_text()), ran["steps"])
 
 
 def check_trace(trace: dict[str, Any], steps: list[dict[str, Any]]) -> None:
     events = trace["traceEvents"]
-    tracks = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    tracks = {
+        event["tid"]: event["args"]["name"].split()[0]
+        for event in events
+        if event["name"] == "thread_name"
+    }
     shown = [event for event in events if event["ph"] == "X"]
     assert {tracks[event["tid"]] for event in shown} == set(tracks.values())
     whole = [event for event in shown if tracks[event["tid"]] == "steps"]
@@ -120,6 +125,32 @@ def test_kill_9_of_the_cloud(split_bundle: Path) -> None:
 
             assert wait_until(made_anew)
             policy.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_says_so_and_leaves_its_timeline(
+    split_bundle: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving(split_bundle, "--log-json", "--metrics", 0) as (child, said):
+        words = ["run", str(split_bundle), "--cloud", said["address"], "--steps", "1000000"]
+        command = [*VLACUT, *words, "--timeline", str(tmp_path / "t.json"), "--json"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as robot:
+            assert child.stderr is not None
+            assert json.loads(child.stderr.readline())["event"] == "connected"
+            url = f"http://{said['metrics']}/metrics"
+            assert wait_until(lambda: "vlacut_steps_total 0.0" not in fetch(url)[1])
+            robot.send_signal(number)
+            out, err = robot.communicate(timeout=30)
+        assert json.loads(child.stderr.readline())["event"] == "left"
+    assert robot.returncode == 1
+    assert json.loads(out) == {
+        "error": {"kind": "Interrupted", "message": "interrupted; nothing was half-written"}
+    }
+    assert err.strip() == "vlacut: interrupted; nothing was half-written"
+    assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
 
 
 def test_kill_9_of_a_robot(split_bundle: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import logging
 import random
 import threading
 import time
@@ -284,3 +285,31 @@ def test_hedging_needs_what_it_says() -> None:
         EdgeSession(plan, DIGEST, engines, ("127.0.0.1", 9), hedge=True)
     with pytest.raises(InputError, match="no all-edge variant"):
         EdgeSession(plan, DIGEST, engines, ("127.0.0.1", 9), deadline=1.0, hedge=True)
+
+
+def test_an_outage_is_two_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """One where it begins and one where it ends, however many steps it lasts."""
+    program, plan, engines = crossing_deployment()
+    with (
+        caplog.at_level(logging.INFO, "vlacut.edge"),
+        served(plan, engines) as server,
+        Proxy(server.address) as proxy,
+        EdgeSession(plan, DIGEST, engines, proxy.address, 0.5, deadline=DEADLINE_S) as policy,
+    ):
+        policy.step(observation(program))
+        proxy.target = ("127.0.0.1", 9)  # nobody is there
+        proxy.hang_up()
+        for _ in range(20):
+            policy.step(observation(program))
+            assert policy.last.source is Source.STALE
+        proxy.target = server.address
+
+        def again() -> bool:
+            policy.step(observation(program))
+            return policy.last.source is Source.CHOSEN
+
+        assert wait_until(again)
+    said = [message for message in caplog.messages if message.startswith("from step")]
+    assert len(said) == 2
+    assert said[0].startswith("from step 1 on actions are the last one again: no connection")
+    assert said[1].endswith("are by the plan's variant again")

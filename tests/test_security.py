@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
+import shutil
 import ssl
 import stat
+from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +17,7 @@ from deployments import DIGEST, crossing_deployment, served
 from programs import observation
 from test_split import run_whole
 
-from vlacut.errors import InputError, PeerLost, WireError
+from vlacut.errors import InputError, PeerLost, PeerRefused, WireError
 from vlacut.keys import make_keys
 from vlacut.runtime.security import cloud_context, edge_context, is_loopback
 from vlacut.runtime.session import EdgeSession
@@ -49,7 +54,7 @@ def test_keys_of_another_authority_are_refused(keys: Path, tmp_path: Path) -> No
         stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # believes the cloud, shows nothing
         stranger.check_hostname = False
         stranger.load_verify_locations(keys / "robot" / "ca.pem")
-        with pytest.raises(WireError, match=r"hung up in the handshake .*same vlacut keys"):
+        with pytest.raises(WireError, match=r"certificate required.*same vlacut keys"):
             EdgeSession(plan, DIGEST, engines, server.address, tls=stranger)
         assert server.robots == 0
 
@@ -101,3 +106,106 @@ def test_off_loopback_needs_keys_or_a_word(keys: Path) -> None:
     ] * 3
     with pytest.raises(PeerLost):  # a word lets it try; this address (RFC 5737) leads nowhere
         EdgeSession(plan, DIGEST, engines, ("192.0.2.1", 7000), timeout=0.1, insecure=True)
+
+
+def made_days_ago(folder: Path, robots: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that were valid for a day, ten days ago."""
+
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Then:
+            return super().now(tz) - timedelta(days=10)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vlacut.keys.datetime", Then)
+        make_keys(folder, robots, 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("expired", r"certificate expired\); see that both clocks are right, or make keys anew"),
+        ("cloud's", r"unsupported certificate\); vlacut run takes a robot's folder"),
+        ("stranger's", r"unknown ca\); both need --tls, with keys of the same vlacut keys"),
+    ],
+)
+def test_keys_that_the_cloud_does_not_take(
+    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, says: str
+) -> None:
+    """The edge hears why, though in TLS 1.3 its own half of the handshake is over by then."""
+    _, plan, engines = crossing_deployment()
+    folder = tmp_path / "robot"
+    if wrong == "expired":
+        shutil.copytree(keys / "authority", tmp_path / "authority")
+        shutil.copytree(keys / "cloud", tmp_path / "cloud")
+        made_days_ago(tmp_path, ("robot",), monkeypatch)
+    elif wrong == "cloud's":
+        folder = keys / "cloud"
+    else:
+        make_keys(tmp_path, ("robot",), 1)
+        shutil.copy(keys / "robot" / "ca.pem", folder)
+    with (
+        served(plan, engines, tls=cloud_context(keys / "cloud")) as server,
+        pytest.raises(PeerRefused, match=says),
+    ):
+        EdgeSession(plan, DIGEST, engines, server.address, tls=edge_context(folder))
+
+
+def test_an_expired_cloud_is_no_reason_to_look_for_other_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, plan, engines = crossing_deployment()
+    made_days_ago(tmp_path, ("robot",), monkeypatch)
+    with (
+        served(plan, engines, tls=cloud_context(tmp_path / "cloud")) as server,
+        pytest.raises(PeerRefused, match=r"certificate has expired\); see that both clocks"),
+    ):
+        EdgeSession(plan, DIGEST, engines, server.address, tls=edge_context(tmp_path / "robot"))
+
+
+def test_the_name_in_a_certificate_is_the_robot_s(
+    keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, plan, engines = crossing_deployment()
+    with (
+        caplog.at_level(logging.INFO, "vlacut.server"),
+        served(plan, engines, tls=cloud_context(keys / "cloud")) as server,
+        EdgeSession(plan, DIGEST, engines, server.address, tls=edge_context(keys / "robot")),
+    ):
+        pass
+    named = [record.__dict__["robot"] for record in caplog.records if hasattr(record, "robot")]
+    assert [name.partition("@")[0] for name in named] == ["robot", "robot"]
+
+
+def test_keys_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted between two files, at every one of them; the next call makes what is missing."""
+    made = 0
+    while made < 8:
+        calls = itertools.count()
+
+        def full(descriptor: int, at: int = made, calls: Iterator[int] = calls) -> None:
+            if next(calls) == at:
+                raise OSError(28, "No space left on device")
+
+        folder = tmp_path / str(made)
+        with monkeypatch.context() as patch:
+            patch.setattr("vlacut.keys.os.fsync", full)
+            with pytest.raises(InputError, match="cannot be written: No space left on device"):
+                make_keys(folder, ("robot",), 1)
+        for home in folder.iterdir():
+            assert home.name == "authority" or edge_context(home)
+        missing = {"authority", "cloud", "robot"} - {home.name for home in folder.iterdir()}
+        assert {home.name for home in make_keys(folder, ("robot",), 1)} == missing
+        cloud_context(folder / "cloud")
+        edge_context(folder / "robot")
+        made += 1
+
+
+@pytest.mark.parametrize("name", ["a" * 65, "a\nb"])
+def test_a_name_that_no_certificate_holds(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="a name has 64 characters at most"):
+        make_keys(tmp_path / "keys", (name,), 1)
+    with pytest.raises(InputError, match="valid for 36500 at most"):
+        make_keys(tmp_path / "keys", ("robot",), 10**8)
+    assert not (tmp_path / "keys").exists()
+    assert len(make_keys(tmp_path / "keys", ("robot", "robot"), 1)) == 3

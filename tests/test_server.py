@@ -172,9 +172,9 @@ def test_admission_by_time() -> None:
     assert asks(3, 0)  # without a deadline it can wait
     assert asks(0, 0.1)  # it was there before
     assert len(robots) == 4
-    robots.leave(bytes([1]) * 16, ends[0][0])  # of another session
+    robots.leave(ends[1][1])  # of no session
     assert len(robots) == 4
-    robots.leave(bytes([1]) * 16, ends[1][0])
+    robots.leave(ends[1][0])
     assert len(robots) == 3
     assert asks(0, 1e-9, 9.0, Robots(1))
     for pair in ends:
@@ -253,9 +253,11 @@ def test_events_are_logged_with_the_robot(caplog: pytest.LogCaptureFixture) -> N
         with EdgeSession(plan, DIGEST, engines, server.address) as policy:
             policy.step(observation(program))
         assert wait_until(lambda: server.counts.events["left"] == 1)
-    events = [(record.__dict__["event"], record.__dict__["robot"]) for record in caplog.records]
-    assert [event for event, _ in events] == ["connected", "left"]
-    assert events[0][1] == events[1][1] != ""
+    events = [record.__dict__["event"] for record in caplog.records]
+    assert events == ["connected", "left", "draining", "stopped"]
+    robots = {record.__dict__["robot"] for record in caplog.records[:2]}
+    assert len(robots) == 1
+    assert "" not in robots
     counts = server.counts
     assert counts.steps == 1
     assert counts.received == plan.variants[0].price.bytes_up

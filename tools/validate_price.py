@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.progress import track
 
 import vlacut
-from vlacut.api import parse_address
 from vlacut.cli.output import milliseconds, rate, size, table
 from vlacut.coding import coded
 from vlacut.compiler import compile_program
@@ -38,6 +37,7 @@ from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.frontends.load import load_program
 from vlacut.hardware import Link
 from vlacut.pricing import Price, price
+from vlacut.runtime.address import parse_address
 from vlacut.runtime.report import StepReport
 from vlacut.split import codings_of, sides_of
 from vlacut.target import Target

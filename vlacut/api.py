@@ -17,6 +17,7 @@ from vlacut.cost_graph import Side
 from vlacut.errors import InputError
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan import CHOSEN
+from vlacut.runtime.address import parse_address
 from vlacut.runtime.lstm import read_weights
 from vlacut.runtime.network import sampling_interval
 from vlacut.runtime.policy import make_policy
@@ -193,14 +194,6 @@ def load_engines(bundle: Bundle, side: Side, emulate: bool = False) -> dict[str,
         part.name: executor.load(bundle.part_path(part), bundle.root, recipe)
         for part in bundle.parts(side)
     }
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`; InputError if it does not parse."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise InputError(f"address {text!r} does not parse; write HOST:PORT, e.g. 10.0.0.5:7000")
-    return host.strip("[]"), int(port)
 
 
 def compile(  # the name users expect

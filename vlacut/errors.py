@@ -14,7 +14,8 @@ line that says what is wrong, where, and what to do.
     ├── DeadlineMissed        no action in time, and nothing to fall back on
     └── WireError             the peer broke the protocol
         ├── PeerLost          the connection ended or could not be made
-        └── PeerRefused       the peer says no: another bundle, another version, full, it failed
+        └── PeerRefused       the peer says no: another bundle, another version, other keys
+            └── PeerUnable    the peer would, and cannot now: it is full, stops, or failed
 """
 
 
@@ -71,4 +72,17 @@ class PeerLost(WireError):
 
 
 class PeerRefused(WireError):
-    """The peer says no: another bundle, another version, no room, or a failure of its own."""
+    """The peer says no: another bundle, another version, other keys."""
+
+
+class PeerUnable(PeerRefused):
+    """The peer would, and cannot now: it has no room, is stopping, or an engine of it failed."""
+
+
+def one_line(text: object) -> str:
+    """What is said, on one line and without what moves a terminal's cursor.
+
+    Who runs an engine, or is at the other end of a wire, may say anything.
+    """
+    words = " ".join(str(text).split())
+    return "".join(each if each.isprintable() else "?" for each in words)

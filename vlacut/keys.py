@@ -12,7 +12,8 @@ Keys are ECDSA on P-256. What a certificate is for is its extended key usage, se
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from vlacut.runtime.security import CA, CERTIFICATE, KEY
 SIGNER = "signer"
 _AUTHORITY, _CLOUD = "authority", "cloud"
 _CLOCKS_APART = timedelta(hours=1)
+_MOST_NAME = 64  # of a common name: RFC 5280, appendix A.1
+_MOST_DAYS = 36500
 
 
 def make_keys(folder: Path, robots: Sequence[str], days: int) -> list[Path]:
@@ -44,19 +47,26 @@ def make_keys(folder: Path, robots: Sequence[str], days: int) -> list[Path]:
         robots: names of robots, each a folder.
         days: for which certificates are valid from today.
 
-    Returns the folders made. Raises InputError if a robot's is there, or a name is no folder's.
+    Returns the folders made. Raises InputError if a robot's is there, a name is no folder's or too
+    long, or a folder cannot be written.
     """
     for robot in robots:
         if robot in ("", "..", _AUTHORITY, _CLOUD, SIGNER) or Path(robot).name != robot:
             raise InputError(f"robot {robot!r}: a name is one folder's, and not the cloud's")
+        if len(robot) > _MOST_NAME or not robot.isprintable():
+            raise InputError(f"robot {robot!r}: a name has {_MOST_NAME} characters at most")
         if (folder / robot).exists():
             raise InputError(f"{folder / robot} is there already; name another robot")
+    if days > _MOST_DAYS:
+        raise InputError(f"{days} days: certificates are valid for {_MOST_DAYS} at most")
     made = []
     if not (folder / _AUTHORITY).exists():
         made.append(_make_authority(folder, days))
+    if not (folder / _CLOUD).exists():
         made.append(_make_machine(folder, _CLOUD, ExtendedKeyUsageOID.SERVER_AUTH, days))
     made += [
-        _make_machine(folder, robot, ExtendedKeyUsageOID.CLIENT_AUTH, days) for robot in robots
+        _make_machine(folder, robot, ExtendedKeyUsageOID.CLIENT_AUTH, days)
+        for robot in dict.fromkeys(robots)
     ]
     return made
 
@@ -69,10 +79,8 @@ def _make_authority(folder: Path, days: int) -> Path:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
     )
-    home = folder / _AUTHORITY
-    write_secret(home, KEY, private_pem(key))
-    write_secret(home, CA, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
-    return home
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return write_secrets(folder / _AUTHORITY, {KEY: private_pem(key), CA: certificate})
 
 
 def _make_machine(folder: Path, machine: str, use: ObjectIdentifier, days: int) -> Path:
@@ -86,13 +94,12 @@ def _make_machine(folder: Path, machine: str, use: ObjectIdentifier, days: int) 
         .add_extension(x509.ExtendedKeyUsage([use]), critical=True)
         .add_extension(issuer, critical=False)
     )
-    home = folder / machine
-    write_secret(home, KEY, private_pem(key))
-    write_secret(
-        home, CERTIFICATE, builder.sign(authority_key, hashes.SHA256()).public_bytes(Encoding.PEM)
-    )
-    write_secret(home, CA, authority.public_bytes(Encoding.PEM))
-    return home
+    files = {
+        KEY: private_pem(key),
+        CERTIFICATE: builder.sign(authority_key, hashes.SHA256()).public_bytes(Encoding.PEM),
+        CA: authority.public_bytes(Encoding.PEM),
+    }
+    return write_secrets(folder / machine, files)
 
 
 def _load_authority(home: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -145,9 +152,24 @@ def private_pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def write_secret(home: Path, name: str, data: bytes) -> None:
-    """Write a file that others may not read from the moment it exists."""
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(home / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+def write_secrets(home: Path, files: Mapping[str, bytes]) -> Path:
+    """Write a folder that others may not read from the moment it exists, whole or not at all.
+
+    Returns it. Raises InputError if it is there already, or cannot be written.
+    """
+    staging = home.with_name(f".{home.name}.partial-{os.getpid()}")
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        staging.mkdir(mode=0o700)
+        for name, data in files.items():
+            descriptor = os.open(staging / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        staging.rename(home)
+    except OSError as error:
+        raise InputError(f"{home}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return home

@@ -7,7 +7,6 @@ files that the digest covers: signing changes no other byte, and compiling anew 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -21,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from vlacut.bundle import Bundle
 from vlacut.errors import BundleError, InputError
-from vlacut.keys import SIGNER, private_pem, write_secret
+from vlacut.keys import SIGNER, private_pem, write_secrets
 from vlacut.runtime.security import KEY
+from vlacut.staging import write_file
 
 SIGNATURE = "manifest.json.sig"
 PUBLIC = "public.pem"
@@ -36,14 +36,15 @@ def make_signer(folder: Path) -> Path:
     if home.exists():
         raise InputError(f"{home} is there already; remove it first to sign with another key")
     key = Ed25519PrivateKey.generate()
-    write_secret(home, KEY, private_pem(key))
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write_secret(home, PUBLIC, public)
-    return home
+    return write_secrets(home, {KEY: private_pem(key), PUBLIC: public})
 
 
 def sign_bundle(bundle: Bundle, key: Path) -> Path:
-    """Sign a bundle whose files were checked; the signature's path. InputError if it is no key."""
+    """Sign a bundle whose files were checked; the signature's path.
+
+    Raises InputError if it is no key, or the signature cannot be written.
+    """
     try:
         signer = load_pem_private_key(key.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
@@ -51,12 +52,10 @@ def sign_bundle(bundle: Bundle, key: Path) -> Path:
     if not isinstance(signer, Ed25519PrivateKey):
         raise InputError(f"{key}: is no key of vlacut keys --signer")
     path = bundle.root / SIGNATURE
-    staging = path.with_name(f".{SIGNATURE}.partial-{os.getpid()}")
-    with staging.open("w") as file:
-        file.write(signer.sign(_CONTEXT + bundle.digest).hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    try:
+        write_file(path, signer.sign(_CONTEXT + bundle.digest).hex() + "\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
 
 

@@ -42,15 +42,21 @@ def staged_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write a text in UTF-8; what was there before is replaced in one step, or kept.
+def write_file(path: Path, data: str | bytes) -> None:
+    """Write a file, a text in UTF-8; what was there before is replaced in one step, or kept.
 
-    Raises OSError, with nothing left beside the file.
+    What is no file, such as a device, is written to as it is. Raises OSError, with nothing left
+    beside the file.
     """
+    data = data.encode() if isinstance(data, str) else data
+    path = path.resolve()  # what a link leads to is replaced, not the link
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
     beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with beside.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         beside.rename(path)

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.api import connect, parse_address
+from vlacut.api import connect
 from vlacut.emulation import EmulatedLink, Shape
 from vlacut.errors import InputError, PeerLost
+from vlacut.runtime.address import parse_address
 from vlacut.runtime.report import StepReport
 
 

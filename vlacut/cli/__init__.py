@@ -1,15 +1,29 @@
 """The command line. Every command has `--json`: one object on standard output, keys stable.
 
-Exit status: 0 done, 2 the request or a file is at fault, 1 anything else (a lost peer, a back end,
-a verification that found a difference).
+Exit status: 0 done, 2 the request or a file is at fault, 1 anything else (a peer that is lost, full
+or failed, a back end, a verification that found a difference). An error is one line on standard
+error and, with `--json`, an object on standard output.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from typing import NoReturn
 
-from vlacut.errors import BackendError, DeadlineMissed, PeerLost, VlacutError
+from vlacut.errors import (
+    BackendError,
+    DeadlineMissed,
+    PeerLost,
+    PeerUnable,
+    VlacutError,
+    one_line,
+)
+
+_AT_FAULT, _ELSE = 2, 1
+_NOT_AT_FAULT = (BackendError, DeadlineMissed, PeerLost, PeerUnable)
 
 
 def main() -> None:
@@ -21,23 +35,37 @@ def main() -> None:
         sys.exit(f"vlacut: the command line needs {error.name}: pip install 'vlacut[cli]'")
     from vlacut.cli.commands import vlacut
 
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # it ends a command as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         vlacut(prog_name="vlacut", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.UsageError as error:
+        asked = f"{error.ctx.command_path} --help" if error.ctx else "vlacut --help"
+        _fail("UsageError", f"{error.format_message().rstrip('.')}; see {asked}", _AT_FAULT)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit("vlacut: interrupted; nothing was half-written")
+        _fail("Interrupted", "interrupted; nothing was half-written", _ELSE)
     except VlacutError as error:
-        _fail(error)
+        notes = getattr(error, "__notes__", ())
+        status = _ELSE if isinstance(error, _NOT_AT_FAULT) else _AT_FAULT
+        _fail(type(error).__name__, " ".join([str(error), *notes]), status)
+    except BrokenPipeError:  # whoever read our output has gone; there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_ELSE)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail("OSError", f"{where}{error.strerror or error}", _AT_FAULT)
 
 
-def _fail(error: VlacutError) -> None:
-    line = " ".join([str(error), *getattr(error, "__notes__", ())])
+def _fail(kind: str, text: str, status: int) -> NoReturn:
+    """Say what is wrong on one line, for machines as an object too, and end."""
+    text = one_line(text)
     if "--json" in sys.argv:
-        sys.stdout.write(json.dumps({"error": {"kind": type(error).__name__, "message": line}}))
-        sys.stdout.write("\n")
-    sys.stderr.write(f"vlacut: {line}\n")
-    sys.exit(1 if isinstance(error, (PeerLost, DeadlineMissed, BackendError)) else 2)
+        sys.stdout.write(json.dumps({"error": {"kind": kind, "message": text}}) + "\n")
+        sys.stdout.flush()
+    sys.stderr.write(f"vlacut: {text}\n")
+    sys.exit(status)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import click
 import numpy as np
 
-from vlacut.api import connect, parse_address, serve
+from vlacut.api import connect, serve
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.steps import run_json, show_steps
@@ -18,10 +21,13 @@ from vlacut.differences import largest_difference
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
 from vlacut.plan import CHOSEN
+from vlacut.runtime.address import parse_address, written
 from vlacut.runtime.policy import POLICIES
 from vlacut.runtime.predictors import NAMES
+from vlacut.runtime.report import StepReport
 from vlacut.runtime.server import Server
-from vlacut.runtime.timeline import write_timeline
+from vlacut.runtime.timeline import trace_json
+from vlacut.staging import write_file
 
 _BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 _TLS = click.option(
@@ -36,11 +42,15 @@ _TRUSTED = click.option(
 @click.command("serve")
 @_BUNDLE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=7000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port", default=7000, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
+)
 @_TLS
 @_INSECURE
 @_TRUSTED
-@click.option("--robots", default=64, show_default=True, help="Most robots at a time.")
+@click.option(
+    "--robots", default=64, show_default=True, type=click.IntRange(1), help="Most at a time."
+)
 @click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
 @click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
@@ -75,8 +85,12 @@ def serve_command(
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
-    address = f"{server.address[0]}:{server.address[1]}"
-    watched = _serve_metrics(server, metrics) if metrics else ""
+    address = written(*server.address)
+    try:
+        watched = _serve_metrics(server, metrics) if metrics else ""
+    except InputError:
+        server.close()
+        raise
     if as_json:
         robots_json = {"most": server.most_robots, "bytes_each": server.memory.robot}
         print_json(
@@ -95,7 +109,7 @@ def _serve_metrics(server: Server, place: str) -> str:
     except ImportError as error:
         raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
     host, port = parse_address(f"127.0.0.1:{place}" if place.isdigit() else place)
-    return "{}:{}".format(*serve_metrics(server, host, port))
+    return written(*serve_metrics(server, host, port))
 
 
 @click.command("run")
@@ -155,6 +169,9 @@ def run_command(
 ) -> None:
     """Drive the edge side of a bundle, and show where the time went."""
     log_to_stderr("run", as_json=False)
+    for file in (timeline, output):
+        if file and not file.parent.is_dir():  # said before the steps, not after them
+            raise InputError(f"{file}: there is no folder {file.parent}")
     session = connect(
         path,
         cloud or None,
@@ -170,21 +187,25 @@ def run_command(
         link=link,
     )
     bundle = session.bundle
-    with session, progress_bar() as progress:
-        golden = bundle.golden("observation") if bundle.has_golden else None
-        observed = _load(observation) if observation else golden
-        if observed is None:
-            raise ObservationError("the bundle has no golden observation; give one with --input")
-        reports = []
-        for step in range(steps):
-            action = session.step(observed)
-            reports.append(session.last)
-            progress("run", step + 1, steps)
-        reference = bundle.golden("action") if _same(observed, golden) else None
+    reports: list[StepReport] = []
+    try:
+        with session, progress_bar() as progress:
+            golden = bundle.golden("observation") if bundle.has_golden else None
+            observed = _load(observation) if observation else golden
+            if observed is None:
+                raise ObservationError(
+                    "the bundle has no golden observation; give one with --input"
+                )
+            for step in range(steps):
+                action = session.step(observed)
+                reports.append(session.last)
+                progress("run", step + 1, steps)
+    finally:  # also of a run that failed or was interrupted, which one wants to see
+        if timeline and reports:
+            write_file(timeline, trace_json(reports))
+    reference = bundle.golden("action") if _same(observed, golden) else None
     if output:
-        np.savez(output, **action)  # type: ignore[arg-type]  # numpy 2.4's stub
-    if timeline:
-        write_timeline(timeline, reports)
+        write_file(output, _npz(action))
     error = None if reference is None else largest_difference(action, reference)
     if as_json:
         print_json(run_json(reports, action, error))
@@ -196,9 +217,18 @@ def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None)
     return other is not None and all(np.array_equal(one[name], other[name]) for name in other)
 
 
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy 2.4's stub
+    return file.getvalue()
+
+
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.ndarray):
+                return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise ObservationError(f"{path}: cannot be read as .npz: {error}") from error
+    raise ObservationError(f"{path}: is one array; write tensors by name with numpy.savez")

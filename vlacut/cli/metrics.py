@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from vlacut.errors import InputError
+from vlacut.runtime.address import listener
 from vlacut.runtime.server import Server
 
 
@@ -25,6 +26,8 @@ class _Counts(Collector):
         """See `Collector`."""
         counts = self._server.counts
         yield GaugeMetricFamily("vlacut_robots", "Robots now served.", self._server.robots)
+        draining = "1 while the server ends: it takes no robots, and steps that have begun end."
+        yield GaugeMetricFamily("vlacut_draining", draining, int(self._server.draining))
         yield CounterMetricFamily("vlacut_steps", "Steps served to their end.", counts.steps)
         yield CounterMetricFamily(
             "vlacut_steps_abandoned", "Steps that the robot gave up.", counts.abandoned
@@ -42,9 +45,27 @@ def _by(name: str, help_text: str, label: str, found: Any) -> Metric:
     return family
 
 
-class _Quiet(WSGIRequestHandler):
+class _Request(WSGIRequestHandler):
+    timeout = 5.0  # seconds that a client may be silent
+
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not events of the server."""
+
+
+class _Http(ThreadingMixIn, WSGIServer):
+    """A thread a request: who asks and is then silent keeps nobody else waiting."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__((host, port), _Request, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener(host, port)
+        self.server_name, self.server_port = host, self.socket.getsockname()[1]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who hangs up while it is answered is no event of the server either."""
 
 
 def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
@@ -68,9 +89,7 @@ def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
         start("503 Service Unavailable" if draining else "200 OK", [("Content-Type", "text/plain")])
         return [b"draining\n" if draining else b"ok\n"]
 
-    try:
-        http = make_server(host, port, app, handler_class=_Quiet)
-    except OSError as error:
-        raise InputError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
+    http = _Http(host, port)
+    http.set_app(app)
     threading.Thread(target=http.serve_forever, name="metrics", daemon=True).start()
     return host, http.server_port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +32,22 @@ def json_option(command: F) -> F:
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """One object on standard output, on one line."""
-    sys.stdout.write(json.dumps(data) + "\n")
+    """One object on standard output, on one line; null for numbers that JSON has none of."""
+    try:
+        text = json.dumps(data, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(data), allow_nan=False)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _finite(data: Any) -> Any:
+    """The same with None for what is not a number, or infinite."""
+    if isinstance(data, dict):
+        return {name: _finite(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def console() -> Console:

@@ -176,6 +176,11 @@ class Connection:
                 self.put_back(self.receive(due=due))
         return inbox[0]
 
+    def begun(self) -> bool:
+        """Whether anything of a frame that nobody has taken has come. Raises as `listen`."""
+        self.listen()
+        return bool(self.receiver.inbox) or not self.receiver.between
+
     def put_back(self, frame: Frame) -> None:
         """Make a received frame the next one again."""
         self.receiver.inbox.appendleft(frame)

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from vlacut.errors import PeerLost, PeerRefused, WireError
+from vlacut.errors import PeerLost, PeerRefused, PeerUnable, WireError
 from vlacut.runtime.clock import Exchange
+from vlacut.runtime.security import no_tls, says_no
 from vlacut.runtime.wire import (
     GREETING_BYTES,
     GREETING_START_BYTES,
@@ -43,7 +44,7 @@ def greet(
             f"({digest.hex()[:12]}); deploy the same one on both sides"
         )
     if found.status == Status.FULL:
-        raise PeerRefused("the cloud is full: it serves as many robots as it can")
+        raise PeerUnable("the cloud is full: it serves as many robots as it can, or is stopping")
     if found.status != Status.OK or (found.token, found.flags) != (token, flags):
         raise WireError(f"the cloud answered another greeting, with status {found.status}")
     return Exchange(sent, found.first_ns, found.second_ns, time.perf_counter_ns())
@@ -75,7 +76,7 @@ def answer(
     why = full(found)
     if why:
         _send(sock, replace(mine, status=Status.FULL))
-        raise PeerRefused(f"there is no room for another robot: {why}")
+        raise PeerUnable(f"there is no room for another robot: {why}")
     _send(sock, mine)
     return found
 
@@ -84,7 +85,7 @@ def _send(sock: socket.socket, greeting: Greeting) -> None:
     try:
         sock.sendall(greeting.pack())
     except OSError as error:
-        raise _hung_up(str(error)) from error
+        raise _hung_up(error.strerror or str(error)) from error
 
 
 def _receive(sock: socket.socket, timeout: float) -> tuple[int, Greeting | None]:
@@ -106,8 +107,12 @@ def _read(sock: socket.socket, count: int, end: float) -> bytes:
         sock.settimeout(left)
         try:
             chunk = sock.recv(count - len(data))
+        except TimeoutError:
+            continue
         except OSError as error:
-            raise _hung_up(str(error)) from error
+            if says_no(error):  # in TLS 1.3 the edge hears here what the cloud thinks of its keys
+                raise no_tls(error) from error
+            raise _hung_up(error.strerror or str(error)) from error
         if not chunk:
             raise _hung_up("it closed the connection")
         data += chunk

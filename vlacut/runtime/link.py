@@ -17,6 +17,7 @@ import numpy as np
 from vlacut.cost_graph import Side
 from vlacut.errors import PeerLost, WireError
 from vlacut.plan import Plan
+from vlacut.runtime.address import resolved, written
 from vlacut.runtime.clock import CloudClock
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import greet
@@ -27,6 +28,7 @@ from vlacut.runtime.wire import CHECKED
 _CONNECT_S = 3.0
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 2.0
+_LONGEST_IDLE_S = 32767  # MAX_TCP_KEEPIDLE of linux/tcp.h
 
 _log = logging.getLogger("vlacut.edge")
 
@@ -67,15 +69,12 @@ def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
 
     Raises PeerLost if nobody answers, PeerRefused or WireError if the wrong one does.
     """
-    host, port = endpoint.address
     limit = min(endpoint.timeout, _CONNECT_S)
     try:
         plain = connected(endpoint.address, limit)
         set_options(plain, endpoint.timeout)
     except OSError as error:
-        raise PeerLost(
-            f"nobody answers at {host}:{port} ({error.strerror or error}); start vlacut serve there"
-        ) from error
+        raise PeerLost(_nobody(endpoint.address, error)) from error
     sock = secure(plain, endpoint.tls, limit, server=False)
     try:
         deadline_ns = round(endpoint.deadline_s * 1e9)
@@ -89,15 +88,28 @@ def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
     return Line(connection, CloudClock(first))
 
 
+def _nobody(address: tuple[str, int], error: OSError) -> str:
+    """Why there is no connection, and what to do."""
+    why = f"nobody answers at {written(*address)} ({error.strerror or error})"
+    if isinstance(error, socket.gaierror):
+        return f"{why}; give its address, or see to the name"
+    if isinstance(error, TimeoutError):
+        return f"{why}; see that vlacut serve runs there, and no firewall is between"
+    return f"{why}; start vlacut serve there"
+
+
 def set_options(sock: socket.socket, timeout: float) -> None:
     """No delay for small frames, and an error on a peer that vanished without a word.
 
-    Three probes a second apart begin after `timeout` seconds of silence (Linux).
+    Three probes a second apart begin after `timeout` seconds of silence (Linux, which takes 32767
+    at most).
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(timeout)))
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, min(max(1, round(timeout)), _LONGEST_IDLE_S)
+        )
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
@@ -105,8 +117,8 @@ def set_options(sock: socket.socket, timeout: float) -> None:
 def connected(address: tuple[str, int], limit: float) -> socket.socket:
     """As `socket.create_connection`, with the congestion control chosen before."""
     failed = OSError("no address")
-    for family, kind, protocol, _, found in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
-        sock = socket.socket(family, kind, protocol)
+    for family, found in resolved(*address):
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             use_cubic(sock)
             sock.settimeout(limit)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlacut.errors import PeerLost, PeerRefused, WireError
+from vlacut.errors import PeerLost, PeerUnable, WireError, one_line
 from vlacut.runtime.burst import Burst, BurstMeter
 from vlacut.runtime.frame import Frame, Heard
 from vlacut.runtime.layout import Layout, Room
@@ -140,7 +140,7 @@ class Receiver:
     def read(self, wait: bool = False) -> bool:
         """Read what is there or, with `wait`, what comes within the stream's limit.
 
-        False if that is nothing. Raises PeerLeft, PeerLost, WireError, or PeerRefused with the
+        False if that is nothing. Raises PeerLeft, PeerLost, WireError, or PeerUnable with the
         reason that the peer gives.
         """
         meter, guess, count = self.meter, self._guess, None
@@ -222,7 +222,7 @@ class Receiver:
             raise PeerLost("bytes were altered on the way: the checksum of a frame is wrong")
         if header.kind == ERROR:
             text = bytes(room.tensors[0]).decode(errors="replace")
-            raise PeerRefused(f"the other side refused: {text}")
+            raise PeerUnable(f"the other side failed: {one_line(text)}")
         self._keep(header.kind, header[1:4], header.step, room, now, burst)
 
     def _keep(

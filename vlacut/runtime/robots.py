@@ -102,11 +102,13 @@ class Robots:
             return f"its engines would take {load:.2f} s of every second"
         return ""
 
-    def leave(self, token: bytes, sock: socket.socket) -> None:
-        """A session ended; does nothing if the robot has a newer one."""
+    def leave(self, sock: socket.socket) -> None:
+        """A session ended; does nothing if it was never admitted, or the robot has a newer one."""
         with self._lock:
-            if token in self._robots and self._robots[token].sock is sock:
-                del self._robots[token]
+            for token, robot in self._robots.items():
+                if robot.sock is sock:
+                    del self._robots[token]
+                    return
 
     def hang_up(self) -> None:
         """End all sessions."""

@@ -12,11 +12,21 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from vlacut.errors import InputError, PeerLost, PeerRefused
+from vlacut.errors import InputError, PeerLost, PeerRefused, one_line
 
 CA, CERTIFICATE, KEY = "ca.pem", "cert.pem", "key.pem"
+_SAME_KEYS = "both need --tls, with keys of the same vlacut keys"
+_ADVICE = {
+    "expired": "see that both clocks are right, or make keys anew with vlacut keys",
+    "not yet valid": "see that both clocks are right",
+    "purpose": "vlacut serve takes the folder cloud of vlacut keys, vlacut run that of a robot",
+    "unsupported certificate": "vlacut run takes a robot's folder of vlacut keys, not the cloud's",
+}
+_LINGER_S, _LINGERS = 0.2, 8
 
 
 def cloud_context(folder: Path) -> ssl.SSLContext:
@@ -42,7 +52,7 @@ def _context(protocol: ssl._SSLMethod, folder: Path) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise InputError(
             f"{folder}: needs {CA}, {CERTIFICATE} and {KEY} of this machine, as vlacut keys makes "
-            f"them: {error.strerror or error}"
+            f"them: {getattr(error, 'reason', '') or error.strerror or error}"
         ) from error
     return context
 
@@ -62,17 +72,45 @@ def secure(
         wrapped.settimeout(timeout)
         wrapped.do_handshake()
     except (OSError, ValueError) as error:  # ValueError: the connection ended before TLS began
+        _linger(wrapped)
         wrapped.close()
-        kind = PeerRefused if isinstance(error, ssl.SSLError) else PeerLost
-        raise kind(
-            f"no TLS with the other side ({_reason(error)}); both need --tls, with keys of the "
-            f"same vlacut keys"
-        ) from error
+        raise no_tls(error) from error
     return wrapped
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)
+def peer_name(sock: socket.socket) -> str:
+    """Whose certificate the other side showed; empty without TLS."""
+    if not isinstance(sock, ssl.SSLSocket):
+        return ""
+    found: Any = sock.getpeercert() or {}
+    names = (value for part in found.get("subject", ()) for key, value in part)
+    return one_line(next(names, ""))
+
+
+def _linger(sock: socket.socket) -> None:
+    """Let the other side read what was said last: who closes with bytes unread resets at once."""
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_WR)
+        sock.settimeout(_LINGER_S)
+        for _ in range(_LINGERS):
+            if not socket.socket.recv(sock, 4096):
+                return
+
+
+def says_no(error: Exception) -> bool:
+    """Whether this is about keys, and not the end of the connection."""
+    ended = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError))
+    return isinstance(error, ssl.SSLError) and not ended
+
+
+def no_tls(error: Exception) -> PeerRefused | PeerLost:
+    """What to raise when TLS does not come about: why, and what to do."""
+    reason = str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or "")
+    reason = reason or str(getattr(error, "strerror", "") or error)
+    low = reason.lower().replace("_", " ")
+    advice = next((advice for word, advice in _ADVICE.items() if word in low), _SAME_KEYS)
+    kind = PeerRefused if says_no(error) else PeerLost
+    return kind(f"no TLS with the other side ({low}); {advice}")
 
 
 def require_authentication(host: str, context: ssl.SSLContext | None, insecure: bool) -> None:

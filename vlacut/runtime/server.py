@@ -2,7 +2,8 @@
 
 What one robot does harms no other: a thread serves it alone, what it may send is bounded by the
 plan, engines are shared in turns, and a robot that sends faster than it is served is held back by
-its own connection. Events go to the logger `vlacut.server`, with `event` and `robot` as extras.
+its own connection. Events go to the logger `vlacut.server`, with `event` and `robot` as extras:
+where it connects from, after the name in its certificate where it has one.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.cost_graph import Side
-from vlacut.errors import BackendError, InputError, PeerLost, WireError
+from vlacut.errors import BackendError, InputError, PeerLost, WireError, one_line
 from vlacut.memory import Memory
 from vlacut.plan import Plan
+from vlacut.runtime.address import listener, written
 from vlacut.runtime.burst import train_of
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
@@ -32,12 +34,13 @@ from vlacut.runtime.opened import OpenedEngines
 from vlacut.runtime.receiver import PeerLeft
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.route import Route, routes_of
-from vlacut.runtime.security import require_authentication, secure
+from vlacut.runtime.security import peer_name, require_authentication, secure
 from vlacut.runtime.turns import SharedEngine, Turns
 from vlacut.runtime.wire import CHECKED, PROBE, Greeting, Header
 
 _HANDSHAKE_S = 5.0
 _POLL_S = 0.2
+_REST_S = 1.0  # after a connection that could not be accepted: the next one could not be either
 _MOST_STRANGERS = 64
 _PAUSE_S = 0.002  # after a step that was given up, lest a robot that floods keep the processor
 
@@ -91,10 +94,7 @@ class Server:
         self._stopping = threading.Event()
         self._threads: set[threading.Thread] = set()
         self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
-        try:
-            self._listener = socket.create_server((host, port), backlog=64)
-        except OSError as error:
-            raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        self._listener = listener(host, port)
         use_cubic(self._listener)
         self._listener.settimeout(_POLL_S)
 
@@ -128,22 +128,47 @@ class Server:
     def serve_forever(self) -> None:
         """Serve until `shutdown`; then let steps that have begun end, for at most `timeout`."""
         try:
-            while not self._stopping.is_set():
-                try:
-                    sock, peer = self._listener.accept()
-                except TimeoutError:
-                    continue
-                self._start(sock, f"{peer[0]}:{peer[1]}")
+            while (accepted := self._accept()) is not None:
+                self._start(*accepted)
         finally:
-            self._listener.close()
-            end = time.monotonic() + self._timeout
-            for thread in list(self._threads):
-                thread.join(max(0.0, end - time.monotonic()))
-            self._robots.hang_up()
+            self.close()
+            self._drain()
+
+    def _drain(self) -> None:
+        _log.info("draining: %d robots", self.robots, extra={"event": "draining"})
+        end = time.monotonic() + self._timeout
+        for thread in list(self._threads):
+            thread.join(max(0.0, end - time.monotonic()))
+        late = self.robots
+        self._robots.hang_up()
+        how = f"{late} steps did not end in {self._timeout:g} s" if late else "no step was cut off"
+        level = logging.WARNING if late else logging.INFO
+        _log.log(level, "stopped: %s", how, extra={"event": "stopped"})
+
+    def close(self) -> None:
+        """Listen no more; for who does not call `serve_forever`."""
+        self._listener.close()
 
     def shutdown(self) -> None:
         """Ask `serve_forever` to return; safe from a signal handler or another thread."""
         self._stopping.set()
+
+    def _accept(self) -> tuple[socket.socket, str] | None:
+        """The next connection, and whose it is; None once the server is stopping."""
+        while not self._stopping.is_set():
+            try:
+                sock, peer = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError as error:  # of the network, or no file descriptors are left: accept(2)
+                self._note("refused", "somebody", f"cannot be accepted: {error.strerror}")
+                self._stopping.wait(_REST_S)
+                continue
+            if self._stopping.is_set():
+                sock.close()
+                break
+            return sock, written(*peer[:2])
+        return None
 
     def _start(self, sock: socket.socket, peer: str) -> None:
         if not self._strangers.acquire(blocking=False):
@@ -151,8 +176,14 @@ class Server:
             self._note("refused", peer, "too many connections that have not said who they are")
             return
         thread = threading.Thread(target=self._serve, args=(sock, peer), name=peer, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no more threads
+            self._strangers.release()
+            sock.close()
+            self._note("refused", peer, str(error))
+            return
         self._threads = {thread for thread in self._threads if thread.is_alive()} | {thread}
-        thread.start()
 
     def _serve(self, plain: socket.socket, peer: str) -> None:
         """One robot, from handshake to end; whatever it does, the others go on."""
@@ -161,11 +192,12 @@ class Server:
                 sock, greeting = self._admit(plain)
             finally:
                 self._strangers.release()
+            name = peer_name(sock)
+            peer = f"{name}@{peer}" if name else peer
             try:
                 self._serve_robot(sock, peer, bool(greeting.flags & CHECKED))
             finally:
-                self._robots.leave(greeting.token, sock)
-                sock.close()
+                self._dismiss(sock)
         except PeerLost as error:
             self._note("lost", peer, str(error))
         except WireError as error:
@@ -184,12 +216,22 @@ class Server:
                 sock,
                 self._digest,
                 _HANDSHAKE_S,
-                lambda found: self._robots.admit(found, sock, self._step_s()),
+                lambda found: self._no_room(found, sock),
             )
-        except BaseException:
-            sock.close()
+        except BaseException:  # also of a robot that had its room, and hung up before it heard
+            self._dismiss(sock)
             raise
         return sock, greeting
+
+    def _dismiss(self, sock: socket.socket) -> None:
+        self._robots.leave(sock)
+        sock.close()
+
+    def _no_room(self, greeting: Greeting, sock: socket.socket) -> str:
+        """Why a robot is not let in; empty if it is."""
+        if self.draining:
+            return "the server is stopping"
+        return self._robots.admit(greeting, sock, self._step_s())
 
     def _step_s(self) -> float:
         """Seconds that a step takes the engines, on average."""
@@ -206,21 +248,30 @@ class Server:
                 layout.empty = engines.empty
                 shared = {name: SharedEngine(each, self._turns) for name, each in engines.items()}
                 walks = [Walk(each, shared) for each in self._routes]
-                while route is not None:
+                last = False
+                while route is not None and not last:
+                    last = self._stopping.is_set()  # who sends ahead has one more step, not all
                     route = self._step(connection, route, walks)
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
             self._note("left", peer, "")
-        except BackendError as error:
-            self._note("failed", peer, str(error))
-            connection.send_error(str(error))
+        except WireError:
+            raise
+        except Exception as error:  # whatever an engine raises is this robot's alone
+            known = isinstance(error, BackendError)
+            text = one_line(error if known else f"{type(error).__name__}: {error}")
+            self._note("failed", peer, text)
+            _log.debug("where it failed", exc_info=True)
+            connection.send_error(text)
 
     def _step(self, connection: Connection, before: Route, walks: Sequence[Walk]) -> Route | None:
         """Serve the next step; its route, None if the server is stopping."""
         due = before.due[0] if before.due else None
-        while (frame := connection.peek(due)) is None:
-            if self._stopping.is_set():
+        frame = None
+        while frame is None:
+            if self._stopping.is_set() and not connection.begun():
                 return None
+            frame = connection.peek(due)
         if frame.kind == PROBE:
             _answer_probe(connection)
             return before

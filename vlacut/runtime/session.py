@@ -45,6 +45,7 @@ from vlacut.suggestion import suggestion
 from vlacut.tensor import TensorSpec
 
 _SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
+_END_S = 1.0  # that `close` waits for an engine of a hedged step
 
 _log = logging.getLogger("vlacut.edge")
 
@@ -94,6 +95,9 @@ class EdgeSession(Closing):
     ) -> None:
         if hedge and deadline is None:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
+        for name, given in (("timeout", timeout), ("deadline", deadline)):
+            if given is not None and not 0 < given < math.inf:
+                raise InputError(f"the {name} is {given:g} s; it must be a time of more than 0")
         self._plan = plan
         self._inputs = {spec.name: spec for spec in plan.inputs}
         self._names = [variant.name for variant in plan.variants]
@@ -106,9 +110,11 @@ class EdgeSession(Closing):
         self._last: StepReport | None = None
         self._noted: tuple[int, str, str, int, int, Made, Link, Rates] | None = None  # for `last`
         self._made: Made | None = None
+        self._source = Source.CHOSEN  # of the last action
         self._link: CloudLink | None = None
         self._alone: Alone | None = None
         self._opened: list[OpenedEngines] = []
+        self._race: Race[Source, Made] | None = None
         if address is None and all(plan.crosses):
             raise InputError(
                 f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
@@ -123,7 +129,11 @@ class EdgeSession(Closing):
             if checked is None:
                 checked = tls is None and not is_loopback(address[0])
             endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls, checked)
-            self._link = CloudLink(lambda: dial(endpoint, plan, together.empty))
+            try:
+                self._link = CloudLink(lambda: dial(endpoint, plan, together.empty))
+            except BaseException:
+                self.close()
+                raise
         self._together = Together(
             plan,
             together,
@@ -132,7 +142,8 @@ class EdgeSession(Closing):
             self._policy.looks_ahead,
             timeout,
         )
-        self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE)) if hedge else None
+        if hedge:
+            self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE))
 
     def step(
         self, observation: Mapping[str, np.ndarray], captured_ns: int | None = None
@@ -158,6 +169,8 @@ class EdgeSession(Closing):
             made, reason = self._make(request, until)
         finally:
             self._step += 1
+        if made.source is not self._source:
+            self._note_change(made.source, request.step, reason)
         returned, name = time.perf_counter_ns(), self._names[variant]
         link, expected = self._plan.link, together.expected
         self._noted = request.step, name, reason, began, returned, made, link, expected
@@ -177,9 +190,17 @@ class EdgeSession(Closing):
         except (DeadlineMissed, WireError) as error:
             reason = str(error)
         if self._alone is not None and time.monotonic() < turn + self._spare_s < until:
-            _log.warning("step %d made by the edge alone: %s", request.step, reason)
             return self._alone.make(request), reason
         return self._repeat(request, reason), reason
+
+    def _note_change(self, source: Source, step: int, reason: str) -> None:
+        """Say where actions come from now: once, however many steps of an outage follow."""
+        self._source = source
+        if source is Source.CHOSEN:
+            _log.info("from step %d on actions are by the plan's variant again", step)
+        else:
+            how = "by the edge alone" if source is Source.ALONE else "the last one again"
+            _log.warning("from step %d on actions are %s: %s", step, how, reason)
 
     def _turn_to_alone(self, until: float) -> float:
         """When the edge must begin alone to meet the deadline; the deadline if it cannot."""
@@ -212,7 +233,6 @@ class EdgeSession(Closing):
                 f"no action for step {request.step} within {self._deadline:g} s, and none before "
                 f"it to fall back on: {reason}"
             )
-        _log.warning("step %d repeats the last action: %s", request.step, reason)
         return replace(self._made, source=Source.STALE, tally=Tally())
 
     @property
@@ -229,8 +249,9 @@ class EdgeSession(Closing):
         """End the connection; calling it again does nothing."""
         if self._link is not None:
             self._link.close()
-        if self._race is not None:
-            self._race.close()
+        if self._race is not None and not self._race.close(_END_S):
+            _log.warning("closed while an engine runs; what it uses is kept until the process ends")
+            return
         for opened in self._opened:
             opened.close()
 

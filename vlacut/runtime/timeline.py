@@ -1,40 +1,66 @@
 """The timeline of control steps, as a trace that Perfetto (ui.perfetto.dev) opens.
 
 The format is Chrome's trace events: complete events (`ph` X) with times in microseconds, and
-metadata events (`ph` M) that name the tracks.
+metadata events (`ph` M) that name the tracks and their order. Slices of one track may lie in each
+other, but not overlap otherwise; frames on a link do. So a track has as many rows as it needs, each
+a thread of the trace.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from vlacut.runtime.report import StepReport
 
-_TRACKS = ("steps", "edge", "uplink", "cloud", "downlink")
+_STEPS = "steps"
+_TRACKS = (_STEPS, "edge", "uplink", "cloud", "downlink")
+_MOST_ROWS = 1000  # of a track; sets the tracks' order apart
+_PROCESS = 1
+
+_Slice = tuple[int, int, str, dict[str, Any]]  # start and end in nanoseconds, name, arguments
 
 
-def write_timeline(path: Path, reports: Sequence[StepReport]) -> None:
-    """Write the trace of some steps, on the edge's clock."""
-    events = [*_names(), *(event for report in reports for event in _events(report))]
-    path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
+def trace_json(reports: Sequence[StepReport]) -> str:
+    """The trace of some steps, on the edge's clock."""
+    events: list[dict[str, Any]] = [_about("process_name", 0, name="vlacut")]
+    for place, track in enumerate(_TRACKS):
+        slices = sorted(_slices(track, reports), key=lambda one: one[:2])
+        for row, shown in enumerate(_rows(slices)):
+            thread = 1 + place * _MOST_ROWS + row
+            events += [
+                _about("thread_name", thread, name=f"{track} {row + 1}" if row else track),
+                _about("thread_sort_index", thread, sort_index=thread),
+                *(_event(thread, *each) for each in shown),
+            ]
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
 
 
-def _names() -> Iterator[dict[str, Any]]:
-    for number, track in enumerate(_TRACKS):
-        yield {
-            "name": "thread_name",
-            "ph": "M",
-            "pid": 0,
-            "tid": number,
-            "args": {"name": track},
-        }
+def _slices(track: str, reports: Iterable[StepReport]) -> Iterator[_Slice]:
+    for report in reports:
+        if track == _STEPS:
+            yield report.began_ns, report.returned_ns, f"step {report.step}", _of_step(report)
+            continue
+        for span in report.spans[track]:
+            end = max(span.start_ns, span.end_ns)  # of the cloud: as its clock was estimated
+            yield span.start_ns, end, span.name, {"step": report.step}
 
 
-def _events(report: StepReport) -> Iterator[dict[str, Any]]:
-    about = {
+def _rows(slices: Iterable[_Slice]) -> list[list[_Slice]]:
+    """Each slice in the first row whose last one has ended."""
+    rows: list[list[_Slice]] = []
+    for each in slices:
+        free = next((row for row in rows if row[-1][1] <= each[0]), None)
+        if free is None:
+            rows.append([each])
+        else:
+            free.append(each)
+    return rows
+
+
+def _of_step(report: StepReport) -> dict[str, Any]:
+    return {
         "variant": report.variant,
         "source": report.source.value,
         "reason": report.reason,
@@ -44,19 +70,20 @@ def _events(report: StepReport) -> Iterator[dict[str, Any]]:
         "bytes_down": report.bytes_down,
         "late": report.late,
     }
-    yield _event(f"step {report.step}", "steps", report.began_ns, report.returned_ns, about)
-    for track, spans in report.spans.items():
-        for span in spans:
-            yield _event(span.name, track, span.start_ns, span.end_ns, {"step": report.step})
 
 
-def _event(name: str, track: str, start: int, end: int, about: dict[str, Any]) -> dict[str, Any]:
+def _about(what: str, thread: int, **arguments: object) -> dict[str, Any]:
+    return {"name": what, "ph": "M", "pid": _PROCESS, "tid": thread, "args": arguments}
+
+
+def _event(thread: int, start: int, end: int, name: str, about: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
+        "cat": "vlacut",
         "ph": "X",
-        "pid": 0,
-        "tid": _TRACKS.index(track),
+        "pid": _PROCESS,
+        "tid": thread,
         "ts": start / 1e3,
-        "dur": max(0, end - start) / 1e3,
+        "dur": (end - start) / 1e3,
         "args": about,
     }

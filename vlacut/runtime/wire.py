@@ -109,7 +109,7 @@ class Status(IntEnum):
     OK = 0
     OTHER_BUNDLE = 1
     OTHER_VERSION = 2
-    FULL = 3
+    FULL = 3  # or stopping
 
 
 @dataclass(frozen=True)

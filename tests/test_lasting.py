@@ -1,0 +1,128 @@
+"""A server that lasts: what goes wrong for one connection leaves room for the next."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import struct
+import threading
+
+import pytest
+from deployments import DIGEST, crossing_deployment, served
+from programs import observation
+from proxy import wait_until
+
+from vlacut.errors import PeerRefused
+from vlacut.runtime.server import Server
+from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.wire import Greeting
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
+
+
+def test_a_robot_that_hangs_up_before_it_hears_leaves_its_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program, plan, engines = crossing_deployment()
+    admit = Server._no_room
+    gone = threading.Event()
+
+    def admit_when_gone(self: Server, greeting: Greeting, sock: socket.socket) -> str:
+        assert gone.wait(10)
+        return admit(self, greeting, sock)
+
+    with served(plan, engines, most_robots=1) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(Server, "_no_room", admit_when_gone)
+            with socket.create_connection(server.address) as robot:
+                robot.sendall(Greeting(0, DIGEST, bytes(16), 1, 0).pack())
+                robot.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            gone.set()
+            assert wait_until(lambda: server.counts.events["lost"] == 1)
+        assert server.robots == 0
+        with EdgeSession(plan, DIGEST, engines, server.address) as policy:
+            policy.step(observation(program))
+
+
+class _Listener:
+    """One whose first connections cannot be accepted."""
+
+    def __init__(self, real: socket.socket, failures: int) -> None:
+        self._real = real
+        self._failures = failures
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        self._failures -= 1
+        if self._failures >= 0:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._real.accept()
+
+    def getsockname(self) -> tuple[str, int]:
+        name: tuple[str, int] = self._real.getsockname()
+        return name
+
+    def close(self) -> None:
+        self._real.close()
+
+
+def test_a_connection_that_cannot_be_accepted_does_not_end_the_server(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, plan, engines = crossing_deployment()
+    monkeypatch.setattr("vlacut.runtime.server._REST_S", 0.01)
+    server = Server(plan, DIGEST, engines)
+    server._listener = _Listener(server._listener, 2)  # type: ignore[assignment]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with EdgeSession(plan, DIGEST, engines, server.address) as policy:
+            policy.step(observation(program))
+    finally:
+        server.shutdown()
+        thread.join(10)
+    assert caplog.text.count("cannot be accepted: Too many open files") == 2
+
+
+def test_a_thread_that_cannot_be_had_is_one_robot_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, plan, engines = crossing_deployment()
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name.startswith("127.0.0.1:"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with served(plan, engines) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            for _ in range(70):  # more than may be in the handshake at once
+                with socket.create_connection(server.address) as robot:
+                    assert robot.recv(1) == b""
+        with EdgeSession(plan, DIGEST, engines, server.address) as policy:
+            policy.step(observation(program))
+        assert server.counts.events["refused"] == 70
+
+
+def test_an_engine_that_fails_in_a_way_of_its_own_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever it raises, that robot is told on one line, and the thread ends in order."""
+    program, plan, engines = crossing_deployment()
+
+    class Broken:
+        def run(self, inputs: object) -> dict[str, object]:
+            raise RuntimeError("no such\nbuffer")
+
+    name = plan.cloud_parts[0][-1].name
+    with (
+        caplog.at_level(logging.INFO, "vlacut.server"),
+        served(plan, {**engines, name: Broken()}) as server,  # type: ignore[dict-item]
+        EdgeSession(plan, DIGEST, engines, server.address) as policy,
+    ):
+        with pytest.raises(PeerRefused, match="RuntimeError: no such buffer"):
+            policy.step(observation(program))
+        assert wait_until(lambda: server.robots == 0)
+    failed = [record for record in caplog.records if record.__dict__.get("event") == "failed"]
+    assert len(failed) == 1
+    assert "\n" not in failed[0].getMessage()
