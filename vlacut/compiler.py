@@ -17,6 +17,7 @@ from vlacut.annotation import (
     STRATEGIES,
     UNPRICED,
     Alternatives,
+    forget,
 )
 from vlacut.bundle import (
     FORMAT,
@@ -95,9 +96,12 @@ def plan_program(
 
     Raises InputError where the request is at fault, PassError where a pass is.
     """
+    target.check()
     edge, cloud = load_device(target.edge), load_device(target.cloud)
     link = target.network()
     passes = parse_pipeline(pipeline or target.pipeline())
+    target.check_pipeline(passes)
+    forget(program)
     timings = passes.run(program, progress)
     progress("plan", len(passes.passes), len(passes.passes))
     flow = trace_dataflow(program)

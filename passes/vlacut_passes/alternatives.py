@@ -18,7 +18,7 @@ from vlacut.annotation import ALTERNATIVES, CODED, SIDES, Alternatives
 from vlacut.coding import CodedCut, coded, coded_crossings
 from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow, trace_dataflow
-from vlacut.errors import InputError
+from vlacut.errors import InputError, PassError
 from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_bytes, parse_link
 from vlacut.pieces import engines_of
 from vlacut.plan import CHOSEN
@@ -26,11 +26,13 @@ from vlacut.pool import FORMS, SEGMENTS, Considered, Pool
 from vlacut.program import Program
 from vlacut.split import codings_of, sides_of
 from vlacut_passes.partitioning.coded import Codecs, offered_codecs
+from vlacut_passes.partitioning.pins import pinned
 from vlacut_passes.partitioning.strategies import all_cloud, all_edge
 from vlacut_passes.pool.candidate import (
     Candidate,
     Sides,
     doubled_bytes,
+    keeps_pins,
     make_candidate,
     undominated,
 )
@@ -53,16 +55,20 @@ class AddAlternatives:
             block on both sides); or `portfolio:BYTES`, any operator may move, within so many
             doubled bytes.
         bandwidth: see `vlacut.hardware.bandwidths`.
+        pins, private: as for `partition`; every variant keeps them.
         max_action_error: as for `partition`.
         engines: `segments`, small ones that the variants share, or `fused`, one a variant and side.
 
-    Raises InputError for another pool or form of engines.
+    Raises InputError for another pool or form of engines, PassError if the chosen cut does not keep
+    the pins.
     """
 
     name: ClassVar[str] = "alternatives"
     link: str = "10MB/s,20ms"
     pool: str = "block"
     bandwidth: str = "0.1MB/s-100MB/s"
+    pins: str = ""
+    private: str = ""
     max_action_error: str = ""
     engines: str = SEGMENTS
 
@@ -76,10 +82,11 @@ class AddAlternatives:
         if self.engines not in FORMS:
             raise InputError(f"engines={self.engines}: write {' or '.join(FORMS)}")
         flow = trace_dataflow(program)
+        graph = pinned(flow.cost_graph(), flow, self.pins, self.private)
         link, bandwidths = parse_link(self.link), parse_bandwidths(self.bandwidth)
         room = parse_bytes(size) if size else None
         with offered_codecs(flow, link, self.max_action_error) as codecs:
-            search = _Search(flow, link, bandwidths, room, codecs)
+            search = _Search(flow, graph, link, bandwidths, room, codecs)
             kept, cuts = search.kept()
         CODED.put(program, (codings_of(flow)[0], *cuts))
         placements = [search.chosen.sides, *(one.sides for one in kept)]
@@ -111,14 +118,17 @@ class _Search:
     def __init__(
         self,
         flow: Dataflow,
+        graph: CostGraph,
         link: Link,
         bandwidths: Bandwidths,
         room: int | None,
         codecs: Codecs,
     ) -> None:
         self.flow, self.link, self.bandwidths = flow, link, bandwidths
-        self.graph: CostGraph = flow.cost_graph()
+        self.graph = graph
         self._codecs = codecs
+        if not keeps_pins(graph, sides_of(flow)):
+            raise PassError("alternatives: partition had other pins; give both passes the same")
         graph = coded(self.graph, codings_of(flow)[0].choices)
         self.chosen = make_candidate(graph, sides_of(flow), link)
         self._blocks = boundary_blocks(flow, self.chosen.sides)
@@ -183,6 +193,8 @@ class _Search:
         found = {self.chosen.sides: CHOSEN}
         for block, upstream in self._blocks:
             for one in frontiers(block, upstream, self.chosen.sides):
+                if not keeps_pins(self.graph, one.sides):
+                    continue
                 where = f"behind {one.place}" if one.place else "before its first place"
                 found.setdefault(one.sides, f"{one.block}, {upstream} {where}")
         free = {task for block, _ in self._blocks for task in block.members}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import NoReturn
 
 from vlacut.errors import BackendError, DeadlineMissed, PeerLost, VlacutError
 
@@ -25,19 +26,24 @@ def main() -> None:
         vlacut(prog_name="vlacut", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        where = getattr(error, "ctx", None)
+        help_is = f" (see {where.command_path} --help)" if where else ""
+        said = " ".join(error.format_message().split()).removesuffix(".")
+        _fail(error, f"{said}{help_is}", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit("vlacut: interrupted; nothing was half-written")
     except VlacutError as error:
-        _fail(error)
+        line = " ".join([str(error), *getattr(error, "__notes__", ())])
+        _fail(error, line, 1 if isinstance(error, (PeerLost, DeadlineMissed, BackendError)) else 2)
 
 
-def _fail(error: VlacutError) -> None:
-    line = " ".join([str(error), *getattr(error, "__notes__", ())])
+def _fail(error: Exception, line: str, status: int) -> NoReturn:
     if "--json" in sys.argv:
         sys.stdout.write(json.dumps({"error": {"kind": type(error).__name__, "message": line}}))
         sys.stdout.write("\n")
     sys.stderr.write(f"vlacut: {line}\n")
-    sys.exit(1 if isinstance(error, (PeerLost, DeadlineMissed, BackendError)) else 2)
+    sys.exit(status)
