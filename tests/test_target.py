@@ -93,7 +93,7 @@ def test_a_pipeline_of_ones_own_must_do_what_the_options_ask() -> None:
     assert plan_program(looping_program(), TARGET, more).plan.strategies[0].name == "fixed-half"
 
 
-def test_every_variant_keeps_pins_and_what_is_private() -> None:
+def test_every_variant_keeps_the_limits_that_hold_at_every_bandwidth() -> None:
     """Without them this pool has everything in the cloud."""
     pooled = replace(TARGET, pool="portfolio:1GB", bandwidth="1MB/s-1TB/s", cloud_budget="17kB")
 
@@ -107,14 +107,15 @@ def test_every_variant_keeps_pins_and_what_is_private() -> None:
     assert {"node_embed", "node_join"} <= free
     assert not in_cloud(replace(pooled, private=PRIVATE))
     assert in_cloud(replace(pooled, pin=("node_embed=edge",))) <= free - {"node_embed"}
+    assert not in_cloud(replace(pooled, cloud_time="0ms"))
     assert "node_embed" not in in_cloud(replace(pooled, pool="block", pin=("node_embed=edge",)))
 
 
-def test_a_pool_with_other_pins_than_the_cut_is_refused() -> None:
+def test_a_pool_with_other_limits_than_the_cut_is_refused() -> None:
     asked = replace(TARGET, pool="portfolio:1GB", pin=("*=cloud",))
     program = looping_program()
     parse_pipeline(replace(asked, pool="none").pipeline()).run(program)
-    with pytest.raises(PassError, match="had other pins"):
+    with pytest.raises(PassError, match="had other limits"):
         parse_pipeline("alternatives{link=1GB/s pins=*=edge}").run(program)
 
 

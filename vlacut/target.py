@@ -153,7 +153,6 @@ class Target:
         return self._link_and(
             {
                 "cloud-budget": self.cloud_budget,
-                "cloud-time": self.cloud_time,
                 "edge-memory": self.edge_memory,
                 "minimise": self.minimise if self.minimise != "latency" else "",
                 "deadline": self.deadline,
@@ -170,6 +169,7 @@ class Target:
         every = {
             "pins": ";".join(self.pin),
             "private": ";".join(self.private),
+            "cloud-time": self.cloud_time,
             "max-action-error": "" if error is None else repr(float(error)),
         }
         given = {name: value for name, value in {**options, **every}.items() if value}

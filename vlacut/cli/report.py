@@ -74,7 +74,7 @@ def strategy_json(strategy: Strategy) -> dict[str, Any]:
         "edge": {"weights_bytes": price.edge_weight_bytes, "time_ms": price.edge_s * 1e3},
         "cloud": {"weights_bytes": price.cloud_weight_bytes, "time_ms": price.cloud_s * 1e3},
         "codec_ms": price.codec_s * 1e3,
-        "network_ms": (_network(price) - price.codec_s) * 1e3,
+        "network_ms": _network(price) * 1e3,
         "overlap_ms": price.overlap_s * 1e3,
         "edge_j": price.edge_j or None,
         "bytes_up": price.bytes_up,
@@ -122,6 +122,9 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
         if not strategy.feasible:
             console.print(f"* {strategy.name} is not allowed: {strategy.why_not}", style="dim")
     for strategy in plan.strategies:
+        if strategy.price.codec_s:
+            spent = milliseconds(strategy.price.codec_s)
+            console.print(f"{strategy.name}: codecs take {spent} ms more", style="dim")
         if strategy.price.overlap_s:
             saved = milliseconds(strategy.price.overlap_s)
             console.print(f"{strategy.name}: both sides at once save {saved} ms", style="dim")
@@ -253,4 +256,4 @@ def _until(standing: Standing, plan: Plan, otherwise: str) -> str:
 
 
 def _network(price: Price) -> float:
-    return price.up_s + price.down_s + price.hop_s + price.codec_s
+    return price.up_s + price.down_s + price.hop_s
