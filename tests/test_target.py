@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from commands import Vlacut
 from programs import looping_program
 
 from vlacut.annotation import SIDES
+from vlacut.codec import parse_codecs
 from vlacut.compiler import plan_program
 from vlacut.cost_graph import Side
 from vlacut.dataflow import trace_dataflow
@@ -51,6 +53,7 @@ def test_spaces_are_as_good_as_none() -> None:
     plain = replace(TARGET, link="10MB/s,20ms", cloud_budget="12.1GB", deadline="100ms")
     rows = [plan_program(looping_program(), one).plan.strategies for one in (asked, plain)]
     assert rows[0] == rows[1]
+    assert parse_codecs("int8 , fp16") == parse_codecs("fp16,int8")
 
 
 @pytest.mark.parametrize(
@@ -64,10 +67,13 @@ def test_spaces_are_as_good_as_none() -> None:
         ({"cloud_time": "soon"}, "--cloud-time: time 'soon'"),
         ({"deadline": "100"}, "--deadline: time '100' does not parse; write e.g. 100ms"),
         ({"codecs": "mp3"}, "there is no codec 'mp3'"),
+        ({"pool": "block", "bandwidth": "fast"}, "bandwidths 'fast' are neither a range"),
+        ({"max_action_error": -1.0}, "--max-action-error: -1: write a share"),
+        ({"max_action_error": math.nan}, "--max-action-error: nan: write a share"),
     ],
 )
 def test_what_no_model_could_be_cut_for_is_said_first(
-    asked: dict[str, str],
+    asked: dict[str, str | float],
     message: str,
     vlacut: Vlacut,
 ) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from vlacut.codec import parse_codecs
 from vlacut.errors import HardwareError, InputError
-from vlacut.hardware import Link, load_device, parse_bytes, parse_link, parse_seconds
+from vlacut.hardware import (
+    Link,
+    load_device,
+    parse_bandwidths,
+    parse_bytes,
+    parse_link,
+    parse_seconds,
+)
 from vlacut.hardware.trace import read_trace
 from vlacut.pipeline import Pipeline, pass_text
 from vlacut.pool import SEGMENTS
@@ -96,6 +103,13 @@ class Target:
             load_device(device)
         self.network()
         parse_codecs(self.codecs)
+        if self.pool != "none":
+            parse_bandwidths(self.bandwidth)
+        if self.max_action_error is not None and not self.max_action_error >= 0:
+            raise InputError(
+                f"--max-action-error: {self.max_action_error:g}: write a share of the action's "
+                f"magnitude: 0.01"
+            )
         for name in ("cloud_budget", "edge_memory"):
             self._read(name, parse_bytes)
         for name in ("cloud_time", "deadline"):
