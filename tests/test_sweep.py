@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,17 @@ def test_what_is_not_proven_is_marked(capsys: pytest.CaptureFixture[str]) -> Non
     assert "2 MB/s: Not proven: a cut within the limits may have a lower latency, by 50.00%" in out
     assert out.count("~") == 1
     assert "1 MB/s: " not in out
+
+
+def test_what_is_minimised_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    axis = Axis("link", 1e6, 1e12)
+    for goal, heading in (("latency", "chosen hops"), ("energy", "chosen minimised hops")):
+        points = sweep(looping_program(), replace(TARGET, minimise=goal), axis)
+        show_sweep(Console(width=120), axis, points)
+        out = re.sub(" +", " ", capsys.readouterr().out)
+        assert heading in out
+        joules = f"{points[-1].strategies[0].price.edge_j:.3g} J"
+        assert (f" {joules} " in out) == (goal == "energy")
 
 
 def test_the_figure_adds_up_and_dots_what_is_not_allowed() -> None:

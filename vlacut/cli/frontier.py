@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vlacut.cli.output import milliseconds, rate, size, table
-from vlacut.cli.report import certificate_json, proof, strategy_json
+from vlacut.cli.report import GOALS, certificate_json, proof, strategy_json
 from vlacut.pricing import Price
 from vlacut.sweep import CLOUD_BUDGET, LINK, Axis, Point
 
@@ -44,10 +44,10 @@ def sweep_json(axis: Axis, points: Sequence[Point]) -> dict[str, Any]:
 
 def show_sweep(console: Console, axis: Axis, points: Sequence[Point]) -> None:
     """The frontier as a table that fits a terminal, and as a plot under it."""
-    names = _names(points)
-    columns = (axis.name, "chosen", "hops", "cloud holds", *names)
+    names, goal = _names(points), _goal(points)
+    columns = (axis.name, "chosen", *goal, "hops", "cloud holds", *names)
     columns = tuple(re.sub("[ -]", "\n", name) for name in columns)
-    rows = [_row(axis, point, names) for point in points]
+    rows = [_row(axis, point, goal, names) for point in points]
     console.print(table("Milliseconds a control step, by strategy", columns, rows))
     console.print("* is not allowed there; - is no cut at all", style="dim")
     for point in points:
@@ -70,14 +70,26 @@ def _names(points: Sequence[Point]) -> list[str]:
     return [*found, *([_KEPT] if kept else [])]
 
 
-def _row(axis: Axis, point: Point, names: Sequence[str]) -> tuple[str, ...]:
+def _goal(points: Sequence[Point]) -> dict[str, Callable[[Price], str]]:
+    """What a price has of what was minimised, under its heading; nothing for the latency."""
+    (goal,) = {point.certificate.minimised for point in points if point.certificate} or {""}
+    return {"minimised": GOALS[goal][1]} if goal in GOALS else {}
+
+
+def _row(
+    axis: Axis,
+    point: Point,
+    goal: Mapping[str, Callable[[Price], str]],
+    names: Sequence[str],
+) -> tuple[str, ...]:
     amount, found = _amount(axis, point), _spent(point)
     cells = (_cell(*found[name]) if name in found else "-" for name in names)
     if not point.strategies:
-        return amount, *("-",) * 3, *cells
+        return amount, *("-",) * (3 + len(goal)), *cells
     chosen = point.strategies[0].price
     taken = milliseconds(chosen.total_s) + ("~" if _unproven(point) else "")
-    return amount, taken, str(chosen.hops), size(chosen.cloud_weight_bytes), *cells
+    least = [text(chosen) for text in goal.values()]
+    return amount, taken, *least, str(chosen.hops), size(chosen.cloud_weight_bytes), *cells
 
 
 def _spent(point: Point) -> dict[str, tuple[float, bool]]:

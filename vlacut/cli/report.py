@@ -213,9 +213,9 @@ def verdict(plan: Plan) -> str:
 def _minimised(plan: Plan) -> str:
     """What was minimised and is not latency, beside the same of everything on one machine."""
     goal = plan.certificate.minimised
-    if goal not in _GOALS:
+    if goal not in GOALS:
         return ""
-    what, amount = _GOALS[goal]
+    what, amount = GOALS[goal]
     rows = {row.name: row for row in plan.strategies}
     said = [f"{what}: {amount(plan.variants[0].price)} a control step"]
     for standing in plan.standings:
@@ -225,7 +225,7 @@ def _minimised(plan: Plan) -> str:
     return f"{'; '.join(said)}. "
 
 
-_GOALS: Mapping[str, tuple[str, Callable[[Price], str]]] = {
+GOALS: Mapping[str, tuple[str, Callable[[Price], str]]] = {
     "cloud-time": ("Compute in the cloud", lambda price: f"{milliseconds(price.cloud_s)} ms"),
     "energy": ("Energy of the edge", lambda price: f"{price.edge_j:.3g} J"),
 }
