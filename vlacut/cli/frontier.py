@@ -18,6 +18,7 @@ from vlacut.pricing import Price
 from vlacut.sweep import CLOUD_BUDGET, LINK, Axis, Point
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 98, 20
@@ -161,15 +162,7 @@ def draw_sweep(figure: Figure, title: str, axis: Axis, points: Sequence[Point]) 
     """
     axes = figure.subplots()
     label, unit = _UNITS[axis.name]
-    kept = [point for point in points if point.strategies]
-    chosen = [point.strategies[0].price for point in kept]
-    shares = [_shares(price) for price in chosen]
-    places = [point.amount / unit for point in kept]
-    if kept:
-        names = [f"chosen: {name}" for name in shares[0]]
-        stack = [[share[name] * 1e3 for share in shares] for name in shares[0]]
-        axes.stackplot(places, stack, labels=names, alpha=0.4)
-        axes.set_ylim(0, 4 * max(price.total_s for price in chosen) * 1e3)
+    _draw_shares(axes, unit, [point for point in points if point.strategies])
     for name, line in _lines(axis, points, _names(points)).items():
         width = 2.5 if name == "chosen" else 1.2
         (drawn,) = axes.plot(line.places, line.spent, ":", linewidth=width)
@@ -180,6 +173,18 @@ def draw_sweep(figure: Figure, title: str, axis: Axis, points: Sequence[Point]) 
         axes.set_xscale("log")
     axes.set(title=title, xlabel=label, ylabel="ms a control step")
     axes.legend(fontsize="small")
+
+
+def _draw_shares(axes: Axes, unit: float, points: Sequence[Point]) -> None:
+    """What the chosen cut's time goes into, stacked; what it never goes into is left out."""
+    if not points:
+        return
+    shares = [_shares(point.strategies[0].price) for point in points]
+    stacks = {f"chosen: {name}": [share[name] * 1e3 for share in shares] for name in shares[0]}
+    shown = {name: stack for name, stack in stacks.items() if any(stack)}
+    places = [point.amount / unit for point in points]
+    axes.stackplot(places, list(shown.values()), labels=list(shown), alpha=0.4)
+    axes.set_ylim(0, 4e3 * max(point.strategies[0].price.total_s for point in points))
 
 
 def _shares(price: Price) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -217,12 +218,23 @@ def _minimised(plan: Plan) -> str:
         return ""
     what, amount = GOALS[goal]
     rows = {row.name: row for row in plan.strategies}
-    said = [f"{what}: {amount(plan.variants[0].price)} a control step"]
+    price = plan.variants[0].price
+    said = [f"{what}: {amount(price)} a control step"]
+    if goal == "cloud-time" and price.cloud_s:
+        said[0] += (
+            f" of {milliseconds(price.total_s)} ms, so a GPU carries {_carried(price)} at most"
+        )
     for standing in plan.standings:
         taken = f"{standing.other} takes {amount(rows[standing.other].price)}"
         why = f", but is not allowed: {standing.why_not}" if standing.why_not else ""
         said.append(taken + why)
     return f"{'; '.join(said)}. "
+
+
+def _carried(price: Price) -> str:
+    """How many robots a GPU carries whose steps follow one another, if it is never idle."""
+    count = math.floor(price.total_s / price.cloud_s * (1 + 1e-9))
+    return f"{count} robot" + ("" if count == 1 else "s")
 
 
 GOALS: Mapping[str, tuple[str, Callable[[Price], str]]] = {
