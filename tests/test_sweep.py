@@ -131,7 +131,7 @@ def test_what_is_not_proven_is_marked(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_what_is_minimised_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     axis = Axis("link", 1e6, 1e12)
-    for goal, heading in (("latency", "chosen hops"), ("energy", "chosen minimised hops")):
+    for goal, heading in (("latency", "chosen hops"), ("energy", "chosen energy hops")):
         points = sweep(looping_program(), replace(TARGET, minimise=goal), axis)
         show_sweep(Console(width=120), axis, points)
         out = re.sub(" +", " ", capsys.readouterr().out)

@@ -74,7 +74,7 @@ def _names(points: Sequence[Point]) -> list[str]:
 def _goal(points: Sequence[Point]) -> dict[str, Callable[[Price], str]]:
     """What a price has of what was minimised, under its heading; nothing for the latency."""
     (goal,) = {point.certificate.minimised for point in points if point.certificate} or {""}
-    return {"minimised": GOALS[goal][1]} if goal in GOALS else {}
+    return {goal: GOALS[goal][1]} if goal in GOALS else {}
 
 
 def _row(
