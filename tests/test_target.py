@@ -117,6 +117,15 @@ def test_every_variant_keeps_the_limits_that_hold_at_every_bandwidth() -> None:
     assert "node_embed" not in in_cloud(replace(pooled, pool="block", pin=("node_embed=edge",)))
 
 
+def test_a_pool_says_that_it_is_for_latency_alone() -> None:
+    pooled = replace(TARGET, pool="portfolio:1GB", bandwidth="1MB/s-1TB/s", cloud_budget="17kB")
+    for goal, told in (("latency", False), ("energy", True)):
+        planned = plan_program(looping_program(), replace(pooled, minimise=goal))
+        assert len(planned.plan.variants) > 1
+        said = "the least energy is that of chosen alone"
+        assert any(said in line for line in planned.warnings) is told
+
+
 def test_a_pool_with_other_limits_than_the_cut_is_refused() -> None:
     asked = replace(TARGET, pool="portfolio:1GB", pin=("*=cloud",))
     program = looping_program()

@@ -39,6 +39,11 @@ def advice(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
                 f"engines that hold their weights themselves would take {form.edge_bytes / 1e9:.4g}"
                 f" GB, and {edge.name} has {edge.weight_bytes / 1e9:.4g} GB; segments take less"
             )
+    if len(plan.variants) > 1 and plan.certificate.minimised != "latency":
+        yield (
+            f"the other variants of the pool are chosen for their latency, and so is the one that "
+            f"runs; the least {plan.certificate.minimised} is that of {plan.variants[0].name} alone"
+        )
     unmeasured = [one for one in plan.variants if one.action_error.measured is None]
     if unmeasured:
         names, why = ", ".join(one.name for one in unmeasured), unmeasured[0].action_error.why_not
