@@ -27,7 +27,6 @@ from vlacut_passes.partitioning.milp import Cover, cover, solve_milp
 from vlacut_passes.partitioning.nets import Floats, Ints
 
 SMALL = 150  # variables: from here on HiGHS is faster than further branches
-SMALL_ROOT = 900  # the same where nothing was branched on yet
 _ROUND_EVERY = 4  # levels
 ROUNDED = 120  # variables: so small a problem is worth a better incumbent
 _AGAIN = 0.85  # a core that shrank below this share is worth another relaxation
@@ -125,7 +124,7 @@ class BranchAndBound:
             if contracted is None:
                 return
             branch, share = contracted
-            if branch.core.size <= (SMALL if branch.depth else SMALL_ROOT):
+            if branch.core.size <= SMALL:
                 self._left = min(self._left, self._exhaust(branch))
                 return
             if branch.core.size > _AGAIN * before:

@@ -14,7 +14,7 @@ from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.nets import Floats, Ints
 
 _LIKE_THE_BEST = 0.9  # of the highest score
-_MOST_PROBED = 40
+_MOST_PROBED = 12
 _NECKS = 0.05  # share of a phase's tasks that are certainly necks
 _NARROW = 1.1  # and what is hardly wider is one too
 

@@ -21,7 +21,7 @@ from vlacut.hardware import Link
 from vlacut.pricing import in_cloud
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.branching import Order, make_order
-from vlacut_passes.partitioning.core import Core, only_cloud, within_limits
+from vlacut_passes.partitioning.core import Core, held_as, only_cloud, within_limits
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.known import Incumbent
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
@@ -165,6 +165,7 @@ class SerialSearch:
             self._method = "branch and bound over min-cuts"
             for x in self._hints.starts():
                 self._offer(incumbent, core, x)
+                self._polish(incumbent, core, x)
             search.run()
         return incumbent, search.bound
 
@@ -172,6 +173,20 @@ class SerialSearch:
         found = self._measured(core, x)
         if found is not None and all_within(found.tolist(), core.limits.most):
             incumbent.offer(float(found[core.limits.minimise]), x)
+
+    def _polish(self, incumbent: Incumbent, core: Core, tasks: Ints) -> None:
+        """Offer the best assignments that hold no weights but those that this one holds."""
+        x = core.of_tasks(tasks)
+        if x is None or core.counted == (False, False):
+            return
+        found = core.quantities(x, core.peak_s(x))
+        if not all_within(found.tolist(), core.limits.most):
+            return
+        held = held_as(core, x)
+        if held is None:
+            return
+        inner = BranchAndBound(lambda: self._hints.order, held, incumbent, self._effort)
+        inner.run(most=1)
 
     def _measured(self, core: Core, tasks: Ints) -> Floats | None:
         """The quantities of an assignment of tasks; None where the core has it otherwise."""
