@@ -176,9 +176,9 @@ def relabel(core: Core, label: Ints, size: int, *, whole: bool = False) -> Core:
     )
 
 
-def held_as(core: Core, x: Ints) -> Core | None:
-    """The core without limits on weights, of assignments that hold no weight on a side where this
-    one does not; None if it has no such limit.
+def holding(core: Core, x: Ints) -> Core:
+    """The core of the assignments that hold no weight on a limited side where this one does not:
+    they keep its limits on weights, so it has none.
     """
     limits, label = core.limits, np.arange(core.size)
     users, owner = core.users.members, core.users.owner

@@ -4,7 +4,8 @@
    and limits the first minimum cut is the answer; with hops the bound mostly meets an assignment's
    price, which is then proven optimal.
 2. What is left is branched on (`branch_and_bound`), from the best of the cuts that are known
-   beforehand, so that none of these is ever better.
+   beforehand, so that none of these is ever better, and from the best ones with the weights where
+   those cuts have them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vlacut.hardware import Link
 from vlacut.pricing import in_cloud
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.branching import Order, make_order
-from vlacut_passes.partitioning.core import Core, held_as, only_cloud, within_limits
+from vlacut_passes.partitioning.core import Core, holding, only_cloud, within_limits
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.known import Incumbent
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
@@ -165,7 +166,8 @@ class SerialSearch:
             self._method = "branch and bound over min-cuts"
             for x in self._hints.starts():
                 self._offer(incumbent, core, x)
-                self._polish(incumbent, core, x)
+            if start is not None:
+                self._refine(incumbent, core)
             search.run()
         return incumbent, search.bound
 
@@ -174,19 +176,21 @@ class SerialSearch:
         if found is not None and all_within(found.tolist(), core.limits.most):
             incumbent.offer(float(found[core.limits.minimise]), x)
 
-    def _polish(self, incumbent: Incumbent, core: Core, tasks: Ints) -> None:
-        """Offer the best assignments that hold no weights but those that this one holds."""
-        x = core.of_tasks(tasks)
-        if x is None or core.counted == (False, False):
+    def _refine(self, incumbent: Incumbent, core: Core) -> None:
+        """Offer the best assignments that hold no weights but those of a known one: without a limit
+        on weights, these are mostly found at once.
+        """
+        limits, seen = core.limits, set[bytes]()
+        if limits.cloud_bytes is None and limits.edge_bytes is None:
             return
-        found = core.quantities(x, core.peak_s(x))
-        if not all_within(found.tolist(), core.limits.most):
-            return
-        held = held_as(core, x)
-        if held is None:
-            return
-        inner = BranchAndBound(lambda: self._hints.order, held, incumbent, self._effort)
-        inner.run(most=1)
+        for tasks in self._hints.starts():
+            x = core.of_tasks(tasks)
+            if x is None or not all_within(core.quantities(x, 0.0).tolist(), limits.most):
+                continue
+            held = holding(core, x)
+            if held.of_task.tobytes() not in seen:
+                seen.add(held.of_task.tobytes())
+                BranchAndBound(lambda: self._hints.order, held, incumbent, self._effort).run(most=1)
 
     def _measured(self, core: Core, tasks: Ints) -> Floats | None:
         """The quantities of an assignment of tasks; None where the core has it otherwise."""
