@@ -35,6 +35,7 @@ from vlacut_passes.partitioning.ways import Split, Ways, all_ways
 
 MOST = 40e6  # most a minute of one core
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
+_BRIEFLY = 1  # branches of a search that can be divided into closer ones
 _NONE = State()
 
 
@@ -187,7 +188,7 @@ class _Search:
         self._hinted = False  # whether the cuts known beforehand were offered
         self._methods: dict[str, None] = {}
         self._order = count()
-        self._queue: list[tuple[float, int, _Node]] = []
+        self._queue: list[tuple[float, float, int, _Node]] = []
 
     def run(self) -> Found:
         """The best cut; see `optimal_cut`."""
@@ -195,7 +196,7 @@ class _Search:
         for case in self._cases:
             self._push(_Node(case))
         while self._queue and not self._closed(self._queue[0][0]):
-            bound, _, node = heapq.heappop(self._queue)
+            bound, _, _, node = heapq.heappop(self._queue)
             if self._best and self._effort.spent and bound > -np.inf:
                 closed = min(closed, bound)
                 continue
@@ -215,7 +216,9 @@ class _Search:
         return replace(self._best, bound=bound, method=", ".join(self._methods))
 
     def _push(self, node: _Node) -> None:
-        heapq.heappush(self._queue, (self._bound(node), next(self._order), node))
+        """Of equal bounds, nodes with less to save come first: their cuts tell more of others."""
+        saved_s = sum(state.saved_s for state in node.chosen)
+        heapq.heappush(self._queue, (self._bound(node), saved_s, next(self._order), node))
 
     def _closed(self, bound: float) -> bool:
         if self._best is None:
@@ -258,7 +261,9 @@ class _Search:
         core = placed(node.case.core, node.chosen)
         if core is None:
             return replace(node, in_turn=np.inf)
-        search = SerialSearch(core, limits, self._effort, self._hints, cutoff)
+        briefly = not node.complete and any(state.sides for state in node.chosen)
+        most = _BRIEFLY if briefly else None
+        search = SerialSearch(core, limits, self._effort, self._hints, cutoff, most)
         try:
             found = search.run()
         except InfeasibleError as error:
@@ -267,7 +272,7 @@ class _Search:
         self._methods[found.method] = None
         if found.x is not None:
             self._offer(_sides(found.x), found.method)
-        node = replace(node, in_turn=max(node.in_turn, found.bound), searched=True)
+        node = replace(node, in_turn=max(node.in_turn, found.bound), searched=not briefly)
         if not self._hinted and not self._closed(self._bound(node)):
             self._hinted = True
             for sides in self._hints.cuts:

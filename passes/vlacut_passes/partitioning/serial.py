@@ -90,16 +90,24 @@ class SerialSearch:
         effort: how much may be done.
         hints: cuts to start from, and an order.
         cutoff: only assignments that have less of the objective are of use.
+        most: branches after the first, where there is a cutoff; None for as many as it takes.
     """
 
     def __init__(
-        self, core: Core, limits: Limits, effort: Effort, hints: Hints, cutoff: float = np.inf
+        self,
+        core: Core,
+        limits: Limits,
+        effort: Effort,
+        hints: Hints,
+        cutoff: float = np.inf,
+        most: int | None = None,
     ) -> None:
         self._core = core
         self._limits = limits
         self._effort = effort
         self._hints = hints
         self._cutoff = cutoff
+        self._most = most
         self._method = ""
 
     def run(self) -> InTurn:
@@ -168,7 +176,7 @@ class SerialSearch:
                 self._offer(incumbent, core, x)
             if start is not None:
                 self._refine(incumbent, core)
-            search.run()
+            search.run(self._most)
         return incumbent, search.bound
 
     def _offer(self, incumbent: Incumbent, core: Core, x: Ints) -> None:
