@@ -168,7 +168,7 @@ class BranchAndBound:
     def _parted(self, branch: _Branch, choice: Choice) -> list[_Branch]:
         """The branch parted by the variable of which both sides raise the bound most."""
         best, most = list[_Branch](), -1.0
-        for variable in choice.ends() or [choice.variable(branch.depth)]:
+        for variable in dict.fromkeys([*choice.ends(), choice.variable(branch.depth)]):
             parts = [self._tried(branch, arc) for arc in ((EDGE, variable), (variable, CLOUD))]
             least = 1e-6 * choice.gap
             gains = [min(one.bound, self._incumbent.value) - branch.bound for one in parts]

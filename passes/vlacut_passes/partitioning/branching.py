@@ -97,8 +97,10 @@ class Choice:
         heaviest[(self.share < _SPLIT) | (self.share > 1.0 - _SPLIT)] = 0.0
         heaviest[[EDGE, CLOUD]] = 0.0
         heavy = np.flatnonzero(heaviest > _HEAVY * heaviest.max(initial=0.0))
-        ordered = heavy[np.argsort(self._place[heavy], kind="stable")].tolist()
-        return list(dict.fromkeys(ordered[:_ENDS] + ordered[-_ENDS:]))
+        ordered = heavy[np.argsort(self._place[heavy], kind="stable")]
+        last = len(ordered) - 1
+        places = [place for place in (0, last // 4, last // 2, 3 * last // 4, last) if 0 <= place <= last]
+        return list(dict.fromkeys(ordered[places].tolist()))
 
     def _best(self) -> Ints:
         """Those with a score like the best, in the order of the layer chain."""
