@@ -170,9 +170,8 @@ class BranchAndBound:
         best, most = list[_Branch](), -1.0
         for variable in dict.fromkeys([*choice.ends(), choice.variable(branch.depth)]):
             parts = [self._tried(branch, arc) for arc in ((EDGE, variable), (variable, CLOUD))]
-            least = 1e-6 * choice.gap
             gains = [min(one.bound, self._incumbent.value) - branch.bound for one in parts]
-            score = max(gains[0], least) * max(gains[1], least)
+            score = 5 * min(gains) + max(gains)  # Achterberg et al., Branching rules revisited
             if score > most:
                 best, most = parts, score
         return best

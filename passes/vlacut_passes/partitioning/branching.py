@@ -99,7 +99,9 @@ class Choice:
         heavy = np.flatnonzero(heaviest > _HEAVY * heaviest.max(initial=0.0))
         ordered = heavy[np.argsort(self._place[heavy], kind="stable")]
         last = len(ordered) - 1
-        places = [place for place in (0, last // 4, last // 2, 3 * last // 4, last) if 0 <= place <= last]
+        places = [
+            place for place in (0, last // 4, last // 2, 3 * last // 4, last) if 0 <= place <= last
+        ]
         return list(dict.fromkeys(ordered[places].tolist()))
 
     def _best(self) -> Ints:

@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from vlacut.columns import FREE
 from vlacut.cost_graph import CostGraph
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
@@ -56,6 +58,17 @@ class Hints:
         if self.given is None:
             return tuple(baselines(self.graph, self.link, self.budget).values())
         return self.given
+
+    def first_layers(self, budget: int) -> Ints:
+        """As many of the first layers in the cloud as the budget allows: what no strategy tries."""
+        columns, place = self.graph.columns, self.order.place
+
+        def cut(end: int) -> Ints:
+            return np.where(columns.pinned == FREE, place < end, columns.pinned)
+
+        ends = range(1, len(place) + 1)
+        end = bisect_right(ends, budget, key=lambda one: columns.held_bytes(cut(one) == 1))
+        return cut(end)
 
     def starts(self) -> Iterator[Ints]:
         """All cuts to start from, the cheapest to make first."""
@@ -191,7 +204,10 @@ class SerialSearch:
         limits, seen = core.limits, set[bytes]()
         if limits.cloud_bytes is None and limits.edge_bytes is None:
             return
-        for tasks in self._hints.starts():
+        known = list(self._hints.starts())
+        if limits.cloud_bytes is not None:
+            known.append(self._hints.first_layers(limits.cloud_bytes))
+        for tasks in known:
             x = core.of_tasks(tasks)
             if x is None or not all_within(core.quantities(x, 0.0).tolist(), limits.most):
                 continue
