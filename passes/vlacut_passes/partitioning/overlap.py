@@ -7,7 +7,7 @@ its states save.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -94,7 +94,7 @@ def placed(core: Core, chosen: tuple[State, ...]) -> Core | None:
     return None if label is None else relabel(core, label, int(label.max()) + 1, whole=True)
 
 
-def agree(chosen: tuple[State, ...], state: State) -> bool:
+def agree(chosen: Sequence[State], state: State) -> bool:
     """Whether a cut can be in all of these states."""
     sides = {task: side for one in chosen for task, side in one.sides}
     return all(sides.get(task, side) is side for task, side in state.sides)

@@ -4,8 +4,10 @@ A cut costs what it costs with its sides working in turn (`serial`), less what t
 sections save (`overlap`), the ways of its loops being given (`make_core`). So the best cut of some
 states is the best one in turn with the tasks that make these states held, and a bound on that, less
 what the states save, bounds all cuts in them. Of every choice of ways, states are branched on
-section by section, the lowest bound first; a section without a state saves nothing, which every cut
-may do. Most searches end at once: what a state saves is less than what it costs.
+section by section, the lowest bound first, those that differ in their gates alone together at
+first; a section without a state saves nothing, which every cut may do. The splits of loops come
+last. Most searches end at once: what a state saves is less than what it costs. So what can still be
+divided is searched briefly.
 """
 
 from __future__ import annotations
@@ -146,8 +148,8 @@ class _Node:
         return len(self.chosen) == places and not (self.chosen and self.chosen[-1].several)
 
     def children(self, again: bool) -> Iterator[_Node]:
-        """The node divided: by the states that its last one stands for; then a node a state of the
-        next section, and a node a split at the end.
+        """The node divided: by the states that its last one stands for, if these are several; else
+        by the states of the next section; at the end by splits.
 
         `again` is whether what was searched is, with less saved, still the best there is.
         """
