@@ -89,9 +89,9 @@ def test_what_probing_fixes_is_so_in_the_optimum(monkeypatch: pytest.MonkeyPatch
         return found
 
     monkeypatch.setattr(BranchAndBound, "_fixed", counted)
-    for seed in (76, 221, 266, 292, 323, 476, 490, 504, 553, 660, 695, 697):  # these branch most
+    for seed in (266, 323, 724, 842, 871, 960, 1005, 1049, 1079, 1158):  # these branch most
         check_against_brute_force(seed, free=9 + seed % 3)
-    assert np.count_nonzero(fixed) > 10
+    assert np.count_nonzero(fixed) > 50
 
 
 def test_a_budget_is_kept_to_the_byte_whatever_its_size() -> None:
