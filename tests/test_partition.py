@@ -71,14 +71,14 @@ def test_the_optimum_is_brute_forces(block: int) -> None:
 def test_branching_without_highs_finds_the_same(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("SMALL", 2), ("SMALL_ROOT", 2), ("DEAR", 0.02), ("ROUNDED", 0)):
+    for name, value in (("SMALL", 2), ("DEAR", 0.02), ("ROUNDED", 0)):
         monkeypatch.setattr(branch_and_bound, name, value)
     for seed in range(250 * block, 250 * (block + 1)):
         check_against_brute_force(seed)
 
 
 def test_what_probing_fixes_is_so_in_the_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("SMALL", 2), ("SMALL_ROOT", 2), ("DEAR", 0.02), ("ROUNDED", 0)):
+    for name, value in (("SMALL", 2), ("DEAR", 0.02), ("ROUNDED", 0)):
         monkeypatch.setattr(branch_and_bound, name, value)
     fixed: list[int] = []
     probe = BranchAndBound._fixed
@@ -89,9 +89,9 @@ def test_what_probing_fixes_is_so_in_the_optimum(monkeypatch: pytest.MonkeyPatch
         return found
 
     monkeypatch.setattr(BranchAndBound, "_fixed", counted)
-    for seed in (76, 221, 266, 292, 323, 476, 490, 504, 553, 660, 695, 697):  # these branch most
+    for seed in (266, 323, 724, 842, 871, 960, 1005, 1049, 1079, 1158):  # these branch most
         check_against_brute_force(seed, free=9 + seed % 3)
-    assert np.count_nonzero(fixed) > 10
+    assert np.count_nonzero(fixed) > 50
 
 
 def test_a_budget_is_kept_to_the_byte_whatever_its_size() -> None:
@@ -226,7 +226,7 @@ def test_cloud_time_is_least_where_the_deadline_just_allows() -> None:
 def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("SMALL", "SMALL_ROOT", "ROUNDED"):
+    for name in ("SMALL", "ROUNDED"):
         monkeypatch.setattr(branch_and_bound, name, 2)
     late = 0
     for seed in range(150):

@@ -4,7 +4,9 @@ Every branch is bounded by its Lagrangian relaxation (`dual`) and contracted by 
 (`coarsen`); once it is small, it goes to HiGHS (`milp`). Branches are on one variable: on the edge,
 or in the cloud. Before that, variables from all over the layer chain are probed: where the bound of
 one side is not below the incumbent, the variable is on the other, and all of these are fixed at
-once. So a budget that some layers must leave the cloud for is not searched layer by layer.
+once. So a budget that some layers must leave the cloud for is not searched layer by layer. Where
+weights are limited, they mostly leave from the ends of the chain: there both sides of a few
+variables are tried, and the one with the best two bounds is branched on.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from vlacut_passes.partitioning.milp import Cover, cover, solve_milp
 from vlacut_passes.partitioning.nets import Floats, Ints
 
 SMALL = 150  # variables: from here on HiGHS is faster than further branches
-SMALL_ROOT = 900  # the same where nothing was branched on yet
 _ROUND_EVERY = 4  # levels
 ROUNDED = 120  # variables: so small a problem is worth a better incumbent
 _AGAIN = 0.85  # a core that shrank below this share is worth another relaxation
@@ -125,7 +126,7 @@ class BranchAndBound:
             if contracted is None:
                 return
             branch, share = contracted
-            if branch.core.size <= (SMALL if branch.depth else SMALL_ROOT):
+            if branch.core.size <= SMALL:
                 self._left = min(self._left, self._exhaust(branch))
                 return
             if branch.core.size > _AGAIN * before:
@@ -147,14 +148,7 @@ class BranchAndBound:
                 forced=(*branch.forced, *fixed),
             )
             return
-        variable = choice.variable(branch.depth)
-        for arc in ((EDGE, variable), (variable, CLOUD)):
-            yield replace(
-                branch,
-                known=branch.known.where(arc),
-                forced=(*branch.forced, arc),
-                depth=branch.depth + 1,
-            )
+        yield from self._parted(branch, choice)
 
     def _fixed(self, branch: _Branch, choice: Choice) -> list[tuple[int, int]]:
         """Arcs that nothing better than the incumbent cuts, found by trying what the mix of
@@ -167,12 +161,28 @@ class BranchAndBound:
             rare, other = (EDGE, variable), (variable, CLOUD)
             if choice.share[variable] < 0.5:
                 rare, other = other, rare
-            known, forced = branch.known.where(rare), (*branch.forced, rare)
-            found = Dual(branch.core, self._incumbent, known, branch.spans, forced).run(1)
-            self._effort.spend(sum(CUT + len(one.cut.tail) / 2 for one in found.relaxed))
-            if self._incumbent.closed_by(found.bound):
+            if self._incumbent.closed_by(self._tried(branch, rare, learn=False).bound):
                 fixed.append(other)
         return fixed
+
+    def _parted(self, branch: _Branch, choice: Choice) -> list[_Branch]:
+        """The branch parted by the variable of which both sides raise the bound most."""
+        best, most = list[_Branch](), -1.0
+        for variable in dict.fromkeys([*choice.ends(), choice.variable(branch.depth)]):
+            parts = [self._tried(branch, arc) for arc in ((EDGE, variable), (variable, CLOUD))]
+            gains = [min(one.bound, self._incumbent.value) - branch.bound for one in parts]
+            score = 5 * min(gains) + max(gains)  # Achterberg et al., Branching rules revisited
+            if score > most:
+                best, most = parts, score
+        return best
+
+    def _tried(self, branch: _Branch, arc: tuple[int, int], learn: bool = True) -> _Branch:
+        """The assignments of a branch that do not cut an arc, with a first bound."""
+        known, forced = branch.known.where(arc), (*branch.forced, arc)
+        found = Dual(branch.core, self._incumbent, known, branch.spans, forced).run(1, learn=learn)
+        self._effort.spend(sum(CUT + len(one.cut.tail) / 2 for one in found.relaxed))
+        bound = max(branch.bound, found.bound)
+        return replace(branch, known=known, bound=bound, forced=forced, depth=branch.depth + 1)
 
     def _round(self, branch: _Branch, share: Floats) -> None:
         """Improve the incumbent by the best assignment of what the mix splits, the rest as it is,

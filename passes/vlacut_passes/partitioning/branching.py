@@ -14,7 +14,10 @@ from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.nets import Floats, Ints
 
 _LIKE_THE_BEST = 0.9  # of the highest score
-_MOST_PROBED = 40
+_MOST_PROBED = 12
+_HEAVY = 0.1  # of the heaviest
+_ENDS = 2  # a side
+_SPLIT = 1e-6
 _NECKS = 0.05  # share of a phase's tasks that are certainly necks
 _NARROW = 1.1  # and what is hardly wider is one too
 
@@ -83,6 +86,23 @@ class Choice:
         halves = [int(f"{place:010b}"[::-1], 2) for place in range(len(best))]
         ordered: Ints = best[np.argsort(halves, kind="stable")]
         return ordered
+
+    def ends(self) -> list[int]:
+        """The outermost ones of the layer chain, of the variables with heavy weights that the mix
+        splits; none if there is no limit on weights.
+        """
+        heaviest = np.zeros(self.core.size)
+        users, owner = self.core.users.members, self.core.users.owner
+        np.maximum.at(heaviest, users, self.core.nbytes[owner].astype(np.float64))
+        heaviest[(self.share < _SPLIT) | (self.share > 1.0 - _SPLIT)] = 0.0
+        heaviest[[EDGE, CLOUD]] = 0.0
+        heavy = np.flatnonzero(heaviest > _HEAVY * heaviest.max(initial=0.0))
+        ordered = heavy[np.argsort(self._place[heavy], kind="stable")]
+        last = len(ordered) - 1
+        places = [
+            place for place in (0, last // 4, last // 2, 3 * last // 4, last) if 0 <= place <= last
+        ]
+        return list(dict.fromkeys(ordered[places].tolist()))
 
     def _best(self) -> Ints:
         """Those with a score like the best, in the order of the layer chain."""

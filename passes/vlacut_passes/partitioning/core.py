@@ -176,6 +176,21 @@ def relabel(core: Core, label: Ints, size: int, *, whole: bool = False) -> Core:
     )
 
 
+def holding(core: Core, x: Ints) -> Core:
+    """The core of the assignments that hold no weight on a limited side where this one does not:
+    they keep its limits on weights, so it has none.
+    """
+    limits, label = core.limits, np.arange(core.size)
+    users, owner = core.users.members, core.users.owner
+    if limits.cloud_bytes is not None:
+        label[users[(core.users.highest(x) == 0)[owner]]] = EDGE
+    if limits.edge_bytes is not None:
+        label[users[(core.users.lowest(x) == 1)[owner]]] = CLOUD
+    limits = replace(limits, cloud_bytes=None, edge_bytes=None)
+    label = np.unique(label, return_inverse=True)[1].astype(np.int64)
+    return within_limits(relabel(core, label, int(label.max()) + 1), limits)
+
+
 def settled(size: int, rising: tuple[Ints, Ints]) -> Ints | None:
     """A label for every variable, one label for those that are equal wherever x[low] <= x[high];
     None if edge and cloud are. Labels 0 and 1 are edge and cloud, the others follow the order of

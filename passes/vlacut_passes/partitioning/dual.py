@@ -64,8 +64,11 @@ class Dual:
     spans: Sequence[Span]
     forced: Sequence[tuple[int, int]] = ()
 
-    def run(self, rounds: int = _MOST_ROUNDS) -> Explored:
-        """Solve relaxations until the bound meets the incumbent, or hardly rises any more."""
+    def run(self, rounds: int = _MOST_ROUNDS, *, learn: bool = True) -> Explored:
+        """Solve relaxations until the bound meets the incumbent, or hardly rises any more.
+
+        Not to `learn` saves the time to add what the last one gave to what is known.
+        """
         if not self.known.planes:
             self._add(self._least())
         relaxation = Relaxation(self.core, self.forced, 10.0 * abs(self.incumbent.value))
@@ -76,7 +79,7 @@ class Dual:
             found = relaxation.solve(mix)
             solved.append(found)
             bound = max(bound, found.bound)
-            if self.incumbent.closed_by(bound):
+            if self.incumbent.closed_by(bound) or not learn:
                 break
             self._add(found.x)
             flat = ceiling - bound <= max(

@@ -12,7 +12,10 @@ quantity; one quantity is the objective, and those with a limit are rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,13 +74,14 @@ def solve_milp(core: Core, covers: Sequence[Cover], span: float, effort: Effort)
     model = _Model(core, covers)
     scale = 1e4 / span
     objective = core.limits.minimise
-    result = milp(
-        np.array(model.cost)[:, objective] * scale,
-        integrality=np.array(model.integral),
-        bounds=Bounds(np.zeros(len(model.cost)), np.array(model.upper)),
-        constraints=model.rows(),
-        options={"mip_rel_gap": 0.0, "node_limit": effort.nodes(len(model.cost))},
-    )
+    with unheard():
+        result = milp(
+            np.array(model.cost)[:, objective] * scale,
+            integrality=np.array(model.integral),
+            bounds=Bounds(np.zeros(len(model.cost)), np.array(model.upper)),
+            constraints=model.rows(),
+            options={"mip_rel_gap": 0.0, "node_limit": effort.nodes(len(model.cost))},
+        )
     bound, base = result.mip_dual_bound, _base(core)[objective]
     low = base + bound / scale if bound is not None and np.isfinite(bound) else -np.inf
     if result.status == _INFEASIBLE:
@@ -86,6 +90,22 @@ def solve_milp(core: Core, covers: Sequence[Cover], span: float, effort: Effort)
     if result.x is None:
         return Solved(None, low, work)
     return Solved(np.round(result.x[: core.size]).astype(np.int64), low, work)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Drop what is written to standard output's descriptor: HiGHS has a line that no option turns
+    off (`transformNewIntegerFeasibleSolution`), and it would stand among a command's JSON.
+    """
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _base(core: Core) -> Floats:

@@ -7,7 +7,7 @@ its states save.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -24,16 +24,28 @@ _Places = tuple["Side | None", ...]
 
 @dataclass(frozen=True)
 class State:
-    """A state of a section.
+    """A state of a section, or several: those that have the same branches on the same sides.
 
     Attributes:
         sides: of the tasks that decide it; the others are free.
         saved_s: seconds of a control step that every cut in it saves there at least, and exactly
-            those that leave no other branch whole.
+            those that leave no other branch whole; of several, the most.
+        several: which ones, those that save most first; empty if it is one.
     """
 
     sides: tuple[tuple[int, Side], ...] = ()
     saved_s: float = 0.0
+    several: tuple[State, ...] = ()
+
+
+def _together(found: list[State]) -> State:
+    """States as one: on given sides is what is there in all of them."""
+    first, *others = sorted(found, key=lambda one: (-one.saved_s, one.sides))
+    if not others:
+        return first
+    common = set(first.sides).intersection(*(one.sides for one in others))
+    sides = tuple(place for place in first.sides if place in common)
+    return State(sides, first.saved_s, (first, *others))
 
 
 def states(
@@ -43,32 +55,31 @@ def states(
     the phases that lead one way.
     """
     times = trips_of(graph, section, one_way)
-    found = [
-        State(tuple(sides.items()), saved_s)
-        for sides, saved_s in _every(graph, section, link, times)
-        if saved_s > 0
-    ]
-    return sorted(found, key=lambda one: (-one.saved_s, one.sides))
-
-
-def _every(
-    graph: CostGraph, section: Section, link: Link, times: int
-) -> Iterator[tuple[dict[int, Side], float]]:
-    gates = [gate for gate in (section.entry, section.exit) if gate != NO_GATE]
+    found: list[State] = []
     for placed in product((*Side, None), repeat=len(section.branches)):
-        if not set(Side) <= set(placed):
-            continue
         groups: dict[Side, list[int]] = {side: [] for side in Side}
         for side, branch in zip(placed, section.branches, strict=True):
             if side is not None:
                 groups[side] += branch
-        inside = {task: side for side, tasks in groups.items() for task in tasks}
-        for ends in product(Side, repeat=len(gates)):
-            sides = inside | dict(zip(gates, ends, strict=True))
-            if all(graph.tasks[task].pinned in (None, side) for task, side in sides.items()):
-                places = sides.get(section.entry), sides.get(section.exit)
-                found = parallel(graph, section, groups, *places, times)
-                yield sides, found.saved_s(link)
+        if all(groups.values()):
+            alike = list(_every(graph, section, link, groups, times))
+            found += [_together(alike)] if alike else []
+    return sorted(found, key=lambda one: (-one.saved_s, one.sides))
+
+
+def _every(
+    graph: CostGraph, section: Section, link: Link, groups: dict[Side, list[int]], times: int
+) -> Iterator[State]:
+    """The states with these branches on these sides that save anything and keep the pins."""
+    gates = [gate for gate in (section.entry, section.exit) if gate != NO_GATE]
+    inside = {task: side for side, tasks in groups.items() for task in tasks}
+    for ends in product(Side, repeat=len(gates)):
+        sides = inside | dict(zip(gates, ends, strict=True))
+        if all(graph.tasks[task].pinned in (None, side) for task, side in sides.items()):
+            places = sides.get(section.entry), sides.get(section.exit)
+            saved_s = parallel(graph, section, groups, *places, times).saved_s(link)
+            if saved_s > 0:
+                yield State(tuple(sides.items()), saved_s)
 
 
 def placed(core: Core, chosen: tuple[State, ...]) -> Core | None:
@@ -83,7 +94,7 @@ def placed(core: Core, chosen: tuple[State, ...]) -> Core | None:
     return None if label is None else relabel(core, label, int(label.max()) + 1, whole=True)
 
 
-def agree(chosen: tuple[State, ...], state: State) -> bool:
+def agree(chosen: Sequence[State], state: State) -> bool:
     """Whether a cut can be in all of these states."""
     sides = {task: side for one in chosen for task, side in one.sides}
     return all(sides.get(task, side) is side for task, side in state.sides)

@@ -4,8 +4,10 @@ A cut costs what it costs with its sides working in turn (`serial`), less what t
 sections save (`overlap`), the ways of its loops being given (`make_core`). So the best cut of some
 states is the best one in turn with the tasks that make these states held, and a bound on that, less
 what the states save, bounds all cuts in them. Of every choice of ways, states are branched on
-section by section, the lowest bound first; a section without a state saves nothing, which every cut
-may do. Most searches end at once: what a state saves is less than what it costs.
+section by section, the lowest bound first, those that differ in their gates alone together at
+first; a section without a state saves nothing, which every cut may do. The splits of loops come
+last. Most searches end at once: what a state saves is less than what it costs. So what can still be
+divided is searched briefly.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from vlacut_passes.partitioning.ways import Split, Ways, all_ways
 
 MOST = 40e6  # most a minute of one core
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
+_BRIEFLY = 1  # branches of a search that can be divided into closer ones
 _NONE = State()
 
 
@@ -100,24 +103,26 @@ class _Case:
     """Cuts whose loops have given ways.
 
     Attributes:
-        splits: of the loops that are held to lead one way; every cut has one of them.
         options: the states of every section.
+        splits: of the loops that are held to lead one way; every cut has one of them. None if there
+            are no such loops, or they are taken as they are.
     """
 
     core: Core
-    splits: Sequence[State]
     options: Sequence[Sequence[State]]
+    splits: Sequence[State]
 
 
 def _make_case(graph: CostGraph, link: Link, ways: Ways, splits: Sequence[Split]) -> _Case:
     options = [found for one in graph.sections if (found := states(graph, one, link, ways))]
     options.sort(key=lambda found: -found[0].saved_s)
-    return _Case(make_core(graph, link, ways), [State(split) for split in splits], options)
+    core = make_core(graph, link, ways)
+    return _Case(core, options, [State(split) for split in splits if split])
 
 
 @dataclass(frozen=True)
 class _Node:
-    """Cuts of a case with this split, and in these states of its first sections.
+    """Cuts of a case in these states of its first sections, and of all of them with this split.
 
     Attributes:
         in_turn: no cut in these states has less of the objective with its sides working in turn.
@@ -125,9 +130,45 @@ class _Node:
     """
 
     case: _Case
-    chosen: tuple[State, ...]
+    chosen: tuple[State, ...] = ()
     in_turn: float = -np.inf
     searched: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether no state is chosen, and a split is to come: without one, the loops may be on one
+        side, and so its best cut is none that leads one way.
+        """
+        return bool(self.case.splits) and not any(state.sides for state in self.chosen)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to choose."""
+        places = len(self.case.options) + bool(self.case.splits)
+        return len(self.chosen) == places and not (self.chosen and self.chosen[-1].several)
+
+    def children(self, again: bool) -> Iterator[_Node]:
+        """The node divided: by the states that its last one stands for, if these are several; else
+        by the states of the next section; at the end by splits.
+
+        `again` is whether what was searched is, with less saved, still the best there is.
+        """
+        place = len(self.chosen)
+        *chosen, last = self.chosen or [_NONE]
+        if last.several:
+            yield from self._with(chosen, last.several)
+        elif place < len(self.case.options):
+            # without a state a cut is as good as in turn
+            searched = self.searched and again
+            yield replace(self, chosen=(*self.chosen, _NONE), searched=searched)
+            yield from self._with(self.chosen, self.case.options[place])
+        else:
+            yield from self._with(self.chosen, self.case.splits)
+
+    def _with(self, chosen: Sequence[State], states: Sequence[State]) -> Iterator[_Node]:
+        for state in states:
+            if agree(chosen, state):
+                yield replace(self, chosen=(*chosen, state), searched=False)
 
 
 class _Search:
@@ -149,25 +190,24 @@ class _Search:
         self._hinted = False  # whether the cuts known beforehand were offered
         self._methods: dict[str, None] = {}
         self._order = count()
-        self._queue: list[tuple[float, int, _Node]] = []
+        self._queue: list[tuple[float, float, int, _Node]] = []
 
     def run(self) -> Found:
         """The best cut; see `optimal_cut`."""
         closed = np.inf  # the lowest bound of a node that is done with, but was not proven
         for case in self._cases:
-            for split in case.splits:
-                self._push(_Node(case, (split,)))
+            self._push(_Node(case))
         while self._queue and not self._closed(self._queue[0][0]):
-            bound, _, node = heapq.heappop(self._queue)
+            bound, _, _, node = heapq.heappop(self._queue)
             if self._best and self._effort.spent and bound > -np.inf:
                 closed = min(closed, bound)
                 continue
-            if not node.searched:
+            if not node.searched and not node.whole:
                 node = self._explore(node)
-            if len(node.chosen) > len(node.case.options):
+            if node.complete:
                 closed = min(closed, self._bound(node))
             elif node.in_turn < np.inf:
-                for child in self._children(node):
+                for child in node.children(self._again):
                     self._push(child)
         if self._best is None:
             assert self._why is not None, "no cut was found, and none was infeasible"
@@ -178,24 +218,23 @@ class _Search:
         return replace(self._best, bound=bound, method=", ".join(self._methods))
 
     def _push(self, node: _Node) -> None:
-        heapq.heappush(self._queue, (self._bound(node), next(self._order), node))
+        """Of equal bounds, nodes with less to save come first: their cuts tell more of others."""
+        saved_s = sum(state.saved_s for state in node.chosen)
+        heapq.heappush(self._queue, (self._bound(node), saved_s, next(self._order), node))
 
     def _closed(self, bound: float) -> bool:
         if self._best is None:
             return False
         return self._best.value - bound <= _ROUNDING * abs(self._best.value)
 
-    def _children(self, node: _Node) -> Iterator[_Node]:
-        """A node a state of the next section. Without a state a cut is as good as in turn."""
-        again = self._limits.latency is None and self._limits.energy is None
-        yield replace(node, chosen=(*node.chosen, _NONE), searched=again)
-        for state in node.case.options[len(node.chosen) - 1]:
-            if agree(node.chosen, state):
-                yield replace(node, chosen=(*node.chosen, state), searched=False)
+    @property
+    def _again(self) -> bool:
+        """Whether a search does not hang on what is saved beside it."""
+        return self._limits.latency is None and self._limits.energy is None
 
     def _saved_s(self, node: _Node) -> float:
         """What a cut in the node saves at most."""
-        rest = node.case.options[len(node.chosen) - 1 :]
+        rest = node.case.options[len(node.chosen) :]
         return sum(one.saved_s for one in (*node.chosen, *(options[0] for options in rest)))
 
     def _bound(self, node: _Node) -> float:
@@ -224,7 +263,9 @@ class _Search:
         core = placed(node.case.core, node.chosen)
         if core is None:
             return replace(node, in_turn=np.inf)
-        search = SerialSearch(core, limits, self._effort, self._hints, cutoff)
+        briefly = not node.complete and any(state.sides for state in node.chosen)
+        most = _BRIEFLY if briefly else None
+        search = SerialSearch(core, limits, self._effort, self._hints, cutoff, most)
         try:
             found = search.run()
         except InfeasibleError as error:
@@ -233,7 +274,7 @@ class _Search:
         self._methods[found.method] = None
         if found.x is not None:
             self._offer(_sides(found.x), found.method)
-        node = replace(node, in_turn=max(node.in_turn, found.bound))
+        node = replace(node, in_turn=max(node.in_turn, found.bound), searched=not briefly)
         if not self._hinted and not self._closed(self._bound(node)):
             self._hinted = True
             for sides in self._hints.cuts:

@@ -4,24 +4,27 @@
    and limits the first minimum cut is the answer; with hops the bound mostly meets an assignment's
    price, which is then proven optimal.
 2. What is left is branched on (`branch_and_bound`), from the best of the cuts that are known
-   beforehand, so that none of these is ever better.
+   beforehand, so that none of these is ever better, and from the best ones with the weights where
+   those cuts have them.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from vlacut.columns import FREE
 from vlacut.cost_graph import CostGraph
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing import in_cloud
 from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.branching import Order, make_order
-from vlacut_passes.partitioning.core import Core, only_cloud, within_limits
+from vlacut_passes.partitioning.core import Core, holding, only_cloud, within_limits
 from vlacut_passes.partitioning.effort import Effort
 from vlacut_passes.partitioning.known import Incumbent
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
@@ -56,6 +59,17 @@ class Hints:
             return tuple(baselines(self.graph, self.link, self.budget).values())
         return self.given
 
+    def first_layers(self, budget: int) -> Ints:
+        """As many of the first layers in the cloud as the budget allows: what no strategy tries."""
+        columns, place = self.graph.columns, self.order.place
+
+        def cut(end: int) -> Ints:
+            return np.where(columns.pinned == FREE, place < end, columns.pinned)
+
+        ends = range(1, len(place) + 1)
+        end = bisect_right(ends, budget, key=lambda one: columns.held_bytes(cut(one) == 1))
+        return cut(end)
+
     def starts(self) -> Iterator[Ints]:
         """All cuts to start from, the cheapest to make first."""
         yield in_cloud(all_edge(self.graph))
@@ -89,16 +103,24 @@ class SerialSearch:
         effort: how much may be done.
         hints: cuts to start from, and an order.
         cutoff: only assignments that have less of the objective are of use.
+        most: branches after the first, where there is a cutoff; None for as many as it takes.
     """
 
     def __init__(
-        self, core: Core, limits: Limits, effort: Effort, hints: Hints, cutoff: float = np.inf
+        self,
+        core: Core,
+        limits: Limits,
+        effort: Effort,
+        hints: Hints,
+        cutoff: float = np.inf,
+        most: int | None = None,
     ) -> None:
         self._core = core
         self._limits = limits
         self._effort = effort
         self._hints = hints
         self._cutoff = cutoff
+        self._most = most
         self._method = ""
 
     def run(self) -> InTurn:
@@ -165,13 +187,34 @@ class SerialSearch:
             self._method = "branch and bound over min-cuts"
             for x in self._hints.starts():
                 self._offer(incumbent, core, x)
-            search.run()
+            if start is not None:
+                self._refine(incumbent, core)
+            search.run(self._most)
         return incumbent, search.bound
 
     def _offer(self, incumbent: Incumbent, core: Core, x: Ints) -> None:
         found = self._measured(core, x)
         if found is not None and all_within(found.tolist(), core.limits.most):
             incumbent.offer(float(found[core.limits.minimise]), x)
+
+    def _refine(self, incumbent: Incumbent, core: Core) -> None:
+        """Offer the best assignments that hold no weights but those of a known one: without a limit
+        on weights, these are mostly found at once.
+        """
+        limits, seen = core.limits, set[bytes]()
+        if limits.cloud_bytes is None and limits.edge_bytes is None:
+            return
+        known = list(self._hints.starts())
+        if limits.cloud_bytes is not None:
+            known.append(self._hints.first_layers(limits.cloud_bytes))
+        for tasks in known:
+            x = core.of_tasks(tasks)
+            if x is None or not all_within(core.quantities(x, 0.0).tolist(), limits.most):
+                continue
+            held = holding(core, x)
+            if held.of_task.tobytes() not in seen:
+                seen.add(held.of_task.tobytes())
+                BranchAndBound(lambda: self._hints.order, held, incumbent, self._effort).run(most=1)
 
     def _measured(self, core: Core, tasks: Ints) -> Floats | None:
         """The quantities of an assignment of tasks; None where the core has it otherwise."""
