@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vlacut.annotation import CERTIFICATE, CODED, MACHINES, SIDE, STRATEGIES, Machines
-from vlacut.coding import NOT_CODED
+from vlacut.coding import NOT_CODED, SECONDS, joules
 from vlacut.cost_graph import CostGraph
 from vlacut.dataflow import trace_dataflow
 from vlacut.errors import InfeasibleError, InputError, PassError
@@ -95,7 +95,9 @@ class Partition:
         starts = list(simple.values())
         if BACKBONE_IN_CLOUD in others:
             starts.append(others[BACKBONE_IN_CLOUD][1])
-        with offered_codecs(flow, link, self.max_action_error) as codecs:
+        power = graph.power if limits.minimise is Quantity.ENERGY else None
+        worth = joules(power) if power else SECONDS
+        with offered_codecs(flow, link, self.max_action_error, worth) as codecs:
             best = codecs.best(
                 graph,
                 link,
