@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +20,14 @@ from test_split import LINK, Walk, plan_of
 from vlacut import registry
 from vlacut.bundle import open_bundle
 from vlacut.codec import Codec, Coding, parse_codecs
-from vlacut.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossings
+from vlacut.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossings, joules
 from vlacut.compiler import compile_program, plan_program
 from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow
 from vlacut.differences import relative_difference
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
 from vlacut.golden import example_observation
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Power
 from vlacut.inputs import varied
 from vlacut.plan import Plan, Transfer, flatten
 from vlacut.pricing import price
@@ -39,6 +40,7 @@ from vlacut.stitching import OBSERVATIONS, gauging
 from vlacut.target import Target
 from vlacut.tensor import TensorSpec
 from vlacut.verification import verify_bundle
+from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.search import optimal_cut
 
 LOSSY = parse_codecs("all")
@@ -108,6 +110,46 @@ def test_no_choice_of_codecs_is_cheaper() -> None:
         slower = replace(link, up=link.up / 3, down=link.down / 2)
         again = price(cheapest(graph, offers, link), sides, slower)
         assert best.over(slower) == pytest.approx(again.total_s, rel=1e-12)
+
+
+def test_the_least_energy_is_brute_forces_over_cuts_and_codecs() -> None:
+    """Its power makes a second of the edge's processor, and a byte, worth more than waiting."""
+    power = Power(10.0, 2.0, 0.5, 0.2, "a test")
+    apart = 0
+    for seed in range(100):
+        numbers = np.random.default_rng(seed)
+        graph, link = random_graph(numbers, 3), random_link(numbers)
+        graph = replace(graph, in_turn=True, power=power)
+        offers = random_offers(numbers, graph)
+        names = list(offers)
+        forms = [[Choice(*pair) for pair in _pairs(offers[name])] for name in names]
+        if math.prod(map(len, forms)) > 100:
+            continue
+        spent = [
+            price(coded(graph, dict(zip(names, choices, strict=True))), sides, link).edge_j
+            for choices in itertools.product(*forms)
+            for sides in (
+                [Side.CLOUD if one else Side.EDGE for one in row] for row in all_cuts(graph)
+            )
+        ]
+        limits = Limits(Quantity.ENERGY)
+        found = optimal_cut(cheapest(graph, offers, link, worth=joules(power)), link, limits)
+        assert found.value == pytest.approx(min(spent), rel=1e-11, abs=1e-12), seed
+        fastest = optimal_cut(cheapest(graph, offers, link), link, limits)
+        apart += fastest.value > found.value * 1.01
+    assert apart > 5
+
+
+def test_partition_takes_the_codecs_of_what_it_minimises() -> None:
+    """And says in its certificate that these are all it searched."""
+    found = {}
+    for goal in ("latency", "energy"):
+        asked = replace(target(codecs="all"), link="50MB/s,5ms", minimise=goal)
+        plan = plan_program(looping_program(width=1024), asked).plan
+        assert plan.certificate.method.endswith(", every tensor in its cheapest form")
+        found[goal] = plan.variants[0].price
+    assert found["latency"].total_s < found["energy"].total_s
+    assert found["energy"].edge_j < found["latency"].edge_j
 
 
 def _pairs(offer: Offer) -> list[tuple[Coding | None, Coding | None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from programs import looping_program
 
-from vlacut.annotation import CERTIFICATE, SIDE
+from vlacut.annotation import CERTIFICATE, SIDE, STRATEGIES
 from vlacut.cost_graph import Side
 from vlacut.errors import InfeasibleError, InputError
 from vlacut.pipeline import parse_pipeline
@@ -81,6 +81,16 @@ def test_a_pattern_that_matches_nothing_names_what_is_near() -> None:
     name = names()[0]
     with pytest.raises(InputError, match=f"near it: .*{name}"):
         cut(f"pins={name}x=edge")
+
+
+def test_a_pin_that_no_limit_allows_is_named() -> None:
+    """Of those that bind no fewer do; and where the limit alone cannot be kept, none is blamed."""
+    free = STRATEGIES.get(cut("private=state"))[0].price.total_s * 1e6
+    asked = f"deadline={1.01 * free:.3f}us private=image;state pins=node_action=edge"
+    with pytest.raises(InfeasibleError, match=r"the control step: at least .*private image\n"):
+        cut(asked)
+    with pytest.raises(InfeasibleError, match=r"pin less\n"):
+        cut("deadline=0.001us private=image")
 
 
 def test_the_certificate_says_what_is_proven() -> None:

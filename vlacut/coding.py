@@ -1,8 +1,11 @@
 """Coding: which codec every crossing has, what it saves and costs, and what it does to the action.
 
 What a codec costs on a flow depends on nothing but the flow, the direction and the link. So the
-cheapest one is known before the cut is, and a search over cuts whose flows are so coded is a search
-over cuts and codecs together.
+cheapest one is known before the cut is, in seconds, or in joules where the energy of the edge is
+minimised; and a search over cuts whose flows are so coded is a search over cuts and codecs
+together. Two things are left out: where both sides work at once in a section, a tensor that is
+there in time anyway might do without its codec; and under a deadline a form that takes more joules
+might be worth its seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from vlacut.codec import Codec, Coding
 from vlacut.cost_graph import CostGraph, Flow, Side
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Power
 
 Barred = Set[tuple[str, Codec]]  # codecs that flows, by name, may not have
 
@@ -106,34 +109,68 @@ class CodedCut:
 NOT_CODED = CodedCut({})
 
 
+@dataclass(frozen=True)
+class Worth:
+    """What crossing costs, in units of what is minimised.
+
+    Attributes:
+        second: of the control step.
+        edge_second: of the edge's processor, beyond that.
+        byte_up, byte_down: that the edge sends and receives, beyond the seconds that it takes.
+    """
+
+    second: float = 1.0
+    edge_second: float = 0.0
+    byte_up: float = 0.0
+    byte_down: float = 0.0
+
+
+SECONDS = Worth()
+
+
+def joules(power: Power) -> Worth:
+    """What crossing costs the edge in joules, see `vlacut.hardware.power`."""
+    busy_w = power.busy_w - power.idle_w
+    return Worth(power.idle_w, busy_w, power.up_j_per_byte, power.down_j_per_byte)
+
+
 def cheapest(
-    graph: CostGraph, offers: Offers, link: Link, barred: Barred = frozenset()
+    graph: CostGraph,
+    offers: Offers,
+    link: Link,
+    barred: Barred = frozenset(),
+    worth: Worth = SECONDS,
 ) -> CostGraph:
     """The graph with every flow in its cheapest form over a link, in either direction.
 
     Of equals, as it is comes first.
     """
-    return replace(
-        graph, flows=tuple(_cheapest(flow, offers, link, barred) for flow in graph.flows)
-    )
+    flows = (_cheapest(flow, offers, link, barred, worth) for flow in graph.flows)
+    return replace(graph, flows=tuple(flows))
 
 
-def _cheapest(flow: Flow, offers: Offers, link: Link, barred: Barred) -> Flow:
+def _cheapest(flow: Flow, offers: Offers, link: Link, barred: Barred, worth: Worth) -> Flow:
     offer = offers.get(flow.name)
     if offer is None:
         return flow
-    up = _least(flow, [one for one in offer.up if (flow.name, one.codec) not in barred], link.up)
-    down = [one for one in offer.down if (flow.name, one.codec) not in barred]
-    return replace(flow, up=up, down=_least(flow, down, link.down))
+    up, down = (
+        [one for one in codings if (flow.name, one.codec) not in barred]
+        for codings in (offer.up, offer.down)
+    )
+    byte_up = worth.byte_up + worth.second / link.up
+    byte_down = worth.byte_down + worth.second / link.down
+    return replace(
+        flow, up=_least(flow, up, byte_up, worth), down=_least(flow, down, byte_down, worth)
+    )
 
 
-def _least(flow: Flow, codings: Sequence[Coding], rate: float) -> Coding | None:
-    """The coding that takes the fewest seconds; None if as it is takes no more."""
-    best, best_s = None, flow.nbytes / rate
+def _least(flow: Flow, codings: Sequence[Coding], byte: float, worth: Worth) -> Coding | None:
+    """The coding that costs the least; None if as it is costs no more. `byte` is what one costs."""
+    best, least = None, flow.nbytes * byte
     for coding in codings:
-        seconds = coding.nbytes / rate + coding.edge_s + coding.cloud_s
-        if seconds < best_s:
-            best, best_s = coding, seconds
+        spent = worth.second * (coding.edge_s + coding.cloud_s) + worth.edge_second * coding.edge_s
+        if coding.nbytes * byte + spent < least:
+            best, least = coding, coding.nbytes * byte + spent
     return best
 
 

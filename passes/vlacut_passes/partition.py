@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vlacut.annotation import CERTIFICATE, CODED, MACHINES, SIDE, STRATEGIES, Machines
-from vlacut.coding import NOT_CODED
+from vlacut.coding import NOT_CODED, SECONDS, joules
 from vlacut.cost_graph import CostGraph
-from vlacut.dataflow import trace_dataflow
+from vlacut.dataflow import Dataflow, trace_dataflow
 from vlacut.errors import InfeasibleError, InputError, PassError
 from vlacut.hardware import Link, parse_bytes, parse_link
 from vlacut.pricing import Certificate
 from vlacut.program import Program
 from vlacut_passes.partitioning.coded import Best, all_cloud_coded, offered_codecs
 from vlacut_passes.partitioning.limits import Limits, Quantity, limited
-from vlacut_passes.partitioning.pins import pinned
-from vlacut_passes.partitioning.search import MOST, optimal_cut
+from vlacut_passes.partitioning.pins import SEPARATOR, pinned, split_items
+from vlacut_passes.partitioning.search import MOST, Found, optimal_cut
 from vlacut_passes.partitioning.strategies import (
     ALL_CLOUD_CODED,
     BACKBONE_IN_CLOUD,
@@ -95,12 +95,18 @@ class Partition:
         starts = list(simple.values())
         if BACKBONE_IN_CLOUD in others:
             starts.append(others[BACKBONE_IN_CLOUD][1])
-        with offered_codecs(flow, link, self.max_action_error) as codecs:
-            best = codecs.best(
-                graph,
-                link,
-                lambda coded: optimal_cut(coded, link, limits, effort=self.effort, starts=starts),
-            )
+        power = graph.power if limits.minimise is Quantity.ENERGY else None
+        worth = joules(power) if power else SECONDS
+        with offered_codecs(flow, link, self.max_action_error, worth) as codecs:
+
+            def search(coded: CostGraph) -> Found:
+                return optimal_cut(coded, link, limits, effort=self.effort, starts=starts)
+
+            try:
+                best = codecs.best(graph, link, search)
+            except InfeasibleError as error:
+                binding = self._binding_pins(flow, lambda free: search(codecs.coded(free, link)))
+                raise InfeasibleError(f"{error}{binding}") from error
             codings = {"optimal": best.cut}
             cuts = all_cuts(graph, simple, best, link, limits) | others
             for row, coding in all_cloud_coded(best.graph, codecs, link, limits):
@@ -123,6 +129,34 @@ class Partition:
         for node, side in zip(flow.nodes, sides, strict=True):
             if node is not None:
                 SIDE.put(node, side)
+
+    def _binding_pins(self, flow: Dataflow, search: Callable[[CostGraph], Found]) -> str:
+        """Which pins and private inputs no cut within the limits keeps; empty if they do not bind.
+
+        One after the other is dropped as long as what is left still cannot be kept.
+        """
+        asked = [("pins", one) for one in split_items(self.pins)]
+        asked += [("private", one) for one in split_items(self.private)]
+
+        def possible(kept: Sequence[tuple[str, str]]) -> bool:
+            pins, private = (
+                SEPARATOR.join(one for kind, one in kept if kind == name)
+                for name in ("pins", "private")
+            )
+            try:
+                search(pinned(flow.cost_graph(), flow, pins, private))
+            except InfeasibleError:
+                return False
+            return True
+
+        if not asked or not possible([]):
+            return ""
+        for one in tuple(asked):
+            rest = [other for other in asked if other != one]
+            if rest and not possible(rest):
+                asked = rest
+        names = ", ".join(f"{'pin' if kind == 'pins' else kind} {one}" for kind, one in asked)
+        return f"; it can be kept without {names}"
 
     def limits(self, machines: Machines | None = None) -> Limits:
         """What the options ask for, on these machines."""

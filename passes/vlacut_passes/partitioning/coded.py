@@ -19,11 +19,13 @@ from dataclasses import dataclass, replace
 from vlacut.annotation import OFFERS
 from vlacut.codec import Codec
 from vlacut.coding import (
+    SECONDS,
     ActionError,
     Barred,
     CodedCrossing,
     CodedCut,
     Offers,
+    Worth,
     cheapest,
     choices_of,
     coded_crossings,
@@ -59,13 +61,22 @@ class Codecs:
         gauge: runs the model; None where that is not possible.
         why_not: why it is not.
         most: the largest error of the action that is allowed; infinite for any that is a number.
+        worth: what the cheapest codec of a flow is the cheapest in.
     """
 
-    def __init__(self, offers: Offers, gauge: Gauge | None, why_not: str, most: float) -> None:
+    def __init__(
+        self,
+        offers: Offers,
+        gauge: Gauge | None,
+        why_not: str,
+        most: float,
+        worth: Worth = SECONDS,
+    ) -> None:
         self._offers = offers
         self._gauge = gauge
         self._why_not = why_not
         self._most = most
+        self._worth = worth
         self._barred: Barred = frozenset()
 
     @property
@@ -76,7 +87,10 @@ class Codecs:
     @property
     def note(self) -> str:
         """What a proof of optimality leaves out; empty if nothing."""
-        return ", for the codecs that the error of the action leaves" if self._barred else ""
+        if not self._offers:
+            return ""
+        left = ", for the codecs that the error of the action leaves" if self._barred else ""
+        return f", every tensor in its cheapest form{left}"
 
     def best(self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]) -> Best:
         """The best cut of a search over cuts of a coded graph, its action within the limit."""
@@ -125,7 +139,7 @@ class Codecs:
         before = coded_crossings(self.coded(small, link), sides)
         for pair in sorted(barred - tried):
             tried.add(pair)
-            left = cheapest(small, self._offers, link, barred - {pair})
+            left = self._cheapest(small, link, barred - {pair})
             crossings = coded_crossings(left, sides)
             elsewhere = all(flow.name != pair[0] for flow in small.flows)
             bearable = crossings != before and self._within(self._error(sides, crossings))
@@ -135,7 +149,10 @@ class Codecs:
 
     def coded(self, graph: CostGraph, link: Link) -> CostGraph:
         """A graph with every flow in the cheapest form that is left."""
-        return cheapest(graph, self._offers, link, self._barred)
+        return self._cheapest(graph, link, self._barred)
+
+    def _cheapest(self, graph: CostGraph, link: Link, barred: Barred) -> CostGraph:
+        return cheapest(graph, self._offers, link, barred, self._worth)
 
     def keeps(self, cut: CodedCut) -> bool:
         """Whether an error is allowed, or unknown; an action that is no number never is."""
@@ -161,19 +178,21 @@ class Codecs:
         """
         small = crossing_alone(graph, sides)
         crossings = coded_crossings(self.coded(small, link), sides)
-        ranked = sorted(crossings, key=lambda one: self._worth(small, link, sides, one))
+        ranked = sorted(crossings, key=lambda one: self._saved_by_error(small, link, sides, one))
         pairs = [(one.tensor, one.codec) for one in ranked]
         low, high = 1, len(pairs)
         while low < high:
             middle = (low + high) // 2
-            left = cheapest(small, self._offers, link, self._barred | set(pairs[:middle]))
+            left = self._cheapest(small, link, self._barred | set(pairs[:middle]))
             if self._within(self._error(sides, coded_crossings(left, sides))):
                 high = middle
             else:
                 low = middle + 1
         self._barred = self._barred | set(pairs[:low])
 
-    def _worth(self, small: CostGraph, link: Link, sides: Sides, one: CodedCrossing) -> float:
+    def _saved_by_error(
+        self, small: CostGraph, link: Link, sides: Sides, one: CodedCrossing
+    ) -> float:
         """Seconds that a codec saves over the next best, for each unit of error; 0 if too much."""
         error = self._error(sides, (one,))
         if not self._within(error):
@@ -182,7 +201,7 @@ class Codecs:
         saved_s = sum(
             flow.crossing_s(sides[flow.producer], link) * sign
             for barred, sign in ((without, 1), (self._barred, -1))
-            for flow in cheapest(small, self._offers, link, barred).flows
+            for flow in self._cheapest(small, link, barred).flows
             if flow.name == one.tensor
         )
         return saved_s / error if error else math.inf
@@ -204,13 +223,16 @@ class Codecs:
 
 
 @contextmanager
-def offered_codecs(flow: Dataflow, link: Link, max_action_error: str) -> Iterator[Codecs]:
+def offered_codecs(
+    flow: Dataflow, link: Link, max_action_error: str, worth: Worth = SECONDS
+) -> Iterator[Codecs]:
     """The codecs that `annotate-codecs` offers, with the model ready to be run if it can be.
 
     Args:
         flow: of the program.
         link: for the parts that are run.
         max_action_error: the largest that is allowed; empty for any.
+        worth: what the cheapest codec of a flow is the cheapest in.
 
     Raises InputError if there is a limit that does not parse, or one where the error cannot be
     measured or nothing is offered.
@@ -229,7 +251,7 @@ def offered_codecs(flow: Dataflow, link: Link, max_action_error: str) -> Iterato
                 why_not = str(error)
         if max_action_error and why_not:
             raise InputError(f"the error of the action cannot be measured here: {why_not}")
-        yield Codecs(offers, gauge, why_not, most)
+        yield Codecs(offers, gauge, why_not, most, worth)
 
 
 def _limit(text: str) -> float:

@@ -32,10 +32,10 @@ def pinned(graph: CostGraph, flow: Dataflow, pins: str, private: str) -> CostGra
     that are near; InfeasibleError if an operator would have to be on both sides.
     """
     sides: dict[int, tuple[Side, str]] = {}
-    for text in _items(pins):
+    for text in split_items(pins):
         pattern, side = _pin(text)
         _put(flow, sides, _matches(flow, pattern), side, f"pin {text}")
-    for text in _items(private):
+    for text in split_items(private):
         name, _, pattern = text.partition(":")
         _put(flow, sides, _private(flow, name, pattern), Side.EDGE, f"private {text}")
     tasks = [
@@ -45,7 +45,8 @@ def pinned(graph: CostGraph, flow: Dataflow, pins: str, private: str) -> CostGra
     return replace(graph, tasks=tuple(tasks))
 
 
-def _items(text: str) -> list[str]:
+def split_items(text: str) -> list[str]:
+    """The pins, or private inputs, of an option."""
     return [item.strip() for item in text.split(SEPARATOR) if item.strip()]
 
 
