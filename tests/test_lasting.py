@@ -13,10 +13,11 @@ from deployments import DIGEST, crossing_deployment, served
 from programs import observation
 from proxy import wait_until
 
-from vlacut.errors import PeerRefused
+from vlacut.errors import PeerRefused, PeerUnable
+from vlacut.runtime.handshake import answer
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.wire import Greeting
+from vlacut.runtime.wire import ERROR, Greeting, Header, sealed
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 
@@ -122,7 +123,35 @@ def test_an_engine_that_fails_in_a_way_of_its_own_is_named(
     ):
         with pytest.raises(PeerRefused, match="RuntimeError: no such buffer"):
             policy.step(observation(program))
-        assert wait_until(lambda: server.robots == 0)
     failed = [record for record in caplog.records if record.__dict__.get("event") == "failed"]
     assert len(failed) == 1
     assert "\n" not in failed[0].getMessage()
+
+
+def test_what_a_peer_says_of_its_failure_is_one_line() -> None:
+    """It may say anything: what is no print, or another line of a log, is left out."""
+    program, plan, engines = crossing_deployment()
+    said = b"out of memory\nvlacut serve: connected: nobody\x1b[2J"
+    header = Header(ERROR, 0, 0, 0, 0, len(said))
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def fail() -> None:
+        sock, _ = listening.accept()
+        with sock:
+            answer(sock, DIGEST, 5)
+            sock.recv(1)
+            sock.sendall(sealed(header) + said)
+            while sock.recv(1 << 16):
+                pass
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    with (
+        EdgeSession(plan, DIGEST, engines, listening.getsockname()) as policy,
+        pytest.raises(PeerUnable) as failed,
+    ):
+        policy.step(observation(program))
+    line = "the other side failed: out of memory vlacut serve: connected: nobody?[2J"
+    assert str(failed.value) == line
+    thread.join(10)
+    listening.close()
