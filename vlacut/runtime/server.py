@@ -125,6 +125,15 @@ class Server:
         """Whether `shutdown` was called: it takes no robots, and ends when the steps do."""
         return self._stopping.is_set()
 
+    @property
+    def stuck_s(self) -> float:
+        """For how long an engine has run, if that is longer than robots wait; else 0.
+
+        It holds up all robots, and cannot be interrupted: the process has to be started anew.
+        """
+        lasts = self._turns.lasts_s
+        return lasts if lasts > self._timeout else 0.0
+
     def serve_forever(self) -> None:
         """Serve until `shutdown`; then let steps that have begun end, for at most `timeout`."""
         try:
