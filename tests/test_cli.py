@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from commands import Vlacut
 
+from vlacut.cli.output import size
+
 TARGET = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "10MB/s,20ms")
 
 
@@ -137,6 +139,7 @@ def test_codecs_from_plan_to_verify(vlacut: Vlacut, onnx_file: Path, tmp_path: P
     status, out, _ = vlacut("compile", *words, "-o", tmp_path / "b")
     assert status == 0
     assert "Codecs, a control step" in out
+    assert re.search(r"^optimal: codecs take 0\.\d+ ms more$", out, re.MULTILINE)
     assert re.search(r"off by 0\.\d+ of its magnitude at most, on 4 observations", out)
     status, out, _ = vlacut("verify", tmp_path / "b")
     assert status == 0
@@ -211,6 +214,34 @@ def test_a_wrong_observation_is_one_line(vlacut: Vlacut, onnx_file: Path, tmp_pa
         status, _, err = vlacut("run", tmp_path / "b", "--input", tmp_path / "obs.npz")
         assert status == 2
         assert re.search(message, err), err
+
+
+def test_a_wrong_option_is_one_line_too(vlacut: Vlacut) -> None:
+    status, out, err = vlacut("plan", "x", *TARGET, "--minimise", "latncy", "--json")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "'latncy' is not one of" in err
+    assert "; see vlacut plan --help" in err
+    error = json.loads(out)["error"]
+    assert error["kind"] == "UsageError"
+    assert err == f"vlacut: {error['message']}\n"
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "said"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.6, "1 kB"),
+        (12_345, "12.3 kB"),
+        (999_700, "1 MB"),
+        (999_800_000, "1 GB"),
+        (12.34e9, "12.3 GB"),
+        (999.7e9, "1000 GB"),
+        (12_345e9, "12345 GB"),
+    ],
+)
+def test_sizes_have_three_digits(nbytes: float, said: str) -> None:
+    assert size(nbytes) == said
 
 
 def test_devices_and_help(vlacut: Vlacut) -> None:

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import looping_program
 from random_graphs import all_cuts, random_graph
 from scipy.optimize import bisect
 
 from vlacut.bundle import open_bundle
-from vlacut.cli.report import verdict
+from vlacut.cli.report import verdict, why
+from vlacut.compiler import plan_program
 from vlacut.cost_graph import Side
 from vlacut.dominance import Standing, changes_at
 from vlacut.hardware import Link
-from vlacut.pricing import price
+from vlacut.pricing import Certificate, price
+from vlacut.target import Target
 
 LINK = Link(2e6, 1e6, 0.002)
 
@@ -84,6 +87,33 @@ def test_the_last_line_says_what_is_beaten_and_why(
     plan = open_bundle(split_bundle).plan
     told = verdict(replace(plan, link=Link(10e6, 10e6), standings=(found, found)))
     assert told == f"The split is {said}; {said}."
+
+
+def test_all_in_the_cloud_with_codecs_is_not_compared_with_itself() -> None:
+    asked = Target("jetson-agx-orin", "a100", "100kB/s,5ms", pin=("*=cloud",), codecs="int8")
+    said = verdict(plan_program(looping_program(), asked).plan)
+    assert said.startswith("No split pays here: everything runs in the cloud, ")
+    assert "x faster than all-cloud (" in said
+    assert "all-cloud-coded" not in said
+
+
+def test_why_a_part_is_where_it_is(split_bundle: Path) -> None:
+    plan = open_bundle(split_bundle).plan
+    part = replace(plan.parts[0], side=Side.EDGE, saves_s=-0.002)
+    latency = Certificate("latency", 1.0, 1.0, "min-cut")
+    faster = "in the cloud 2 ms faster, but "
+    for certificate, name, because in (
+        (latency, "optimal", "not allowed"),
+        (replace(latency, bound=0.5), "optimal", "not allowed, or not found"),
+        (replace(latency, minimised="energy"), "optimal", "not what was asked for"),
+        (latency, "fixed-half", "not what was asked for"),
+    ):
+        first = replace(plan.strategies[0], name=name)
+        asked = replace(plan, certificate=certificate, strategies=(first, *plan.strategies[1:]))
+        assert why(part, asked) == faster + because
+    assert why(replace(part, name="of another variant"), plan) == f"{faster}for another bandwidth"
+    assert why(replace(part, saves_s=0.002), plan) == "in the cloud 2 ms slower"
+    assert why(replace(part, saves_s=-1e-20), plan) == "in the cloud 0 ms slower"
 
 
 def test_a_bundle_keeps_how_its_cut_stands(split_bundle: Path) -> None:

@@ -1,45 +1,21 @@
-"""The front end for files and folders, and what a user calls MODEL."""
+"""The front end for ONNX files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-import torch
-from torch import nn
-from torch_models import denoiser, run_graph, run_program
+from onnx_text import write
+from torch_models import run_graph, run_program
 
-from vlacut.annotation import EXAMPLE
 from vlacut.errors import ModelError
-from vlacut.frontends.folder import folder_program
-from vlacut.frontends.load import load_program
 from vlacut.frontends.onnx import load_graph, onnx_program
-from vlacut.program import Program
 from vlacut.verifier import verify
 
 FLOAT = onnx.TensorProto.FLOAT
-
-
-def write(
-    path: Path,
-    body: str,
-    weights: Mapping[str, np.ndarray] | None = None,
-    opset: int = 20,
-    functions: str = "",
-) -> Path:
-    """A file in ONNX's textual form, with weights."""
-    imports = f'"": {opset}' + (', "local": 1' if functions else "")
-    model = onnx.parser.parse_model(
-        f"<ir_version: 10, opset_import: [{imports}]> {body}{functions}"
-    )
-    for name, array in (weights or {}).items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    path.write_bytes(model.SerializeToString())
-    return path
 
 
 def ones(*shape: int) -> np.ndarray:
@@ -273,196 +249,3 @@ def test_weights_of_a_branch_are_weights_of_the_graph(tmp_path: Path) -> None:
     for chosen, factor in ((True, 2), (False, 3)):
         made = run_program(program, {"x": ones(2), "c": np.array(chosen)})["y"]
         np.testing.assert_array_equal(made, ones(2) * factor)
-
-
-TOML = """
-name = "steps"
-outputs = ["action"]
-[[phase]]
-name = "encode"
-file = "encode.onnx"
-[[phase]]
-name = "denoise"
-file = "denoise.onnx"
-trips = 3
-carried = { action = "noise", next_step = "step" }
-"""
-
-
-def write_folder(folder: Path, text: str = TOML) -> tuple[Path, Program]:
-    _, program = denoiser()
-    for phase in program.phases:
-        ir.save(phase.graph, folder / f"{phase.name}.onnx")
-    (folder / "program.toml").write_text(text)
-    return folder, program
-
-
-def test_a_folder_is_a_program_of_several_phases(tmp_path: Path) -> None:
-    folder, program = write_folder(tmp_path)
-    loaded = load_program(str(folder))
-    verify(loaded)
-    assert loaded.name == "steps"
-    assert {spec.name for spec in loaded.inputs} == {"image", "noise"}
-    example = EXAMPLE.get(program)
-    expected = run_program(program, example)["action"]
-    np.testing.assert_array_equal(run_program(loaded, example)["action"], expected)
-    encode, denoise = (set(phase.graph.graph.initializers) for phase in loaded.phases)
-    assert "block.0.weight" in encode & denoise
-
-
-def test_phases_of_a_folder_share_a_weight_only_if_it_is_the_same(tmp_path: Path) -> None:
-    write_folder(tmp_path)
-    model = onnx.load(tmp_path / "denoise.onnx")
-    (bias,) = (item for item in model.graph.initializer if item.name == "block.0.bias")
-    bias.CopyFrom(onnx.numpy_helper.from_array(np.zeros(16, np.float32), bias.name))
-    onnx.save(model, tmp_path / "denoise.onnx")
-    loaded = folder_program(tmp_path)
-    weights = set(loaded.phases[1].graph.graph.initializers)
-    assert {"denoise:block.0.bias", "block.0.weight"} <= weights
-
-
-def test_an_earlier_phase_binds_the_dimensions_of_a_later(tmp_path: Path) -> None:
-    write(tmp_path / "a.onnx", "g (float[n,2] x) => (float[m,1] h) { h = ReduceMax(x, k) }", AXIS)
-    write(tmp_path / "b.onnx", "g (float[p,1] h) => (float[p,1] y) { y = Tanh(h) }")
-    (tmp_path / "program.toml").write_text(
-        'outputs = ["y"]\n[[phase]]\nname = "a"\nfile = "a.onnx"\n'
-        '[[phase]]\nname = "b"\nfile = "b.onnx"\n'
-    )
-    program = load_program(str(tmp_path), {"x": (5, 2)})
-    verify(program)
-    assert program.outputs[0].shape == (5, 1)
-    assert program.name == tmp_path.name
-    with pytest.raises(ModelError, match=r"a\.onnx: .*--shape x=1x2"):
-        load_program(str(tmp_path))
-    with pytest.raises(ModelError, match="no phase has the input z to bind"):
-        load_program(str(tmp_path), {"x": (5, 2), "z": (1,)})
-
-
-AXIS = {"k": np.array([1], np.int64)}
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ('name = "steps"', "name = 3", r"program\.toml: name must be a str, is 3"),
-        (
-            'name = "steps"',
-            'title = "x"',
-            r"unknown key title; known: name, inputs, outputs, phase",
-        ),
-        ('outputs = ["action"]', "", r"program\.toml: outputs is missing"),
-        ('outputs = ["action"]', 'outputs = ["act"]', "no phase has the output act"),
-        ('file = "encode.onnx"', "", r"phase 1: file is missing"),
-        ('file = "encode.onnx"', 'file = "x.onnx"', r"x\.onnx: no such file"),
-        ('file = "encode.onnx"', 'file = "../x.onnx"', "is outside the folder"),
-        ("trips = 3", 'trips = "3"', r"phase 2: trips must be a int, is '3'"),
-        ("trips = 3", "trips = 0", "phase denoise: trips is 0"),
-        ("trips = 3", "turns = 3", "phase 2: unknown key turns"),
-        ('next_step = "step"', 'next = "step"', "carried next -> step must lead from an output"),
-        ("[[phase]]", "[[phase", r"program\.toml: .*line 4"),
-        ('name = "steps"', 'inputs = ["context"]', "input context is read by no phase"),
-    ],
-)
-def test_a_wrong_description_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert old in TOML
-    write_folder(tmp_path, TOML.replace(old, new, 1))
-    with pytest.raises(ModelError, match=message):
-        folder_program(tmp_path)
-
-
-USER_CODE = """
-import torch
-from dataclasses import dataclass
-from helper import width
-
-@dataclass
-class Setting:
-    width: "int" = width
-
-def policy():
-    torch.manual_seed(0)
-    return torch.nn.Linear(Setting().width, 2).eval(), (torch.ones(1, 4),)
-
-def keyword():
-    return torch.nn.Linear(4, 2).eval(), (), {"input": torch.ones(1, 4)}
-
-def program():
-    from vlacut.frontends.torch import program_from_module
-    return program_from_module(*policy(), name="mine")
-
-def number():
-    return 3
-
-def broken():
-    x = 1
-    return x / 0
-
-answer = 42
-"""
-
-
-def test_a_function_of_a_file_gives_a_program(tmp_path: Path) -> None:
-    file = tmp_path / "user.py"
-    file.write_text(USER_CODE)
-    (tmp_path / "helper.py").write_text("width = 4\n")
-    for name, program_name in (("policy", "policy"), ("keyword", "keyword"), ("program", "mine")):
-        program = load_program(f"{file}:{name}")
-        verify(program)
-        assert program.name == program_name
-        assert program.inputs[0].shape == (1, 4)
-        assert set(program.phases[0].graph.graph.initializers) == {"weight", "bias"}
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("user.py:broken", r"user\.py:26: ZeroDivisionError: division by zero"),
-        ("user.py:number", r"user\.py:number returned int; it must return a Program, \(module"),
-        ("user.py:missing", r"user\.py: has no function missing"),
-        ("user.py:answer", r"user\.py: has no function answer"),
-        ("user.py", r"which function of it\? write .*user\.py:FUNCTION"),
-        ("none.py:f", r"none\.py: no such file"),
-        ("syntax.py:f", r"syntax\.py:2: SyntaxError"),
-        ("none.onnx", r"none\.onnx: no such file"),
-        ("none.pt2", r"none\.pt2: no such file"),
-        ("empty", r"program\.toml: no such file; a folder needs it"),
-        ("notes.txt", r"notes\.txt: a file of no kind known, and no model .*MODEL is an \.onnx"),
-    ],
-)
-@pytest.mark.parametrize("from_there", [False, True])
-def test_a_model_that_cannot_be_loaded_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, message: str, from_there: bool
-) -> None:
-    (tmp_path / "user.py").write_text(USER_CODE)
-    (tmp_path / "helper.py").write_text("width = 4\n")
-    (tmp_path / "syntax.py").write_text("x = 1\ndef f(:\n")
-    (tmp_path / "notes.txt").write_text("to do\n")
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=message):
-        load_program(model if from_there else str(tmp_path / model))
-
-
-def test_an_unknown_name_says_what_a_model_can_be() -> None:
-    with pytest.raises(ModelError, match=r"openvla.*MODEL is an \.onnx file, a \.pt2 file, a fold"):
-        load_program("openvlaa")
-    with pytest.raises(ModelError, match=r"openvla has no preset huge; its presets: .*tiny"):
-        load_program("openvla:huge")
-
-
-def test_shapes_of_what_has_fixed_shapes_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "user.py").write_text(USER_CODE)
-    (tmp_path / "helper.py").write_text("width = 4\n")
-    with pytest.raises(ModelError, match="--shape binds those of files and folders"):
-        load_program(f"{tmp_path / 'user.py'}:policy", {"input": (1, 4)})
-
-
-def test_a_pt2_file_is_a_model(tmp_path: Path) -> None:
-    module = nn.Linear(4, 2).eval()
-    exported = torch.export.export(module, (torch.ones(1, 4),), strict=False)
-    torch.export.save(exported, tmp_path / "linear.pt2")
-    program = load_program(str(tmp_path / "linear.pt2"))
-    verify(program)
-    made = run_program(program, EXAMPLE.get(program))["output_0"]
-    expected = module(torch.ones(1, 4)).detach().numpy()
-    np.testing.assert_allclose(made, expected, rtol=1e-6)

@@ -7,7 +7,6 @@ import hashlib
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,9 @@ from torch import nn
 from torch_models import (
     MODELS,
     T5,
-    Denoiser,
     Llama,
+    Nested,
     denoiser,
-    denoiser_phases,
     run_graph,
     run_program,
     seeded,
@@ -31,10 +29,8 @@ from torch_models import (
 )
 
 from vlacut.annotation import EXAMPLE
-from vlacut.errors import ModelError
 from vlacut.frontends.torch import (
     TorchPhase,
-    load_pt2,
     program_from_module,
     program_from_torch,
     shapes_only,
@@ -237,16 +233,6 @@ def test_half_precision_keeps_its_type_and_bits(dtype: torch.dtype) -> None:
     assert program.inputs[0].check(EXAMPLE.get(program)["input"]).nbytes == 16
 
 
-class Nested(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = nn.Linear(4, 4)
-
-    def forward(self, x, extra=None, flag=True, more=None):
-        y = self.inner(x) + more["a"]
-        return {"y": y if flag else -y, "none": None, "pair": (x, y + 1)}
-
-
 def test_nested_arguments_and_results_are_named_by_their_path() -> None:
     module, x, a = seeded(Nested), torch.ones(2, 4), torch.arange(4.0)
     program = program_from_module(module, (x, None, True), {"more": {"a": a}}, name="nested")
@@ -279,151 +265,6 @@ def test_a_model_output_and_a_graph_module_are_taken() -> None:
     assert set(program.phases[0].graph.graph.initializers) == {"0.weight", "0.bias"}
     made = run_program(program, EXAMPLE.get(program))["output_0"]
     np.testing.assert_allclose(made, block(torch.ones(1, 4)).detach().numpy(), rtol=1e-6)
-
-
-def test_a_saved_program_comes_back(tmp_path: Path) -> None:
-    module, x, a = seeded(Nested), torch.ones(2, 4), torch.arange(4.0)
-    exported = torch.export.export(module, (x, None, True), {"more": {"a": a}}, strict=False)
-    torch.export.save(exported, tmp_path / "nested.pt2")
-    program = load_pt2(tmp_path / "nested.pt2")
-    verify(program)
-    direct = program_from_module(module, (x, None, True), {"more": {"a": a}}, name="nested")
-    protos = [ir.to_proto(made.phases[0].graph) for made in (program, direct)]
-    assert protos[0].SerializeToString() == protos[1].SerializeToString()
-    assert (program.name, program.inputs, program.outputs) == (
-        direct.name,
-        direct.inputs,
-        direct.outputs,
-    )
-    np.testing.assert_array_equal(EXAMPLE.get(program)["more_a"], a.numpy())
-
-
-def test_a_saved_program_with_dynamic_dimensions_asks_for_them(tmp_path: Path) -> None:
-    class Flat(nn.Module):
-        def forward(self, x):
-            return x.reshape(x.shape[0] * 2, -1).sum(1)
-
-    batch = torch.export.Dim("batch", min=2, max=64)
-    exported = torch.export.export(
-        Flat(), (torch.ones(4, 6),), dynamic_shapes=({0: batch},), strict=False
-    )
-    torch.export.save(exported, tmp_path / "flat.pt2")
-    with pytest.raises(ModelError, match=r"x \[.*, 6\].*--shape x=1x6"):
-        load_pt2(tmp_path / "flat.pt2")
-    program = load_pt2(tmp_path / "flat.pt2", shapes={"x": (3, 6)})
-    verify(program)
-    made = run_program(program, {"x": np.ones((3, 6), np.float32)})
-    np.testing.assert_array_equal(made["output_0"], np.full(6, 3, np.float32))
-
-
-def test_a_pt2_file_that_could_run_code_is_refused(tmp_path: Path) -> None:
-    exported = torch.export.export(nn.Tanh(), (torch.ones(2),), strict=False)
-    torch.export.save(exported, tmp_path / "good.pt2")
-    for old, new, message in (
-        (b"torch.ops.aten.tanh.default", b"torch.hub.load", "may run code"),
-        (b'"as_int": 2', b'"as_expr": {"expr_str": "exit(3)", "hint": null}', "may run code"),
-    ):
-        bad = altered(tmp_path / "good.pt2", "models/model.json", old, new)
-        with pytest.raises(ModelError, match=message):
-            load_pt2(bad)
-    with pytest.raises(ModelError, match=r"no saved torch\.export program"):
-        load_pt2(truncated(tmp_path / "good.pt2"))
-
-
-def altered(path: Path, member: str, old: bytes, new: bytes) -> Path:
-    made = path.with_name("altered.pt2")
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(made, "w") as target:
-        for name in source.namelist():
-            data = source.read(name)
-            if name.endswith(member):
-                assert old in data
-                data = data.replace(old, new)
-            target.writestr(name, data)
-    return made
-
-
-def truncated(path: Path) -> Path:
-    made = path.with_name("truncated.pt2")
-    made.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return made
-
-
-class Branches(nn.Module):
-    def forward(self, x):
-        return x + 1 if x.sum() > 0 else x - 1
-
-
-class Draws(nn.Module):
-    def forward(self, x):
-        return x + torch.randn_like(x)
-
-
-class Drops(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(0.5)
-
-    def forward(self, x):
-        return self.drop(x)
-
-
-class Counts(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("count", torch.zeros(1))
-
-    def forward(self, x):
-        self.count.add_(1)
-        return x + self.count
-
-
-class Overwrites(nn.Module):
-    def forward(self, x):
-        x.mul_(2)
-        return x + 1
-
-
-class Fails(nn.Module):
-    def forward(self, x):
-        return x @ torch.ones(17, 3)
-
-
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        (Branches(), "control flow or a shape depends on the values of a tensor"),
-        (Draws(), "randn_like draws random numbers; noise must be an input"),
-        (Drops().train(), r"drop: dropout is active; call module.eval\(\)"),
-        (Counts(), "writes into its buffer count; return the new value"),
-        (Overwrites(), "writes into its input x; return the new value"),
-        (Fails(), r"cannot be traced: RuntimeError: .*\[2, 4\]"),
-    ],
-)
-def test_what_cannot_be_cut_is_refused_with_the_reason(module: nn.Module, message: str) -> None:
-    with pytest.raises(ModelError, match=message) as caught:
-        program_from_module(module, (torch.ones(2, 4),))
-    assert "\n" not in str(caught.value)
-
-
-def test_dropout_in_evaluation_is_no_draw() -> None:
-    program = program_from_module(Drops().eval(), (torch.ones(2, 4),))
-    made = run_program(program, EXAMPLE.get(program))["output_0"]
-    np.testing.assert_array_equal(made, np.ones((2, 4), np.float32))
-
-
-def test_names_that_do_not_fit_are_named() -> None:
-    encode, denoise = denoiser_phases(seeded(Denoiser))
-    few = TorchPhase("encode", encode.module, encode.inputs, ("context",), "encode")
-    with pytest.raises(ModelError, match=r"1 names of outputs \(context\) for 2 tensors"):
-        program_from_torch("p", [few], ["image"], ["context"])
-    wrong = TorchPhase("encode", encode.module, encode.inputs, encode.outputs, "encodes")
-    with pytest.raises(ModelError, match="Denoiser has no method encodes"):
-        program_from_torch("p", [wrong], ["image"], ["context"])
-    with pytest.raises(ModelError, match="no phase has the input picture"):
-        program_from_torch("p", [encode, denoise], ["picture"], ["action"])
-    same = TorchPhase("encode", encode.module, {"x": torch.ones(2, 8)}, ("x", "y"), "encode")
-    with pytest.raises(ModelError, match="'x' names two of its inputs, outputs and weights"):
-        program_from_torch("p", [same], ["x"], ["y"])
 
 
 def test_equal_names_of_different_modules_stay_apart() -> None:

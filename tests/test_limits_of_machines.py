@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vlacut.compiler import plan_program
 from vlacut.dataflow import weights_of
 from vlacut.errors import HardwareError, InfeasibleError, InputError
 from vlacut.hardware import load_device, load_profile
+from vlacut.pricing import Price
 from vlacut.target import Target
 
 LINK = "10MB/s,1ms"
@@ -77,6 +79,19 @@ def test_least_compute_in_the_cloud_is_told_beside_the_others() -> None:
     said = verdict(plan)
     assert said.startswith("Compute in the cloud: ")
     assert f"all-cloud takes {rows['all-cloud'].cloud_s * 1e3:.3g} ms" in said
+
+
+@pytest.mark.parametrize(
+    ("cloud_s", "said"),
+    [(0.003, "so a GPU carries 3 robots at most"), (0.01, "so a GPU carries 1 robot at most")],
+)
+def test_how_many_robots_a_gpu_carries(cloud_s: float, said: str) -> None:
+    target = Target("jetson-agx-orin", "a100", LINK, minimise="cloud-time")
+    plan = plan_program(looping_program(), target).plan
+    assert "carries" not in verdict(plan)  # nothing is in the cloud
+    taken = Price(0.01 - cloud_s, cloud_s, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0, 0)
+    plan = replace(plan, variants=(replace(plan.variants[0], price=taken),))
+    assert f"a control step of 10 ms, {said}; all-edge takes 0 ms" in verdict(plan)
 
 
 def test_a_profile_that_does_not_say_what_it_draws_is_named() -> None:

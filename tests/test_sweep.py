@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import Vlacut
 from programs import looping_program
+from rich.console import Console
 
+from vlacut.cli.frontier import draw_sweep, show_sweep
 from vlacut.compiler import plan_program
 from vlacut.errors import HardwareError, InputError
-from vlacut.sweep import POINTS, Axis, parse_axis, sweep
+from vlacut.pricing import Certificate
+from vlacut.sweep import POINTS, Axis, Point, parse_axis, sweep
 from vlacut.target import Target
 
 TARGET = Target("jetson-agx-orin", "a100", "1GB/s/2GB/s,10us")
@@ -89,16 +94,79 @@ def test_a_sweep_as_a_table_a_figure_and_json(
     assert found["sweep"] == "link"
     assert len(found["points"]) == POINTS
     assert found["points"][0]["amount"] == 1e6
-    assert {"optimal", "all-edge"} <= {row["name"] for row in found["points"][0]["strategies"]}
+    assert found["link"]["rtt_s"] == pytest.approx(1e-5)
+    for point in found["points"]:
+        assert {"optimal", "all-edge"} <= {row["name"] for row in point["strategies"]}
+        assert point["certificate"]["proven"]
+        assert point["certificate"]["value_ms"] == point["strategies"][0]["latency_ms"]
+        assert point["kept_ms"] >= point["strategies"][0]["latency_ms"] * (1 - 1e-9)
+
+
+def test_the_cut_for_the_link_asked_for_is_shown_at_every_bandwidth() -> None:
+    """As it is: where it was chosen for it is the best, and at the others it is not."""
+    points = sweep(looping_program(), TARGET, Axis("link", 1e6, 1e12))
+    planned = plan_program(looping_program(), TARGET).plan
+    for point in points:
+        link = planned.link.at(point.amount)
+        assert point.kept_s == pytest.approx(planned.variants[0].price.over(link), rel=1e-12)
+    chosen = [point.strategies[0].price.total_s for point in points]
+    kept = [point.kept_s or 0.0 for point in points]
+    apart = [one / best for one, best in zip(kept, chosen, strict=True)]
+    assert apart[6] == pytest.approx(1)
+    assert max(apart) > 1.5
+    budgets = sweep(looping_program(), TARGET, Axis("cloud-budget", 1, 60e3))
+    assert {point.kept_s for point in budgets} == {None}
+
+
+def test_what_is_not_proven_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    row = plan_program(looping_program(), TARGET).plan.strategies[0]
+    proven = Certificate("latency", 2.0, 2.0, "min-cut")
+    points = [Point(1e6, (row,), proven), Point(2e6, (row,), replace(proven, bound=1.0))]
+    show_sweep(Console(width=100), Axis("link", 1e6, 2e6), points)
+    out = capsys.readouterr().out
+    assert "2 MB/s: Not proven: a cut within the limits may have a lower latency, by 50.00%" in out
+    assert out.count("~") == 1
+    assert "1 MB/s: " not in out
+
+
+def test_what_is_minimised_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    axis = Axis("link", 1e6, 1e12)
+    for goal, heading in (("latency", "chosen hops"), ("energy", "chosen energy hops")):
+        points = sweep(looping_program(), replace(TARGET, minimise=goal), axis)
+        show_sweep(Console(width=120), axis, points)
+        out = re.sub(" +", " ", capsys.readouterr().out)
+        assert heading in out
+        joules = f"{points[-1].strategies[0].price.edge_j:.3g} J"
+        assert (f" {joules} " in out) == (goal == "energy")
+
+
+def test_the_figure_adds_up_and_dots_what_is_not_allowed() -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    asked = replace(TARGET, cloud_budget="17kB")
+    points = sweep(looping_program(), asked, Axis("link", 1e6, 1e12))
+    draw_sweep(figure, "looping", Axis("link", 1e6, 1e12), points)
+    (axes,) = figure.axes
+    solid = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert np.isnan(solid["all-cloud"]).all()
+    assert not np.isnan(solid["all-edge"]).any()
+    top = axes.collections[-1].get_paths()[0].vertices[:, 1].max()
+    assert top == pytest.approx(solid["chosen"].max())
 
 
 def test_bad_sweeps_are_one_line(vlacut: Vlacut, onnx_file: Path, tmp_path: Path) -> None:
     words = ("plan", onnx_file, "--edge", TARGET.edge, "--cloud", TARGET.cloud, "--link", "1GB/s")
+    trace = tmp_path / "trace.csv"
+    trace.write_text("time_s,mbit_per_s\n0,8\n1,8\n")
     for more, message in (
         (("--sweep", "link=1"), "does not parse"),
         (("--plot", tmp_path / "x.svg"), "add --sweep"),
         (("--sweep", "link=1MB/s..2MB/s", "-p", "simplify"), "needs partition"),
         (("--sweep", "link=1MB/s..2MB/s", "--plot", tmp_path / "no" / "x.svg"), "cannot write"),
+        (("--sweep", "link=1MB/s..2MB/s", "--plot", tmp_path / "x.xyz"), "must end in .eps"),
+        (("--sweep", "link=1MB/s..2MB/s", "--pool", "block"), "leave --pool out"),
+        (("--sweep", "link=1MB/s..2MB/s", "--candidates"), "leave --sweep out"),
+        (("--sweep", "cloud-budget=1MB..2MB", "--cloud-budget", "1MB"), "leave that out"),
+        (("--sweep", "link=1MB/s..2MB/s", "--link-trace", trace), "leave one out"),
         (("--link-trace", tmp_path / "none.csv"), "no bandwidth trace"),
     ):
         status, _, err = vlacut(*words, *more)

@@ -130,6 +130,16 @@ class Denoiser(nn.Module):
         return self.block(noise * self.scale + context) / (step + 1.0), step + 1.0
 
 
+class Nested(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x, extra=None, flag=True, more=None):
+        y = self.inner(x) + more["a"]
+        return {"y": y if flag else -y, "none": None, "pair": (x, y + 1)}
+
+
 def denoiser_phases(module: nn.Module) -> tuple[TorchPhase, ...]:
     image, noise = torch.linspace(-1, 1, 16).reshape(2, 8), torch.ones(2, 8)
     return (

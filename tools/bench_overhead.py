@@ -1,10 +1,11 @@
 """What a step costs beyond its engines: the robot and the cloud on loopback, engines that sleep.
 
 A third of a model's time is on the edge before the cloud, a third in the cloud, a third on the edge
-after it; 102 kB go up and 1.4 kB down. The models take turns, step by step. The overhead is the
-step less what its engines took, as each side measured them, over the latter. `socket` is the same
-for a bare TCP loop of two processes that sleep as the engines do: what this machine takes to wake
-up, to copy and to switch, whoever asks. `cpu` is the processor time of both sides in a step.
+after it; 102 kB go up and 1.4 kB down. The models take turns, `--row` steps long (see
+`tools/bench_wire.py`). The overhead is the step less what its engines took, as each side measured
+them, over the latter. `socket` is the same for a bare TCP loop of two processes that sleep as the
+engines do: what this machine takes to wake up, to copy and to switch, whoever asks. `cpu` is the
+processor time of both sides in a step.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main() -> None:
     """Measure, and print medians with the aims."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--row", type=int, default=1, help="steps of a model in a turn")
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve is not None:
@@ -68,12 +70,12 @@ def main() -> None:
         for _ in range(chosen.rounds + WARM_UP):
             for index, runner in enumerate(flat):
                 before = time.process_time()
-                found[index].append(runner.step())
+                found[index] += [runner.step() for _ in range(chosen.row)]
                 used[index] += time.process_time() - before
         cpu = [
             (own + cpu_s(each.pid)) / len(found[0]) for own, each in zip(used, flat, strict=True)
         ]
-    show([steps[WARM_UP:] for steps in found], cpu)
+    show([steps[WARM_UP * chosen.row :] for steps in found], cpu)
 
 
 def show(found: list[list[Step]], cpu: list[float]) -> None:
@@ -91,7 +93,7 @@ def show(found: list[list[Step]], cpu: list[float]) -> None:
                 f"{np.median(beyond / engines):.2%}",
             ]
         took = np.median([step.engines for step in found[2 * index]])
-        table.add_row(f"{model} ms", f"{took * 1e3:.2f} ms", *cells, f"{aim:.1%}")
+        table.add_row(f"{model} ms", f"{took * 1e3:.1f} ms", *cells, f"{aim:.1%}")
     Console().print(table)
 
 

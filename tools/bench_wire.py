@@ -1,8 +1,10 @@
 """Round trips of one tensor up and a small action down, on loopback, interleaved in one run.
 
-The ways are those of `tools/wire_ways.py`. `ms` is the median of a round trip, `cpu` the processor
-time of both processes: on a machine that others use, that says more. Ratios are to the bare
-socket's. Needs `pip install 'vlacut[bench]'`.
+The ways are those of `tools/wire_ways.py`. They take turns, `--row` trips long: after the turns of
+the others the first trip finds cold caches, as a step does after a long engine; those behind it
+find what a loop of short steps finds. `ms` is the median of a round trip, `cpu` the processor time
+of both processes: on a machine that others use, that says more. Ratios are to the bare socket's.
+Needs `pip install 'vlacut[bench]'`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from wire_ways import CLIENTS
+from wire_ways import CLIENTS, Way
 
 from vlacut.runtime.wire import TENSORS, Header, checksum
 
@@ -38,15 +40,16 @@ def main() -> None:
     """Measure, and print with the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=300)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--row", type=int, default=1, help="trips of a way in a turn")
+    chosen = parser.parse_args()
     console = Console()
     for size in SIZES:
-        console.print(show(size, measure(size, rounds)))
-    console.print(checksums(rounds))
+        console.print(show(size, measure(size, chosen.rounds, chosen.row)))
+    console.print(checksums(chosen.rounds))
 
 
-def measure(size: int, rounds: int) -> dict[str, Cost]:
-    """What a round trip costs, by way."""
+def measure(size: int, rounds: int, row: int) -> dict[str, Cost]:
+    """What a round trip costs, by way: of so many rounds of turns of so many trips."""
     data = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     with ExitStack() as stack:
         ways = {name: stack.enter_context(client(size)) for name, client in CLIENTS.items()}
@@ -56,13 +59,21 @@ def measure(size: int, rounds: int) -> dict[str, Cost]:
             if number == WARM_UP:
                 there = {name: cpu_s(way.pid) for name, way in ways.items()}
             for name, way in ways.items():
-                start, used = time.perf_counter(), time.process_time()
-                way.trip(data)
+                used = time.process_time()
+                took = [timed(way, data) for _ in range(row)]
                 if number >= WARM_UP:
-                    times[name].append(time.perf_counter() - start)
+                    times[name] += took
                     here[name] += time.process_time() - used
         spent = {name: here[name] + cpu_s(way.pid) - there[name] for name, way in ways.items()}
-    return {name: Cost(float(np.median(times[name])), spent[name] / rounds) for name in ways}
+    trips = rounds * row
+    return {name: Cost(float(np.median(times[name])), spent[name] / trips) for name in ways}
+
+
+def timed(way: Way, data: np.ndarray) -> float:
+    """Seconds of a round trip."""
+    start = time.perf_counter()
+    way.trip(data)
+    return time.perf_counter() - start
 
 
 def cpu_s(pid: int) -> float:

@@ -47,6 +47,10 @@ class Key(Generic[T]):
         found: T | None = on.meta.get(self.name)
         return found
 
+    def drop(self, on: HasMeta) -> None:
+        """Remove the annotation, if there is one."""
+        on.meta.pop(self.name, None)
+
     def get(self, on: HasMeta) -> T:
         """The annotation; PassError naming the pass to run first where there is none."""
         found = self.find(on)
@@ -132,3 +136,9 @@ MACHINES: Key[Machines] = Key("machines", "annotate-cost")
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")
+
+
+def forget(program: HasMeta) -> None:
+    """Drop what passes that not every target has wrote on a program for an earlier one."""
+    for key in (OFFERS, CODED, ALTERNATIVES):
+        key.drop(program)

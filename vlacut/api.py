@@ -217,7 +217,8 @@ def compile(  # the name users expect
     """
     from vlacut.compiler import compile_program
 
-    program, target = _program(model, args), _target(options)
+    target = _target(options)
+    program = _program(model, args)
     return compile_program(program, target, Path(out), **options)[1]
 
 
@@ -226,9 +227,11 @@ def _target(options: dict[str, Any]) -> Any:
 
     names = [field.name for field in fields(Target)]
     try:
-        return Target(**{name: options.pop(name) for name in names if name in options})
+        target = Target(**{name: options.pop(name) for name in names if name in options})
     except TypeError as error:
         raise InputError(f"compile needs edge, cloud and link: {error}") from error
+    target.check()
+    return target
 
 
 def _program(model: Any, args: tuple[Any, ...]) -> Program:

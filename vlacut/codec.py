@@ -88,7 +88,7 @@ def parse_codecs(text: str) -> tuple[Codec, ...]:
         return ()
     if text == "all":
         return lossy
-    names = text.split(",")
+    names = [name.strip() for name in text.split(",")]
     known = {codec.value: codec for codec in lossy}
     for name in names:
         if name not in known:

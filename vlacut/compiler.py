@@ -9,14 +9,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
+from vlacut.advice import advice, slow_samples
 from vlacut.annotation import (
     ALTERNATIVES,
     CERTIFICATE,
     CONVERTED,
     MEASURED,
     STRATEGIES,
-    UNPRICED,
     Alternatives,
+    forget,
 )
 from vlacut.bundle import (
     FORMAT,
@@ -27,7 +28,6 @@ from vlacut.bundle import (
     read_bundle,
     write_manifest,
 )
-from vlacut.codec import coded_bytes
 from vlacut.coding import coded
 from vlacut.cost import interval
 from vlacut.cost_graph import Side
@@ -39,20 +39,18 @@ from vlacut.golden import write_golden
 from vlacut.graphs import dtype_name, operators
 from vlacut.hardware import Device, Link, load_device
 from vlacut.pipeline import Timing, parse_pipeline
-from vlacut.plan import CHOSEN, Plan, Transfer, Variant, flatten
-from vlacut.pool import FUSED, NO_POOL, Considered
+from vlacut.plan import CHOSEN, Plan, Variant
+from vlacut.pool import NO_POOL, Considered
 from vlacut.pricing import Price, Strategy, price
 from vlacut.program import Program
 from vlacut.runtime.footprint import cloud_memory
 from vlacut.runtime.lstm import read_weights
-from vlacut.runtime.network import shortest_side
 from vlacut.split import Split, codings_of, placements_of, split
 from vlacut.staging import staged_folder
 from vlacut.target import Target
 from vlacut.weights import WeightStore
 
 Progress = Callable[[str, int, int], None]
-_WORTH_SAYING = 0.1  # of a step
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
 
 
@@ -95,9 +93,12 @@ def plan_program(
 
     Raises InputError where the request is at fault, PassError where a pass is.
     """
+    target.check()
     edge, cloud = load_device(target.edge), load_device(target.cloud)
     link = target.network()
     passes = parse_pipeline(pipeline or target.pipeline())
+    target.check_pipeline(passes)
+    forget(program)
     timings = passes.run(program, progress)
     progress("plan", len(passes.passes), len(passes.passes))
     flow = trace_dataflow(program)
@@ -125,7 +126,7 @@ def plan_program(
     )
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
     converted = CONVERTED.find(program) or ""
-    warnings = tuple(_warnings(program, edge, plan))
+    warnings = tuple(advice(program, edge, plan))
     measured = _measured(program) if target.costs else ""
     bounds = _interval(chosen, edge, cloud)
     considered = pooled.considered
@@ -174,44 +175,6 @@ def _variants(
         )
         for name, schedule, sides, cut in made
     )
-
-
-def _warnings(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
-    unpriced = UNPRICED.find(program)
-    if unpriced:
-        yield f"no cost rule, priced by their bytes: {', '.join(unpriced)}"
-    held = {name for part in plan.parts if part.side is Side.EDGE for name in part.weights}
-    nbytes = weights_of(program)
-    over = sum(nbytes[name] for name in held) - edge.weight_bytes
-    if over > 0:
-        yield f"the edge's weights exceed what {edge.name} has for them by {over / 1e9:.4g} GB"
-    for form in plan.pool.forms:
-        if form.form == plan.pool.engines == FUSED and form.edge_bytes > edge.weight_bytes:
-            yield (
-                f"engines that hold their weights themselves would take {form.edge_bytes / 1e9:.4g}"
-                f" GB, and {edge.name} has {edge.weight_bytes / 1e9:.4g} GB; segments take less"
-            )
-    unmeasured = [one for one in plan.variants if one.action_error.measured is None]
-    if unmeasured:
-        names, why = ", ".join(one.name for one in unmeasured), unmeasured[0].action_error.why_not
-        yield f"what the codecs of {names} do to the action is not measured: {why}"
-    wait_s = _first_bursts_s(plan)
-    if wait_s > _WORTH_SAYING * plan.variants[0].price.total_s:
-        yield (
-            f"a step on a link that idled takes up to {wait_s * 1e3:.3g} ms longer than planned "
-            f"(TCP's slow start)"
-        )
-
-
-def _first_bursts_s(plan: Plan) -> float:
-    """What the first message of a step in either direction costs more after idling."""
-    first: dict[Side, int] = {}
-    for step in flatten(plan.variants[0].schedule):
-        if isinstance(step, Transfer):
-            nbytes = sum(coded_bytes(codec, plan.spec[key]) for key, codec in step.coded)
-            first.setdefault(step.source, nbytes)
-    rates = {Side.EDGE: plan.link.up, Side.CLOUD: plan.link.down}
-    return sum(plan.link.first_burst_s(nbytes, rates[side]) for side, nbytes in first.items())
 
 
 def compile_program(
@@ -283,19 +246,8 @@ def compile_program(
             files=list_files(folder),
         )
         write_manifest(folder, manifest)
-    more = filter(None, (unused, _slow_samples(interval_s, planned.plan)))
+    more = filter(None, (unused, slow_samples(interval_s, planned.plan)))
     return replace(planned, warnings=(*more, *planned.warnings)), read_bundle(out)
-
-
-def _slow_samples(interval_s: float, plan: Plan) -> str:
-    """What to say of a predictor's interval where RoboECC's equation 3 does not hold."""
-    most = shortest_side(plan)
-    if interval_s < most:
-        return ""
-    return (
-        f"the predictor was trained on samples every {interval_s * 1e3:.3g} ms; RoboECC's equation "
-        f"3 asks for less than {most * 1e3:.3g} ms, the least a side computes in a step"
-    )
 
 
 def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:

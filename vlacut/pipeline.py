@@ -5,14 +5,16 @@ A pass is a frozen dataclass whose fields are its options; a pipeline is a text:
     simplify,annotate-cost{edge=jetson-agx-orin cloud=a100},partition{link=10MB/s,20ms}
 
 Options are `field=value`, separated by spaces; the field `cloud_budget` is written `cloud-budget`.
+A value with spaces, braces or quotes is written as a string of JSON: `pins="left arm.*=edge"`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -20,7 +22,12 @@ from vlacut import registry, verifier
 from vlacut.errors import PassError, VlacutError
 from vlacut.program import Program
 
-_ITEM = re.compile(r"\s*([a-z][a-z0-9-]*)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_ITEM = re.compile(
+    rf'\s*([a-z][a-z0-9-]*)\s*(?:\{{((?:[^{{}}"]|{_QUOTED})*)\}})?\s*(?:,|$)', re.DOTALL
+)
+_OPTION = re.compile(rf'\s*([^\s="]*=)?({_QUOTED}|[^\s"]*)(?:\s+|$)', re.DOTALL)
+_BARE = re.compile(r'[^\s{}"]*')
 _BOOLEAN = {"true": True, "false": False}
 
 
@@ -99,15 +106,32 @@ def _make(name: str, options: str) -> Pass:
     kind = registry.load("passes", name)
     fields = {item.name.replace("_", "-"): item for item in dataclasses.fields(kind)}
     chosen: dict[str, Any] = {}
-    for option in options.split():
-        key, equals, value = option.partition("=")
-        if not equals or key not in fields:
+    for key, value in _options(name, options):
+        if key not in fields:
             raise PassError(
-                f"pass {name} has no option {option!r}; its options: {', '.join(fields) or 'none'}"
+                f"pass {name} has no option {key or value!r}; its options: "
+                f"{', '.join(fields) or 'none'}"
             )
         chosen[fields[key].name] = _value(name, key, value, type(fields[key].default))
     made: Pass = kind(**chosen)
     return made
+
+
+def _options(name: str, text: str) -> Iterator[tuple[str, str]]:
+    """Fields and values, as they are written; a word without `=` has no field."""
+    at, text = 0, text.strip()
+    while at < len(text):
+        match = _OPTION.match(text, at)
+        if match is None:
+            raise PassError(
+                f"pass {name}: {text[at : at + 20]!r} does not parse; write field=value"
+            )
+        key, value = (match.group(1) or "").removesuffix("="), match.group(2)
+        try:
+            yield key, json.loads(value) if value.startswith('"') else value
+        except ValueError as error:
+            raise PassError(f"pass {name}: {value} is no string of JSON: {error}") from error
+        at = match.end()
 
 
 def _value(name: str, key: str, text: str, kind: type) -> object:
@@ -123,13 +147,19 @@ def _value(name: str, key: str, text: str, kind: type) -> object:
 
 def _text(item: Pass) -> str:
     fields = dataclasses.fields(item)  # type: ignore[arg-type]  # every pass is a dataclass
-    options = [
-        f"{field.name.replace('_', '-')}={_option(value)}"
+    options = {
+        field.name.replace("_", "-"): str(value).lower() if isinstance(value, bool) else str(value)
         for field in fields
         if (value := getattr(item, field.name)) != field.default
-    ]
-    return item.name + (f"{{{' '.join(options)}}}" if options else "")
+    }
+    return pass_text(item.name, options)
 
 
-def _option(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def pass_text(name: str, options: Mapping[str, str]) -> str:
+    """A pass with options, as `parse_pipeline` reads it."""
+    written = " ".join(f"{key}={_written(value)}" for key, value in options.items())
+    return f"{name}{{{written}}}" if written else name
+
+
+def _written(value: str) -> str:
+    return value if _BARE.fullmatch(value) else json.dumps(value, ensure_ascii=False)

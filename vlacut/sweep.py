@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vlacut.annotation import STRATEGIES
+from vlacut.annotation import CERTIFICATE, STRATEGIES, forget
 from vlacut.errors import InfeasibleError, InputError
-from vlacut.hardware import Link, load_device, parse_bytes, parse_link
+from vlacut.hardware import Link, parse_bytes, parse_link
 from vlacut.pipeline import Pass, Pipeline, parse_pipeline
-from vlacut.pricing import Strategy
+from vlacut.pricing import Certificate, Strategy
 from vlacut.program import Program
 from vlacut.target import Target
 
@@ -53,12 +53,18 @@ class Point:
     Attributes:
         amount: bytes a second (of the uplink) or bytes.
         strategies: rows of the report, the chosen one first; empty where no cut is allowed.
+        certificate: of the optimum; None where no cut is allowed.
         why_not: why none is; empty if one is.
+        kept_s: seconds of a control step of the cut that is chosen for the link asked for, as it
+            is, at this bandwidth (RoboECC's figure 3); None in a sweep of budgets, and where there
+            is none.
     """
 
     amount: float
     strategies: tuple[Strategy, ...]
+    certificate: Certificate | None = None
     why_not: str = ""
+    kept_s: float | None = None
 
 
 def parse_axis(text: str) -> Axis:
@@ -98,21 +104,38 @@ def sweep(
 
     Raises InputError where the request is at fault, PassError where a pass is.
     """
-    for device in (target.edge, target.cloud):
-        load_device(device)
-    passes = parse_pipeline(pipeline or target.pipeline()).passes
-    places = [index for index, item in enumerate(passes) if item.name == "partition"]
-    if not places:
+    _check(target, axis)
+    asked = parse_pipeline(pipeline or target.pipeline())
+    names = [item.name for item in asked.passes]
+    if "partition" not in names:
         raise InputError("a sweep needs partition in its pipeline")
-    Pipeline(passes[: places[0]]).run(program, progress)
-    if axis.name == LINK and target.link.endswith(".toml"):
-        raise InputError("a sweep of the link changes its rates: write --link UP[/DOWN][,RTT]")
-    partition, link = passes[places[0]], target.network()
+    target.check_pipeline(asked)
+    place = names.index("partition")
+    forget(program)
+    Pipeline(asked.passes[:place]).run(program, progress)
+    partition, link = asked.passes[place], target.network()
+    kept = _point(program, partition, link.wire_up).strategies[:1] if axis.name == LINK else ()
     points = []
     for done, amount in enumerate(axis.amounts()):
         progress(f"partition, {axis.name}", done, POINTS)
-        points.append(_point(program, _at(partition, axis, amount, link), amount))
+        found = _point(program, _at(partition, axis, amount, link), amount)
+        for row in kept:
+            found = replace(found, kept_s=row.price.over(link.at(amount)))
+        points.append(found)
     return tuple(points)
+
+
+def _check(target: Target, axis: Axis) -> None:
+    """Raise InputError for a target that is at fault, or that a sweep would not heed."""
+    target.check()
+    if axis.name == LINK and target.link.endswith(".toml"):
+        raise InputError("a sweep of the link changes its rates: write --link UP[/DOWN][,RTT]")
+    if axis.name == LINK and target.link_trace:
+        raise InputError("--sweep link and --link-trace both set the bandwidth; leave one out")
+    if axis.name == CLOUD_BUDGET and target.cloud_budget:
+        raise InputError("--sweep cloud-budget takes the place of --cloud-budget; leave that out")
+    if target.pool != "none":
+        raise InputError("a sweep has one cut a point, and no pool; leave --pool out")
 
 
 def _at(partition: Pass, axis: Axis, amount: float, link: Link) -> Pass:
@@ -129,5 +152,5 @@ def _point(program: Program, partition: Pass, amount: float) -> Point:
     try:
         Pipeline((partition,)).run(program)
     except InfeasibleError as error:
-        return Point(amount, (), str(error))
-    return Point(amount, STRATEGIES.get(program))
+        return Point(amount, (), why_not=str(error))
+    return Point(amount, STRATEGIES.get(program), CERTIFICATE.get(program))

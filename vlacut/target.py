@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlacut.errors import InputError
-from vlacut.hardware import Link, parse_link
+from vlacut.codec import parse_codecs
+from vlacut.errors import HardwareError, InputError
+from vlacut.hardware import (
+    Link,
+    load_device,
+    parse_bandwidths,
+    parse_bytes,
+    parse_link,
+    parse_seconds,
+)
 from vlacut.hardware.trace import read_trace
+from vlacut.pipeline import Pipeline, pass_text
 from vlacut.pool import SEGMENTS
 
 
@@ -85,43 +94,97 @@ class Target:
             )
         return str(link.at(up))
 
+    def check(self) -> None:
+        """Raise InputError, with the option that is at fault, for what no model could be cut for.
+
+        So that it is said before a model is traced.
+        """
+        for device in (self.edge, self.cloud):
+            load_device(device)
+        self.network()
+        parse_codecs(self.codecs)
+        if self.pool != "none":
+            parse_bandwidths(self.bandwidth)
+        if self.max_action_error is not None and not self.max_action_error >= 0:
+            raise InputError(
+                f"--max-action-error: {self.max_action_error:g}: write a share of the action's "
+                f"magnitude: 0.01"
+            )
+        for name in ("cloud_budget", "edge_memory"):
+            self._read(name, parse_bytes)
+        for name in ("cloud_time", "deadline"):
+            self._read(name, parse_seconds)
+
+    def _read(self, name: str, parse: Callable[[str], float]) -> None:
+        text = getattr(self, name)
+        try:
+            if text:
+                parse(text)
+        except HardwareError as error:
+            raise HardwareError(f"--{name.replace('_', '-')}: {error}") from error
+
+    def check_pipeline(self, pipeline: Pipeline) -> None:
+        """Raise InputError if a pipeline of the user's own does not do what this target asks."""
+        for name, options in self._passes({}):
+            made = [vars(one) for one in pipeline.passes if one.name == name]
+            lacks = [
+                f"{key}={value}"
+                for key, value in options.items()
+                if not any(str(one[key.replace("-", "_")]) == value for one in made)
+            ]
+            if lacks:
+                raise InputError(
+                    f"the pipeline has no {name}{{{' '.join(lacks)}}}, as the other options ask "
+                    f"for; write it there, or leave --pipeline out"
+                )
+
     def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
         """Text of the default pipeline for this target, types converted first."""
-        passes = ["simplify"]
-        for source, target in (conversions or {}).items():
-            passes.append(f"convert-types{{source={source} target={target}}}")
+        return ",".join(pass_text(*one) for one in self._passes(conversions or {}))
+
+    def _passes(self, conversions: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+        """The names of the passes, and those of their options that this target sets."""
+        yield "simplify", {}
+        for source, target in conversions.items():
+            yield "convert-types", {"source": source, "target": target}
         if self.quantise:
-            passes.append(f"quantise{{target={self.quantise}}}")
+            yield "quantise", {"target": self.quantise}
         if self.precision:
-            passes.append(f"convert-types{{source=weights target={self.precision} keep=unsafe}}")
-        devices = f"edge={self.edge} cloud={self.cloud}"
-        passes += [
-            "annotate-structure",
-            f"annotate-cost{{{devices}}}",
-            *(f"measured-cost{{costs={file} {devices}}}" for file in self.costs),
-            *([f"annotate-codecs{{{devices} codecs={self.codecs}}}"] if self.codecs else []),
-            f"partition{{{' '.join(self._partition())}}}",
-        ]
+            options = {"source": "weights", "target": self.precision, "keep": "unsafe"}
+            yield "convert-types", options
+        devices = {"edge": self.edge, "cloud": self.cloud}
+        yield "annotate-structure", {}
+        yield "annotate-cost", devices
+        for file in self.costs:
+            yield "measured-cost", {"costs": file, **devices}
+        if self.codecs:
+            yield "annotate-codecs", {**devices, "codecs": self.codecs}
+        yield "partition", self._partition()
         if self.pool != "none":
-            options = f"link={self._link()} pool={self.pool} bandwidth={self.bandwidth}"
-            if self._action_error():
-                options += f" max-action-error={self._action_error()}"
-            passes.append(f"alternatives{{{options} engines={self.pool_engines}}}")
-        return ",".join(passes)
+            yield "alternatives", self._alternatives()
 
-    def _action_error(self) -> str:
-        return "" if self.max_action_error is None else repr(float(self.max_action_error))
+    def _partition(self) -> dict[str, str]:
+        return self._link_and(
+            {
+                "cloud-budget": self.cloud_budget,
+                "edge-memory": self.edge_memory,
+                "minimise": self.minimise if self.minimise != "latency" else "",
+                "deadline": self.deadline,
+            }
+        )
 
-    def _partition(self) -> list[str]:
-        options = {
-            "cloud-budget": self.cloud_budget,
-            "cloud-time": self.cloud_time,
-            "edge-memory": self.edge_memory,
+    def _alternatives(self) -> dict[str, str]:
+        options = {"pool": self.pool, "bandwidth": self.bandwidth, "engines": self.pool_engines}
+        return self._link_and(options)
+
+    def _link_and(self, options: Mapping[str, str]) -> dict[str, str]:
+        """Options with those that every cut needs; empty ones are left out."""
+        error = self.max_action_error
+        every = {
             "pins": ";".join(self.pin),
             "private": ";".join(self.private),
-            "minimise": self.minimise if self.minimise != "latency" else "",
-            "deadline": self.deadline,
-            "max-action-error": self._action_error(),
+            "cloud-time": self.cloud_time,
+            "max-action-error": "" if error is None else repr(float(error)),
         }
-        written = [f"{name}={value}" for name, value in options.items() if value]
-        return [f"link={self._link()}", *written]
+        given = {name: value for name, value in {**options, **every}.items() if value}
+        return {"link": self._link(), **given}

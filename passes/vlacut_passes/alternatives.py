@@ -8,6 +8,7 @@ room for doubled weights (`pool.selection`). All prices are those of `vlacut.pri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,19 +19,30 @@ from vlacut.annotation import ALTERNATIVES, CODED, SIDES, Alternatives
 from vlacut.coding import CodedCut, coded, coded_crossings
 from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow, trace_dataflow
-from vlacut.errors import InputError
-from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_bytes, parse_link
+from vlacut.errors import InputError, PassError
+from vlacut.hardware import (
+    Bandwidths,
+    Link,
+    parse_bandwidths,
+    parse_bytes,
+    parse_link,
+    parse_seconds,
+)
 from vlacut.pieces import engines_of
 from vlacut.plan import CHOSEN
 from vlacut.pool import FORMS, SEGMENTS, Considered, Pool
+from vlacut.pricing import in_cloud
 from vlacut.program import Program
 from vlacut.split import codings_of, sides_of
 from vlacut_passes.partitioning.coded import Codecs, offered_codecs
+from vlacut_passes.partitioning.limits import Quantity, within
+from vlacut_passes.partitioning.pins import pinned
 from vlacut_passes.partitioning.strategies import all_cloud, all_edge
 from vlacut_passes.pool.candidate import (
     Candidate,
     Sides,
     doubled_bytes,
+    keeps_pins,
     make_candidate,
     undominated,
 )
@@ -53,16 +65,21 @@ class AddAlternatives:
             block on both sides); or `portfolio:BYTES`, any operator may move, within so many
             doubled bytes.
         bandwidth: see `vlacut.hardware.bandwidths`.
+        pins, private, cloud_time: as for `partition`; every variant keeps them.
         max_action_error: as for `partition`.
         engines: `segments`, small ones that the variants share, or `fused`, one a variant and side.
 
-    Raises InputError for another pool or form of engines.
+    Raises InputError for another pool or form of engines, PassError if the chosen cut does not keep
+    the same limits.
     """
 
     name: ClassVar[str] = "alternatives"
     link: str = "10MB/s,20ms"
     pool: str = "block"
     bandwidth: str = "0.1MB/s-100MB/s"
+    pins: str = ""
+    private: str = ""
+    cloud_time: str = ""
     max_action_error: str = ""
     engines: str = SEGMENTS
 
@@ -76,10 +93,12 @@ class AddAlternatives:
         if self.engines not in FORMS:
             raise InputError(f"engines={self.engines}: write {' or '.join(FORMS)}")
         flow = trace_dataflow(program)
+        graph = pinned(flow.cost_graph(), flow, self.pins, self.private)
         link, bandwidths = parse_link(self.link), parse_bandwidths(self.bandwidth)
         room = parse_bytes(size) if size else None
+        most_s = parse_seconds(self.cloud_time) if self.cloud_time else math.inf
         with offered_codecs(flow, link, self.max_action_error) as codecs:
-            search = _Search(flow, link, bandwidths, room, codecs)
+            search = _Search(flow, graph, link, bandwidths, room, most_s, codecs)
             kept, cuts = search.kept()
         CODED.put(program, (codings_of(flow)[0], *cuts))
         placements = [search.chosen.sides, *(one.sides for one in kept)]
@@ -106,19 +125,26 @@ class AddAlternatives:
 
 
 class _Search:
-    """From the chosen cut to the pool. No room given: `block`."""
+    """From the chosen cut to the pool. No room given: `block`. No variant computes more than
+    `most_s` in the cloud, a control step.
+    """
 
     def __init__(
         self,
         flow: Dataflow,
+        graph: CostGraph,
         link: Link,
         bandwidths: Bandwidths,
         room: int | None,
+        most_s: float,
         codecs: Codecs,
     ) -> None:
         self.flow, self.link, self.bandwidths = flow, link, bandwidths
-        self.graph: CostGraph = flow.cost_graph()
+        self.graph = graph
+        self._most_s = most_s
         self._codecs = codecs
+        if not self._allowed(sides_of(flow)):
+            raise PassError("alternatives: partition had other limits; give both passes the same")
         graph = coded(self.graph, codings_of(flow)[0].choices)
         self.chosen = make_candidate(graph, sides_of(flow), link)
         self._blocks = boundary_blocks(flow, self.chosen.sides)
@@ -196,7 +222,14 @@ class _Search:
         )
         for number, sides in enumerate(searched, start=1):
             found.setdefault(sides, f"exact search {number}")
-        return found
+        return {sides: origin for sides, origin in found.items() if self._allowed(sides)}
+
+    def _allowed(self, sides: Sides) -> bool:
+        """Whether a placement keeps the limits that hold at every bandwidth."""
+        cloud_s = self.graph.columns.cloud_s[in_cloud(sides) == 1].sum()
+        return keeps_pins(self.graph, sides) and within(
+            Quantity.CLOUD_TIME, float(cloud_s), self._most_s
+        )
 
     def expected_s(self, pool: Sequence[Candidate]) -> float:
         """The expected price of a step with the best of the pool."""

@@ -44,8 +44,9 @@ def main() -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.UsageError as error:
-        asked = f"{error.ctx.command_path} --help" if error.ctx else "vlacut --help"
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        asked = f"{context.command_path} --help" if context else "vlacut --help"
         _fail("UsageError", f"{error.format_message().rstrip('.')}; see {asked}", _AT_FAULT)
     except (click.Abort, KeyboardInterrupt):
         _fail("Interrupted", "interrupted; nothing was half-written", _ELSE)

@@ -11,17 +11,20 @@ from typing import Any, TypeVar
 import click
 
 from vlacut.cli.candidates import candidates_json, show_candidates
-from vlacut.cli.frontier import show_sweep, sweep_json, write_plot
+from vlacut.cli.figures import make_figure, save_figure
+from vlacut.cli.frontier import draw_sweep, show_sweep, sweep_json
 from vlacut.cli.options import model_options, target_options
 from vlacut.cli.output import Stages, console, json_option, milliseconds, print_json, progress_bar
-from vlacut.cli.report import plan_json, show_plan
+from vlacut.cli.report import link_json, plan_json, show_plan
 from vlacut.compiler import Planned, compile_program, plan_program
 from vlacut.errors import InputError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.frontends.load import load_program
+from vlacut.hardware import load_device
 from vlacut.pipeline import parse_pipeline
 from vlacut.printer import print_program
-from vlacut.sweep import Axis, Point, parse_axis, sweep
+from vlacut.program import Program
+from vlacut.sweep import Axis, parse_axis, sweep
 from vlacut.target import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,6 +32,9 @@ _MODEL_HELP = """
     MODEL is an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, or a model
     of the zoo (NAME or NAME:PRESET; see vlacut models).
 """
+
+
+_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
@@ -72,57 +78,67 @@ def plan_command(
     model: str,
     pipeline: str,
     weights: tuple[Path, ...],
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    shapes: _Shapes,
     swept: str,
     plot: Path | None,
     candidates: bool,
     as_json: bool,
     **asked: Any,
 ) -> None:
-    target = _target(pipeline, asked)
-    axis = parse_axis(swept) if swept else None
-    if candidates and axis:
-        raise InputError("--candidates is of one plan; leave --sweep out")
-    if plot and axis is None:
-        raise InputError("--plot shows a sweep; add --sweep, e.g. --sweep link=1MB/s..100MB/s")
-    with progress_bar() as progress:
-        progress("load", 0, 1)
-        program = load_program(model, dict(shapes))
-        unused = load_weights(program, open_checkpoint(weights)) if weights else ""
-        if axis:
-            points = sweep(program, target, axis, pipeline, progress)
-        else:
-            planned = plan_program(program, target, pipeline, progress)
-    if axis:
-        _report_sweep(program.name, target, axis, points, plot, as_json)
+    target, named = _target(pipeline, asked), (model, shapes, weights)
+    if swept:
+        if candidates:
+            raise InputError("--candidates is of one plan; leave --sweep out")
+        _sweep(named, target, parse_axis(swept), pipeline, plot, as_json)
         return
-    if unused:
-        planned = replace(planned, warnings=(unused, *planned.warnings))
-    if candidates and not planned.considered:
+    if plot:
+        raise InputError("--plot shows a sweep; add --sweep, e.g. --sweep link=1MB/s..100MB/s")
+    if candidates and target.pool == "none":
         raise InputError("--candidates lists what a pool considered; add --pool, e.g. --pool block")
-    _report(planned, progress, as_json)
+    with progress_bar() as progress:
+        program, unused = _loaded(*named, progress)
+        planned = plan_program(program, target, pipeline, progress)
+    _report(replace(planned, warnings=(*unused, *planned.warnings)), progress, as_json)
     if candidates and not as_json:
         show_candidates(console(), planned.considered, str(planned.plan.link))
 
 
-def _report_sweep(
-    model: str,
+def _loaded(
+    model: str, shapes: _Shapes, weights: tuple[Path, ...], progress: Stages
+) -> tuple[Program, tuple[str, ...]]:
+    """The program with its weights, and what to say of those that it has no use for."""
+    progress("load", 0, 1)
+    program = load_program(model, dict(shapes))
+    unused = load_weights(program, open_checkpoint(weights)) if weights else ""
+    return program, (unused,) if unused else ()
+
+
+def _sweep(
+    named: tuple[str, _Shapes, tuple[Path, ...]],
     target: Target,
     axis: Axis,
-    points: Sequence[Point],
+    pipeline: str,
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    title = f"{model} on {target.edge} and {target.cloud}"
-    if plot:
-        write_plot(plot, title, axis, points)
+    """Plan a model along an axis, and show it."""
+    figure = make_figure(plot, 8, 5) if plot else None
+    with progress_bar() as progress:
+        program, unused = _loaded(*named, progress)
+        points = sweep(program, target, axis, pipeline, progress)
+    _warn(unused)
+    edge, cloud = load_device(target.edge).name, load_device(target.cloud).name
+    title = f"{program.name} on {edge} and {cloud}"
+    if plot and figure:
+        draw_sweep(figure, f"{title}, {target.network()}", axis, points)
+        save_figure(figure, plot)
     if as_json:
-        machines = {"model": model, "edge": target.edge, "cloud": target.cloud}
-        print_json({**machines, **sweep_json(axis, points)})
-    else:
-        out = console()
-        out.print(f"[bold]{title}[/bold], {target.network()}\n")
-        show_sweep(out, axis, points)
+        asked = {"model": program.name, "edge": edge, "cloud": cloud}
+        print_json({**asked, "link": link_json(target.network()), **sweep_json(axis, points)})
+        return
+    out = console()
+    out.print(f"[bold]{title}[/bold], {target.network()}\n")
+    show_sweep(out, axis, points)
 
 
 @click.command("compile", help=f"Cut a model and write the bundle of both sides.{_MODEL_HELP}")
@@ -143,7 +159,7 @@ def compile_command(
     model: str,
     pipeline: str,
     weights: tuple[Path, ...],
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    shapes: _Shapes,
     out: Path,
     backend: str,
     golden: bool,
@@ -168,16 +184,31 @@ def compile_command(
 
 
 def _target(pipeline: str, asked: dict[str, Any]) -> Target:
+    """What is asked for, checked; UsageError for an option that nothing would heed."""
     if pipeline and asked["costs"]:
         raise click.UsageError("--costs is for the default pipeline; name measured-cost in yours")
-    return Target(**asked)
+    target = Target(**asked)
+    for option, needed, there in (
+        ("quantile", "--link-trace", bool(target.link_trace)),
+        ("bandwidth", "--pool", target.pool != "none"),
+        ("pool_engines", "--pool", target.pool != "none"),
+    ):
+        source = click.get_current_context().get_parameter_source(option)
+        if source is not click.core.ParameterSource.DEFAULT and not there:
+            raise click.UsageError(f"--{option.replace('_', '-')} goes with {needed}")
+    target.check()
+    return target
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def _report(
     planned: Planned, stages: Stages, as_json: bool, more: dict[str, Any] | None = None
 ) -> None:
-    for warning in planned.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    _warn(planned.warnings)
     if as_json:
         seconds = {timing.name: timing.seconds for timing in planned.timings}
         extra = {
@@ -210,9 +241,7 @@ def _report(
 @click.option("-p", "--pipeline", default="", help='Passes: "simplify,annotate-cost,..."')
 @_shape_option
 @json_option
-def opt_command(
-    model: str, pipeline: str, shapes: tuple[tuple[str, tuple[int, ...]], ...], as_json: bool
-) -> None:
+def opt_command(model: str, pipeline: str, shapes: _Shapes, as_json: bool) -> None:
     passes = parse_pipeline(pipeline)
     with progress_bar() as progress:
         progress("load", 0, 1)

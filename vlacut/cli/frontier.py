@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from vlacut.cli.output import milliseconds, rate, size, table
-from vlacut.cli.report import strategy_json
-from vlacut.errors import InputError
-from vlacut.pricing import Strategy
+from vlacut.cli.report import GOALS, certificate_json, proof, strategy_json
+from vlacut.pricing import Price
 from vlacut.sweep import CLOUD_BUDGET, LINK, Axis, Point
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 _WIDTH, _HEIGHT = 98, 20
+_KEPT = "not-adjusted"  # the cut for the link asked for, as it is
 _UNITS = {LINK: ("link, MB/s", 1e6), CLOUD_BUDGET: ("cloud budget, GB", 1e9)}
 
 
 def sweep_json(axis: Axis, points: Sequence[Point]) -> dict[str, Any]:
-    """The points: `amount`, `strategies` and `why_not` of each."""
+    """The points: `amount`, `strategies`, `certificate`, `why_not` and `kept_ms` of each."""
     return {
         "sweep": axis.name,
         "points": [
             {
                 "amount": point.amount,
                 "strategies": [strategy_json(strategy) for strategy in point.strategies],
+                "certificate": certificate_json(point.certificate) if point.certificate else None,
                 "why_not": point.why_not,
+                "kept_ms": None if point.kept_s is None else point.kept_s * 1e3,
             }
             for point in points
         ],
@@ -37,60 +45,89 @@ def sweep_json(axis: Axis, points: Sequence[Point]) -> dict[str, Any]:
 
 def show_sweep(console: Console, axis: Axis, points: Sequence[Point]) -> None:
     """The frontier as a table that fits a terminal, and as a plot under it."""
-    names = _names(points)
-    columns = (axis.name, "chosen", "hops", "cloud holds", *names)
+    names, goal = _names(points), _goal(points)
+    columns = (axis.name, "chosen", *goal, "hops", "cloud holds", *names)
     columns = tuple(re.sub("[ -]", "\n", name) for name in columns)
-    rows = [_row(axis, point, names) for point in points]
+    rows = [_row(axis, point, goal, names) for point in points]
     console.print(table("Milliseconds a control step, by strategy", columns, rows))
     console.print("* is not allowed there; - is no cut at all", style="dim")
     for point in points:
-        if point.why_not:
-            console.print(f"{_amount(axis, point)}: {point.why_not}", style="dim")
+        for said in filter(None, (point.why_not, _unproven(point))):
+            console.print(f"{_amount(axis, point)}: {said}", style="dim")
     if names:
         console.print(Text.from_ansi(f"\n{_terminal_plot(axis, points, names)}"))
 
 
+def _unproven(point: Point) -> str:
+    """What is not proven of the chosen cut; empty if nothing."""
+    found = point.certificate
+    return proof(found) if found and not found.proven else ""
+
+
 def _names(points: Sequence[Point]) -> list[str]:
-    """Strategies beside the chosen one, in the order of the report."""
+    """What stands beside the chosen cut, in the order of the report."""
     found = dict.fromkeys(row.name for point in points for row in point.strategies[1:])
-    return list(found)
+    kept = any(point.kept_s is not None for point in points)
+    return [*found, *([_KEPT] if kept else [])]
 
 
-def _row(axis: Axis, point: Point, names: Sequence[str]) -> tuple[str, ...]:
-    amount = _amount(axis, point)
+def _goal(points: Sequence[Point]) -> dict[str, Callable[[Price], str]]:
+    """What a price has of what was minimised, under its heading; nothing for the latency."""
+    (goal,) = {point.certificate.minimised for point in points if point.certificate} or {""}
+    return {goal: GOALS[goal][1]} if goal in GOALS else {}
+
+
+def _row(
+    axis: Axis,
+    point: Point,
+    goal: Mapping[str, Callable[[Price], str]],
+    names: Sequence[str],
+) -> tuple[str, ...]:
+    amount, found = _amount(axis, point), _spent(point)
+    cells = (_cell(*found[name]) if name in found else "-" for name in names)
     if not point.strategies:
-        return amount, *("-",) * (3 + len(names))
+        return amount, *("-",) * (3 + len(goal)), *cells
     chosen = point.strategies[0].price
-    found = {row.name: row for row in point.strategies[1:]}
-    return (
-        amount,
-        milliseconds(chosen.total_s),
-        str(chosen.hops),
-        size(chosen.cloud_weight_bytes),
-        *(_cell(found.get(name)) for name in names),
-    )
+    taken = milliseconds(chosen.total_s) + ("~" if _unproven(point) else "")
+    least = [text(chosen) for text in goal.values()]
+    return amount, taken, *least, str(chosen.hops), size(chosen.cloud_weight_bytes), *cells
 
 
-def _cell(row: Strategy | None) -> str:
-    return milliseconds(row.price.total_s) + ("" if row.feasible else "*") if row else "-"
+def _spent(point: Point) -> dict[str, tuple[float, bool]]:
+    """Seconds by what stands beside the chosen cut, and whether it is allowed."""
+    found = {row.name: (row.price.total_s, row.feasible) for row in point.strategies[1:]}
+    return found if point.kept_s is None else {**found, _KEPT: (point.kept_s, True)}
+
+
+def _cell(seconds: float, allowed: bool) -> str:
+    return milliseconds(seconds) + ("" if allowed else "*")
 
 
 def _amount(axis: Axis, point: Point) -> str:
     return rate(point.amount) if axis.name == LINK else size(point.amount)
 
 
-def _lines(
-    axis: Axis, points: Sequence[Point], names: Sequence[str]
-) -> Mapping[str, tuple[list[float], list[float]]]:
-    """Per strategy, where it is and its milliseconds there; the chosen one last, to be on top."""
+@dataclass(frozen=True)
+class _Line:
+    """Where something is, its milliseconds there, and whether it is allowed."""
+
+    places: list[float]
+    spent: list[float]
+    allowed: list[bool]
+
+
+def _lines(axis: Axis, points: Sequence[Point], names: Sequence[str]) -> Mapping[str, _Line]:
+    """What stands in the table, by name; the chosen cut last, to be on top."""
     _, unit = _UNITS[axis.name]
-    lines: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in names}
-    lines["chosen"] = [], []
+    lines = {name: _Line([], [], []) for name in (*names, "chosen")}
     for point in points:
-        for index, row in enumerate(point.strategies):
-            places, spent = lines["chosen" if index == 0 else row.name]
-            places.append(point.amount / unit)
-            spent.append(row.price.total_s * 1e3)
+        found = _spent(point)
+        if point.strategies:
+            found["chosen"] = point.strategies[0].price.total_s, True
+        for name, (seconds, allowed) in found.items():
+            lines[name].places.append(point.amount / unit)
+            lines[name].spent.append(seconds * 1e3)
+            lines[name].allowed.append(allowed)
     return lines
 
 
@@ -108,44 +145,55 @@ def _terminal_plot(axis: Axis, points: Sequence[Point], names: Sequence[str]) ->
     _, unit = _UNITS[axis.name]
     letters = {name: chr(ord("a") + index) for index, name in enumerate(names)}
     letters["chosen"] = "#"
-    for name, (places, spent) in _lines(axis, points, names).items():
-        plotext.plot(places, spent, marker=letters[name])
+    for name, line in _lines(axis, points, names).items():
+        plotext.plot(line.places, line.spent, marker=letters[name])
     shown = points[::3]
     plotext.xticks([point.amount / unit for point in shown], [_amount(axis, one) for one in shown])
-    legend = "  ".join(f"{letter} {name}" for name, letter in letters.items())
-    return f"{legend}\n{plotext.build()}"
+    joined = "\N{NO-BREAK SPACE}"  # a letter stays with its name
+    legend = "  ".join(f"{letter}{joined}{name}" for name, letter in letters.items())
+    lines = textwrap.fill(legend, _WIDTH, break_on_hyphens=False).replace(joined, " ")
+    return f"{lines}\n{plotext.build()}"
 
 
-def write_plot(path: Path, title: str, axis: Axis, points: Sequence[Point]) -> None:
-    """The frontier as a figure: the chosen cut's time by where it goes, and every strategy.
+def draw_sweep(figure: Figure, title: str, axis: Axis, points: Sequence[Point]) -> None:
+    """The frontier as a figure: the chosen cut's time by where it goes, and the table's rest.
 
-    Raises InputError without matplotlib, or where the file cannot be written.
+    What is not allowed is dotted. Where things happen at once, each has its share of the step.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("--plot needs matplotlib: pip install 'vlacut[plot]'") from error
-    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     label, unit = _UNITS[axis.name]
-    kept = [point for point in points if point.strategies]
-    chosen = [point.strategies[0].price for point in kept]
-    parts = {
-        "chosen: edge": [price.edge_s * 1e3 for price in chosen],
-        "chosen: cloud": [price.cloud_s * 1e3 for price in chosen],
-        "chosen: network": [(price.total_s - price.local_s) * 1e3 for price in chosen],
-    }
-    places = [point.amount / unit for point in kept]
-    axes.stackplot(places, list(parts.values()), labels=list(parts), alpha=0.4)
-    for name, (at, spent) in _lines(axis, points, _names(points)).items():
-        axes.plot(at, spent, label=name, linewidth=2.5 if name == "chosen" else 1.2)
+    _draw_shares(axes, unit, [point for point in points if point.strategies])
+    for name, line in _lines(axis, points, _names(points)).items():
+        width = 2.5 if name == "chosen" else 1.2
+        (drawn,) = axes.plot(line.places, line.spent, ":", linewidth=width)
+        pairs = zip(line.spent, line.allowed, strict=True)
+        solid = [spent if allowed else math.nan for spent, allowed in pairs]
+        axes.plot(line.places, solid, label=name, linewidth=width, color=drawn.get_color())
     if axis.name == LINK:
         axes.set_xscale("log")
-    if chosen:
-        axes.set_ylim(0, 4 * max(price.total_s for price in chosen) * 1e3)
     axes.set(title=title, xlabel=label, ylabel="ms a control step")
     axes.legend(fontsize="small")
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot write the plot {path}: {error}") from error
+
+
+def _draw_shares(axes: Axes, unit: float, points: Sequence[Point]) -> None:
+    """What the chosen cut's time goes into, stacked; what it never goes into is left out."""
+    if not points:
+        return
+    shares = [_shares(point.strategies[0].price) for point in points]
+    stacks = {f"chosen: {name}": [share[name] * 1e3 for share in shares] for name in shares[0]}
+    shown = {name: stack for name, stack in stacks.items() if any(stack)}
+    places = [point.amount / unit for point in points]
+    axes.stackplot(places, list(shown.values()), labels=list(shown), alpha=0.4)
+    axes.set_ylim(0, 4e3 * max(point.strategies[0].price.total_s for point in points))
+
+
+def _shares(price: Price) -> dict[str, float]:
+    """Seconds of a control step by what they go into, what overlaps shared out alike."""
+    scale = price.total_s / price.serial_s if price.serial_s else 0.0
+    spent = {
+        "edge": price.edge_s,
+        "cloud": price.cloud_s,
+        "codecs": price.codec_s,
+        "network": price.up_s + price.down_s + price.hop_s,
+    }
+    return {name: seconds * scale for name, seconds in spent.items()}

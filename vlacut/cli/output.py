@@ -121,18 +121,19 @@ def progress_bar() -> Iterator[Stages]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Milliseconds with three significant digits, or two decimals from 100 on."""
+    """Milliseconds with three significant digits, or one decimal from 100 on."""
     value = seconds * 1e3
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def size(nbytes: float) -> str:
-    """Bytes in decimal units."""
+    """Bytes in decimal units, with three significant digits, or whole gigabytes from 1000 on."""
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(nbytes) < 1000 or unit == "GB":
-            return f"{nbytes:.3g} {unit}" if abs(nbytes) < 1000 else f"{nbytes:.0f} {unit}"
+        shown = float(f"{nbytes:.3g}")
+        if abs(shown) < 1000:
+            return f"{shown:g} {unit}"
         nbytes /= 1000
-    raise AssertionError("unreachable: the loop returns at GB")
+    return f"{nbytes * 1000:.0f} GB"
 
 
 def rate(bytes_per_s: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,11 @@ from vlacut.cli.output import milliseconds, rate, size, table
 from vlacut.cli.pool import pool_json, show_pool
 from vlacut.cost_graph import Side
 from vlacut.dominance import Standing
+from vlacut.hardware import Link
 from vlacut.plan import Part, Plan, runs
 from vlacut.pricing import Certificate, Price, Strategy
+
+_ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -22,15 +26,11 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "model": plan.program,
         "edge": plan.edge,
         "cloud": plan.cloud,
-        "link": {
-            "up_bytes_per_s": plan.link.wire_up,
-            "down_bytes_per_s": plan.link.wire_down,
-            "rtt_s": plan.link.rtt,
-        },
+        "link": link_json(plan.link),
         "chosen": plan.strategies[0].name,
         "strategies": [strategy_json(strategy) for strategy in plan.strategies],
         "parts": [part_json(part) for part in plan.parts],
-        "certificate": _certificate_json(plan.certificate),
+        "certificate": certificate_json(plan.certificate),
         "standings": [standing_json(standing, plan) for standing in plan.standings],
         "verdict": verdict(plan),
         "codecs": codecs_json(plan.variants[0]),
@@ -39,7 +39,13 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _certificate_json(found: Certificate) -> dict[str, Any]:
+def link_json(link: Link) -> dict[str, float]:
+    """The link, in the rates of the wire."""
+    return {"up_bytes_per_s": link.wire_up, "down_bytes_per_s": link.wire_down, "rtt_s": link.rtt}
+
+
+def certificate_json(found: Certificate) -> dict[str, Any]:
+    """How good the best cut found is proven to be, in the unit of what was minimised."""
     unit, scale = ("j", 1.0) if found.minimised == "energy" else ("ms", 1e3)
     return {
         "minimised": found.minimised,
@@ -69,7 +75,7 @@ def strategy_json(strategy: Strategy) -> dict[str, Any]:
         "edge": {"weights_bytes": price.edge_weight_bytes, "time_ms": price.edge_s * 1e3},
         "cloud": {"weights_bytes": price.cloud_weight_bytes, "time_ms": price.cloud_s * 1e3},
         "codec_ms": price.codec_s * 1e3,
-        "network_ms": (_network(price) - price.codec_s) * 1e3,
+        "network_ms": _network(price) * 1e3,
         "overlap_ms": price.overlap_s * 1e3,
         "edge_j": price.edge_j or None,
         "bytes_up": price.bytes_up,
@@ -106,7 +112,7 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
     columns = ("strategy", "ms", "edge", "cloud", "network", "up", "down", "hops")
     weights = ("edge holds", "cloud holds")
     counted = runs(plan.variants[0].schedule)
-    parts = [_part_row(plan.part[name], times) for name, times in counted.items()]
+    parts = [_part_row(plan.part[name], plan, times) for name, times in counted.items()]
     headings = ("part", "side", "what", "why there", "runs", "ms", "weights")
     console.print(table("Parts, a control step", headings, parts, left=4))
     show_codecs(console, plan)
@@ -117,6 +123,9 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
         if not strategy.feasible:
             console.print(f"* {strategy.name} is not allowed: {strategy.why_not}", style="dim")
     for strategy in plan.strategies:
+        if strategy.price.codec_s:
+            spent = milliseconds(strategy.price.codec_s)
+            console.print(f"{strategy.name}: codecs take {spent} ms more", style="dim")
         if strategy.price.overlap_s:
             saved = milliseconds(strategy.price.overlap_s)
             console.print(f"{strategy.name}: both sides at once save {saved} ms", style="dim")
@@ -146,24 +155,34 @@ def _strategy_row(strategy: Strategy) -> tuple[str, ...]:
     )
 
 
-def _part_row(part: Part, times: int) -> tuple[str, ...]:
+def _part_row(part: Part, plan: Plan, times: int) -> tuple[str, ...]:
     return (
         part.name,
         part.side.value,
         part.label,
-        why(part),
+        why(part, plan),
         str(times),
         milliseconds(part.seconds * times),
         size(part.weight_bytes),
     )
 
 
-def why(part: Part) -> str:
+def why(part: Part, plan: Plan) -> str:
     """Why a part is where it is: what a control step would lose with it on the other side."""
     there = "on the edge" if part.side is Side.CLOUD else "in the cloud"
-    if part.saves_s < 0:
-        return f"{there} {milliseconds(-part.saves_s)} ms faster, but not allowed"
-    return f"{there} {milliseconds(part.saves_s)} ms slower"
+    if part.saves_s < -_ROUNDING * plan.variants[0].price.total_s:
+        return f"{there} {milliseconds(-part.saves_s)} ms faster, but {_why_slower(part, plan)}"
+    return f"{there} {milliseconds(max(part.saves_s, 0.0))} ms slower"
+
+
+def _why_slower(part: Part, plan: Plan) -> str:
+    """Why a plan does not take what is faster."""
+    found = plan.certificate
+    if part.name not in runs(plan.variants[0].schedule):
+        return "for another bandwidth"
+    if found.minimised != "latency" or plan.strategies[0].name != "optimal":
+        return "not what was asked for"
+    return "not allowed" if found.proven else "not allowed, or not found"
 
 
 def proof(found: Certificate) -> str:
@@ -186,7 +205,8 @@ def verdict(plan: Plan) -> str:
     if len(sides) == 1:
         side = sides.pop()
         where = "on the edge" if side is Side.EDGE else "in the cloud"
-        itself, what = f"all-{side}", f"No split pays here: everything runs {where},"
+        coded = "-coded" if plan.variants[0].coded else ""
+        itself, what = f"all-{side}{coded}", f"No split pays here: everything runs {where},"
     said = [_against(one, plan) for one in plan.standings if one.other != itself]
     return f"{_minimised(plan)}{what} {'; '.join(said)}."
 
@@ -194,11 +214,16 @@ def verdict(plan: Plan) -> str:
 def _minimised(plan: Plan) -> str:
     """What was minimised and is not latency, beside the same of everything on one machine."""
     goal = plan.certificate.minimised
-    if goal not in _GOALS:
+    if goal not in GOALS:
         return ""
-    what, amount = _GOALS[goal]
+    what, amount = GOALS[goal]
     rows = {row.name: row for row in plan.strategies}
-    said = [f"{what}: {amount(plan.variants[0].price)} a control step"]
+    price = plan.variants[0].price
+    said = [f"{what}: {amount(price)} a control step"]
+    if goal == "cloud-time" and price.cloud_s:
+        said[0] += (
+            f" of {milliseconds(price.total_s)} ms, so a GPU carries {_carried(price)} at most"
+        )
     for standing in plan.standings:
         taken = f"{standing.other} takes {amount(rows[standing.other].price)}"
         why = f", but is not allowed: {standing.why_not}" if standing.why_not else ""
@@ -206,7 +231,13 @@ def _minimised(plan: Plan) -> str:
     return f"{'; '.join(said)}. "
 
 
-_GOALS: Mapping[str, tuple[str, Callable[[Price], str]]] = {
+def _carried(price: Price) -> str:
+    """How many robots a GPU carries whose steps follow one another, if it is never idle."""
+    count = math.floor(price.total_s / price.cloud_s * (1 + 1e-9))
+    return f"{count} robot" + ("" if count == 1 else "s")
+
+
+GOALS: Mapping[str, tuple[str, Callable[[Price], str]]] = {
     "cloud-time": ("Compute in the cloud", lambda price: f"{milliseconds(price.cloud_s)} ms"),
     "energy": ("Energy of the edge", lambda price: f"{price.edge_j:.3g} J"),
 }
@@ -237,4 +268,4 @@ def _until(standing: Standing, plan: Plan, otherwise: str) -> str:
 
 
 def _network(price: Price) -> float:
-    return price.up_s + price.down_s + price.hop_s + price.codec_s
+    return price.up_s + price.down_s + price.hop_s

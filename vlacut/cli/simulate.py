@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from vlacut.bundle import Bundle, read_bundle
+from vlacut.cli.figures import make_figure, save_figure
 from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar, table
 from vlacut.cli.times import seconds
-from vlacut.cli.traceplot import show_choices, write_choices
+from vlacut.cli.traceplot import draw_choices, show_choices
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan import Plan
 from vlacut.runtime.policy import POLICIES
@@ -83,6 +84,7 @@ def simulate_command(
     Steps follow the plan's own schedules and times. The clairvoyant knows the trace: no choice of
     variants makes any step of the loop end sooner than its. Regret is a mean latency above its.
     """
+    figure = make_figure(plot, 9, 6) if plot else None
     bundle = read_bundle(path)
     plan = bundle.plan
     race = Race(
@@ -100,8 +102,9 @@ def simulate_command(
         rows = race.run(_policies(plan, policies), _predictors(bundle, predictors), progress)
     took = time.perf_counter() - start
     shown = min(rows[1:], key=lambda row: row.mean_s, default=rows[0])
-    if plot:
-        write_choices(plot, plan, race.recordings[0], shown)
+    if plot and figure:
+        draw_choices(figure, plan, race.recordings[0], shown)
+        save_figure(figure, plot)
     hours = sum(sum(one.trace.seconds) for one in race.recordings) / 3600
     if as_json:
         print_json(_json(path, race, rows, hours, took))

@@ -58,7 +58,7 @@ def show_steps(plan: Plan, reports: Sequence[StepReport], error: float | None) -
     """The table of `run`."""
     out = console()
     rows = [
-        (part.name, part.side.value, part.label, why(part), *_spread(times))
+        (part.name, part.side.value, part.label, why(part, plan), *_spread(times))
         for part in plan.parts
         if (times := [seconds for report in reports if (seconds := _spent(report, part.name))])
     ]

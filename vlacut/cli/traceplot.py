@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from vlacut.errors import InputError
 from vlacut.plan import Plan
 from vlacut.simulation import Recording, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 98, 15
 _MBIT = 1e6 / 8
@@ -42,18 +44,10 @@ def show_choices(out: Console, plan: Plan, recording: Recording, row: Row) -> No
     out.print(Text.from_ansi(f"{drawn}\n{line}"))
 
 
-def write_choices(path: Path, plan: Plan, recording: Recording, row: Row) -> None:
-    """The trace's rate above the latency of its steps above the variant they ran, as a figure.
-
-    Raises InputError without matplotlib, or where the file cannot be written.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("--plot needs matplotlib: pip install 'vlacut[plot]'") from error
+def draw_choices(figure: Figure, plan: Plan, recording: Recording, row: Row) -> None:
+    """The trace's rate above the latency of its steps above the variant they ran, as a figure."""
     times, rates = _rates(recording)
     outcome = row.outcomes[0]
-    figure = Figure(figsize=(9, 6), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
     top.plot(times, rates, drawstyle="steps-post", linewidth=0.8)
     top.set(title=f"{recording.name}, {row.policy} {row.predictor}", ylabel="Mbit/s")
@@ -63,10 +57,6 @@ def write_choices(path: Path, plan: Plan, recording: Recording, row: Row) -> Non
     names = [variant.name for variant in plan.variants]
     bottom.set_yticks(range(len(names)), names)
     bottom.set(xlabel="seconds", xlim=(0, times[-1]), ylim=(-0.5, len(names) - 0.5))
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot write the plot {path}: {error}") from error
 
 
 def _rates(recording: Recording) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from vlacut.hardware.bandwidths import Bandwidths, link_at, parse_bandwidths
 from vlacut.hardware.device import Cuda, Device
-from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link
+from vlacut.hardware.link import Framing, Link, parse_bytes, parse_link, parse_seconds
 from vlacut.hardware.nvpmodel import with_power_modes
 from vlacut.hardware.power import Power
 from vlacut.hardware.profile import Mode, Profile
@@ -30,6 +30,7 @@ __all__ = [
     "parse_bandwidths",
     "parse_bytes",
     "parse_link",
+    "parse_seconds",
     "profile_text",
     "read_recordings",
     "with_power_modes",

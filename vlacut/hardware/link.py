@@ -244,3 +244,11 @@ def parse_bytes(text: str) -> int:
         raise HardwareError(f"size {text!r} does not parse; write e.g. 12.1GB or 386MiB")
     scale = _BINARY.get(match.group(2)) or _SCALE[match.group(2)]
     return round(float(match.group(1)) * scale)
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds that a text such as `100ms` or `0.5s` says; HardwareError otherwise."""
+    match = re.fullmatch(_SPAN, text.strip())
+    if match is None:
+        raise HardwareError(f"time {text!r} does not parse; write e.g. 100ms or 0.5s")
+    return _seconds(*match.groups())

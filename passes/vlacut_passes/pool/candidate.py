@@ -74,6 +74,11 @@ def make_candidate(
     )
 
 
+def keeps_pins(graph: CostGraph, sides: Sides) -> bool:
+    """Whether every pinned task is on its side."""
+    return all(task.pinned in (None, side) for task, side in zip(graph.tasks, sides, strict=True))
+
+
 def held(graph: CostGraph, sides: Sequence[Side], side: Side) -> frozenset[int]:
     """The weights that a side holds."""
     pairs = zip(graph.tasks, sides, strict=True)
