@@ -120,9 +120,9 @@ def test_an_engine_that_fails_in_a_way_of_its_own_is_named(
         caplog.at_level(logging.INFO, "vlacut.server"),
         served(plan, {**engines, name: Broken()}) as server,  # type: ignore[dict-item]
         EdgeSession(plan, DIGEST, engines, server.address) as policy,
+        pytest.raises(PeerRefused, match="RuntimeError: no such buffer"),
     ):
-        with pytest.raises(PeerRefused, match="RuntimeError: no such buffer"):
-            policy.step(observation(program))
+        policy.step(observation(program))
     failed = [record for record in caplog.records if record.__dict__.get("event") == "failed"]
     assert len(failed) == 1
     assert "\n" not in failed[0].getMessage()
