@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import socket
 import struct
 import threading
+from collections import deque
 
 import pytest
-from deployments import DIGEST, crossing_deployment, served
+from deployments import DIGEST, crossing_deployment, deployment_with_alone, served
 from programs import observation
 from proxy import wait_until
 
-from vlacut.errors import PeerRefused, PeerUnable
+from vlacut.errors import PeerLost, PeerRefused, PeerUnable
 from vlacut.runtime.handshake import answer
+from vlacut.runtime.link import Line
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.ways import Alone
 from vlacut.runtime.wire import ERROR, Greeting, Header, sealed
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
@@ -58,6 +62,9 @@ class _Listener:
         if self._failures >= 0:
             raise OSError(errno.EMFILE, "Too many open files")
         return self._real.accept()
+
+    def fileno(self) -> int:
+        return self._real.fileno()
 
     def getsockname(self) -> tuple[str, int]:
         name: tuple[str, int] = self._real.getsockname()
@@ -155,3 +162,52 @@ def test_what_a_peer_says_of_its_failure_is_one_line() -> None:
     assert str(failed.value) == line
     thread.join(10)
     listening.close()
+
+
+def test_a_dial_that_fails_in_a_way_of_its_own_is_not_the_last() -> None:
+    """A robot must not stay without its cloud, whatever went wrong once."""
+    program, plan, engines = crossing_deployment()
+    with (
+        served(plan, engines) as server,
+        EdgeSession(plan, DIGEST, engines, server.address, 5.0) as policy,
+    ):
+        link = policy._link
+        assert link is not None
+        assert link.line is not None
+        dial, calls = link._dial, itertools.count()
+
+        def broken_at_first() -> Line:
+            if next(calls) < 2:
+                raise RuntimeError("no thread, no memory, or a bug")
+            return dial()
+
+        link._dial = broken_at_first
+        link.drop(link.line, PeerLost("a test"))
+        policy.step(observation(program))
+        assert next(calls) == 3
+
+
+def test_a_server_that_is_closed_ends() -> None:
+    _, plan, engines = crossing_deployment()
+    server = Server(plan, DIGEST, engines)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    server.close()
+    thread.join(20)
+    assert not thread.is_alive()
+    server.shutdown()
+
+
+def test_the_longest_run_may_be_forgotten_by_two_at_once() -> None:
+    """In a hedged step the edge's run may end, and push it out, while it is being forgotten."""
+    _, plan, engines = deployment_with_alone()
+    alone = Alone(plan, engines)
+
+    class Pushed(deque[float]):
+        def remove(self, value: float) -> None:
+            self.append(0.001)  # as the other thread does
+            super().remove(value)
+
+    alone._took_s = Pushed([0.5, 0.001], maxlen=2)
+    assert not alone.fits(0.1)
+    assert alone.fits(0.1)

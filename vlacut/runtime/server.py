@@ -163,13 +163,16 @@ class Server:
         self._stopping.set()
 
     def _accept(self) -> tuple[socket.socket, str] | None:
-        """The next connection, and whose it is; None once the server is stopping."""
+        """The next connection, and whose it is; None once the server is stopping or closed."""
         while not self._stopping.is_set():
             try:
                 sock, peer = self._listener.accept()
             except TimeoutError:
                 continue
-            except OSError as error:  # of the network, or no file descriptors are left: accept(2)
+            except OSError as error:
+                if self._listener.fileno() < 0:  # closed: nobody will come
+                    break
+                # Else one of the network, or no file descriptors are left: accept(2).
                 self._note("refused", "somebody", f"cannot be accepted: {error.strerror}")
                 self._stopping.wait(_REST_S)
                 continue
