@@ -78,9 +78,10 @@ def test_a_connection_that_cannot_be_accepted_does_not_end_the_server(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program, plan, engines = crossing_deployment()
-    monkeypatch.setattr("vlacut.runtime.server._REST_S", 0.01)
+    monkeypatch.setattr("vlacut.runtime.reception._REST_S", 0.01)
     server = Server(plan, DIGEST, engines)
-    server._listener = _Listener(server._listener, 2)  # type: ignore[assignment]
+    reception = server._reception
+    reception._listener = _Listener(reception._listener, 2)  # type: ignore[assignment]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
