@@ -64,7 +64,7 @@ def test_a_robot_that_asks_while_the_server_ends_is_not_let_in() -> None:
     """Its connection was accepted before, and its greeting comes after."""
     _, plan, engines = crossing_deployment()
     with served(plan, engines) as server, socket.create_connection(server.address) as late:
-        assert wait_until(lambda: bool(server._threads))
+        assert wait_until(lambda: bool(server._reception._threads))
         server.shutdown()
         late.sendall(Greeting(0, DIGEST, bytes(16), 1, 0).pack())
         assert unpack_greeting(late.recv(80, socket.MSG_WAITALL)).status == Status.FULL

@@ -15,7 +15,7 @@ from proxy import wait_until
 from test_deploy import fetch
 
 from vlacut.cli.metrics import serve_metrics
-from vlacut.errors import InputError
+from vlacut.errors import DeadlineMissed, InputError
 from vlacut.runtime.address import listener, written
 from vlacut.runtime.server import Server
 from vlacut.runtime.session import EdgeSession
@@ -86,6 +86,23 @@ def test_health_of_a_server_that_ends_its_steps() -> None:
         held.go.set()
         robot.join(20)
         policy.close()
+
+
+def test_health_of_a_server_whose_engine_hangs() -> None:
+    """It holds up every robot: whoever watches the server starts it anew."""
+    program, plan, engines = crossing_deployment()
+    name = plan.cloud_parts[0][-1].name
+    held = Held(engines[name])
+    with served(plan, {**engines, name: held}, timeout=0.2) as server:
+        url = "http://" + written(*serve_metrics(server, "127.0.0.1", 0)) + "/healthz"
+        with EdgeSession(plan, DIGEST, engines, server.address, deadline=0.1) as policy:
+            with pytest.raises(DeadlineMissed):
+                policy.step(observation(program))
+            assert held.began.wait(10)
+            assert wait_until(lambda: fetch(url)[0] == 503)
+            assert fetch(url)[1].startswith("stuck: an engine has run for ")
+            held.go.set()
+            assert wait_until(lambda: fetch(url) == (200, "ok\n"))
 
 
 def test_metrics_over_ipv6_and_where_another_listens() -> None:

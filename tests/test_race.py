@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from deployments import DIGEST, Held, deployment_with_alone, served
@@ -13,6 +14,7 @@ from programs import observation
 from proxy import wait_until
 
 from vlacut.cost_graph import Side
+from vlacut.errors import DeadlineMissed
 from vlacut.runtime.opened import OpenedEngines
 from vlacut.runtime.race import Race
 from vlacut.runtime.session import EdgeSession
@@ -98,8 +100,9 @@ def test_an_engine_that_runs_keeps_what_it_uses(
     mine = {**engines, part.name: held}
     with served(plan, engines) as server:
         policy = EdgeSession(plan, DIGEST, mine, server.address, deadline=0.5, hedge=True)
-        policy.step(observation(program))
-        assert held.began.is_set()
+        with suppress(DeadlineMissed):  # on a busy machine not even the edge alone makes it
+            policy.step(observation(program))
+        assert held.began.wait(10)
         monkeypatch.setattr(OpenedEngines, "close", noted)
         monkeypatch.setattr("vlacut.runtime.session._END_S", 0.01)
         policy.close()

@@ -32,7 +32,7 @@ def test_a_signed_bundle_is_served_and_its_digest_is_what_it_was(
     before = open_bundle(bundle).digest
     sign_bundle(open_bundle(bundle), signer / "key.pem")
     assert open_bundle(bundle).digest == before
-    vlacut.serve(bundle, trusted=signer / PUBLIC)._listener.close()
+    vlacut.serve(bundle, trusted=signer / PUBLIC).close()
 
 
 def test_the_vector_of_the_docstring(bundle: Path, tmp_path: Path) -> None:

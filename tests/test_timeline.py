@@ -92,7 +92,7 @@ def test_a_run_that_fails_leaves_the_timeline_of_its_steps(
         status, out, err = vlacut(*words, "--timeline", tmp_path / "t.json", "--json")
     assert status == 1
     assert json.loads(out)["error"]["kind"] == "Interrupted"
-    assert err.endswith("vlacut: interrupted; nothing was half-written\n")
+    assert "vlacut: interrupted; nothing was half-written" in err.splitlines()
     assert len(checked((tmp_path / "t.json").read_text())["steps"]) == 3
 
 
@@ -108,4 +108,4 @@ def test_a_timeline_that_cannot_be_written_is_one_line(
         status, out, err = vlacut(*words, "--timeline", where, "--json")
     assert status == 2
     assert json.loads(out)["error"]["message"] == "No space left on device"
-    assert err.splitlines()[-1] == "vlacut: No space left on device"
+    assert "vlacut: No space left on device" in err.splitlines()  # the server logs there too

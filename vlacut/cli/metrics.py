@@ -45,6 +45,13 @@ def _by(name: str, help_text: str, label: str, found: Any) -> Metric:
     return family
 
 
+def _health(server: Server) -> str:
+    if server.draining:
+        return "draining"
+    stuck = server.stuck_s
+    return f"stuck: an engine has run for {stuck:.0f} s" if stuck else "ok"
+
+
 class _Request(WSGIRequestHandler):
     timeout = 5.0  # seconds that a client may be silent
 
@@ -71,7 +78,8 @@ class _Http(ThreadingMixIn, WSGIServer):
 def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
     """Serve `/metrics` and `/healthz` from a thread; host and port (0 takes a free one).
 
-    `/healthz` is 200 `ok` while robots are taken, 503 `draining` after SIGTERM.
+    `/healthz` is 200 `ok` while robots are taken, 503 `draining` after SIGTERM, 503 `stuck` while
+    an engine runs for longer than robots wait.
     Raises InputError if the address cannot be had.
     """
     registry = CollectorRegistry()
@@ -85,9 +93,10 @@ def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
         if environ["PATH_INFO"] != "/healthz":
             start("404 Not Found", [("Content-Type", "text/plain")])
             return [b"there are /metrics and /healthz\n"]
-        draining = server.draining
-        start("503 Service Unavailable" if draining else "200 OK", [("Content-Type", "text/plain")])
-        return [b"draining\n" if draining else b"ok\n"]
+        health = _health(server)
+        status = "200 OK" if health == "ok" else "503 Service Unavailable"
+        start(status, [("Content-Type", "text/plain")])
+        return [f"{health}\n".encode()]
 
     http = _Http(host, port)
     http.set_app(app)

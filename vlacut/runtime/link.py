@@ -201,8 +201,8 @@ class CloudLink:
         while not self._closed.wait(self._pause * self._jitter.uniform(0.5, 1.0)):
             try:
                 line = self._dial()
-            except WireError as error:
-                self._error = error
+            except Exception as error:  # whatever it was, the next dial may go better
+                self._error = error if isinstance(error, WireError) else PeerLost(repr(error))
                 self._pause = self._longer()
                 continue
             self._hold(line)

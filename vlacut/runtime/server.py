@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -23,15 +23,15 @@ from vlacut.cost_graph import Side
 from vlacut.errors import BackendError, InputError, PeerLost, WireError, one_line
 from vlacut.memory import Memory
 from vlacut.plan import Plan
-from vlacut.runtime.address import listener, written
 from vlacut.runtime.burst import train_of
 from vlacut.runtime.connection import Connection
 from vlacut.runtime.handshake import answer
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.layout import Layout
-from vlacut.runtime.link import set_options, use_cubic
+from vlacut.runtime.link import set_options
 from vlacut.runtime.opened import OpenedEngines
 from vlacut.runtime.receiver import PeerLeft
+from vlacut.runtime.reception import Reception
 from vlacut.runtime.robots import Counts, Robots
 from vlacut.runtime.route import Route, routes_of
 from vlacut.runtime.security import peer_name, require_authentication, secure
@@ -39,9 +39,6 @@ from vlacut.runtime.turns import SharedEngine, Turns
 from vlacut.runtime.wire import CHECKED, PROBE, Greeting, Header
 
 _HANDSHAKE_S = 5.0
-_POLL_S = 0.2
-_REST_S = 1.0  # after a connection that could not be accepted: the next one could not be either
-_MOST_STRANGERS = 64
 _PAUSE_S = 0.002  # after a step that was given up, lest a robot that floods keep the processor
 
 _log = logging.getLogger("vlacut.server")
@@ -91,18 +88,12 @@ class Server:
         self._timeout = timeout
         self._most_robots = most_robots
         self._robots = Robots(most_robots, self.memory)
-        self._stopping = threading.Event()
-        self._threads: set[threading.Thread] = set()
-        self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
-        self._listener = listener(host, port)
-        use_cubic(self._listener)
-        self._listener.settimeout(_POLL_S)
+        self._reception = Reception(host, port, self._serve, partial(self._note, "refused"))
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port it listens on."""
-        host, port = self._listener.getsockname()[:2]
-        return str(host), int(port)
+        return self._reception.address
 
     @property
     def robots(self) -> int:
@@ -123,22 +114,28 @@ class Server:
     @property
     def draining(self) -> bool:
         """Whether `shutdown` was called: it takes no robots, and ends when the steps do."""
-        return self._stopping.is_set()
+        return self._reception.stopping
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long an engine has run, if that is longer than robots wait; else 0.
+
+        It holds up all robots, and cannot be interrupted: the process has to be started anew.
+        """
+        lasts = self._turns.lasts_s
+        return lasts if lasts > self._timeout else 0.0
 
     def serve_forever(self) -> None:
         """Serve until `shutdown`; then let steps that have begun end, for at most `timeout`."""
         try:
-            while (accepted := self._accept()) is not None:
-                self._start(*accepted)
+            self._reception.receive_all()
         finally:
             self.close()
             self._drain()
 
     def _drain(self) -> None:
         _log.info("draining: %d robots", self.robots, extra={"event": "draining"})
-        end = time.monotonic() + self._timeout
-        for thread in list(self._threads):
-            thread.join(max(0.0, end - time.monotonic()))
+        self._reception.wait(self._timeout)
         late = self.robots
         self._robots.hang_up()
         how = f"{late} steps did not end in {self._timeout:g} s" if late else "no step was cut off"
@@ -147,43 +144,11 @@ class Server:
 
     def close(self) -> None:
         """Listen no more; for who does not call `serve_forever`."""
-        self._listener.close()
+        self._reception.close()
 
     def shutdown(self) -> None:
         """Ask `serve_forever` to return; safe from a signal handler or another thread."""
-        self._stopping.set()
-
-    def _accept(self) -> tuple[socket.socket, str] | None:
-        """The next connection, and whose it is; None once the server is stopping."""
-        while not self._stopping.is_set():
-            try:
-                sock, peer = self._listener.accept()
-            except TimeoutError:
-                continue
-            except OSError as error:  # of the network, or no file descriptors are left: accept(2)
-                self._note("refused", "somebody", f"cannot be accepted: {error.strerror}")
-                self._stopping.wait(_REST_S)
-                continue
-            if self._stopping.is_set():
-                sock.close()
-                break
-            return sock, written(*peer[:2])
-        return None
-
-    def _start(self, sock: socket.socket, peer: str) -> None:
-        if not self._strangers.acquire(blocking=False):
-            sock.close()
-            self._note("refused", peer, "too many connections that have not said who they are")
-            return
-        thread = threading.Thread(target=self._serve, args=(sock, peer), name=peer, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the system has no more threads
-            self._strangers.release()
-            sock.close()
-            self._note("refused", peer, str(error))
-            return
-        self._threads = {thread for thread in self._threads if thread.is_alive()} | {thread}
+        self._reception.stop()
 
     def _serve(self, plain: socket.socket, peer: str) -> None:
         """One robot, from handshake to end; whatever it does, the others go on."""
@@ -191,7 +156,7 @@ class Server:
             try:
                 sock, greeting = self._admit(plain)
             finally:
-                self._strangers.release()
+                self._reception.known()
             name = peer_name(sock)
             peer = f"{name}@{peer}" if name else peer
             try:
@@ -250,7 +215,7 @@ class Server:
                 walks = [Walk(each, shared) for each in self._routes]
                 last = False
                 while route is not None and not last:
-                    last = self._stopping.is_set()  # who sends ahead has one more step, not all
+                    last = self.draining  # who sends ahead has one more step, not all
                     route = self._step(connection, route, walks)
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
@@ -269,7 +234,7 @@ class Server:
         due = before.due[0] if before.due else None
         frame = None
         while frame is None:
-            if self._stopping.is_set() and not connection.begun():
+            if self.draining and not connection.begun():
                 return None
             frame = connection.peek(due)
         if frame.kind == PROBE:

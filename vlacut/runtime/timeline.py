@@ -1,9 +1,9 @@
 """The timeline of control steps, as a trace that Perfetto (ui.perfetto.dev) opens.
 
 The format is Chrome's trace events: complete events (`ph` X) with times in microseconds, and
-metadata events (`ph` M) that name the tracks and their order. Slices of one track may lie in each
-other, but not overlap otherwise; frames on a link do. So a track has as many rows as it needs, each
-a thread of the trace.
+metadata events (`ph` M) that name the tracks and their order. Slices of a thread may lie in each
+other, but not overlap otherwise (Perfetto's docs/reference/synthetic-track-event.md); frames on a
+link do. So a track has as many rows as it needs, each a thread of the trace.
 """
 
 from __future__ import annotations

@@ -29,6 +29,12 @@ class Turns:
         self._since = 0.0
         self._waiting: deque[threading.Event] = deque()
 
+    @property
+    def lasts_s(self) -> float:
+        """Seconds for which the turn that somebody has lasts; 0 if nobody has one."""
+        with self._lock:
+            return time.monotonic() - self._since if self._taken else 0.0
+
     def __enter__(self) -> None:
         """Wait for a turn and hold it."""
         called = None
@@ -36,10 +42,12 @@ class Turns:
             if self._taken:
                 called = threading.Event()
                 self._waiting.append(called)
+            else:
+                self._since = time.monotonic()
             self._taken = True
         if called is not None:
             called.wait()
-        self._since = time.monotonic()
+            self._since = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         """Give it to who waits longest."""
