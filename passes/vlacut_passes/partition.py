@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,7 +11,7 @@ from vlacut.coding import NOT_CODED, SECONDS, joules
 from vlacut.cost_graph import CostGraph
 from vlacut.dataflow import Dataflow, trace_dataflow
 from vlacut.errors import InfeasibleError, InputError, PassError
-from vlacut.hardware import Link, parse_bytes, parse_link
+from vlacut.hardware import Link, parse_bytes, parse_link, parse_seconds
 from vlacut.pricing import Certificate
 from vlacut.program import Program
 from vlacut_passes.partitioning.coded import Best, all_cloud_coded, offered_codecs
@@ -37,8 +36,6 @@ _OBJECTIVES = {
     "cloud-time": Quantity.CLOUD_TIME,
     "energy": Quantity.ENERGY,
 }
-_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s)")
-_UNIT = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -170,8 +167,8 @@ class Partition:
             )
         limits = Limits(
             _OBJECTIVES[self.minimise],
-            _seconds(self.deadline),
-            _seconds(self.cloud_time),
+            parse_seconds(self.deadline) if self.deadline else None,
+            parse_seconds(self.cloud_time) if self.cloud_time else None,
             parse_bytes(self.cloud_budget) if self.cloud_budget else None,
             parse_bytes(self.edge_memory) if self.edge_memory else None,
         )
@@ -192,15 +189,6 @@ def _within_memory(limits: Limits, machines: Machines) -> Limits:
                 f"{device.reserve_bytes / 1e9:.4g} GB are kept for the system and activations"
             )
     return replace(limits, notes=notes)
-
-
-def _seconds(text: str) -> float | None:
-    if not text:
-        return None
-    match = _SECONDS.fullmatch(text.strip())
-    if match is None:
-        raise PassError(f"time {text!r} does not parse; write e.g. 100ms or 0.5s")
-    return float(match.group(1)) * _UNIT[match.group(2)]
 
 
 def all_cuts(

@@ -13,6 +13,7 @@ from vlacut.annotation import STRUCTURE
 from vlacut.cost_graph import CostGraph, Side
 from vlacut.dataflow import Dataflow
 from vlacut.errors import InfeasibleError, InputError
+from vlacut.suggestion import suggestion
 
 SEPARATOR = ";"
 
@@ -110,7 +111,9 @@ def _private(flow: Dataflow, name: str, pattern: str) -> list[int]:
     """
     names = [spec.name for spec in flow.program.inputs]
     if name not in names:
-        raise InputError(f"the observation has no {name!r} to keep private; it has {names}")
+        raise InputError(
+            f"the observation has no {name!r} to keep private; {suggestion(name, names)}"
+        )
     blocks: dict[int, str] = {}
     for task in _matches(flow, pattern) if pattern else ():
         node = flow.nodes[task]
