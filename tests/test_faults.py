@@ -6,6 +6,7 @@ import ast
 import itertools
 import logging
 import random
+import socket
 import threading
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from proxy import DOWN, UP, Fault, Proxy, wait_until
 from test_split import run_whole
 
 import vlacut.runtime
-from vlacut.errors import DeadlineMissed, InputError
+from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused
 from vlacut.keys import make_keys
 from vlacut.runtime.report import Source
 from vlacut.runtime.security import cloud_context, edge_context
@@ -277,6 +278,31 @@ def test_the_edge_alone_meets_the_deadline_when_the_cloud_does_not(hedge: bool) 
         assert not policy.last.cloud_s
         for name, array in expected.items():
             np.testing.assert_array_equal(action[name], array)
+
+
+def test_a_robot_that_can_act_alone_starts_before_its_cloud() -> None:
+    program, plan, engines = deployment_with_alone()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = taken.getsockname()[:2]
+    with pytest.raises(PeerLost, match="start vlacut serve there"):
+        EdgeSession(plan, DIGEST, engines, address)  # it waits for the cloud in every step
+    with EdgeSession(plan, DIGEST, engines, address, deadline=2.0) as policy:
+        policy.step(observation(program))
+        assert policy.last.source is Source.ALONE
+        assert "no connection to the cloud" in policy.last.reason
+        with served(plan, engines, port=address[1]):
+
+            def together() -> bool:
+                policy.step(observation(program))
+                return policy.last.source is Source.CHOSEN
+
+            assert wait_until(together)
+
+
+def test_a_robot_that_can_act_alone_hears_that_its_cloud_is_another_s() -> None:
+    _, plan, engines = deployment_with_alone()
+    with served(plan, engines, bytes(32)) as server, pytest.raises(PeerRefused, match="bundle"):
+        EdgeSession(plan, DIGEST, engines, server.address, deadline=2.0)
 
 
 def test_hedging_needs_what_it_says() -> None:

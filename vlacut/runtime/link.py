@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut.cost_graph import Side
-from vlacut.errors import PeerLost, WireError
+from vlacut.errors import PeerLost, PeerUnable, WireError
 from vlacut.plan import Plan
 from vlacut.runtime.address import resolved, written
 from vlacut.runtime.clock import CloudClock
@@ -147,19 +147,29 @@ class CloudLink:
 
     Args:
         dial: makes a line or raises WireError. The first one is made here, and now.
+        patient: whether a cloud that is not there, or full, is dialled in the background from the
+            first time on; if not, it raises what the dial did.
 
     Attributes:
         line: that is held; None while there is none. What happens to it next, its user hears of.
     """
 
-    def __init__(self, dial: Callable[[], Line]) -> None:
+    def __init__(self, dial: Callable[[], Line], patient: bool = False) -> None:
         self._dial = dial
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._error: WireError | None = None
         self._jitter = random.Random()  # a program's own numbers stay what they were
         self._pause = 0.0  # before the next dial; grows until a line has carried an answer
-        self.line: Line | None = dial()
+        self.line: Line | None = None
+        try:
+            self.line = dial()
+        except (PeerLost, PeerUnable) as error:
+            if not patient:
+                raise
+            self._error, self._pause = error, self._longer()
+            _log.warning("no connection yet: %s", error)
+            self._dial_on()
 
     def get(self, until: float) -> Line:
         """The line, once there is one; PeerLost if there is none by `until` (monotonic)."""
@@ -185,6 +195,9 @@ class CloudLink:
             if self._closed.is_set():
                 return
         _log.warning("connection dropped: %s", error)
+        self._dial_on()
+
+    def _dial_on(self) -> None:
         threading.Thread(target=self._redial, name="vlacut-redial", daemon=True).start()
 
     def close(self) -> None:
@@ -218,4 +231,4 @@ class CloudLink:
                 return
             self.line, self._error = line, None
             self._changed.notify_all()
-        _log.info("connected again")
+        _log.info("connected")

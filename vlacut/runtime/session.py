@@ -71,8 +71,9 @@ class EdgeSession(Closing):
             guards them.
 
     Raises InputError if every variant crosses the link and no address is given, or to hedge without
-    a deadline or an all-edge variant; PeerLost if nobody answers, PeerRefused if the wrong one
-    does.
+    a deadline or an all-edge variant; PeerRefused if the wrong one answers; PeerLost if nobody
+    does, or PeerUnable if it is full, unless the edge can make steps alone meanwhile: with a
+    deadline and an all-edge variant it goes on dialling in the background.
     """
 
     def __init__(
@@ -130,7 +131,9 @@ class EdgeSession(Closing):
                 checked = tls is None and not is_loopback(address[0])
             endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls, checked)
             try:
-                self._link = CloudLink(lambda: dial(endpoint, plan, together.empty))
+                self._link = CloudLink(
+                    lambda: dial(endpoint, plan, together.empty), self._alone is not None
+                )
             except BaseException:
                 self.close()
                 raise
