@@ -74,7 +74,7 @@ def solve_milp(core: Core, covers: Sequence[Cover], span: float, effort: Effort)
     model = _Model(core, covers)
     scale = 1e4 / span
     objective = core.limits.minimise
-    with unheard():
+    with chatter_aside():
         result = milp(
             np.array(model.cost)[:, objective] * scale,
             integrality=np.array(model.integral),
@@ -93,19 +93,19 @@ def solve_milp(core: Core, covers: Sequence[Cover], span: float, effort: Effort)
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """Drop what is written to standard output's descriptor: HiGHS has a line that no option turns
-    off (`transformNewIntegerFeasibleSolution`), and it would stand among a command's JSON.
+def chatter_aside() -> Iterator[None]:
+    """Send what is written to standard output's descriptor to standard error: HiGHS has a line that
+    no option turns off (`transformNewIntegerFeasibleSolution`), and it would stand among a
+    command's JSON.
     """
     sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    kept = os.dup(1)
     try:
-        os.dup2(nowhere, 1)
+        os.dup2(2, 1)
         yield
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-        os.close(nowhere)
 
 
 def _base(core: Core) -> Floats:
