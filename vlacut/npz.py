@@ -1,0 +1,36 @@
+"""Tensors by name as an .npz: numpy's format, with any name.
+
+`numpy.savez` takes names as keywords, so it cannot write a tensor that is called `file`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+# What numpy and zipfile raise for files that are no .npz, or a damaged one.
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The file that holds these arrays; the same bytes each time."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    return data.getvalue()
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, by name; raises one of `UNREADABLE`."""
+    with path.open("rb") as file:
+        arrays = np.load(file, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            raise ValueError("it is one array; write tensors by name with numpy.savez")
+        return {name: arrays[name] for name in arrays.files}
