@@ -144,7 +144,10 @@ class Bundle:
         """The golden `observation` or `action`; BundleError if the bundle has none."""
         path = self.root / "golden" / f"{which}.npz"
         if not path.is_file():
-            raise BundleError(f"{self.root}: no golden {which}; it was compiled with --no-golden")
+            raise BundleError(
+                f"{self.root}: no golden {which}: it was compiled with --no-golden, or for a back "
+                f"end that computes nothing"
+            )
         return _golden_arrays(path)
 
     def part_golden_path(self, part: Part) -> Path | None:

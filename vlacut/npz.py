@@ -29,8 +29,7 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file, by name; raises one of `UNREADABLE`."""
-    with path.open("rb") as file:
-        arrays = np.load(file, allow_pickle=False)
-        if isinstance(arrays, np.ndarray):
-            raise ValueError("it is one array; write tensors by name with numpy.savez")
+    if not zipfile.is_zipfile(path):  # numpy would advise to load it with pickle
+        raise ValueError("it is no .npz; write tensors by name with numpy.savez")
+    with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
