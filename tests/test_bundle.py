@@ -137,6 +137,18 @@ def test_a_golden_file_that_is_none_is_named(copy: Path) -> None:
             read_bundle(copy).golden("action")
 
 
+def test_a_golden_step_that_does_not_fit_the_plan_is_named(copy: Path) -> None:
+    right = open_bundle(copy).golden("action")["action"]
+    for arrays, message in (
+        ({}, r"holds \[\], must be \['action'\]"),
+        ({"action": right[..., :1]}, "action: shape is"),
+        ({"action": right.astype("U3")}, "action: dtype is"),
+    ):
+        (copy / "golden" / "action.npz").write_bytes(npz_bytes(arrays))
+        with pytest.raises(BundleError, match=message):
+            read_bundle(copy).golden("action")
+
+
 def test_another_format_is_refused(copy: Path) -> None:
     forge(copy, lambda manifest: manifest.update(format=99))
     with pytest.raises(BundleError, match="not of bundle format 2"):

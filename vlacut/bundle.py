@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.cost_graph import Side
-from vlacut.errors import BundleError
+from vlacut.errors import BundleError, ObservationError
 from vlacut.npz import UNREADABLE, read_npz
 from vlacut.plan import Part, Plan
 from vlacut.program import MOST_TRIPS
@@ -141,14 +141,26 @@ class Bundle:
         return "golden/observation.npz" in self.manifest.files
 
     def golden(self, which: str) -> dict[str, np.ndarray]:
-        """The golden `observation` or `action`; BundleError if the bundle has none."""
+        """The golden `observation` or `action`, of the plan's types and shapes.
+
+        Raises BundleError if the bundle has none, or one that does not fit the plan.
+        """
         path = self.root / "golden" / f"{which}.npz"
         if not path.is_file():
             raise BundleError(
                 f"{self.root}: no golden {which}: it was compiled with --no-golden, or for a back "
                 f"end that computes nothing"
             )
-        return _golden_arrays(path)
+        specs = {spec.name: spec for spec in self.plan.inputs}
+        if which == "action":
+            specs = {name: self.plan.spec[key] for name, key in self.plan.outputs.items()}
+        arrays = _golden_arrays(path)
+        if set(arrays) != set(specs):
+            raise BundleError(f"{path}: holds {sorted(arrays)}, must be {sorted(specs)}")
+        try:
+            return {name: spec.check(arrays[name]) for name, spec in specs.items()}
+        except ObservationError as error:
+            raise BundleError(f"{path}: {error}") from error
 
     def part_golden_path(self, part: Part) -> Path | None:
         """The file of a part's inputs and outputs, to verify its engine with; None without."""

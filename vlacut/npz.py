@@ -30,6 +30,6 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file, by name; raises one of `UNREADABLE`."""
     if not zipfile.is_zipfile(path):  # numpy would advise to load it with pickle
-        raise ValueError("it is no .npz; write tensors by name with numpy.savez")
+        raise ValueError("it is no .npz")
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
