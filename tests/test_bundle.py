@@ -9,16 +9,18 @@ import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import TARGET
 from programs import looping_program
 
-from vlacut.bundle import open_bundle
+from vlacut.bundle import open_bundle, read_bundle
 from vlacut.compiler import Target, compile_program
 from vlacut.cost_graph import Side
 from vlacut.errors import BundleError, InfeasibleError, ModelError
+from vlacut.npz import npz_bytes
 from vlacut.verification import verify_bundle
 
 
@@ -88,6 +90,63 @@ def test_no_name_leads_out_of_a_bundle(copy: Path) -> None:
     forge(copy, escape)
     with pytest.raises(BundleError, match="leads out of the bundle"):
         open_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda whole, _: whole.pop(), "is in no file of the bundle"),
+        (lambda whole, _: whole.pop(0), "cannot run"),
+        (lambda whole, _: whole[0].update(trips=0), "cannot run"),
+        (lambda whole, _: whole[0].update(trips=10**12), "cannot run"),
+        (lambda whole, _: whole[0].update(name="a\0b"), "leads out of the bundle"),
+        (lambda whole, _: whole[0].update(name="other"), "other.onnx is in no file"),
+        (lambda _, manifest: manifest.update(tolerance=float("nan")), "must be finite"),
+        (lambda _, manifest: manifest.update(tolerance=-1.0), "must be finite"),
+    ],
+)
+def test_a_manifest_that_does_not_add_up_is_refused(
+    copy: Path, change: Callable[[Any, Any], object], message: str
+) -> None:
+    def forged(manifest: dict[str, object]) -> None:
+        change(manifest["whole"], manifest)
+
+    forge(copy, forged)
+    with pytest.raises(BundleError, match=message):
+        open_bundle(copy)
+
+
+def test_a_loop_of_too_many_trips_is_refused(copy: Path) -> None:
+    """The runtime lays every trip out, so the number would size an allocation."""
+
+    def lengthen(manifest: dict[str, Any]) -> None:
+        (loop,) = (
+            step for step in manifest["plan"]["variants"][0]["schedule"] if step["kind"] == "Loop"
+        )
+        loop["trips"] = 10**12
+
+    forge(copy, lengthen)
+    with pytest.raises(BundleError, match="a loop of 1000000000000 trips"):
+        open_bundle(copy)
+
+
+def test_a_golden_file_that_is_none_is_named(copy: Path) -> None:
+    for data in (b"", b"PK\x05\x06", b"\x80\x04garbage", npz_bytes({"a": np.zeros(3)})[:-40]):
+        (copy / "golden" / "action.npz").write_bytes(data)
+        with pytest.raises(BundleError, match=r"action\.npz: cannot be read"):
+            read_bundle(copy).golden("action")
+
+
+def test_a_golden_step_that_does_not_fit_the_plan_is_named(copy: Path) -> None:
+    right = open_bundle(copy).golden("action")["action"]
+    for arrays, message in (
+        ({}, r"holds \[\], must be \['action'\]"),
+        ({"action": right[..., :1]}, "action: shape is"),
+        ({"action": right.astype("U3")}, "action: dtype is"),
+    ):
+        (copy / "golden" / "action.npz").write_bytes(npz_bytes(arrays))
+        with pytest.raises(BundleError, match=message):
+            read_bundle(copy).golden("action")
 
 
 def test_another_format_is_refused(copy: Path) -> None:

@@ -48,6 +48,21 @@ class Overwrites(nn.Module):
         return x + 1
 
 
+class Doubles(nn.Module):
+    def forward(self, x):
+        return torch.view_as_real(x * 2)
+
+
+class Spectrum(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft(x)
+
+
+class Magnitudes(nn.Module):
+    def forward(self, x):
+        return torch.view_as_real(torch.fft.fft(x))
+
+
 class Fails(nn.Module):
     def forward(self, x):
         return x @ torch.ones(17, 3)
@@ -64,10 +79,22 @@ class Fails(nn.Module):
         (Fails(), r"cannot be traced: RuntimeError: .*\[2, 4\]"),
     ],
 )
-def test_what_cannot_be_cut_is_refused_with_the_reason(module: nn.Module, message: str) -> None:
+def test_what_cannot_be_cut_is_refused_with_the_reason(
+    module: nn.Module, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         program_from_module(module, (torch.ones(2, 4),))
     assert "\n" not in str(caught.value)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_complex_numbers_are_refused_at_the_border_alone() -> None:
+    numbers = torch.arange(8.0).reshape(4, 2)
+    with pytest.raises(ModelError, match=r"x is torch\.complex64; inputs and outputs must be real"):
+        program_from_module(Doubles(), (torch.view_as_complex(numbers),))
+    with pytest.raises(ModelError, match=r"is torch\.complex64; inputs and outputs must be real"):
+        program_from_module(Spectrum(), (torch.ones(4),))
+    program_from_module(Magnitudes(), (torch.ones(4),))
 
 
 def test_dropout_in_evaluation_is_no_draw() -> None:

@@ -90,6 +90,30 @@ def test_a_checkpoint_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         assert piece in str(caught.value)
 
 
+def header(shape: str) -> bytes:
+    """A file whose one tensor has this as its shape."""
+    text = f'{{"a": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, 16]}}}}'
+    return len(text).to_bytes(8, "little") + text.encode() + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ('{"weight_map": {"a": "absent.safetensors"}}', "1 of 1 shards are missing: absent"),
+        ('{"weight_map": {"a": "../a.safetensors"}}', "outside of its folder"),
+        ('{"weight_map": {"a": ".."}}', "outside of its folder"),
+        ('{"weight_map": {"a": ""}}', "outside of its folder"),
+        ('{"weight_map": {"a": null}}', "is no index of shards"),
+        ('{"weight_map": {}}', "names no shard"),
+        ('{"weight_map": ' + "[" * 10**5, "is no index of shards"),
+    ],
+)
+def test_an_index_that_is_wrong_is_named(index: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelError, match=message):
+        open_checkpoint([tmp_path])
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
@@ -98,6 +122,11 @@ def test_a_checkpoint_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         ("model.safetensors", b"\xff" * 64, "truncated"),
         ("model.safetensors", (5).to_bytes(8, "little") + b"[1,2]", "no object"),
         ("model.safetensors", (9).to_bytes(8, "little") + b'{"a": {}}', "entry a"),
+        ("model.safetensors", header("[4.5]"), "is no list of integers"),
+        ("model.safetensors", header("[true]"), "is no list of integers"),
+        ("model.safetensors", header("[Infinity]"), "is no list of integers"),
+        ("model.safetensors", header('"44"'), "is no list of integers"),
+        ("model.safetensors", header("[" * 10**5), "cannot be read as safetensors"),
     ],
 )
 def test_what_is_no_safetensors_file_is_named(

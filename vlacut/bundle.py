@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.cost_graph import Side
-from vlacut.errors import BundleError
+from vlacut.errors import BundleError, ObservationError
+from vlacut.npz import UNREADABLE, read_npz
 from vlacut.plan import Part, Plan
+from vlacut.program import MOST_TRIPS
 from vlacut.serde import from_json, to_json
 
 FORMAT = 2
@@ -138,12 +141,26 @@ class Bundle:
         return "golden/observation.npz" in self.manifest.files
 
     def golden(self, which: str) -> dict[str, np.ndarray]:
-        """The golden `observation` or `action`; BundleError if the bundle has none."""
+        """The golden `observation` or `action`, of the plan's types and shapes.
+
+        Raises BundleError if the bundle has none, or one that does not fit the plan.
+        """
         path = self.root / "golden" / f"{which}.npz"
         if not path.is_file():
-            raise BundleError(f"{self.root}: no golden {which}; it was compiled with --no-golden")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            raise BundleError(
+                f"{self.root}: no golden {which}: it was compiled with --no-golden, or for a back "
+                f"end that computes nothing"
+            )
+        specs = {spec.name: spec for spec in self.plan.inputs}
+        if which == "action":
+            specs = {name: self.plan.spec[key] for name, key in self.plan.outputs.items()}
+        arrays = _golden_arrays(path)
+        if set(arrays) != set(specs):
+            raise BundleError(f"{path}: holds {sorted(arrays)}, must be {sorted(specs)}")
+        try:
+            return {name: spec.check(arrays[name]) for name, spec in specs.items()}
+        except ObservationError as error:
+            raise BundleError(f"{path}: {error}") from error
 
     def part_golden_path(self, part: Part) -> Path | None:
         """The file of a part's inputs and outputs, to verify its engine with; None without."""
@@ -155,12 +172,18 @@ class Bundle:
         path = self.part_golden_path(part)
         if path is None:
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+        return _golden_arrays(path)
 
     def parts(self, side: Side) -> tuple[Part, ...]:
         """The parts that a side holds."""
         return tuple(part for part in self.plan.parts if part.side is side)
+
+
+def _golden_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return read_npz(path)
+    except UNREADABLE as error:
+        raise BundleError(f"{path}: cannot be read: {error}; compile the bundle again") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -226,12 +249,13 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path}: {_MANIFEST} or {_MANIFEST_DIGEST} is altered")
     try:
         parsed = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{file}: is not JSON: {error}") from error
     if not isinstance(parsed, dict) or parsed.get("format") != FORMAT:
         raise BundleError(f"{file}: is not of bundle format {FORMAT}; compile it again")
     manifest = from_json(Manifest, parsed, _MANIFEST)
     _check_names(file, manifest)
+    _check_whole(file, manifest)
     return Bundle(path, manifest, digest.digest())
 
 
@@ -243,8 +267,28 @@ def _check_names(file: Path, manifest: Manifest) -> None:
         raise BundleError(f"{file}: recipes must be of edge and cloud")
     names = [*manifest.files, *(part.name for part in manifest.plan.parts)]
     for name in [*names, *(phase.name for phase in manifest.whole)]:
-        if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
             raise BundleError(f"{file}: name {name!r} leads out of the bundle")
+
+
+def _check_whole(file: Path, manifest: Manifest) -> None:
+    """The parts and the uncut phases have files, and these phases make the action."""
+    if not 0 <= manifest.tolerance < math.inf:
+        raise BundleError(f"{file}: tolerance {manifest.tolerance} must be finite, and at least 0")
+    models = [f"parts/{part.name}.onnx" for part in manifest.plan.parts]
+    models += [f"whole/{phase.name}.onnx" for phase in manifest.whole]
+    held = {spec.name for spec in manifest.plan.inputs}
+    for phase in manifest.whole:
+        made = {binding.key for binding in phase.inputs} | set(phase.outputs)
+        read = {binding.initial for binding in phase.inputs} - held
+        read |= {binding.carried for binding in phase.inputs if binding.carried} - made
+        if read or not 1 <= phase.trips <= MOST_TRIPS:
+            raise BundleError(f"{file}: uncut phase {phase.name} cannot run: {sorted(read)}")
+        held |= made
+    missing = [name for name in models if name not in manifest.files]
+    missing += sorted(set(manifest.plan.outputs.values()) - held)
+    if missing:
+        raise BundleError(f"{file}: {missing[0]} is in no file of the bundle; compile it again")
 
 
 def _sha256(path: Path) -> str:

@@ -32,7 +32,7 @@ from vlacut.coding import coded
 from vlacut.cost import interval
 from vlacut.cost_graph import Side
 from vlacut.dataflow import Dataflow, key_of, trace_dataflow, weights_of
-from vlacut.dominance import Standing, changes_at
+from vlacut.dominance import Standing, changes_at, latency_ratio
 from vlacut.emission import bundle_models, save, whole_phases
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.golden import write_golden
@@ -156,7 +156,7 @@ def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Ite
     """The cut against everything on one machine."""
     for row in strategies:
         if row.name in ("all-edge", "all-cloud", "all-cloud-coded"):
-            ratio = row.price.total_s / chosen.total_s
+            ratio = latency_ratio(chosen, row.price)
             yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
 
 

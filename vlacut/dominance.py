@@ -12,6 +12,7 @@ from vlacut.hardware import Link, link_at
 from vlacut.pricing import Price
 
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
+_LEAST_S = 1e-9  # what takes less, as a model that is constant, counts as this: ratios stay finite
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Standing:
 
     Attributes:
         other: name of that one.
-        ratio: its latency over the cut's; above 1 the cut is faster.
+        ratio: its latency over the cut's, each at least a nanosecond; above 1 the cut is faster.
         why_not: the constraint that the other breaks; empty if it breaks none.
         changes_at: uplink bandwidth, in bytes a second, at which the faster one becomes the slower
             one; 0 if there is none.
@@ -30,6 +31,11 @@ class Standing:
     ratio: float
     why_not: str
     changes_at: float
+
+
+def latency_ratio(one: Price, other: Price) -> float:
+    """See `Standing.ratio`: of the cut `one` and of the other."""
+    return max(other.total_s, _LEAST_S) / max(one.total_s, _LEAST_S)
 
 
 def changes_at(one: Price, other: Price, link: Link) -> float:

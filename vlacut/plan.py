@@ -22,6 +22,7 @@ from vlacut.hardware import Link
 from vlacut.memory import UNKNOWN, Memory
 from vlacut.pool import NO_POOL, Pool
 from vlacut.pricing import Certificate, Price, Strategy
+from vlacut.program import MOST_TRIPS
 from vlacut.tensor import TensorSpec
 
 CHOSEN = "chosen"  # the name of a plan's first variant
@@ -244,9 +245,9 @@ class _Rehearsal:
         where = f"plan of {self._plan.program}, variant {variant.name}"
         for step in variant.schedule:
             if isinstance(step, Loop):
-                if step.trips < 2:
+                if not 2 <= step.trips <= MOST_TRIPS:
                     raise BundleError(f"{where}: a loop of {step.trips} trips")
-                for trip in range(step.trips):
+                for trip in (0, step.trips - 1):  # those between do as the first, and hold no less
                     self._body(step, trip, where)
             else:
                 self._do(step, where)

@@ -23,6 +23,7 @@ from vlacut.tensor import TensorSpec
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+MOST_TRIPS = 100_000  # the runtime lays every trip out; a control step of more is a mistake
 _NAME = re.compile(r"[A-Za-z0-9_-]+")  # it becomes part of file names and of keys
 
 
@@ -33,7 +34,7 @@ class Phase:
     Args:
         name: unique in the program.
         graph: the operators; inputs and outputs named, shapes static.
-        trips: how often a control step runs it, at least 1.
+        trips: how often a control step runs it, from 1 to `MOST_TRIPS`.
         carried: output name -> input name, fed back from one trip to the next.
     """
 
@@ -47,8 +48,11 @@ class Phase:
             raise ModelError(
                 f"phase name {self.name!r} must be letters, digits, - and _; rename it"
             )
-        if self.trips < 1:
-            raise ModelError(f"phase {self.name}: trips is {self.trips}, must be at least 1")
+        if not 1 <= self.trips <= MOST_TRIPS:
+            raise ModelError(
+                f"phase {self.name}: trips is {self.trips}, must be at least 1, and at most "
+                f"{MOST_TRIPS}"
+            )
         for output, fed in self.carried.items():
             if output not in self.output_names or fed not in self.input_names:
                 raise ModelError(
@@ -104,6 +108,14 @@ class Program:
             raise ModelError(f"program {self.name} has no phase")
         if len(set(names)) != len(names):
             raise ModelError(f"program {self.name}: two phases share a name: {', '.join(names)}")
+        for what, specs in (("inputs", self.inputs), ("outputs", self.outputs)):
+            listed = [spec.name for spec in specs]
+            if len(set(listed)) != len(listed):
+                raise ModelError(
+                    f"program {self.name}: two {what} share a name: {', '.join(listed)}"
+                )
+        if not self.outputs:
+            raise ModelError(f"program {self.name} has no output; a step must make an action")
         for spec in self.inputs:
             if spec.name.partition("/")[0] in names:
                 raise ModelError(

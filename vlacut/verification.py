@@ -129,5 +129,5 @@ def _compare(
     reference: Mapping[str, np.ndarray],
     tolerance: float,
 ) -> CutResult:
-    allowed = tolerance * magnitude(reference)
+    allowed = tolerance * magnitude(reference, finite=True)
     return CutResult(name, largest_difference(action, reference), allowed)

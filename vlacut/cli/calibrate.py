@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from vlacut.calibration.calibrating import Calibration, calibrate
-from vlacut.cli.output import console, json_option, print_json, progress_bar, table
+from vlacut.cli.output import check_place, console, json_option, print_json, progress_bar, table
 from vlacut.hardware import profile_text
 from vlacut.staging import write_file
 
@@ -29,6 +29,7 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
     """
     if out.suffix != ".toml":
         raise click.BadParameter(f"{out} must end in .toml, by which --edge knows a file")
+    check_place(out)
     with progress_bar() as progress:
         found = calibrate(out.stem, backend, turns, threads, progress)
     write_file(out, profile_text(found.profile))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -22,6 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from vlacut.errors import InputError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -29,6 +32,14 @@ def json_option(command: F) -> F:
     """Adds `--json` to a command."""
     option = click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
     return option(command)
+
+
+def check_place(out: Path) -> None:
+    """Raise InputError, before the work, where a file could not be written after it."""
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; name a file")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}; make it first")
 
 
 def print_json(data: dict[str, Any]) -> None:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import click
 
-from vlacut.cli.output import console, json_option, print_json, progress_bar, rate, table
+from vlacut.cli.output import (
+    check_place,
+    console,
+    json_option,
+    print_json,
+    progress_bar,
+    rate,
+    table,
+)
 from vlacut.cli.times import seconds
-from vlacut.errors import InputError
 from vlacut.forecasting import Score, samples_of, score
 from vlacut.hardware import read_recordings
 from vlacut.runtime.predictors import LSTM, PREDICTORS, make_predictor
@@ -36,8 +43,7 @@ def train_command(
 
     Recordings are split whole; the table is of those that were not fitted to.
     """
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: there is no folder {out.parent}; make it first")
+    check_place(out)
     with progress_bar() as progress:
         progress("read", 0, 1)
         recordings, coarse = samples_of(read_recordings(traces), interval)

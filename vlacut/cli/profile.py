@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from vlacut.bundle import open_bundle
-from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar, table
+from vlacut.cli.output import (
+    check_place,
+    console,
+    json_option,
+    milliseconds,
+    print_json,
+    progress_bar,
+    table,
+)
 from vlacut.cost_graph import Side
 from vlacut.costs import MeasuredPart, write_costs
 from vlacut.profiling import profile_bundle
@@ -28,6 +36,7 @@ def profile_command(path: Path, side: str, out: Path, turns: int, as_json: bool)
 
     What it writes is for `vlacut plan` and `vlacut compile`, by --costs.
     """
+    check_place(out)
     with progress_bar() as progress:
         found = profile_bundle(open_bundle(path), _SIDES[side], turns, progress)
     write_costs(out, found)

@@ -134,11 +134,18 @@ def _folder_files(folder: Path) -> list[Path]:
         raise ModelError(f"{folder}: has neither {_SINGLE} nor {_INDEX}")
     try:
         shards = json.loads(index.read_bytes())["weight_map"].values()
-        names = sorted({str(name) for name in shards})
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted({Path(name) for name in shards})
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(f"{index}: is no index of shards: {error}") from error
-    if any(Path(name).name != name for name in names):
+    if not names:
+        raise ModelError(f"{index}: names no shard")
+    if any(len(name.parts) != 1 or name.parts == ("..",) for name in names):
         raise ModelError(f"{index}: names a shard outside of its folder")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"{index}: {len(missing)} of {len(names)} shards are missing: {missing[0]}"
+        )
     return [folder / name for name in names]
 
 
@@ -162,7 +169,9 @@ def _read(file: Path) -> dict[str, Stored]:
             if not 0 < length <= min(_MAX_HEADER_BYTES, file.stat().st_size - 8):
                 raise ModelError(f"{file}: is truncated, or no safetensors file")
             header = json.loads(opened.read(length))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{file}: cannot be read as safetensors: {error}") from error
     if not isinstance(header, dict):
         raise ModelError(f"{file}: its header is no object")
@@ -172,11 +181,18 @@ def _read(file: Path) -> dict[str, Stored]:
 
 def _stored(file: Path, name: str, item: Any, base: int) -> Stored:
     try:
-        dtype, shape = _DTYPES[item["dtype"]], tuple(int(dim) for dim in item["shape"])
-        start, end = (int(offset) for offset in item["data_offsets"])
+        dtype, shape = _DTYPES[item["dtype"]], _integers(item["shape"])
+        start, end = _integers(item["data_offsets"])
         spec = TensorSpec(name, dtype_name(dtype), shape)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{file}: entry {name} is not of the format: {error}") from error
     if start < 0 or end - start != spec.nbytes or base + end > file.stat().st_size:
         raise ModelError(f"{file}: {name} should be {spec.nbytes} bytes at {start}; truncated?")
     return Stored(file, base + start, spec.nbytes, dtype, shape)
+
+
+def _integers(items: Any) -> tuple[int, ...]:
+    """A list of integers as JSON has them; TypeError for anything that only becomes one."""
+    if not isinstance(items, list) or any(type(item) is not int for item in items):
+        raise TypeError(f"{str(items)[:60]} is no list of integers")
+    return tuple(items)

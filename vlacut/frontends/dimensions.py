@@ -59,8 +59,8 @@ def _bind(value: ir.Value, given: Sequence[int], dims: dict[str, int], where: st
             )
     if not fits:
         raise ModelError(
-            f"{where}: input {value.name} is {_text(value)}, which {'x'.join(map(str, given))} "
-            f"does not fit"
+            f"{where}: input {value.name} is {_text(value)}, which "
+            f"{'x'.join(map(str, given)) or 'a scalar'} does not fit"
         )
     value.shape = ir.Shape(given)
 

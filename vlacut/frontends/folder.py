@@ -121,7 +121,8 @@ def _feeding(earlier: Sequence[Phase], name: str) -> ir.Value | None:
 def _made(phases: Sequence[Phase], name: str, folder: Path) -> TensorSpec:
     value = _feeding(phases, name)
     if value is None:
-        raise ModelError(f"{folder}: no phase has the output {name}")
+        made = sorted({made for phase in phases for made in phase.output_names})
+        raise ModelError(f"{folder}: no phase has the output {name}; known: {', '.join(made)}")
     return value_spec(value)
 
 

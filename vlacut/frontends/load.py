@@ -126,13 +126,13 @@ def _users_code(file: Path) -> Iterator[None]:
         yield
     except VlacutError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's sys.exit must not end ours unsaid
         raise ModelError(f"{_place(error, file)}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(folder)
 
 
-def _place(error: Exception, file: Path) -> str:
+def _place(error: BaseException, file: Path) -> str:
     """`file:line` of the innermost frame in the user's file."""
     # The loader of a relative path makes its code's file name absolute.
     names = {str(file), os.path.abspath(file)}

@@ -1,6 +1,7 @@
 """Normal form: what every graph obeys once a front end has handed it over.
 
-- Operators and values have names, each its own; inputs, outputs and weights keep theirs.
+- Operators and values have names, each its own; inputs, outputs and weights keep theirs. An output
+  that was an input or a weight is called `NAME_out`, for a name stands for one value.
 - Every constant is an initializer of the graph, weights of subgraphs included. One that had no
   name of its own is named by its content, so that phases share it exactly where it is the same.
 - Every output is made by an operator: Identity stands where it was an input, a weight or a second

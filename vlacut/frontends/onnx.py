@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
+from onnx_ir.serde import SerdeError
 
 from vlacut.errors import ModelError
 from vlacut.frontends.dimensions import bind_shapes
@@ -20,6 +21,9 @@ from vlacut.graphs import value_spec
 from vlacut.program import Phase, Program
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+_LIKE = ("RandomNormalLike", "RandomUniformLike")
+_DRAWS = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform", *_LIKE)
 
 
 def load_graph(path: str | Path, shapes: Shapes | None = None) -> ir.Model:
@@ -47,11 +51,12 @@ def read_graph(path: Path) -> ir.Model:
         raise ModelError(f"{path}: no such file")
     try:
         model = ir.load(path)
-    except (DecodeError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (DecodeError, SerdeError, ValueError, TypeError, KeyError, IndexError) as error:
         raise ModelError(f"{path}: is no ONNX model, or is cut short") from error
     if not len(model.graph) and not model.graph.outputs:
         raise ModelError(f"{path}: is no ONNX model, or is cut short: it has no operator")
     _refuse_unknown_operators(model, str(path))
+    _refuse_draws(model, str(path))
     _refuse_missing_weights(model, path)
     _check(path)
     _refuse_other_types(model, str(path))
@@ -95,6 +100,17 @@ def _refuse_unknown_operators(model: ir.Model, where: str) -> None:
             )
 
 
+def _refuse_draws(model: ir.Model, where: str) -> None:
+    """A cut could not be compared with what is another model every time."""
+    for graph in (*model.graphs(), *model.functions.values()):
+        for node in graph:
+            if node.domain == "" and node.op_type in _DRAWS:
+                raise ModelError(
+                    f"{where}: node {node.name or '(unnamed)'}: {node.op_type} draws random "
+                    f"numbers; noise must be an input"
+                )
+
+
 def _refuse_missing_weights(model: ir.Model, path: Path) -> None:
     for graph in model.graphs():
         for value in graph.initializers.values():
@@ -107,7 +123,12 @@ def _refuse_missing_weights(model: ir.Model, path: Path) -> None:
                     f"{path}: weight {value.name} lies in {tensor.location}, outside the model's "
                     f"folder; move it there"
                 )
-            end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
+            if tensor.length not in (None, 0, tensor.nbytes):
+                raise ModelError(
+                    f"{path}: weight {value.name} is {tensor.nbytes} bytes by its shape, "
+                    f"{tensor.length} by its reference into {tensor.location}; export it again"
+                )
+            end = (tensor.offset or 0) + tensor.nbytes
             if not file.is_file() or file.stat().st_size < end:
                 state = "is cut short" if file.is_file() else "is missing"
                 raise ModelError(f"{path}: file {tensor.location} of weight {value.name} {state}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import onnx_ir as ir
@@ -32,7 +33,8 @@ def export(
     Raises ModelError, starting with `where`, with torch's reason.
     """
     try:
-        with quiet(), torch.no_grad():
+        # On an error torch prints the graph so far on standard error.
+        with quiet(), torch.no_grad(), redirect_stderr(io.StringIO()):
             return torch.export.export(module, args, dict(kwargs), strict=False)
     except Exception as error:  # the user's forward may raise anything
         raise ModelError(f"{where}: cannot be traced: {reason(error)}") from error
@@ -47,6 +49,7 @@ def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
     Raises ModelError, starting with `where`, for what cannot run step by step on two machines.
     """
     _refuse_draws(exported, where)
+    _refuse_complex(exported, where)
     try:
         with quiet(), torch.no_grad():
             made = torch.onnx.export(
@@ -95,6 +98,20 @@ def _refuse_draws(exported: ExportedProgram, where: str) -> None:
             )
         if name == "dropout" and node.args[2] is True:
             raise ModelError(f"{where}: {_path(node)}dropout is active; call module.eval() before")
+
+
+def _refuse_complex(exported: ExportedProgram, where: str) -> None:
+    """Inside a graph the exporter makes complex numbers pairs; its border must be real."""
+    given = exported.graph_signature.user_inputs
+    border = [node for node in exported.graph.nodes if node.name in given]
+    border += pytree.tree_leaves(exported.graph.output_node().args)
+    for node in border:
+        traced = node.meta.get("val") if isinstance(node, torch.fx.Node) else None
+        if isinstance(traced, torch.Tensor) and traced.is_complex():
+            raise ModelError(
+                f"{where}: {node.name} is {traced.dtype}; inputs and outputs must be real, "
+                f"see torch.view_as_real"
+            )
 
 
 def _path(node: torch.fx.Node) -> str:

@@ -59,7 +59,8 @@ class OnnxRuntimeBuilder:
             if odd and node.op_type not in _ANY_TYPE:
                 raise BackendError(
                     f"{where}: {node.op_type} {node.name} reads {odd[0].name} as {odd[0].dtype}, "
-                    f"for which ONNX Runtime has no CPU kernel; run convert-types first"
+                    f"for which ONNX Runtime has no CPU kernel; take another "
+                    f"--precision or --backend, or a --pipeline with convert-types"
                 )
         fold_weights(model)
 

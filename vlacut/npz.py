@@ -1,0 +1,35 @@
+"""Tensors by name as an .npz: numpy's format, with any name.
+
+`numpy.savez` takes names as keywords, so it cannot write a tensor that is called `file`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+# What numpy and zipfile raise for files that are no .npz, or a damaged one.
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The file that holds these arrays; the same bytes each time."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    return data.getvalue()
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, by name; raises one of `UNREADABLE`."""
+    if not zipfile.is_zipfile(path):  # numpy would advise to load it with pickle
+        raise ValueError("it is no .npz")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
