@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,12 @@ class Magnitudes(nn.Module):
         return torch.view_as_real(torch.fft.fft(x))
 
 
+class Talks(nn.Module):
+    def forward(self, x):
+        sys.stderr.write("traced")
+        return x + 1
+
+
 class Fails(nn.Module):
     def forward(self, x):
         return x @ torch.ones(17, 3)
@@ -116,3 +124,10 @@ def test_names_that_do_not_fit_are_named() -> None:
     same = TorchPhase("encode", encode.module, {"x": torch.ones(2, 8)}, ("x", "y"), "encode")
     with pytest.raises(ModelError, match="'x' names two of its inputs, outputs and weights"):
         program_from_torch("p", [same], ["x"], ["y"])
+
+
+def test_what_a_module_says_while_it_is_traced_is_heard(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program_from_module(Talks(), (torch.ones(2, 4),))
+    assert "traced" in capsys.readouterr().err

@@ -119,7 +119,8 @@ def progress_bar() -> Iterator[Stages]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # The file as it is now: it stays in sight while what a model says there is caught.
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         bar.disable = not bar.console.is_terminal
         task = bar.add_task("start", total=1)
         stages = Stages(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -32,12 +33,14 @@ def export(
 
     Raises ModelError, starting with `where`, with torch's reason.
     """
+    said = io.StringIO()  # on an error, by torch: the graph so far
     try:
-        # On an error torch prints the graph so far on standard error.
-        with quiet(), torch.no_grad(), redirect_stderr(io.StringIO()):
-            return torch.export.export(module, args, dict(kwargs), strict=False)
+        with quiet(), torch.no_grad(), redirect_stderr(said):
+            exported = torch.export.export(module, args, dict(kwargs), strict=False)
     except Exception as error:  # the user's forward may raise anything
         raise ModelError(f"{where}: cannot be traced: {reason(error)}") from error
+    sys.stderr.write(said.getvalue())  # otherwise it is the user's
+    return exported
 
 
 def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
