@@ -13,12 +13,13 @@ from onnx_text import write
 from vlacut.bundle import open_bundle
 from vlacut.cli.report import verdict
 from vlacut.compiler import compile_program
-from vlacut.errors import ModelError
+from vlacut.errors import BundleError, ModelError
 from vlacut.frontends.folder import folder_program
 from vlacut.frontends.onnx import onnx_program
 from vlacut.npz import npz_bytes, read_npz
 from vlacut.target import Target
 from vlacut.verification import verify_bundle
+from vlacut_backends.tensorrt.golden import read_golden
 
 TARGET = Target("jetson-agx-orin", "a100", "10MB/s,20ms")
 
@@ -151,3 +152,12 @@ def test_a_users_script_that_exits_is_an_error(tmp_path: Path, vlacut: Vlacut) -
     status, _, error = vlacut("opt", f"{script}:make")
     assert status == 2
     assert "mine.py:3: SystemExit: 3" in error
+
+
+def test_golden_tensors_of_a_part_that_are_damaged_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "part.npz"
+    data = bytearray(npz_bytes({"x": np.ones(64, np.float32), "y": np.ones(64, np.float32)}))
+    data[200] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(BundleError, match=r"part\.npz: cannot be read: Bad CRC-32"):
+        read_golden(str(file), ["x"], ["y"])

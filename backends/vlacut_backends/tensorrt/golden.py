@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vlacut.engines import GOLDEN, NOTHING
 from vlacut.errors import BackendError, BundleError
+from vlacut.npz import UNREADABLE, read_npz
 
 if TYPE_CHECKING:
     from vlacut_backends.tensorrt.execute import Port
@@ -36,9 +38,9 @@ def read_golden(file: str, inputs: Sequence[str], outputs: Sequence[str]) -> Gol
     if not file:
         return Golden({}, {})
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return Golden(*({key: arrays[key] for key in keys} for keys in (inputs, outputs)))
-    except (OSError, ValueError, EOFError, KeyError) as error:
+        arrays = read_npz(Path(file))
+        return Golden(*({key: arrays[key] for key in keys} for keys in (inputs, outputs)))
+    except UNREADABLE as error:
         raise BundleError(f"{file}: cannot be read: {error}; compile the bundle again") from error
 
 
