@@ -104,6 +104,8 @@ def test_an_input_that_is_none_is_said_to_be(tmp_path: Path) -> None:
         (tmp_path / "x.npz").write_bytes(data)
         with pytest.raises(ObservationError, match=r"x\.npz: "):
             _load(tmp_path / "x.npz")
+    with pytest.raises(ObservationError, match=r"none\.npz: cannot be read: No such file or dire"):
+        _load(tmp_path / "none.npz")
     (tmp_path / "x.npz").write_bytes(whole.getvalue())
     np.testing.assert_array_equal(_load(tmp_path / "x.npz")["image"], np.arange(100.0))
 

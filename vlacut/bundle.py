@@ -27,7 +27,7 @@ import numpy as np
 
 from vlacut.cost_graph import Side
 from vlacut.errors import BundleError, ObservationError
-from vlacut.npz import UNREADABLE, read_npz
+from vlacut.npz import UNREADABLE, read_npz, reason
 from vlacut.plan import Part, Plan
 from vlacut.program import MOST_TRIPS
 from vlacut.serde import from_json, to_json
@@ -183,7 +183,9 @@ def _golden_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return read_npz(path)
     except UNREADABLE as error:
-        raise BundleError(f"{path}: cannot be read: {error}; compile the bundle again") from error
+        raise BundleError(
+            f"{path}: cannot be read: {reason(error)}; compile the bundle again"
+        ) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -28,8 +28,15 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, by name; raises one of `UNREADABLE`."""
-    if not zipfile.is_zipfile(path):  # numpy would advise to load it with pickle
-        raise ValueError("it is no .npz")
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    """The arrays of a file, by name; raises one of `UNREADABLE`, see `reason`."""
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):  # numpy would advise to load it with pickle
+            raise ValueError("it is no .npz")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read, without its name."""
+    return str(getattr(error, "strerror", None) or error)

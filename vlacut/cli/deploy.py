@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import signal
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import click
 import numpy as np
@@ -20,6 +17,7 @@ from vlacut.cli.times import seconds
 from vlacut.differences import largest_difference
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
+from vlacut.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.plan import CHOSEN
 from vlacut.runtime.address import parse_address, written
 from vlacut.runtime.policy import POLICIES
@@ -205,7 +203,7 @@ def run_command(
             write_file(timeline, trace_json(reports))
     reference = bundle.golden("action") if _same(observed, golden) else None
     if output:
-        write_file(output, _npz(action))
+        write_file(output, npz_bytes(action))
     error = None if reference is None else largest_difference(action, reference)
     if as_json:
         print_json(run_json(reports, action, error))
@@ -217,18 +215,10 @@ def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None)
     return other is not None and all(np.array_equal(one[name], other[name]) for name in other)
 
 
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy 2.4's stub
-    return file.getvalue()
-
-
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as file:
-            arrays = np.load(file, allow_pickle=False)
-            if not isinstance(arrays, np.ndarray):
-                return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise ObservationError(f"{path}: cannot be read as .npz: {error}") from error
-    raise ObservationError(f"{path}: is one array; write tensors by name with numpy.savez")
+        return read_npz(path)
+    except UNREADABLE as error:
+        raise ObservationError(
+            f"{path}: cannot be read: {reason(error)}; write tensors by name with numpy.savez"
+        ) from error

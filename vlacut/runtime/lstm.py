@@ -24,11 +24,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from vlacut.errors import BundleError
+from vlacut.npz import UNREADABLE, read_npz, reason
 from vlacut.runtime.conformal import LEVELS
 from vlacut.runtime.smoothing import Ewma
 
@@ -132,10 +132,9 @@ def read_lstm(path: Path) -> Lstm:
 def read_weights(path: Path) -> LstmWeights:
     """What a file holds; BundleError if that is no network of this format."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise BundleError(f"{path}: cannot be read as a predictor: {error}") from error
+        found = read_npz(path)
+    except UNREADABLE as error:
+        raise BundleError(f"{path}: cannot be read as a predictor: {reason(error)}") from error
     wrong = _wrong(found)
     if wrong:
         raise BundleError(f"{path}: {wrong}; make it with vlacut train-predictor")
