@@ -81,15 +81,15 @@ def main() -> None:
 def show(found: list[list[Step]], cpu: list[float]) -> None:
     """A row a model."""
     table = Table(title=f"Medians of {len(found[0])} steps: vlacut, then a bare socket")
-    for column in ("model", "engines", *2 * ("beyond", "cpu", "share"), "aim"):
+    for column in ("model", "engines", *2 * ("beyond us", "cpu us", "share"), "aim"):
         table.add_column(column, justify="right")
     for index, (model, aim) in enumerate(zip(MODELS_MS, AIMS, strict=True)):
         cells = []
         for which in (2 * index, 2 * index + 1):
             beyond, engines = np.array(found[which]).T
             cells += [
-                f"{np.median(beyond) * 1e6:.0f} us",
-                f"{cpu[which] * 1e6:.0f} us",
+                f"{np.median(beyond) * 1e6:.0f}",
+                f"{cpu[which] * 1e6:.0f}",
                 f"{np.median(beyond / engines):.2%}",
             ]
         took = np.median([step.engines for step in found[2 * index]])
