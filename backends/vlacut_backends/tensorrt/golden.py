@@ -11,7 +11,7 @@ import numpy as np
 
 from vlacut.engines import GOLDEN, NOTHING
 from vlacut.errors import BackendError, BundleError
-from vlacut.npz import UNREADABLE, read_npz
+from vlacut.npz import UNREADABLE, read_npz, reason
 
 if TYPE_CHECKING:
     from vlacut_backends.tensorrt.execute import Port
@@ -41,7 +41,7 @@ def read_golden(file: str, inputs: Sequence[str], outputs: Sequence[str]) -> Gol
         arrays = read_npz(Path(file))
         return Golden(*({key: arrays[key] for key in keys} for keys in (inputs, outputs)))
     except UNREADABLE as error:
-        raise BundleError(f"{file}: cannot be read: {error}; compile the bundle again") from error
+        raise BundleError(f"{file}: cannot be read: {reason(error)}; compile it again") from error
 
 
 def fit(golden: Golden, ports: Sequence[Port], name: str) -> Golden:
