@@ -11,7 +11,7 @@ from commands import Vlacut
 from hypothesis import settings
 from programs import looping_program
 
-from vlacut.compiler import Target, compile_program
+from vlacut.compiler.driver import Target, compile_program
 
 # Property tests draw the same examples in every run; `--hypothesis-profile default` draws others.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

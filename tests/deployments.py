@@ -13,15 +13,15 @@ import onnx_ir as ir
 from programs import cut_at_random, random_program
 from test_split import LINK, plan_of, session
 
-from vlacut.annotation import SIDE
 from vlacut.backend import Engine
-from vlacut.cost_graph import Side
-from vlacut.dataflow import trace_dataflow
-from vlacut.graphs import operators
-from vlacut.plan import Instruction, Loop, Plan, Run, Variant
-from vlacut.program import Program
-from vlacut.runtime.server import Server
-from vlacut.split import split
+from vlacut.ir.annotation import SIDE
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.graphs import operators
+from vlacut.ir.program import Program
+from vlacut.plan.plan import Instruction, Loop, Plan, Run, Variant
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.cloud.server import Server
+from vlacut.split.parts import split
 
 DIGEST = bytes(range(32))
 

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import torch
 from transformers import LlamaConfig, LlamaModel, ViTConfig, ViTModel
 
-from vlacut.graphs import value_spec
-from vlacut.program import Phase, Program
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.program import Phase, Program
 
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)
 

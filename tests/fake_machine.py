@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from programs import looping_program
 
-from vlacut.bundle import Bundle
-from vlacut.compiler import Target, compile_program
+from vlacut.bundle.manifest import Bundle
+from vlacut.compiler.driver import Target, compile_program
 from vlacut_backends.tensorrt import library
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from vlacut.graphs import value_spec
-from vlacut.program import Phase, Program
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.program import Phase, Program
 
 FLOAT, HALF, BFLOAT16, INT8, INT64 = (
     ir.DataType.FLOAT,

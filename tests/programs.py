@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vlacut.annotation import SECONDS, SIDE, Seconds
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import Dataflow, trace_dataflow
-from vlacut.graphs import operators
-from vlacut.program import Phase, Program
+from vlacut.ir.annotation import SECONDS, SIDE, Seconds
+from vlacut.ir.dataflow import Dataflow, trace_dataflow
+from vlacut.ir.graphs import operators
+from vlacut.ir.program import Phase, Program
+from vlacut.pricing.cost_graph import CostGraph, Side
 from vlacut.tensor import TensorSpec
 
 _WIDTH = 8

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from slow_overlap import slow_overlap
 
-from vlacut.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.hardware import Link
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
 
 MAX_FREE = 9
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vlacut.cost_graph import CostGraph, Side, When
 from vlacut.hardware import Link
-from vlacut.pieces import places_of
-from vlacut.sections import MOST_BRANCHES, WEIGHT
+from vlacut.pricing.cost_graph import CostGraph, Side, When
+from vlacut.pricing.regions import MOST_BRANCHES, WEIGHT
+from vlacut.split.pieces import places_of
 
 EDGE, CLOUD = 0, 1
 

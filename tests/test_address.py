@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from programs import observation
 
 from vlacut.errors import InputError, PeerLost
-from vlacut.runtime.address import listener, parse_address, written
-from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.sockets import listener, parse_address, written
 
 PORTS = st.integers(0, 65535)
 

@@ -12,12 +12,12 @@ import torch
 from one_operator import BFLOAT16, FLOAT, HALF, INT8, INT64, Shapes, one_operator, tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from vlacut.annotation import COST, SECONDS, UNPRICED
-from vlacut.cost import Cost
 from vlacut.errors import PassError
-from vlacut.graphs import operators
 from vlacut.hardware import load_device
-from vlacut.program import Program
+from vlacut.ir.annotation import COST, SECONDS, UNPRICED
+from vlacut.ir.graphs import operators
+from vlacut.ir.program import Program
+from vlacut.pricing.roofline import Cost
 from vlacut_passes.annotate_cost import AnnotateCost
 from vlacut_passes.cost.pointwise import SPECIAL
 from vlacut_passes.cost.rules import known_operators

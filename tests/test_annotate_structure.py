@@ -19,10 +19,10 @@ from transformers import (
 )
 from zoo_names import their_pi0
 
-from vlacut.annotation import STRUCTURE, Structure
 from vlacut.frontends.torch import TorchPhase, program_from_module, program_from_torch
-from vlacut.graphs import value_spec
-from vlacut.program import Phase, Program
+from vlacut.ir.annotation import STRUCTURE, Structure
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.program import Phase, Program
 from vlacut_models.pi0 import PRESETS
 from vlacut_passes.annotate_structure import AnnotateStructure
 

@@ -16,12 +16,12 @@ import pytest
 from conftest import TARGET
 from programs import looping_program
 
-from vlacut.bundle import open_bundle, read_bundle
-from vlacut.compiler import Target, compile_program
-from vlacut.cost_graph import Side
+from vlacut.bundle.manifest import open_bundle, read_bundle
+from vlacut.bundle.npz import npz_bytes
+from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import BundleError, InfeasibleError, ModelError
-from vlacut.npz import npz_bytes
-from vlacut.verification import verify_bundle
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.verification import verify_bundle
 
 
 def contents(bundle: Path) -> dict[str, bytes]:

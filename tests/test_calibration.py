@@ -13,24 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlacut import others
-from vlacut.calibration.blocks import blocks
-from vlacut.calibration.calibrating import observe, starting_device
-from vlacut.calibration.fitting import Fit, fit
-from vlacut.calibration.measuring import measure_samples
-from vlacut.calibration.predicting import Observation, Predictions
-from vlacut.calibration.samples import (
+from vlacut.errors import InputError
+from vlacut.hardware import Device, Profile, load_device, profile_text
+from vlacut.measurement import load as others
+from vlacut.measurement.calibration.blocks import blocks
+from vlacut.measurement.calibration.calibrating import observe, starting_device
+from vlacut.measurement.calibration.fitting import Fit, fit
+from vlacut.measurement.calibration.measuring import measure_samples
+from vlacut.measurement.calibration.predicting import Observation, Predictions
+from vlacut.measurement.calibration.samples import (
     batched_products,
     convolutions,
     elementwise,
     movements,
     rowwise,
 )
-from vlacut.cost import Cost, Kernel, device_seconds, sequence_seconds
-from vlacut.errors import InputError
-from vlacut.hardware import Device, Profile, load_device, profile_text
-from vlacut.others import watch_others
-from vlacut.stopwatch import measure
+from vlacut.measurement.load import watch_others
+from vlacut.measurement.stopwatch import measure
+from vlacut.pricing.roofline import Cost, Kernel, device_seconds, sequence_seconds
 
 
 def _machine() -> Device:

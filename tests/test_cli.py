@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from commands import Vlacut
 
-from vlacut.cli.output import size
+from vlacut.cli.show.output import size
 
 TARGET = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "10MB/s,20ms")
 

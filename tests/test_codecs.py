@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from vlacut.codec import Codec, coded_bytes, parse_codecs, takes
 from vlacut.errors import InputError
-from vlacut.runtime.codecs import Coder
+from vlacut.runtime.wire.codecs import Coder
 from vlacut.tensor import TensorSpec
 
 LOSSY = parse_codecs("all")

@@ -18,30 +18,30 @@ from test_codecs import there_and_back
 from test_split import LINK, Walk, plan_of
 
 from vlacut import registry
-from vlacut.bundle import open_bundle
+from vlacut.bundle.manifest import open_bundle
 from vlacut.codec import Codec, Coding, parse_codecs
-from vlacut.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossings, joules
-from vlacut.compiler import compile_program, plan_program
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import Dataflow
+from vlacut.compiler.driver import compile_program, plan_program
+from vlacut.compiler.golden import example_observation
+from vlacut.compiler.target import Target
 from vlacut.differences import relative_difference
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
-from vlacut.golden import example_observation
 from vlacut.hardware import Link, Power
-from vlacut.inputs import varied
-from vlacut.plan import Plan, Transfer, flatten
-from vlacut.pricing import price
-from vlacut.program import Program
-from vlacut.runtime.layout import Layout, Room
+from vlacut.ir.dataflow import Dataflow
+from vlacut.ir.program import Program
+from vlacut.numerics import varied
+from vlacut.plan.plan import Plan, Transfer, flatten
+from vlacut.pricing.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossings, joules
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.price import price
+from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.local import run_both
-from vlacut.runtime.session import EdgeSession
-from vlacut.split import Split, sides_of, split_at
-from vlacut.stitching import OBSERVATIONS, gauging
-from vlacut.target import Target
+from vlacut.runtime.verification import verify_bundle
+from vlacut.runtime.wire.layout import Layout, Room
+from vlacut.split.parts import Split, sides_of, split_at
+from vlacut.split.stitching import OBSERVATIONS, gauging
 from vlacut.tensor import TensorSpec
-from vlacut.verification import verify_bundle
 from vlacut_passes.partitioning.limits import Limits, Quantity
-from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.partitioning.solver.search import optimal_cut
 
 LOSSY = parse_codecs("all")
 SLOW = "100kB/s,5ms"

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlacut.cost_graph import Side
+from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, ObservationError
 from vlacut.hardware import Link
-from vlacut.plan import Loop, Move, Part, Plan, Run, Transfer, Trips, Variant
-from vlacut.pricing import Certificate, Price, Strategy
-from vlacut.serde import from_json, to_json
+from vlacut.plan.plan import Loop, Move, Part, Plan, Run, Transfer, Trips, Variant
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.price import Certificate, Price, Strategy
 from vlacut.tensor import TensorSpec
 
 PRICE = Price(0.1, 0.2, 0.3, 0.4, 0.5, 6, 7, 8, 9, 10, 11)

@@ -17,8 +17,8 @@ from transformers import (
 )
 
 from vlacut import registry
-from vlacut.annotation import UNPRICED
-from vlacut.program import Program
+from vlacut.ir.annotation import UNPRICED
+from vlacut.ir.program import Program
 from vlacut_passes.annotate_cost import AnnotateCost
 
 IDS = torch.ones(1, 8, dtype=torch.long)

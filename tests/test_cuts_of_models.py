@@ -16,17 +16,17 @@ import torch
 import transformers
 from test_split import LINK, Walk
 
-from vlacut.annotation import SECONDS, SIDE, Seconds
-from vlacut.cost_graph import Side
-from vlacut.dataflow import trace_dataflow
+from vlacut.compiler.golden import example_observation
 from vlacut.frontends.onnx import onnx_program
 from vlacut.frontends.torch import program_from_module
-from vlacut.golden import example_observation
-from vlacut.graphs import operators
-from vlacut.pipeline import parse_pipeline
-from vlacut.plan import Transfer, flatten
-from vlacut.program import Program
-from vlacut.split import split
+from vlacut.ir.annotation import SECONDS, SIDE, Seconds
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.graphs import operators
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.plan.plan import Transfer, flatten
+from vlacut.pricing.cost_graph import Side
+from vlacut.split.parts import split
 
 CUTS = 20
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))

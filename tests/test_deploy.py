@@ -19,7 +19,7 @@ import pytest
 from proxy import Proxy, wait_until
 
 import vlacut
-from vlacut.runtime.report import Source
+from vlacut.runtime.edge.report import Source
 
 VLACUT = [sys.executable, "-m", "vlacut"]
 

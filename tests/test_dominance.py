@@ -12,14 +12,14 @@ from programs import looping_program
 from random_graphs import all_cuts, random_graph
 from scipy.optimize import bisect
 
-from vlacut.bundle import open_bundle
-from vlacut.cli.report import verdict, why
-from vlacut.compiler import plan_program
-from vlacut.cost_graph import Side
-from vlacut.dominance import Standing, changes_at
+from vlacut.bundle.manifest import open_bundle
+from vlacut.cli.show.report import verdict, why
+from vlacut.compiler.driver import plan_program
+from vlacut.compiler.target import Target
 from vlacut.hardware import Link
-from vlacut.pricing import Certificate, price
-from vlacut.target import Target
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.dominance import Standing, changes_at
+from vlacut.pricing.price import Certificate, price
 
 LINK = Link(2e6, 1e6, 0.002)
 

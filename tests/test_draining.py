@@ -15,9 +15,9 @@ from proxy import wait_until
 from test_split import run_whole
 
 from vlacut.errors import DeadlineMissed, WireError
-from vlacut.runtime.connection import Connection
-from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.wire import Greeting, Status, unpack_greeting
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.connection import Connection
+from vlacut.runtime.wire.protocol import Greeting, Status, unpack_greeting
 
 
 @pytest.mark.parametrize("ahead", [False, True])

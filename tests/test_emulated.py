@@ -13,18 +13,18 @@ from conftest import TARGET
 from programs import looping_program
 
 from vlacut.api import load_engines
-from vlacut.bundle import open_bundle, read_bundle
-from vlacut.compiler import compile_program
-from vlacut.cost_graph import Side
+from vlacut.bundle.manifest import open_bundle, read_bundle
+from vlacut.compiler.driver import compile_program
 from vlacut.emulation import shape_of
+from vlacut.emulation.twin import run_twin
 from vlacut.errors import BackendError, BundleError, InputError, PeerLost
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
-from vlacut.program import Program
+from vlacut.ir.program import Program
+from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.local import run_both
+from vlacut.runtime.verification import verify_bundle
 from vlacut.simulation import StepWalk, network_of
-from vlacut.twin import run_twin
-from vlacut.verification import verify_bundle
 from vlacut_backends.emulated.execute import EmulatedEngine, EmulatedExecutor
 
 SLOW = Link(5e3, 1e4, 0.02)  # so that a step of the smallest program takes what can be measured

@@ -222,7 +222,7 @@ def test_the_same_seed_is_the_same_link() -> None:
 
 
 def test_a_shape_travels_as_text() -> None:
-    from vlacut.serde import from_json, to_json
+    from vlacut.bundle.serde import from_json, to_json
 
     shape = replace(shape_of(Link(1e6, 2e6, 0.01)), seed=3)
     assert from_json(Shape, to_json(shape), "shape") == shape

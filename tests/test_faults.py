@@ -23,10 +23,10 @@ from test_split import run_whole
 
 import vlacut.runtime
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused
-from vlacut.keys import make_keys
-from vlacut.runtime.report import Source
-from vlacut.runtime.security import cloud_context, edge_context
-from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.edge.report import Source
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.security import cloud_context, edge_context
+from vlacut.security.keys import make_keys
 
 KINDS = ("cut", "reset", "stall", "delay", "duplicate", "corrupt", "drop", "overtake")
 DEADLINE_S = 0.1

@@ -11,12 +11,12 @@ import pytest
 from onnx_text import write
 from torch_models import denoiser, run_program
 
-from vlacut.annotation import EXAMPLE
 from vlacut.errors import ModelError
 from vlacut.frontends.folder import folder_program
 from vlacut.frontends.load import load_program
-from vlacut.program import Program
-from vlacut.verifier import verify
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.program import Program
+from vlacut.ir.verifier import verify
 
 TOML = """
 name = "steps"

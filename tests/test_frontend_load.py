@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch_models import run_program
 
-from vlacut.annotation import EXAMPLE
 from vlacut.errors import ModelError
 from vlacut.frontends.load import load_program
-from vlacut.verifier import verify
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.verifier import verify
 
 USER_CODE = """
 import torch

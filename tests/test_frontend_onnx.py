@@ -13,7 +13,7 @@ from torch_models import run_graph, run_program
 
 from vlacut.errors import ModelError
 from vlacut.frontends.onnx import load_graph, onnx_program
-from vlacut.verifier import verify
+from vlacut.ir.verifier import verify
 
 FLOAT = onnx.TensorProto.FLOAT
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch_models import Nested, run_program, seeded
 
-from vlacut.annotation import EXAMPLE
 from vlacut.errors import ModelError
 from vlacut.frontends.torch import load_pt2, program_from_module
-from vlacut.verifier import verify
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.verifier import verify
 
 
 def test_a_saved_program_comes_back(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch_models import Denoiser, denoiser_phases, run_program, seeded
 
-from vlacut.annotation import EXAMPLE
 from vlacut.errors import ModelError
 from vlacut.frontends.torch import TorchPhase, program_from_module, program_from_torch
+from vlacut.ir.annotation import EXAMPLE
 
 
 class Branches(nn.Module):

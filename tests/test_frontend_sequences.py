@@ -12,10 +12,10 @@ import torch
 from onnx.parser import parse_model
 from torch_models import run_program
 
-from vlacut.annotation import EXAMPLE
 from vlacut.errors import ModelError
 from vlacut.frontends.onnx import onnx_program
 from vlacut.frontends.torch import program_from_module
+from vlacut.ir.annotation import EXAMPLE
 
 Split = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 SPLITS: dict[str, Split] = {

@@ -28,15 +28,15 @@ from torch_models import (
     traced,
 )
 
-from vlacut.annotation import EXAMPLE
 from vlacut.frontends.torch import (
     TorchPhase,
     program_from_module,
     program_from_torch,
     shapes_only,
 )
-from vlacut.graphs import value_spec
-from vlacut.verifier import verify
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.verifier import verify
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 

@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vlacut.runtime
-from vlacut.cost_graph import Side
 from vlacut.errors import WireError
-from vlacut.plan import Plan
-from vlacut.runtime.connection import Connection
-from vlacut.runtime.frame import Frame
-from vlacut.runtime.handshake import answer, greet
-from vlacut.runtime.layout import Layout
-from vlacut.runtime.route import Route
-from vlacut.runtime.wire import ERROR, PROBE, TENSORS, Greeting, Header, checksum
+from vlacut.plan.plan import Plan
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.wire.connection import Connection
+from vlacut.runtime.wire.frame import Frame
+from vlacut.runtime.wire.handshake import answer, greet
+from vlacut.runtime.wire.layout import Layout
+from vlacut.runtime.wire.protocol import ERROR, PROBE, TENSORS, Greeting, Header, checksum
+from vlacut.runtime.wire.route import Route
 
 # Hypothesis draws from the constants of the modules that are loaded: none may come in between.
 for module in pkgutil.walk_packages(vlacut.runtime.__path__, "vlacut.runtime."):

@@ -15,15 +15,6 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlacut.calibration.calibrating import starting_device
-from vlacut.cost import (
-    Cost,
-    Kernel,
-    device_seconds,
-    interval,
-    memory_seconds,
-    sequence_seconds,
-)
 from vlacut.errors import HardwareError
 from vlacut.hardware import (
     KINDS,
@@ -34,6 +25,15 @@ from vlacut.hardware import (
     profile_file,
     profile_text,
     with_power_modes,
+)
+from vlacut.measurement.calibration.calibrating import starting_device
+from vlacut.pricing.roofline import (
+    Cost,
+    Kernel,
+    device_seconds,
+    interval,
+    memory_seconds,
+    sequence_seconds,
 )
 from vlacut.tensor import dtype_bits
 

@@ -8,11 +8,11 @@ import exported
 import onnx_ir as ir
 import pytest
 
-from vlacut.annotation import COST, KERNEL, SECONDS
-from vlacut.cost import Cost, Kernel, sequence_seconds
-from vlacut.graphs import value_spec
 from vlacut.hardware import load_device
-from vlacut.program import Program
+from vlacut.ir.annotation import COST, KERNEL, SECONDS
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.program import Program
+from vlacut.pricing.roofline import Cost, Kernel, sequence_seconds
 from vlacut_passes.annotate_cost import AnnotateCost
 from vlacut_passes.cost.groups import group_kernel, kernel_groups
 from vlacut_passes.simplify import Simplify

@@ -7,8 +7,8 @@ import math
 import pytest
 from one_operator import BFLOAT16, Shapes, one_operator, tensor
 
-from vlacut.annotation import KERNEL, SECONDS
 from vlacut.hardware import load_device
+from vlacut.ir.annotation import KERNEL, SECONDS
 from vlacut_passes.annotate_cost import AnnotateCost
 
 

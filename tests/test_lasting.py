@@ -16,12 +16,12 @@ from programs import observation
 from proxy import wait_until
 
 from vlacut.errors import PeerLost, PeerRefused, PeerUnable
-from vlacut.runtime.handshake import answer
-from vlacut.runtime.link import Line
-from vlacut.runtime.server import Server
-from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.ways import Alone
-from vlacut.runtime.wire import ERROR, Greeting, Header, sealed
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.edge.link import Line
+from vlacut.runtime.edge.makers import Alone
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.handshake import answer
+from vlacut.runtime.wire.protocol import ERROR, Greeting, Header, sealed
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 
@@ -78,7 +78,7 @@ def test_a_connection_that_cannot_be_accepted_does_not_end_the_server(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program, plan, engines = crossing_deployment()
-    monkeypatch.setattr("vlacut.runtime.reception._REST_S", 0.01)
+    monkeypatch.setattr("vlacut.runtime.cloud.reception._REST_S", 0.01)
     server = Server(plan, DIGEST, engines)
     reception = server._reception
     reception._listener = _Listener(reception._listener, 2)  # type: ignore[assignment]

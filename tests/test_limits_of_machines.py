@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from programs import looping_program
 
-from vlacut.cli.report import plan_json, verdict
-from vlacut.compiler import plan_program
-from vlacut.dataflow import weights_of
+from vlacut.cli.show.report import plan_json, verdict
+from vlacut.compiler.driver import plan_program
+from vlacut.compiler.target import Target
 from vlacut.errors import HardwareError, InfeasibleError, InputError
 from vlacut.hardware import load_device, load_profile
-from vlacut.pricing import Price
-from vlacut.target import Target
+from vlacut.ir.dataflow import weights_of
+from vlacut.pricing.price import Price
 
 LINK = "10MB/s,1ms"
 

@@ -10,15 +10,15 @@ import pytest
 from random_graphs import all_cuts, random_graph, random_link, slow_totals
 from slow_overlap import walk_s
 
-from vlacut.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
-from vlacut.dominance import crossings
+from vlacut.bundle.serde import from_json, to_json
 from vlacut.hardware import Link, link_at
-from vlacut.loops import Pipelined
-from vlacut.pricing import Price, price
-from vlacut.serde import from_json, to_json
-from vlacut_passes.partitioning import ways
-from vlacut_passes.partitioning.make_core import make_core
-from vlacut_passes.partitioning.search import optimal_cut
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
+from vlacut.pricing.dominance import crossings
+from vlacut.pricing.loops import Pipelined
+from vlacut.pricing.price import Price, price
+from vlacut_passes.partitioning.solver import ways
+from vlacut_passes.partitioning.solver.make_core import make_core
+from vlacut_passes.partitioning.solver.search import optimal_cut
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD
 TRIPS = 5

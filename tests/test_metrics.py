@@ -16,9 +16,9 @@ from test_deploy import fetch
 
 from vlacut.cli.metrics import serve_metrics
 from vlacut.errors import DeadlineMissed, InputError
-from vlacut.runtime.address import listener, written
-from vlacut.runtime.server import Server
-from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.sockets import listener, written
 
 
 def test_what_prometheus_reads() -> None:

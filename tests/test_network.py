@@ -16,20 +16,20 @@ from deployments import DIGEST, crossing_deployment, deployment_with_alone, serv
 from programs import observation
 from test_split import run_whole
 
-from vlacut.cost_graph import Side
 from vlacut.hardware import Link, parse_link
-from vlacut.runtime.burst import Burst, BurstMeter
-from vlacut.runtime.clock import CloudClock, Exchange
-from vlacut.runtime.connection import Connection
-from vlacut.runtime.frame import Heard
-from vlacut.runtime.layout import Layout, Room
-from vlacut.runtime.link import connected, use_cubic
-from vlacut.runtime.network import STALE_NS, Network
-from vlacut.runtime.policy import Forecast
-from vlacut.runtime.predictors import PREDICTORS
-from vlacut.runtime.session import EdgeSession
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.edge.link import connected, use_cubic
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.network.estimate import STALE_NS, Network
+from vlacut.runtime.network.predictors import PREDICTORS
+from vlacut.runtime.network.selectors import Forecast
 from vlacut.runtime.tally import Tally
-from vlacut.runtime.wire import HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header
+from vlacut.runtime.wire.burst import Burst, BurstMeter
+from vlacut.runtime.wire.clock import CloudClock, Exchange
+from vlacut.runtime.wire.connection import Connection
+from vlacut.runtime.wire.frame import Heard
+from vlacut.runtime.wire.layout import Layout, Room
+from vlacut.runtime.wire.protocol import HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header
 
 MS = 1_000_000
 _START_NS = 200 * MS
@@ -282,7 +282,7 @@ def test_a_connection_hears_the_rate_at_which_bytes_come(until: float, late_s: f
 
 
 def _unchecked(header: Header) -> int:
-    from vlacut.runtime.wire import checksum
+    from vlacut.runtime.wire.protocol import checksum
 
     return checksum(header, ())
 

@@ -10,15 +10,15 @@ import pytest
 from commands import Vlacut
 from onnx_text import write
 
-from vlacut.bundle import open_bundle
-from vlacut.cli.report import verdict
-from vlacut.compiler import compile_program
+from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.npz import npz_bytes, read_npz
+from vlacut.cli.show.report import verdict
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.errors import BundleError, ModelError
 from vlacut.frontends.folder import folder_program
 from vlacut.frontends.onnx import onnx_program
-from vlacut.npz import npz_bytes, read_npz
-from vlacut.target import Target
-from vlacut.verification import verify_bundle
+from vlacut.runtime.verification import verify_bundle
 from vlacut_backends.tensorrt.golden import read_golden
 
 TARGET = Target("jetson-agx-orin", "a100", "10MB/s,20ms")

@@ -9,11 +9,11 @@ import onnx
 import onnx_ir as ir
 from exported import program as as_program
 
-from vlacut.annotation import COST, SECONDS
-from vlacut.emission import save
-from vlacut.folding import MOST_ELEMENTS
-from vlacut.offline import offline
-from vlacut.weights import WeightStore
+from vlacut.ir.annotation import COST, SECONDS
+from vlacut.ir.folding import MOST_ELEMENTS
+from vlacut.ir.offline import offline
+from vlacut.split.emission import save
+from vlacut.split.weights import WeightStore
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 from vlacut_backends.onnxruntime.execute import OnnxRuntimeExecutor
 from vlacut_passes.annotate_cost import AnnotateCost

@@ -7,11 +7,11 @@ import pytest
 from random_graphs import all_cuts, random_graph, random_link
 from slow_overlap import walk_s
 
-from vlacut.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.hardware import Link
-from vlacut.pieces import places_of
-from vlacut.pricing import price
-from vlacut_passes.partitioning.search import optimal_cut
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
+from vlacut.pricing.price import price
+from vlacut.split.pieces import places_of
+from vlacut_passes.partitioning.solver.search import optimal_cut
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD
 

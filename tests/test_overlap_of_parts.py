@@ -10,13 +10,13 @@ import onnx_ir as ir
 from deployments import DIGEST, OrtEngine, served
 from test_split import LINK, plan_of, run_whole
 
-from vlacut.annotation import SECONDS, SIDE, Seconds
 from vlacut.backend import Engine
-from vlacut.cost_graph import Side
-from vlacut.dataflow import trace_dataflow
-from vlacut.program import Phase, Program
-from vlacut.runtime.session import EdgeSession
-from vlacut.split import split
+from vlacut.ir.annotation import SECONDS, SIDE, Seconds
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.program import Phase, Program
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.split.parts import split
 from vlacut.tensor import TensorSpec
 
 WIDTH = 40_000  # floats: a frame is more than the sockets hold without the other side's reading

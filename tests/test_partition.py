@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from random_graphs import all_cuts, random_graph, random_link, slow_totals
 
-from vlacut.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link, Power
-from vlacut.pricing import price
-from vlacut_passes.partitioning import branch_and_bound
-from vlacut_passes.partitioning.branch_and_bound import BranchAndBound
-from vlacut_passes.partitioning.core import relabel, within_limits
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
+from vlacut.pricing.price import price
 from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, measured
-from vlacut_passes.partitioning.make_core import make_core
-from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.partitioning.solver import branch_and_bound
+from vlacut_passes.partitioning.solver.branch_and_bound import BranchAndBound
+from vlacut_passes.partitioning.solver.core import relabel, within_limits
+from vlacut_passes.partitioning.solver.make_core import make_core
+from vlacut_passes.partitioning.solver.search import optimal_cut
 from vlacut_passes.partitioning.strategies import baselines, strategy_row
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from programs import looping_program
 
-from vlacut.annotation import CERTIFICATE, SIDE, STRATEGIES
-from vlacut.cost_graph import Side
 from vlacut.errors import InfeasibleError, InputError
-from vlacut.pipeline import parse_pipeline
-from vlacut.program import Program
+from vlacut.ir.annotation import CERTIFICATE, SIDE, STRATEGIES
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.pricing.cost_graph import Side
 
 COSTS = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a100},"
 

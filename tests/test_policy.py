@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from vlacut.errors import InputError
 from vlacut.hardware import Link, parse_link
-from vlacut.plan import Plan, Variant
-from vlacut.pricing import Price
-from vlacut.runtime.conformal import LEVELS
-from vlacut.runtime.network import sampling_interval, shortest_side
-from vlacut.runtime.policy import (
+from vlacut.plan.plan import Plan, Variant
+from vlacut.pricing.price import Price
+from vlacut.runtime.network.conformal import LEVELS
+from vlacut.runtime.network.estimate import sampling_interval, shortest_side
+from vlacut.runtime.network.predictors import PREDICTORS
+from vlacut.runtime.network.selectors import (
     POLICIES,
     Argmin,
     ByThresholds,
@@ -26,8 +27,7 @@ from vlacut.runtime.policy import (
     miss_probability,
     steady,
 )
-from vlacut.runtime.predictors import PREDICTORS
-from vlacut.runtime.thresholds import Change, Thresholds, changes_of, fit_thresholds
+from vlacut.runtime.network.thresholds import Change, Thresholds, changes_of, fit_thresholds
 
 LINK = parse_link("10MB/s/20MB/s,10ms")
 

@@ -11,18 +11,18 @@ import pytest
 from programs import cut_at_random, observation, random_program
 from test_split import LINK, Walk, run_whole
 
-from vlacut.annotation import ALTERNATIVES, SIDES, Alternatives
-from vlacut.cli.pool import best_ranges
-from vlacut.cost_graph import CostGraph, Side, Task
-from vlacut.dataflow import Dataflow
+from vlacut.cli.show.pool import best_ranges
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths, parse_link
-from vlacut.pieces import engines_of, make_pieces
-from vlacut.plan import Plan, Variant
-from vlacut.pool import FORMS, Fate, Pool
-from vlacut.pricing import Certificate, price
-from vlacut.program import Program
-from vlacut.split import placements_of, sides_of, split
+from vlacut.ir.annotation import ALTERNATIVES, SIDES, Alternatives
+from vlacut.ir.dataflow import Dataflow
+from vlacut.ir.program import Program
+from vlacut.plan.plan import Plan, Variant
+from vlacut.plan.pool import FORMS, Fate, Pool
+from vlacut.pricing.cost_graph import CostGraph, Side, Task
+from vlacut.pricing.price import Certificate, price
+from vlacut.split.parts import placements_of, sides_of, split
+from vlacut.split.pieces import engines_of, make_pieces
 from vlacut_passes.alternatives import AddAlternatives
 from vlacut_passes.annotate_structure import AnnotateStructure
 from vlacut_passes.pool.candidate import Candidate, doubled_bytes, make_candidate, undominated

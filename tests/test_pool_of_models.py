@@ -16,21 +16,21 @@ from zoo import module
 
 import vlacut
 from vlacut import registry
-from vlacut.annotation import ALTERNATIVES, SIDE, STRUCTURE
-from vlacut.bundle import Bundle
-from vlacut.compiler import Target, compile_program
-from vlacut.cost_graph import Side
-from vlacut.dataflow import trace_dataflow, weights_of
+from vlacut.bundle.manifest import Bundle
+from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import InputError
-from vlacut.graphs import value_spec
 from vlacut.hardware import parse_link
-from vlacut.pipeline import parse_pipeline
-from vlacut.plan import Transfer, Trips
-from vlacut.pricing import price
-from vlacut.program import Program
-from vlacut.split import placements_of, split
-from vlacut.verification import verify_bundle
-from vlacut_models.dit import DiTConfig
+from vlacut.ir.annotation import ALTERNATIVES, SIDE, STRUCTURE
+from vlacut.ir.dataflow import trace_dataflow, weights_of
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.plan.plan import Transfer, Trips
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.price import price
+from vlacut.runtime.verification import verify_bundle
+from vlacut.split.parts import placements_of, split
+from vlacut_models.layers.dit import DiTConfig
 from vlacut_models.presets import Examples
 from vlacut_passes.alternatives import AddAlternatives
 from vlacut_passes.pool.frontiers import boundary_blocks, frontiers

@@ -13,17 +13,17 @@ import pytest
 from exported import llama, program_of
 from onnx.reference import ReferenceEvaluator
 
-from vlacut.dataflow import key_of
-from vlacut.emission import whole_phases
+from vlacut.compiler.golden import example_observation
 from vlacut.errors import PassError
 from vlacut.frontends.load import load_program
-from vlacut.golden import example_observation
-from vlacut.graphs import value_spec
-from vlacut.pipeline import parse_pipeline
-from vlacut.program import Phase, Program
-from vlacut.rewriting import name_uniquely
+from vlacut.ir.dataflow import key_of
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Phase, Program
+from vlacut.ir.rewriting import name_uniquely
 from vlacut.runtime.whole import run_whole
-from vlacut.split import whole
+from vlacut.split.emission import whole_phases
+from vlacut.split.parts import whole
 from vlacut_passes.types.values import saturated
 
 OTHERS = ("cogact", "openvla", "openvla-oft", "pi0", "roboflamingo", "smolvla")

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlacut.errors import BundleError, InputError
-from vlacut.forecasting import samples_of, score, split_recordings
 from vlacut.hardware import Trace
-from vlacut.runtime.conformal import LEVELS
-from vlacut.runtime.lstm import Features, Lstm, LstmWeights, read_weights
-from vlacut.runtime.predictors import NAMES, PREDICTORS, Predictor, make_predictor
-from vlacut.training import Trained, train, write_weights
+from vlacut.runtime.network.conformal import LEVELS
+from vlacut.runtime.network.lstm import Features, Lstm, LstmWeights, read_weights
+from vlacut.runtime.network.predictors import NAMES, PREDICTORS, Predictor, make_predictor
+from vlacut.simulation.scores import samples_of, score, split_recordings
+from vlacut.simulation.training import Trained, train, write_weights
 
 
 def fed(predictor: Predictor, samples: Iterator[float] | list[float]) -> Predictor:

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from programs import looping_program, random_program
 
-from vlacut.annotation import MEASURED, SECONDS
-from vlacut.bundle import open_bundle
-from vlacut.compiler import Target, plan_program
-from vlacut.cost_graph import Side
-from vlacut.costs import MeasuredCosts, MeasuredPart, read_costs, write_costs
+from vlacut.bundle.costs import MeasuredCosts, MeasuredPart, read_costs, write_costs
+from vlacut.bundle.manifest import open_bundle
+from vlacut.compiler.driver import Target, plan_program
 from vlacut.errors import InputError
-from vlacut.graphs import operators
-from vlacut.pipeline import parse_pipeline
-from vlacut.profiling import profile_bundle
-from vlacut.program import Program
+from vlacut.ir.annotation import MEASURED, SECONDS
+from vlacut.ir.graphs import operators
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.measurement.profiling import profile_bundle
+from vlacut.pricing.cost_graph import Side
 
 EDGE, CLOUD = "jetson-agx-orin", "a100"
 SIDES = (Side.EDGE, Side.CLOUD)

@@ -11,13 +11,13 @@ import pytest
 from exported import llama, program_of
 from onnx.reference import ReferenceEvaluator
 
-from vlacut.annotation import EXAMPLE
-from vlacut.dataflow import weights_of
-from vlacut.emission import save
 from vlacut.errors import PassError
 from vlacut.hardware import load_device
-from vlacut.pipeline import parse_pipeline
-from vlacut.program import Program
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.dataflow import weights_of
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.split.emission import save
 from vlacut_backends.tensorrt.check import TensorRTChecker
 from vlacut_backends.tensorrt.rtx import installed
 

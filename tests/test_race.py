@@ -13,11 +13,11 @@ from deployments import DIGEST, Held, deployment_with_alone, served
 from programs import observation
 from proxy import wait_until
 
-from vlacut.cost_graph import Side
 from vlacut.errors import DeadlineMissed
-from vlacut.runtime.opened import OpenedEngines
-from vlacut.runtime.race import Race
-from vlacut.runtime.session import EdgeSession
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.edge.race import Race
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.engines import OpenedEngines
 
 _HANGS = """
 import threading, time
@@ -104,7 +104,7 @@ def test_an_engine_that_runs_keeps_what_it_uses(
             policy.step(observation(program))
         assert held.began.wait(10)
         monkeypatch.setattr(OpenedEngines, "close", noted)
-        monkeypatch.setattr("vlacut.runtime.session._END_S", 0.01)
+        monkeypatch.setattr("vlacut.runtime.edge.session._END_S", 0.01)
         policy.close()
         assert not closed
         assert "closed while an engine runs" in caplog.text

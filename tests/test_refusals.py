@@ -13,10 +13,10 @@ from commands import Vlacut
 from deployments import serving_thread
 
 from vlacut import api
-from vlacut.cli.output import print_json
+from vlacut.bundle.staging import write_file
+from vlacut.cli.show.output import print_json
 from vlacut.errors import one_line
-from vlacut.runtime.address import written
-from vlacut.staging import write_file
+from vlacut.runtime.wire.sockets import written
 
 NOBODY = ("--cloud", "127.0.0.1:1")
 

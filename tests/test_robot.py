@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vlacut.keys import make_keys
+from vlacut.security.keys import make_keys
 
 PINS = ("numpy==2.2.6", "onnxruntime==1.23.2")  # the last of each for Python 3.10
 ROOT = Path(__file__).parent.parent

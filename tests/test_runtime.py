@@ -16,7 +16,6 @@ from programs import observation
 from test_split import run_whole
 
 from vlacut.backend import Engine
-from vlacut.cost_graph import Side
 from vlacut.errors import (
     BackendError,
     InputError,
@@ -26,18 +25,19 @@ from vlacut.errors import (
     WireError,
 )
 from vlacut.hardware import Link, parse_link
-from vlacut.plan import Transfer, flatten
-from vlacut.runtime.connection import Connection
-from vlacut.runtime.handshake import answer
+from vlacut.plan.plan import Transfer, flatten
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.interpreter import Walk
-from vlacut.runtime.layout import Layout, Room
 from vlacut.runtime.local import run_both
-from vlacut.runtime.policy import Forecast, steady
-from vlacut.runtime.route import Route, Send
-from vlacut.runtime.server import Server
-from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.stream import IDLE_S
-from vlacut.runtime.wire import PROBE, PROBE_BYTES, TENSORS, Greeting, Header, sealed
+from vlacut.runtime.network.selectors import Forecast, steady
+from vlacut.runtime.wire.connection import Connection
+from vlacut.runtime.wire.handshake import answer
+from vlacut.runtime.wire.layout import Layout, Room
+from vlacut.runtime.wire.protocol import PROBE, PROBE_BYTES, TENSORS, Greeting, Header, sealed
+from vlacut.runtime.wire.route import Route, Send
+from vlacut.runtime.wire.stream import IDLE_S
 
 SLOW = parse_link("10kB/s,10ms")
 

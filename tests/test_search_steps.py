@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from random_graphs import all_cuts, random_graph, random_link
 
-from vlacut.cost_graph import CostGraph
 from vlacut.hardware import Link
-from vlacut_passes.partitioning.core import Core, holding, within_limits
-from vlacut_passes.partitioning.depths import Span
-from vlacut_passes.partitioning.dual import Dual
-from vlacut_passes.partitioning.known import Incumbent, Known
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut_passes.partitioning.limits import Limits, Quantity, limited, within
-from vlacut_passes.partitioning.make_core import make_core
-from vlacut_passes.partitioning.milp import chatter_aside
-from vlacut_passes.partitioning.overlap import states
-from vlacut_passes.partitioning.serial import Hints
+from vlacut_passes.partitioning.solver.core import Core, holding, within_limits
+from vlacut_passes.partitioning.solver.depths import Span
+from vlacut_passes.partitioning.solver.dual import Dual
+from vlacut_passes.partitioning.solver.known import Incumbent, Known
+from vlacut_passes.partitioning.solver.make_core import make_core
+from vlacut_passes.partitioning.solver.milp import chatter_aside
+from vlacut_passes.partitioning.solver.serial import Hints
+from vlacut_passes.partitioning.states import states
 
 
 def cases(count: int) -> list[tuple[int, CostGraph, Link]]:

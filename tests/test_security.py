@@ -18,9 +18,9 @@ from programs import observation
 from test_split import run_whole
 
 from vlacut.errors import InputError, PeerLost, PeerRefused, WireError
-from vlacut.keys import make_keys
-from vlacut.runtime.security import cloud_context, edge_context, is_loopback
-from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.security import cloud_context, edge_context, is_loopback
+from vlacut.security.keys import make_keys
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def made_days_ago(folder: Path, robots: tuple[str, ...], monkeypatch: pytest.Mon
             return super().now(tz) - timedelta(days=10)
 
     with monkeypatch.context() as patch:
-        patch.setattr("vlacut.keys.datetime", Then)
+        patch.setattr("vlacut.security.keys.datetime", Then)
         make_keys(folder, robots, 1)
 
 
@@ -189,7 +189,7 @@ def test_keys_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
         folder = tmp_path / str(made)
         with monkeypatch.context() as patch:
-            patch.setattr("vlacut.keys.os.fsync", full)
+            patch.setattr("vlacut.security.keys.os.fsync", full)
             with pytest.raises(InputError, match="cannot be written: No space left on device"):
                 make_keys(folder, ("robot",), 1)
         for home in folder.iterdir():

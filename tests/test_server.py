@@ -17,16 +17,16 @@ from proxy import Proxy, wait_until
 from test_split import run_whole
 
 from vlacut.backend import Engine
-from vlacut.cost_graph import Side
 from vlacut.errors import BackendError, InputError, PeerRefused
-from vlacut.plan import Plan
-from vlacut.runtime.footprint import cloud_memory
-from vlacut.runtime.report import Source
-from vlacut.runtime.robots import Robots
-from vlacut.runtime.server import Server
-from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.turns import Turns
-from vlacut.runtime.wire import Greeting, Status, unpack_greeting
+from vlacut.plan.plan import Plan
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.cloud.footprint import cloud_memory
+from vlacut.runtime.cloud.robots import Robots
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.cloud.turns import Turns
+from vlacut.runtime.edge.report import Source
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.protocol import Greeting, Status, unpack_greeting
 
 
 class Failing:

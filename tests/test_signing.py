@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import vlacut
-from vlacut.bundle import open_bundle
+from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.commands import vlacut as vlacut_command
 from vlacut.errors import BundleError, InputError
-from vlacut.keys import make_keys
-from vlacut.signing import PUBLIC, SIGNATURE, make_signer, sign_bundle
+from vlacut.security.keys import make_keys
+from vlacut.security.signing import PUBLIC, SIGNATURE, make_signer, sign_bundle
 
 
 @pytest.fixture

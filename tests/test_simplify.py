@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from programs import observation, random_program
 from torch_models import MODELS, denoiser, run_graph, run_program
 
-from vlacut.annotation import EXAMPLE
-from vlacut.folding import fold_constants
 from vlacut.frontends.normalize import normalize
 from vlacut.frontends.onnx import load_graph
 from vlacut.frontends.shapes import infer_shapes
 from vlacut.frontends.torch import TorchPhase, program_from_torch, shapes_only
-from vlacut.graphs import value_spec
-from vlacut.printer import print_program
-from vlacut.program import Phase, Program
-from vlacut.rewriting import remove_unused
-from vlacut.verifier import verify
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.folding import fold_constants
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.printer import print_program
+from vlacut.ir.program import Phase, Program
+from vlacut.ir.rewriting import remove_unused
+from vlacut.ir.verifier import verify
 from vlacut_passes.simplify import Simplify
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_predictors import untrained
 
-from vlacut.cost_graph import Side
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
-from vlacut.plan import Plan, Variant, runs
-from vlacut.runtime.layout import Layout
-from vlacut.runtime.policy import Forecast, make_policy
-from vlacut.runtime.predictors import make_predictor
-from vlacut.runtime.route import routes_of
-from vlacut.runtime.wire import HEADER_BYTES
+from vlacut.plan.plan import Plan, Variant, runs
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.network.predictors import make_predictor
+from vlacut.runtime.network.selectors import Forecast, make_policy
+from vlacut.runtime.wire.layout import Layout
+from vlacut.runtime.wire.protocol import HEADER_BYTES
+from vlacut.runtime.wire.route import routes_of
 from vlacut.simulation import (
     CLAIRVOYANT,
     FRAMES,
@@ -37,8 +37,8 @@ from vlacut.simulation import (
     run_loop,
     walks_of,
 )
+from vlacut.simulation.training import write_weights
 from vlacut.tensor import TensorSpec
-from vlacut.training import write_weights
 
 SLOW = Link(1e5, 2e5, 0.02, 5e-4)
 LARGER = 1000  # so that rates matter more than headers

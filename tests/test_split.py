@@ -8,14 +8,14 @@ import onnxruntime
 import pytest
 from programs import cut_at_random, observation, random_program
 
-from vlacut.cost_graph import Side
-from vlacut.dataflow import Dataflow
 from vlacut.hardware import Link
-from vlacut.plan import Loop, Move, Plan, Run, Transfer, Trips, Variant, flatten, taken
-from vlacut.pricing import Certificate, price
-from vlacut.program import Program
-from vlacut.split import Split, sides_of, split
-from vlacut.verifier import verify
+from vlacut.ir.dataflow import Dataflow
+from vlacut.ir.program import Program
+from vlacut.ir.verifier import verify
+from vlacut.plan.plan import Loop, Move, Plan, Run, Transfer, Trips, Variant, flatten, taken
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.price import Certificate, price
+from vlacut.split.parts import Split, sides_of, split
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 
 LINK = Link(1e6, 2e6, 0.01)
@@ -50,7 +50,7 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
 
 
 def run_whole(program: Program, observed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The program's definition, straight from the docstring of `vlacut.program`."""
+    """The program's definition, straight from the docstring of `vlacut.ir.program`."""
     outputs: dict[str, np.ndarray] = {}
     for phase in program.phases:
         engine = session(phase.graph)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from vlacut.bundle.staging import staged_folder
 from vlacut.errors import BundleError
-from vlacut.staging import staged_folder
 
 
 def write(target: Path, text: str) -> None:

@@ -9,15 +9,15 @@ import pytest
 from test_partition import chain_graph
 
 from vlacut import registry
-from vlacut.annotation import STRATEGIES, STRUCTURE
-from vlacut.cost_graph import Side
-from vlacut.dataflow import trace_dataflow, weights_of
 from vlacut.errors import InfeasibleError, PassError
 from vlacut.hardware import Link
-from vlacut.pipeline import parse_pipeline
-from vlacut.pricing import price
-from vlacut.program import Program
-from vlacut.split import sides_of
+from vlacut.ir.annotation import STRATEGIES, STRUCTURE
+from vlacut.ir.dataflow import trace_dataflow, weights_of
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.price import price
+from vlacut.split.parts import sides_of
 from vlacut.tensor import TensorSpec
 from vlacut_passes.partitioning.jpeg import BITS, DECODE_S, ENCODE_S, pixels, with_jpeg
 

@@ -13,12 +13,12 @@ from commands import Vlacut
 from programs import looping_program
 from rich.console import Console
 
-from vlacut.cli.frontier import draw_sweep, show_sweep
-from vlacut.compiler import plan_program
+from vlacut.cli.show.frontier import draw_sweep, show_sweep
+from vlacut.compiler.driver import plan_program
+from vlacut.compiler.sweep import POINTS, Axis, Point, parse_axis, sweep
+from vlacut.compiler.target import Target
 from vlacut.errors import HardwareError, InputError
-from vlacut.pricing import Certificate
-from vlacut.sweep import POINTS, Axis, Point, parse_axis, sweep
-from vlacut.target import Target
+from vlacut.pricing.price import Certificate
 
 TARGET = Target("jetson-agx-orin", "a100", "1GB/s/2GB/s,10us")
 

@@ -10,14 +10,14 @@ import pytest
 from commands import Vlacut
 from programs import looping_program
 
-from vlacut.annotation import SIDES
 from vlacut.codec import parse_codecs
-from vlacut.compiler import plan_program
-from vlacut.cost_graph import Side
-from vlacut.dataflow import trace_dataflow
+from vlacut.compiler.driver import plan_program
+from vlacut.compiler.target import Target
 from vlacut.errors import InputError, PassError
-from vlacut.pipeline import parse_pipeline
-from vlacut.target import Target
+from vlacut.ir.annotation import SIDES
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.pricing.cost_graph import Side
 
 TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0ms")
 PRIVATE = ("image", "state")

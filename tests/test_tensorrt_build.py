@@ -17,14 +17,14 @@ import pytest
 from fake_machine import FAKES, TARGET, fake_machine, looping_bundle
 from programs import looping_program
 
-from vlacut.bundle import Bundle, open_bundle
-from vlacut.compiler import compile_program
-from vlacut.cost_graph import Side
-from vlacut.engines import BuildRecord
+from vlacut.bundle.engines import BuildRecord
+from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.serde import from_json
+from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError
-from vlacut.serde import from_json
-from vlacut_backends.tensorrt.building import TensorRTEngineBuilder
+from vlacut.pricing.cost_graph import Side
 from vlacut_backends.tensorrt.driver import Driver
+from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.execute import TensorRTExecutor
 
 # One part a side: every build is a process.

@@ -16,16 +16,16 @@ from fake_machine import fake_machine, looping_bundle
 
 import vlacut
 from vlacut.api import load_engines
-from vlacut.bundle import Bundle
-from vlacut.cost_graph import Side
-from vlacut.engines import GOLDEN
+from vlacut.bundle.engines import GOLDEN
+from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, VlacutError
-from vlacut.profiling import profile_bundle
+from vlacut.measurement.profiling import profile_bundle
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.engines import OpenedEngines, host_arrays
 from vlacut.runtime.local import run_both
-from vlacut.runtime.opened import OpenedEngines, host_arrays
-from vlacut.runtime.session import EdgeSession
-from vlacut.verification import verify_bundle
-from vlacut_backends.tensorrt.building import TensorRTEngineBuilder
+from vlacut.runtime.verification import verify_bundle
+from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.tensorrt.lane import Lane
 from vlacut_backends.tensorrt.library import driver
@@ -130,7 +130,7 @@ def test_the_wire_reads_and_writes_pinned_memory(
     bundle: Bundle, gpu: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is sent lies where the device wrote it, and what is received where it copies from."""
-    from vlacut.runtime.connection import Connection
+    from vlacut.runtime.wire.connection import Connection
 
     sent: list[int] = []
     post = Connection.post

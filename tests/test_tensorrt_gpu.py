@@ -20,15 +20,15 @@ from programs import looping_program
 
 import vlacut
 from vlacut.api import load_engines
-from vlacut.bundle import Bundle, open_bundle
-from vlacut.compiler import Target, compile_program
-from vlacut.cost_graph import Side
+from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import BackendError
 from vlacut.hardware import device_names, load_device
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.engines import OpenedEngines, host_arrays
 from vlacut.runtime.local import run_both
-from vlacut.runtime.opened import OpenedEngines, host_arrays
-from vlacut.verification import largest_difference
-from vlacut_backends.tensorrt.building import TensorRTEngineBuilder
+from vlacut.runtime.verification import largest_difference
+from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.library import driver, tensorrt
 
 pytestmark = pytest.mark.gpu

@@ -17,12 +17,12 @@ import onnx_ir as ir
 import pytest
 
 from vlacut import registry
-from vlacut.bundle import Bundle
-from vlacut.compiler import Target, compile_program
-from vlacut.cost_graph import Side
-from vlacut.dataflow import weights_of
+from vlacut.bundle.manifest import Bundle
+from vlacut.compiler.driver import Target, compile_program
 from vlacut.hardware import load_device
-from vlacut.program import Program
+from vlacut.ir.dataflow import weights_of
+from vlacut.ir.program import Program
+from vlacut.pricing.cost_graph import Side
 from vlacut_backends.tensorrt.check import TensorRTChecker
 from vlacut_backends.tensorrt.rtx import build_in_child, installed
 

@@ -19,11 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from programs import looping_program
 
 from vlacut.backend import Checked
-from vlacut.bundle import open_bundle
-from vlacut.compiler import compile_program
-from vlacut.cost_graph import Side
+from vlacut.bundle.manifest import open_bundle
+from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
 from vlacut.hardware import load_device
+from vlacut.pricing.cost_graph import Side
 from vlacut_backends.onnxruntime.execute import OnnxRuntimeExecutor
 from vlacut_backends.tensorrt.build import derive
 from vlacut_backends.tensorrt.check import TensorRTChecker

@@ -9,7 +9,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from vlacut.errors import BackendError
-from vlacut.rewriting import name_uniquely
+from vlacut.ir.rewriting import name_uniquely
 from vlacut_backends.tensorrt.lowering import lower_opset
 from vlacut_backends.tensorrt.substitutes import substitute
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programs import observation
 
-from vlacut.runtime.report import StepReport
-from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.timeline import _rows, trace_json
+from vlacut.runtime.edge.report import StepReport
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.edge.timeline import _rows, trace_json
 
 
 def checked(text: str) -> dict[str, list[dict[str, Any]]]:

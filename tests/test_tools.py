@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from vlacut.cost_graph import Side
+from vlacut.pricing.cost_graph import Side
 
 TOOLS = Path(__file__).parent.parent / "tools"
 SCRIPTS = sorted(path.name for path in TOOLS.glob("*.py"))

@@ -14,14 +14,14 @@ import torch
 from fake_machine import TARGET, fake_machine, looping_bundle
 from one_operator import FLOAT, INT64, one_operator, tensor
 
-from vlacut.bundle import Bundle
-from vlacut.compiler import compile_program
-from vlacut.cost_graph import Side
-from vlacut.emission import save
+from vlacut.bundle.manifest import Bundle
+from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
 from vlacut.frontends.load import load_program
+from vlacut.pricing.cost_graph import Side
+from vlacut.split.emission import save
 from vlacut_backends.tensorrt.golden import Golden, compare
-from vlacut_backends.torch_tensorrt.building import TorchTensorRTEngineBuilder, compile_part
+from vlacut_backends.torch_tensorrt.engine_builder import TorchTensorRTEngineBuilder, compile_part
 from vlacut_backends.torch_tensorrt.module import PartModule
 
 

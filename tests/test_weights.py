@@ -11,13 +11,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from vlacut.bundle import open_bundle
-from vlacut.compiler import Target, compile_program
+from vlacut.bundle.manifest import open_bundle
+from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import InputError, ModelError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.frontends.torch import program_from_module
-from vlacut.program import Program
-from vlacut.verification import verify_bundle
+from vlacut.ir.program import Program
+from vlacut.runtime.verification import verify_bundle
 
 TARGET = Target("jetson-agx-orin", "a100", "100GB/s")
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlacut.errors import WireError
-from vlacut.runtime.clock import CloudClock, Exchange
-from vlacut.runtime.wire import (
+from vlacut.runtime.wire.clock import CloudClock, Exchange
+from vlacut.runtime.wire.protocol import (
     CHECKED,
     ERROR,
     HEADER_BYTES,

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo import CLASSES, matrix_flops, model, module, observation, program, run, weights
 
 from vlacut.errors import ModelError
-from vlacut.verifier import verify
+from vlacut.ir.verifier import verify
 
 NAMES = tuple(CLASSES)
 FULL = [(name, "full") for name in NAMES] + [("cogact", "large")]

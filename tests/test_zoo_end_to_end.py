@@ -11,10 +11,10 @@ import pytest
 
 import vlacut
 from vlacut import registry
-from vlacut.compiler import Target, compile_program
-from vlacut.cost_graph import Side
-from vlacut.dataflow import weights_of
-from vlacut.verification import verify_bundle
+from vlacut.compiler.driver import Target, compile_program
+from vlacut.ir.dataflow import weights_of
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.verification import verify_bundle
 
 
 def weights_moved_at_run_time(bundle: Path) -> list[str]:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from test_split import run_whole
 
-from vlacut.annotation import EXAMPLE
-from vlacut.program import Program
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.program import Program
 from vlacut_models import pi0, smolvla
 from vlacut_models.presets import Examples
 

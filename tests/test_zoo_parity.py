@@ -18,13 +18,13 @@ from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector, SmolV
 from zoo import model, module, observation, program, run
 from zoo_names import clip_names, dinov2_names, siglip_names, their_pi0, their_pi0_name
 
-from vlacut_models.clip import ClipTower
 from vlacut_models.cogact import ddim_schedule
-from vlacut_models.decoder import mix
-from vlacut_models.flamingo import alibi
-from vlacut_models.prismatic import Tower
+from vlacut_models.layers.clip import ClipTower
+from vlacut_models.layers.decoder import mix
+from vlacut_models.layers.flamingo import alibi
+from vlacut_models.layers.prismatic import Tower
+from vlacut_models.layers.vit import VisionTower
 from vlacut_models.roboflamingo import LstmStep
-from vlacut_models.vit import VisionTower
 
 
 @pytest.fixture(autouse=True)

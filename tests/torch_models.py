@@ -12,7 +12,7 @@ import transformers
 from torch import nn
 
 from vlacut.frontends.torch import TorchPhase, program_from_torch
-from vlacut.program import Program
+from vlacut.ir.program import Program
 
 
 class Vit(nn.Module):
@@ -210,7 +210,7 @@ def run_graph(
 
 
 def run_program(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The program's outputs, straight from the definition in `vlacut.program`."""
+    """The program's outputs, straight from the definition in `vlacut.ir.program`."""
     made: dict[str, np.ndarray] = {}
     for phase in program.phases:
         fed = {name: made.get(name, inputs.get(name)) for name in phase.input_names}

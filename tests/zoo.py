@@ -15,9 +15,9 @@ import onnxruntime as ort
 import torch
 import zoo_figures
 
-from vlacut.annotation import EXAMPLE
 from vlacut.frontends.torch import TorchPhase
-from vlacut.program import Program
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.program import Program
 from vlacut_models.presets import Examples
 
 Tensors = Mapping[str, torch.Tensor]
@@ -142,7 +142,7 @@ def sessions(name: str) -> list[ort.InferenceSession]:
 
 
 def run(name: str, given: Mapping[str, np.ndarray]) -> Arrays:
-    """A control step by ONNX Runtime, with the binding rules of `vlacut.program`."""
+    """A control step by ONNX Runtime, with the binding rules of `vlacut.ir.program`."""
     made, values = program(name), dict(given)
     for phase, session in zip(made.phases, sessions(name), strict=True):
         inputs = {item: values[item] for item in phase.input_names}

@@ -1,13 +1,13 @@
-"""Codecs on this machine: seconds by size, and what `vlacut.codec_cost` makes of them.
+"""Codecs on this machine: seconds by size, and what `vlacut.pricing.codec_cost` makes of them.
 
     python tools/bench_codecs.py [--turns 200]
 
 Times are minima of the thread's own clock over all turns, so that what else runs here counts
 little. A codec's time is fitted as a call and seconds an element, by least squares of the relative
 error over the sizes; conversions are what another element type takes beyond float32. The first
-table is what `vlacut/codec_cost.py` holds; the second says how far it is from what was measured
-now. The signal-to-noise ratios are of normal numbers, with one column in 64 twenty times as large,
-as transformers have them.
+table is what `vlacut/pricing/codec_cost.py` holds; the second says how far it is from what was
+measured now. The signal-to-noise ratios are of normal numbers, with one column in 64 twenty times
+as large, as transformers have them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from vlacut.cli.output import table
+from vlacut.cli.show.output import table
 from vlacut.codec import Codec, coded_bytes, parse_codecs, takes
-from vlacut.codec_cost import decode_s, encode_s
 from vlacut.hardware import load_device
-from vlacut.runtime.codecs import Coder
+from vlacut.pricing.codec_cost import decode_s, encode_s
+from vlacut.runtime.wire.codecs import Coder
 from vlacut.tensor import TensorSpec
 
 SHAPES = ((1, 64), (16, 256), (64, 1024), (256, 1024), (280, 4096))

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from wire_ways import fill
 
-from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.edge.session import EdgeSession
 
 MODELS_MS = (5, 20, 100)
 AIMS = (0.02, 0.01, 0.004)

@@ -31,11 +31,11 @@ from rich.console import Console
 from rich.table import Table
 
 from vlacut.errors import VlacutError
-from vlacut.runtime.connection import Connection
-from vlacut.runtime.link import Endpoint, dial
-from vlacut.runtime.report import Source
-from vlacut.runtime.session import EdgeSession
-from vlacut.runtime.wire import TENSORS, TOKEN_BYTES, Header
+from vlacut.runtime.edge.link import Endpoint, dial
+from vlacut.runtime.edge.report import Source
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.connection import Connection
+from vlacut.runtime.wire.protocol import TENSORS, TOKEN_BYTES, Header
 
 UP, DOWN = 8_192, 1_400
 KINDS = ("nothing", "flood", "stall", "spin")

@@ -26,12 +26,12 @@ import numpy as np
 import vlacut
 from vlacut import registry
 from vlacut.api import Policy
-from vlacut.bundle import Bundle
-from vlacut.cli.output import console, milliseconds, size, table
-from vlacut.compiler import compile_program
-from vlacut.dataflow import weights_of
-from vlacut.pool import FORMS
-from vlacut.target import Target
+from vlacut.bundle.manifest import Bundle
+from vlacut.cli.show.output import console, milliseconds, size, table
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
+from vlacut.ir.dataflow import weights_of
+from vlacut.plan.pool import FORMS
 
 _WARM_UP = 20
 _TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0.02ms")

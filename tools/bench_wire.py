@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from wire_ways import CLIENTS, Way
 
-from vlacut.runtime.wire import TENSORS, Header, checksum
+from vlacut.runtime.wire.protocol import TENSORS, Header, checksum
 
 SIZES = (8_192, 102_400, 301_056, 2_097_152)
 PEERS = ("websocket", "zeromq", "grpc")

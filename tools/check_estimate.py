@@ -28,12 +28,12 @@ from rich.console import Console
 from rich.progress import track
 from tun_link import CANNOT, TunLink, cannot, entered
 
-from vlacut.cli.output import size, table
+from vlacut.cli.show.output import size, table
 from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.hardware import Link, parse_link
-from vlacut.runtime.predictors import PREDICTORS
-from vlacut.runtime.server import Server
-from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.network.predictors import PREDICTORS
 
 RATES = (8, 20, 40, 80)
 ROUND_TRIPS = (5, 20, 50)

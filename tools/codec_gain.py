@@ -5,7 +5,7 @@
 A row is a model and a link: the latency that is planned without codecs, with each codec alone, and
 with all, as long as the action is off by `--error` of its magnitude at most; of models without
 weights the error cannot be measured, and no limit is asked for. Nothing here is timed: latencies
-are prices (`vlacut.pricing`), errors come from running the model.
+are prices (`vlacut.pricing.price`), errors come from running the model.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.progress import track
 
-from vlacut.annotation import CODED, OFFERS, STRATEGIES
-from vlacut.cli.output import milliseconds, size, table
+from vlacut.cli.show.output import milliseconds, size, table
 from vlacut.codec import Codec
+from vlacut.compiler.target import Target
 from vlacut.frontends.load import load_program
-from vlacut.pipeline import Pipeline, parse_pipeline
-from vlacut.pricing import Price
-from vlacut.program import Program
-from vlacut.stitching import not_runnable
-from vlacut.target import Target
+from vlacut.ir.annotation import CODED, OFFERS, STRATEGIES
+from vlacut.ir.pipeline import Pipeline, parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.pricing.price import Price
+from vlacut.split.stitching import not_runnable
 
 MODELS = ("openvla:tiny", "cogact:tiny", "pi0:tiny", "smolvla:tiny", "roboflamingo:tiny")
 LINKS = ("1MB/s,5ms", "10MB/s,5ms", "100MB/s,5ms")

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import track
 
-from vlacut.annotation import CERTIFICATE, STRATEGIES
-from vlacut.cli.output import milliseconds, table
+from vlacut.cli.show.output import milliseconds, table
 from vlacut.errors import InfeasibleError
 from vlacut.frontends.load import load_program
-from vlacut.pipeline import parse_pipeline
-from vlacut.pricing import Strategy
-from vlacut.program import Program
+from vlacut.ir.annotation import CERTIFICATE, STRATEGIES
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.pricing.price import Strategy
 
 MODELS = ("openvla", "cogact", "openvla-oft", "pi0", "smolvla", "roboflamingo", "vit-mlp")
 EDGES = ("jetson-agx-orin", "jetson-agx-thor")

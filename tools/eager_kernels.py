@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vlacut.cost import Cost, Kernel
+from vlacut.pricing.roofline import Cost, Kernel
 
 WIDTH, INNER, HEADS, DEPTH, WORDS = 4096, 11008, 32, 128, 32064
 PROMPT = 280

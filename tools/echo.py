@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.cost_graph import Side
 from vlacut.hardware import Link
-from vlacut.plan import Loop, Part, Plan, Run, Transfer, Variant
-from vlacut.pricing import Certificate, Price
-from vlacut.runtime.security import cloud_context
-from vlacut.runtime.server import Server
+from vlacut.plan.plan import Loop, Part, Plan, Run, Transfer, Variant
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.price import Certificate, Price
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.wire.security import cloud_context
 from vlacut.tensor import TensorSpec
 
 DIGEST = bytes(32)

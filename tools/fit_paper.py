@@ -27,8 +27,8 @@ import tomllib
 from eager_kernels import PREPROCESSING, Pieces, pieces
 from scipy.optimize import least_squares
 
-from vlacut.cost import sequence_seconds
 from vlacut.hardware import KINDS, Device, load_device
+from vlacut.pricing.roofline import sequence_seconds
 
 TABLES = Path(__file__).parent / "roboecc.toml"
 NAMES = {"": "a100", "orin": "jetson-agx-orin", "thor": "jetson-agx-thor@120W"}

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from scipy.optimize import least_squares
 
-from vlacut.cost import Cost, Kernel, device_seconds
 from vlacut.hardware import Device, load_device
+from vlacut.pricing.roofline import Cost, Kernel, device_seconds
 
 NAMES = ("compute.gemm", "memory.gemm", "half_depth", "launch_s")
 START = (0.9, 0.85, 64.0, 2e-5)

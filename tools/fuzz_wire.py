@@ -22,13 +22,13 @@ with atheris.instrument_imports(include=["vlacut.runtime"]):
     import numpy as np
     from echo import DIGEST, echo_plan
 
-    from vlacut.cost_graph import Side
     from vlacut.errors import WireError
-    from vlacut.runtime.connection import Connection
-    from vlacut.runtime.handshake import answer, greet
-    from vlacut.runtime.layout import Layout
-    from vlacut.runtime.route import Route
-    from vlacut.runtime.wire import CHECKED, ERROR, TENSORS, Greeting, Header, checksum
+    from vlacut.pricing.cost_graph import Side
+    from vlacut.runtime.wire.connection import Connection
+    from vlacut.runtime.wire.handshake import answer, greet
+    from vlacut.runtime.wire.layout import Layout
+    from vlacut.runtime.wire.protocol import CHECKED, ERROR, TENSORS, Greeting, Header, checksum
+    from vlacut.runtime.wire.route import Route
 
 PLAN = echo_plan(96, 40, trips=3)
 ROUTES = {side: Route(PLAN, side, 0) for side in Side}

@@ -16,11 +16,11 @@ import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from vlacut.cost import Cost, Kernel, device_seconds
-from vlacut.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
 from vlacut.hardware import Device, Link, load_device, parse_link
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
+from vlacut.pricing.roofline import Cost, Kernel, device_seconds
 from vlacut_passes.partitioning.limits import Limits
-from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.partitioning.solver.search import optimal_cut
 
 _BYTES = 2  # bfloat16
 _PER_LAYER = 44

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.bundle import read_bundle
-from vlacut.cli.output import console, milliseconds, progress_bar, table
+from vlacut.bundle.manifest import read_bundle
+from vlacut.cli.show.output import console, milliseconds, progress_bar, table
 from vlacut.hardware import Trace, read_recordings
-from vlacut.plan import Plan
+from vlacut.plan.plan import Plan
 from vlacut.simulation import (
     FRAMES,
     LINK,

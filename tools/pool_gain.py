@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from vlacut import registry
-from vlacut.annotation import ALTERNATIVES, SIDE, STRUCTURE
-from vlacut.cli.output import console, milliseconds, size, table
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import Dataflow, trace_dataflow
+from vlacut.cli.show.output import console, milliseconds, size, table
 from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_link
-from vlacut.pipeline import parse_pipeline
-from vlacut.program import Program
-from vlacut.split import placements_of
+from vlacut.ir.annotation import ALTERNATIVES, SIDE, STRUCTURE
+from vlacut.ir.dataflow import Dataflow, trace_dataflow
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.split.parts import placements_of
 from vlacut_passes.alternatives import AddAlternatives
-from vlacut_passes.partitioning.search import optimal_cut
+from vlacut_passes.partitioning.solver.search import optimal_cut
 from vlacut_passes.pool.candidate import make_candidate
 
 _CONSTANT_BYTES = 1024  # smaller weights are constants

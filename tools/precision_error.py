@@ -23,14 +23,14 @@ from rich.progress import track
 from rich.table import Table
 
 from vlacut import registry
-from vlacut.dataflow import key_of
-from vlacut.emission import whole_phases
+from vlacut.compiler.golden import example_observation
 from vlacut.frontends.load import load_program
-from vlacut.golden import example_observation
-from vlacut.pipeline import parse_pipeline
-from vlacut.program import Program
+from vlacut.ir.dataflow import key_of
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
 from vlacut.runtime.whole import run_whole
-from vlacut.split import whole
+from vlacut.split.emission import whole_phases
+from vlacut.split.parts import whole
 
 BOUND = 0.999
 PRECISIONS = ("float16", "bfloat16")

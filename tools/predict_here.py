@@ -26,21 +26,21 @@ import transformers as hf
 from rich.console import Console
 
 from vlacut import registry
-from vlacut.annotation import SIDE
-from vlacut.calibration.blocks import blocks
-from vlacut.calibration.calibrating import calibration_samples, fit_profile, observe
-from vlacut.calibration.chain import Sample
-from vlacut.calibration.measuring import measure_samples
-from vlacut.cli.output import progress_bar, table
-from vlacut.cost import interval, sequence_seconds
-from vlacut.cost_graph import Side
-from vlacut.dataflow import trace_dataflow
+from vlacut.cli.show.output import progress_bar, table
 from vlacut.frontends.load import load_program
 from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.hardware import Device, load_device, parse_link
-from vlacut.pipeline import parse_pipeline
-from vlacut.program import Program
-from vlacut.split import split, whole
+from vlacut.ir.annotation import SIDE
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.measurement.calibration.blocks import blocks
+from vlacut.measurement.calibration.calibrating import calibration_samples, fit_profile, observe
+from vlacut.measurement.calibration.chain import Sample
+from vlacut.measurement.calibration.measuring import measure_samples
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.roofline import interval, sequence_seconds
+from vlacut.split.parts import split, whole
 
 _LINK = parse_link("10MB/s")  # the split needs one; nothing here hangs on it
 _PLOT_COLUMNS = 41

@@ -17,10 +17,10 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
-from vlacut.annotation import SECONDS
 from vlacut.frontends.torch import program_from_torch
-from vlacut.program import Program
-from vlacut_models.flow import OBSERVATION, phases
+from vlacut.ir.annotation import SECONDS
+from vlacut.ir.program import Program
+from vlacut_models.layers.flow import OBSERVATION, phases
 from vlacut_models.pi0 import PRESETS, Pi0
 from vlacut_models.presets import Examples
 from vlacut_passes.annotate_cost import AnnotateCost

@@ -18,7 +18,7 @@ import numpy as np
 from rich.progress import track
 
 from vlacut.frontends.load import load_program
-from vlacut.graphs import value_spec
+from vlacut.ir.graphs import value_spec
 from vlacut.tensor import TensorSpec
 
 NAMES = {"bfloat16": "BF16", "float32": "F32", "float16": "F16"}

@@ -34,7 +34,7 @@ from pathlib import Path
 
 from validate_link import Peer, exactly, ping, train_rate
 
-from vlacut.cli.output import console, milliseconds, table
+from vlacut.cli.show.output import console, milliseconds, table
 from vlacut.emulation import Shape, Way, shape_of
 from vlacut.emulation.lane import Lane
 from vlacut.emulation.shape import scaled

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.cli.output import console, table
+from vlacut.cli.show.output import console, table
 from vlacut.emulation import EmulatedLink, Shape, shape_of
 from vlacut.hardware import Link
 from vlacut.hardware.service import Service

@@ -3,9 +3,9 @@
     python tools/validate_price.py [--models vit-mlp openvla ...] [--rtt 10] [--steps 15]
 
 Every model is compiled to several cuts; each is served on loopback and driven over emulated links
-of 1, 10 and 100 MB/s, a step on each in turn. The prediction is `vlacut.pricing.price` of the cut
-at that link with what is not the link's given, as medians of the same run: the times of engines and
-codecs, from the step reports, and what a hop takes beyond them over an emulator without rate or
+of 1, 10 and 100 MB/s, a step on each in turn. The prediction is `vlacut.pricing.price.price` of the
+cut at that link with what is not the link's given, as medians of the same run: the times of engines
+and codecs, from the step reports, and what a hop takes beyond them over an emulator without rate or
 delay, where a step is driven in turn with the others. So what is tested is the link in the price:
 bytes over bandwidth, and hops. The exit status is 1 if a row's measured median is not within 10 %
 of it.
@@ -28,19 +28,19 @@ from rich.console import Console
 from rich.progress import track
 
 import vlacut
-from vlacut.cli.output import milliseconds, rate, size, table
-from vlacut.coding import coded
-from vlacut.compiler import compile_program
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import trace_dataflow
+from vlacut.cli.show.output import milliseconds, rate, size, table
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.frontends.load import load_program
 from vlacut.hardware import Link
-from vlacut.pricing import Price, price
-from vlacut.runtime.address import parse_address
-from vlacut.runtime.report import StepReport
-from vlacut.split import codings_of, sides_of
-from vlacut.target import Target
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.pricing.coding import coded
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.price import Price, price
+from vlacut.runtime.edge.report import StepReport
+from vlacut.runtime.wire.sockets import parse_address
+from vlacut.split.parts import codings_of, sides_of
 
 MODELS = ("vit-mlp", "openvla", "openvla-oft", "cogact", "pi0", "smolvla", "roboflamingo")
 CUTS = ("all-cloud", "backbone-in-cloud", "fixed-half")

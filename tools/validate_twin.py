@@ -28,14 +28,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from vlacut.bundle import read_bundle
-from vlacut.cli.output import console, milliseconds, table
+from vlacut.bundle.manifest import read_bundle
+from vlacut.cli.show.output import console, milliseconds, table
 from vlacut.emulation import shape_of
+from vlacut.emulation.twin import run_twin
 from vlacut.hardware import Link, Trace, read_recordings
 from vlacut.hardware.service import Service
-from vlacut.plan import Plan
+from vlacut.plan.plan import Plan
 from vlacut.simulation import FRAMES, Race, Recording, StepWalk, network_of, walks_of
-from vlacut.twin import run_twin
 
 WITHIN = 0.05
 TRIED = 12

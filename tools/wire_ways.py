@@ -37,9 +37,9 @@ from websockets.asyncio.server import serve as serve_websocket
 from websockets.sync.client import connect as connect_websocket
 
 from vlacut.backend import Engine
-from vlacut.keys import make_keys
-from vlacut.runtime.security import edge_context
-from vlacut.runtime.session import EdgeSession
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.security import edge_context
+from vlacut.security.keys import make_keys
 
 DOWN = 1_400  # 50 actions of 7 floats
 CHUNK = 2 * 1024 * 1024

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from vlacut import registry
 from vlacut.backend import Engine
-from vlacut.bundle import Bundle, open_bundle
-from vlacut.cost_graph import Side
+from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.errors import InputError
 from vlacut.hardware import parse_link, read_recordings
-from vlacut.plan import CHOSEN
-from vlacut.runtime.address import parse_address
-from vlacut.runtime.lstm import read_weights
-from vlacut.runtime.network import sampling_interval
-from vlacut.runtime.policy import make_policy
-from vlacut.runtime.predictors import LSTM, Predictor, make_predictor
-from vlacut.runtime.security import cloud_context, edge_context
-from vlacut.runtime.server import Server
-from vlacut.runtime.session import EdgeSession
+from vlacut.plan.plan import CHOSEN
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.network.estimate import sampling_interval
+from vlacut.runtime.network.lstm import read_weights
+from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor
+from vlacut.runtime.network.selectors import make_policy
+from vlacut.runtime.wire.security import cloud_context, edge_context
+from vlacut.runtime.wire.sockets import parse_address
 
 if TYPE_CHECKING:
-    from vlacut.program import Program
+    from vlacut.ir.program import Program
 
 
 class Policy(EdgeSession):
@@ -72,16 +72,16 @@ def connect(
         bundle: path of the bundle.
         cloud: `HOST:PORT` of `vlacut serve`; not needed if everything runs on the edge.
         timeout: seconds without progress after which the cloud counts as lost.
-        deadline: seconds within which a step returns, see `vlacut.runtime.session`; None for no
-            limit.
+        deadline: seconds within which a step returns, see `vlacut.runtime.edge.session`; None for
+            no limit.
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
         tls: the robot's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
-        trusted: public key that must have signed the bundle, see `vlacut.signing`.
+        trusted: public key that must have signed the bundle, see `vlacut.security.signing`.
         policy: name of the variant to run, or how to choose one step by step: `argmin`,
-            `quantile`, `thresholds` or `random`, see `vlacut.runtime.policy`.
-        predictor: of the bandwidth, see `vlacut.runtime.predictors`; the bundle's trained one if
-            empty, or `ewma` if it has none.
+            `quantile`, `thresholds` or `random`, see `vlacut.runtime.network.selectors`.
+        predictor: of the bandwidth, see `vlacut.runtime.network.predictors`; the bundle's trained
+            one if empty, or `ewma` if it has none.
         history: recorded bandwidths to find `thresholds` on, a file or a folder; without them they
             are found as steps come.
         link: what the network is taken for until something crossed, as for `compile`; the plan's
@@ -149,7 +149,7 @@ def serve(
         port: 0 takes a free one, see `Server.address`.
         tls: the cloud's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
-        trusted: public key that must have signed the bundle, see `vlacut.signing`.
+        trusted: public key that must have signed the bundle, see `vlacut.security.signing`.
         most_robots: at a time; more are refused.
         memory: bytes that the machine has for this; what the plan's device has, if None.
         emulate: take the time that the plan predicts for every part, and compute nothing.
@@ -177,7 +177,7 @@ def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None
     opened = open_bundle(Path(bundle))
     if trusted is not None:
         try:
-            from vlacut.signing import check_signature
+            from vlacut.security.signing import check_signature
         except ImportError as error:
             raise InputError(
                 f"checking a signature needs {error.name}: pip install 'vlacut[keys]'"
@@ -210,12 +210,12 @@ def compile(  # the name users expect
             the command line, a path or the name of a model of the zoo.
         args: example inputs, where the model is a module.
         out: where to write the bundle.
-        options: those of `vlacut.target.Target`; `backend`, `pipeline`, `golden`,
-            `predictor` and `progress` as in `vlacut.compiler.compile_program`.
+        options: those of `vlacut.compiler.target.Target`; `backend`, `pipeline`, `golden`,
+            `predictor` and `progress` as in `vlacut.compiler.driver.compile_program`.
 
     Raises InputError, PassError, BackendError or BundleError.
     """
-    from vlacut.compiler import compile_program
+    from vlacut.compiler.driver import compile_program
 
     target = _target(options)
     program = _program(model, args)
@@ -223,7 +223,7 @@ def compile(  # the name users expect
 
 
 def _target(options: dict[str, Any]) -> Any:
-    from vlacut.target import Target
+    from vlacut.compiler.target import Target
 
     names = [field.name for field in fields(Target)]
     try:
@@ -235,7 +235,7 @@ def _target(options: dict[str, Any]) -> Any:
 
 
 def _program(model: Any, args: tuple[Any, ...]) -> Program:
-    from vlacut.program import Program
+    from vlacut.ir.program import Program
 
     if isinstance(model, Program):
         return model

@@ -1,6 +1,6 @@
 """Codecs: how a tensor may be written on the wire, and to how many bytes. Plain data.
 
-The bytes are specified, and made, by `vlacut.runtime.codecs`.
+The bytes are specified, and made, by `vlacut.runtime.wire.codecs`.
 """
 
 from __future__ import annotations

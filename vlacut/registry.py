@@ -6,7 +6,7 @@
 | `vlacut.builders`        | a class that is a `Builder`                               |
 | `vlacut.executors`       | a class that is an `Executor`                             |
 | `vlacut.checkers`        | a class that is a `Checker`                               |
-| `vlacut.engine_builders` | a class that is an `EngineBuilder`, see `vlacut.engines`  |
+| `vlacut.engine_builders` | a class that is an `EngineBuilder`, see `vlacut.bundle.engines`  |
 | `vlacut.models`          | what makes a Program of a preset: see `Model`             |
 """
 
@@ -19,7 +19,7 @@ from vlacut.errors import InputError
 from vlacut.suggestion import suggestion
 
 if TYPE_CHECKING:
-    from vlacut.program import Outline, Program
+    from vlacut.ir.program import Outline, Program
 
 # What one of each group is called.
 GROUPS = {

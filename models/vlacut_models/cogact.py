@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut_models.decoder import decode
-from vlacut_models.dit import DIT_B, DIT_L, DiT, DiTConfig
+from vlacut_models.layers.decoder import decode
+from vlacut_models.layers.dit import DIT_B, DIT_L, DiT, DiTConfig
+from vlacut_models.layers.prismatic import TINY_SIZES, ActionRange, PrismaticConfig, behind_first
 from vlacut_models.presets import Examples, Policy, choose, with_presets
-from vlacut_models.prismatic import TINY_SIZES, ActionRange, PrismaticConfig, behind_first
 
 _TRAINED_STEPS = 100
 _MAX_BETA = 0.999

@@ -14,9 +14,8 @@ from torch.nn import functional as nnf
 from transformers import LlamaForCausalLM
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut_models.decoder import cache_names, decode, flat, paired
-from vlacut_models.presets import Examples, Policy, choose, with_presets
-from vlacut_models.prismatic import (
+from vlacut_models.layers.decoder import cache_names, decode, flat, paired
+from vlacut_models.layers.prismatic import (
     TINY_SIZES,
     WIDE_SIZES,
     ActionRange,
@@ -25,6 +24,7 @@ from vlacut_models.prismatic import (
     VisionBackbone,
     behind_first,
 )
+from vlacut_models.presets import Examples, Policy, choose, with_presets
 
 BINS = 256
 

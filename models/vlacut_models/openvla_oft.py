@@ -17,9 +17,8 @@ from torch.nn import functional as nnf
 from transformers import LlamaForCausalLM
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut_models.decoder import decode
-from vlacut_models.presets import Examples, Policy, choose, with_presets
-from vlacut_models.prismatic import (
+from vlacut_models.layers.decoder import decode
+from vlacut_models.layers.prismatic import (
     TINY_SIZES,
     ActionRange,
     PrismaticConfig,
@@ -27,6 +26,7 @@ from vlacut_models.prismatic import (
     VisionBackbone,
     behind_first,
 )
+from vlacut_models.presets import Examples, Policy, choose, with_presets
 
 _STOP = 2  # Llama's end of a sequence
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from transformers import GemmaConfig
 from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer, GemmaRMSNorm
 
-from vlacut_models.decoder import all_keys, decode, flat, paired, rotary
-from vlacut_models.flow import OBSERVATION, FlowConfig, FlowMatching, named, phases, places
+from vlacut_models.layers.decoder import all_keys, decode, flat, paired, rotary
+from vlacut_models.layers.flow import OBSERVATION, FlowConfig, FlowMatching, named, phases, places
+from vlacut_models.layers.prismatic import SIGLIP_SO400M, Tower
+from vlacut_models.layers.siglip import SiglipTower
 from vlacut_models.presets import Examples, Policy, choose, with_presets
-from vlacut_models.prismatic import SIGLIP_SO400M, Tower
-from vlacut_models.siglip import SiglipTower
 
 _ROTARY_BASE = 10000.0
 

@@ -15,7 +15,7 @@ from transformers.initialization import no_init_weights
 
 from vlacut.errors import ModelError
 from vlacut.frontends.torch import TorchPhase, program_from_torch
-from vlacut.program import Outline, Program
+from vlacut.ir.program import Outline, Program
 
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from vlacut.frontends.torch import TorchPhase
-from vlacut_models.clip import ClipTower
-from vlacut_models.flamingo import Mpt, Perceiver
-from vlacut_models.flow import named
+from vlacut_models.layers.clip import ClipTower
+from vlacut_models.layers.flamingo import Mpt, Perceiver
+from vlacut_models.layers.flow import named
+from vlacut_models.layers.prismatic import Tower
 from vlacut_models.presets import Examples, Policy, choose, with_presets
-from vlacut_models.prismatic import Tower
 
 
 @dataclass(frozen=True)

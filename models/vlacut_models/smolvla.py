@@ -13,12 +13,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from vlacut_models.decoder import all_keys, attend, feed, flat, paired, rotary
-from vlacut_models.flow import OBSERVATION, FlowConfig, FlowMatching, named, phases, places
+from vlacut_models.layers.decoder import all_keys, attend, feed, flat, paired, rotary
+from vlacut_models.layers.flow import OBSERVATION, FlowConfig, FlowMatching, named, phases, places
+from vlacut_models.layers.prismatic import Tower
+from vlacut_models.layers.siglip import SiglipTower
+from vlacut_models.layers.smolvla_parts import Connector, Expert, TextModel, cross_attend, llama
 from vlacut_models.presets import Examples, Policy, choose, with_presets
-from vlacut_models.prismatic import Tower
-from vlacut_models.siglip import SiglipTower
-from vlacut_models.smolvla_parts import Connector, Expert, TextModel, cross_attend, llama
 
 _ROTARY_BASE = 10000.0
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 
 from vlacut.frontends.torch import TorchPhase
+from vlacut_models.layers.prismatic import Tower
 from vlacut_models.presets import Examples, Policy, choose, with_presets
-from vlacut_models.prismatic import Tower
 
 VIT_B = Tower(768, 12, 12, 3072)
 

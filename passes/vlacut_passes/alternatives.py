@@ -3,7 +3,7 @@
 The candidates are every frontier in the boundary blocks of the chosen cut (`pool.frontiers`), and
 what the exact search finds there, or anywhere, at several bandwidths (`pool.candidates`). Dominated
 ones are dropped, and of the others those kept that make a step fastest in expectation within the
-room for doubled weights (`pool.selection`). All prices are those of `vlacut.pricing`.
+room for doubled weights (`pool.selection`). All prices are those of `vlacut.pricing.price`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from vlacut.annotation import ALTERNATIVES, CODED, SIDES, Alternatives
-from vlacut.coding import CodedCut, coded, coded_crossings
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import Dataflow, trace_dataflow
 from vlacut.errors import InputError, PassError
 from vlacut.hardware import (
     Bandwidths,
@@ -28,12 +24,16 @@ from vlacut.hardware import (
     parse_link,
     parse_seconds,
 )
-from vlacut.pieces import engines_of
-from vlacut.plan import CHOSEN
-from vlacut.pool import FORMS, SEGMENTS, Considered, Pool
-from vlacut.pricing import in_cloud
-from vlacut.program import Program
-from vlacut.split import codings_of, sides_of
+from vlacut.ir.annotation import ALTERNATIVES, CODED, SIDES, Alternatives
+from vlacut.ir.dataflow import Dataflow, trace_dataflow
+from vlacut.ir.program import Program
+from vlacut.plan.plan import CHOSEN
+from vlacut.plan.pool import FORMS, SEGMENTS, Considered, Pool
+from vlacut.pricing.coding import CodedCut, coded, coded_crossings
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.price import in_cloud
+from vlacut.split.parts import codings_of, sides_of
+from vlacut.split.pieces import engines_of
 from vlacut_passes.partitioning.coded import Codecs, offered_codecs
 from vlacut_passes.partitioning.limits import Quantity, within
 from vlacut_passes.partitioning.pins import pinned
@@ -84,7 +84,7 @@ class AddAlternatives:
     engines: str = SEGMENTS
 
     def run(self, program: Program) -> None:
-        """See `vlacut.pipeline.Pass`."""
+        """See `vlacut.ir.pipeline.Pass`."""
         kind, _, size = self.pool.partition(":")
         if (kind, bool(size)) not in (("block", False), ("portfolio", True)):
             raise InputError(

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlacut.annotation import OFFERS
 from vlacut.codec import Coding, coded_bytes, parse_codecs, takes
-from vlacut.codec_cost import decode_s, encode_s
-from vlacut.coding import Offer
-from vlacut.dataflow import trace_dataflow
 from vlacut.hardware import Device, load_device
-from vlacut.program import Program
+from vlacut.ir.annotation import OFFERS
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.program import Program
+from vlacut.pricing.codec_cost import decode_s, encode_s
+from vlacut.pricing.coding import Offer
 from vlacut.tensor import TensorSpec
 
 
 @dataclass(frozen=True)
 class AnnotateCodecs:
     """Writes OFFERS on the program: for every value that could cross, the codecs that take it and
-    make it smaller, with their bytes and seconds (`vlacut.codec_cost`).
+    make it smaller, with their bytes and seconds (`vlacut.pricing.codec_cost`).
 
     Attributes:
         edge, cloud: names of devices, or TOML files.
@@ -33,7 +33,7 @@ class AnnotateCodecs:
     codecs: str = "all"
 
     def run(self, program: Program) -> None:
-        """See `vlacut.pipeline.Pass`."""
+        """See `vlacut.ir.pipeline.Pass`."""
         edge, cloud = load_device(self.edge), load_device(self.cloud)
         offers: dict[str, Offer] = {}
         for key, spec in trace_dataflow(program).specs.items():

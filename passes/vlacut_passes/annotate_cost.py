@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from vlacut.annotation import COST, KERNEL, MACHINES, SECONDS, UNPRICED, Machines, Seconds
-from vlacut.cost import Cost, Kernel, Queue, device_seconds
 from vlacut.errors import PassError
-from vlacut.graphs import node_inputs, value_spec
 from vlacut.hardware import load_device
-from vlacut.offline import is_repeatable, offline
-from vlacut.program import Phase, Program
+from vlacut.ir.annotation import COST, KERNEL, MACHINES, SECONDS, UNPRICED, Machines, Seconds
+from vlacut.ir.graphs import node_inputs, value_spec
+from vlacut.ir.offline import is_repeatable, offline
+from vlacut.ir.program import Phase, Program
+from vlacut.pricing.roofline import Cost, Kernel, Queue, device_seconds
 from vlacut_passes.cost.groups import Kernels, group_kernel, kernel_groups
 from vlacut_passes.cost.operator import Operands, Operator
 from vlacut_passes.cost.rules import work
@@ -26,12 +26,12 @@ class AnnotateCost:
     """Write COST, KERNEL and SECONDS on every operator, UNPRICED and MACHINES on the program.
 
     COST and KERNEL are those of the operator on its own, by its rule in `vlacut_passes.cost`.
-    SECONDS are its share of the kernel that its group is: see `vlacut.cost` for the time of a
-    kernel, `vlacut_passes.cost.groups` for groups, `node_seconds` for shares. Who reads what
-    depends on weights alone reads a weight. To make it is free where it is done once, by the rule
-    of `vlacut.offline` or by a compiler of whole graphs; else its first reader has the seconds,
-    for it is cloned to where it is read. An operator without a rule is priced by its bytes and
-    listed in UNPRICED as `[domain::]type`.
+    SECONDS are its share of the kernel that its group is: see `vlacut.pricing.roofline` for the
+    time of a kernel, `vlacut_passes.cost.groups` for groups, `node_seconds` for shares. Who reads
+    what depends on weights alone reads a weight. To make it is free where it is done once, by the
+    rule of `vlacut.ir.offline` or by a compiler of whole graphs; else its first reader has the
+    seconds, for it is cloned to where it is read. An operator without a rule is priced by its bytes
+    and listed in UNPRICED as `[domain::]type`.
 
     Options:
         edge, cloud: names of devices, or TOML files.

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from vlacut.annotation import STRUCTURE, Structure
 from vlacut.errors import PassError
-from vlacut.program import Program
+from vlacut.ir.annotation import STRUCTURE, Structure
+from vlacut.ir.program import Program
 from vlacut_passes.structure import paths, repetition
 from vlacut_passes.structure.stages import BACKBONE, stages
 from vlacut_passes.structure.view import Spot, View, look

@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from vlacut.annotation import CONVERTED
 from vlacut.errors import PassError
-from vlacut.graphs import dtype_name
-from vlacut.program import Program
+from vlacut.ir.annotation import CONVERTED
+from vlacut.ir.graphs import dtype_name
+from vlacut.ir.program import Program
 from vlacut.tensor import TensorSpec
 from vlacut_passes.types.mixed import mix_precision
 from vlacut_passes.types.values import convert, set_type_attributes
@@ -51,7 +51,7 @@ class ConvertTypes:
     keep: str = NOTHING
 
     def run(self, program: Program) -> None:
-        """See `vlacut.pipeline.Pass`."""
+        """See `vlacut.ir.pipeline.Pass`."""
         for name in (self.source, self.target):
             if name not in _FLOATS and (name, self.source) != (WEIGHTS, WEIGHTS):
                 raise PassError(f"convert-types knows {', '.join(_FLOATS)}; {name} is none of them")

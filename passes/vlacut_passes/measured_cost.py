@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from vlacut.annotation import MEASURED, SECONDS, Seconds
-from vlacut.cost_graph import Side
-from vlacut.costs import MeasuredPart, read_costs
+from vlacut.bundle.costs import MeasuredPart, read_costs
 from vlacut.errors import InputError
-from vlacut.fingerprint import fingerprint
-from vlacut.graphs import node_inputs, operators
 from vlacut.hardware import load_device
-from vlacut.program import Phase, Program
+from vlacut.ir.annotation import MEASURED, SECONDS, Seconds
+from vlacut.ir.fingerprint import fingerprint
+from vlacut.ir.graphs import node_inputs, operators
+from vlacut.ir.program import Phase, Program
+from vlacut.pricing.cost_graph import Side
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MeasuredCost:
     cloud: str = "a100"
 
     def run(self, program: Program) -> None:
-        """See `vlacut.pipeline.Pass`. Raises InputError for costs of another model or device."""
+        """See `vlacut.ir.pipeline.Pass`. Raises InputError for costs of another model or device."""
         found = read_costs(Path(self.costs))
         devices = {Side.EDGE: self.edge, Side.CLOUD: self.cloud}
         for side, device in devices.items():

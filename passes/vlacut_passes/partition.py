@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from vlacut.annotation import CERTIFICATE, CODED, MACHINES, SIDE, STRATEGIES, Machines
-from vlacut.coding import NOT_CODED, SECONDS, joules
-from vlacut.cost_graph import CostGraph
-from vlacut.dataflow import Dataflow, trace_dataflow
 from vlacut.errors import InfeasibleError, InputError, PassError
 from vlacut.hardware import Link, parse_bytes, parse_link, parse_seconds
-from vlacut.pricing import Certificate
-from vlacut.program import Program
+from vlacut.ir.annotation import CERTIFICATE, CODED, MACHINES, SIDE, STRATEGIES, Machines
+from vlacut.ir.dataflow import Dataflow, trace_dataflow
+from vlacut.ir.program import Program
+from vlacut.pricing.coding import NOT_CODED, SECONDS, joules
+from vlacut.pricing.cost_graph import CostGraph
+from vlacut.pricing.price import Certificate
 from vlacut_passes.partitioning.coded import Best, all_cloud_coded, offered_codecs
 from vlacut_passes.partitioning.limits import Limits, Quantity, limited
 from vlacut_passes.partitioning.pins import SEPARATOR, pinned, split_items
-from vlacut_passes.partitioning.search import MOST, Found, optimal_cut
+from vlacut_passes.partitioning.solver.search import MOST, Found, optimal_cut
 from vlacut_passes.partitioning.strategies import (
     ALL_CLOUD_CODED,
     BACKBONE_IN_CLOUD,
@@ -54,8 +54,8 @@ class Partition:
             edge, see `vlacut.hardware.power`.
         pins: operators that must be on a side, see `partitioning.pins`.
         private: inputs that must not leave the edge as they are, see `partitioning.pins`.
-        max_action_error: the most that codecs may move the action, see `vlacut.coding`; empty:
-            no limit. Needs `annotate-codecs`.
+        max_action_error: the most that codecs may move the action, see `vlacut.pricing.coding`;
+            empty: no limit. Needs `annotate-codecs`.
         effort: after how much work the best cut known is taken, with its gap; see
             `partitioning.effort`.
         strategy: `optimal`, or the name of another strategy to carry out instead.
@@ -78,7 +78,7 @@ class Partition:
     strategy: str = "optimal"
 
     def run(self, program: Program) -> None:
-        """See `vlacut.pipeline.Pass`."""
+        """See `vlacut.ir.pipeline.Pass`."""
         if self.strategy not in _KNOWN:
             raise PassError(
                 f"partition has no strategy {self.strategy!r}; it has {', '.join(_KNOWN)}"

@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from vlacut.annotation import CONVERTED
 from vlacut.errors import PassError
-from vlacut.program import Program
-from vlacut.rewriting import constant, remove_unused
+from vlacut.ir.annotation import CONVERTED
+from vlacut.ir.program import Program
+from vlacut.ir.rewriting import constant, remove_unused
 from vlacut_passes.types.calibration import Product, largest_activations, products
 
 _TARGETS = {
@@ -43,7 +43,7 @@ class Quantise:
     smallest: int = 4096
 
     def run(self, program: Program) -> None:
-        """See `vlacut.pipeline.Pass`."""
+        """See `vlacut.ir.pipeline.Pass`."""
         if self.target not in _TARGETS:
             raise PassError(f"quantise knows {', '.join(_TARGETS)}; {self.target} is neither")
         found = {phase.name: products(phase.graph.graph, self.smallest) for phase in program.phases}

@@ -1,9 +1,10 @@
 """simplify: remove what computes nothing, once; no bit of any output changes.
 
-Constants are folded where every implementation comes to the same bits (`vlacut.folding`), operators
-without effect go, chains of views become one, and what is computed twice is computed once. Fusions
-and algebra are left to the back ends: they change bits. Weights stay as they are, under their
-names, and no content of a weight is read; so graphs traced on shapes alone simplify alike.
+Constants are folded where every implementation comes to the same bits (`vlacut.ir.folding`),
+operators without effect go, chains of views become one, and what is computed twice is computed
+once. Fusions and algebra are left to the back ends: they change bits. Weights stay as they are,
+under their names, and no content of a weight is read; so graphs traced on shapes alone simplify
+alike.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import ClassVar
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from vlacut.folding import MOST_ELEMENTS, fold_constants
-from vlacut.program import Program
-from vlacut.rewriting import name_uniquely, remove_unused
+from vlacut.ir.folding import MOST_ELEMENTS, fold_constants
+from vlacut.ir.program import Program
+from vlacut.ir.rewriting import name_uniquely, remove_unused
 from vlacut_passes.views import drop_without_effect, join_views
 
 _MOST_ROUNDS = 8

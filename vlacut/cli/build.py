@@ -1,257 +1,105 @@
-"""`compile`, `plan` and `opt`: what needs the model."""
+"""`build`: engines where they will run; needs no compiler."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from vlacut.cli.candidates import candidates_json, show_candidates
-from vlacut.cli.figures import make_figure, save_figure
-from vlacut.cli.frontier import draw_sweep, show_sweep, sweep_json
-from vlacut.cli.options import model_options, target_options
-from vlacut.cli.output import Stages, console, json_option, milliseconds, print_json, progress_bar
-from vlacut.cli.report import link_json, plan_json, show_plan
-from vlacut.compiler import Planned, compile_program, plan_program
+from vlacut import registry
+from vlacut.bundle.engines import NOTHING, BuildRecord, BuiltPart
+from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.serde import to_json
+from vlacut.cli.show.output import (
+    console,
+    json_option,
+    milliseconds,
+    print_json,
+    progress_bar,
+    size,
+    table,
+)
 from vlacut.errors import InputError
-from vlacut.frontends.checkpoint import load_weights, open_checkpoint
-from vlacut.frontends.load import load_program
-from vlacut.hardware import load_device
-from vlacut.pipeline import parse_pipeline
-from vlacut.printer import print_program
-from vlacut.program import Program
-from vlacut.sweep import Axis, parse_axis, sweep
-from vlacut.target import Target
-
-F = TypeVar("F", bound=Callable[..., Any])
-_MODEL_HELP = """
-    MODEL is an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, or a model
-    of the zoo (NAME or NAME:PRESET; see vlacut models).
-"""
+from vlacut.pricing.cost_graph import Side
 
 
-_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
-    """`NAME=1x3x224x224` as (name, dimensions)."""
-
-    name = "name=dims"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[int, ...]]:
-        """Parse, or fail with an example."""
-        name, _, dims = str(value).rpartition("=")
-        parts = dims.split("x") if dims else []
-        if not name or not all(part.isdigit() for part in parts):
-            self.fail(f"{value!r}: write NAME=DIMS, e.g. image=1x3x224x224", param, ctx)
-        return name, tuple(int(part) for part in parts)
-
-
-def _shape_option(command: F) -> F:
-    option = click.option(
-        "--shape", "shapes", type=_Shape(), multiple=True, help="Bind a dynamic input."
-    )
-    return option(command)
-
-
-@click.command("plan", help=f"Decide what runs where, and show what it would cost.{_MODEL_HELP}")
-@click.argument("model")
-@target_options
-@model_options
-@_shape_option
+@click.command("build")
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 @click.option(
-    "--sweep",
-    "swept",
-    default="",
-    help="The plan along link=1MB/s..100MB/s or cloud-budget=2GB..14GB.",
+    "--side",
+    required=True,
+    type=click.Choice([side.value for side in Side]),
+    help="What this machine is.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), help="The sweep as a figure: FILE.svg.")
-@click.option("--candidates", is_flag=True, help="All that --pool considered, and why not.")
+@click.option("--via", default="", help="python or trtexec, for TensorRT; python if not given.")
+@click.option("--backend", default="", help="Builds them; the bundle's if not given.")
 @json_option
-def plan_command(
-    model: str,
-    pipeline: str,
-    weights: tuple[Path, ...],
-    shapes: _Shapes,
-    swept: str,
-    plot: Path | None,
-    candidates: bool,
-    as_json: bool,
-    **asked: Any,
-) -> None:
-    target, named = _target(pipeline, asked), (model, shapes, weights)
-    if swept:
-        if candidates:
-            raise InputError("--candidates is of one plan; leave --sweep out")
-        _sweep(named, target, parse_axis(swept), pipeline, plot, as_json)
-        return
-    if plot:
-        raise InputError("--plot shows a sweep; add --sweep, e.g. --sweep link=1MB/s..100MB/s")
-    if candidates and target.pool == "none":
-        raise InputError("--candidates lists what a pool considered; add --pool, e.g. --pool block")
-    with progress_bar() as progress:
-        program, unused = _loaded(*named, progress)
-        planned = plan_program(program, target, pipeline, progress)
-    _report(replace(planned, warnings=(*unused, *planned.warnings)), progress, as_json)
-    if candidates and not as_json:
-        show_candidates(console(), planned.considered, str(planned.plan.link))
+def build_command(path: Path, side: str, via: str, backend: str, as_json: bool) -> None:
+    """Build the engines of a bundle on the machine that will run them, and verify them.
 
-
-def _loaded(
-    model: str, shapes: _Shapes, weights: tuple[Path, ...], progress: Stages
-) -> tuple[Program, tuple[str, ...]]:
-    """The program with its weights, and what to say of those that it has no use for."""
-    progress("load", 0, 1)
-    program = load_program(model, dict(shapes))
-    unused = load_weights(program, open_checkpoint(weights)) if weights else ""
-    return program, (unused,) if unused else ()
-
-
-def _sweep(
-    named: tuple[str, _Shapes, tuple[Path, ...]],
-    target: Target,
-    axis: Axis,
-    pipeline: str,
-    plot: Path | None,
-    as_json: bool,
-) -> None:
-    """Plan a model along an axis, and show it."""
-    figure = make_figure(plot, 8, 5) if plot else None
-    with progress_bar() as progress:
-        program, unused = _loaded(*named, progress)
-        points = sweep(program, target, axis, pipeline, progress)
-    _warn(unused)
-    edge, cloud = load_device(target.edge).name, load_device(target.cloud).name
-    title = f"{program.name} on {edge} and {cloud}"
-    if plot and figure:
-        draw_sweep(figure, f"{title}, {target.network()}", axis, points)
-        save_figure(figure, plot)
-    if as_json:
-        asked = {"model": program.name, "edge": edge, "cloud": cloud}
-        print_json({**asked, "link": link_json(target.network()), **sweep_json(axis, points)})
-        return
-    out = console()
-    out.print(f"[bold]{title}[/bold], {target.network()}\n")
-    show_sweep(out, axis, points)
-
-
-@click.command("compile", help=f"Cut a model and write the bundle of both sides.{_MODEL_HELP}")
-@click.argument("model")
-@target_options
-@model_options
-@_shape_option
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle.")
-@click.option("--backend", default="onnxruntime", show_default=True, help="Runs the parts.")
-@click.option("--golden/--no-golden", default=True, help="Record a step of the uncut model.")
-@click.option(
-    "--predictor",
-    type=click.Path(path_type=Path),
-    help="What vlacut train-predictor wrote, for the bundle's robots.",
-)
-@json_option
-def compile_command(
-    model: str,
-    pipeline: str,
-    weights: tuple[Path, ...],
-    shapes: _Shapes,
-    out: Path,
-    backend: str,
-    golden: bool,
-    predictor: Path | None,
-    as_json: bool,
-    **asked: Any,
-) -> None:
-    target = _target(pipeline, asked)
-    with progress_bar() as progress:
-        planned, bundle = compile_program(
-            lambda: load_program(model, dict(shapes)),
-            target,
-            out,
-            checkpoint=open_checkpoint(weights),
-            backend=backend,
-            pipeline=pipeline,
-            golden=golden,
-            predictor=predictor,
-            progress=progress,
+    Engines are kept in $VLACUT_ENGINES, or in the user's cache; what is there is not built again.
+    """
+    bundle = open_bundle(path)
+    name = backend or bundle.manifest.backend
+    if name not in registry.names("engine_builders"):
+        raise InputError(
+            f"{path}: back end {name} runs parts as they are: there is nothing to build"
         )
-    _report(planned, progress, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
-
-
-def _target(pipeline: str, asked: dict[str, Any]) -> Target:
-    """What is asked for, checked; UsageError for an option that nothing would heed."""
-    if pipeline and asked["costs"]:
-        raise click.UsageError("--costs is for the default pipeline; name measured-cost in yours")
-    target = Target(**asked)
-    for option, needed, there in (
-        ("quantile", "--link-trace", bool(target.link_trace)),
-        ("bandwidth", "--pool", target.pool != "none"),
-        ("pool_engines", "--pool", target.pool != "none"),
-    ):
-        source = click.get_current_context().get_parameter_source(option)
-        if source is not click.core.ParameterSource.DEFAULT and not there:
-            raise click.UsageError(f"--{option.replace('_', '-')} goes with {needed}")
-    target.check()
-    return target
-
-
-def _warn(warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
-
-
-def _report(
-    planned: Planned, stages: Stages, as_json: bool, more: dict[str, Any] | None = None
-) -> None:
-    _warn(planned.warnings)
-    if as_json:
-        seconds = {timing.name: timing.seconds for timing in planned.timings}
-        extra = {
-            "pipeline": planned.pipeline,
-            "pass_s": seconds,
-            "stage_s": stages.seconds,
-            "warnings": planned.warnings,
-            "converted": planned.converted,
-            "measured": planned.measured,
-            "interval_ms": [bound * 1e3 for bound in planned.interval_s],
-            "candidates": candidates_json(planned.considered),
-        }
-        print_json({**plan_json(planned.plan), **extra, **(more or {})})
-        return
-    out = console()
-    low, high = (milliseconds(seconds) for seconds in planned.interval_s)
-    notes = [str(stages), f"a step takes {low} to {high} ms: 90 % interval of the machines' models"]
-    if planned.converted:
-        notes.append(f"converted for the back end: {planned.converted}")
-    if planned.measured:
-        notes.append(planned.measured)
-    show_plan(out, planned.plan, notes)
-    if more:
-        out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
-        out.print(f"next: vlacut serve {more['bundle']}    and    vlacut run {more['bundle']}")
-
-
-@click.command("opt", help=f"Print the graph after passes, as stable text.{_MODEL_HELP}")
-@click.argument("model")
-@click.option("-p", "--pipeline", default="", help='Passes: "simplify,annotate-cost,..."')
-@_shape_option
-@json_option
-def opt_command(model: str, pipeline: str, shapes: _Shapes, as_json: bool) -> None:
-    passes = parse_pipeline(pipeline)
+    if not bundle.parts(Side(side)):
+        raise InputError(f"{path}: its plan has no part on the {side}")
+    builder = registry.load("engine_builders", name)()
     with progress_bar() as progress:
-        progress("load", 0, 1)
-        program = load_program(model, dict(shapes))
-        timings = passes.run(program, progress)
-    text = print_program(program)
+        record = builder.build(bundle, Side(side), via, progress)
     if as_json:
-        seconds = {timing.name: timing.seconds for timing in timings}
-        print_json(
-            {"model": program.name, "pipeline": str(passes), "pass_s": seconds, "text": text}
-        )
+        print_json(record_json(record))
     else:
-        sys.stdout.write(text)
+        show_record(record, path)
+
+
+def record_json(record: BuildRecord) -> dict[str, Any]:
+    """The object of `build --json`."""
+    head = {"bundle": record.bundle, "program": record.program, "side": record.side.value}
+    rest = {"device": record.device, "software": record.software, "folder": record.folder}
+    return {**head, **rest, "seconds": record.seconds, "parts": [*map(_json, record.parts)]}
+
+
+def _json(part: BuiltPart) -> dict[str, Any]:
+    engine = to_json(part.engine)
+    kept = {key: engine[key] for key in engine if key not in ("kind", "format", "part")}
+    return {"name": part.name, "key": part.key, "built": part.built, **kept}
+
+
+def show_record(record: BuildRecord, path: Path) -> None:
+    """The table of `build`."""
+    out = console()
+    columns = ("part", "engine", "verified", "off by", "ms", "size", "built in", "host memory")
+    title = f"{record.program}, {record.side} on {record.device} by {record.software}"
+    out.print(table(title, columns, [*map(_row, record.parts)], left=3))
+    made = sum(part.built for part in record.parts)
+    if not record.folder:
+        out.print(f"\na comparison in {record.seconds:.1f} s: nothing was kept")
+        return
+    out.print(
+        f"\n{made} of {len(record.parts)} engines built in {record.seconds:.1f} s, the others were "
+        f"there; record {record.folder}/{record.bundle[:16]}-{record.side}.json"
+    )
+    if any(part.engine.verified == NOTHING for part in record.parts):
+        out.print("the bundle has no golden tensors (--no-golden): numbers were not verified")
+    follows = "vlacut serve" if record.side is Side.CLOUD else "vlacut run"
+    out.print(f"next: {follows} {path}")
+
+
+def _row(part: BuiltPart) -> tuple[str, ...]:
+    engine = part.engine
+    off = f"{engine.max_error:.2g} of {engine.allowed:.2g}" if engine.verified != NOTHING else ""
+    return (
+        part.name,
+        "built" if part.built else "was there",
+        engine.verified,
+        off,
+        milliseconds(engine.device_ms * 1e-3),
+        size(engine.nbytes),
+        f"{engine.seconds:.1f} s",
+        size(engine.host_bytes),
+    )

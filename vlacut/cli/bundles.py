@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle import Bundle, Manifest, open_bundle
-from vlacut.cli.output import console, json_option, print_json, progress_bar, size, table
-from vlacut.cli.report import plan_json, show_plan
-from vlacut.verification import CutResult, verify_bundle
+from vlacut.bundle.manifest import Bundle, Manifest, open_bundle
+from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
+from vlacut.cli.show.report import plan_json, show_plan
+from vlacut.runtime.verification import CutResult, verify_bundle
 
 _BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 

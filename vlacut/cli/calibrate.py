@@ -7,10 +7,17 @@ from pathlib import Path
 
 import click
 
-from vlacut.calibration.calibrating import Calibration, calibrate
-from vlacut.cli.output import check_place, console, json_option, print_json, progress_bar, table
+from vlacut.bundle.staging import write_file
+from vlacut.cli.show.output import (
+    check_place,
+    console,
+    json_option,
+    print_json,
+    progress_bar,
+    table,
+)
 from vlacut.hardware import profile_text
-from vlacut.staging import write_file
+from vlacut.measurement.calibration.calibrating import Calibration, calibrate
 
 _TURNS = 15
 _WORTH_SAYING = 0.05  # of all processors, in others' hands

@@ -9,11 +9,11 @@ import click
 
 from vlacut import registry
 from vlacut.backend import Checked
-from vlacut.bundle import Bundle, open_bundle
-from vlacut.cli.output import console, json_option, print_json, progress_bar, size, table
-from vlacut.cost_graph import Side
+from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.hardware import load_device
-from vlacut.plan import Part
+from vlacut.plan.plan import Part
+from vlacut.pricing.cost_graph import Side
 
 
 @click.command("check")

@@ -13,13 +13,13 @@ class _Lazy(click.Group):
     """A group whose commands are functions of modules, imported on demand."""
 
     where: ClassVar[dict[str, str]] = {
-        "compile": "build:compile_command",
-        "plan": "build:plan_command",
-        "opt": "build:opt_command",
+        "compile": "compile:compile_command",
+        "plan": "compile:plan_command",
+        "opt": "compile:opt_command",
         "inspect": "bundles:inspect_command",
         "verify": "bundles:verify_command",
         "check": "check:check_command",
-        "build": "engines:build_command",
+        "build": "build:build_command",
         "serve": "deploy:serve_command",
         "run": "deploy:run_command",
         "simulate": "simulate:simulate_command",

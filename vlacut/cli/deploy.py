@@ -10,22 +10,22 @@ import click
 import numpy as np
 
 from vlacut.api import connect, serve
+from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
+from vlacut.bundle.staging import write_file
 from vlacut.cli.logs import log_to_stderr
-from vlacut.cli.output import console, json_option, print_json, progress_bar, size
-from vlacut.cli.steps import run_json, show_steps
+from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size
+from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.cli.times import seconds
 from vlacut.differences import largest_difference
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
-from vlacut.npz import UNREADABLE, npz_bytes, read_npz, reason
-from vlacut.plan import CHOSEN
-from vlacut.runtime.address import parse_address, written
-from vlacut.runtime.policy import POLICIES
-from vlacut.runtime.predictors import NAMES
-from vlacut.runtime.report import StepReport
-from vlacut.runtime.server import Server
-from vlacut.runtime.timeline import trace_json
-from vlacut.staging import write_file
+from vlacut.plan.plan import CHOSEN
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.edge.report import StepReport
+from vlacut.runtime.edge.timeline import trace_json
+from vlacut.runtime.network.predictors import NAMES
+from vlacut.runtime.network.selectors import POLICIES
+from vlacut.runtime.wire.sockets import parse_address, written
 
 _BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 _TLS = click.option(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle import open_bundle
-from vlacut.cli.output import console, json_option, print_json
+from vlacut.bundle.manifest import open_bundle
+from vlacut.cli.show.output import console, json_option, print_json
 from vlacut.errors import InputError
 
 
@@ -28,8 +28,8 @@ def keys_command(
     if signer and robots:
         raise InputError("--signer makes a key for bundles, --robot one for a machine; ask for one")
     try:
-        from vlacut.keys import make_keys
-        from vlacut.signing import make_signer
+        from vlacut.security.keys import make_keys
+        from vlacut.security.signing import make_signer
     except ImportError as error:
         raise InputError(f"keys need {error.name}: pip install 'vlacut[keys]'") from error
     made = [make_signer(folder)] if signer else make_keys(folder, robots or ("robot",), days)
@@ -49,7 +49,7 @@ def keys_command(
 def sign_command(path: Path, key: Path, as_json: bool) -> None:
     """Check a bundle and sign it, for machines that run it with --trusted."""
     try:
-        from vlacut.signing import sign_bundle
+        from vlacut.security.signing import sign_bundle
     except ImportError as error:
         raise InputError(f"signing needs {error.name}: pip install 'vlacut[keys]'") from error
     bundle = open_bundle(path)

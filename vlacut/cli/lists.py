@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from vlacut import registry
-from vlacut.cli.output import console, json_option, print_json, progress_bar, size, table
+from vlacut.bundle.staging import write_file
+from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.hardware import (
     Profile,
     device_names,
@@ -16,8 +17,7 @@ from vlacut.hardware import (
     profile_text,
     with_power_modes,
 )
-from vlacut.program import Outline
-from vlacut.staging import write_file
+from vlacut.ir.program import Outline
 
 
 @click.command("devices")

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from vlacut.runtime.address import listener
-from vlacut.runtime.server import Server
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.wire.sockets import listener
 
 
 class _Counts(Collector):

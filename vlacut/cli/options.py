@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from vlacut.pool import FORMS
-from vlacut.target import Target
+from vlacut.compiler.target import Target
+from vlacut.plan.pool import FORMS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,7 +94,7 @@ _OPTIONS = (
 
 
 def target_options(command: F) -> F:
-    """Adds the fields of `vlacut.target.Target`, by their names."""
+    """Adds the fields of `vlacut.compiler.target.Target`, by their names."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

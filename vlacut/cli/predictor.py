@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vlacut.cli.output import (
+from vlacut.cli.show.output import (
     check_place,
     console,
     json_option,
@@ -17,10 +17,10 @@ from vlacut.cli.output import (
     table,
 )
 from vlacut.cli.times import seconds
-from vlacut.forecasting import Score, samples_of, score
 from vlacut.hardware import read_recordings
-from vlacut.runtime.predictors import LSTM, PREDICTORS, make_predictor
-from vlacut.training import EPOCHS, train, write_weights
+from vlacut.runtime.network.predictors import LSTM, PREDICTORS, make_predictor
+from vlacut.simulation.scores import Score, samples_of, score
+from vlacut.simulation.training import EPOCHS, train, write_weights
 
 
 @click.command("train-predictor")

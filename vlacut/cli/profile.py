@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle import open_bundle
-from vlacut.cli.output import (
+from vlacut.bundle.costs import MeasuredPart, write_costs
+from vlacut.bundle.manifest import open_bundle
+from vlacut.cli.show.output import (
     check_place,
     console,
     json_option,
@@ -16,9 +17,8 @@ from vlacut.cli.output import (
     progress_bar,
     table,
 )
-from vlacut.cost_graph import Side
-from vlacut.costs import MeasuredPart, write_costs
-from vlacut.profiling import profile_bundle
+from vlacut.measurement.profiling import profile_bundle
+from vlacut.pricing.cost_graph import Side
 
 _SIDES = {"edge": (Side.EDGE,), "cloud": (Side.CLOUD,), "both": (Side.EDGE, Side.CLOUD)}
 

@@ -9,15 +9,22 @@ from typing import Any
 
 import click
 
-from vlacut.bundle import Bundle, read_bundle
-from vlacut.cli.figures import make_figure, save_figure
-from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar, table
+from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.cli.show.figures import make_figure, save_figure
+from vlacut.cli.show.output import (
+    console,
+    json_option,
+    milliseconds,
+    print_json,
+    progress_bar,
+    table,
+)
+from vlacut.cli.show.traceplot import draw_choices, show_choices
 from vlacut.cli.times import seconds
-from vlacut.cli.traceplot import draw_choices, show_choices
 from vlacut.hardware import parse_link, read_recordings
-from vlacut.plan import Plan
-from vlacut.runtime.policy import POLICIES
-from vlacut.runtime.predictors import LSTM, NAMES, PREDICTORS
+from vlacut.plan.plan import Plan
+from vlacut.runtime.network.predictors import LSTM, NAMES, PREDICTORS
+from vlacut.runtime.network.selectors import POLICIES
 from vlacut.simulation import FRAMES, LINK, Race, Recording, Row
 
 ALL = "all"

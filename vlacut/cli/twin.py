@@ -10,20 +10,20 @@ from typing import Any
 import click
 import numpy as np
 
-from vlacut.bundle import Bundle, read_bundle
+from vlacut.bundle.manifest import Bundle, read_bundle
 from vlacut.cli.logs import log_to_stderr
-from vlacut.cli.output import console, json_option, milliseconds, print_json, progress_bar
-from vlacut.cli.steps import run_json, show_steps
+from vlacut.cli.show.output import console, json_option, milliseconds, print_json, progress_bar
+from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.cli.times import seconds
 from vlacut.emulation import shape_of
+from vlacut.emulation.twin import TwinStep, run_twin
 from vlacut.errors import InputError
 from vlacut.hardware import parse_link
 from vlacut.hardware.trace import Trace, read_trace
-from vlacut.plan import CHOSEN
-from vlacut.runtime.policy import POLICIES
-from vlacut.runtime.predictors import LSTM, NAMES
+from vlacut.plan.plan import CHOSEN
+from vlacut.runtime.network.predictors import LSTM, NAMES
+from vlacut.runtime.network.selectors import POLICIES
 from vlacut.simulation import FRAMES, Race, Recording, Row
-from vlacut.twin import TwinStep, run_twin
 
 _OUTAGE = re.compile(r"(\d+(?:\.\d+)?)s,(\d+(?:\.\d+)?)s")
 

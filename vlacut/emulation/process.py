@@ -11,11 +11,11 @@ import json
 import subprocess
 import sys
 
-from vlacut.closing import Closing
+from vlacut.bundle.serde import from_json, to_json
 from vlacut.emulation.proxy import Proxy
 from vlacut.emulation.shape import Shape
 from vlacut.errors import HardwareError
-from vlacut.serde import from_json, to_json
+from vlacut.runtime.closing import Closing
 
 
 class EmulatedLink(Closing):

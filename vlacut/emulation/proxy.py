@@ -13,9 +13,9 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from vlacut.closing import Closing
 from vlacut.emulation.lane import Lane
 from vlacut.emulation.shape import Shape
+from vlacut.runtime.closing import Closing
 
 _CHUNK = 1 << 16
 _BUFFER_BYTES = 1 << 22

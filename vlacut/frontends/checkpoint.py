@@ -16,8 +16,8 @@ from typing import Any
 import onnx_ir as ir
 
 from vlacut.errors import ModelError
-from vlacut.graphs import dtype_name, value_spec
-from vlacut.program import Program
+from vlacut.ir.graphs import dtype_name, value_spec
+from vlacut.ir.program import Program
 from vlacut.tensor import TensorSpec
 
 _INDEX = "model.safetensors.index.json"

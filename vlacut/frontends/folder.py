@@ -23,8 +23,8 @@ import tomllib
 from vlacut.errors import ModelError
 from vlacut.frontends.normalize import separate_weights
 from vlacut.frontends.onnx import Shapes, finish_graph, read_graph
-from vlacut.graphs import value_spec
-from vlacut.program import Phase, Program
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.program import Phase, Program
 from vlacut.tensor import TensorSpec
 
 _PROGRAM_KEYS = {"name": str, "inputs": list, "outputs": list, "phase": list}

@@ -17,7 +17,7 @@ from vlacut import registry
 from vlacut.errors import InputError, ModelError, VlacutError
 from vlacut.frontends.folder import folder_program
 from vlacut.frontends.onnx import Shapes, onnx_program
-from vlacut.program import Program
+from vlacut.ir.program import Program
 
 KINDS = (
     "an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, or a model of the "

@@ -24,8 +24,8 @@ from onnxscript import version_converter
 
 from vlacut.errors import ModelError
 from vlacut.frontends.sequences import slice_sequences
-from vlacut.program import Phase
-from vlacut.rewriting import constant, content_name, name_uniquely, replace_value
+from vlacut.ir.program import Phase
+from vlacut.ir.rewriting import constant, content_name, name_uniquely, replace_value
 
 OLDEST_OPSET = 18
 _IR_VERSION = 10  # the first that every operator set from 18 to 22 may be written in

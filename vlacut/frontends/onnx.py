@@ -17,8 +17,8 @@ from vlacut.errors import ModelError
 from vlacut.frontends.dimensions import bind_shapes
 from vlacut.frontends.normalize import normalize
 from vlacut.frontends.shapes import infer_shapes
-from vlacut.graphs import value_spec
-from vlacut.program import Phase, Program
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.program import Phase, Program
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from vlacut.errors import ModelError
-from vlacut.rewriting import constant, remove_unused, replace_value
+from vlacut.ir.rewriting import constant, remove_unused, replace_value
 
 
 def slice_sequences(model: ir.Model, where: str) -> None:

@@ -8,8 +8,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from vlacut.errors import ModelError
-from vlacut.folding import fold_constants
-from vlacut.rewriting import remove_unused
+from vlacut.ir.folding import fold_constants
+from vlacut.ir.rewriting import remove_unused
 
 _SHOWN = 5
 

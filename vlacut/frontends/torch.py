@@ -26,15 +26,15 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from vlacut.annotation import EXAMPLE
 from vlacut.errors import ModelError
 from vlacut.frontends.dimensions import bind_shapes
 from vlacut.frontends.normalize import normalize, separate_weights
 from vlacut.frontends.pt2 import check_archive
 from vlacut.frontends.shapes import infer_shapes
 from vlacut.frontends.torch_export import emit, export, faked, is_real, quiet, reason, shapes_only
-from vlacut.graphs import value_spec
-from vlacut.program import Phase, Program
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.program import Phase, Program
 from vlacut.tensor import TensorSpec
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load at every call
@@ -52,7 +52,7 @@ class TorchPhase:
         inputs: example tensors by name, in the order of the method's arguments.
         outputs: names of the tensors it returns, in the order in which nested ones flatten.
         method: which method of the module the phase is.
-        trips, carried: as in `vlacut.program.Phase`.
+        trips, carried: as in `vlacut.ir.program.Phase`.
     """
 
     name: str

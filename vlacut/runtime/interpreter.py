@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from vlacut.backend import Tensor
-from vlacut.cost_graph import Side
 from vlacut.errors import BackendError, WireError
-from vlacut.plan import Part
-from vlacut.runtime.burst import train_of
-from vlacut.runtime.connection import Connection
-from vlacut.runtime.frame import Frame
-from vlacut.runtime.opened import host_arrays
-from vlacut.runtime.route import Compute, Rename, Route, Send
+from vlacut.plan.plan import Part
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.engines import host_arrays
 from vlacut.runtime.tally import Tally
-from vlacut.runtime.wire import HEADER_BYTES, TENSORS
+from vlacut.runtime.wire.burst import train_of
+from vlacut.runtime.wire.connection import Connection
+from vlacut.runtime.wire.frame import Frame
+from vlacut.runtime.wire.protocol import HEADER_BYTES, TENSORS
+from vlacut.runtime.wire.route import Compute, Rename, Route, Send
 
 _WORTH_A_THREAD = 64 * 1024  # bytes
 

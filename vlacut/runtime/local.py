@@ -9,14 +9,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.cost_graph import Side
 from vlacut.errors import VlacutError
-from vlacut.plan import Plan
-from vlacut.runtime.connection import Connection
+from vlacut.plan.plan import Plan
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.engines import OpenedEngines
 from vlacut.runtime.interpreter import Walk
-from vlacut.runtime.layout import Layout
-from vlacut.runtime.opened import OpenedEngines
-from vlacut.runtime.route import Route
+from vlacut.runtime.wire.connection import Connection
+from vlacut.runtime.wire.layout import Layout
+from vlacut.runtime.wire.route import Route
 
 
 def run_both(

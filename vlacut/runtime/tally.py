@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vlacut.runtime.clock import Exchange
-from vlacut.runtime.frame import Heard
-from vlacut.runtime.wire import FIXED_TIMES
+from vlacut.runtime.wire.clock import Exchange
+from vlacut.runtime.wire.frame import Heard
+from vlacut.runtime.wire.protocol import FIXED_TIMES
 
 
 class Span(NamedTuple):
@@ -35,7 +35,7 @@ class Tally:
         taken: frames received.
         late: frames of earlier steps that were dropped.
         clock_ns: the cloud's clock less the edge's, once somebody has worked that out.
-        clock_error_ns: by how much that may be off, see `vlacut.runtime.clock`.
+        clock_error_ns: by how much that may be off, see `vlacut.runtime.wire.clock`.
     """
 
     ran: list[tuple[str, int, int]] = field(default_factory=list)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.backend import Engine, Executor
-from vlacut.bundle import WholePhase
+from vlacut.bundle.manifest import WholePhase
 
 
 def run_whole(

@@ -12,11 +12,11 @@ import numpy as np
 
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
-from vlacut.plan import Plan
-from vlacut.runtime.lstm import read_weights
-from vlacut.runtime.network import sampling_interval
-from vlacut.runtime.policy import POLICIES, RANDOM, make_policy
-from vlacut.runtime.predictors import LSTM, Predictor, make_predictor
+from vlacut.plan.plan import Plan
+from vlacut.runtime.network.estimate import sampling_interval
+from vlacut.runtime.network.lstm import read_weights
+from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor
+from vlacut.runtime.network.selectors import POLICIES, RANDOM, make_policy
 from vlacut.simulation.forecasting import ByForecast
 from vlacut.simulation.listening import ByFrames
 from vlacut.simulation.loop import (

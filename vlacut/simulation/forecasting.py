@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vlacut.hardware import Link
-from vlacut.runtime.policy import Chooser, Forecast, steady
-from vlacut.runtime.predictors import Predictor
+from vlacut.runtime.network.predictors import Predictor
+from vlacut.runtime.network.selectors import Chooser, Forecast, steady
 from vlacut.simulation.walk import Network
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from vlacut.hardware import Link
 from vlacut.hardware.service import Service
-from vlacut.runtime.burst import Burst, BurstMeter, train_of
-from vlacut.runtime.clock import CloudClock, Exchange
-from vlacut.runtime.frame import Heard
-from vlacut.runtime.network import Network as Estimates
-from vlacut.runtime.policy import Chooser
-from vlacut.runtime.predictors import Predictor
+from vlacut.runtime.network.estimate import Network as Estimates
+from vlacut.runtime.network.predictors import Predictor
+from vlacut.runtime.network.selectors import Chooser
 from vlacut.runtime.tally import Tally
-from vlacut.runtime.wire import FIXED_TIMES, HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS
+from vlacut.runtime.wire.burst import Burst, BurstMeter, train_of
+from vlacut.runtime.wire.clock import CloudClock, Exchange
+from vlacut.runtime.wire.frame import Heard
+from vlacut.runtime.wire.protocol import FIXED_TIMES, HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS
 from vlacut.simulation.walk import Network, Passage, StepWalk
 
 _MOST_SLICES = 64

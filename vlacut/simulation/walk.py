@@ -1,11 +1,11 @@
 """A control step on paper: when the action of a variant is there, by its own schedule.
 
-The two sides follow their routes (`vlacut.runtime.route`): a part runs when its inputs are there, a
-transfer is sent when its tensors are and does not hold its sender up, and what comes is waited for
-when something needs it. Parts and codecs take the plan's times; a frame takes its bytes (header and
-reported times included) at the rate that the trace has meanwhile, after the frames before it, then
-half a round trip and the link's cost of a message. So work and transfers may overlap, which the
-price of a cut, a bound, leaves out.
+The two sides follow their routes (`vlacut.runtime.wire.route`): a part runs when its inputs are
+there, a transfer is sent when its tensors are and does not hold its sender up, and what comes is
+waited for when something needs it. Parts and codecs take the plan's times; a frame takes its bytes
+(header and reported times included) at the rate that the trace has meanwhile, after the frames
+before it, then half a round trip and the link's cost of a message. So work and transfers may
+overlap, which the price of a cut, a bound, leaves out.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from vlacut.codec import Codec, coded_bytes
-from vlacut.cost_graph import Side
 from vlacut.hardware.service import Service
-from vlacut.plan import Plan
-from vlacut.runtime.route import Compute, Route, Send
-from vlacut.runtime.wire import HEADER_BYTES
+from vlacut.plan.plan import Plan
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.wire.protocol import HEADER_BYTES
+from vlacut.runtime.wire.route import Compute, Route, Send
 
 
 class _Do(IntEnum):

@@ -2,7 +2,7 @@
 
 A session runs such operators at every step, for its own folding is left out: it would copy weights
 into every session, while a file of the bundle is shared by all. So the values take their place in
-the part, by `vlacut.offline`'s rule, each computed when it is written, by the same kernels.
+the part, by `vlacut.ir.offline`'s rule, each computed when it is written, by the same kernels.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import threading
 import numpy as np
 import onnx_ir as ir
 
-from vlacut.fingerprint import fingerprint
-from vlacut.offline import Origin, offline
-from vlacut.rewriting import remove_unused, replace_value
+from vlacut.ir.fingerprint import fingerprint
+from vlacut.ir.offline import Origin, offline
+from vlacut.ir.rewriting import remove_unused, replace_value
 
 _RECIPE = {"optimisation": "none", "threads": "1"}  # every operator by itself
 _READING = threading.Lock()  # a tensor in a file is mapped when it is read, by one thread at a time

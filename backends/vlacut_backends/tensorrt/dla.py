@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from vlacut.backend import Finding
-from vlacut.graphs import dtype_name
+from vlacut.ir.graphs import dtype_name
 from vlacut_backends.tensorrt.recipe import Recipe, parse_version
 
 _WITH_DLA = frozenset({87})

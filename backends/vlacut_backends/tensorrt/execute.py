@@ -20,7 +20,7 @@ import numpy as np
 
 from vlacut.backend import Lane as AnyLane
 from vlacut.backend import Tensor
-from vlacut.engines import engines_folder, find_engine
+from vlacut.bundle.engines import engines_folder, find_engine
 from vlacut.errors import BackendError
 from vlacut_backends.tensorrt.driver import Driver
 from vlacut_backends.tensorrt.key import check_recipe, engine_key

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlacut.engines import sha256_of
+from vlacut.bundle.engines import sha256_of
 from vlacut.errors import BackendError
 from vlacut_backends.tensorrt.driver import Gpu
 from vlacut_backends.tensorrt.recipe import from_texts, parse_version

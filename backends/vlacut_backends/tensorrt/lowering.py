@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from vlacut.errors import BackendError
-from vlacut.rewriting import name_uniquely
+from vlacut.ir.rewriting import name_uniquely
 
 _NEW_MEANING = frozenset({"GroupNormalization"})  # scale a group before 21, a channel from it on
 _INLINED = "vlacut.inlined"

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from vlacut.backend import Finding
-from vlacut.graphs import dtype_name
+from vlacut.ir.graphs import dtype_name
 from vlacut_backends.tensorrt.recipe import Recipe, parse_version
 from vlacut_backends.tensorrt.support import TYPES, first_release, types_of
 

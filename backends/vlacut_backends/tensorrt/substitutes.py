@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vlacut.rewriting import constant, remove_unused, replace_value
+from vlacut.ir.rewriting import constant, remove_unused, replace_value
 
 _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
 _BOOL, _INT32 = ir.DataType.BOOL, ir.DataType.INT32

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from vlacut.errors import BackendError, VlacutError
-from vlacut.runtime.opened import OpenedEngines, host_arrays
+from vlacut.runtime.engines import OpenedEngines, host_arrays
 from vlacut_backends.tensorrt.driver import Gpu
 from vlacut_backends.tensorrt.execute import TensorRTExecutor
 from vlacut_backends.tensorrt.golden import Comparison, Golden, compare, fit, read_golden

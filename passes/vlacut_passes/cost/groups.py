@@ -30,8 +30,8 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from vlacut.cost import Cost, Kernel
-from vlacut.graphs import value_spec
+from vlacut.ir.graphs import value_spec
+from vlacut.pricing.roofline import Cost, Kernel
 
 Kernels = Mapping[ir.Node, Kernel]
 PRODUCTS = ("gemm", "conv", "attention")

@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import replace
 
-from vlacut.cost import Cost, Kernel
+from vlacut.pricing.roofline import Cost, Kernel
 from vlacut_passes.cost.operator import Operand, Operator, reads
 
 

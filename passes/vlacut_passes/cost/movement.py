@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlacut.cost import Cost, Kernel
+from vlacut.pricing.roofline import Cost, Kernel
 from vlacut_passes.cost.operator import Operator, reads
 
 

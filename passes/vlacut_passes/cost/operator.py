@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from vlacut.cost import Cost, Kernel
-from vlacut.graphs import dtype_name
+from vlacut.ir.graphs import dtype_name
+from vlacut.pricing.roofline import Cost, Kernel
 from vlacut.tensor import dtype_bits
 
 _SAME_RATE = {"uint8": "int8", "uint4": "int4", "float8e5m2": "float8e4m3fn"}

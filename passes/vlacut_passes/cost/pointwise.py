@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from vlacut.cost import Cost, Kernel
+from vlacut.pricing.roofline import Cost, Kernel
 from vlacut_passes.cost.operator import Operator, Rule
 
 SPECIAL = 8

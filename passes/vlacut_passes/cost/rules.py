@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from vlacut.cost import Kernel
+from vlacut.pricing.roofline import Kernel
 from vlacut_passes.cost import matrix, movement, pointwise
 from vlacut_passes.cost.operator import Operator, Rule
 

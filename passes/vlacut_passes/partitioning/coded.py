@@ -1,10 +1,10 @@
 """The best cut and its codecs, within an error of the action.
 
-Codecs are chosen with the cut (`vlacut.coding`). Then the model is run: where the action is further
-off than allowed, every coded crossing is run with no other coded, those with the most error for the
-seconds they save lose their codec, as few as it takes, and the search starts again without these.
-Every round takes at least one codec from a tensor, so it ends. At the end, codecs that the cut
-found can bear after all, and those that other cuts lost, are given back, and the search starts
+Codecs are chosen with the cut (`vlacut.pricing.coding`). Then the model is run: where the action is
+further off than allowed, every coded crossing is run with no other coded, those with the most error
+for the seconds they save lose their codec, as few as it takes, and the search starts again without
+these. Every round takes at least one codec from a tensor, so it ends. At the end, codecs that the
+cut found can bear after all, and those that other cuts lost, are given back, and the search starts
 again as long as that pays. The cut is the best one for the codecs that are left; which ones these
 are is a heuristic.
 """
@@ -16,9 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from vlacut.annotation import OFFERS
 from vlacut.codec import Codec
-from vlacut.coding import (
+from vlacut.errors import BackendError, InfeasibleError, InputError, ModelError
+from vlacut.hardware import Link
+from vlacut.ir.annotation import OFFERS
+from vlacut.ir.dataflow import Dataflow
+from vlacut.pricing.coding import (
     SECONDS,
     ActionError,
     Barred,
@@ -31,13 +34,10 @@ from vlacut.coding import (
     coded_crossings,
     crossing_alone,
 )
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import Dataflow
-from vlacut.errors import BackendError, InfeasibleError, InputError, ModelError
-from vlacut.hardware import Link
-from vlacut.stitching import Gauge, gauging, not_runnable
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.split.stitching import Gauge, gauging, not_runnable
 from vlacut_passes.partitioning.limits import Limits
-from vlacut_passes.partitioning.search import Found
+from vlacut_passes.partitioning.solver.search import Found
 from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, Row, all_cloud, strategy_row
 
 _MARGIN = 1.25  # over what was measured: another processor rounds otherwise

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.cost_graph import CostGraph, Side, When
 from vlacut.hardware import Link
-from vlacut.loops import Loop
-from vlacut.overlap import one_way_loops, parallels
-from vlacut_passes.partitioning.overlap import states
+from vlacut.pricing.cost_graph import CostGraph, Side, When
+from vlacut.pricing.loops import Loop
+from vlacut.pricing.overlap import one_way_loops, parallels
+from vlacut_passes.partitioning.states import states
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

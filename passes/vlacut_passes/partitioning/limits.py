@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from vlacut.pricing import Price
+from vlacut.pricing.price import Price
 
 _EXACT = 1e-12  # relative: what two ways to add up seconds may differ by
 

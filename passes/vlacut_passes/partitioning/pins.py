@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from vlacut.annotation import STRUCTURE
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import Dataflow
 from vlacut.errors import InfeasibleError, InputError
+from vlacut.ir.annotation import STRUCTURE
+from vlacut.ir.dataflow import Dataflow
+from vlacut.pricing.cost_graph import CostGraph, Side
 from vlacut.suggestion import suggestion
 
 SEPARATOR = ";"

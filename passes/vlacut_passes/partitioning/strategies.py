@@ -31,11 +31,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlacut.annotation import STRUCTURE
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import Dataflow
 from vlacut.hardware import Link
-from vlacut.pricing import Strategy, price
+from vlacut.ir.annotation import STRUCTURE
+from vlacut.ir.dataflow import Dataflow
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.price import Strategy, price
 from vlacut_passes.partitioning.jpeg import with_jpeg
 from vlacut_passes.partitioning.layer_chain import LayerChain, layer_chain
 from vlacut_passes.partitioning.limits import Limits

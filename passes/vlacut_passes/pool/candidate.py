@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.cost_graph import CostGraph, Side
 from vlacut.hardware import Link, link_at
-from vlacut.loops import Pipelined
-from vlacut.pricing import price
-from vlacut.sections import Parallel
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.loops import Pipelined
+from vlacut.pricing.price import price
+from vlacut.pricing.regions import Parallel
 
 Sides = tuple[Side, ...]
 Floats = NDArray[np.float64]

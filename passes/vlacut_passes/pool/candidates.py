@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
-from vlacut.cost_graph import CostGraph, Flow, Side, Task
 from vlacut.hardware import Bandwidths, Link, link_at
-from vlacut_passes.partitioning.search import optimal_cut
+from vlacut.pricing.cost_graph import CostGraph, Flow, Side, Task
+from vlacut_passes.partitioning.solver.search import optimal_cut
 from vlacut_passes.pool.candidate import Candidate, Sides
 
 _BANDWIDTHS = 5

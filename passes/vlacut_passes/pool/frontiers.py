@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from vlacut.annotation import STRUCTURE
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import Dataflow
+from vlacut.ir.annotation import STRUCTURE
+from vlacut.ir.dataflow import Dataflow
+from vlacut.pricing.cost_graph import CostGraph, Side
 from vlacut_passes.pool.candidate import Sides
 
 

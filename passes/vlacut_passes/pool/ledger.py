@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut.coding import coded_crossings
-from vlacut.cost_graph import CostGraph, Side
-from vlacut.dataflow import Dataflow
-from vlacut.graphs import value_spec
 from vlacut.hardware import Bandwidths, Link
-from vlacut.pool import Considered, Crossing, Fate
-from vlacut.pricing import price
+from vlacut.ir.dataflow import Dataflow
+from vlacut.ir.graphs import value_spec
+from vlacut.plan.pool import Considered, Crossing, Fate
+from vlacut.pricing.coding import coded_crossings
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.price import price
 from vlacut.tensor import TensorSpec
 from vlacut_passes.pool.candidate import Candidate, Floats, Sides, as_good, doubled_bytes
 

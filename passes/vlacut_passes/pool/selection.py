@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from vlacut.cost_graph import CostGraph
 from vlacut.errors import PassError
 from vlacut.hardware import Bandwidths
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut_passes.pool.candidate import Candidate, Floats
 
 _WORTH = 1e-6  # of the latency: a variant that gains less is not worth its engines

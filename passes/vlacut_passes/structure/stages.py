@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from vlacut.graphs import node_inputs
-from vlacut.program import Program
+from vlacut.ir.graphs import node_inputs
+from vlacut.ir.program import Program
 from vlacut_passes.structure.view import Spot, View
 
 ENCODER, BACKBONE, DECODER = "encoder", "backbone", "decoder"

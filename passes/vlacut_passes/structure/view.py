@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from vlacut.graphs import node_inputs, value_spec
-from vlacut.program import Phase
+from vlacut.ir.graphs import node_inputs, value_spec
+from vlacut.ir.program import Phase
 
 _NO_PARAMETERS = ("bool", "int32", "int64")  # shapes, indices and masks
 

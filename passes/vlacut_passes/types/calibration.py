@@ -9,10 +9,10 @@ import numpy as np
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from vlacut.annotation import EXAMPLE
 from vlacut.errors import PassError
-from vlacut.inputs import synthetic
-from vlacut.program import Phase, Program
+from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.program import Phase, Program
+from vlacut.numerics import synthetic
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 

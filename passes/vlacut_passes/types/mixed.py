@@ -13,9 +13,9 @@ import onnx
 import onnx_ir as ir
 
 from vlacut.errors import PassError
-from vlacut.graphs import dtype_name
-from vlacut.program import Program
-from vlacut.rewriting import constant, is_named_by_content, remove_unused, replace_value
+from vlacut.ir.graphs import dtype_name
+from vlacut.ir.program import Program
+from vlacut.ir.rewriting import constant, is_named_by_content, remove_unused, replace_value
 from vlacut_passes.types.ports import Port, kept_ports
 from vlacut_passes.types.unsafe import unsafe_operators
 from vlacut_passes.types.values import convert, converted, saturated, set_type_attributes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vlacut.program import Program
+from vlacut.ir.program import Program
 
 Port = tuple[int, str, str]  # a phase, `in` or `out`, a name
 

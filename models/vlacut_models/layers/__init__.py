@@ -1,0 +1,1 @@
+"""The pieces that several models are made of: towers, decoders, heads."""

@@ -1,0 +1,295 @@
+"""The best cut of a graph within limits, with the proof that there is none better.
+
+A cut costs what it costs with its sides working in turn (`serial`), less what the states of its
+sections save (`overlap`), the ways of its loops being given (`make_core`). So the best cut of some
+states is the best one in turn with the tasks that make these states held, and a bound on that, less
+what the states save, bounds all cuts in them. Of every choice of ways, states are branched on
+section by section, the lowest bound first, those that differ in their gates alone together at
+first; a section without a state saves nothing, which every cut may do. The splits of loops come
+last. Most searches end at once: what a state saves is less than what it costs. So what can still be
+divided is searched briefly.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
+
+import numpy as np
+
+from vlacut.errors import InfeasibleError
+from vlacut.hardware import Link
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.price import Price, price
+from vlacut_passes.partitioning.infeasible import explained
+from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
+from vlacut_passes.partitioning.solver.core import Core
+from vlacut_passes.partitioning.solver.effort import Effort
+from vlacut_passes.partitioning.solver.make_core import make_core
+from vlacut_passes.partitioning.solver.nets import Ints
+from vlacut_passes.partitioning.solver.serial import Hints, SerialSearch, binding
+from vlacut_passes.partitioning.solver.ways import Split, Ways, all_ways
+from vlacut_passes.partitioning.states import State, agree, placed, states
+from vlacut_passes.partitioning.strategies import Sides
+
+MOST = 40e6  # most a minute of one core
+_ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
+_BRIEFLY = 1  # branches of a search that can be divided into closer ones
+_NONE = State()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cut, and the proof of how good it is.
+
+    Attributes:
+        sides: of every task.
+        price: of the cut.
+        value: of the objective.
+        bound: no cut within the limits has less of the objective; at most `value`.
+        method: what proved the bound.
+    """
+
+    sides: Sides
+    price: Price
+    value: float
+    bound: float
+    method: str
+
+    @property
+    def gap(self) -> float:
+        """How far the cut may be from the best, as a share; 0 if it is proven to be the best."""
+        return (self.value - self.bound) / self.value if self.value else 0.0
+
+
+def optimal_cut(
+    graph: CostGraph,
+    link: Link,
+    limits: Limits | None = None,
+    *,
+    effort: float = MOST,
+    starts: Sequence[Sides] | None = None,
+) -> Found:
+    """The cut within the limits that has the least of the objective.
+
+    Of cuts that are equally good, those with fewer tasks in the cloud are preferred. When `effort`,
+    see `Effort`, is spent, the best cut known is returned with its bound. `starts` are cuts to
+    start from; without any, those of `baselines`.
+
+    Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
+    """
+    asked = limits or Limits()
+    cases = [_make_case(graph, link, *ways) for ways in all_ways(graph)]
+    hints = Hints(graph, link, asked.cloud_bytes, starts)
+
+    def best(limits: Limits) -> Found:
+        return _Search(cases, hints, binding(graph, limits), Effort(effort)).run()
+
+    def least(limits: Limits) -> tuple[float, float]:
+        found = best(limits)
+        return found.value, found.bound
+
+    try:
+        return best(asked)
+    except InfeasibleError as error:
+        raise explained(asked, least) from error
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Cuts whose loops have given ways.
+
+    Attributes:
+        options: the states of every section.
+        splits: of the loops that are held to lead one way; every cut has one of them. None if there
+            are no such loops, or they are taken as they are.
+    """
+
+    core: Core
+    options: Sequence[Sequence[State]]
+    splits: Sequence[State]
+
+
+def _make_case(graph: CostGraph, link: Link, ways: Ways, splits: Sequence[Split]) -> _Case:
+    options = [found for one in graph.sections if (found := states(graph, one, link, ways))]
+    options.sort(key=lambda found: -found[0].saved_s)
+    core = make_core(graph, link, ways)
+    return _Case(core, options, [State(split) for split in splits if split])
+
+
+@dataclass(frozen=True)
+class _Node:
+    """Cuts of a case in these states of its first sections, and of all of them with this split.
+
+    Attributes:
+        in_turn: no cut in these states has less of the objective with its sides working in turn.
+        searched: whether that is the best there is, and not what a larger node had.
+    """
+
+    case: _Case
+    chosen: tuple[State, ...] = ()
+    in_turn: float = -np.inf
+    searched: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether no state is chosen, and a split is to come: without one, the loops may be on one
+        side, and so its best cut is none that leads one way.
+        """
+        return bool(self.case.splits) and not any(state.sides for state in self.chosen)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to choose."""
+        places = len(self.case.options) + bool(self.case.splits)
+        return len(self.chosen) == places and not (self.chosen and self.chosen[-1].several)
+
+    def children(self, again: bool) -> Iterator[_Node]:
+        """The node divided: by the states that its last one stands for, if these are several; else
+        by the states of the next section; at the end by splits.
+
+        `again` is whether what was searched is, with less saved, still the best there is.
+        """
+        place = len(self.chosen)
+        *chosen, last = self.chosen or [_NONE]
+        if last.several:
+            yield from self._with(chosen, last.several)
+        elif place < len(self.case.options):
+            # without a state a cut is as good as in turn
+            searched = self.searched and again
+            yield replace(self, chosen=(*self.chosen, _NONE), searched=searched)
+            yield from self._with(self.chosen, self.case.options[place])
+        else:
+            yield from self._with(self.chosen, self.case.splits)
+
+    def _with(self, chosen: Sequence[State], states: Sequence[State]) -> Iterator[_Node]:
+        for state in states:
+            if agree(chosen, state):
+                yield replace(self, chosen=(*chosen, state), searched=False)
+
+
+class _Search:
+    def __init__(
+        self,
+        cases: Sequence[_Case],
+        hints: Hints,
+        limits: Limits,
+        effort: Effort,
+    ) -> None:
+        self._cases = cases
+        self._hints = hints
+        self._graph = hints.graph
+        self._link = hints.link
+        self._limits = limits
+        self._effort = effort
+        self._best: Found | None = None
+        self._why: InfeasibleError | None = None
+        self._hinted = False  # whether the cuts known beforehand were offered
+        self._methods: dict[str, None] = {}
+        self._order = count()
+        self._queue: list[tuple[float, float, int, _Node]] = []
+
+    def run(self) -> Found:
+        """The best cut; see `optimal_cut`."""
+        closed = np.inf  # the lowest bound of a node that is done with, but was not proven
+        for case in self._cases:
+            self._push(_Node(case))
+        while self._queue and not self._closed(self._queue[0][0]):
+            bound, _, _, node = heapq.heappop(self._queue)
+            if self._best and self._effort.spent and bound > -np.inf:
+                closed = min(closed, bound)
+                continue
+            if not node.searched and not node.whole:
+                node = self._explore(node)
+            if node.complete:
+                closed = min(closed, self._bound(node))
+            elif node.in_turn < np.inf:
+                for child in node.children(self._again):
+                    self._push(child)
+        if self._best is None:
+            assert self._why is not None, "no cut was found, and none was infeasible"
+            raise self._why
+        value = self._best.value
+        bound = min([closed, *(item[0] for item in self._queue[:1]), value])
+        bound = value if self._closed(bound) else max(bound, 0.0)
+        return replace(self._best, bound=bound, method=", ".join(self._methods))
+
+    def _push(self, node: _Node) -> None:
+        """Of equal bounds, nodes with less to save come first: their cuts tell more of others."""
+        saved_s = sum(state.saved_s for state in node.chosen)
+        heapq.heappush(self._queue, (self._bound(node), saved_s, next(self._order), node))
+
+    def _closed(self, bound: float) -> bool:
+        if self._best is None:
+            return False
+        return self._best.value - bound <= _ROUNDING * abs(self._best.value)
+
+    @property
+    def _again(self) -> bool:
+        """Whether a search does not hang on what is saved beside it."""
+        return self._limits.latency is None and self._limits.energy is None
+
+    def _saved_s(self, node: _Node) -> float:
+        """What a cut in the node saves at most."""
+        rest = node.case.options[len(node.chosen) :]
+        return sum(one.saved_s for one in (*node.chosen, *(options[0] for options in rest)))
+
+    def _bound(self, node: _Node) -> float:
+        """No cut in a node has less of the objective."""
+        return node.in_turn - self._worth * self._saved_s(node)
+
+    @cached_property
+    def _worth(self) -> float:
+        """What a second saved is worth, in units of the objective."""
+        power = self._graph.power
+        worth = {Quantity.LATENCY: 1.0, Quantity.ENERGY: power.idle_w if power else 0.0}
+        return worth.get(self._limits.minimise, 0.0)
+
+    def _explore(self, node: _Node) -> _Node:
+        """Search a node with nothing in parallel."""
+        saved_s, limits = self._saved_s(node), self._limits
+        if limits.latency is not None:
+            limits = limited(limits, Quantity.LATENCY, limits.latency + saved_s)
+        if limits.energy is not None and self._graph.power is not None:
+            more = self._graph.power.idle_w * saved_s
+            limits = limited(limits, Quantity.ENERGY, limits.energy + more)
+        cutoff = np.inf
+        if self._best:
+            cutoff = self._best.value
+            cutoff += self._worth * saved_s
+        core = placed(node.case.core, node.chosen)
+        if core is None:
+            return replace(node, in_turn=np.inf)
+        briefly = not node.complete and any(state.sides for state in node.chosen)
+        most = _BRIEFLY if briefly else None
+        search = SerialSearch(core, limits, self._effort, self._hints, cutoff, most)
+        try:
+            found = search.run()
+        except InfeasibleError as error:
+            self._why = self._why or error
+            return replace(node, in_turn=np.inf)
+        self._methods[found.method] = None
+        if found.x is not None:
+            self._offer(_sides(found.x), found.method)
+        node = replace(node, in_turn=max(node.in_turn, found.bound), searched=not briefly)
+        if not self._hinted and not self._closed(self._bound(node)):
+            self._hinted = True
+            for sides in self._hints.cuts:
+                self._offer(sides, found.method)
+        return node
+
+    def _offer(self, sides: Sides, method: str) -> None:
+        cost = price(self._graph, sides, self._link)
+        found = measured(cost)
+        value = found[self._limits.minimise]
+        if not all_within(found, self._limits.most):
+            return
+        if self._best is None or value < self._best.value * (1 - _ROUNDING):
+            self._best = Found(sides, cost, value, -np.inf, method)
+
+
+def _sides(x: Ints) -> Sides:
+    return tuple(Side.CLOUD if one else Side.EDGE for one in x.tolist())

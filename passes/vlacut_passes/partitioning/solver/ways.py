@@ -1,0 +1,108 @@
+"""Ways: which loops are held to lead one way, and from which side.
+
+What the later trips of a loop cost hangs on whether its changes of side all lead one way, see
+`vlacut.pricing.loops`. So there is a core in which every loop waits, whose price is never below a
+cut's own, and one for each choice of loops that are held to lead one way, with the price they have
+then. The best cut is the best of all of them. Where a loop is on one side as a whole both prices
+are the same, so of the latter only cuts that split the loop are searched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, product
+
+import numpy as np
+
+from vlacut.pricing.columns import FREE, Columns
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.loops import Loop
+from vlacut_passes.partitioning.solver.core import settled
+from vlacut_passes.partitioning.solver.nets import Ints
+
+Ways = Mapping[int, Side]
+"""The loops that are held to lead one way, by phase, and the side that they lead from."""
+
+Split = tuple[tuple[int, Side], ...]
+"""Tasks of loops on given sides, so that no loop is on one."""
+
+_MOST_SPLITS = 64
+
+
+def all_ways(graph: CostGraph) -> Iterator[tuple[Ways, list[Split]]]:
+    """Every choice of loops and ways, none first, with splits so that every cut in which these
+    loops are on both sides has one of them.
+    """
+    loops = [] if graph.in_turn else [loop for loop in graph.columns.loops if loop.may_lead]
+    for chosen in product(*(_ways(graph.columns, loop) for loop in loops)):
+        held = [(loop, *way) for loop, way in zip(loops, chosen, strict=True) if way is not None]
+        yield (
+            {loop.phase: source for loop, source, _ in held},
+            _together([splits for _, _, splits in held]),
+        )
+
+
+def _together(splits: Sequence[Sequence[Split]]) -> list[Split]:
+    """Splits of all these loops; none where these are too many."""
+    if math.prod(map(len, splits)) > _MOST_SPLITS:
+        return [()]
+    return [tuple(chain.from_iterable(several)) for several in product(*splits)]
+
+
+def _ways(columns: Columns, loop: Loop) -> list[tuple[Side, list[Split]] | None]:
+    """None, and the ways in which the loop can be on both sides."""
+    found: list[tuple[Side, list[Split]] | None] = [None]
+    for source in Side:
+        splits = _splits(columns, loop, source)
+        if splits:
+            found.append((source, splits))
+    return found
+
+
+def _splits(columns: Columns, loop: Loop, source: Side) -> list[Split]:
+    """Pairs of a task on the edge and one in the cloud, of which every split has one.
+
+    If any variable is on the edge, one that no other is the low of is; and the other way round. One
+    that holds nothing where these are too many.
+    """
+    low, high = _rising(loop, source)
+    label = variables(columns, (low, high))
+    if label is None:
+        return []
+    tasks = np.flatnonzero(columns.phase == loop.phase)
+    inside, first = np.unique(label[tasks], return_index=True)
+    apart = label[low] != label[high]
+    lowest = tasks[first[~np.isin(inside, label[high[apart]])]].tolist()
+    highest = tasks[first[~np.isin(inside, label[low[apart]])]].tolist()
+    if len(lowest) * len(highest) > _MOST_SPLITS:
+        return [()]
+    pairs = ((one, other) for one in lowest for other in highest if label[one] != label[other])
+    return [((one, Side.EDGE), (other, Side.CLOUD)) for one, other in pairs]
+
+
+def rising_of(columns: Columns, ways: Ways) -> tuple[Ints, Ints]:
+    """Pairs of tasks, low and high: x[low] <= x[high] where loops have these ways."""
+    pairs = [_rising(loop, ways[loop.phase]) for loop in columns.loops if loop.phase in ways]
+    none = np.zeros(0, dtype=np.int64)
+    lows, highs = [low for low, _ in pairs], [high for _, high in pairs]
+    return np.concatenate([none, *lows]), np.concatenate([none, *highs])
+
+
+def _rising(loop: Loop, source: Side) -> tuple[Ints, Ints]:
+    ends = (loop.before, loop.after) if source is Side.EDGE else (loop.after, loop.before)
+    low, high = [ends[0], loop.left, loop.taken], [ends[1], loop.taken, loop.left]
+    return np.concatenate(low), np.concatenate(high)
+
+
+def variables(columns: Columns, rising: tuple[Ints, Ints]) -> Ints | None:
+    """The variable of every task: one for those that are equal because of these pairs. None if
+    nothing keeps the pins.
+    """
+    free = columns.pinned == FREE
+    variable = np.where(free, np.cumsum(free) + 1, columns.pinned)
+    if not len(rising[0]):
+        return variable
+    size = int(variable.max(initial=1)) + 1
+    label = settled(size, (variable[rising[0]], variable[rising[1]]))
+    return None if label is None else label[variable]

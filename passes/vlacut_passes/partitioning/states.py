@@ -1,0 +1,100 @@
+"""States of sections: which branches a cut leaves whole on which side, and what that saves.
+
+A cut is in one state of every section. What the state saves is known from the sides of its whole
+branches and of the gates alone, so a cut costs what it costs with nothing in parallel, less what
+its states save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from vlacut.hardware import Link
+from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.overlap import parallel, trips_of
+from vlacut.pricing.regions import NO_GATE, Section
+from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, Core, relabel, settled
+
+_Places = tuple["Side | None", ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """A state of a section, or several: those that have the same branches on the same sides.
+
+    Attributes:
+        sides: of the tasks that decide it; the others are free.
+        saved_s: seconds of a control step that every cut in it saves there at least, and exactly
+            those that leave no other branch whole; of several, the most.
+        several: which ones, those that save most first; empty if it is one.
+    """
+
+    sides: tuple[tuple[int, Side], ...] = ()
+    saved_s: float = 0.0
+    several: tuple[State, ...] = ()
+
+
+def _together(found: list[State]) -> State:
+    """States as one: on given sides is what is there in all of them."""
+    first, *others = sorted(found, key=lambda one: (-one.saved_s, one.sides))
+    if not others:
+        return first
+    common = set(first.sides).intersection(*(one.sides for one in others))
+    sides = tuple(place for place in first.sides if place in common)
+    return State(sides, first.saved_s, (first, *others))
+
+
+def states(
+    graph: CostGraph, section: Section, link: Link, one_way: Container[int] = ()
+) -> list[State]:
+    """The states that save anything and keep the pins, those that save most first; `one_way` are
+    the phases that lead one way.
+    """
+    times = trips_of(graph, section, one_way)
+    found: list[State] = []
+    for placed in product((*Side, None), repeat=len(section.branches)):
+        groups: dict[Side, list[int]] = {side: [] for side in Side}
+        for side, branch in zip(placed, section.branches, strict=True):
+            if side is not None:
+                groups[side] += branch
+        if all(groups.values()):
+            alike = list(_every(graph, section, link, groups, times))
+            found += [_together(alike)] if alike else []
+    return sorted(found, key=lambda one: (-one.saved_s, one.sides))
+
+
+def _every(
+    graph: CostGraph, section: Section, link: Link, groups: dict[Side, list[int]], times: int
+) -> Iterator[State]:
+    """The states with these branches on these sides that save anything and keep the pins."""
+    gates = [gate for gate in (section.entry, section.exit) if gate != NO_GATE]
+    inside = {task: side for side, tasks in groups.items() for task in tasks}
+    for ends in product(Side, repeat=len(gates)):
+        sides = inside | dict(zip(gates, ends, strict=True))
+        if all(graph.tasks[task].pinned in (None, side) for task, side in sides.items()):
+            places = sides.get(section.entry), sides.get(section.exit)
+            saved_s = parallel(graph, section, groups, *places, times).saved_s(link)
+            if saved_s > 0:
+                yield State(tuple(sides.items()), saved_s)
+
+
+def placed(core: Core, chosen: tuple[State, ...]) -> Core | None:
+    """The core with the tasks of these states on their sides; None if no assignment has them so."""
+    if not any(state.sides for state in chosen):
+        return core
+    sides = [(core.of_task[task], side) for state in chosen for task, side in state.sides]
+    low = [CLOUD if side is Side.CLOUD else variable for variable, side in sides]
+    high = [variable if side is Side.CLOUD else EDGE for variable, side in sides]
+    rising = (np.array([*core.rising[0], *low]), np.array([*core.rising[1], *high]))
+    label = settled(core.size, (rising[0].astype(np.int64), rising[1].astype(np.int64)))
+    return None if label is None else relabel(core, label, int(label.max()) + 1, whole=True)
+
+
+def agree(chosen: Sequence[State], state: State) -> bool:
+    """Whether a cut can be in all of these states."""
+    sides = {task: side for one in chosen for task, side in one.sides}
+    return all(sides.get(task, side) is side for task, side in state.sides)

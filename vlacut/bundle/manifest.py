@@ -1,0 +1,301 @@
+"""The bundle: the build artifact. Written whole or not at all, and checked before use.
+
+    manifest.json          the plan, the recipe, the digest of every other file
+    manifest.json.sha256   the digest of the manifest
+    parts/NAME.onnx        one a part; weights are references into the store
+    whole/PHASE.onnx       the uncut phases, which `verify` compares with
+    weights/SHA256         one a distinct weight
+    predictors/SHA256      a trained predictor of the bandwidth, where one was given
+    golden/observation.npz, golden/action.npz   one control step of the uncut model
+    golden/parts/NAME.npz  where engines are built later: the inputs and outputs, by key, of a
+                           part's first run in that step
+
+Compiling the same model twice gives the same bytes. Nothing in a bundle is code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vlacut.bundle.npz import UNREADABLE, read_npz, reason
+from vlacut.bundle.serde import from_json, to_json
+from vlacut.errors import BundleError, ObservationError
+from vlacut.ir.program import MOST_TRIPS
+from vlacut.plan.plan import Part, Plan
+from vlacut.pricing.cost_graph import Side
+
+FORMAT = 2
+_MANIFEST = "manifest.json"
+_MANIFEST_DIGEST = "manifest.json.sha256"
+_MAX_MANIFEST_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a file of the bundle must be."""
+
+    sha256: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An input of an uncut phase: its key, what binds it first, and what is carried into it.
+
+    `carried` is empty where nothing is.
+    """
+
+    key: str
+    initial: str
+    carried: str
+
+
+@dataclass(frozen=True)
+class WholePhase:
+    """An uncut phase, for reference.
+
+    Attributes:
+        name: of the phase.
+        trips: how often a control step runs it.
+        inputs: in the order of the graph's inputs.
+        outputs: keys of the outputs.
+    """
+
+    name: str
+    trips: int
+    inputs: tuple[Binding, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Attributes:
+        format: of the bundle.
+        plan: what runs where.
+        backend: name of the executor of the parts.
+        recipes: what that executor must know, by side.
+        tolerance: how far a cut's action may be from the uncut model's, as a share of the largest
+            magnitude in it; 0 where the back end promises the same bits.
+        whole: the uncut phases.
+        pipeline: text of the pipeline that made the plan.
+        tools: versions of what made it.
+        predictor: the file of a trained predictor of the bandwidth; empty if there is none.
+        files: every other file of the bundle.
+    """
+
+    format: int
+    plan: Plan
+    backend: str
+    recipes: Mapping[str, Mapping[str, str]]
+    tolerance: float
+    whole: tuple[WholePhase, ...]
+    pipeline: str
+    tools: Mapping[str, str]
+    predictor: str
+    files: Mapping[str, FileEntry]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An open, checked bundle."""
+
+    root: Path
+    manifest: Manifest
+    digest: bytes
+
+    @property
+    def plan(self) -> Plan:
+        """What runs where."""
+        return self.manifest.plan
+
+    def recipe(self, side: Side) -> Mapping[str, str]:
+        """What the executor of a side must know."""
+        return self.manifest.recipes[side.value]
+
+    def part_path(self, part: Part) -> Path:
+        """The file of a part."""
+        return self.root / "parts" / f"{part.name}.onnx"
+
+    def whole_path(self, phase: WholePhase) -> Path:
+        """The file of an uncut phase."""
+        return self.root / "whole" / f"{phase.name}.onnx"
+
+    @property
+    def predictor_path(self) -> Path | None:
+        """The file of the trained predictor; None if the bundle has none."""
+        return self.root / self.manifest.predictor if self.manifest.predictor else None
+
+    @property
+    def has_golden(self) -> bool:
+        """Whether a step of the uncut model was recorded."""
+        return "golden/observation.npz" in self.manifest.files
+
+    def golden(self, which: str) -> dict[str, np.ndarray]:
+        """The golden `observation` or `action`, of the plan's types and shapes.
+
+        Raises BundleError if the bundle has none, or one that does not fit the plan.
+        """
+        path = self.root / "golden" / f"{which}.npz"
+        if not path.is_file():
+            raise BundleError(
+                f"{self.root}: no golden {which}: it was compiled with --no-golden, or for a back "
+                f"end that computes nothing"
+            )
+        specs = {spec.name: spec for spec in self.plan.inputs}
+        if which == "action":
+            specs = {name: self.plan.spec[key] for name, key in self.plan.outputs.items()}
+        arrays = _golden_arrays(path)
+        if set(arrays) != set(specs):
+            raise BundleError(f"{path}: holds {sorted(arrays)}, must be {sorted(specs)}")
+        try:
+            return {name: spec.check(arrays[name]) for name, spec in specs.items()}
+        except ObservationError as error:
+            raise BundleError(f"{path}: {error}") from error
+
+    def part_golden_path(self, part: Part) -> Path | None:
+        """The file of a part's inputs and outputs, to verify its engine with; None without."""
+        name = f"golden/parts/{part.name}.npz"
+        return self.root / name if name in self.manifest.files else None
+
+    def part_golden(self, part: Part) -> dict[str, np.ndarray] | None:
+        """Inputs and outputs of a part, by key; None if not recorded."""
+        path = self.part_golden_path(part)
+        if path is None:
+            return None
+        return _golden_arrays(path)
+
+    def parts(self, side: Side) -> tuple[Part, ...]:
+        """The parts that a side holds."""
+        return tuple(part for part in self.plan.parts if part.side is side)
+
+
+def _golden_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return read_npz(path)
+    except UNREADABLE as error:
+        raise BundleError(
+            f"{path}: cannot be read: {reason(error)}; compile the bundle again"
+        ) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a folder, with its digest beside it."""
+    data = json.dumps(to_json(manifest), indent=1, sort_keys=True).encode() + b"\n"
+    (folder / _MANIFEST).write_bytes(data)
+    (folder / _MANIFEST_DIGEST).write_text(hashlib.sha256(data).hexdigest() + "\n")
+
+
+def add_predictor(folder: Path, file: Path) -> str:
+    """Copy a trained predictor into a bundle's folder, by its content; its path there."""
+    name = f"predictors/{_sha256(file)}"
+    (folder / "predictors").mkdir()
+    shutil.copyfile(file, folder / name)
+    return name
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Every file below a folder by its path, with `/`. A weight's digest is its name."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _entry(path) for path in paths}
+
+
+def _entry(path: Path) -> FileEntry:
+    sha256 = path.name if path.parent.name == "weights" else _sha256(path)
+    return FileEntry(sha256, path.stat().st_size)
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a bundle and check every file in it.
+
+    Raises BundleError naming the first file that is missing or altered.
+    """
+    bundle = read_bundle(path)
+    for problem in check_files(bundle):
+        raise BundleError(f"{path}: {problem}; compile it again, or copy it again")
+    return bundle
+
+
+def check_files(bundle: Bundle) -> list[str]:
+    """One line for every file that is missing or altered."""
+    problems = []
+    for name, entry in bundle.manifest.files.items():
+        path = bundle.root / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif path.stat().st_size != entry.nbytes or _sha256(path) != entry.sha256:
+            problems.append(f"{name} is altered")
+    return problems
+
+
+def read_bundle(path: Path) -> Bundle:
+    """A bundle by its manifest alone, for who has just written it; others use `open_bundle`."""
+    file = path / _MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{path}: is no bundle (no {_MANIFEST}); make one with vlacut compile")
+    if file.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{file}: is larger than any manifest")
+    data = file.read_bytes()
+    digest = hashlib.sha256(data)
+    recorded = path / _MANIFEST_DIGEST
+    if not recorded.is_file() or recorded.read_bytes() != f"{digest.hexdigest()}\n".encode():
+        raise BundleError(f"{path}: {_MANIFEST} or {_MANIFEST_DIGEST} is altered")
+    try:
+        parsed = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{file}: is not JSON: {error}") from error
+    if not isinstance(parsed, dict) or parsed.get("format") != FORMAT:
+        raise BundleError(f"{file}: is not of bundle format {FORMAT}; compile it again")
+    manifest = from_json(Manifest, parsed, _MANIFEST)
+    _check_names(file, manifest)
+    _check_whole(file, manifest)
+    return Bundle(path, manifest, digest.digest())
+
+
+def _check_names(file: Path, manifest: Manifest) -> None:
+    """No name in the manifest may lead out of the bundle."""
+    if manifest.predictor and manifest.predictor not in manifest.files:
+        raise BundleError(f"{file}: its predictor {manifest.predictor!r} is none of its files")
+    if set(manifest.recipes) != {side.value for side in Side}:
+        raise BundleError(f"{file}: recipes must be of edge and cloud")
+    names = [*manifest.files, *(part.name for part in manifest.plan.parts)]
+    for name in [*names, *(phase.name for phase in manifest.whole)]:
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
+            raise BundleError(f"{file}: name {name!r} leads out of the bundle")
+
+
+def _check_whole(file: Path, manifest: Manifest) -> None:
+    """The parts and the uncut phases have files, and these phases make the action."""
+    if not 0 <= manifest.tolerance < math.inf:
+        raise BundleError(f"{file}: tolerance {manifest.tolerance} must be finite, and at least 0")
+    models = [f"parts/{part.name}.onnx" for part in manifest.plan.parts]
+    models += [f"whole/{phase.name}.onnx" for phase in manifest.whole]
+    held = {spec.name for spec in manifest.plan.inputs}
+    for phase in manifest.whole:
+        made = {binding.key for binding in phase.inputs} | set(phase.outputs)
+        read = {binding.initial for binding in phase.inputs} - held
+        read |= {binding.carried for binding in phase.inputs if binding.carried} - made
+        if read or not 1 <= phase.trips <= MOST_TRIPS:
+            raise BundleError(f"{file}: uncut phase {phase.name} cannot run: {sorted(read)}")
+        held |= made
+    missing = [name for name in models if name not in manifest.files]
+    missing += sorted(set(manifest.plan.outputs.values()) - held)
+    if missing:
+        raise BundleError(f"{file}: {missing[0]} is in no file of the bundle; compile it again")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,264 @@
+"""`compile`, `plan` and `opt`: what needs the model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from vlacut.cli.options import model_options, target_options
+from vlacut.cli.show.candidates import candidates_json, show_candidates
+from vlacut.cli.show.figures import make_figure, save_figure
+from vlacut.cli.show.frontier import draw_sweep, show_sweep, sweep_json
+from vlacut.cli.show.output import (
+    Stages,
+    console,
+    json_option,
+    milliseconds,
+    print_json,
+    progress_bar,
+)
+from vlacut.cli.show.report import link_json, plan_json, show_plan
+from vlacut.compiler.driver import Planned, compile_program, plan_program
+from vlacut.compiler.sweep import Axis, parse_axis, sweep
+from vlacut.compiler.target import Target
+from vlacut.errors import InputError
+from vlacut.frontends.checkpoint import load_weights, open_checkpoint
+from vlacut.frontends.load import load_program
+from vlacut.hardware import load_device
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.printer import print_program
+from vlacut.ir.program import Program
+
+F = TypeVar("F", bound=Callable[..., Any])
+_MODEL_HELP = """
+    MODEL is an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, or a model
+    of the zoo (NAME or NAME:PRESET; see vlacut models).
+"""
+
+
+_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
+    """`NAME=1x3x224x224` as (name, dimensions)."""
+
+    name = "name=dims"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """Parse, or fail with an example."""
+        name, _, dims = str(value).rpartition("=")
+        parts = dims.split("x") if dims else []
+        if not name or not all(part.isdigit() for part in parts):
+            self.fail(f"{value!r}: write NAME=DIMS, e.g. image=1x3x224x224", param, ctx)
+        return name, tuple(int(part) for part in parts)
+
+
+def _shape_option(command: F) -> F:
+    option = click.option(
+        "--shape", "shapes", type=_Shape(), multiple=True, help="Bind a dynamic input."
+    )
+    return option(command)
+
+
+@click.command("plan", help=f"Decide what runs where, and show what it would cost.{_MODEL_HELP}")
+@click.argument("model")
+@target_options
+@model_options
+@_shape_option
+@click.option(
+    "--sweep",
+    "swept",
+    default="",
+    help="The plan along link=1MB/s..100MB/s or cloud-budget=2GB..14GB.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="The sweep as a figure: FILE.svg.")
+@click.option("--candidates", is_flag=True, help="All that --pool considered, and why not.")
+@json_option
+def plan_command(
+    model: str,
+    pipeline: str,
+    weights: tuple[Path, ...],
+    shapes: _Shapes,
+    swept: str,
+    plot: Path | None,
+    candidates: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    target, named = _target(pipeline, asked), (model, shapes, weights)
+    if swept:
+        if candidates:
+            raise InputError("--candidates is of one plan; leave --sweep out")
+        _sweep(named, target, parse_axis(swept), pipeline, plot, as_json)
+        return
+    if plot:
+        raise InputError("--plot shows a sweep; add --sweep, e.g. --sweep link=1MB/s..100MB/s")
+    if candidates and target.pool == "none":
+        raise InputError("--candidates lists what a pool considered; add --pool, e.g. --pool block")
+    with progress_bar() as progress:
+        program, unused = _loaded(*named, progress)
+        planned = plan_program(program, target, pipeline, progress)
+    _report(replace(planned, warnings=(*unused, *planned.warnings)), progress, as_json)
+    if candidates and not as_json:
+        show_candidates(console(), planned.considered, str(planned.plan.link))
+
+
+def _loaded(
+    model: str, shapes: _Shapes, weights: tuple[Path, ...], progress: Stages
+) -> tuple[Program, tuple[str, ...]]:
+    """The program with its weights, and what to say of those that it has no use for."""
+    progress("load", 0, 1)
+    program = load_program(model, dict(shapes))
+    unused = load_weights(program, open_checkpoint(weights)) if weights else ""
+    return program, (unused,) if unused else ()
+
+
+def _sweep(
+    named: tuple[str, _Shapes, tuple[Path, ...]],
+    target: Target,
+    axis: Axis,
+    pipeline: str,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Plan a model along an axis, and show it."""
+    figure = make_figure(plot, 8, 5) if plot else None
+    with progress_bar() as progress:
+        program, unused = _loaded(*named, progress)
+        points = sweep(program, target, axis, pipeline, progress)
+    _warn(unused)
+    edge, cloud = load_device(target.edge).name, load_device(target.cloud).name
+    title = f"{program.name} on {edge} and {cloud}"
+    if plot and figure:
+        draw_sweep(figure, f"{title}, {target.network()}", axis, points)
+        save_figure(figure, plot)
+    if as_json:
+        asked = {"model": program.name, "edge": edge, "cloud": cloud}
+        print_json({**asked, "link": link_json(target.network()), **sweep_json(axis, points)})
+        return
+    out = console()
+    out.print(f"[bold]{title}[/bold], {target.network()}\n")
+    show_sweep(out, axis, points)
+
+
+@click.command("compile", help=f"Cut a model and write the bundle of both sides.{_MODEL_HELP}")
+@click.argument("model")
+@target_options
+@model_options
+@_shape_option
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle.")
+@click.option("--backend", default="onnxruntime", show_default=True, help="Runs the parts.")
+@click.option("--golden/--no-golden", default=True, help="Record a step of the uncut model.")
+@click.option(
+    "--predictor",
+    type=click.Path(path_type=Path),
+    help="What vlacut train-predictor wrote, for the bundle's robots.",
+)
+@json_option
+def compile_command(
+    model: str,
+    pipeline: str,
+    weights: tuple[Path, ...],
+    shapes: _Shapes,
+    out: Path,
+    backend: str,
+    golden: bool,
+    predictor: Path | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    target = _target(pipeline, asked)
+    with progress_bar() as progress:
+        planned, bundle = compile_program(
+            lambda: load_program(model, dict(shapes)),
+            target,
+            out,
+            checkpoint=open_checkpoint(weights),
+            backend=backend,
+            pipeline=pipeline,
+            golden=golden,
+            predictor=predictor,
+            progress=progress,
+        )
+    _report(planned, progress, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
+
+
+def _target(pipeline: str, asked: dict[str, Any]) -> Target:
+    """What is asked for, checked; UsageError for an option that nothing would heed."""
+    if pipeline and asked["costs"]:
+        raise click.UsageError("--costs is for the default pipeline; name measured-cost in yours")
+    target = Target(**asked)
+    for option, needed, there in (
+        ("quantile", "--link-trace", bool(target.link_trace)),
+        ("bandwidth", "--pool", target.pool != "none"),
+        ("pool_engines", "--pool", target.pool != "none"),
+    ):
+        source = click.get_current_context().get_parameter_source(option)
+        if source is not click.core.ParameterSource.DEFAULT and not there:
+            raise click.UsageError(f"--{option.replace('_', '-')} goes with {needed}")
+    target.check()
+    return target
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _report(
+    planned: Planned, stages: Stages, as_json: bool, more: dict[str, Any] | None = None
+) -> None:
+    _warn(planned.warnings)
+    if as_json:
+        seconds = {timing.name: timing.seconds for timing in planned.timings}
+        extra = {
+            "pipeline": planned.pipeline,
+            "pass_s": seconds,
+            "stage_s": stages.seconds,
+            "warnings": planned.warnings,
+            "converted": planned.converted,
+            "measured": planned.measured,
+            "interval_ms": [bound * 1e3 for bound in planned.interval_s],
+            "candidates": candidates_json(planned.considered),
+        }
+        print_json({**plan_json(planned.plan), **extra, **(more or {})})
+        return
+    out = console()
+    low, high = (milliseconds(seconds) for seconds in planned.interval_s)
+    notes = [str(stages), f"a step takes {low} to {high} ms: 90 % interval of the machines' models"]
+    if planned.converted:
+        notes.append(f"converted for the back end: {planned.converted}")
+    if planned.measured:
+        notes.append(planned.measured)
+    show_plan(out, planned.plan, notes)
+    if more:
+        out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
+        out.print(f"next: vlacut serve {more['bundle']}    and    vlacut run {more['bundle']}")
+
+
+@click.command("opt", help=f"Print the graph after passes, as stable text.{_MODEL_HELP}")
+@click.argument("model")
+@click.option("-p", "--pipeline", default="", help='Passes: "simplify,annotate-cost,..."')
+@_shape_option
+@json_option
+def opt_command(model: str, pipeline: str, shapes: _Shapes, as_json: bool) -> None:
+    passes = parse_pipeline(pipeline)
+    with progress_bar() as progress:
+        progress("load", 0, 1)
+        program = load_program(model, dict(shapes))
+        timings = passes.run(program, progress)
+    text = print_program(program)
+    if as_json:
+        seconds = {timing.name: timing.seconds for timing in timings}
+        print_json(
+            {"model": program.name, "pipeline": str(passes), "pass_s": seconds, "text": text}
+        )
+    else:
+        sys.stdout.write(text)

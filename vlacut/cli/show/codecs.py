@@ -1,0 +1,73 @@
+"""What codecs a plan has, what they save and cost, and what they do to the action."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from vlacut.cli.show.output import milliseconds, size, table
+from vlacut.plan.plan import Plan, Variant
+from vlacut.pricing.coding import ActionError, CodedCrossing
+from vlacut.pricing.cost_graph import Side
+
+
+def codecs_json(variant: Variant) -> dict[str, Any]:
+    """The coded crossings of a variant, and its error of the action."""
+    error = variant.action_error
+    return {
+        "crossings": [_crossing_json(crossing) for crossing in variant.coded],
+        "action_error": {
+            "measured": error.measured,
+            "allowed": error.allowed,
+            "observations": error.observations,
+            "why_not": error.why_not,
+        },
+    }
+
+
+def _crossing_json(crossing: CodedCrossing) -> dict[str, Any]:
+    return {
+        "tensor": crossing.tensor,
+        "from": crossing.source.value,
+        "codec": crossing.codec.value,
+        "raw_bytes": crossing.raw_bytes,
+        "coded_bytes": crossing.coded_bytes,
+        "edge_ms": crossing.edge_s * 1e3,
+        "cloud_ms": crossing.cloud_s * 1e3,
+        "action_error_alone": crossing.alone,
+    }
+
+
+def show_codecs(console: Console, plan: Plan) -> None:
+    """The coded crossings of the chosen cut; nothing if there are none."""
+    chosen = plan.variants[0]
+    if not chosen.coded:
+        return
+    columns = ("tensor", "way", "codec", "bytes", "coded", "edge ms", "cloud ms", "error alone")
+    rows = [_row(crossing) for crossing in chosen.coded]
+    console.print(table("\nCodecs, a control step", columns, rows, left=3))
+    console.print(error_text(chosen.action_error))
+
+
+def _row(crossing: CodedCrossing) -> tuple[str, ...]:
+    return (
+        crossing.tensor,
+        "up" if crossing.source is Side.EDGE else "down",
+        crossing.codec.value,
+        size(crossing.raw_bytes),
+        size(crossing.coded_bytes),
+        milliseconds(crossing.edge_s),
+        milliseconds(crossing.cloud_s),
+        "-" if crossing.alone is None else f"{crossing.alone:.2g}",
+    )
+
+
+def error_text(error: ActionError) -> str:
+    """One line on what codecs do to the action."""
+    if error.measured is None:
+        return f"The error of the action is not measured: {error.why_not}."
+    return (
+        f"The action is off by {error.measured:.3g} of its magnitude at most, on "
+        f"{error.observations} observations; {error.allowed:.3g} is allowed."
+    )

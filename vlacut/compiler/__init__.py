@@ -1,0 +1,4 @@
+"""From a program and a target to a bundle: the pipeline, its products, and what is said of them.
+
+May import: everything but the API, the command line and what measures or simulates.
+"""

@@ -1,0 +1,266 @@
+"""The compiler: a program and a target in, a plan or a bundle out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from vlacut import registry
+from vlacut.bundle.manifest import (
+    FORMAT,
+    Bundle,
+    Manifest,
+    add_predictor,
+    list_files,
+    read_bundle,
+    write_manifest,
+)
+from vlacut.bundle.staging import staged_folder
+from vlacut.compiler.advice import advice, slow_samples
+from vlacut.compiler.golden import write_golden
+from vlacut.compiler.target import Target
+from vlacut.frontends.checkpoint import Stored, load_weights
+from vlacut.hardware import Device, Link, load_device
+from vlacut.ir.annotation import (
+    ALTERNATIVES,
+    CERTIFICATE,
+    CONVERTED,
+    MEASURED,
+    STRATEGIES,
+    Alternatives,
+    forget,
+)
+from vlacut.ir.dataflow import Dataflow, key_of, trace_dataflow, weights_of
+from vlacut.ir.graphs import dtype_name, operators
+from vlacut.ir.pipeline import Timing, parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.plan.plan import CHOSEN, Plan, Variant
+from vlacut.plan.pool import NO_POOL, Considered
+from vlacut.pricing.coding import coded
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
+from vlacut.pricing.price import Price, Strategy, price
+from vlacut.pricing.roofline import interval
+from vlacut.runtime.cloud.footprint import cloud_memory
+from vlacut.runtime.network.lstm import read_weights
+from vlacut.split.emission import bundle_models, save, whole_phases
+from vlacut.split.parts import Split, codings_of, placements_of, split
+from vlacut.split.weights import WeightStore
+
+Progress = Callable[[str, int, int], None]
+_TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what it was made of.
+
+    Attributes:
+        plan: what runs where.
+        split: the parts with their operators.
+        timings: of the passes.
+        pipeline: text of the pipeline that ran.
+        warnings: what a user should know of the plan, a line each.
+        converted: which element type became which, for the back end; empty if none did.
+        measured: how many operators were measured on which side; empty if none was.
+        interval_s: seconds between which nine of ten steps should lie, the link being as it is
+            said to be.
+        considered: every placement that the pool considered; none without a pool.
+    """
+
+    plan: Plan
+    split: Split
+    timings: tuple[Timing, ...]
+    pipeline: str
+    warnings: tuple[str, ...]
+    converted: str
+    measured: str
+    interval_s: tuple[float, float]
+    considered: tuple[Considered, ...] = ()
+
+
+def _silent(*_: object) -> None:
+    """Progress that nobody watches."""
+
+
+def plan_program(
+    program: Program, target: Target, pipeline: str = "", progress: Progress = _silent
+) -> Planned:
+    """Annotate and cut a program, in place, for a target.
+
+    Raises InputError where the request is at fault, PassError where a pass is.
+    """
+    target.check()
+    edge, cloud = load_device(target.edge), load_device(target.cloud)
+    link = target.network()
+    passes = parse_pipeline(pipeline or target.pipeline())
+    target.check_pipeline(passes)
+    forget(program)
+    timings = passes.run(program, progress)
+    progress("plan", len(passes.passes), len(passes.passes))
+    flow = trace_dataflow(program)
+    parts = split(flow, link)
+    pooled = ALTERNATIVES.find(program) or Alternatives((CHOSEN,), NO_POOL)
+    variants = _variants(flow, parts, pooled.names, link)
+    chosen = variants[0].price
+    strategies = STRATEGIES.get(program)
+    plan = Plan(
+        program=program.name,
+        edge=edge.name,
+        cloud=cloud.name,
+        link=link,
+        inputs=program.inputs,
+        outputs={
+            spec.name: key_of(program, program.output_source(spec.name)) for spec in program.outputs
+        },
+        tensors=parts.tensors,
+        parts=parts.parts,
+        variants=variants,
+        strategies=strategies,
+        pool=pooled.pool,
+        standings=tuple(_standings(chosen, link, strategies)),
+        certificate=CERTIFICATE.get(program),
+    )
+    plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
+    converted = CONVERTED.find(program) or ""
+    warnings = tuple(advice(program, edge, plan))
+    measured = _measured(program) if target.costs else ""
+    bounds = _interval(chosen, edge, cloud)
+    considered = pooled.considered
+    return Planned(
+        plan, parts, timings, str(passes), warnings, converted, measured, bounds, considered
+    )
+
+
+def _interval(chosen: Price, edge: Device, cloud: Device) -> tuple[float, float]:
+    """Bounds on the latency of a cut, both sides' predictions being off alike."""
+    rest = chosen.total_s - chosen.edge_s - chosen.cloud_s
+    here, there = interval(chosen.edge_s, edge), interval(chosen.cloud_s, cloud)
+    return rest + here[0] + there[0], rest + here[1] + there[1]
+
+
+def _measured(program: Program) -> str:
+    nodes = [node for phase in program.phases for node in operators(phase.graph.graph)]
+    counts = {
+        side: sum(side in (MEASURED.find(node) or ()) for node in nodes)
+        for side in (Side.EDGE, Side.CLOUD)
+    }
+    said = (f"{count} of {len(nodes)} operators on the {side}" for side, count in counts.items())
+    return f"measured: {', '.join(said)}; the others are modelled"
+
+
+def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Iterator[Standing]:
+    """The cut against everything on one machine."""
+    for row in strategies:
+        if row.name in ("all-edge", "all-cloud", "all-cloud-coded"):
+            ratio = latency_ratio(chosen, row.price)
+            yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
+
+
+def _variants(
+    flow: Dataflow, parts: Split, names: Sequence[str], link: Link
+) -> tuple[Variant, ...]:
+    costs = flow.cost_graph()
+    made = zip(names, parts.schedules, placements_of(flow), codings_of(flow), strict=True)
+    return tuple(
+        Variant(
+            name,
+            schedule,
+            price(coded(costs, cut.choices), sides, link),
+            cut.crossings,
+            cut.error,
+        )
+        for name, schedule, sides, cut in made
+    )
+
+
+def compile_program(
+    program: Program | Callable[[], Program],
+    target: Target,
+    out: Path,
+    *,
+    checkpoint: Mapping[str, Stored] | None = None,
+    backend: str = "onnxruntime",
+    pipeline: str = "",
+    golden: bool = True,
+    predictor: Path | None = None,
+    progress: Progress = _silent,
+) -> tuple[Planned, Bundle]:
+    """Plan a program, emit both sides' parts, and write the bundle at `out`.
+
+    Until the last moment `out` is untouched. With `golden`, one step of the uncut model is run on
+    this machine and recorded.
+
+    Args:
+        program: the program, or what makes it: a checkpoint is copied while that traces.
+        target: what to cut it for.
+        out: path of the bundle.
+        checkpoint: where the weights are that the program has shapes of alone.
+        backend: name of the builder.
+        pipeline: passes to run instead of the target's.
+        golden: whether to record a step, if the back end computes.
+        predictor: of the bandwidth, trained by `vlacut train-predictor`, to put into the bundle.
+        progress: called with what is done, how much of it, and of how much.
+
+    Raises InputError, PassError, BackendError, or BundleError if `out` cannot be written.
+    """
+    interval_s = read_weights(predictor).interval_s if predictor else 0.0
+    builder = registry.load("builders", backend)()
+    stored = checkpoint or {}
+    devices = {Side.EDGE: target.edge, Side.CLOUD: target.cloud}
+    recipes = {side.value: builder.recipe(load_device(name)) for side, name in devices.items()}
+    with staged_folder(out) as folder:
+        with WeightStore(folder) as store:
+            if stored and not builder.rewrites_weights:
+                store.prefetch(item.tensor(name) for name, item in stored.items())
+            if not isinstance(program, Program):
+                progress("load", 0, 1)
+                program = program()
+            unused = load_weights(program, stored) if stored else ""
+            text = pipeline or target.pipeline(_needed(builder.conversions, program))
+            planned = plan_program(program, target, text, progress)
+            phases = whole_phases(program)
+            count = len(planned.plan.parts) + len(phases)
+            models = bundle_models(program, planned.split, phases)
+            for done, (path, side, model) in enumerate(models):
+                progress("emit", done, count)
+                builder.prepare(model, path, recipes[side.value])
+                store.externalise(model)
+                save(model, folder / path)
+        if golden and builder.computes:
+            progress("golden", 0, 1)
+            write_golden(program, planned.plan, phases, folder, backend)
+        manifest = Manifest(
+            format=FORMAT,
+            plan=planned.plan,
+            backend=backend,
+            recipes=recipes,
+            tolerance=max(builder.tolerance(phase.graph) for phase in program.phases),
+            whole=phases,
+            pipeline=planned.pipeline,
+            tools=_tools(),
+            predictor=add_predictor(folder, predictor) if predictor else "",
+            files=list_files(folder),
+        )
+        write_manifest(folder, manifest)
+    more = filter(None, (unused, slow_samples(interval_s, planned.plan)))
+    return replace(planned, warnings=(*more, *planned.warnings)), read_bundle(out)
+
+
+def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:
+    """Those conversions whose source a program has."""
+    found = {
+        dtype_name(value.dtype)
+        for phase in program.phases
+        for node in phase.graph.graph.all_nodes()
+        for value in (*node.inputs, *node.outputs)
+        if value is not None and value.dtype is not None
+    }
+    return {source: target for source, target in conversions.items() if source in found}
+
+
+def _tools() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _TOOLS}}

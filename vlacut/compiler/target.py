@@ -1,0 +1,190 @@
+"""Target: what a program is cut for, as users write it, and the pipeline that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlacut.codec import parse_codecs
+from vlacut.errors import HardwareError, InputError
+from vlacut.hardware import (
+    Link,
+    load_device,
+    parse_bandwidths,
+    parse_bytes,
+    parse_link,
+    parse_seconds,
+)
+from vlacut.hardware.trace import read_trace
+from vlacut.ir.pipeline import Pipeline, pass_text
+from vlacut.plan.pool import SEGMENTS
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a program is cut for, as users write it. What is empty is no constraint.
+
+    Attributes:
+        edge, cloud: names of devices, or TOML files.
+        link: see `vlacut.hardware.link`.
+        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; by default what the device
+            has, less its reserve.
+        cloud_time: most compute in the cloud a control step, e.g. `80ms`.
+        edge_memory: the same of the edge.
+        pin: operators that have their side, e.g. `vision.*=edge`.
+        private: inputs of which no value leaves the edge but through a block, `INPUT[:BLOCK]`.
+        minimise: `latency`, `cloud-time` or `energy` of the edge.
+        deadline: most time of a control step, e.g. `100ms`.
+        link_trace: file or folder of recorded bandwidths, see `vlacut.hardware.trace`. Then the
+            uplink has the bandwidth that the trace reaches for `quantile` of the time, and the
+            downlink keeps its ratio to it; so latencies are those that `quantile` of the time is
+            not exceeded.
+        quantile: share of the time, above 0 and at most 1.
+        pool: `none`, `block` or `portfolio:BYTES`: see the pass `alternatives`.
+        pool_engines: `segments` or `fused`.
+        bandwidth: what the pool is chosen for: see `vlacut.hardware.bandwidths`.
+        codecs: those that tensors may cross the link with, e.g. `fp16,int8`, or `all`.
+        max_action_error: the most that these may move the action, see
+            `vlacut.pricing.coding.ActionError`; None for no limit.
+        precision: `float16` or `bfloat16`: what weights and products are turned into, while what
+            needs float32 stays in it and the observation and the action keep their types, see the
+            pass `convert-types`; empty: as the model has it.
+        quantise: `int8` or `float8e4m3fn`: what products of weights go through, calibrated on the
+            example, see the pass `quantise`; empty: nothing.
+        costs: files of `vlacut profile`, whose measurements are preferred to the device model.
+    """
+
+    edge: str
+    cloud: str
+    link: str
+    cloud_budget: str = ""
+    cloud_time: str = ""
+    edge_memory: str = ""
+    pin: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+    minimise: str = "latency"
+    deadline: str = ""
+    link_trace: str = ""
+    quantile: float = 0.95
+    precision: str = ""
+    quantise: str = ""
+    costs: tuple[str, ...] = ()
+    codecs: str = ""
+    max_action_error: float | None = None
+    pool: str = "none"
+    pool_engines: str = SEGMENTS
+    bandwidth: str = "0.1MB/s-100MB/s"
+
+    def network(self) -> Link:
+        """The link to plan for. Raises HardwareError where link, trace or quantile are at fault."""
+        return parse_link(self._link())
+
+    def _link(self) -> str:
+        if not self.link_trace:
+            return self.link
+        if self.link.endswith(".toml"):
+            raise InputError("--link-trace takes the place of rates: write --link UP[/DOWN][,RTT]")
+        link = parse_link(self.link)
+        up = read_trace(Path(self.link_trace)).reached(self.quantile)
+        if up == 0:
+            raise InputError(
+                f"{self.link_trace}: the link is down for more than {1 - self.quantile:.3g} of the "
+                f"time, so no cut that crosses it has a latency there; lower --quantile"
+            )
+        return str(link.at(up))
+
+    def check(self) -> None:
+        """Raise InputError, with the option that is at fault, for what no model could be cut for.
+
+        So that it is said before a model is traced.
+        """
+        for device in (self.edge, self.cloud):
+            load_device(device)
+        self.network()
+        parse_codecs(self.codecs)
+        if self.pool != "none":
+            parse_bandwidths(self.bandwidth)
+        if self.max_action_error is not None and not self.max_action_error >= 0:
+            raise InputError(
+                f"--max-action-error: {self.max_action_error:g}: write a share of the action's "
+                f"magnitude: 0.01"
+            )
+        for name in ("cloud_budget", "edge_memory"):
+            self._read(name, parse_bytes)
+        for name in ("cloud_time", "deadline"):
+            self._read(name, parse_seconds)
+
+    def _read(self, name: str, parse: Callable[[str], float]) -> None:
+        text = getattr(self, name)
+        try:
+            if text:
+                parse(text)
+        except HardwareError as error:
+            raise HardwareError(f"--{name.replace('_', '-')}: {error}") from error
+
+    def check_pipeline(self, pipeline: Pipeline) -> None:
+        """Raise InputError if a pipeline of the user's own does not do what this target asks."""
+        for name, options in self._passes({}):
+            made = [vars(one) for one in pipeline.passes if one.name == name]
+            lacks = [
+                f"{key}={value}"
+                for key, value in options.items()
+                if not any(str(one[key.replace("-", "_")]) == value for one in made)
+            ]
+            if lacks:
+                raise InputError(
+                    f"the pipeline has no {name}{{{' '.join(lacks)}}}, as the other options ask "
+                    f"for; write it there, or leave --pipeline out"
+                )
+
+    def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
+        """Text of the default pipeline for this target, types converted first."""
+        return ",".join(pass_text(*one) for one in self._passes(conversions or {}))
+
+    def _passes(self, conversions: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+        """The names of the passes, and those of their options that this target sets."""
+        yield "simplify", {}
+        for source, target in conversions.items():
+            yield "convert-types", {"source": source, "target": target}
+        if self.quantise:
+            yield "quantise", {"target": self.quantise}
+        if self.precision:
+            options = {"source": "weights", "target": self.precision, "keep": "unsafe"}
+            yield "convert-types", options
+        devices = {"edge": self.edge, "cloud": self.cloud}
+        yield "annotate-structure", {}
+        yield "annotate-cost", devices
+        for file in self.costs:
+            yield "measured-cost", {"costs": file, **devices}
+        if self.codecs:
+            yield "annotate-codecs", {**devices, "codecs": self.codecs}
+        yield "partition", self._partition()
+        if self.pool != "none":
+            yield "alternatives", self._alternatives()
+
+    def _partition(self) -> dict[str, str]:
+        return self._link_and(
+            {
+                "cloud-budget": self.cloud_budget,
+                "edge-memory": self.edge_memory,
+                "minimise": self.minimise if self.minimise != "latency" else "",
+                "deadline": self.deadline,
+            }
+        )
+
+    def _alternatives(self) -> dict[str, str]:
+        options = {"pool": self.pool, "bandwidth": self.bandwidth, "engines": self.pool_engines}
+        return self._link_and(options)
+
+    def _link_and(self, options: Mapping[str, str]) -> dict[str, str]:
+        """Options with those that every cut needs; empty ones are left out."""
+        error = self.max_action_error
+        every = {
+            "pins": ";".join(self.pin),
+            "private": ";".join(self.private),
+            "cloud-time": self.cloud_time,
+            "max-action-error": "" if error is None else repr(float(error)),
+        }
+        given = {name: value for name, value in {**options, **every}.items() if value}
+        return {"link": self._link(), **given}

@@ -1,0 +1,125 @@
+"""The twin: a bundle's two machines and the link between them, on this one, in real time.
+
+The runtime and its sockets are the real ones. Devices are emulated (parts take the times of the
+plan and compute nothing), so that a model of any size runs anywhere; so is the link
+(`vlacut.emulation`). The cloud and the link are processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlacut.api import connect
+from vlacut.emulation import EmulatedLink, Shape
+from vlacut.errors import InputError, PeerLost
+from vlacut.runtime.edge.report import StepReport
+from vlacut.runtime.wire.sockets import parse_address
+
+
+@dataclass(frozen=True)
+class TwinStep:
+    """A step of the twin.
+
+    Attributes:
+        start_s: when it began, on the clock of the trace.
+        report: what it did.
+    """
+
+    start_s: float
+    report: StepReport
+
+
+def run_twin(
+    bundle: Path,
+    shape: Shape,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    period: float | None = None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    **options: Any,
+) -> list[TwinStep]:
+    """Run the control loop of a bundle over an emulated link.
+
+    Args:
+        bundle: path of the bundle.
+        shape: of the link; its traces start with the first step.
+        steps: how many, at most.
+        seconds: no step starts later. One of the two must be given.
+        period: seconds between starts of steps, late ones taking the next tick; None for back to
+            back.
+        progress: called after every step: steps of how many, or seconds.
+        options: of `vlacut.connect`.
+
+    Raises InputError without an end, PeerLost if the cloud does not come up, and what `connect` and
+    steps raise.
+    """
+    if steps is None and seconds is None:
+        raise InputError("a twin needs an end: steps or seconds")
+    done: list[TwinStep] = []
+    with (
+        _cloud(bundle) as server,
+        EmulatedLink(server, shape, begun=False) as link,
+        connect(bundle, "{}:{}".format(*link.address), emulate=True, **options) as policy,
+    ):
+        inputs = policy.bundle.plan.inputs
+        observation = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in inputs}
+        epoch = link.begin()
+        tick = epoch
+        while (steps is None or len(done) < steps) and (
+            seconds is None or time.monotonic() - epoch < seconds
+        ):
+            start = time.monotonic()
+            policy.step(observation)
+            done.append(TwinStep(start - epoch, policy.last))
+            if steps is not None:
+                progress("twin, steps", len(done), steps)
+            elif seconds is not None:
+                lasted = min(time.monotonic() - epoch, seconds)
+                progress("twin, seconds", round(lasted), round(seconds))
+            if period is not None:
+                tick = _wait(tick, period)
+    return done
+
+
+def _wait(tick: float, period: float) -> float:
+    """Sleep until the first tick from now on that is after this one; when that is."""
+    now = time.monotonic()
+    behind = max(1, int(np.ceil((now - tick) / period)))
+    due = tick + behind * period
+    time.sleep(max(0.0, due - now))
+    return due
+
+
+@contextmanager
+def _cloud(bundle: Path) -> Iterator[tuple[str, int]]:
+    """The bundle's cloud side with emulated devices; its address."""
+    words = [sys.executable, "-m", "vlacut", "serve", str(bundle), "--port", "0"]
+    with (
+        tempfile.TemporaryFile("w+") as said,  # a pipe that nobody reads would fill
+        subprocess.Popen(
+            [*words, "--emulate", "--json"], stdout=subprocess.PIPE, stderr=said, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            listening = json.loads(line) if line else {}
+            if "address" not in listening:
+                process.wait()
+                said.seek(0)
+                raise PeerLost(f"the twin's cloud did not start: {said.read().strip()}")
+            yield parse_address(listening["address"])
+        finally:
+            process.terminate()

@@ -1,0 +1,144 @@
+"""Typed keys for what passes write on operators, values and programs.
+
+An annotation lives in the `meta` mapping of the thing it is about, under the key's name. A key
+knows how its value prints, so that the text of a graph is stable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from vlacut.errors import PassError
+from vlacut.hardware import Device
+from vlacut.plan.pool import Considered, Pool
+from vlacut.pricing.coding import CodedCut, Offers
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.price import Certificate, Strategy
+from vlacut.pricing.roofline import Cost, Kernel
+
+T = TypeVar("T")
+
+
+class HasMeta(Protocol):
+    """Anything with a `meta` mapping: an operator, a value, a model, a program."""
+
+    @property
+    def meta(self) -> MutableMapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Key(Generic[T]):
+    """A typed annotation: its name, the pass that writes it, and how a value prints."""
+
+    name: str
+    written_by: str
+    text: Callable[[T], str] = str
+
+    def put(self, on: HasMeta, value: T) -> None:
+        """Write the annotation, over an earlier one if there is one."""
+        on.meta[self.name] = value
+
+    def find(self, on: HasMeta) -> T | None:
+        """The annotation, or None."""
+        found: T | None = on.meta.get(self.name)
+        return found
+
+    def drop(self, on: HasMeta) -> None:
+        """Remove the annotation, if there is one."""
+        on.meta.pop(self.name, None)
+
+    def get(self, on: HasMeta) -> T:
+        """The annotation; PassError naming the pass to run first where there is none."""
+        found = self.find(on)
+        if found is None:
+            raise PassError(
+                f"{getattr(on, 'name', on)}: no {self.name}; run {self.written_by} first"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Structure:
+    """An operator's place in the model.
+
+    Attributes:
+        stage: `encoder`, `backbone` or `decoder`.
+        block: dotted path of the repeated block it is in, e.g. `vision.dino.7`, or of its module.
+        place: dotted module path inside the block, e.g. `attn.qkv`; empty if not known.
+    """
+
+    stage: str
+    block: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}:{self.block}" + (f":{self.place}" if self.place else "")
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """An operator's time for one execution, on either side."""
+
+    edge: float
+    cloud: float
+
+    def __str__(self) -> str:
+        return f"{self.edge * 1e6:.3f}/{self.cloud * 1e6:.3f}us"
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The devices that a program's costs are for."""
+
+    edge: Device
+    cloud: Device
+
+    def __str__(self) -> str:
+        return f"{self.edge.name}/{self.cloud.name}"
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """The variants of a program: their names, the chosen cut's first, the pool they make, and all
+    that was considered for it.
+    """
+
+    names: tuple[str, ...]
+    pool: Pool
+    considered: tuple[Considered, ...] = ()
+
+
+def _sides_text(sides: tuple[Side, ...]) -> str:
+    return "|".join(str(side) for side in sides)
+
+
+def _cost_text(cost: Cost) -> str:
+    return f"{cost.flops} flop, {cost.bytes_moved} B"
+
+
+STRUCTURE: Key[Structure] = Key("structure", "annotate-structure")
+COST: Key[Cost] = Key("cost", "annotate-cost", _cost_text)
+KERNEL: Key[Kernel] = Key("kernel", "annotate-cost", lambda kernel: kernel.kind)
+SECONDS: Key[Seconds] = Key("seconds", "annotate-cost")
+SIDE: Key[Side] = Key("side", "partition")
+SIDES: Key[tuple[Side, ...]] = Key("sides", "alternatives", _sides_text)
+ALTERNATIVES: Key[Alternatives] = Key("alternatives", "alternatives")
+OFFERS: Key[Offers] = Key("offers", "annotate-codecs", lambda offers: f"{len(offers)} values")
+CODED: Key[tuple[CodedCut, ...]] = Key("coded", "partition", lambda cuts: f"{len(cuts)} cuts")
+STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
+MEASURED: Key[tuple[Side, ...]] = Key("measured", "measured-cost", lambda sides: "/".join(sides))
+CERTIFICATE: Key[Certificate] = Key("certificate", "partition")
+MACHINES: Key[Machines] = Key("machines", "annotate-cost")
+UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
+CONVERTED: Key[str] = Key("converted", "convert-types")
+EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")
+
+
+def forget(program: HasMeta) -> None:
+    """Drop what passes that not every target has wrote on a program for an earlier one."""
+    for key in (OFFERS, CODED, ALTERNATIVES):
+        key.drop(program)

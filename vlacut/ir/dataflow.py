@@ -1,0 +1,236 @@
+"""Dataflow of a program: which operator's value reaches which, across phases and trips.
+
+Both the price of a cut and the split that carries it out are read off here, so that what is priced
+is what will run. Operators that depend on weights alone are no tasks: `split` clones them into
+every part that reads them, and no weight crosses the link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import onnx_ir as ir
+
+from vlacut.ir.annotation import MACHINES, SECONDS, Seconds
+from vlacut.ir.graphs import node_inputs, operators, value_spec, weights_read
+from vlacut.ir.program import Program, Source
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
+from vlacut.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class Use:
+    """A task reads a value.
+
+    Attributes:
+        key: of the value.
+        producer, consumer: tasks.
+        when: in which trips.
+        target: the phase's input it is read through, if it is from outside the trip.
+    """
+
+    key: str
+    producer: int
+    consumer: int
+    when: When
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Dataflow:
+    """A program as tasks and uses.
+
+    Attributes:
+        nodes: operator of every task; None for the observation (first) and the action (last).
+        phases: index of every task's phase, as in `Task.phase`.
+        uses: sorted by consumer.
+        specs: of every key; their names are those in the graph.
+    """
+
+    program: Program
+    nodes: tuple[ir.Node | None, ...]
+    phases: tuple[int, ...]
+    uses: tuple[Use, ...]
+    specs: Mapping[str, TensorSpec]
+
+    @cached_property
+    def weights(self) -> Mapping[ir.Node, tuple[str, ...]]:
+        """Names of the weights that every operator reads, see `graphs.weights_read`."""
+        graphs = (phase.graph.graph for phase in self.program.phases)
+        return {node: names for graph in graphs for node, names in weights_read(graph).items()}
+
+    def cost_graph(self) -> CostGraph:
+        """The program for pricing. Needs `annotate-cost`; raises PassError without it."""
+        weight_index, weights = _weights(self)
+        tasks = tuple(
+            _task(self, index, weight_index.get(index, ())) for index in range(len(self.nodes))
+        )
+        trips = tuple(phase.trips for phase in self.program.phases)
+        dependencies = sorted(
+            {Dependency(use.producer, use.consumer, use.when) for use in self.uses},
+            key=lambda edge: (edge.consumer, edge.producer, edge.when.value),
+        )
+        machines = MACHINES.find(self.program)
+        power = machines.edge.power if machines else None
+        flows = tuple(_flows(self))
+        return CostGraph(tasks, flows, tuple(dependencies), weights, trips, power=power)
+
+
+def trace_dataflow(program: Program) -> Dataflow:
+    """The dataflow of a verified program. What the action does not depend on is left out."""
+    tracer = _Tracer(program)
+    uses = tuple(tracer.uses())
+    live = _live(uses, len(tracer.nodes) - 1)
+    number = {task: index for index, task in enumerate(live)}
+    kept = (
+        replace(use, producer=number[use.producer], consumer=number[use.consumer])
+        for use in uses
+        if use.consumer in number
+    )
+    return Dataflow(
+        program,
+        tuple(tracer.nodes[task] for task in live),
+        tuple(tracer.phases[task] for task in live),
+        tuple(sorted(kept, key=lambda use: (use.consumer, use.producer, use.key))),
+        tracer.specs,
+    )
+
+
+def _live(uses: Iterable[Use], action: int) -> list[int]:
+    """Tasks that the action depends on, and the observation, in order."""
+    makers: dict[int, list[int]] = {}
+    for use in uses:
+        makers.setdefault(use.consumer, []).append(use.producer)
+    live, stack = {0, action}, [action]
+    while stack:
+        for task in makers.get(stack.pop(), ()):
+            if task not in live:
+                live.add(task)
+                stack.append(task)
+    return sorted(live)
+
+
+def key_of(program: Program, source: Source) -> str:
+    """Key of what a source names: a name of the observation, or `phase/output`."""
+    return (
+        source.name
+        if source.phase is None
+        else f"{program.phases[source.phase].name}/{source.name}"
+    )
+
+
+def weights_of(program: Program) -> dict[str, int]:
+    """Bytes of every distinct weight, by name."""
+    return {
+        name: value_spec(value).nbytes
+        for phase in program.phases
+        for name, value in phase.graph.graph.initializers.items()
+    }
+
+
+class _Tracer:
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        tasks: list[tuple[ir.Node | None, int]] = [(None, -1)]
+        for index, phase in enumerate(program.phases):
+            tasks += [(node, index) for node in operators(phase.graph.graph)]
+        tasks.append((None, len(program.phases)))
+        self.nodes = tuple(node for node, _ in tasks)
+        self.phases = tuple(phase for _, phase in tasks)
+        self._task = {node: index for index, node in enumerate(self.nodes) if node is not None}
+        self._outputs = {
+            f"{phase.name}/{value.name}": value
+            for phase in program.phases
+            for value in phase.graph.graph.outputs
+        }
+        self.specs = {spec.name: spec for spec in program.inputs}
+
+    def uses(self) -> Iterator[Use]:
+        for task, (node, phase) in enumerate(zip(self.nodes, self.phases, strict=True)):
+            if node is not None:
+                for value in node_inputs(node):
+                    yield from self._value_uses(task, phase, value)
+        action = len(self.nodes) - 1
+        for spec in self._program.outputs:
+            source = self._program.output_source(spec.name)
+            yield self._use(action, source, When.INITIAL)
+
+    def _value_uses(self, task: int, phase: int, value: ir.Value) -> Iterator[Use]:
+        maker = value.producer()
+        if maker in self._task:
+            yield self._use(task, Source(phase, str(value.name)), When.WITHIN, value)
+        elif value.is_graph_input() and not value.is_initializer():
+            name = str(value.name)
+            yield self._use(task, self._program.source(phase, name), When.INITIAL, target=name)
+            carried = self._program.carried_output(phase, name)
+            if carried is not None:
+                yield self._use(task, Source(phase, carried), When.CARRIED, target=name)
+
+    def _use(
+        self,
+        task: int,
+        source: Source,
+        when: When,
+        value: ir.Value | None = None,
+        target: str = "",
+    ) -> Use:
+        key = key_of(self._program, source)
+        if source.phase is None:
+            return Use(key, 0, task, when, target)
+        if value is None:
+            value = self._outputs[key]
+        self.specs[key] = value_spec(value)
+        maker = value.producer()
+        assert maker is not None, f"{key} is made by no operator"  # the verifier sees to it
+        return Use(key, self._task[maker], task, when, target)
+
+
+def _weights(flow: Dataflow) -> tuple[dict[int, tuple[int, ...]], tuple[int, ...]]:
+    """Weight indices of every task, and the bytes of every weight; one weight a name."""
+    number: dict[str, int] = {}
+    nbytes: list[int] = []
+    of_task = {}
+    for task, (node, phase) in enumerate(zip(flow.nodes, flow.phases, strict=True)):
+        if node is None:
+            continue
+        initializers = flow.program.phases[phase].graph.graph.initializers
+        read = flow.weights[node]
+        for name in read:
+            if name not in number:
+                number[name] = len(nbytes)
+                nbytes.append(value_spec(initializers[name]).nbytes)
+        of_task[task] = tuple(number[name] for name in read)
+    return of_task, tuple(nbytes)
+
+
+def _task(flow: Dataflow, index: int, weights: tuple[int, ...]) -> Task:
+    node, phase = flow.nodes[index], flow.phases[index]
+    if node is None:
+        name = "observation" if index == 0 else "action"
+        return Task(name, phase, 0.0, 0.0, pinned=Side.EDGE)
+    time: Seconds = SECONDS.get(node)
+    name = f"{flow.program.phases[phase].name}/{node.name}"
+    return Task(name, phase, time.edge, time.cloud, weights)
+
+
+def _flows(flow: Dataflow) -> Iterator[Flow]:
+    readers: dict[str, list[Use]] = {}
+    for use in flow.uses:
+        readers.setdefault(use.key, []).append(use)
+    for key, uses in readers.items():
+        producer = uses[0].producer
+        phase = flow.phases[producer]
+        trips = flow.program.phases[phase].trips if phase >= 0 else 1
+        last = [use.consumer for use in uses if use.when is not When.CARRIED]
+        before = [use.consumer for use in uses if use.when is not When.INITIAL]
+        if last:
+            yield Flow(key, producer, _distinct(last), flow.specs[key].nbytes, 1)
+        if before and trips > 1:
+            nbytes = flow.specs[key].nbytes
+            yield Flow(key, producer, _distinct(before), nbytes, trips - 1, before_last=True)
+
+
+def _distinct(consumers: list[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(consumers)))

@@ -1,0 +1,89 @@
+"""The text of a program: stable, one operator a line, annotations behind it.
+
+    program tiny(image: float32[1, 3, 28, 28]) -> (action: float32[1, 7])
+    phase main
+      %y: float32[1, 8] = MatMul(%x, $w) {cost = 128 flop, 320 B; side = cloud}
+      output action
+
+`%` marks a value, `$` a weight. Annotations come in the order of their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from vlacut.ir.annotation import COST, SECONDS, SIDE, SIDES, STRUCTURE, Key
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.program import Phase, Program
+
+_PRINTED: tuple[Key[object], ...] = (COST, SECONDS, SIDE, SIDES, STRUCTURE)  # type: ignore[assignment]
+
+
+def print_program(program: Program) -> str:
+    """The text of a program, ending in a newline."""
+    return "\n".join(_lines(program)) + "\n"
+
+
+def _lines(program: Program) -> Iterator[str]:
+    inputs = ", ".join(map(str, program.inputs))
+    outputs = ", ".join(map(str, program.outputs))
+    yield f"program {program.name}({inputs}) -> ({outputs})"
+    for phase in program.phases:
+        yield _heading(phase)
+        for node in phase.graph.graph:
+            yield f"  {_outputs(node)} = {_operator(node)}{_annotations(node)}"
+        yield f"  output {', '.join(phase.output_names)}"
+
+
+def _heading(phase: Phase) -> str:
+    carried = ", ".join(f"{output} -> {fed}" for output, fed in phase.carried.items())
+    trips = f" x {phase.trips}" if phase.trips > 1 else ""
+    return f"phase {phase.name}{trips}" + (f" carrying {carried}" if carried else "")
+
+
+def _outputs(node: ir.Node) -> str:
+    return ", ".join(_typed(value) for value in node.outputs if value.name) or "()"
+
+
+def _typed(value: ir.Value) -> str:
+    try:
+        spec = value_spec(value)
+    except ValueError:
+        return f"%{value.name}: {value.dtype}{value.shape}"
+    return f"%{spec}"
+
+
+def _operator(node: ir.Node) -> str:
+    domain = f"{node.domain}." if node.domain else ""
+    inputs = ", ".join(_reference(value) for value in node.inputs)
+    attributes = ", ".join(
+        f"{attribute.name}={_attribute(attribute)}"
+        for _, attribute in sorted(node.attributes.items())
+    )
+    return f"{domain}{node.op_type}({inputs})" + (f" [{attributes}]" if attributes else "")
+
+
+def _reference(value: ir.Value | None) -> str:
+    if value is None:
+        return "_"
+    return f"${value.name}" if value.is_initializer() else f"%{value.name}"
+
+
+def _attribute(attribute: ir.Attr) -> str:
+    if attribute.type == ir.AttributeType.TENSOR:
+        tensor = attribute.as_tensor()
+        return f"{tensor.dtype.name.lower()}{list(tensor.shape.numpy())}"
+    if attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+        return "{...}"
+    return str(attribute.value)
+
+
+def _annotations(node: ir.Node) -> str:
+    shown = [
+        f"{key.name} = {key.text(found)}"
+        for key in _PRINTED
+        if (found := key.find(node)) is not None
+    ]
+    return f" {{{'; '.join(shown)}}}" if shown else ""

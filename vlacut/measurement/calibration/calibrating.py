@@ -1,0 +1,183 @@
+"""Calibration: this machine as a device profile, measured through the back end of its engines."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+
+import onnx_ir as ir
+
+from vlacut.hardware import KINDS, Device, Profile, Stack
+from vlacut.ir.annotation import KERNEL
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Phase, Program
+from vlacut.measurement.calibration.blocks import FAMILY_SIZES, blocks
+from vlacut.measurement.calibration.chain import Sample
+from vlacut.measurement.calibration.fitting import Fit, fit
+from vlacut.measurement.calibration.measuring import measure_samples
+from vlacut.measurement.calibration.predicting import Observation
+from vlacut.measurement.calibration.samples import sampling_plan
+from vlacut.pricing.roofline import Kernel
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibrating found.
+
+    Attributes:
+        profile: the machine, for `profile_text`.
+        fit: the parameters, with their spread.
+        observations: what was measured.
+        others: share of all processors that others had meanwhile; None where nobody knows.
+    """
+
+    profile: Profile
+    fit: Fit
+    observations: tuple[Observation, ...]
+    others: float | None = None
+
+
+def calibrate(
+    name: str, backend: str, turns: int, threads: int = 0, progress: Progress = lambda *_: None
+) -> Calibration:
+    """Measure this machine, and fit a profile of that name to it.
+
+    Args:
+        name: of the device.
+        backend: that builds and runs the samples.
+        turns: how often every sample is measured.
+        threads: of an engine; 0 for as many as the back end takes.
+        progress: called with what is done, how far, of how much.
+
+    Raises InputError if the back end runs nothing here, BackendError if it cannot run a sample.
+    """
+    samples = calibration_samples()
+    measured = measure_samples(samples, backend, turns, threads, progress)
+    progress("fit", 0, 1)
+    # On a machine that others use too, the shortest turn is what the machine can do.
+    shortest = [found.shortest for found in measured]
+    fitted = fit_profile(name, backend, turns, threads, samples, shortest)
+    return replace(fitted, others=measured[0].others)
+
+
+def calibration_samples() -> tuple[Sample, ...]:
+    """What is measured: chains of one kind of operator, and then whole blocks."""
+    return (*sampling_plan(), *blocks())
+
+
+def fit_profile(
+    name: str,
+    backend: str,
+    turns: int,
+    threads: int,
+    samples: Sequence[Sample],
+    seconds: Sequence[float],
+) -> Calibration:
+    """Fit a profile of that name to the seconds that `calibration_samples` took.
+
+    The first four arguments are those of `calibrate`; they say how the seconds were measured.
+    """
+    observations = tuple(observe(samples, seconds))
+    operators, *families = _by_family(observations)
+    start = starting_device(name, backend, threads or os.cpu_count() or 1)
+    found = fit(operators, families, start)
+    device = replace(found.device, source=_sources(backend, len(samples), turns))
+    stack = replace(device.stack, source=device.source["peak"])
+    device = replace(device, stack=stack)
+    profile = Profile(device, "", {}, {stack.name: stack})
+    return Calibration(profile, replace(found, device=device), observations)
+
+
+def _by_family(observations: Sequence[Observation]) -> Iterator[tuple[Observation, ...]]:
+    """Those of operators, then those of every family of blocks."""
+    rest = iter(observations)
+    yield tuple(islice(rest, len(observations) - sum(FAMILY_SIZES)))
+    for size in FAMILY_SIZES:
+        yield tuple(islice(rest, size))
+
+
+def observe(samples: Iterable[Sample], seconds: Iterable[float]) -> Iterable[Observation]:
+    """What samples took, with the kernels that `annotate-cost` sees in them."""
+    annotate = parse_pipeline("annotate-cost")
+    for sample, took in zip(samples, seconds, strict=True):
+        graph = sample.model.graph
+        inputs, outputs = (tuple(map(value_spec, side)) for side in (graph.inputs, graph.outputs))
+        annotate.run(Program("sample", (Phase("sample", sample.model),), inputs, outputs))
+        weights = sum(value_spec(value).nbytes for value in graph.initializers.values())
+        yield Observation(sample.name, kernels_of(graph), weights, took)
+
+
+def kernels_of(graph: ir.Graph) -> tuple[Kernel, ...]:
+    """The kernels that `annotate-cost` wrote on the operators of a graph, in order."""
+    found = (KERNEL.find(node) for node in graph)
+    return tuple(kernel for kernel in found if kernel is not None)
+
+
+def starting_device(name: str, backend: str, cores: int) -> Device:
+    """A machine to start the fit from; of its figures, these are not fitted:
+
+    memory_bytes and multiprocessors (the system knows them), and the parts of attention, which
+    no opset before 23 has as an operator: those of the products that it is made of.
+    """
+    whole = {"gemm": 1.0, "attention": 1.0}
+    stack = Stack(
+        name=backend,
+        fusion="none",
+        tf32=False,
+        host_s=0.0,
+        launch_s=3e-7,
+        half_bytes=0.0,
+        half_tile=0.0,
+        half_depth=1.0,
+        spread=0.1,
+        compute={**dict.fromkeys(KINDS[:-1], 0.05), "conv": 0.5, **whole},
+        memory={**dict.fromkeys(KINDS, 0.5), "gemm.vector": 1.0},
+        source="assumed, to start a fit from",
+        overlap=0.5,
+        packs=True,
+        batch_s=1e-7,
+        call_s=4e-6,
+    )
+    return Device(
+        name=name,
+        peak={"float32": 1e11 * cores},
+        memory_bandwidth=2e10,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        cache_bytes=16_000_000,
+        cache_bandwidth=1e11,
+        multiprocessors=cores,
+        stack=stack,
+        source={},
+    )
+
+
+def _sources(backend: str, samples: int, turns: int) -> dict[str, str]:
+    """Where every figure of the profile is from."""
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    cpu = platform.processor() or platform.machine()
+    fitted = (
+        f"fitted by vlacut calibrate to {samples} graphs run by {backend} {_version(backend)} on "
+        f"{platform.node()} ({cpu}, {platform.system()} {platform.release()}), {now}, {turns} turns"
+    )
+    asked = f"the operating system of {platform.node()}, {now}"
+    figures = ("peak", "memory_bandwidth", "cache_bytes", "cache_bandwidth")
+    return {
+        **dict.fromkeys(figures, fitted),
+        "memory_bytes": asked,
+        "multiprocessors": f"threads of an engine, of {asked}",
+    }
+
+
+def _version(backend: str) -> str:
+    try:
+        return version(backend)
+    except PackageNotFoundError:
+        return version("vlacut")

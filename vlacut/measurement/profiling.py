@@ -1,0 +1,81 @@
+"""Profiling: how long the parts of a bundle take on this machine, through their own executor."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+from vlacut.api import load_engines
+from vlacut.bundle.costs import FORMAT, MeasuredCosts, MeasuredPart
+from vlacut.bundle.manifest import Bundle
+from vlacut.errors import InputError
+from vlacut.measurement.stopwatch import Measured, measure
+from vlacut.numerics import synthetic
+from vlacut.plan.plan import Part
+from vlacut.pricing.cost_graph import Side
+
+
+def profile_bundle(
+    bundle: Bundle,
+    sides: Sequence[Side],
+    turns: int,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> MeasuredCosts:
+    """Measure the parts that these sides hold; this machine must be both, if both are given.
+
+    Inputs are synthetic: the time of a part hangs on shapes.
+    Raises InputError if there is no such part, BackendError if one cannot run here.
+    """
+    plan = bundle.plan
+    parts = [part for side in sides for part in bundle.parts(side)]
+    if not parts:
+        raise InputError(f"{bundle.root}: its plan has no part on the {sides[0]}")
+    progress("load", 0, 1)
+    engines = {name: e for side in sides for name, e in load_engines(bundle, side).items()}
+    runs = [
+        partial(engines[part.name].run, {key: synthetic(plan.spec[key]) for key in part.inputs})
+        for part in parts
+    ]
+    measured = measure(runs, turns, progress)
+    names = {Side.EDGE: plan.edge, Side.CLOUD: plan.cloud}
+    return MeasuredCosts(
+        format=FORMAT,
+        program=plan.program,
+        bundle=bundle.digest.hex(),
+        backend=bundle.manifest.backend,
+        host=f"{platform.node()}, {platform.machine()}, {platform.platform()}",
+        versions=_versions(bundle.manifest.backend),
+        parts=tuple(
+            _measured(part, names[part.side], times)
+            for part, times in zip(parts, measured, strict=True)
+        ),
+    )
+
+
+def _measured(part: Part, device: str, times: Measured) -> MeasuredPart:
+    return MeasuredPart(
+        name=part.name,
+        phase=part.phase,
+        inputs=part.inputs,
+        outputs=part.outputs,
+        digest=part.digest,
+        side=part.side,
+        device=device,
+        predicted_s=part.seconds,
+        seconds=times.seconds,
+        low_s=times.low,
+        high_s=times.high,
+        turns=times.turns,
+    )
+
+
+def _versions(backend: str) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("vlacut", "numpy", backend):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # a back end need not be named after a distribution
+    return found

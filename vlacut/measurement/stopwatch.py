@@ -1,0 +1,96 @@
+"""Stopwatch: how long things take here, measured in turns so that a slow moment hits all alike."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlacut.measurement.load import Watch, watch_others
+
+_BURST_S = 0.01  # a turn is repeated for so long, so that short runs find their caches warm
+_MAX_BURST = 20
+_QUIET = 0.05  # of all processors: with less in others' hands, the fit's own error is the larger
+_MORE_TURNS = 0.5  # of those asked for, to replace disturbed ones
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What repeated measurements say. Seconds.
+
+    Attributes:
+        seconds: median over the turns of the shortest run in a turn.
+        shortest: of all runs.
+        low, high: quartiles over the turns.
+        turns: how many there were.
+        others: share of all processors that others had in these turns, on the average; None where
+            the system does not tell.
+    """
+
+    seconds: float
+    shortest: float
+    low: float
+    high: float
+    turns: int
+    others: float | None = None
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """Seconds of every run in a turn, and what others had of the processors meanwhile."""
+
+    seconds: list[float]
+    others: float | None
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.others is None or self.others <= _QUIET
+
+
+def measure(
+    runs: Sequence[Callable[[], object]],
+    turns: int,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    clock: Callable[[], float] = time.perf_counter,
+    watch: Callable[[], Watch] = watch_others,
+) -> tuple[Measured, ...]:
+    """Time every run by a clock of seconds, in so many turns, one run after the other in each.
+
+    A turn runs once untimed, then for 10 ms, but 20 times at most. The shortest of those counts:
+    it is the one that nothing else on this machine interrupted. Turns in which others had more
+    than 5 % of all processors are replaced by up to half as many again; the least disturbed count.
+    """
+    most = turns + math.ceil(_MORE_TURNS * turns)
+    found: list[_Turn] = []
+    while len(found) < most and sum(turn.is_quiet for turn in found) < turns:
+        progress("measure", len(found), max(turns, len(found) + 1))
+        others = watch()
+        seconds = [_warm(run, clock) for run in runs]
+        found.append(_Turn(seconds, others()))
+    kept = sorted(found, key=lambda turn: turn.others or 0.0)[:turns]
+    levels = np.quantile([turn.seconds for turn in kept], (0.0, 0.25, 0.5, 0.75), axis=0)
+    shares = [turn.others for turn in kept if turn.others is not None]
+    others_had = sum(shares) / len(shares) if shares else None
+    shortest, low, middle, high = levels.tolist()
+    columns = zip(middle, shortest, low, high, strict=True)
+    return tuple(Measured(*column, turns, others_had) for column in columns)
+
+
+def _warm(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    run()
+    return _shortest(run, clock)
+
+
+def _shortest(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    shortest, spent = float("inf"), 0.0
+    for _ in range(_MAX_BURST):
+        start = clock()
+        run()
+        took = clock() - start
+        shortest, spent = min(shortest, took), spent + took
+        if spent > _BURST_S:
+            break
+    return shortest

@@ -1,0 +1,4 @@
+"""The plan: what runs where, in which order, and what crosses. Plain data that both halves share.
+
+May import: pricing, hardware and what lies below.
+"""

@@ -1,0 +1,302 @@
+"""Plan: what runs where, in which order, and what crosses. Plain data, checked when constructed.
+
+A *part* is what one engine runs. A *schedule* is the control step as instructions that both sides
+walk: each does what is its own. Tensors go by keys: `name` for the observation, `phase/name` for
+everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import Union
+
+from vlacut.codec import Codec, takes
+from vlacut.errors import BundleError
+from vlacut.hardware import Link
+from vlacut.ir.program import MOST_TRIPS
+from vlacut.plan.memory import UNKNOWN, Memory
+from vlacut.plan.pool import NO_POOL, Pool
+from vlacut.pricing.coding import EXACT, ActionError, CodedCrossing
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.dominance import Standing
+from vlacut.pricing.price import Certificate, Price, Strategy
+from vlacut.tensor import TensorSpec
+
+CHOSEN = "chosen"  # the name of a plan's first variant
+
+
+@dataclass(frozen=True)
+class Part:
+    """A convex subgraph on one side: what one engine runs.
+
+    Attributes:
+        name: unique in the plan, also the file's stem.
+        phase: the phase it is of.
+        side: the machine it runs on.
+        inputs, outputs: keys of the tensors, in the engine's order.
+        weights: names of the weights it reads, sorted.
+        weight_bytes: of those.
+        seconds: predicted time of one execution on its side.
+        saves_s: how much longer a control step would take with this part alone on the other side;
+            negative where only a constraint keeps it here.
+        label: what of the model it is, for people.
+        digest: of its operators, see `vlacut.ir.fingerprint`.
+    """
+
+    name: str
+    phase: str
+    side: Side
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: tuple[str, ...]
+    weight_bytes: int
+    seconds: float
+    saves_s: float
+    label: str
+    digest: str
+
+
+class Trips(str, Enum):
+    """In which trips of its loop an instruction is carried out; outside a loop, always."""
+
+    ALL = "all"
+    BEFORE_LAST = "before-last"
+    LAST = "last"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a part on its side."""
+
+    part: str
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Send tensors, together and in this order, from one side to the other.
+
+    Attributes:
+        tensors: keys.
+        source: the side that sends.
+        trips: in which.
+        codecs: of the tensors, one each; empty if all go as they are.
+    """
+
+    tensors: tuple[str, ...]
+    source: Side
+    trips: Trips = Trips.ALL
+    codecs: tuple[Codec, ...] = ()
+
+    @property
+    def coded(self) -> tuple[tuple[str, Codec], ...]:
+        """Every tensor with its codec."""
+        codecs = self.codecs or (Codec.NONE,) * len(self.tensors)
+        return tuple(zip(self.tensors, codecs, strict=True))
+
+
+@dataclass(frozen=True)
+class Move:
+    """Name the tensor `source` also `target`, on every given side; nothing is copied."""
+
+    source: str
+    target: str
+    sides: tuple[Side, ...]
+    trips: Trips = Trips.ALL
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Repeat the body; loops do not nest."""
+
+    trips: int
+    body: tuple[Union[Run, Transfer, Move], ...]
+
+
+Instruction = Union[Run, Transfer, Move, Loop]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to place the parts, complete with what it costs.
+
+    Attributes:
+        name: unique in the plan.
+        schedule: of a control step.
+        price: of a control step.
+        coded: the crossings that have a codec.
+        action_error: what these do to the action.
+    """
+
+    name: str
+    schedule: tuple[Instruction, ...]
+    price: Price
+    coded: tuple[CodedCrossing, ...] = ()
+    action_error: ActionError = EXACT
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What both sides of a deployment agree on. An illegal plan cannot be constructed.
+
+    Attributes:
+        program: name of the model.
+        edge, cloud: names of the devices it was planned for.
+        link: the link it was planned for.
+        inputs: the observation.
+        outputs: the action: keys, in the program's order, with the names users know.
+        tensors: spec of every key in a schedule; `TensorSpec.name` is the key.
+        parts: every part of every variant.
+        variants: the first one is the plan's choice.
+        strategies: the rows of the report.
+        certificate: how good the best cut found is proven to be.
+        standings: the plan's choice against everything on one machine.
+        pool: what the variants cost and gain together.
+        memory: of the cloud's machine.
+
+    Raises BundleError naming the instruction that cannot be carried out.
+    """
+
+    program: str
+    edge: str
+    cloud: str
+    link: Link
+    inputs: tuple[TensorSpec, ...]
+    outputs: Mapping[str, str]
+    tensors: tuple[TensorSpec, ...]
+    parts: tuple[Part, ...]
+    variants: tuple[Variant, ...]
+    strategies: tuple[Strategy, ...]
+    certificate: Certificate
+    standings: tuple[Standing, ...] = ()
+    pool: Pool = NO_POOL
+    memory: Memory = UNKNOWN
+
+    def __post_init__(self) -> None:
+        for what, names in (
+            ("tensor", [spec.name for spec in self.tensors]),
+            ("part", [part.name for part in self.parts]),
+            ("variant", [variant.name for variant in self.variants]),
+        ):
+            if len(set(names)) != len(names):
+                raise BundleError(f"plan of {self.program}: two {what}s share a name")
+        if not self.variants:
+            raise BundleError(f"plan of {self.program}: no variant")
+        for variant in self.variants:
+            _Rehearsal(self).walk(variant)
+
+    @cached_property
+    def spec(self) -> Mapping[str, TensorSpec]:
+        """Spec of every tensor, by key."""
+        return {spec.name: spec for spec in self.tensors}
+
+    @cached_property
+    def part(self) -> Mapping[str, Part]:
+        """Part by name."""
+        return {part.name: part for part in self.parts}
+
+    @cached_property
+    def cloud_parts(self) -> tuple[tuple[Part, ...], ...]:
+        """The cloud's parts by variant, in the order in which frames report their times."""
+        return tuple(self.variant_parts(variant, Side.CLOUD) for variant in self.variants)
+
+    @cached_property
+    def crosses(self) -> tuple[bool, ...]:
+        """Whether anything crosses the link, by variant."""
+        flat = (flatten(variant.schedule) for variant in self.variants)
+        return tuple(any(isinstance(step, Transfer) for step in steps) for steps in flat)
+
+    def variant_parts(self, variant: Variant, side: Side) -> tuple[Part, ...]:
+        """The parts a variant runs on a side, in the order of their first run."""
+        parts = (self.part[name] for name in runs(variant.schedule))
+        return tuple(part for part in parts if part.side is side)
+
+
+def runs(schedule: Iterable[Instruction]) -> dict[str, int]:
+    """How often a control step runs each part, in the order of their first run."""
+    counted: dict[str, int] = {}
+    for step in schedule:
+        inner, times = (step.body, step.trips) if isinstance(step, Loop) else ((step,), 1)
+        for item in inner:
+            if isinstance(item, Run):
+                counted[item.part] = counted.get(item.part, 0) + times
+    return counted
+
+
+def flatten(schedule: Iterable[Instruction]) -> list[Run | Transfer | Move]:
+    """The instructions of a schedule, each once, loops opened."""
+    flat: list[Run | Transfer | Move] = []
+    for step in schedule:
+        flat.extend(step.body if isinstance(step, Loop) else (step,))
+    return flat
+
+
+class _Rehearsal:
+    """Walks a schedule on names alone: who holds which tensor when."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        observed = {spec.name for spec in plan.inputs}
+        self._held: dict[Side, set[str]] = {Side.EDGE: observed, Side.CLOUD: set()}
+
+    def walk(self, variant: Variant) -> None:
+        where = f"plan of {self._plan.program}, variant {variant.name}"
+        for step in variant.schedule:
+            if isinstance(step, Loop):
+                if not 2 <= step.trips <= MOST_TRIPS:
+                    raise BundleError(f"{where}: a loop of {step.trips} trips")
+                for trip in (0, step.trips - 1):  # those between do as the first, and hold no less
+                    self._body(step, trip, where)
+            else:
+                self._do(step, where)
+        missing = set(self._plan.outputs.values()) - self._held[Side.EDGE]
+        if missing:
+            raise BundleError(f"{where}: the edge never gets {', '.join(sorted(missing))}")
+
+    def _body(self, loop: Loop, trip: int, where: str) -> None:
+        for step in loop.body:
+            trips = Trips.ALL if isinstance(step, Run) else step.trips
+            if taken(trips, trip, loop.trips):
+                self._do(step, f"{where}, trip {trip}")
+
+    def _do(self, step: Run | Transfer | Move, where: str) -> None:
+        if isinstance(step, Run):
+            if step.part not in self._plan.part:
+                raise BundleError(f"{where}: no part {step.part}")
+            part = self._plan.part[step.part]
+            self._need(part.inputs, part.side, f"{where}, part {part.name}")
+            self._hold(part.outputs, part.side, where)
+        elif isinstance(step, Transfer):
+            self._need(step.tensors, step.source, f"{where}, transfer")
+            self._hold(step.tensors, step.source.other, where)
+            self._check_codecs(step, where)
+        else:
+            for side in step.sides:
+                self._need((step.source,), side, f"{where}, move to {step.target}")
+                self._hold((step.target,), side, where)
+
+    def _check_codecs(self, step: Transfer, where: str) -> None:
+        if len(step.codecs) not in (0, len(step.tensors)):
+            raise BundleError(f"{where}, transfer: {len(step.codecs)} codecs")
+        for key, codec in step.coded:
+            if not takes(codec, self._plan.spec[key]):
+                raise BundleError(f"{where}: {codec} cannot write {self._plan.spec[key]}")
+
+    def _need(self, keys: Iterable[str], side: Side, where: str) -> None:
+        missing = [key for key in keys if key not in self._held[side]]
+        if missing:
+            raise BundleError(f"{where}: the {side} does not hold {', '.join(missing)}")
+
+    def _hold(self, keys: Iterable[str], side: Side, where: str) -> None:
+        unknown = [key for key in keys if key not in self._plan.spec]
+        if unknown:
+            raise BundleError(f"{where}: no spec of {', '.join(unknown)}")
+        self._held[side].update(keys)
+
+
+def taken(trips: Trips, trip: int, total: int) -> bool:
+    """Whether an instruction is carried out in this trip of a loop of `total`."""
+    last = trip == total - 1
+    return trips is Trips.ALL or (trips is Trips.LAST) is last

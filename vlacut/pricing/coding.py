@@ -1,0 +1,230 @@
+"""Coding: which codec every crossing has, what it saves and costs, and what it does to the action.
+
+What a codec costs on a flow depends on nothing but the flow, the direction and the link. So the
+cheapest one is known before the cut is, in seconds, or in joules where the energy of the edge is
+minimised; and a search over cuts whose flows are so coded is a search over cuts and codecs
+together. Two things are left out: where both sides work at once in a section, a tensor that is
+there in time anyway might do without its codec; and under a deadline a form that takes more joules
+might be worth its seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+
+from vlacut.codec import Codec, Coding
+from vlacut.hardware import Link, Power
+from vlacut.pricing.cost_graph import CostGraph, Flow, Side
+
+Barred = Set[tuple[str, Codec]]  # codecs that flows, by name, may not have
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The codings that a flow may have, by the direction in which it crosses."""
+
+    up: tuple[Coding, ...]
+    down: tuple[Coding, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The coding that a flow has in either direction; None where it goes as it is."""
+
+    up: Coding | None = None
+    down: Coding | None = None
+
+    def codec(self, source: Side) -> Codec:
+        """The codec where it crosses from a side."""
+        found = self.up if source is Side.EDGE else self.down
+        return found.codec if found else Codec.NONE
+
+
+Offers = Mapping[str, Offer]
+Choices = Mapping[str, Choice]
+
+
+@dataclass(frozen=True)
+class ActionError:
+    """How far the codecs of a cut move the action.
+
+    The error of an observation is the largest absolute difference over all tensors of the action,
+    as a share of the largest magnitude in the uncut model's action.
+
+    Attributes:
+        measured: the largest error of all observations; None where none was measured.
+        allowed: what `verify` allows, in the same unit; None where it cannot be known.
+        observations: how many were measured.
+        why_not: why none was measured; empty if one was, or nothing is coded.
+    """
+
+    measured: float | None = 0.0
+    allowed: float | None = 0.0
+    observations: int = 0
+    why_not: str = ""
+
+
+EXACT = ActionError()
+
+
+@dataclass(frozen=True)
+class CodedCrossing:
+    """A tensor that crosses in coded form.
+
+    Attributes:
+        tensor: its key.
+        source: the side that sends it.
+        codec: how it is written.
+        raw_bytes, coded_bytes: of a control step, without and with the codec.
+        edge_s, cloud_s: seconds that the codec takes, a control step.
+        alone: error of the action with this crossing coded and no other; None if not measured.
+    """
+
+    tensor: str
+    source: Side
+    codec: Codec
+    raw_bytes: int
+    coded_bytes: int
+    edge_s: float
+    cloud_s: float
+    alone: float | None = None
+
+
+@dataclass(frozen=True)
+class CodedCut:
+    """The codecs of a variant.
+
+    Attributes:
+        choices: of every flow, by name, whether it crosses or not.
+        crossings: that are coded.
+        error: of the action.
+    """
+
+    choices: Choices
+    crossings: tuple[CodedCrossing, ...] = ()
+    error: ActionError = EXACT
+
+
+NOT_CODED = CodedCut({})
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What crossing costs, in units of what is minimised.
+
+    Attributes:
+        second: of the control step.
+        edge_second: of the edge's processor, beyond that.
+        byte_up, byte_down: that the edge sends and receives, beyond the seconds that it takes.
+    """
+
+    second: float = 1.0
+    edge_second: float = 0.0
+    byte_up: float = 0.0
+    byte_down: float = 0.0
+
+
+SECONDS = Worth()
+
+
+def joules(power: Power) -> Worth:
+    """What crossing costs the edge in joules, see `vlacut.hardware.power`."""
+    busy_w = power.busy_w - power.idle_w
+    return Worth(power.idle_w, busy_w, power.up_j_per_byte, power.down_j_per_byte)
+
+
+def cheapest(
+    graph: CostGraph,
+    offers: Offers,
+    link: Link,
+    barred: Barred = frozenset(),
+    worth: Worth = SECONDS,
+) -> CostGraph:
+    """The graph with every flow in its cheapest form over a link, in either direction.
+
+    Of equals, as it is comes first.
+    """
+    flows = (_cheapest(flow, offers, link, barred, worth) for flow in graph.flows)
+    return replace(graph, flows=tuple(flows))
+
+
+def _cheapest(flow: Flow, offers: Offers, link: Link, barred: Barred, worth: Worth) -> Flow:
+    offer = offers.get(flow.name)
+    if offer is None:
+        return flow
+    up, down = (
+        [one for one in codings if (flow.name, one.codec) not in barred]
+        for codings in (offer.up, offer.down)
+    )
+    byte_up = worth.byte_up + worth.second / link.up
+    byte_down = worth.byte_down + worth.second / link.down
+    return replace(
+        flow, up=_least(flow, up, byte_up, worth), down=_least(flow, down, byte_down, worth)
+    )
+
+
+def _least(flow: Flow, codings: Sequence[Coding], byte: float, worth: Worth) -> Coding | None:
+    """The coding that costs the least; None if as it is costs no more. `byte` is what one costs."""
+    best, least = None, flow.nbytes * byte
+    for coding in codings:
+        spent = worth.second * (coding.edge_s + coding.cloud_s) + worth.edge_second * coding.edge_s
+        if coding.nbytes * byte + spent < least:
+            best, least = coding, coding.nbytes * byte + spent
+    return best
+
+
+def coded(graph: CostGraph, choices: Choices) -> CostGraph:
+    """The graph with its flows coded by choices; those without one go as they are."""
+    raw = Choice()
+    chosen = ((flow, choices.get(flow.name, raw)) for flow in graph.flows)
+    flows = tuple(replace(flow, up=choice.up, down=choice.down) for flow, choice in chosen)
+    return replace(graph, flows=flows)
+
+
+def choices_of(graph: CostGraph) -> dict[str, Choice]:
+    """How the flows of a graph are coded, but for those that are not."""
+    return {flow.name: Choice(flow.up, flow.down) for flow in graph.flows if flow.up or flow.down}
+
+
+def crossing_alone(graph: CostGraph, sides: Sequence[Side]) -> CostGraph:
+    """The graph with no flows but those that cross: what the codecs of a cut hang on."""
+    kept = (
+        flow
+        for flow in graph.flows
+        if any(sides[consumer] is not sides[flow.producer] for consumer in flow.consumers)
+    )
+    return replace(graph, flows=tuple(kept))
+
+
+def coded_crossings(graph: CostGraph, sides: Sequence[Side]) -> tuple[CodedCrossing, ...]:
+    """What crosses in coded form in a cut, in the order of the flows; errors not measured."""
+    found: dict[str, CodedCrossing] = {}
+    for flow in graph.flows:
+        source = sides[flow.producer]
+        coding = flow.coding(source)
+        crosses = any(sides[consumer] is not source for consumer in flow.consumers)
+        if not crosses or coding.codec is Codec.NONE:
+            continue
+        made = CodedCrossing(
+            flow.name,
+            source,
+            coding.codec,
+            flow.nbytes * flow.count,
+            coding.nbytes * flow.count,
+            coding.edge_s * flow.count,
+            coding.cloud_s * flow.count,
+        )
+        found[flow.name] = _together(found[flow.name], made) if flow.name in found else made
+    return tuple(found.values())
+
+
+def _together(one: CodedCrossing, other: CodedCrossing) -> CodedCrossing:
+    """The two flows of one tensor: in the last trip, and in those before."""
+    return replace(
+        one,
+        raw_bytes=one.raw_bytes + other.raw_bytes,
+        coded_bytes=one.coded_bytes + other.coded_bytes,
+        edge_s=one.edge_s + other.edge_s,
+        cloud_s=one.cloud_s + other.cloud_s,
+    )

@@ -1,0 +1,216 @@
+"""A cost graph as columns: an array an attribute, for what walks over all tasks and flows."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlacut.pricing.loops import MOST_LEADING, Loop
+
+if TYPE_CHECKING:
+    from vlacut.codec import Coding
+    from vlacut.pricing.cost_graph import CostGraph, Flow
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+FREE = -1
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What a production of every flow comes to where it crosses in one direction."""
+
+    nbytes: Ints
+    edge_s: Floats
+    cloud_s: Floats
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Tasks, flows and dependencies by their index in the graph. A side is 0 (edge) or 1 (cloud).
+
+    Attributes:
+        phase, trips: of every task.
+        edge_s, cloud_s: compute of every task by side, a control step.
+        pinned: of every task, its side, or FREE.
+        reader, read: pairs of a task and a weight that it reads.
+        weights: bytes of every weight.
+        producer, count, nbytes, before_last: of every flow.
+        start, consumers: flow i is read by `consumers[start[i]:start[i + 1]]`.
+        up, down: of every flow.
+        before, after: of every dependency, the producer and the consumer.
+        initial, carried: of every dependency, whether it is; else it is within a trip.
+    """
+
+    phase: Ints
+    trips: Ints
+    edge_s: Floats
+    cloud_s: Floats
+    pinned: Ints
+    reader: Ints
+    read: Ints
+    weights: Ints
+    producer: Ints
+    count: Ints
+    nbytes: Ints
+    before_last: NDArray[np.bool_]
+    start: Ints
+    consumers: Ints
+    up: Coded
+    down: Coded
+    before: Ints
+    after: Ints
+    initial: NDArray[np.bool_]
+    carried: NDArray[np.bool_]
+
+    @cached_property
+    def owner(self) -> Ints:
+        """The flow that every entry of `consumers` is of."""
+        return np.repeat(np.arange(len(self.producer)), np.diff(self.start))
+
+    def crossed(self, x: Ints) -> NDArray[np.bool_]:
+        """The flows that have their producer and one of their consumers on different sides."""
+        found = np.zeros(len(self.producer), dtype=bool)
+        found[self.owner[x[self.consumers] != x[self.producer][self.owner]]] = True
+        return found
+
+    def crossing_s(self, coded: Coded, rate: float) -> Floats:
+        """Seconds that every flow takes a control step where it crosses: link and codec."""
+        codec_s = coded.edge_s + coded.cloud_s
+        return coded.nbytes * self.count / rate + codec_s * self.count
+
+    def held_bytes(self, there: NDArray[np.bool_]) -> int:
+        """Bytes of the distinct weights that some tasks read."""
+        held = np.zeros(len(self.weights), dtype=bool)
+        held[self.read[there[self.reader]]] = True
+        return int(self.weights[held].sum())
+
+    def hops(self, x: Ints, one_way: Container[int]) -> int:
+        """Changes of side that follow one another in a control step, see `vlacut.pricing.price`.
+
+        `one_way` are the phases whose later trips do not wait.
+        """
+        side = x.tolist() * 2
+        return sum(
+            times * _deepest(edges, side)
+            for (phase, times, _, _), edges in zip(self.waits, self._edges, strict=True)
+            if phase not in one_way
+        )
+
+    @cached_property
+    def loops(self) -> list[Loop]:
+        """Phases of several trips, in order."""
+        phase, found = self.phase[self.after], []
+        for one in np.unique(self.phase[self.trips > 1]).tolist():
+            within = (phase == one) & ~self.initial & ~self.carried
+            carried = (phase == one) & self.carried
+            times = int(self.trips[self.phase == one][0]) - 1
+            ends = self.before[within], self.after[within]
+            found.append(Loop(one, times, *ends, self.before[carried], self.after[carried]))
+        longest = sorted(found, key=lambda loop: (-loop.times, loop.phase))
+        waiting = {loop.phase for loop in longest[MOST_LEADING:]}
+        return [replace(loop, may_lead=loop.phase not in waiting) for loop in found]
+
+    @cached_property
+    def waits(self) -> list[tuple[int, int, Ints, Ints]]:
+        """What waits for what in a trip of a kind, tail for head; its phase, and how often it is.
+
+        The first trips of all phases are of one kind, of phase -1, the later trips of every phase
+        of another. A tail from outside the trip has the number of its task plus that of all tasks.
+        """
+        count = len(self.phase)
+        first = ~self.carried
+        found = [(-1, 1, self.before[first], self.after[first])]
+        tail, phase = self.before + count * self.carried, self.phase[self.after]
+        for loop in self.loops:
+            mine = (phase == loop.phase) & ~self.initial
+            found.append((loop.phase, loop.times, tail[mine], self.after[mine]))
+        return found
+
+    @cached_property
+    def _edges(self) -> list[list[tuple[int, int]]]:
+        return [
+            list(zip(tail.tolist(), head.tolist(), strict=True)) for _, _, tail, head in self.waits
+        ]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What crosses in one direction in a control step."""
+
+    nbytes: int
+    edge_s: float
+    cloud_s: float
+
+
+def moved(columns: Columns, coded: Coded, crossed: NDArray[np.bool_]) -> Moved:
+    """What some flows come to where they cross, coded so."""
+    count = columns.count[crossed]
+    return Moved(
+        int(coded.nbytes[crossed] @ count),
+        sum((coded.edge_s[crossed] * count).tolist(), 0.0),
+        sum((coded.cloud_s[crossed] * count).tolist(), 0.0),
+    )
+
+
+def _deepest(edges: Iterable[tuple[int, int]], side: Sequence[int]) -> int:
+    """The most changes of side on a path, edges being sorted by head."""
+    depth = [0] * len(side)
+    for tail, head in edges:
+        reached = depth[tail] + (side[tail] != side[head])
+        if reached > depth[head]:
+            depth[head] = reached
+    return max(depth)
+
+
+def make_columns(graph: CostGraph) -> Columns:
+    """The columns of a graph."""
+    tasks, flows, edges = graph.tasks, graph.flows, graph.dependencies
+    trips = _ints(graph.trips_of(index) for index in range(len(tasks)))
+    places = {None: FREE, "edge": 0, "cloud": 1}
+    when = [edge.when.value for edge in edges]
+    return Columns(
+        _ints(task.phase for task in tasks),
+        trips,
+        _floats(task.edge_s for task in tasks) * trips,
+        _floats(task.cloud_s for task in tasks) * trips,
+        _ints(places[task.pinned and task.pinned.value] for task in tasks),
+        np.repeat(np.arange(len(tasks)), [len(task.weights) for task in tasks]),
+        _ints(chain.from_iterable(task.weights for task in tasks)),
+        _ints(graph.weights),
+        _ints(flow.producer for flow in flows),
+        _ints(flow.count for flow in flows),
+        _ints(flow.nbytes for flow in flows),
+        np.array([flow.before_last for flow in flows], dtype=bool),
+        np.cumsum([0, *(len(flow.consumers) for flow in flows)], dtype=np.int64),
+        _ints(chain.from_iterable(flow.consumers for flow in flows)),
+        _coded(flows, [flow.up for flow in flows]),
+        _coded(flows, [flow.down for flow in flows]),
+        _ints(edge.producer for edge in edges),
+        _ints(edge.consumer for edge in edges),
+        np.array([one == "initial" for one in when], dtype=bool),
+        np.array([one == "carried" for one in when], dtype=bool),
+    )
+
+
+def _coded(flows: Sequence[Flow], codings: Sequence[Coding | None]) -> Coded:
+    pairs = list(zip(flows, codings, strict=True))
+    return Coded(
+        _ints(coding.nbytes if coding else flow.nbytes for flow, coding in pairs),
+        _floats(coding.edge_s if coding else 0.0 for coding in codings),
+        _floats(coding.cloud_s if coding else 0.0 for coding in codings),
+    )
+
+
+def _ints(values: Iterable[int]) -> Ints:
+    return np.array(list(values), dtype=np.int64)
+
+
+def _floats(values: Iterable[float]) -> Floats:
+    return np.array(list(values), dtype=np.float64)

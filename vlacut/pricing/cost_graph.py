@@ -1,0 +1,168 @@
+"""A program flattened for pricing: tasks, what flows between them, and what waits for what.
+
+A task is an operator of a phase, a flow a value that would have to cross the link if its producer
+and one of its consumers were on different sides. It knows no operator set, so that anything that
+can be cut can be priced, see `vlacut.pricing.price`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from vlacut.codec import Codec, Coding
+from vlacut.hardware import Link, Power
+from vlacut.pricing.columns import Columns, make_columns
+from vlacut.pricing.regions import Section, find_sections
+
+
+class Side(str, Enum):
+    """The two machines of a cut."""
+
+    EDGE = "edge"
+    CLOUD = "cloud"
+
+    @property
+    def other(self) -> Side:
+        """The machine across the link."""
+        return Side.CLOUD if self is Side.EDGE else Side.EDGE
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Task:
+    """An operator of a phase (or the observation, or the action), as the price sees it.
+
+    Attributes:
+        name: for messages.
+        phase: index of its phase; -1 for the observation, `len(trips)` for the action.
+        edge_s: seconds of one execution on the edge.
+        cloud_s: seconds of one execution in the cloud.
+        weights: indices into `CostGraph.weights`.
+        pinned: the side it must be on, or None.
+    """
+
+    name: str
+    phase: int
+    edge_s: float
+    cloud_s: float
+    weights: tuple[int, ...] = ()
+    pinned: Side | None = None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A value that crosses whenever one of its consumers is not on its producer's side.
+
+    A value that is produced every trip is up to two flows: its productions before the last trip
+    (read in the trip, or carried into the next one), and its last (read in the trip, or by a later
+    phase). So each flow crosses as a whole or not at all, once a direction at most.
+
+    Attributes:
+        name: `phase/value`.
+        producer: index of the task.
+        consumers: indices of the tasks that read it, sorted.
+        nbytes: of one production.
+        count: productions in a control step.
+        before_last: whether these are the productions before the last trip.
+        up, down: how it is coded where it crosses in that direction; None where it goes as it is.
+    """
+
+    name: str
+    producer: int
+    consumers: tuple[int, ...]
+    nbytes: int
+    count: int
+    before_last: bool = False
+    up: Coding | None = None
+    down: Coding | None = None
+
+    def coding(self, source: Side) -> Coding:
+        """What a production comes to where it crosses from a side."""
+        found = self.up if source is Side.EDGE else self.down
+        return found or Coding(Codec.NONE, self.nbytes, 0.0, 0.0)
+
+    def crossing_s(self, source: Side, link: Link) -> float:
+        """Seconds that crossing from a side takes in a control step: link and codec."""
+        coding = self.coding(source)
+        rate = link.up if source is Side.EDGE else link.down
+        codec_s = coding.edge_s + coding.cloud_s
+        return coding.nbytes * self.count / rate + codec_s * self.count
+
+
+class When(str, Enum):
+    """In which trips of its phase a task waits for another."""
+
+    WITHIN = "within"  # every trip, for the same trip's value
+    INITIAL = "initial"  # the first trip, for an earlier phase's value or the observation
+    CARRIED = "carried"  # every trip but the first, for the trip before
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """Task `consumer` waits for task `producer`, so a change of side between them is a hop."""
+
+    producer: int
+    consumer: int
+    when: When
+
+
+@dataclass(frozen=True)
+class CostGraph:
+    """A program flattened for pricing.
+
+    Attributes:
+        tasks: in an order in which every dependency WITHIN a trip leads forward. Task 0 is the
+            observation and the last one the action; both are pinned to the edge.
+        flows: what may cross.
+        dependencies: what waits for what, sorted by consumer.
+        weights: bytes of every distinct weight.
+        trips: of every phase.
+        in_turn: whether the sides work one after the other whatever the cut.
+        power: of the edge; None if it is not known.
+    """
+
+    tasks: tuple[Task, ...]
+    flows: tuple[Flow, ...]
+    dependencies: tuple[Dependency, ...]
+    weights: tuple[int, ...]
+    trips: tuple[int, ...]
+    in_turn: bool = False
+    power: Power | None = None
+
+    def trips_of(self, task: int) -> int:
+        """How often a control step executes the task."""
+        phase = self.tasks[task].phase
+        return self.trips[phase] if 0 <= phase < len(self.trips) else 1
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """Where the sides can work in parallel."""
+        if self.in_turn:
+            return ()
+        within = [one for one in self.dependencies if one.when is When.WITHIN]
+        outside = [one for one in self.dependencies if one.when is not When.WITHIN]
+        return find_sections(
+            [task.phase for task in self.tasks],
+            [(one.producer, one.consumer) for one in within],
+            [(one.producer, one.consumer) for one in outside],
+            [task.edge_s * self.trips_of(index) for index, task in enumerate(self.tasks)],
+            self.trips,
+        )
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The same as arrays."""
+        return make_columns(self)
+
+    @cached_property
+    def flows_of(self) -> Mapping[int, Sequence[Flow]]:
+        """Flows by the task that makes them, those of a value once: by its name."""
+        found: dict[int, dict[str, Flow]] = {}
+        for flow in self.flows:
+            found.setdefault(flow.producer, {}).setdefault(flow.name, flow)
+        return {producer: tuple(flows.values()) for producer, flows in found.items()}

@@ -1,0 +1,31 @@
+"""The footprint of a plan: what the cloud's machine holds for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vlacut.plan.memory import Memory
+from vlacut.plan.plan import Plan
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.wire.layout import Layout
+
+
+def cloud_memory(plan: Plan, device: int, weights: Mapping[str, int]) -> Memory:
+    """What the plan takes of the cloud's machine.
+
+    Args:
+        plan: its variants count, its memory does not.
+        device: bytes that the machine has.
+        weights: bytes of every weight by name.
+    """
+    held = {name for part in plan.parts if part.side is Side.CLOUD for name in part.weights}
+    return Memory(device, sum(weights[name] for name in held), robot_bytes(plan))
+
+
+def robot_bytes(plan: Plan) -> int:
+    """Bytes of tensors that a robot's session in the cloud holds at most."""
+    made = (
+        {key for part in parts for key in part.outputs} for parts in plan.cloud_parts
+    )  # a step holds them until its end
+    step = max(sum(plan.spec[key].nbytes for key in keys) for keys in made)
+    return Layout(plan, Side.CLOUD).nbytes + step

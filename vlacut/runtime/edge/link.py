@@ -1,0 +1,234 @@
+"""The edge's link: a connection to the cloud that is made again when it is lost."""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlacut.errors import PeerLost, PeerUnable, WireError
+from vlacut.plan.plan import Plan
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.wire.clock import CloudClock
+from vlacut.runtime.wire.connection import Connection
+from vlacut.runtime.wire.handshake import greet
+from vlacut.runtime.wire.layout import Empty, Layout
+from vlacut.runtime.wire.protocol import CHECKED
+from vlacut.runtime.wire.security import secure
+from vlacut.runtime.wire.sockets import resolved, written
+
+_CONNECT_S = 3.0
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 2.0
+_LONGEST_IDLE_S = 32767  # MAX_TCP_KEEPIDLE of linux/tcp.h
+
+_log = logging.getLogger("vlacut.edge")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the cloud is, and what to say there.
+
+    Attributes:
+        address: host and port.
+        digest: of the bundle.
+        token: of this session.
+        deadline_s: of a step, 0 if none.
+        timeout: seconds without any progress after which the cloud counts as lost.
+        tls: None for a plain connection.
+        checked: whether checksums cover tensors.
+    """
+
+    address: tuple[str, int]
+    digest: bytes
+    token: bytes
+    deadline_s: float
+    timeout: float
+    tls: ssl.SSLContext | None
+    checked: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A connection that works, and the clock at its end."""
+
+    connection: Connection
+    clock: CloudClock
+
+
+def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
+    """Connect; what is received goes into room made by `empty`.
+
+    Raises PeerLost if nobody answers, PeerRefused or WireError if the wrong one does.
+    """
+    limit = min(endpoint.timeout, _CONNECT_S)
+    try:
+        plain = connected(endpoint.address, limit)
+        set_options(plain, endpoint.timeout)
+    except OSError as error:
+        raise PeerLost(_nobody(endpoint.address, error)) from error
+    sock = secure(plain, endpoint.tls, limit, server=False)
+    try:
+        deadline_ns = round(endpoint.deadline_s * 1e9)
+        flags = CHECKED if endpoint.checked else 0
+        first = greet(sock, endpoint.digest, endpoint.token, deadline_ns, limit, flags)
+    except BaseException:
+        sock.close()
+        raise
+    layout = Layout(plan, Side.EDGE, empty)
+    connection = Connection(sock, layout, endpoint.timeout, checked=endpoint.checked)
+    return Line(connection, CloudClock(first))
+
+
+def _nobody(address: tuple[str, int], error: OSError) -> str:
+    """Why there is no connection, and what to do."""
+    why = f"nobody answers at {written(*address)} ({error.strerror or error})"
+    if isinstance(error, socket.gaierror):
+        return f"{why}; give its address, or see to the name"
+    if isinstance(error, TimeoutError):
+        return f"{why}; see that vlacut serve runs there, and no firewall is between"
+    return f"{why}; start vlacut serve there"
+
+
+def set_options(sock: socket.socket, timeout: float) -> None:
+    """No delay for small frames, and an error on a peer that vanished without a word.
+
+    Three probes a second apart begin after `timeout` seconds of silence (Linux, which takes 32767
+    at most).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, min(max(1, round(timeout)), _LONGEST_IDLE_S)
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def connected(address: tuple[str, int], limit: float) -> socket.socket:
+    """As `socket.create_connection`, with the congestion control chosen before."""
+    failed = OSError("no address")
+    for family, found in resolved(*address):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            use_cubic(sock)
+            sock.settimeout(limit)
+            sock.connect(found)
+            return sock
+        except OSError as error:
+            failed = error
+            sock.close()
+    raise failed
+
+
+def use_cubic(sock: socket.socket) -> None:
+    """Cubic, where the kernel has it; before connecting, or for a listener's connections.
+
+    Where bbr is the default it paces short bursts below the link's rate, and a receiver takes the
+    pace for the link's: a fifth, for 25 kB at 80 Mbit/s and 50 ms. A connection that began with bbr
+    is paced ever after.
+    """
+    if hasattr(socket, "TCP_CONGESTION"):
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+
+
+class CloudLink:
+    """Holds a line, and dials again in the background, with growing pauses, once it is dropped.
+
+    Args:
+        dial: makes a line or raises WireError. The first one is made here, and now.
+        patient: whether a cloud that is not there, or full, is dialled in the background from the
+            first time on; if not, it raises what the dial did.
+
+    Attributes:
+        line: that is held; None while there is none. What happens to it next, its user hears of.
+    """
+
+    def __init__(self, dial: Callable[[], Line], patient: bool = False) -> None:
+        self._dial = dial
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._error: WireError | None = None
+        self._jitter = random.Random()  # a program's own numbers stay what they were
+        self._pause = 0.0  # before the next dial; grows until a line has carried an answer
+        self.line: Line | None = None
+        try:
+            self.line = dial()
+        except (PeerLost, PeerUnable) as error:
+            if not patient:
+                raise
+            self._error, self._pause = error, self._longer()
+            _log.warning("no connection yet: %s", error)
+            self._dial_on()
+
+    def get(self, until: float) -> Line:
+        """The line, once there is one; PeerLost if there is none by `until` (monotonic)."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.line or self._closed.is_set(), max(0.0, until - time.monotonic())
+            )
+            if self._closed.is_set():
+                raise PeerLost("the session was closed")
+            if self.line is None:
+                raise PeerLost(f"no connection to the cloud: {self._error}") from self._error
+            return self.line
+
+    def drop(self, line: Line, error: Exception) -> None:
+        """Give a line up; does nothing if it is not the one held."""
+        with self._changed:
+            if self.line is not line:
+                return
+            line.connection.close()
+            self.line = None
+            self._pause = 0.0 if line.connection.receiver.answered else self._longer()
+            self._error = error if isinstance(error, WireError) else PeerLost(str(error))
+            if self._closed.is_set():
+                return
+        _log.warning("connection dropped: %s", error)
+        self._dial_on()
+
+    def _dial_on(self) -> None:
+        threading.Thread(target=self._redial, name="vlacut-redial", daemon=True).start()
+
+    def close(self) -> None:
+        """End the connection for good; calling it again does nothing."""
+        self._closed.set()
+        with self._changed:
+            if self.line is not None:
+                self.line.connection.close()
+                self.line = None
+            self._changed.notify_all()
+
+    def _redial(self) -> None:
+        # Jitter, lest robots that lost one server all come back at once.
+        while not self._closed.wait(self._pause * self._jitter.uniform(0.5, 1.0)):
+            try:
+                line = self._dial()
+            except Exception as error:  # whatever it was, the next dial may go better
+                self._error = error if isinstance(error, WireError) else PeerLost(repr(error))
+                self._pause = self._longer()
+                continue
+            self._hold(line)
+            return
+
+    def _longer(self) -> float:
+        return min(max(_FIRST_PAUSE_S, 2 * self._pause), _LONGEST_PAUSE_S)
+
+    def _hold(self, line: Line) -> None:
+        with self._changed:
+            if self._closed.is_set():
+                line.connection.close()
+                return
+            self.line, self._error = line, None
+            self._changed.notify_all()
+        _log.info("connected")

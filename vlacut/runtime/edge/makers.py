@@ -1,0 +1,234 @@
+"""The two ways a step can be made: both sides together, or the edge alone."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlacut.backend import Engine
+from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
+from vlacut.plan.plan import Plan
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.edge.link import CloudLink, Line
+from vlacut.runtime.edge.report import Made, Source
+from vlacut.runtime.interpreter import Walk
+from vlacut.runtime.network.estimate import Network
+from vlacut.runtime.network.selectors import Forecast
+from vlacut.runtime.tally import Tally
+from vlacut.runtime.wire.clock import CloudClock
+from vlacut.runtime.wire.frame import Heard
+from vlacut.runtime.wire.protocol import PROBE, PROBE_BYTES, Header
+from vlacut.runtime.wire.route import Route, routes_of
+
+_REMEMBERED = 16
+_PROBE = np.zeros(PROBE_BYTES, np.uint8)
+
+
+@dataclass(slots=True)
+class Request:
+    """A step to be made.
+
+    Attributes:
+        observation: checked.
+        captured_ns: when it was captured.
+        step: its number.
+        variant: index of the plan's.
+    """
+
+    observation: Mapping[str, np.ndarray]
+    captured_ns: int
+    step: int
+    variant: int
+
+
+class Together:
+    """Makes a step by the plan's variant, and again if its connection fails.
+
+    Args:
+        link: None if no variant crosses the link.
+        network: learns from the steps.
+        asked: whether a forecast is asked for before each step. If so, the network is probed where
+            the steps do not tell of it; if not, a step forecasts while it waits for the cloud.
+        timeout: for how many seconds a step without a deadline is begun again.
+
+    Attributes:
+        expected: the last forecast.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        engines: Mapping[str, Engine],
+        link: CloudLink | None,
+        network: Network,
+        asked: bool,
+        timeout: float,
+    ) -> None:
+        self._plan = plan
+        self._walks = [Walk(route, engines) for route in routes_of(plan, Side.EDGE)]
+        self._link = link
+        self._network = network
+        self._asked = asked
+        self._timeout = timeout
+        self._noted: tuple[list[Heard], Tally, CloudClock] | None = None
+        self._settling = threading.Lock()
+        self.expected = network.expected()
+
+    def settle(self) -> None:
+        """Learn from the last step: while it was made nobody had time for that."""
+        with self._settling:
+            if self._noted is None:
+                return
+            (heard, tally, clock), self._noted = self._noted, None
+            for ping in tally.pings:
+                clock.add(ping)
+            tally.clock_ns, tally.clock_error_ns = clock.offset_ns, clock.error_ns
+            self._network.learn(heard, tally, clock)
+
+    def forecast(self) -> Forecast:
+        """What the network will be like in the next step."""
+        self.settle()
+        forecast = self._network.forecast()
+        self.expected = forecast.at()
+        return forecast
+
+    def _expect(self) -> None:
+        self.settle()
+        self.expected = self._network.expected()
+
+    def make(self, request: Request, until: float) -> Made:
+        """The action, by `until` on the clock of `time.monotonic`.
+
+        Raises DeadlineMissed, PeerLost, PeerRefused, this side's BackendError, or InputError if the
+        variant crosses a link that there is none of.
+        """
+        if not self._plan.crosses[request.variant]:
+            line = self._link.line if self._link else None
+            if line:
+                if not self._asked:
+                    self._expect()
+                self._probe(line, request.step)
+            walk = self._walks[request.variant]
+            made = _walked(self._plan, walk, request, Source.CHOSEN)
+            if line:
+                self._listen(line)
+            return made
+        if self._link is None:
+            name = self._plan.variants[request.variant].name
+            raise InputError(f"variant {name} crosses the link; name the cloud's HOST:PORT")
+        give_up = min(until, time.monotonic() + self._timeout)
+        while True:
+            line = self._link.line or self._link.get(give_up)
+            if line.connection.outbox.nbytes:
+                self._link.drop(line, PeerLost("an earlier step left a frame unfinished"))
+                continue
+            try:
+                return self._over(line, request, until)
+            except PeerRefused as error:
+                self._link.drop(line, error)
+                raise
+            except WireError as error:
+                self._link.drop(line, error)
+                if time.monotonic() >= give_up:
+                    raise
+            except DeadlineMissed as error:
+                if line.connection.torn or line.connection.silent_s >= self._timeout:
+                    self._link.drop(line, error)
+                raise
+
+    def _over(self, line: Line, request: Request, until: float) -> Made:
+        connection, walk = line.connection, self._walks[request.variant]
+        connection.until = until
+        meanwhile = None if self._asked else self._expect
+        wanted = self._plan.outputs.values()
+        try:
+            arrays = walk.run(request.observation, wanted, request.step, connection, meanwhile)
+        except DeadlineMissed:
+            self._network.missed(walk.tally)
+            raise
+        if self._noted is not None:  # nobody waited for the cloud in this step
+            self.settle()
+        self._noted = connection.take_heard(), walk.tally, line.clock
+        if self._asked:
+            self.settle()
+            self._probe(line, request.step)
+        action = dict(zip(self._plan.outputs, arrays, strict=True))
+        return Made(action, Source.CHOSEN, request.captured_ns, walk.tally)
+
+    def _probe(self, line: Line, step: int) -> None:
+        """Send a probe if one is due, unless the connection still has something to deliver."""
+        connection = line.connection
+        if not self._asked or connection.torn or connection.silent_s or not self._network.probe():
+            return
+        try:
+            connection.until = math.inf
+            connection.send(Header(PROBE, 0, 0, 0, step, PROBE_BYTES), [_PROBE])
+        except WireError as error:
+            self._drop(line, error)
+
+    def _listen(self, line: Line) -> None:
+        """Hear what has come without waiting: the answer to a probe."""
+        try:
+            line.connection.listen()
+        except WireError as error:
+            self._drop(line, error)
+        self._network.learn(line.connection.take_heard(), None, line.clock)
+
+    def _drop(self, line: Line, error: WireError) -> None:
+        assert self._link is not None
+        self._link.drop(line, error)
+
+
+class Alone:
+    """Makes a step by the all-edge variant, and knows how long that takes.
+
+    Raises InputError if the plan has none.
+    """
+
+    def __init__(self, plan: Plan, engines: Mapping[str, Engine]) -> None:
+        if all(plan.crosses):
+            raise InputError(f"the plan of {plan.program} has no all-edge variant to fall back on")
+        self._plan = plan
+        self._walk = Walk(Route(plan, Side.EDGE, plan.crosses.index(False)), engines)
+        self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
+        zeros = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in plan.inputs}
+        self.make(Request(zeros, 0, 0, plan.crosses.index(False)))
+
+    @property
+    def seconds(self) -> float:
+        """The longest that one of the last runs took; the first was a rehearsal on zeros."""
+        return max(self._took_s)
+
+    def fits(self, seconds: float) -> bool:
+        """Whether it can be made in so many seconds, by the last runs.
+
+        If not, the longest of these is forgotten, lest one slow run rule it out for ever; the
+        shortest never is.
+        """
+        longest = self.seconds
+        if longest <= seconds:
+            return True
+        if len(self._took_s) > 1:
+            with suppress(ValueError):  # a hedged run that ended just now has pushed it out
+                self._took_s.remove(longest)
+        return False
+
+    def make(self, request: Request) -> Made:
+        """The action. Raises BackendError."""
+        start = time.monotonic()
+        made = _walked(self._plan, self._walk, request, Source.ALONE)
+        self._took_s.append(time.monotonic() - start)
+        return made
+
+
+def _walked(plan: Plan, walk: Walk, request: Request, source: Source) -> Made:
+    arrays = walk.run(request.observation, plan.outputs.values(), request.step)
+    action = dict(zip(plan.outputs, arrays, strict=True))
+    return Made(action, source, request.captured_ns, walk.tally)

@@ -1,0 +1,176 @@
+"""The report of a control step: where its action comes from, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+
+from vlacut.hardware import Link
+from vlacut.runtime.network.selectors import Rates
+from vlacut.runtime.tally import Span, Tally
+
+
+class Source(str, Enum):
+    """Where an action comes from.
+
+    CHOSEN: the variant chosen for the step, both sides together. ALONE: the all-edge variant.
+    STALE: it is the action of an earlier step again.
+    """
+
+    CHOSEN = "chosen"
+    ALONE = "alone"
+    STALE = "stale"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(slots=True)
+class Made:
+    """An action, and how it was made.
+
+    Attributes:
+        action: by name.
+        source: where it comes from.
+        captured_ns: when the observation that it answers was captured.
+        tally: of the step.
+    """
+
+    action: dict[str, np.ndarray]
+    source: Source
+    captured_ns: int
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a control step did. Times in nanoseconds are on the edge's `time.perf_counter_ns`.
+
+    Attributes:
+        step: its number, from 0.
+        variant: that was chosen for the step.
+        reason: why the action does not come from that variant; empty if it does.
+        began_ns: when the step was asked for.
+        returned_ns: when the action was returned.
+        made: the action, and how it was made.
+        planned: the plan's link.
+        expected: what the network was expected to be when the variant was chosen.
+    """
+
+    step: int
+    variant: str
+    reason: str
+    began_ns: int
+    returned_ns: int
+    made: Made
+    planned: Link
+    expected: Rates
+
+    @cached_property
+    def link(self) -> Link:
+        """The plan's link, as it was expected to be when the variant was chosen."""
+        return self.expected.over(self.planned)
+
+    @property
+    def source(self) -> Source:
+        """Where the action comes from."""
+        return self.made.source
+
+    @property
+    def latency_s(self) -> float:
+        """From asking for the step to its action."""
+        return (self.returned_ns - self.began_ns) * 1e-9
+
+    @property
+    def age_s(self) -> float:
+        """Age of the observation behind the action when that was returned; grows while stale."""
+        return (self.returned_ns - self.made.captured_ns) * 1e-9
+
+    @property
+    def edge_s(self) -> Mapping[str, float]:
+        """Seconds by part of the edge."""
+        return {name: ns * 1e-9 for name, ns in self.made.tally.part_ns.items()}
+
+    @property
+    def device_s(self) -> Mapping[str, float]:
+        """Seconds by part of the edge that its device took by its own clock, where it has one."""
+        return {name: ns * 1e-9 for name, ns in self.made.tally.device_ns.items()}
+
+    @property
+    def cloud_s(self) -> Mapping[str, float]:
+        """Seconds by part of the cloud, as it reports them; waiting for a turn included."""
+        return {name: ns * 1e-9 for name, ns in self.made.tally.cloud_part_ns.items()}
+
+    @property
+    def edge_codec_s(self) -> float:
+        """Seconds that the edge spent in codecs."""
+        return self.made.tally.codec_ns * 1e-9
+
+    @property
+    def cloud_codec_s(self) -> float:
+        """Seconds that the cloud spent in codecs, as it reports them."""
+        return self.made.tally.cloud_codec_ns * 1e-9
+
+    @property
+    def network_s(self) -> float:
+        """What neither side computed in: the link, the wire format, and waiting."""
+        spent = sum(self.edge_s.values()) + sum(self.cloud_s.values())
+        return self.latency_s - spent - self.edge_codec_s - self.cloud_codec_s
+
+    @property
+    def uplink_s(self) -> float:
+        """Seconds that frames were on their way up, from before they were packed to whole."""
+        return self._track_s("uplink")
+
+    @property
+    def downlink_s(self) -> float:
+        """Seconds that frames were on their way down."""
+        return self._track_s("downlink")
+
+    @property
+    def clock_error_s(self) -> float:
+        """By how much times of the cloud, and what is on the link, may be off."""
+        return self.made.tally.clock_error_ns * 1e-9
+
+    @property
+    def bytes_up(self) -> int:
+        """Of tensors, in coded form where they have a codec."""
+        return self.made.tally.sent
+
+    @property
+    def bytes_down(self) -> int:
+        """Of tensors, in coded form where they have a codec."""
+        return self.made.tally.received
+
+    @property
+    def frames(self) -> int:
+        """Sent and received by the edge."""
+        return self.made.tally.frames
+
+    @property
+    def late(self) -> int:
+        """Frames of earlier steps that came in this one, and were dropped."""
+        return self.made.tally.late
+
+    @cached_property
+    def spans(self) -> Mapping[str, tuple[Span, ...]]:
+        """What ran when, by track: `edge`, `uplink`, `cloud`, `downlink`."""
+        tally, offset = self.made.tally, self.made.tally.clock_ns
+        # Several frames down may answer one frame up: that one counts once.
+        up = {item.t1: Span("frame", item.t1, item.t2 - offset) for item in tally.exchanges}
+        return {
+            "edge": tuple(tally.spans),
+            "uplink": tuple(up.values()),
+            "cloud": tuple(
+                Span(span.name, span.start_ns - offset, span.end_ns - offset)
+                for span in tally.reported
+            ),
+            "downlink": tuple(Span("frame", item.t3 - offset, item.t4) for item in tally.exchanges),
+        }
+
+    def _track_s(self, track: str) -> float:
+        return sum(span.end_ns - span.start_ns for span in self.spans[track]) * 1e-9

@@ -1,0 +1,279 @@
+"""The edge's side of a deployment: observations in, actions out.
+
+A step has a deadline, or none. With one, it returns by then, whatever the cloud does:
+
+1. the plan's variant, both sides together, for as long as the edge alone could still make it;
+2. else the all-edge variant, if the bundle has one and what it takes fits what is left;
+3. else the last action again, marked stale in the report;
+4. else DeadlineMissed: there has been no action yet.
+
+A step whose connection fails starts again from its observation on the next connection, which is
+made in the background; without a deadline, for `timeout` seconds. A refusal (another bundle, an
+engine that failed) would come again: with a deadline the step falls back at once, without one it
+raises. An engine of the edge is not interrupted; with `hedge` the step does not wait for it either.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from vlacut.backend import Engine
+from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError
+from vlacut.hardware import Link
+from vlacut.plan.plan import Plan
+from vlacut.runtime.closing import Closing
+from vlacut.runtime.edge.link import CloudLink, Endpoint, dial
+from vlacut.runtime.edge.makers import Alone, Request, Together
+from vlacut.runtime.edge.race import Race
+from vlacut.runtime.edge.report import Made, Source, StepReport
+from vlacut.runtime.engines import OpenedEngines
+from vlacut.runtime.network.estimate import Network, sampling_interval
+from vlacut.runtime.network.predictors import PREDICTORS, Predictor
+from vlacut.runtime.network.selectors import Always, Chooser, Rates, steady
+from vlacut.runtime.tally import Tally
+from vlacut.runtime.wire.protocol import TOKEN_BYTES
+from vlacut.runtime.wire.security import is_loopback, require_authentication
+from vlacut.suggestion import suggestion
+from vlacut.tensor import TensorSpec
+
+_SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
+_END_S = 1.0  # that `close` waits for an engine of a hedged step
+
+_log = logging.getLogger("vlacut.edge")
+
+
+class EdgeSession(Closing):
+    """A robot's connection to its cloud.
+
+    Args:
+        plan: of the bundle.
+        digest: of the bundle.
+        engines: by name of part, all edge parts.
+        address: host and port of the cloud; None if no variant that will run crosses.
+        policy: which variant each step runs; the plan's first if not given.
+        predictor: makes one for each direction of the network, see
+        `vlacut.runtime.network.predictors`. interval_s: seconds between its samples;
+        `sampling_interval` of the plan if not given. link: what the network is taken for until
+        something crossed; the plan's if not given. timeout: seconds without progress after which
+        the cloud counts as lost. deadline: seconds within which a step returns; None for no limit.
+        hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
+        tls: of `vlacut.runtime.wire.security.edge_context`.
+        insecure: allow an address off loopback without `tls`.
+        checked: let checksums cover tensors, see `vlacut.runtime.wire.protocol`; if None, where
+            nothing else guards them.
+
+    Raises InputError if every variant crosses the link and no address is given, or to hedge without
+    a deadline or an all-edge variant; PeerRefused if the wrong one answers; PeerLost if nobody
+    does, or PeerUnable if it is full, unless the edge can make steps alone meanwhile: with a
+    deadline and an all-edge variant it goes on dialling in the background.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        digest: bytes,
+        engines: Mapping[str, Engine],
+        address: tuple[str, int] | None,
+        timeout: float = 10.0,
+        *,
+        policy: Chooser | None = None,
+        predictor: Callable[[], Predictor] = PREDICTORS["ewma"],
+        interval_s: float | None = None,
+        link: Link | None = None,
+        deadline: float | None = None,
+        hedge: bool = False,
+        tls: ssl.SSLContext | None = None,
+        insecure: bool = False,
+        checked: bool | None = None,
+    ) -> None:
+        if hedge and deadline is None:
+            raise InputError("to hedge a step it needs a deadline: give one with --deadline")
+        for name, given in (("timeout", timeout), ("deadline", deadline)):
+            if given is not None and not 0 < given < math.inf:
+                raise InputError(f"the {name} is {given:g} s; it must be a time of more than 0")
+        self._plan = plan
+        self._inputs = {spec.name: spec for spec in plan.inputs}
+        self._names = [variant.name for variant in plan.variants]
+        self._policy = policy or Always(0)
+        self._planned = steady(plan.link)  # what a policy gets that looks at no forecast
+        network = Network(link or plan.link, predictor, interval_s or sampling_interval(plan))
+        self._step = 0
+        self._deadline = deadline
+        self._spare_s = _SPARE * (deadline or 0.0)
+        self._last: StepReport | None = None
+        self._noted: tuple[int, str, str, int, int, Made, Link, Rates] | None = None  # for `last`
+        self._made: Made | None = None
+        self._source = Source.CHOSEN  # of the last action
+        self._link: CloudLink | None = None
+        self._alone: Alone | None = None
+        self._opened: list[OpenedEngines] = []
+        self._race: Race[Source, Made] | None = None
+        if address is None and all(plan.crosses):
+            raise InputError(
+                f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
+            )
+        if address is not None and any(plan.crosses):
+            require_authentication(address[0], tls, insecure)
+        together = self._open(engines)
+        if address is not None and any(plan.crosses):
+            if hedge or (deadline is not None and not all(plan.crosses)):
+                self._alone = Alone(plan, self._open(engines))
+            token = secrets.token_bytes(TOKEN_BYTES)
+            if checked is None:
+                checked = tls is None and not is_loopback(address[0])
+            endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls, checked)
+            try:
+                self._link = CloudLink(
+                    lambda: dial(endpoint, plan, together.empty), self._alone is not None
+                )
+            except BaseException:
+                self.close()
+                raise
+        self._together = Together(
+            plan,
+            together,
+            self._link,
+            network,
+            self._policy.looks_ahead,
+            timeout,
+        )
+        if hedge:
+            self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE))
+
+    def step(
+        self, observation: Mapping[str, np.ndarray], captured_ns: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """One control step: the action, by name. See `last` for where it comes from.
+
+        Args:
+            observation: by name.
+            captured_ns: when it was captured, on `time.perf_counter_ns`; now, if not given.
+
+        Raises ObservationError before anything is sent; PeerLost, PeerRefused or WireError without
+        a deadline, DeadlineMissed with one; BackendError if an engine of this side fails. The
+        session goes on after any of these.
+        """
+        checked = check_observation(self._inputs, observation)
+        began = time.perf_counter_ns()
+        until = math.inf if self._deadline is None else time.monotonic() + self._deadline
+        captured = began if captured_ns is None else captured_ns
+        policy, together = self._policy, self._together
+        variant = policy.choose(together.forecast() if policy.looks_ahead else self._planned)
+        request = Request(checked, captured, self._step, variant)
+        try:
+            made, reason = self._make(request, until)
+        finally:
+            self._step += 1
+        if made.source is not self._source:
+            self._note_change(made.source, request.step, reason)
+        returned, name = time.perf_counter_ns(), self._names[variant]
+        link, expected = self._plan.link, together.expected
+        self._noted = request.step, name, reason, began, returned, made, link, expected
+        self._last, self._made = None, made
+        # Copies: the next step may repeat this action, whatever the caller does to it.
+        return dict(zip(made.action, map(np.array, made.action.values()), strict=True))
+
+    def _make(self, request: Request, until: float) -> tuple[Made, str]:
+        """The action, and why it is not by the plan's variant."""
+        if self._deadline is None:
+            return self._together.make(request, until), ""
+        if self._race is not None and self._alone is not None:
+            return self._hedge(self._race, self._alone, request, until)
+        turn = self._turn_to_alone(until)
+        try:
+            return self._together.make(request, turn), ""
+        except (DeadlineMissed, WireError) as error:
+            reason = str(error)
+        if self._alone is not None and time.monotonic() < turn + self._spare_s < until:
+            return self._alone.make(request), reason
+        return self._repeat(request, reason), reason
+
+    def _note_change(self, source: Source, step: int, reason: str) -> None:
+        """Say where actions come from now: once, however many steps of an outage follow."""
+        self._source = source
+        if source is Source.CHOSEN:
+            _log.info("from step %d on actions are by the plan's variant again", step)
+        else:
+            how = "by the edge alone" if source is Source.ALONE else "the last one again"
+            _log.warning("from step %d on actions are %s: %s", step, how, reason)
+
+    def _turn_to_alone(self, until: float) -> float:
+        """When the edge must begin alone to meet the deadline; the deadline if it cannot."""
+        left = until - time.monotonic() - self._spare_s
+        if self._alone is None or not self._alone.fits(left):
+            return until
+        return until - self._spare_s - self._alone.seconds
+
+    def _hedge(
+        self, race: Race[Source, Made], alone: Alone, request: Request, until: float
+    ) -> tuple[Made, str]:
+        """The plan's variant, and from the last moment on the edge alone beside it."""
+        race.start()
+        race.enter(Source.CHOSEN, lambda: self._together.make(request, until))
+        turn = self._turn_to_alone(until)
+        won = race.winner(turn)
+        if won is None and turn < until:
+            race.enter(Source.ALONE, lambda: alone.make(request))
+            won = race.winner(until)
+            _log.info("step %d hedged; %s won", request.step, won[0] if won else "neither")
+        if won is None:
+            reason = race.why_not()
+            return self._repeat(request, reason), reason
+        return won[1], "" if won[0] is Source.CHOSEN else "hedged: the edge alone was first"
+
+    def _repeat(self, request: Request, reason: str) -> Made:
+        """The last action, marked stale. Raises DeadlineMissed if there is none."""
+        if self._made is None:
+            raise DeadlineMissed(
+                f"no action for step {request.step} within {self._deadline:g} s, and none before "
+                f"it to fall back on: {reason}"
+            )
+        return replace(self._made, source=Source.STALE, tally=Tally())
+
+    @property
+    def last(self) -> StepReport:
+        """Report of the last step; InputError before the first."""
+        if self._noted is None:
+            raise InputError("no step was run yet")
+        if self._last is None:
+            self._together.settle()
+            self._last = StepReport(*self._noted)
+        return self._last
+
+    def close(self) -> None:
+        """End the connection; calling it again does nothing."""
+        if self._link is not None:
+            self._link.close()
+        if self._race is not None and not self._race.close(_END_S):
+            _log.warning("closed while an engine runs; what it uses is kept until the process ends")
+            return
+        for opened in self._opened:
+            opened.close()
+
+    def _open(self, engines: Mapping[str, Engine]) -> OpenedEngines:
+        self._opened.append(OpenedEngines(engines))
+        return self._opened[-1]
+
+
+def check_observation(
+    expected: Mapping[str, TensorSpec], observation: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The observation, every tensor checked; ObservationError naming the first that is wrong."""
+    for name in observation:
+        if name not in expected:
+            raise ObservationError(f"unexpected tensor {name!r}; {suggestion(name, expected)}")
+    if len(observation) < len(expected):
+        missing = [str(spec) for name, spec in expected.items() if name not in observation]
+        raise ObservationError(f"missing from the observation: {', '.join(missing)}")
+    checked = {}
+    for name, spec in expected.items():
+        checked[name] = spec.check(np.asarray(observation[name]))
+    return checked

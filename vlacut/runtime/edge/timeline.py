@@ -1,0 +1,89 @@
+"""The timeline of control steps, as a trace that Perfetto (ui.perfetto.dev) opens.
+
+The format is Chrome's trace events: complete events (`ph` X) with times in microseconds, and
+metadata events (`ph` M) that name the tracks and their order. Slices of a thread may lie in each
+other, but not overlap otherwise (Perfetto's docs/reference/synthetic-track-event.md); frames on a
+link do. So a track has as many rows as it needs, each a thread of the trace.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from vlacut.runtime.edge.report import StepReport
+
+_STEPS = "steps"
+_TRACKS = (_STEPS, "edge", "uplink", "cloud", "downlink")
+_MOST_ROWS = 1000  # of a track; sets the tracks' order apart
+_PROCESS = 1
+
+_Slice = tuple[int, int, str, dict[str, Any]]  # start and end in nanoseconds, name, arguments
+
+
+def trace_json(reports: Sequence[StepReport]) -> str:
+    """The trace of some steps, on the edge's clock."""
+    events: list[dict[str, Any]] = [_about("process_name", 0, name="vlacut")]
+    for place, track in enumerate(_TRACKS):
+        slices = sorted(_slices(track, reports), key=lambda one: one[:2])
+        for row, shown in enumerate(_rows(slices)):
+            thread = 1 + place * _MOST_ROWS + row
+            events += [
+                _about("thread_name", thread, name=f"{track} {row + 1}" if row else track),
+                _about("thread_sort_index", thread, sort_index=thread),
+                *(_event(thread, *each) for each in shown),
+            ]
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
+
+
+def _slices(track: str, reports: Iterable[StepReport]) -> Iterator[_Slice]:
+    for report in reports:
+        if track == _STEPS:
+            yield report.began_ns, report.returned_ns, f"step {report.step}", _of_step(report)
+            continue
+        for span in report.spans[track]:
+            end = max(span.start_ns, span.end_ns)  # of the cloud: as its clock was estimated
+            yield span.start_ns, end, span.name, {"step": report.step}
+
+
+def _rows(slices: Iterable[_Slice]) -> list[list[_Slice]]:
+    """Each slice in the first row whose last one has ended."""
+    rows: list[list[_Slice]] = []
+    for each in slices:
+        free = next((row for row in rows if row[-1][1] <= each[0]), None)
+        if free is None:
+            rows.append([each])
+        else:
+            free.append(each)
+    return rows
+
+
+def _of_step(report: StepReport) -> dict[str, Any]:
+    return {
+        "variant": report.variant,
+        "source": report.source.value,
+        "reason": report.reason,
+        "age_ms": report.age_s * 1e3,
+        "clock_error_ms": report.clock_error_s * 1e3,
+        "bytes_up": report.bytes_up,
+        "bytes_down": report.bytes_down,
+        "late": report.late,
+    }
+
+
+def _about(what: str, thread: int, **arguments: object) -> dict[str, Any]:
+    return {"name": what, "ph": "M", "pid": _PROCESS, "tid": thread, "args": arguments}
+
+
+def _event(thread: int, start: int, end: int, name: str, about: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "cat": "vlacut",
+        "ph": "X",
+        "pid": _PROCESS,
+        "tid": thread,
+        "ts": start / 1e3,
+        "dur": (end - start) / 1e3,
+        "args": about,
+    }

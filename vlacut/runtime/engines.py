@@ -1,0 +1,59 @@
+"""Engines opened for one control loop, and what they share while it lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from vlacut.backend import Engine, Lane, Tensor
+from vlacut.runtime.closing import Closing
+
+
+class OpenedEngines(dict[str, Any], Closing):
+    """Engines by part, as one control loop uses them: two loops share no state.
+
+    Those of a device are opened, see `DeviceEngine`; the others are as they were.
+    Raises BackendError if one cannot be.
+    """
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        super().__init__()
+        self._lanes: dict[Hashable, Lane] = {}
+        try:
+            for name, engine in engines.items():
+                opens = getattr(engine, "open", None)
+                self[name] = engine if opens is None else opens(self._join)
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self, owner: Hashable, make: Callable[[], Lane]) -> Lane:
+        if owner not in self._lanes:
+            self._lanes[owner] = make()
+        return self._lanes[owner]
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Room for a tensor of the wire, where a device reaches it if there is one."""
+        for lane in self._lanes.values():
+            return lane.empty(shape, dtype)
+        return np.empty(shape, dtype)
+
+    def close(self) -> None:
+        """Give everything back; calling it again does nothing."""
+        self.clear()
+        while self._lanes:
+            self._lanes.popitem()[1].close()
+
+
+def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
+    """Tensors in host memory; those on a device come together, not one after the other."""
+    listed = list(tensors)
+    for tensor in listed:
+        if not isinstance(tensor, np.ndarray):
+            tensor.start()
+    for index, tensor in enumerate(listed):
+        if not isinstance(tensor, np.ndarray):
+            listed[index] = tensor.array()
+    return listed  # type: ignore[return-value]  # all are arrays by now

@@ -1,0 +1,133 @@
+"""Verification of a bundle: every cut in it against the uncut model, numerically."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlacut import registry
+from vlacut.api import load_engines
+from vlacut.backend import Engine
+from vlacut.bundle.manifest import Bundle
+from vlacut.differences import largest_difference, magnitude
+from vlacut.numerics import varied
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.local import run_both
+from vlacut.runtime.whole import load_whole, run_whole
+
+# Another processor may sum in another order: float32 to about its last two decimal digits.
+_OTHER_MACHINE = 1e-5
+
+
+@dataclass(frozen=True)
+class CutResult:
+    """How far an action is from the uncut model's.
+
+    Attributes:
+        name: of the variant; or `golden record` for the action recorded by the compiler.
+        max_abs_error: over all tensors of the action.
+        allowed: by the bundle, in the same units.
+    """
+
+    name: str
+    max_abs_error: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is allowed; one that is no number is not."""
+        return self.max_abs_error <= self.allowed
+
+
+def verify_bundle(
+    bundle: Bundle, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> tuple[CutResult, ...]:
+    """Run the uncut model and every variant on the golden observation, and compare.
+
+    Both sides of a variant run in this process and talk over the real wire. One with codecs is run
+    on variations of the observation too, as many as its error was measured on, and may be as far
+    off as the plan states: see `vlacut.pricing.coding.ActionError`. Where engines are built on the
+    device there are none of the uncut model: what was recorded of it takes its place.
+
+    Raises BundleError if the bundle has no golden observation.
+    """
+    plan, steps = bundle.plan, 1 + len(bundle.plan.variants)
+    uncut = _Uncut(bundle)
+    progress("uncut", 0, steps)
+    results = []
+    if uncut.runs:
+        recorded = bundle.golden("action")
+        results = [_compare("golden record", recorded, uncut.action(0), _OTHER_MACHINE)]
+    engines = load_engines(bundle, Side.EDGE) | load_engines(bundle, Side.CLOUD)
+    for index, variant in enumerate(plan.variants):
+        progress(variant.name, 1 + index, steps)
+        stated = variant.action_error
+        tolerance = bundle.manifest.tolerance + (stated.allowed or 0.0)
+        compared = [
+            _compare(
+                variant.name,
+                run_both(plan, engines, index, uncut.observation(seed)),
+                uncut.action(seed),
+                tolerance,
+            )
+            for seed in uncut.seeds(stated.observations)
+        ]
+        results.append(max(compared, key=_badness))
+    return tuple(results)
+
+
+class _Uncut:
+    """The uncut model on the golden observation, seed 0, and on variations of it.
+
+    Attributes:
+        runs: whether it runs here; where engines are built on the device, there are none of it,
+            and what was recorded takes its place.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        self._plan, self._phases = bundle.plan, manifest.whole
+        self._golden = bundle.golden("observation")
+        self._actions: dict[int, dict[str, np.ndarray]] = {}
+        self._engines: Mapping[str, Engine] = {}
+        self.runs = manifest.backend not in registry.names("engine_builders")
+        if self.runs:
+            executor = registry.load("executors", manifest.backend)()
+            recipe = bundle.recipe(Side.EDGE)
+            self._engines = load_whole(executor, bundle.root, manifest.whole, recipe)
+        else:
+            self._actions[0] = bundle.golden("action")
+
+    def seeds(self, wanted: int) -> range:
+        """Of the observations to compare: so many, where it runs."""
+        return range(max(1, wanted) if self.runs else 1)
+
+    def observation(self, seed: int) -> dict[str, np.ndarray]:
+        return varied(self._plan.inputs, self._golden, seed)
+
+    def action(self, seed: int) -> dict[str, np.ndarray]:
+        if seed not in self._actions:
+            tensors = run_whole(self._phases, self._engines, self.observation(seed))
+            self._actions[seed] = {name: tensors[key] for name, key in self._plan.outputs.items()}
+        return self._actions[seed]
+
+
+def _badness(result: CutResult) -> float:
+    """How much of what is allowed an error takes."""
+    if result.max_abs_error == 0:
+        return 0.0
+    share = result.max_abs_error / result.allowed if result.allowed else math.inf
+    return share if share == share else math.inf
+
+
+def _compare(
+    name: str,
+    action: Mapping[str, np.ndarray],
+    reference: Mapping[str, np.ndarray],
+    tolerance: float,
+) -> CutResult:
+    allowed = tolerance * magnitude(reference, finite=True)
+    return CutResult(name, largest_difference(action, reference), allowed)

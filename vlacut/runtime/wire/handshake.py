@@ -1,0 +1,126 @@
+"""The handshake: version, bundle, session and clocks, before the first tensor."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from vlacut.errors import PeerLost, PeerRefused, PeerUnable, WireError
+from vlacut.runtime.wire.clock import Exchange
+from vlacut.runtime.wire.protocol import (
+    GREETING_BYTES,
+    GREETING_START_BYTES,
+    VERSION,
+    Greeting,
+    Status,
+    unpack_greeting,
+    unpack_version,
+)
+from vlacut.runtime.wire.security import no_tls, says_no
+
+
+def greet(
+    sock: socket.socket,
+    digest: bytes,
+    token: bytes,
+    deadline_ns: int,
+    timeout: float,
+    flags: int = 0,
+) -> Exchange:
+    """The edge's half of the handshake; the four times of it.
+
+    Raises PeerLost, WireError, or PeerRefused with what differs.
+    """
+    sent = time.perf_counter_ns()
+    _send(sock, Greeting(Status.OK, digest, token, sent, deadline_ns, flags))
+    version, found = _receive(sock, timeout)
+    if found is None:
+        raise PeerRefused(f"the cloud speaks protocol {version}, this edge {VERSION}; update one")
+    if found.status == Status.OTHER_BUNDLE or found.digest != digest:
+        raise PeerRefused(
+            f"the cloud holds another bundle ({found.digest.hex()[:12]}) than this edge "
+            f"({digest.hex()[:12]}); deploy the same one on both sides"
+        )
+    if found.status == Status.FULL:
+        raise PeerUnable("the cloud is full: it serves as many robots as it can, or is stopping")
+    if found.status != Status.OK or (found.token, found.flags) != (token, flags):
+        raise WireError(f"the cloud answered another greeting, with status {found.status}")
+    return Exchange(sent, found.first_ns, found.second_ns, time.perf_counter_ns())
+
+
+def answer(
+    sock: socket.socket,
+    digest: bytes,
+    timeout: float,
+    full: Callable[[Greeting], str] = lambda _: "",
+) -> Greeting:
+    """The cloud's half of the handshake; the edge's greeting.
+
+    `full` says why there is no room for the robot, or nothing. Raises PeerLost, WireError, or
+    PeerRefused if it was this side that refused.
+    """
+    version, found = _receive(sock, timeout)
+    now = time.perf_counter_ns()
+    if found is None:
+        _send(sock, Greeting(Status.OTHER_VERSION, digest, bytes(16), now, now))
+        raise PeerRefused(f"an edge speaks protocol {version}, this cloud {VERSION}")
+    mine = Greeting(Status.OK, digest, found.token, now, time.perf_counter_ns(), found.flags)
+    if found.digest != digest:
+        _send(sock, replace(mine, status=Status.OTHER_BUNDLE))
+        raise PeerRefused(
+            f"an edge holds another bundle ({found.digest.hex()[:12]}) than this cloud "
+            f"({digest.hex()[:12]})"
+        )
+    why = full(found)
+    if why:
+        _send(sock, replace(mine, status=Status.FULL))
+        raise PeerUnable(f"there is no room for another robot: {why}")
+    _send(sock, mine)
+    return found
+
+
+def _send(sock: socket.socket, greeting: Greeting) -> None:
+    try:
+        sock.sendall(greeting.pack())
+    except OSError as error:
+        raise _hung_up(error.strerror or str(error)) from error
+
+
+def _receive(sock: socket.socket, timeout: float) -> tuple[int, Greeting | None]:
+    """The version of the other side, and its greeting if that is this one."""
+    end = time.monotonic() + timeout
+    start = _read(sock, GREETING_START_BYTES, end)
+    version = unpack_version(start)
+    if version != VERSION:
+        return version, None
+    return version, unpack_greeting(start + _read(sock, GREETING_BYTES - len(start), end))
+
+
+def _read(sock: socket.socket, count: int, end: float) -> bytes:
+    data = b""
+    while len(data) < count:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise PeerLost("the other side did not finish the handshake in time")
+        sock.settimeout(left)
+        try:
+            chunk = sock.recv(count - len(data))
+        except TimeoutError:
+            continue
+        except OSError as error:
+            if says_no(error):  # in TLS 1.3 the edge hears here what the cloud thinks of its keys
+                raise no_tls(error) from error
+            raise _hung_up(error.strerror or str(error)) from error
+        if not chunk:
+            raise _hung_up("it closed the connection")
+        data += chunk
+    return data
+
+
+def _hung_up(why: str) -> PeerLost:
+    return PeerLost(
+        f"the other side hung up in the handshake ({why}); if it uses --tls, so must this side, "
+        f"with keys of the same vlacut keys"
+    )

@@ -1,0 +1,154 @@
+"""A route: what one side does in a step of a variant, with loops opened and waits worked out.
+
+It is made once a variant, so that a step only follows it. What the other side sends is waited for
+as late as possible: only when a part, a move or a transfer needs a tensor that is still on its way.
+So a side computes what it can while the link works.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Union
+
+from vlacut.codec import Codec, coded_bytes
+from vlacut.plan.plan import Loop, Move, Part, Plan, Run, Transfer, Variant, taken
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.wire.protocol import FIXED_TIMES, TENSORS, Envelope
+
+
+class Due(NamedTuple):
+    """A frame that the other side sends: which Transfer of which schedule, in which trip."""
+
+    variant: int
+    position: int
+    trip: int
+
+
+class Send(NamedTuple):
+    """Send tensors with their codecs, once `needs` of the step's frames have been taken.
+
+    They have `nbytes` on the wire, in frames of this envelope.
+    """
+
+    needs: int
+    envelope: Envelope
+    tensors: tuple[str, ...]
+    coded: tuple[tuple[str, Codec], ...]
+    encodes: bool
+    nbytes: int
+
+
+class Compute(NamedTuple):
+    """Run a part, once `needs` of the step's frames have been taken.
+
+    `incoming` bytes of further frames may come while it runs. The cloud's frames report it at
+    `place` of their parts.
+    """
+
+    needs: int
+    part: Part
+    incoming: int
+    place: int
+
+
+class Rename(NamedTuple):
+    """Name a tensor also otherwise, once `needs` of the step's frames have been taken."""
+
+    needs: int
+    source: str
+    target: str
+
+
+Stop = Union[Send, Compute, Rename]
+
+
+class Route:
+    """What a side does in a step.
+
+    Attributes:
+        side: whose.
+        variant: index of the variant.
+        name: of the variant.
+        stops: what it does, in order.
+        due: the frames it receives, in order.
+        transfers: what they hold.
+        sizes: bytes of the tensors of each, as they are on the wire.
+        cloud_parts: names of the cloud's parts, in the order in which frames report their times.
+        times: how a frame of the cloud says these.
+        crosses: whether it sends or receives anything.
+    """
+
+    def __init__(self, plan: Plan, side: Side, variant: int) -> None:
+        self.side = side
+        self.variant = variant
+        self.name = plan.variants[variant].name
+        self.cloud_parts = tuple(part.name for part in plan.cloud_parts[variant])
+        self.times = struct.Struct(f"!{FIXED_TIMES + 2 * len(self.cloud_parts)}Q")
+        stops: list[Stop] = []
+        sizes: list[int] = []
+        needs = 0
+        due: list[Due] = []
+        transfers: list[Transfer] = []
+        awaited: dict[str, int] = {}
+        for position, trip, item in _opened(plan.variants[variant]):
+            if isinstance(item, Transfer) and item.source is not side:
+                due.append(Due(variant, position, trip))
+                transfers.append(item)
+                sizes.append(_nbytes(plan, item))
+                awaited.update(dict.fromkeys(item.tensors, len(due)))
+            elif isinstance(item, Transfer):
+                needs = max(needs, _needs(awaited, item.tensors))
+                stops.append(Send(needs, *self._sent(plan, item, position, trip)))
+            elif isinstance(item, Run):
+                part = plan.part[item.part]
+                if part.side is side:
+                    needs = max(needs, _needs(awaited, part.inputs))
+                    place = self.cloud_parts.index(part.name) if side is Side.CLOUD else 0
+                    stops.append(Compute(needs, part, sum(sizes[needs:]), place))
+            elif side in item.sides:
+                needs = max(needs, _needs(awaited, (item.source,)))
+                stops.append(Rename(needs, item.source, item.target))
+        self.stops, self.due, self.transfers = tuple(stops), tuple(due), tuple(transfers)
+        self.sizes = tuple(sizes)
+        self.crosses = bool(due) or any(isinstance(stop, Send) for stop in stops)
+
+    def _sent(
+        self, plan: Plan, item: Transfer, position: int, trip: int
+    ) -> tuple[Envelope, tuple[str, ...], tuple[tuple[str, Codec], ...], bool, int]:
+        """What `Send` says of a transfer, behind its needs."""
+        nbytes = _nbytes(plan, item)
+        times = self.times.size if self.side is Side.CLOUD else 0
+        envelope = Envelope(TENSORS, self.variant, position, trip, times + nbytes)
+        encodes = any(codec is not Codec.NONE for codec in item.codecs)
+        return envelope, item.tensors, item.coded, encodes, nbytes
+
+
+def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:
+    """The routes of a side, by variant."""
+    return tuple(Route(plan, side, index) for index in range(len(plan.variants)))
+
+
+def _nbytes(plan: Plan, item: Transfer) -> int:
+    """Of the tensors, as they are on the wire."""
+    return sum(coded_bytes(codec, plan.spec[key]) for key, codec in item.coded)
+
+
+def _needs(awaited: dict[str, int], keys: Iterable[str]) -> int:
+    """How many frames must have been taken for these tensors to be there."""
+    return max((awaited.get(key, 0) for key in keys), default=0)
+
+
+def _opened(variant: Variant) -> Iterator[tuple[int, int, Run | Transfer | Move]]:
+    """Position, trip and instruction of a step, in order; position counts the flattened schedule,
+    trip the turns of the loop around it.
+    """
+    position = 0
+    for item in variant.schedule:
+        body, trips = (item.body, item.trips) if isinstance(item, Loop) else ((item,), 1)
+        for trip in range(trips):
+            for offset, inner in enumerate(body):
+                always = not isinstance(item, Loop) or isinstance(inner, Run)
+                if always or taken(inner.trips, trip, trips):  # type: ignore[union-attr]  # no Run
+                    yield position + offset, trip, inner
+        position += len(body)

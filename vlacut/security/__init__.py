@@ -1,0 +1,4 @@
+"""Keys, certificates and signatures. Needs `cryptography`, so the runtime never imports it.
+
+May import: bundle and what lies below.
+"""

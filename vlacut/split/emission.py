@@ -1,0 +1,58 @@
+"""Emission: every model of a bundle, as files whose weights are in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx_ir as ir
+
+from vlacut.bundle.manifest import Binding, WholePhase
+from vlacut.ir.dataflow import key_of
+from vlacut.ir.program import Program, Source
+from vlacut.pricing.cost_graph import Side
+from vlacut.split.parts import Split, whole
+
+
+def whole_phases(program: Program) -> tuple[WholePhase, ...]:
+    """The uncut phases, as the manifest describes them."""
+    return tuple(_whole_phase(program, index) for index in range(len(program.phases)))
+
+
+def bundle_models(
+    program: Program, split: Split, phases: Sequence[WholePhase]
+) -> Iterator[tuple[str, Side, ir.Model]]:
+    """Every model of a bundle with its path and side: the parts, then the uncut phases.
+
+    Whoever runs an uncut phase, it is on the robot's side that it must be readable.
+    """
+    for part, model in zip(split.parts, split.models, strict=True):
+        yield f"parts/{part.name}.onnx", part.side, model
+    for phase, described in zip(program.phases, phases, strict=True):
+        keys = [binding.key for binding in described.inputs]
+        yield f"whole/{phase.name}.onnx", Side.EDGE, whole(phase, keys)
+
+
+def save(model: ir.Model, path: Path) -> None:
+    """Write a model, the same bytes each time."""
+    path.parent.mkdir(exist_ok=True)
+    model.producer_name, model.producer_version = "vlacut", version("vlacut")
+    path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+
+
+def _whole_phase(program: Program, index: int) -> WholePhase:
+    phase = program.phases[index]
+    return WholePhase(
+        name=phase.name,
+        trips=phase.trips,
+        inputs=tuple(_binding(program, index, name) for name in phase.input_names),
+        outputs=tuple(f"{phase.name}/{name}" for name in phase.output_names),
+    )
+
+
+def _binding(program: Program, phase: int, name: str) -> Binding:
+    initial = key_of(program, program.source(phase, name))
+    output = program.carried_output(phase, name)
+    carried = "" if output is None else key_of(program, Source(phase, output))
+    return Binding(f"{program.phases[phase].name}/{name}", initial, carried)

@@ -1,0 +1,281 @@
+"""Split: carries a cut out. Sides on the operators in, parts and their schedule out.
+
+With a pool there are several placements of the same operators, the variants: one set of parts
+serves them all, with a schedule each. What becomes a part: see `vlacut.split.pieces`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx_ir as ir
+
+from vlacut.hardware import Link
+from vlacut.ir.annotation import ALTERNATIVES, CODED, SECONDS, SIDE, SIDES, STRUCTURE
+from vlacut.ir.dataflow import Dataflow, Use, key_of
+from vlacut.ir.fingerprint import fingerprint
+from vlacut.ir.graphs import node_inputs, value_spec
+from vlacut.ir.program import Phase, Program
+from vlacut.plan.plan import Instruction, Part
+from vlacut.plan.pool import FUSED
+from vlacut.pricing.coding import NOT_CODED, Choices, CodedCut, coded
+from vlacut.pricing.cost_graph import Side, When
+from vlacut.pricing.price import price
+from vlacut.split.pieces import Piece, make_pieces
+from vlacut.split.schedule import make_schedule
+from vlacut.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a cut and its alternatives come to.
+
+    Attributes:
+        parts: of all variants, those of the first one first, in the order of its schedule.
+        models: the operators of every part, in the same order. Inputs and outputs are named by
+            their keys; weights are shared with the program, by reference.
+        schedules: for both sides, one a variant.
+        tensors: spec of every key in the schedules.
+    """
+
+    parts: tuple[Part, ...]
+    models: tuple[ir.Model, ...]
+    schedules: tuple[tuple[Instruction, ...], ...]
+    tensors: tuple[TensorSpec, ...]
+
+    @property
+    def schedule(self) -> tuple[Instruction, ...]:
+        """The schedule of the chosen cut."""
+        return self.schedules[0]
+
+
+def split(flow: Dataflow, link: Link) -> Split:
+    """Split a program by the sides that `partition`, and `alternatives`, wrote on its operators.
+
+    The link prices what moving a part would cost. Needs `annotate-cost` and `partition`.
+    """
+    found = ALTERNATIVES.find(flow.program)
+    fused = found is not None and found.pool.engines == FUSED
+    return split_at(flow, link, placements_of(flow), codings_of(flow), fused)
+
+
+def split_at(
+    flow: Dataflow,
+    link: Link,
+    placements: Sequence[Sequence[Side]],
+    codings: Sequence[CodedCut],
+    fused: bool = False,
+) -> Split:
+    """Split a program by a side for every task, and codecs, one of each a variant."""
+    by_variant = make_pieces(flow, placements, fused)
+    cuts = [
+        _Cut(flow, sides, coding.choices, link)
+        for sides, coding in zip(placements, codings, strict=True)
+    ]
+    made: dict[Piece, tuple[Border, Part]] = {}
+    numbers = dict.fromkeys(range(len(flow.program.phases)), 0)
+    for cut, pieces in zip(cuts, by_variant, strict=True):
+        for piece in pieces:
+            if piece not in made:
+                border = _border(cut, piece)
+                made[piece] = border, _part(cut, border, numbers[piece.phase])
+                numbers[piece.phase] += 1
+    return Split(
+        tuple(part for _, part in made.values()),
+        tuple(extract(flow.program.phases[border.phase], border) for border, _ in made.values()),
+        tuple(
+            make_schedule(flow, cut.sides, [made[piece][1] for piece in pieces], cut.choices)
+            for cut, pieces in zip(cuts, by_variant, strict=True)
+        ),
+        tuple(_specs(flow.program, [border for border, _ in made.values()]).values()),
+    )
+
+
+def sides_of(flow: Dataflow) -> tuple[Side, ...]:
+    """The side of every task, as `partition` wrote it."""
+    return tuple(SIDE.get(node) if node else Side.EDGE for node in flow.nodes)
+
+
+def placements_of(flow: Dataflow) -> tuple[tuple[Side, ...], ...]:
+    """The side of every task in every variant, the chosen cut first."""
+    found = ALTERNATIVES.find(flow.program)
+    if found is None:
+        return (sides_of(flow),)
+    pinned = (Side.EDGE,) * len(found.names)
+    return tuple(zip(*(SIDES.get(node) if node else pinned for node in flow.nodes), strict=True))
+
+
+def codings_of(flow: Dataflow) -> tuple[CodedCut, ...]:
+    """The codecs of every variant, as `partition`, or `alternatives`, wrote them."""
+    return CODED.find(flow.program) or (NOT_CODED,) * len(placements_of(flow))
+
+
+class _Cut:
+    """A dataflow with its sides and codecs, and what the parts are read off."""
+
+    def __init__(self, flow: Dataflow, sides: Sequence[Side], choices: Choices, link: Link) -> None:
+        self.flow = flow
+        self.program = flow.program
+        self.sides = sides
+        self.choices = choices
+        self.costs = coded(flow.cost_graph(), choices)
+        self.link = link
+        self.total_s = price(self.costs, self.sides, link).total_s
+        self.task = {node: task for task, node in enumerate(flow.nodes) if node is not None}
+
+    @cached_property
+    def readers(self) -> Mapping[str, Sequence[Use]]:
+        """Uses by key."""
+        found: dict[str, list[Use]] = {}
+        for use in self.flow.uses:
+            found.setdefault(use.key, []).append(use)
+        return found
+
+    def saves_s(self, tasks: Iterable[int]) -> float:
+        """What moving these tasks to the other side would add to a control step."""
+        sides = list(self.sides)
+        for task in tasks:
+            sides[task] = sides[task].other
+        return price(self.costs, sides, self.link).total_s - self.total_s
+
+    def node(self, task: int) -> ir.Node:
+        """The operator of a task that is neither the observation nor the action."""
+        node = self.flow.nodes[task]
+        assert node is not None
+        return node
+
+
+@dataclass(frozen=True)
+class Border:
+    """A part's tasks, and the values that enter and leave it, with their keys."""
+
+    phase: int
+    tasks: tuple[int, ...]
+    inputs: Mapping[ir.Value, str]
+    outputs: Mapping[ir.Value, str]
+
+
+def _border(cut: _Cut, piece: Piece) -> Border:
+    phase, inside = piece.phase, set(piece.tasks)
+    nodes = [cut.node(task) for task in piece.tasks]
+    inputs = {
+        value: key
+        for node in nodes
+        for value in node_inputs(node)
+        if (key := _entering(cut, phase, value, inside)) is not None
+    }
+    name = cut.program.phases[phase].name
+    outputs = {
+        value: key
+        for node in nodes
+        for value in node.outputs
+        if _leaves(cut.readers.get(key := f"{name}/{value.name}", ()), inside)
+    }
+    return Border(phase, piece.tasks, inputs, outputs)
+
+
+def _entering(cut: _Cut, phase: int, value: ir.Value, inside: set[int]) -> str | None:
+    """Key of a value that enters a part; None if it is made inside, or of weights alone."""
+    name = f"{cut.program.phases[phase].name}/{value.name}"
+    maker = value.producer()
+    if maker is not None:
+        task = cut.task.get(maker)
+        return None if task is None or task in inside else name
+    if value.is_initializer():
+        return None
+    if cut.program.carried_output(phase, str(value.name)) is not None:
+        return name  # a move gives it this name, first the initial value, then the carried one
+    return key_of(cut.program, cut.program.source(phase, str(value.name)))
+
+
+def _leaves(uses: Iterable[Use], inside: set[int]) -> bool:
+    return any(use.when is not When.WITHIN or use.consumer not in inside for use in uses)
+
+
+def _part(cut: _Cut, border: Border, number: int) -> Part:
+    phase = cut.program.phases[border.phase]
+    nodes = [cut.node(task) for task in border.tasks]
+    side = cut.sides[border.tasks[0]]
+    seconds = [SECONDS.get(node) for node in nodes]
+    weights = {name for node in nodes for name in cut.flow.weights[node]}
+    initializers = phase.graph.graph.initializers
+    return Part(
+        name=f"{phase.name}.{number}",
+        phase=phase.name,
+        side=side,
+        inputs=tuple(border.inputs.values()),
+        outputs=tuple(border.outputs.values()),
+        weights=tuple(sorted(weights)),
+        weight_bytes=sum(value_spec(initializers[name]).nbytes for name in weights),
+        seconds=sum(time.edge if side is Side.EDGE else time.cloud for time in seconds),
+        saves_s=cut.saves_s(border.tasks),
+        label=label(nodes, phase.name),
+        digest=fingerprint(nodes),
+    )
+
+
+def _specs(program: Program, borders: Iterable[Border]) -> dict[str, TensorSpec]:
+    specs = {spec.name: spec for spec in program.inputs}
+    for border in borders:
+        for value, key in (*border.inputs.items(), *border.outputs.items()):
+            specs.setdefault(key, value_spec(value, key))
+    return specs
+
+
+def extract(phase: Phase, border: Border) -> ir.Model:
+    """The operators of a part as a model of its own, with the weight-only operators they read."""
+    graph = ir.convenience.extract(
+        phase.graph.graph, inputs=tuple(border.inputs), outputs=tuple(border.outputs)
+    )
+    return _named(phase, graph, border.inputs.values(), border.outputs.values())
+
+
+def whole(phase: Phase, inputs: Sequence[str]) -> ir.Model:
+    """A phase uncut, its inputs named by these keys and its outputs `phase/name`."""
+    outputs = [f"{phase.name}/{name}" for name in phase.output_names]
+    return _named(phase, phase.graph.graph.clone(), inputs, outputs)
+
+
+def _named(
+    phase: Phase, graph: ir.Graph, inputs: Iterable[str], outputs: Iterable[str]
+) -> ir.Model:
+    for value, key in zip(graph.inputs, inputs, strict=True):
+        value.name = key
+    for value, key in zip(graph.outputs, outputs, strict=True):
+        value.name = key
+    for node in graph:
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    graph.name = phase.name
+    return ir.Model(graph, ir_version=phase.graph.ir_version)
+
+
+def label(nodes: Iterable[ir.Node], phase: str) -> str:
+    """What of the model some operators are: runs of repeated blocks, and what is outside of them.
+
+    A block goes by the last two parts of its path and its number; what is outside by the first part
+    of its path, and not if a block named has that too.
+    """
+    runs: dict[str, list[int]] = {}
+    others: dict[str, None] = {}
+    for node in nodes:
+        found = STRUCTURE.find(node)
+        if found is None or found.block.partition(".")[0] == phase:
+            continue  # outside of every module: it has no better name than its phase
+        stem, _, number = found.block.rpartition(".")
+        if number.isdigit():
+            runs.setdefault(stem, []).append(int(number))
+        else:
+            others[found.block.partition(".")[0]] = None
+    named = {stem.partition(".")[0] for stem in runs}
+    spans = [_span(stem, numbers) for stem, numbers in runs.items()]
+    return ", ".join([*spans, *(name for name in others if name not in named)]) or phase
+
+
+def _span(stem: str, numbers: Sequence[int]) -> str:
+    short = ".".join(stem.split(".")[-2:])
+    first, last = min(numbers), max(numbers)
+    return f"{short}.{first}" if first == last else f"{short}.{first}-{last}"

@@ -1,0 +1,213 @@
+"""Stitching: a cut program run in one place, to measure what codecs do to its action.
+
+The parts are those that `vlacut.split.parts` makes, run by a back end on this machine; a tensor
+that crosses in coded form is encoded and decoded by the codecs of the runtime. So what is measured
+is what both sides would compute.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from vlacut import registry
+from vlacut.backend import Builder, Engine, Executor
+from vlacut.codec import Codec
+from vlacut.compiler.golden import example_observation
+from vlacut.differences import magnitude, relative_difference
+from vlacut.errors import BackendError
+from vlacut.hardware import Link
+from vlacut.ir.dataflow import Dataflow, key_of
+from vlacut.ir.program import Program
+from vlacut.numerics import varied
+from vlacut.plan.plan import Loop, Move, Run, Transfer, taken
+from vlacut.pricing.coding import NOT_CODED
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.whole import run_whole
+from vlacut.runtime.wire.codecs import Coder
+from vlacut.split.emission import save, whole_phases
+from vlacut.split.parts import Split, split_at, whole
+from vlacut.split.weights import WeightStore
+from vlacut.tensor import TensorSpec
+
+OBSERVATIONS = 4  # the example, and variations of it
+_REMEMBERED = 8  # cuts whose engines are kept
+
+Codecs = Mapping[str, Codec]
+Sides = tuple[Side, ...]
+
+
+def not_runnable(program: Program) -> str:
+    """Why a program cannot be run: a weight has no content. Empty if all have."""
+    for phase in program.phases:
+        for name, value in phase.graph.graph.initializers.items():
+            if value.const_value is None:
+                return f"weight {name} has no content, the model was traced on shapes alone"
+    return ""
+
+
+@contextmanager
+def gauging(flow: Dataflow, link: Link, backend: str = "onnxruntime") -> Iterator[Gauge]:
+    """A gauge of a program whose weights have content; its files are removed at the end.
+
+    Raises BackendError if the back end cannot run the program.
+    """
+    with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
+        folder = Path(name)
+        with WeightStore(folder) as store:
+            yield Gauge(flow, link, _Workshop(folder, store, backend))
+
+
+class Gauge:
+    """Says how far codecs move the action of a program. Made by `gauging`."""
+
+    def __init__(self, flow: Dataflow, link: Link, workshop: _Workshop) -> None:
+        self._flow = flow
+        self._link = link
+        self._workshop = workshop
+        program = flow.program
+        example = example_observation(program)
+        self._observations = [varied(program.inputs, example, seed) for seed in range(OBSERVATIONS)]
+        self._actions = {
+            spec.name: key_of(program, program.output_source(spec.name)) for spec in program.outputs
+        }
+        self._references = self._uncut()
+        if not self._references:
+            raise BackendError("the action of the uncut model holds a NaN or an infinity")
+        self._stitched: dict[Sides, _Stitched] = {}
+        self._errors: dict[tuple[Sides, tuple[tuple[str, Codec], ...]], float] = {}
+
+    @property
+    def observations(self) -> int:
+        """How many it measures on: those before the first whose action is not finite."""
+        return len(self._references)
+
+    def error(self, sides: Sides, codecs: Codecs) -> float:
+        """The largest error of all observations, see `vlacut.pricing.coding.ActionError`.
+
+        Args:
+            sides: of every task.
+            codecs: of tensors that cross, by key; the others go as they are.
+        """
+        asked = sides, tuple(sorted(codecs.items()))
+        if asked not in self._errors:
+            stitched = self._engines(sides)
+            self._errors[asked] = max(
+                relative_difference(self._action(stitched.run(observed, codecs)), reference)
+                for observed, reference in zip(self._observations, self._references, strict=False)
+            )
+        return self._errors[asked]
+
+    def _engines(self, sides: Sides) -> _Stitched:
+        if sides not in self._stitched:
+            if len(self._stitched) >= _REMEMBERED:
+                del self._stitched[next(iter(self._stitched))]
+            made = split_at(self._flow, self._link, (sides,), (NOT_CODED,))
+            self._stitched[sides] = _Stitched(made, self._workshop.parts(made))
+        return self._stitched[sides]
+
+    def _uncut(self) -> list[dict[str, np.ndarray]]:
+        program = self._flow.program
+        phases = whole_phases(program)
+        engines = self._workshop.phases(program)
+        made = []
+        for observed in self._observations:
+            action = self._action(run_whole(phases, engines, observed))
+            if not np.isfinite(magnitude(action)):
+                break
+            made.append(action)
+        return made
+
+    def _action(self, held: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: held[key] for name, key in self._actions.items()}
+
+
+class _Workshop:
+    """Makes engines of models, in a folder."""
+
+    def __init__(self, folder: Path, store: WeightStore, backend: str) -> None:
+        self._folder = folder
+        self._store = store
+        self._builder: Builder = registry.load("builders", backend)()
+        self._executor: Executor = registry.load("executors", backend)()
+        self._made = 0
+
+    def phases(self, program: Program) -> dict[str, Engine]:
+        """Engines of the uncut phases, by name."""
+        described = whole_phases(program)
+        return {
+            phase.name: self._engine(phase.name, whole(phase, [one.key for one in about.inputs]))
+            for phase, about in zip(program.phases, described, strict=True)
+        }
+
+    def parts(self, made: Split) -> dict[str, Engine]:
+        """Engines of parts, by name."""
+        pairs = zip(made.parts, made.models, strict=True)
+        return {part.name: self._engine(part.name, model) for part, model in pairs}
+
+    def _engine(self, name: str, model: ir.Model) -> Engine:
+        self._made += 1
+        path = self._folder / f"{self._made}" / f"{name}.onnx"
+        recipe = self._builder.recipe()
+        self._builder.prepare(model, name, recipe)
+        self._store.externalise(model)
+        save(model, path)
+        return self._executor.load(path, self._folder, recipe)
+
+
+class _Stitched:
+    """A cut with its engines; walks the schedule of both sides."""
+
+    def __init__(self, made: Split, engines: Mapping[str, Engine]) -> None:
+        self._schedule = made.schedule
+        self._part = {part.name: part for part in made.parts}
+        self._spec = {spec.name: spec for spec in made.tensors}
+        self._engines = engines
+
+    def run(
+        self, observation: Mapping[str, np.ndarray], codecs: Codecs
+    ) -> Mapping[str, np.ndarray]:
+        """All tensors that the edge holds after a control step, by key."""
+        held = {Side.EDGE: dict(observation), Side.CLOUD: {}}
+        for item in self._schedule:
+            body, trips = (item.body, item.trips) if isinstance(item, Loop) else ((item,), 1)
+            for trip in range(trips):
+                for step in body:
+                    if isinstance(step, Run) or taken(step.trips, trip, trips):
+                        self._do(step, held, codecs)
+        return held[Side.EDGE]
+
+    def _do(
+        self,
+        step: Run | Transfer | Move,
+        held: Mapping[Side, dict[str, np.ndarray]],
+        codecs: Codecs,
+    ) -> None:
+        if isinstance(step, Run):
+            part = self._part[step.part]
+            mine = held[part.side]
+            mine |= self._engines[part.name].run({key: mine[key] for key in part.inputs})
+        elif isinstance(step, Transfer):
+            for key in step.tensors:
+                array = held[step.source][key]
+                codec = codecs.get(key, Codec.NONE)
+                held[step.source.other][key] = _over(array, codec, self._spec[key])
+        else:
+            for side in step.sides:
+                held[side][step.target] = held[side][step.source]
+
+
+def _over(array: np.ndarray, codec: Codec, spec: TensorSpec) -> np.ndarray:
+    """What arrives of a tensor."""
+    if codec is Codec.NONE:
+        return array
+    coder = Coder(codec, spec)
+    wire, arrived = np.empty(coder.nbytes, np.uint8), np.empty_like(array)
+    coder.encode(np.require(array, requirements="C"), wire)
+    coder.decode(wire, arrived)
+    return arrived
