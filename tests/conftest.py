@@ -7,18 +7,15 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 import torch
-from commands import Vlacut
 from hypothesis import settings
-from programs import looping_program
+from support.commands import Vlacut
+from support.programs import TARGET, looping_program
 
-from vlacut.compiler.driver import Target, compile_program
+from vlacut.compiler.driver import compile_program
 
 # Property tests draw the same examples in every run; `--hypothesis-profile default` draws others.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
-
-# A link so fast that splitting pays, and a budget that lets one of the three weights over.
-TARGET = Target("jetson-agx-orin", "a100", "10GB/s,0us", "17kB")
 
 
 @pytest.hookimpl(tryfirst=True)

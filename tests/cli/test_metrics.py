@@ -1,0 +1,133 @@
+"""What Prometheus and an orchestrator ask a server for."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from support.deployments import DIGEST, Held, crossing_deployment, served, serving_thread
+from support.http import fetch
+from support.programs import observation
+from support.proxy import wait_until
+
+from vlacut.cli.metrics import serve_metrics
+from vlacut.errors import DeadlineMissed, InputError
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.sockets import listener, written
+
+
+def test_what_prometheus_reads() -> None:
+    """By its own parser: names, types and units as it wants them, and what was done."""
+    program, plan, engines = crossing_deployment()
+    with served(plan, engines) as server:
+        place = written(*serve_metrics(server, "127.0.0.1", 0))
+        with EdgeSession(plan, DIGEST, engines, server.address) as policy:
+            for _ in range(3):
+                policy.step(observation(program))
+            assert wait_until(lambda: server.counts.steps == 3)
+            with urllib.request.urlopen(f"http://{place}/metrics", timeout=10) as reply:
+                kind, text = reply.headers["Content-Type"], reply.read().decode()
+    assert kind.startswith("text/plain; version=")
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert {name: family.type for name, family in families.items()} == {
+        "vlacut_robots": "gauge",
+        "vlacut_draining": "gauge",
+        "vlacut_steps": "counter",
+        "vlacut_steps_abandoned": "counter",
+        "vlacut_events": "counter",
+        "vlacut_part_seconds": "counter",
+        "vlacut_tensor_bytes": "counter",
+    }
+    assert all(family.documentation for family in families.values())
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    assert values["vlacut_steps_total",] == 3
+    assert values["vlacut_robots",] == 1
+    assert values["vlacut_tensor_bytes_total", "up"] == 3 * plan.variants[0].price.bytes_up
+    parts = {part.name for part in plan.cloud_parts[0]}
+    assert {key[1] for key in values if key[0] == "vlacut_part_seconds_total"} == parts
+
+
+def test_who_asks_and_is_silent_keeps_nobody_waiting() -> None:
+    _, plan, engines = crossing_deployment()
+    with served(plan, engines) as server:
+        host, port = serve_metrics(server, "127.0.0.1", 0)
+        silent = [socket.create_connection((host, port)) for _ in range(3)]
+        silent[0].sendall(b"GET /heal")
+        try:
+            for _ in range(3):
+                assert fetch(f"http://{host}:{port}/healthz") == (200, "ok\n")
+        finally:
+            for sock in silent:
+                sock.close()
+
+
+def test_health_of_a_server_that_ends_its_steps() -> None:
+    program, plan, engines = crossing_deployment()
+    held = Held(engines[plan.cloud_parts[0][-1].name])
+    with served(plan, {**engines, plan.cloud_parts[0][-1].name: held}, timeout=20.0) as server:
+        place = written(*serve_metrics(server, "127.0.0.1", 0))
+        policy = EdgeSession(plan, DIGEST, engines, server.address, 20.0)
+        robot = threading.Thread(target=policy.step, args=(observation(program),))
+        robot.start()
+        assert held.began.wait(10)
+        assert fetch(f"http://{place}/healthz") == (200, "ok\n")
+        server.shutdown()
+        assert fetch(f"http://{place}/healthz") == (503, "draining\n")
+        assert "vlacut_draining 1.0" in fetch(f"http://{place}/metrics")[1]
+        held.go.set()
+        robot.join(20)
+        policy.close()
+
+
+def test_health_of_a_server_whose_engine_hangs() -> None:
+    """It holds up every robot: whoever watches the server starts it anew."""
+    program, plan, engines = crossing_deployment()
+    name = plan.cloud_parts[0][-1].name
+    held = Held(engines[name])
+    with served(plan, {**engines, name: held}, timeout=0.2) as server:
+        url = "http://" + written(*serve_metrics(server, "127.0.0.1", 0)) + "/healthz"
+        with EdgeSession(plan, DIGEST, engines, server.address, deadline=0.1) as policy:
+            with pytest.raises(DeadlineMissed):
+                policy.step(observation(program))
+            assert held.began.wait(10)
+            assert wait_until(lambda: fetch(url)[0] == 503)
+            assert fetch(url)[1].startswith("stuck: an engine has run for ")
+            held.go.set()
+            assert wait_until(lambda: fetch(url) == (200, "ok\n"))
+
+
+def test_metrics_over_ipv6_and_where_another_listens() -> None:
+    _, plan, engines = crossing_deployment()
+    server = Server(plan, DIGEST, engines)
+    with serving_thread(server), listener("127.0.0.1", 0) as taken:
+        place = written(*serve_metrics(server, "::1", 0))
+        assert place.startswith("[::1]:")
+        assert fetch(f"http://{place}/healthz") == (200, "ok\n")
+        with pytest.raises(InputError, match="Address already in use"):
+            serve_metrics(server, "127.0.0.1", taken.getsockname()[1])
+
+
+def test_who_hangs_up_is_no_event(
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # commands that ran in this process log to where their standard error was
+    monkeypatch.setattr(logging.getLogger("vlacut"), "handlers", [])
+    _, plan, engines = crossing_deployment()
+    with caplog.at_level(logging.DEBUG), served(plan, engines) as server:
+        host, port = serve_metrics(server, "127.0.0.1", 0)
+        for data in (b"", b"GET", b"\xff\xfe\r\n\r\n", b"GET /metrics HTTP/1.1\r\n\r\n"):
+            with socket.create_connection((host, port)) as sock:
+                sock.sendall(data)
+        assert fetch(f"http://{host}:{port}/healthz") == (200, "ok\n")
+    assert capfd.readouterr().err == ""

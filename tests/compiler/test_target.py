@@ -1,0 +1,154 @@
+"""What users ask for: written into a pipeline word for word, and refused before a model is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.commands import Vlacut
+from support.programs import looping_program
+
+from vlacut.codec import parse_codecs
+from vlacut.compiler.driver import plan_program
+from vlacut.compiler.target import Target
+from vlacut.errors import InputError, PassError
+from vlacut.ir.annotation import SIDES
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.pricing.cost_graph import Side
+
+TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0ms")
+PRIVATE = ("image", "state")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["plain", "two words", 'say "so"', "{braces}", "back\\slash", "a=b", "", " ", '"', "ü,;"],
+)
+def test_any_text_is_an_option(text: str) -> None:
+    made = parse_pipeline(replace(TARGET, pin=(text, "x=edge")).pipeline())
+    partition = next(one for one in made.passes if one.name == "partition")
+    assert vars(partition)["pins"] == f"{text};x=edge"
+    assert parse_pipeline(str(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("partition{link=10 MB/s}", "no option 'MB/s'"),
+        ('partition{pins="a}', "does not parse"),
+        ('partition{pins="a"b}', "does not parse"),
+        ('partition{pins="\\q"}', "no string of JSON"),
+    ],
+)
+def test_what_does_not_parse_is_refused(text: str, message: str) -> None:
+    with pytest.raises(PassError, match=message):
+        parse_pipeline(text)
+
+
+def test_spaces_are_as_good_as_none() -> None:
+    asked = replace(TARGET, link="10 MB/s, 20 ms", cloud_budget="12.1 GB", deadline="100 ms")
+    plain = replace(TARGET, link="10MB/s,20ms", cloud_budget="12.1GB", deadline="100ms")
+    rows = [plan_program(looping_program(), one).plan.strategies for one in (asked, plain)]
+    assert rows[0] == rows[1]
+    assert parse_codecs("int8 , fp16") == parse_codecs("fp16,int8")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"edge": "jetson"}, "unknown device"),
+        ({"link": "fast"}, "link 'fast' does not parse"),
+        ({"link_trace": "none.csv"}, "no bandwidth trace"),
+        ({"cloud_budget": "lots"}, "--cloud-budget: size 'lots'"),
+        ({"edge_memory": "-1GB"}, "--edge-memory: size '-1GB'"),
+        ({"cloud_time": "soon"}, "--cloud-time: time 'soon'"),
+        ({"deadline": "100"}, "--deadline: time '100' does not parse; write e.g. 100ms"),
+        ({"codecs": "mp3"}, "there is no codec 'mp3'"),
+        ({"pool": "block", "bandwidth": "fast"}, "bandwidths 'fast' are neither a range"),
+        ({"max_action_error": -1.0}, "--max-action-error: -1: write a share"),
+        ({"max_action_error": math.nan}, "--max-action-error: nan: write a share"),
+    ],
+)
+def test_what_no_model_could_be_cut_for_is_said_first(
+    asked: dict[str, str | float],
+    message: str,
+    vlacut: Vlacut,
+) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(TARGET, **asked).check()  # type: ignore[arg-type]
+    given = {"edge": TARGET.edge, "cloud": TARGET.cloud, "link": TARGET.link, **asked}
+    words = [word for name, text in given.items() for word in (f"--{name.replace('_', '-')}", text)]
+    status, _, err = vlacut("plan", "no such model", *words)
+    assert status == 2
+    assert message in err
+
+
+def test_a_pipeline_of_ones_own_must_do_what_the_options_ask() -> None:
+    text = TARGET.pipeline()
+    asked = replace(TARGET, cloud_budget="1kB", codecs="int8")
+    with pytest.raises(InputError, match=r"no annotate-codecs.*codecs=int8"):
+        plan_program(looping_program(), asked, text)
+    with pytest.raises(InputError, match=r"no partition\{cloud-budget=1kB\}"):
+        plan_program(looping_program(), replace(TARGET, cloud_budget="1kB"), text)
+    with pytest.raises(InputError, match=r"no partition\{link=2GB/s\}"):
+        plan_program(looping_program(), replace(TARGET, link="2GB/s"), text)
+    more = text.removesuffix("}") + " strategy=fixed-half}"
+    assert plan_program(looping_program(), TARGET, more).plan.strategies[0].name == "fixed-half"
+
+
+def test_every_variant_keeps_the_limits_that_hold_at_every_bandwidth() -> None:
+    """Without them this pool has everything in the cloud."""
+    pooled = replace(TARGET, pool="portfolio:1GB", bandwidth="1MB/s-1TB/s", cloud_budget="17kB")
+
+    def in_cloud(asked: Target) -> set[str]:
+        program = looping_program()
+        plan_program(program, asked)
+        nodes = [node for node in trace_dataflow(program).nodes if node is not None]
+        return {str(node.name) for node in nodes if Side.CLOUD in SIDES.get(node)}
+
+    free = in_cloud(pooled)
+    assert {"node_embed", "node_join"} <= free
+    assert not in_cloud(replace(pooled, private=PRIVATE))
+    assert in_cloud(replace(pooled, pin=("node_embed=edge",))) <= free - {"node_embed"}
+    assert not in_cloud(replace(pooled, cloud_time="0ms"))
+    assert "node_embed" not in in_cloud(replace(pooled, pool="block", pin=("node_embed=edge",)))
+
+
+def test_a_pool_says_that_it_is_for_latency_alone() -> None:
+    pooled = replace(TARGET, pool="portfolio:1GB", bandwidth="1MB/s-1TB/s", cloud_budget="17kB")
+    for goal, told in (("latency", False), ("energy", True)):
+        planned = plan_program(looping_program(), replace(pooled, minimise=goal))
+        assert len(planned.plan.variants) > 1
+        said = "the least energy is that of chosen alone"
+        assert any(said in line for line in planned.warnings) is told
+
+
+def test_a_pool_with_other_limits_than_the_cut_is_refused() -> None:
+    asked = replace(TARGET, pool="portfolio:1GB", pin=("*=cloud",))
+    program = looping_program()
+    parse_pipeline(replace(asked, pool="none").pipeline()).run(program)
+    with pytest.raises(PassError, match="had other limits"):
+        parse_pipeline("alternatives{link=1GB/s pins=*=edge}").run(program)
+
+
+def test_a_program_is_planned_anew_for_another_target() -> None:
+    """What an earlier target asked for is no part of it."""
+    program = looping_program()
+    slow = replace(TARGET, link="100kB/s,5ms", pin=("*=cloud",))
+    plain = plan_program(looping_program(), slow).plan
+    coded = replace(slow, codecs="int8", pool="portfolio:1GB")
+    assert len(plan_program(program, coded).plan.strategies) > len(plain.strategies)
+    assert plan_program(program, slow).plan == plain
+
+
+@pytest.mark.parametrize("option", ["--quantile=0.5", "--bandwidth=1MB/s-2MB/s"])
+def test_an_option_that_nothing_would_heed_is_refused(
+    option: str, vlacut: Vlacut, onnx_file: Path
+) -> None:
+    words = ("plan", onnx_file, "--edge", TARGET.edge, "--cloud", TARGET.cloud)
+    status, _, err = vlacut(*words, "--link", TARGET.link, option)
+    assert status == 2
+    assert f"{option.partition('=')[0]} goes with --" in err

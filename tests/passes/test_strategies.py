@@ -1,0 +1,100 @@
+"""Rows of the report that need the program: the paper's placement, and pictures as JPEG."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from support.random_graphs import chain_graph
+
+from vlacut import registry
+from vlacut.errors import InfeasibleError, PassError
+from vlacut.hardware import Link
+from vlacut.ir.annotation import STRATEGIES, STRUCTURE
+from vlacut.ir.dataflow import trace_dataflow, weights_of
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Program
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.price import price
+from vlacut.split.parts import sides_of
+from vlacut.tensor import TensorSpec
+from vlacut_passes.partitioning.jpeg import BITS, DECODE_S, ENCODE_S, pixels, with_jpeg
+
+EDGE, CLOUD = Side.EDGE, Side.CLOUD
+ANNOTATED = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a100}"
+
+
+@pytest.fixture(scope="module")
+def openvla() -> Program:
+    program: Program = registry.load("models", "openvla")("tiny")
+    parse_pipeline(ANNOTATED).run(program)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((1, 3, 224, 224), 224 * 224),
+        ((2, 6, 224, 200), 2 * 224 * 200),  # one picture, normalised twice
+        ((2, 480, 640, 3), 2 * 480 * 640),
+        ((1, 3, 4, 224), 0),
+        ((1, 16, 224, 224), 0),
+        ((3, 224, 224), 0),
+    ],
+)
+def test_what_a_picture_is(shape: tuple[int, ...], expected: int) -> None:
+    assert pixels(TensorSpec("x", "float32", shape)) == expected
+
+
+def test_jpeg_costs_its_bytes_and_its_codec() -> None:
+    """By hand: a picture of 64 x 32 to the cloud, 10 bytes back, 1 s of compute there."""
+    graph = chain_graph([(9, 1)], [4 * 3 * 64 * 32, 10], [0])
+    graph = dataclasses.replace(
+        graph, flows=(dataclasses.replace(graph.flows[0], name="image"), graph.flows[1])
+    )
+    seen = (TensorSpec("image", "float32", (1, 3, 64, 32)), TensorSpec("v1", "float32", (4,)))
+    link = Link(1e3, 1e6, 0.5)
+    shown = with_jpeg(graph, seen, (EDGE, CLOUD, EDGE))
+    assert shown is not None
+    cost = price(shown, (EDGE, CLOUD, EDGE), link)
+    assert cost.bytes_up == math.ceil(64 * 32 * BITS / 8)
+    assert cost.edge_s == pytest.approx(64 * 32 * ENCODE_S)
+    assert cost.cloud_s == pytest.approx(1 + 64 * 32 * DECODE_S)
+    assert cost.total_s == pytest.approx(
+        64 * 32 * (ENCODE_S + DECODE_S) + 1 + cost.bytes_up / 1e3 + 10 / 1e6 + 2 * 0.25
+    )
+    assert with_jpeg(graph, seen, (EDGE, EDGE, EDGE)) is None
+    assert with_jpeg(graph, seen[1:], (EDGE, CLOUD, EDGE)) is None
+
+
+def test_the_papers_placement_has_the_layers_of_the_llm_in_the_cloud(openvla: Program) -> None:
+    parse_pipeline("partition{link=10MB/s,20ms strategy=backbone-in-cloud}").run(openvla)
+    chosen = STRATEGIES.get(openvla)[0]
+    assert chosen.name == "backbone-in-cloud"
+    layers = sum(nbytes for name, nbytes in weights_of(openvla).items() if ".layers." in f".{name}")
+    assert layers <= chosen.price.cloud_weight_bytes <= 1.05 * layers
+    # Embedding and head stay on the edge, so every token crosses: 7 tokens, there and back.
+    assert chosen.price.hops == 14
+    flow = trace_dataflow(openvla)
+    for node, side in zip(flow.nodes, sides_of(flow), strict=True):
+        backbone = node is not None and STRUCTURE.get(node).stage == "backbone"
+        assert side is (CLOUD if backbone else EDGE)
+
+
+def test_jpeg_is_a_row_and_no_cut(openvla: Program) -> None:
+    with pytest.raises(PassError, match="has no strategy 'all-cloud-jpeg'"):
+        parse_pipeline("partition{strategy=all-cloud-jpeg}").run(openvla)
+    parse_pipeline("partition{link=10MB/s,20ms}").run(openvla)
+    rows = {row.name: row for row in STRATEGIES.get(openvla)}
+    row, raw = rows["all-cloud-jpeg"], rows["all-cloud"]
+    assert (row.feasible, row.why_not) == (False, "not bit-exact")
+    assert raw.feasible
+    (pictures,) = (spec for spec in openvla.inputs if len(spec.shape) == 4)
+    saved = pictures.nbytes - math.ceil(pixels(pictures) * BITS / 8)
+    assert raw.price.bytes_up - row.price.bytes_up == saved
+
+
+def test_a_placement_that_breaks_the_budget_is_refused(openvla: Program) -> None:
+    with pytest.raises(InfeasibleError, match="backbone-in-cloud"):
+        parse_pipeline("partition{strategy=backbone-in-cloud cloud-budget=1kB}").run(openvla)

@@ -1,0 +1,74 @@
+"""The runtime half in a bare Python 3.10 with numpy and onnxruntime alone."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlacut.security.keys import make_keys
+
+PINS = ("numpy==2.2.6", "onnxruntime==1.23.2")  # the last of each for Python 3.10
+ROOT = Path(__file__).parents[2]
+
+_STEP = """
+import sys, threading
+import numpy as np
+import vlacut
+
+path, keys = sys.argv[1:]
+server = vlacut.serve(path, tls=keys + "/cloud")
+thread = threading.Thread(target=server.serve_forever)
+thread.start()
+try:
+    address = "%s:%d" % server.address
+    with vlacut.connect(path, address, tls=keys + "/robot", deadline=20.0) as policy:
+        action = policy.step(policy.bundle.golden("observation"))
+        golden = policy.bundle.golden("action")
+        assert policy.last.frames > 0
+    for name, array in golden.items():
+        np.testing.assert_allclose(action[name], array, rtol=1e-5, atol=1e-6)
+finally:
+    server.shutdown()
+    thread.join()
+heavy = {"torch", "onnx", "onnx_ir", "click", "rich", "scipy", "cryptography"} & set(sys.modules)
+assert not heavy, heavy
+print(sys.version_info[:2], "ok")
+"""
+
+
+def python310() -> str | None:
+    """A Python 3.10 interpreter, on PATH or among those of pyenv."""
+    pyenv = sorted(Path.home().glob(".pyenv/versions/3.10.*/bin/python3.10"))
+    for candidate in (shutil.which("python3.10"), *map(str, pyenv)):
+        if candidate and not subprocess.run([candidate, "-c", ""], capture_output=True).returncode:
+            return candidate
+    return None
+
+
+@pytest.fixture(scope="module")
+def robot(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An environment with the wheel and its pins, and nothing else; its interpreter."""
+    base = python310()
+    if base is None:
+        pytest.skip("no Python 3.10 on this machine: the robot's environment cannot be made")
+    folder = tmp_path_factory.mktemp("robot")
+    built = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(built, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([base, "-m", "venv", str(folder / "venv")], check=True)
+    python = str(folder / "venv" / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *PINS], check=True)
+    subprocess.run([*pip, "--no-deps", *map(str, folder.glob("*.whl"))], check=True)
+    return python
+
+
+def test_a_bundle_runs_on_a_bare_robot(robot: str, split_bundle: Path, tmp_path: Path) -> None:
+    """In TLS, whose keys were made elsewhere."""
+    make_keys(tmp_path, ("robot",), 1)
+    words = [robot, "-W", "error", "-c", _STEP, str(split_bundle), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout == "(3, 10) ok\n", done.stderr

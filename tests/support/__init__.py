@@ -1,0 +1,1 @@
+"""Helpers of the tests: programs, deployments, fakes, and what several test files borrow."""

@@ -1,0 +1,94 @@
+"""A program cut, walked in one place, and run whole: what tests compare."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from vlacut.hardware import Link
+from vlacut.ir.dataflow import Dataflow
+from vlacut.ir.program import Program
+from vlacut.plan.plan import Loop, Move, Plan, Run, Transfer, Variant, taken
+from vlacut.pricing.cost_graph import Side
+from vlacut.pricing.price import Certificate, price
+from vlacut.split.parts import Split, sides_of
+from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
+
+LINK = Link(1e6, 2e6, 0.01)
+
+
+def plan_of(flow: Dataflow, made: Split) -> Plan:
+    program = flow.program
+    counted = price(flow.cost_graph(), sides_of(flow), LINK)
+    return Plan(
+        program=program.name,
+        edge="e",
+        cloud="c",
+        link=LINK,
+        inputs=program.inputs,
+        outputs={spec.name: f"{program.phases[-1].name}/{spec.name}" for spec in program.outputs},
+        tensors=made.tensors,
+        parts=made.parts,
+        variants=(Variant("chosen", made.schedule, counted),),
+        strategies=(),
+        certificate=Certificate("latency", 1.0, 1.0, "min-cut"),
+    )
+
+
+def session(model: ir.Model) -> onnxruntime.InferenceSession:
+    """As the back end makes them, from a model in memory and on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.intra_op_num_threads = 1
+    data = ir.to_proto(model).SerializeToString()
+    without = OnnxRuntimeBuilder().recipe()["without"].split()
+    return onnxruntime.InferenceSession(data, options, disabled_optimizers=without)
+
+
+def run_whole(program: Program, observed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The program's definition, straight from the docstring of `vlacut.ir.program`."""
+    outputs: dict[str, np.ndarray] = {}
+    for phase in program.phases:
+        engine = session(phase.graph)
+        fed = {name: outputs.get(name, observed.get(name)) for name in phase.input_names}
+        for _ in range(phase.trips):
+            made = dict(zip(phase.output_names, engine.run(None, fed), strict=True))
+            fed |= {target: made[output] for output, target in phase.carried.items()}
+        outputs |= made
+    return {spec.name: outputs[spec.name] for spec in program.outputs}
+
+
+class Walk:
+    """Walks a schedule with both sides in one place, counting what crosses."""
+
+    def __init__(self, made: Split, observed: dict[str, np.ndarray]) -> None:
+        self.models = {
+            part.name: (part, session(model))
+            for part, model in zip(made.parts, made.models, strict=True)
+        }
+        self.held = {Side.EDGE: dict(observed), Side.CLOUD: {}}
+        self.moved = {Side.EDGE: 0, Side.CLOUD: 0}
+        for step in made.schedule:
+            if isinstance(step, Loop):
+                for trip in range(step.trips):
+                    for inner in step.body:
+                        if isinstance(inner, Run) or taken(inner.trips, trip, step.trips):
+                            self.do(inner)
+            else:
+                self.do(step)
+
+    def do(self, step: Run | Transfer | Move) -> None:
+        if isinstance(step, Run):
+            part, engine = self.models[step.part]
+            held = self.held[part.side]
+            made = engine.run(list(part.outputs), {key: held[key] for key in part.inputs})
+            held.update(zip(part.outputs, made, strict=True))
+        elif isinstance(step, Transfer):
+            for key in step.tensors:
+                array = self.held[step.source][key]
+                self.held[step.source.other][key] = array
+                self.moved[step.source] += array.nbytes
+        else:
+            for side in step.sides:
+                self.held[side][step.target] = self.held[side][step.source]

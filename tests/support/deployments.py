@@ -1,0 +1,131 @@
+"""Deployments to test the runtime with: plans, engines, and servers of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from support.cutting import LINK, plan_of, session
+from support.programs import cut_at_random, random_program
+from vlacut.backend import Engine
+from vlacut.ir.annotation import SIDE
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.graphs import operators
+from vlacut.ir.program import Program
+from vlacut.plan.plan import Instruction, Loop, Plan, Run, Variant
+from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.cloud.server import Server
+from vlacut.split.parts import split
+
+DIGEST = bytes(range(32))
+
+
+class OrtEngine:
+    def __init__(self, model: ir.Model, outputs: tuple[str, ...]) -> None:
+        self._session = session(model)
+        self._outputs = outputs
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        made = self._session.run(list(self._outputs), dict(inputs))
+        return dict(zip(self._outputs, made, strict=True))
+
+
+class Held:
+    """An engine whose runs wait until they are let go."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.go = threading.Event()
+        self.began = threading.Event()
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.began.set()
+        assert self.go.wait(20)
+        return self._engine.run(inputs)
+
+
+def deployment(seed: int, phases: int = 3) -> tuple[Program, Plan, dict[str, OrtEngine]]:
+    program = random_program(seed, phases)
+    flow = cut_at_random(program, seed)
+    made = split(flow, LINK)
+    engines = {
+        part.name: OrtEngine(model, part.outputs)
+        for part, model in zip(made.parts, made.models, strict=True)
+    }
+    return program, plan_of(flow, made), engines
+
+
+def crossing_deployment() -> tuple[Program, Plan, dict[str, OrtEngine]]:
+    """One with both sides at work and several crossings each way."""
+    found = next(
+        made
+        for seed in range(1000)
+        if (price := (made := deployment(seed))[1].variants[0].price).hops >= 4
+        and price.bytes_up
+        and price.bytes_down
+    )
+    return found
+
+
+@contextmanager
+def served(
+    plan: Plan, engines: Mapping[str, Engine], digest: bytes = DIGEST, **options: Any
+) -> Iterator[Server]:
+    server = Server(plan, digest, engines, **{"timeout": 2.0, **options})
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def deployment_with_alone() -> tuple[Program, Plan, dict[str, OrtEngine]]:
+    """A crossing one that also has an all-edge variant."""
+    program, plan, engines = crossing_deployment()
+    for phase in program.phases:
+        for node in operators(phase.graph.graph):
+            SIDE.put(node, Side.EDGE)
+    flow = trace_dataflow(program)
+    made = split(flow, LINK)
+    for part, model in zip(made.parts, made.models, strict=True):
+        engines[f"alone.{part.name}"] = OrtEngine(model, part.outputs)
+    parts = [replace(part, name=f"alone.{part.name}") for part in made.parts]
+    price = plan_of(flow, made).variants[0].price
+    alone = Variant("all-edge", tuple(map(_alone, made.schedule)), price)
+    specs = {spec.name: spec for spec in (*plan.tensors, *made.tensors)}
+    both = replace(
+        plan,
+        tensors=tuple(specs.values()),
+        parts=(*plan.parts, *parts),
+        variants=(*plan.variants, alone),
+    )
+    return program, both, engines
+
+
+def _alone(item: Instruction) -> Instruction:
+    if isinstance(item, Loop):
+        body = [Run(f"alone.{each.part}") if isinstance(each, Run) else each for each in item.body]
+        return replace(item, body=tuple(body))
+    return Run(f"alone.{item.part}") if isinstance(item, Run) else item
+
+
+@contextmanager
+def serving_thread(server: Server) -> Iterator[None]:
+    """While entered, a server serves."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join(20)
+        assert not thread.is_alive()

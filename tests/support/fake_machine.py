@@ -1,0 +1,72 @@
+"""This machine as one with a GPU and TensorRT, both fake: see `fakes`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.programs import looping_program
+from vlacut.bundle.manifest import Bundle
+from vlacut.compiler.driver import Target, compile_program
+from vlacut_backends.tensorrt import library
+
+if TYPE_CHECKING:
+    from fakes.fake_cuda import FakeDriver
+
+CLOUD = ("node_active", "node_join", "node_refined", "node_action")
+PINS = (*(f"{name}=cloud" for name in CLOUD), "node_embed=edge", "node_features=edge")
+# The same GPU on both sides, so that one process can be both.
+TARGET = Target("a100", "a100", "10GB/s,0us", pin=PINS)
+FAKES = Path(__file__).parent / "fakes"
+_CACHED = (library.driver, library.tensorrt, library.logger)
+_MODULES = ("fake_device", "fake_cuda", "tensorrt")
+
+
+@contextmanager
+def fake_machine(
+    patch: pytest.MonkeyPatch, engines: Path, tensorrt: str = "10.3.0", **figures: str
+) -> Iterator[FakeDriver]:
+    """In the block, in this process and those that it starts, there is a GPU.
+
+    Args:
+        patch: undone by its owner.
+        engines: the folder of engines.
+        tensorrt: the release.
+        figures: of the fake driver and module: `SM="87"` is FAKE_SM of the environment.
+    """
+    patch.setenv("VLACUT_ENGINES", str(engines))
+    patch.setenv("PYTHONPATH", str(FAKES))
+    for name in [name for name in os.environ if name.startswith("FAKE_")]:
+        patch.delenv(name)
+    patch.setenv("FAKE_TENSORRT", tensorrt)
+    for name, value in figures.items():
+        patch.setenv(f"FAKE_{name}", value)
+    patch.syspath_prepend(str(FAKES))
+    _forget()
+    import fake_device
+
+    fake_device.install()
+    try:
+        yield fake_device.driver()
+    finally:
+        fake_device.remove()
+        _forget()
+
+
+def looping_bundle(folder: Path, target: Target = TARGET) -> Bundle:
+    """Two parts on each side, one of them in a loop with a carried state."""
+    path = folder / "looping.vlacut"
+    return compile_program(looping_program(), target, path, backend="tensorrt")[1]
+
+
+def _forget() -> None:
+    for cached in _CACHED:
+        cached.cache_clear()
+    for name in _MODULES:
+        sys.modules.pop(name, None)

@@ -1,0 +1,30 @@
+"""The scripts of `tools/` keep up with what they use."""
+
+from __future__ import annotations
+
+import pytest
+from support.scripts import TOOLS, load
+
+from vlacut.pricing.cost_graph import Side
+
+SCRIPTS = sorted(path.name for path in TOOLS.glob("*.py"))
+# What scripts may need and the checks do not install.
+OPTIONAL = {"atheris", "sklearn"}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_can_be_imported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        module = load(name, monkeypatch)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in OPTIONAL:
+            raise
+        pytest.skip(f"needs {error.name}")
+    assert module.__doc__
+
+
+def test_the_plan_of_the_benchmarks_crosses_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    echo = load("echo.py", monkeypatch)
+    plan = echo.echo_plan(100, 10)
+    assert plan.crosses == (True,)
+    assert [part.side for part in plan.parts] == [Side.EDGE, Side.CLOUD, Side.EDGE]
