@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.hardware import Link
-from vlacut.plan.plan import Loop, Part, Plan, Run, Transfer, Variant
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Loop, Run, Transfer
+from vlacut.plan.plan import Part, Plan, Variant
 from vlacut.pricing.price import Certificate, Price
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.wire.security import cloud_context
+from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 DIGEST = bytes(32)

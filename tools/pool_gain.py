@@ -26,7 +26,8 @@ from vlacut.ir.annotation import ALTERNATIVES, SIDE, STRUCTURE
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
+from vlacut.side import Side
 from vlacut.split.parts import placements_of
 from vlacut_passes.alternatives import AddAlternatives
 from vlacut_passes.partitioning.solver.search import optimal_cut

@@ -23,7 +23,6 @@ from rich.progress import track
 from rich.table import Table
 
 from vlacut import registry
-from vlacut.compiler.golden import example_observation
 from vlacut.frontends.load import load_program
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.pipeline import parse_pipeline
@@ -31,6 +30,7 @@ from vlacut.ir.program import Program
 from vlacut.runtime.whole import run_whole
 from vlacut.split.emission import whole_phases
 from vlacut.split.parts import whole
+from vlacut.split.stitching import example_observation
 
 BOUND = 0.999
 PRECISIONS = ("float16", "bfloat16")

@@ -38,8 +38,8 @@ from vlacut.measurement.calibration.blocks import blocks
 from vlacut.measurement.calibration.calibrating import calibration_samples, fit_profile, observe
 from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.calibration.measuring import measure_samples
-from vlacut.pricing.cost_graph import Side
 from vlacut.pricing.roofline import interval, sequence_seconds
+from vlacut.side import Side
 from vlacut.split.parts import split, whole
 
 _LINK = parse_link("10MB/s")  # the split needs one; nothing here hangs on it

@@ -36,10 +36,11 @@ from vlacut.frontends.load import load_program
 from vlacut.hardware import Link
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.pricing.coding import coded
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import Price, price
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.wire.sockets import parse_address
+from vlacut.side import Side
 from vlacut.split.parts import codings_of, sides_of
 
 MODELS = ("vit-mlp", "openvla", "openvla-oft", "cogact", "pi0", "smolvla", "roboflamingo")

@@ -10,21 +10,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlacut import registry
-from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.errors import InputError
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan.plan import CHOSEN
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.engines import load_engines
 from vlacut.runtime.network.estimate import sampling_interval
 from vlacut.runtime.network.lstm import read_weights
 from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor
 from vlacut.runtime.network.selectors import make_policy
 from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.runtime.wire.sockets import parse_address
+from vlacut.side import Side
 
 if TYPE_CHECKING:
     from vlacut.ir.program import Program
@@ -184,16 +183,6 @@ def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None
             ) from error
         check_signature(opened, Path(trusted))
     return opened
-
-
-def load_engines(bundle: Bundle, side: Side, emulate: bool = False) -> dict[str, Engine]:
-    """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times."""
-    executor = registry.load("executors", "emulated" if emulate else bundle.manifest.backend)()
-    recipe = bundle.recipe(side)
-    return {
-        part.name: executor.load(bundle.part_path(part), bundle.root, recipe)
-        for part in bundle.parts(side)
-    }
 
 
 def compile(  # the name users expect

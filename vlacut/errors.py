@@ -18,6 +18,11 @@ line that says what is wrong, where, and what to do.
             └── PeerUnable    the peer would, and cannot now: it is full, stops, or failed
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class VlacutError(Exception):
     """The root: catching it catches everything vlacut raises on purpose."""
@@ -86,3 +91,16 @@ def one_line(text: object) -> str:
     """
     words = " ".join(str(text).split())
     return "".join(each if each.isprintable() else "?" for each in words)
+
+
+def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`did you mean X?`, or where nothing is like the name, `known: A, B`.
+
+    Args:
+        name: what was given.
+        known: what could have been meant.
+        cutoff: least likeness, by the ratio of `difflib.SequenceMatcher`.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=cutoff)
+    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"

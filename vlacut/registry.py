@@ -6,20 +6,16 @@
 | `vlacut.builders`        | a class that is a `Builder`                               |
 | `vlacut.executors`       | a class that is an `Executor`                             |
 | `vlacut.checkers`        | a class that is a `Checker`                               |
-| `vlacut.engine_builders` | a class that is an `EngineBuilder`, see `vlacut.bundle.engines`  |
-| `vlacut.models`          | what makes a Program of a preset: see `Model`             |
+| `vlacut.engine_builders` | an `EngineBuilder`, see `vlacut.bundle.engines`           |
+| `vlacut.models`          | a `Model` of the zoo, see `vlacut.ir.program`             |
 """
 
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from vlacut.errors import InputError
-from vlacut.suggestion import suggestion
-
-if TYPE_CHECKING:
-    from vlacut.ir.program import Outline, Program
+from vlacut.errors import InputError, suggestion
 
 # What one of each group is called.
 GROUPS = {
@@ -30,22 +26,6 @@ GROUPS = {
     "engine_builders": "engine builder",
     "models": "model",
 }
-
-
-class Model(Protocol):
-    """A model of the zoo; the first line of its docstring says what it is.
-
-    Attributes:
-        presets: names of its presets; `full` is the one without a name.
-    """
-
-    presets: tuple[str, ...]
-
-    def __call__(self, preset: str) -> Program:
-        """The traced program of a preset."""
-
-    def outline(self, preset: str) -> Outline:
-        """The size of a preset, quickly."""
 
 
 def names(group: str) -> tuple[str, ...]:

@@ -30,8 +30,9 @@ from vlacut.ir.program import Program
 from vlacut.plan.plan import CHOSEN
 from vlacut.plan.pool import FORMS, SEGMENTS, Considered, Pool
 from vlacut.pricing.coding import CodedCut, coded, coded_crossings
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import in_cloud
+from vlacut.side import Side
 from vlacut.split.parts import codings_of, sides_of
 from vlacut.split.pieces import engines_of
 from vlacut_passes.partitioning.coded import Codecs, offered_codecs

@@ -16,7 +16,7 @@ from vlacut.ir.annotation import MEASURED, SECONDS, Seconds
 from vlacut.ir.fingerprint import fingerprint
 from vlacut.ir.graphs import node_inputs, operators
 from vlacut.ir.program import Phase, Program
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 
 @dataclass(frozen=True)

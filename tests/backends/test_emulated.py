@@ -11,7 +11,6 @@ import pytest
 from support.commands import Vlacut
 from support.programs import TARGET, looping_program
 
-from vlacut.api import load_engines
 from vlacut.bundle.manifest import open_bundle, read_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.emulation import shape_of
@@ -20,9 +19,10 @@ from vlacut.errors import BackendError, BundleError, InputError, PeerLost
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
 from vlacut.ir.program import Program
-from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
+from vlacut.side import Side
 from vlacut.simulation import StepWalk, network_of
 from vlacut_backends.emulated.execute import EmulatedEngine, EmulatedExecutor
 

@@ -15,16 +15,15 @@ from support.deployments import served
 from support.fake_machine import fake_machine, looping_bundle
 
 import vlacut
-from vlacut.api import load_engines
 from vlacut.bundle.engines import GOLDEN
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, VlacutError
 from vlacut.measurement.profiling import profile_bundle
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.runtime.engines import OpenedEngines, host_arrays
+from vlacut.runtime.engines import OpenedEngines, host_arrays, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
+from vlacut.side import Side
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.tensorrt.lane import Lane

@@ -19,15 +19,14 @@ from support.fake_machine import PINS
 from support.programs import looping_program
 
 import vlacut
-from vlacut.api import load_engines
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import BackendError
 from vlacut.hardware import device_names, load_device
-from vlacut.pricing.cost_graph import Side
-from vlacut.runtime.engines import OpenedEngines, host_arrays
+from vlacut.runtime.engines import OpenedEngines, host_arrays, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import largest_difference
+from vlacut.side import Side
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.library import driver, tensorrt
 

@@ -22,7 +22,7 @@ from vlacut.compiler.driver import Target, compile_program
 from vlacut.hardware import load_device
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.program import Program
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 from vlacut_backends.tensorrt.check import TensorRTChecker
 from vlacut_backends.tensorrt.rtx import build_in_child, installed
 

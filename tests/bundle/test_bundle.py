@@ -19,8 +19,8 @@ from vlacut.bundle.manifest import open_bundle, read_bundle
 from vlacut.bundle.npz import npz_bytes
 from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import BundleError, InfeasibleError, ModelError
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.verification import verify_bundle
+from vlacut.side import Side
 
 
 def contents(bundle: Path) -> dict[str, bytes]:

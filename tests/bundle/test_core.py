@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, ObservationError
 from vlacut.hardware import Link
-from vlacut.plan.plan import Loop, Move, Part, Plan, Run, Transfer, Trips, Variant
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Loop, Move, Run, Transfer, Trips
+from vlacut.plan.plan import Part, Plan, Variant
 from vlacut.pricing.price import Certificate, Price, Strategy
+from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 PRICE = Price(0.1, 0.2, 0.3, 0.4, 0.5, 6, 7, 8, 9, 10, 11)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlacut.suggestion import suggestion
+from vlacut.errors import suggestion
 
 
 def test_the_nearest_name_is_suggested() -> None:

@@ -17,7 +17,7 @@ from vlacut.errors import InputError, PassError
 from vlacut.ir.annotation import SIDES
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0ms")
 PRIVATE = ("image", "state")

@@ -19,7 +19,7 @@ from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.measurement.profiling import profile_bundle
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 EDGE, CLOUD = "jetson-agx-orin", "a100"
 SIDES = (Side.EDGE, Side.CLOUD)

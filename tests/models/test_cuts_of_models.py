@@ -16,7 +16,6 @@ import torch
 import transformers
 from support.cutting import LINK, Walk
 
-from vlacut.compiler.golden import example_observation
 from vlacut.frontends.onnx import onnx_program
 from vlacut.frontends.torch import program_from_module
 from vlacut.ir.annotation import SECONDS, SIDE, Seconds
@@ -24,9 +23,10 @@ from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.plan.plan import Transfer, flatten
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Transfer, flatten
+from vlacut.side import Side
 from vlacut.split.parts import split
+from vlacut.split.stitching import example_observation
 
 CUTS = 20
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))

@@ -25,10 +25,10 @@ from vlacut.ir.dataflow import trace_dataflow, weights_of
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.plan.plan import Transfer, Trips
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Transfer, Trips
 from vlacut.pricing.price import price
 from vlacut.runtime.verification import verify_bundle
+from vlacut.side import Side
 from vlacut.split.parts import placements_of, split
 from vlacut_models.layers.dit import DiTConfig
 from vlacut_models.presets import Examples

@@ -21,24 +21,24 @@ from vlacut import registry
 from vlacut.bundle.manifest import open_bundle
 from vlacut.codec import Codec, Coding, parse_codecs
 from vlacut.compiler.driver import compile_program, plan_program
-from vlacut.compiler.golden import example_observation
 from vlacut.compiler.target import Target
-from vlacut.differences import relative_difference
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
 from vlacut.hardware import Link, Power
 from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.program import Program
-from vlacut.numerics import varied
-from vlacut.plan.plan import Plan, Transfer, flatten
+from vlacut.numerics import relative_difference, varied
+from vlacut.plan.instructions import Transfer, flatten
+from vlacut.plan.plan import Plan
 from vlacut.pricing.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossings, joules
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import price
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.runtime.wire.layout import Layout, Room
+from vlacut.side import Side
 from vlacut.split.parts import Split, sides_of, split_at
-from vlacut.split.stitching import OBSERVATIONS, gauging
+from vlacut.split.stitching import OBSERVATIONS, example_observation, gauging
 from vlacut.tensor import TensorSpec
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.solver.search import optimal_cut

@@ -9,7 +9,7 @@ from vlacut.errors import InfeasibleError, InputError
 from vlacut.ir.annotation import CERTIFICATE, SIDE, STRATEGIES
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 COSTS = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a100},"
 

@@ -19,8 +19,9 @@ from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.program import Program
 from vlacut.plan.plan import Plan, Variant
 from vlacut.plan.pool import FORMS, Fate, Pool
-from vlacut.pricing.cost_graph import CostGraph, Side, Task
+from vlacut.pricing.cost_graph import CostGraph, Task
 from vlacut.pricing.price import Certificate, price
+from vlacut.side import Side
 from vlacut.split.parts import placements_of, sides_of, split
 from vlacut.split.pieces import engines_of, make_pieces
 from vlacut_passes.alternatives import AddAlternatives

@@ -13,7 +13,6 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from support.exported import llama, program_of
 
-from vlacut.compiler.golden import example_observation
 from vlacut.errors import PassError
 from vlacut.frontends.load import load_program
 from vlacut.ir.dataflow import key_of
@@ -24,6 +23,7 @@ from vlacut.ir.rewriting import name_uniquely
 from vlacut.runtime.whole import run_whole
 from vlacut.split.emission import whole_phases
 from vlacut.split.parts import whole
+from vlacut.split.stitching import example_observation
 from vlacut_passes.types.values import saturated
 
 OTHERS = ("cogact", "openvla", "openvla-oft", "pi0", "roboflamingo", "smolvla")

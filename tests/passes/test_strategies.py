@@ -15,8 +15,8 @@ from vlacut.ir.annotation import STRATEGIES, STRUCTURE
 from vlacut.ir.dataflow import trace_dataflow, weights_of
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.pricing.cost_graph import Side
 from vlacut.pricing.price import price
+from vlacut.side import Side
 from vlacut.split.parts import sides_of
 from vlacut.tensor import TensorSpec
 from vlacut_passes.partitioning.jpeg import BITS, DECODE_S, ENCODE_S, pixels, with_jpeg

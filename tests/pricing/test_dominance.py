@@ -17,9 +17,9 @@ from vlacut.cli.show.report import verdict, why
 from vlacut.compiler.driver import plan_program
 from vlacut.compiler.target import Target
 from vlacut.hardware import Link
-from vlacut.pricing.cost_graph import Side
 from vlacut.pricing.dominance import Standing, changes_at
 from vlacut.pricing.price import Certificate, price
+from vlacut.side import Side
 
 LINK = Link(2e6, 1e6, 0.002)
 

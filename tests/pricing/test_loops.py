@@ -12,10 +12,11 @@ from support.slow_overlap import walk_s
 
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.hardware import Link, link_at
-from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
 from vlacut.pricing.dominance import crossings
 from vlacut.pricing.loops import Pipelined
 from vlacut.pricing.price import Price, price
+from vlacut.side import Side
 from vlacut_passes.partitioning.solver import ways
 from vlacut_passes.partitioning.solver.make_core import make_core
 from vlacut_passes.partitioning.solver.search import optimal_cut

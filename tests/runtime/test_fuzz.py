@@ -21,13 +21,13 @@ from support.deployments import DIGEST, crossing_deployment
 import vlacut.runtime
 from vlacut.errors import WireError
 from vlacut.plan.plan import Plan
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Frame
 from vlacut.runtime.wire.handshake import answer, greet
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.protocol import ERROR, PROBE, TENSORS, Greeting, Header, checksum
 from vlacut.runtime.wire.route import Route
+from vlacut.side import Side
 
 # Hypothesis draws from the constants of the modules that are loaded: none may come in between.
 for module in pkgutil.walk_packages(vlacut.runtime.__path__, "vlacut.runtime."):

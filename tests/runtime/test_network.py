@@ -17,8 +17,6 @@ from support.deployments import DIGEST, crossing_deployment, deployment_with_alo
 from support.programs import observation
 
 from vlacut.hardware import Link, parse_link
-from vlacut.pricing.cost_graph import Side
-from vlacut.runtime.edge.link import connected, use_cubic
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.network.estimate import STALE_NS, Network
 from vlacut.runtime.network.predictors import PREDICTORS
@@ -30,6 +28,8 @@ from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Heard
 from vlacut.runtime.wire.layout import Layout, Room
 from vlacut.runtime.wire.protocol import HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header
+from vlacut.runtime.wire.sockets import connected, use_cubic
+from vlacut.side import Side
 
 MS = 1_000_000
 _START_NS = 200 * MS

@@ -14,8 +14,8 @@ from vlacut.backend import Engine
 from vlacut.ir.annotation import SECONDS, SIDE, Seconds
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.program import Phase, Program
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.edge.session import EdgeSession
+from vlacut.side import Side
 from vlacut.split.parts import split
 from vlacut.tensor import TensorSpec
 

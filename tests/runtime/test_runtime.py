@@ -25,8 +25,7 @@ from vlacut.errors import (
     WireError,
 )
 from vlacut.hardware import Link, parse_link
-from vlacut.plan.plan import Transfer, flatten
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Transfer, flatten
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.interpreter import Walk
@@ -38,6 +37,7 @@ from vlacut.runtime.wire.layout import Layout, Room
 from vlacut.runtime.wire.protocol import PROBE, PROBE_BYTES, TENSORS, Greeting, Header, sealed
 from vlacut.runtime.wire.route import Route, Send
 from vlacut.runtime.wire.stream import IDLE_S
+from vlacut.side import Side
 
 SLOW = parse_link("10kB/s,10ms")
 

@@ -19,7 +19,6 @@ from support.proxy import Proxy, wait_until
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerRefused
 from vlacut.plan.plan import Plan
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.server import Server
@@ -27,6 +26,7 @@ from vlacut.runtime.cloud.turns import Turns
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.protocol import Greeting, Status, unpack_greeting
+from vlacut.side import Side
 
 
 class Failing:

@@ -15,13 +15,14 @@ from support.lstm import untrained
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
-from vlacut.plan.plan import Plan, Variant, runs
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import runs
+from vlacut.plan.plan import Plan, Variant
 from vlacut.runtime.network.predictors import make_predictor
 from vlacut.runtime.network.selectors import Forecast, make_policy
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.protocol import HEADER_BYTES
 from vlacut.runtime.wire.route import routes_of
+from vlacut.side import Side
 from vlacut.simulation import (
     CLAIRVOYANT,
     FRAMES,

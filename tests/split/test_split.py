@@ -8,9 +8,9 @@ from support.cutting import LINK, Walk, plan_of, run_whole
 from support.programs import cut_at_random, observation, random_program
 
 from vlacut.ir.verifier import verify
-from vlacut.plan.plan import Transfer, Trips, flatten
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Transfer, Trips, flatten
 from vlacut.pricing.price import price
+from vlacut.side import Side
 from vlacut.split.parts import sides_of, split
 
 

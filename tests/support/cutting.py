@@ -9,9 +9,10 @@ import onnxruntime
 from vlacut.hardware import Link
 from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.program import Program
-from vlacut.plan.plan import Loop, Move, Plan, Run, Transfer, Variant, taken
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Loop, Move, Run, Transfer, taken
+from vlacut.plan.plan import Plan, Variant
 from vlacut.pricing.price import Certificate, price
+from vlacut.side import Side
 from vlacut.split.parts import Split, sides_of
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 

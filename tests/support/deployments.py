@@ -18,9 +18,10 @@ from vlacut.ir.annotation import SIDE
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.program import Program
-from vlacut.plan.plan import Instruction, Loop, Plan, Run, Variant
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Instruction, Loop, Run
+from vlacut.plan.plan import Plan, Variant
 from vlacut.runtime.cloud.server import Server
+from vlacut.side import Side
 from vlacut.split.parts import split
 
 DIGEST = bytes(range(32))

@@ -10,7 +10,8 @@ from vlacut.ir.annotation import SECONDS, SIDE, Seconds
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.program import Phase, Program
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
+from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 _WIDTH = 8

@@ -8,7 +8,8 @@ import numpy as np
 
 from support.slow_overlap import slow_overlap
 from vlacut.hardware import Link
-from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
+from vlacut.side import Side
 
 MAX_FREE = 9
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from vlacut.hardware import Link
-from vlacut.pricing.cost_graph import CostGraph, Side, When
+from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.regions import MOST_BRANCHES, WEIGHT
+from vlacut.side import Side
 from vlacut.split.pieces import places_of
 
 EDGE, CLOUD = 0, 1

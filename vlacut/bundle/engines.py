@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BackendError, BundleError
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 if TYPE_CHECKING:
     from vlacut.bundle.manifest import Bundle

@@ -28,9 +28,9 @@ import numpy as np
 from vlacut.bundle.npz import UNREADABLE, read_npz, reason
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, ObservationError
-from vlacut.ir.program import MOST_TRIPS
+from vlacut.plan.instructions import MOST_TRIPS
 from vlacut.plan.plan import Part, Plan
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 FORMAT = 2
 _MANIFEST = "manifest.json"

@@ -21,7 +21,7 @@ from vlacut.cli.show.output import (
     table,
 )
 from vlacut.errors import InputError
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 
 @click.command("build")

@@ -13,7 +13,7 @@ from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.hardware import load_device
 from vlacut.plan.plan import Part
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 
 @click.command("check")

@@ -16,9 +16,9 @@ from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.cli.times import seconds
-from vlacut.differences import largest_difference
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
+from vlacut.numerics import largest_difference
 from vlacut.plan.plan import CHOSEN
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.report import StepReport

@@ -17,7 +17,7 @@ from vlacut.hardware import (
     profile_text,
     with_power_modes,
 )
-from vlacut.ir.program import Outline
+from vlacut.ir.program import Model, Outline
 
 
 @click.command("devices")
@@ -109,7 +109,7 @@ def models_command(as_json: bool) -> None:
     out.print(table("", ("", ""), [(name, _first_line(item)) for name, item in models.items()], 2))
 
 
-def _first_line(model: registry.Model) -> str:
+def _first_line(model: Model) -> str:
     return (model.__doc__ or "").strip().partition("\n")[0]
 
 

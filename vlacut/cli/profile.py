@@ -18,7 +18,7 @@ from vlacut.cli.show.output import (
     table,
 )
 from vlacut.measurement.profiling import profile_bundle
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 _SIDES = {"edge": (Side.EDGE,), "cloud": (Side.CLOUD,), "both": (Side.EDGE, Side.CLOUD)}
 

@@ -9,10 +9,11 @@ from vlacut.hardware import Device
 from vlacut.ir.annotation import UNPRICED
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.program import Program
-from vlacut.plan.plan import Plan, Transfer, flatten
+from vlacut.plan.instructions import Transfer, flatten
+from vlacut.plan.plan import Plan
 from vlacut.plan.pool import FUSED
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.network.estimate import shortest_side
+from vlacut.side import Side
 
 _WORTH_SAYING = 0.1  # of a step
 

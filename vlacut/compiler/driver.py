@@ -40,12 +40,12 @@ from vlacut.ir.program import Program
 from vlacut.plan.plan import CHOSEN, Plan, Variant
 from vlacut.plan.pool import NO_POOL, Considered
 from vlacut.pricing.coding import coded
-from vlacut.pricing.cost_graph import Side
 from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
 from vlacut.pricing.price import Price, Strategy, price
 from vlacut.pricing.roofline import interval
 from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.network.lstm import read_weights
+from vlacut.side import Side
 from vlacut.split.emission import bundle_models, save, whole_phases
 from vlacut.split.parts import Split, codings_of, placements_of, split
 from vlacut.split.weights import WeightStore

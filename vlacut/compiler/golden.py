@@ -19,14 +19,15 @@ from vlacut.backend import Engine
 from vlacut.bundle.manifest import WholePhase
 from vlacut.bundle.npz import npz_bytes
 from vlacut.errors import InputError
-from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.graphs import dtype_name, value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program
-from vlacut.plan.plan import Loop, Move, Plan, Run, Transfer, taken
+from vlacut.plan.instructions import Loop, Move, Run, Transfer, taken
+from vlacut.plan.plan import Plan
 from vlacut.runtime.whole import load_whole, run_whole
 from vlacut.split.emission import save
+from vlacut.split.stitching import example_observation
 from vlacut.split.weights import WeightStore
 from vlacut.tensor import TensorSpec
 
@@ -63,21 +64,6 @@ def write_golden(
     }
     for which, arrays in (("observation", observation), ("action", action)):
         (folder / "golden" / f"{which}.npz").write_bytes(npz_bytes(arrays))
-
-
-def example_observation(program: Program) -> dict[str, np.ndarray]:
-    """The example the front end recorded; else, from a fixed seed, normal floats and zeros."""
-    recorded = EXAMPLE.find(program) or {}
-    numbers = np.random.default_rng(0)
-    observation = {}
-    for spec in program.inputs:
-        values = numbers.standard_normal(spec.numpy_shape)
-        if spec.dtype not in ("float16", "float32", "float64"):
-            values = np.zeros(spec.numpy_shape)
-        observation[spec.name] = spec.check(
-            recorded.get(spec.name, values.astype(spec.numpy_dtype))
-        )
-    return observation
 
 
 def _write_parts(

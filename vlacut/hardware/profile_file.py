@@ -45,12 +45,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlacut.errors import HardwareError
+from vlacut.errors import HardwareError, suggestion
 from vlacut.hardware.device import Cuda, Device
 from vlacut.hardware.power import Power
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.stack import Stack
-from vlacut.suggestion import suggestion
 
 _OWN = "own"  # the mode of a profile without modes
 _PROFILES = Path(__file__).parent / "profiles"

@@ -16,9 +16,9 @@ from vlacut.errors import PassError
 from vlacut.hardware import Device
 from vlacut.plan.pool import Considered, Pool
 from vlacut.pricing.coding import CodedCut, Offers
-from vlacut.pricing.cost_graph import Side
 from vlacut.pricing.price import Certificate, Strategy
 from vlacut.pricing.roofline import Cost, Kernel
+from vlacut.side import Side
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ import onnx_ir as ir
 from vlacut.ir.annotation import MACHINES, SECONDS, Seconds
 from vlacut.ir.graphs import node_inputs, operators, value_spec, weights_read
 from vlacut.ir.program import Program, Source
-from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Side, Task, When
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
+from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 

@@ -15,15 +15,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vlacut.errors import ModelError
+from vlacut.plan.instructions import MOST_TRIPS
 from vlacut.tensor import TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-MOST_TRIPS = 100_000  # the runtime lays every trip out; a control step of more is a mistake
 _NAME = re.compile(r"[A-Za-z0-9_-]+")  # it becomes part of file names and of keys
 
 
@@ -168,3 +168,19 @@ class Outline:
     phases: Mapping[str, int]
     parameters: int
     weight_bytes: int
+
+
+class Model(Protocol):
+    """A model of the zoo; the first line of its docstring says what it is.
+
+    Attributes:
+        presets: names of its presets; `full` is the one without a name.
+    """
+
+    presets: tuple[str, ...]
+
+    def __call__(self, preset: str) -> Program:
+        """The traced program of a preset."""
+
+    def outline(self, preset: str) -> Outline:
+        """The size of a preset, quickly."""

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
-from vlacut.api import load_engines
 from vlacut.bundle.costs import FORMAT, MeasuredCosts, MeasuredPart
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import InputError
 from vlacut.measurement.stopwatch import Measured, measure
 from vlacut.numerics import synthetic
 from vlacut.plan.plan import Part
-from vlacut.pricing.cost_graph import Side
+from vlacut.runtime.engines import load_engines
+from vlacut.side import Side
 
 
 def profile_bundle(

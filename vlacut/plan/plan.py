@@ -9,20 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
-from typing import Union
 
-from vlacut.codec import Codec, takes
+from vlacut.codec import takes
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
-from vlacut.ir.program import MOST_TRIPS
+from vlacut.plan.instructions import (
+    MOST_TRIPS,
+    Instruction,
+    Loop,
+    Move,
+    Run,
+    Transfer,
+    Trips,
+    flatten,
+    runs,
+    taken,
+)
 from vlacut.plan.memory import UNKNOWN, Memory
 from vlacut.plan.pool import NO_POOL, Pool
 from vlacut.pricing.coding import EXACT, ActionError, CodedCrossing
-from vlacut.pricing.cost_graph import Side
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
+from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 CHOSEN = "chosen"  # the name of a plan's first variant
@@ -57,65 +66,6 @@ class Part:
     saves_s: float
     label: str
     digest: str
-
-
-class Trips(str, Enum):
-    """In which trips of its loop an instruction is carried out; outside a loop, always."""
-
-    ALL = "all"
-    BEFORE_LAST = "before-last"
-    LAST = "last"
-
-
-@dataclass(frozen=True)
-class Run:
-    """Run a part on its side."""
-
-    part: str
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """Send tensors, together and in this order, from one side to the other.
-
-    Attributes:
-        tensors: keys.
-        source: the side that sends.
-        trips: in which.
-        codecs: of the tensors, one each; empty if all go as they are.
-    """
-
-    tensors: tuple[str, ...]
-    source: Side
-    trips: Trips = Trips.ALL
-    codecs: tuple[Codec, ...] = ()
-
-    @property
-    def coded(self) -> tuple[tuple[str, Codec], ...]:
-        """Every tensor with its codec."""
-        codecs = self.codecs or (Codec.NONE,) * len(self.tensors)
-        return tuple(zip(self.tensors, codecs, strict=True))
-
-
-@dataclass(frozen=True)
-class Move:
-    """Name the tensor `source` also `target`, on every given side; nothing is copied."""
-
-    source: str
-    target: str
-    sides: tuple[Side, ...]
-    trips: Trips = Trips.ALL
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Repeat the body; loops do not nest."""
-
-    trips: int
-    body: tuple[Union[Run, Transfer, Move], ...]
-
-
-Instruction = Union[Run, Transfer, Move, Loop]
 
 
 @dataclass(frozen=True)
@@ -214,25 +164,6 @@ class Plan:
         return tuple(part for part in parts if part.side is side)
 
 
-def runs(schedule: Iterable[Instruction]) -> dict[str, int]:
-    """How often a control step runs each part, in the order of their first run."""
-    counted: dict[str, int] = {}
-    for step in schedule:
-        inner, times = (step.body, step.trips) if isinstance(step, Loop) else ((step,), 1)
-        for item in inner:
-            if isinstance(item, Run):
-                counted[item.part] = counted.get(item.part, 0) + times
-    return counted
-
-
-def flatten(schedule: Iterable[Instruction]) -> list[Run | Transfer | Move]:
-    """The instructions of a schedule, each once, loops opened."""
-    flat: list[Run | Transfer | Move] = []
-    for step in schedule:
-        flat.extend(step.body if isinstance(step, Loop) else (step,))
-    return flat
-
-
 class _Rehearsal:
     """Walks a schedule on names alone: who holds which tensor when."""
 
@@ -294,9 +225,3 @@ class _Rehearsal:
         if unknown:
             raise BundleError(f"{where}: no spec of {', '.join(unknown)}")
         self._held[side].update(keys)
-
-
-def taken(trips: Trips, trip: int, total: int) -> bool:
-    """Whether an instruction is carried out in this trip of a loop of `total`."""
-    last = trip == total - 1
-    return trips is Trips.ALL or (trips is Trips.LAST) is last

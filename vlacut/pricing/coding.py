@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from vlacut.codec import Codec, Coding
 from vlacut.hardware import Link, Power
-from vlacut.pricing.cost_graph import CostGraph, Flow, Side
+from vlacut.pricing.cost_graph import CostGraph, Flow
+from vlacut.side import Side
 
 Barred = Set[tuple[str, Codec]]  # codecs that flows, by name, may not have
 

@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.pricing.loops import MOST_LEADING, Loop
-
-if TYPE_CHECKING:
-    from vlacut.codec import Coding
-    from vlacut.pricing.cost_graph import CostGraph, Flow
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -167,50 +161,3 @@ def _deepest(edges: Iterable[tuple[int, int]], side: Sequence[int]) -> int:
         if reached > depth[head]:
             depth[head] = reached
     return max(depth)
-
-
-def make_columns(graph: CostGraph) -> Columns:
-    """The columns of a graph."""
-    tasks, flows, edges = graph.tasks, graph.flows, graph.dependencies
-    trips = _ints(graph.trips_of(index) for index in range(len(tasks)))
-    places = {None: FREE, "edge": 0, "cloud": 1}
-    when = [edge.when.value for edge in edges]
-    return Columns(
-        _ints(task.phase for task in tasks),
-        trips,
-        _floats(task.edge_s for task in tasks) * trips,
-        _floats(task.cloud_s for task in tasks) * trips,
-        _ints(places[task.pinned and task.pinned.value] for task in tasks),
-        np.repeat(np.arange(len(tasks)), [len(task.weights) for task in tasks]),
-        _ints(chain.from_iterable(task.weights for task in tasks)),
-        _ints(graph.weights),
-        _ints(flow.producer for flow in flows),
-        _ints(flow.count for flow in flows),
-        _ints(flow.nbytes for flow in flows),
-        np.array([flow.before_last for flow in flows], dtype=bool),
-        np.cumsum([0, *(len(flow.consumers) for flow in flows)], dtype=np.int64),
-        _ints(chain.from_iterable(flow.consumers for flow in flows)),
-        _coded(flows, [flow.up for flow in flows]),
-        _coded(flows, [flow.down for flow in flows]),
-        _ints(edge.producer for edge in edges),
-        _ints(edge.consumer for edge in edges),
-        np.array([one == "initial" for one in when], dtype=bool),
-        np.array([one == "carried" for one in when], dtype=bool),
-    )
-
-
-def _coded(flows: Sequence[Flow], codings: Sequence[Coding | None]) -> Coded:
-    pairs = list(zip(flows, codings, strict=True))
-    return Coded(
-        _ints(coding.nbytes if coding else flow.nbytes for flow, coding in pairs),
-        _floats(coding.edge_s if coding else 0.0 for coding in codings),
-        _floats(coding.cloud_s if coding else 0.0 for coding in codings),
-    )
-
-
-def _ints(values: Iterable[int]) -> Ints:
-    return np.array(list(values), dtype=np.int64)
-
-
-def _floats(values: Iterable[float]) -> Floats:
-    return np.array(list(values), dtype=np.float64)

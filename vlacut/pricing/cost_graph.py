@@ -7,30 +7,19 @@ can be cut can be priced, see `vlacut.pricing.price`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import chain
+
+import numpy as np
 
 from vlacut.codec import Codec, Coding
 from vlacut.hardware import Link, Power
-from vlacut.pricing.columns import Columns, make_columns
+from vlacut.pricing.columns import FREE, Coded, Columns, Floats, Ints
 from vlacut.pricing.regions import Section, find_sections
-
-
-class Side(str, Enum):
-    """The two machines of a cut."""
-
-    EDGE = "edge"
-    CLOUD = "cloud"
-
-    @property
-    def other(self) -> Side:
-        """The machine across the link."""
-        return Side.CLOUD if self is Side.EDGE else Side.EDGE
-
-    def __str__(self) -> str:
-        return self.value
+from vlacut.side import Side
 
 
 @dataclass(frozen=True)
@@ -166,3 +155,50 @@ class CostGraph:
         for flow in self.flows:
             found.setdefault(flow.producer, {}).setdefault(flow.name, flow)
         return {producer: tuple(flows.values()) for producer, flows in found.items()}
+
+
+def make_columns(graph: CostGraph) -> Columns:
+    """The columns of a graph."""
+    tasks, flows, edges = graph.tasks, graph.flows, graph.dependencies
+    trips = _ints(graph.trips_of(index) for index in range(len(tasks)))
+    places = {None: FREE, "edge": 0, "cloud": 1}
+    when = [edge.when.value for edge in edges]
+    return Columns(
+        _ints(task.phase for task in tasks),
+        trips,
+        _floats(task.edge_s for task in tasks) * trips,
+        _floats(task.cloud_s for task in tasks) * trips,
+        _ints(places[task.pinned and task.pinned.value] for task in tasks),
+        np.repeat(np.arange(len(tasks)), [len(task.weights) for task in tasks]),
+        _ints(chain.from_iterable(task.weights for task in tasks)),
+        _ints(graph.weights),
+        _ints(flow.producer for flow in flows),
+        _ints(flow.count for flow in flows),
+        _ints(flow.nbytes for flow in flows),
+        np.array([flow.before_last for flow in flows], dtype=bool),
+        np.cumsum([0, *(len(flow.consumers) for flow in flows)], dtype=np.int64),
+        _ints(chain.from_iterable(flow.consumers for flow in flows)),
+        _coded(flows, [flow.up for flow in flows]),
+        _coded(flows, [flow.down for flow in flows]),
+        _ints(edge.producer for edge in edges),
+        _ints(edge.consumer for edge in edges),
+        np.array([one == "initial" for one in when], dtype=bool),
+        np.array([one == "carried" for one in when], dtype=bool),
+    )
+
+
+def _coded(flows: Sequence[Flow], codings: Sequence[Coding | None]) -> Coded:
+    pairs = list(zip(flows, codings, strict=True))
+    return Coded(
+        _ints(coding.nbytes if coding else flow.nbytes for flow, coding in pairs),
+        _floats(coding.edge_s if coding else 0.0 for coding in codings),
+        _floats(coding.cloud_s if coding else 0.0 for coding in codings),
+    )
+
+
+def _ints(values: Iterable[int]) -> Ints:
+    return np.array(list(values), dtype=np.int64)
+
+
+def _floats(values: Iterable[float]) -> Floats:
+    return np.array(list(values), dtype=np.float64)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from vlacut.pricing.columns import Columns, Ints, moved
-from vlacut.pricing.cost_graph import CostGraph, Flow, Side
+from vlacut.pricing.cost_graph import CostGraph, Flow
 from vlacut.pricing.loops import Loop, Pipelined
 from vlacut.pricing.regions import NO_GATE, Lane, Parallel, Section
+from vlacut.side import Side
 
 
 def one_way_loops(graph: CostGraph, x: Ints) -> list[Loop]:

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from vlacut import registry
 from vlacut.backend import Engine, Lane, Tensor
+from vlacut.bundle.manifest import Bundle
 from vlacut.runtime.closing import Closing
+from vlacut.side import Side
 
 
 class OpenedEngines(dict[str, Any], Closing):
@@ -57,3 +60,13 @@ def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
         if not isinstance(tensor, np.ndarray):
             listed[index] = tensor.array()
     return listed  # type: ignore[return-value]  # all are arrays by now
+
+
+def load_engines(bundle: Bundle, side: Side, emulate: bool = False) -> dict[str, Engine]:
+    """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times."""
+    executor = registry.load("executors", "emulated" if emulate else bundle.manifest.backend)()
+    recipe = bundle.recipe(side)
+    return {
+        part.name: executor.load(bundle.part_path(part), bundle.root, recipe)
+        for part in bundle.parts(side)
+    }

@@ -13,7 +13,6 @@ import numpy as np
 from vlacut.backend import Tensor
 from vlacut.errors import BackendError, WireError
 from vlacut.plan.plan import Part
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.engines import host_arrays
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.burst import train_of
@@ -21,6 +20,7 @@ from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Frame
 from vlacut.runtime.wire.protocol import HEADER_BYTES, TENSORS
 from vlacut.runtime.wire.route import Compute, Rename, Route, Send
+from vlacut.side import Side
 
 _WORTH_A_THREAD = 64 * 1024  # bytes
 

@@ -11,12 +11,12 @@ import numpy as np
 from vlacut.backend import Engine
 from vlacut.errors import VlacutError
 from vlacut.plan.plan import Plan
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.engines import OpenedEngines
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.route import Route
+from vlacut.side import Side
 
 
 def run_both(

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut import registry
-from vlacut.api import load_engines
 from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
-from vlacut.differences import largest_difference, magnitude
-from vlacut.numerics import varied
-from vlacut.pricing.cost_graph import Side
+from vlacut.numerics import largest_difference, magnitude, varied
+from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.whole import load_whole, run_whole
+from vlacut.side import Side
 
 # Another processor may sum in another order: float32 to about its last two decimal digits.
 _OTHER_MACHINE = 1e-5

@@ -18,9 +18,9 @@ from enum import IntEnum
 from vlacut.codec import Codec, coded_bytes
 from vlacut.hardware.service import Service
 from vlacut.plan.plan import Plan
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.wire.protocol import HEADER_BYTES
 from vlacut.runtime.wire.route import Compute, Route, Send
+from vlacut.side import Side
 
 
 class _Do(IntEnum):

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from vlacut.bundle.manifest import Binding, WholePhase
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program, Source
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 from vlacut.split.parts import Split, whole
 
 

@@ -18,11 +18,13 @@ from vlacut.ir.dataflow import Dataflow, Use, key_of
 from vlacut.ir.fingerprint import fingerprint
 from vlacut.ir.graphs import node_inputs, value_spec
 from vlacut.ir.program import Phase, Program
-from vlacut.plan.plan import Instruction, Part
+from vlacut.plan.instructions import Instruction
+from vlacut.plan.plan import Part
 from vlacut.plan.pool import FUSED
 from vlacut.pricing.coding import NOT_CODED, Choices, CodedCut, coded
-from vlacut.pricing.cost_graph import Side, When
+from vlacut.pricing.cost_graph import When
 from vlacut.pricing.price import price
+from vlacut.side import Side
 from vlacut.split.pieces import Piece, make_pieces
 from vlacut.split.schedule import make_schedule
 from vlacut.tensor import TensorSpec

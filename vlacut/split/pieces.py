@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 from vlacut.ir.dataflow import Dataflow
 from vlacut.plan.pool import FUSED, Engines
-from vlacut.pricing.cost_graph import CostGraph, Side, When
+from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.overlap import grouped
 from vlacut.pricing.regions import NO_GATE
+from vlacut.side import Side
 
 
 @dataclass(frozen=True)

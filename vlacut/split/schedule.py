@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from vlacut.codec import Codec
 from vlacut.ir.dataflow import Dataflow, Use, key_of
 from vlacut.ir.program import Source
-from vlacut.plan.plan import Instruction, Loop, Move, Part, Run, Transfer, Trips
+from vlacut.plan.instructions import Instruction, Loop, Move, Run, Transfer, Trips
+from vlacut.plan.plan import Part
 from vlacut.pricing.coding import Choice, Choices
-from vlacut.pricing.cost_graph import Side, When
+from vlacut.pricing.cost_graph import When
+from vlacut.side import Side
 
 
 def make_schedule(

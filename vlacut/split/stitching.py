@@ -18,18 +18,17 @@ import onnx_ir as ir
 from vlacut import registry
 from vlacut.backend import Builder, Engine, Executor
 from vlacut.codec import Codec
-from vlacut.compiler.golden import example_observation
-from vlacut.differences import magnitude, relative_difference
 from vlacut.errors import BackendError
 from vlacut.hardware import Link
+from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.dataflow import Dataflow, key_of
 from vlacut.ir.program import Program
-from vlacut.numerics import varied
-from vlacut.plan.plan import Loop, Move, Run, Transfer, taken
+from vlacut.numerics import magnitude, relative_difference, varied
+from vlacut.plan.instructions import Loop, Move, Run, Transfer, taken
 from vlacut.pricing.coding import NOT_CODED
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.whole import run_whole
 from vlacut.runtime.wire.codecs import Coder
+from vlacut.side import Side
 from vlacut.split.emission import save, whole_phases
 from vlacut.split.parts import Split, split_at, whole
 from vlacut.split.weights import WeightStore
@@ -211,3 +210,18 @@ def _over(array: np.ndarray, codec: Codec, spec: TensorSpec) -> np.ndarray:
     coder.encode(np.require(array, requirements="C"), wire)
     coder.decode(wire, arrived)
     return arrived
+
+
+def example_observation(program: Program) -> dict[str, np.ndarray]:
+    """The example the front end recorded; else, from a fixed seed, normal floats and zeros."""
+    recorded = EXAMPLE.find(program) or {}
+    numbers = np.random.default_rng(0)
+    observation = {}
+    for spec in program.inputs:
+        values = numbers.standard_normal(spec.numpy_shape)
+        if spec.dtype not in ("float16", "float32", "float64"):
+            values = np.zeros(spec.numpy_shape)
+        observation[spec.name] = spec.check(
+            recorded.get(spec.name, values.astype(spec.numpy_dtype))
+        )
+    return observation

@@ -27,7 +27,7 @@ from vlacut.bundle.engines import (
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, InputError
 from vlacut.plan.plan import Part
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 from vlacut_backends.tensorrt.key import check_recipe, engine_key, release
 from vlacut_backends.tensorrt.process import ask_worker, remove_leftovers
 from vlacut_backends.tensorrt.recipe import from_texts

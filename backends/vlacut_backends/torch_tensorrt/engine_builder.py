@@ -24,7 +24,7 @@ from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, InputError
 from vlacut.numerics import synthetic
 from vlacut.plan.plan import Part
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.tensorrt.library import driver
 from vlacut_backends.tensorrt.recipe import from_texts

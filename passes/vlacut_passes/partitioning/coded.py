@@ -34,7 +34,8 @@ from vlacut.pricing.coding import (
     coded_crossings,
     crossing_alone,
 )
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
+from vlacut.side import Side
 from vlacut.split.stitching import Gauge, gauging, not_runnable
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.search import Found

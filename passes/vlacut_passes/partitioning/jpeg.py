@@ -14,7 +14,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
+from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 BITS = 2.76

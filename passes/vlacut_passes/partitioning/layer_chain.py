@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.hardware import Link
-from vlacut.pricing.cost_graph import CostGraph, Side, When
+from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.loops import Loop
 from vlacut.pricing.overlap import one_way_loops, parallels
+from vlacut.side import Side
 from vlacut_passes.partitioning.states import states
 
 Ints = NDArray[np.int64]

@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from vlacut.errors import InfeasibleError, InputError
+from vlacut.errors import InfeasibleError, InputError, suggestion
 from vlacut.ir.annotation import STRUCTURE
 from vlacut.ir.dataflow import Dataflow
-from vlacut.pricing.cost_graph import CostGraph, Side
-from vlacut.suggestion import suggestion
+from vlacut.pricing.cost_graph import CostGraph
+from vlacut.side import Side
 
 SEPARATOR = ";"
 

@@ -11,13 +11,11 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import numpy as np
-
 from vlacut.hardware import Link
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.overlap import parallel, trips_of
 from vlacut.pricing.regions import NO_GATE, Section
-from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, Core, relabel, settled
+from vlacut.side import Side
 
 _Places = tuple["Side | None", ...]
 
@@ -80,18 +78,6 @@ def _every(
             saved_s = parallel(graph, section, groups, *places, times).saved_s(link)
             if saved_s > 0:
                 yield State(tuple(sides.items()), saved_s)
-
-
-def placed(core: Core, chosen: tuple[State, ...]) -> Core | None:
-    """The core with the tasks of these states on their sides; None if no assignment has them so."""
-    if not any(state.sides for state in chosen):
-        return core
-    sides = [(core.of_task[task], side) for state in chosen for task, side in state.sides]
-    low = [CLOUD if side is Side.CLOUD else variable for variable, side in sides]
-    high = [variable if side is Side.CLOUD else EDGE for variable, side in sides]
-    rising = (np.array([*core.rising[0], *low]), np.array([*core.rising[1], *high]))
-    label = settled(core.size, (rising[0].astype(np.int64), rising[1].astype(np.int64)))
-    return None if label is None else relabel(core, label, int(label.max()) + 1, whole=True)
 
 
 def agree(chosen: Sequence[State], state: State) -> bool:

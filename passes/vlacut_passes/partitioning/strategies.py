@@ -34,8 +34,9 @@ import numpy as np
 from vlacut.hardware import Link
 from vlacut.ir.annotation import STRUCTURE
 from vlacut.ir.dataflow import Dataflow
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import Strategy, price
+from vlacut.side import Side
 from vlacut_passes.partitioning.jpeg import with_jpeg
 from vlacut_passes.partitioning.layer_chain import LayerChain, layer_chain
 from vlacut_passes.partitioning.limits import Limits

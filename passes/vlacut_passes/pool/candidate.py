@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.hardware import Link, link_at
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.loops import Pipelined
 from vlacut.pricing.price import price
 from vlacut.pricing.regions import Parallel
+from vlacut.side import Side
 
 Sides = tuple[Side, ...]
 Floats = NDArray[np.float64]

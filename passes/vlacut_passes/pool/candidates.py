@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from vlacut.hardware import Bandwidths, Link, link_at
-from vlacut.pricing.cost_graph import CostGraph, Flow, Side, Task
+from vlacut.pricing.cost_graph import CostGraph, Flow, Task
+from vlacut.side import Side
 from vlacut_passes.partitioning.solver.search import optimal_cut
 from vlacut_passes.pool.candidate import Candidate, Sides
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from vlacut.ir.annotation import STRUCTURE
 from vlacut.ir.dataflow import Dataflow
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
+from vlacut.side import Side
 from vlacut_passes.pool.candidate import Sides
 
 

@@ -12,8 +12,9 @@ from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.graphs import value_spec
 from vlacut.plan.pool import Considered, Crossing, Fate
 from vlacut.pricing.coding import coded_crossings
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import price
+from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut_passes.pool.candidate import Candidate, Floats, Sides, as_good, doubled_bytes
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from vlacut.cli.show.output import milliseconds, size, table
 from vlacut.plan.plan import Plan, Variant
 from vlacut.pricing.coding import ActionError, CodedCrossing
-from vlacut.pricing.cost_graph import Side
+from vlacut.side import Side
 
 
 def codecs_json(variant: Variant) -> dict[str, Any]:

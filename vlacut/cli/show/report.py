@@ -12,10 +12,11 @@ from vlacut.cli.show.codecs import codecs_json, show_codecs
 from vlacut.cli.show.output import milliseconds, rate, size, table
 from vlacut.cli.show.pool import pool_json, show_pool
 from vlacut.hardware import Link
-from vlacut.plan.plan import Part, Plan, runs
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import runs
+from vlacut.plan.plan import Part, Plan
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
+from vlacut.side import Side
 
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from vlacut.plan.memory import Memory
 from vlacut.plan.plan import Plan
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.wire.layout import Layout
+from vlacut.side import Side
 
 
 def cloud_memory(plan: Plan, device: int, weights: Mapping[str, int]) -> Memory:

@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from vlacut.runtime.edge.link import use_cubic
-from vlacut.runtime.wire.sockets import listener, written
+from vlacut.runtime.wire.sockets import listener, use_cubic, written
 
 _POLL_S = 0.2
 _REST_S = 1.0  # after a connection that could not be accepted: the next one could not be either

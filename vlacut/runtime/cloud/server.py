@@ -22,11 +22,9 @@ from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerLost, WireError, one_line
 from vlacut.plan.memory import Memory
 from vlacut.plan.plan import Plan
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.cloud.reception import Reception
 from vlacut.runtime.cloud.robots import Counts, Robots
 from vlacut.runtime.cloud.turns import SharedEngine, Turns
-from vlacut.runtime.edge.link import set_options
 from vlacut.runtime.engines import OpenedEngines
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.wire.burst import train_of
@@ -37,6 +35,8 @@ from vlacut.runtime.wire.protocol import CHECKED, PROBE, Greeting, Header
 from vlacut.runtime.wire.receiver import PeerLeft
 from vlacut.runtime.wire.route import Route, routes_of
 from vlacut.runtime.wire.security import peer_name, require_authentication, secure
+from vlacut.runtime.wire.sockets import set_options
+from vlacut.side import Side
 
 _HANDSHAKE_S = 5.0
 _PAUSE_S = 0.002  # after a step that was given up, lest a robot that floods keep the processor

@@ -9,26 +9,24 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from vlacut.errors import PeerLost, PeerUnable, WireError
 from vlacut.plan.plan import Plan
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.handshake import greet
 from vlacut.runtime.wire.layout import Empty, Layout
 from vlacut.runtime.wire.protocol import CHECKED
 from vlacut.runtime.wire.security import secure
-from vlacut.runtime.wire.sockets import resolved, written
+from vlacut.runtime.wire.sockets import connected, set_options, written
+from vlacut.side import Side
 
 _CONNECT_S = 3.0
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 2.0
-_LONGEST_IDLE_S = 32767  # MAX_TCP_KEEPIDLE of linux/tcp.h
 
 _log = logging.getLogger("vlacut.edge")
 
@@ -96,50 +94,6 @@ def _nobody(address: tuple[str, int], error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return f"{why}; see that vlacut serve runs there, and no firewall is between"
     return f"{why}; start vlacut serve there"
-
-
-def set_options(sock: socket.socket, timeout: float) -> None:
-    """No delay for small frames, and an error on a peer that vanished without a word.
-
-    Three probes a second apart begin after `timeout` seconds of silence (Linux, which takes 32767
-    at most).
-    """
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_KEEPIDLE"):
-        sock.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, min(max(1, round(timeout)), _LONGEST_IDLE_S)
-        )
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-
-def connected(address: tuple[str, int], limit: float) -> socket.socket:
-    """As `socket.create_connection`, with the congestion control chosen before."""
-    failed = OSError("no address")
-    for family, found in resolved(*address):
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            use_cubic(sock)
-            sock.settimeout(limit)
-            sock.connect(found)
-            return sock
-        except OSError as error:
-            failed = error
-            sock.close()
-    raise failed
-
-
-def use_cubic(sock: socket.socket) -> None:
-    """Cubic, where the kernel has it; before connecting, or for a listener's connections.
-
-    Where bbr is the default it paces short bursts below the link's rate, and a receiver takes the
-    pace for the link's: a fifth, for 25 kB at 80 Mbit/s and 50 ms. A connection that began with bbr
-    is paced ever after.
-    """
-    if hasattr(socket, "TCP_CONGESTION"):
-        with suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
 
 
 class CloudLink:

@@ -15,7 +15,6 @@ import numpy as np
 from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
 from vlacut.plan.plan import Plan
-from vlacut.pricing.cost_graph import Side
 from vlacut.runtime.edge.link import CloudLink, Line
 from vlacut.runtime.edge.report import Made, Source
 from vlacut.runtime.interpreter import Walk
@@ -26,6 +25,7 @@ from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.frame import Heard
 from vlacut.runtime.wire.protocol import PROBE, PROBE_BYTES, Header
 from vlacut.runtime.wire.route import Route, routes_of
+from vlacut.side import Side
 
 _REMEMBERED = 16
 _PROBE = np.zeros(PROBE_BYTES, np.uint8)

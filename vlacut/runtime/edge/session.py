@@ -26,7 +26,7 @@ from dataclasses import replace
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError
+from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError, suggestion
 from vlacut.hardware import Link
 from vlacut.plan.plan import Plan
 from vlacut.runtime.closing import Closing
@@ -41,7 +41,6 @@ from vlacut.runtime.network.selectors import Always, Chooser, Rates, steady
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.protocol import TOKEN_BYTES
 from vlacut.runtime.wire.security import is_loopback, require_authentication
-from vlacut.suggestion import suggestion
 from vlacut.tensor import TensorSpec
 
 _SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine

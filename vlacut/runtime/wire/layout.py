@@ -11,11 +11,12 @@ import numpy as np
 
 from vlacut.codec import Codec
 from vlacut.errors import WireError
-from vlacut.plan.plan import Plan, Transfer
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Transfer
+from vlacut.plan.plan import Plan
 from vlacut.runtime.wire.codecs import Coder
 from vlacut.runtime.wire.protocol import FIXED_TIMES, PROBE_BYTES, flat_bytes
 from vlacut.runtime.wire.route import Send, routes_of
+from vlacut.side import Side
 
 Empty = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray]
 _Place = tuple[int, int, int]

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Union
 
 from vlacut.codec import Codec, coded_bytes
-from vlacut.plan.plan import Loop, Move, Part, Plan, Run, Transfer, Variant, taken
-from vlacut.pricing.cost_graph import Side
+from vlacut.plan.instructions import Loop, Move, Run, Transfer, taken
+from vlacut.plan.plan import Part, Plan, Variant
 from vlacut.runtime.wire.protocol import FIXED_TIMES, TENSORS, Envelope
+from vlacut.side import Side
 
 
 class Due(NamedTuple):

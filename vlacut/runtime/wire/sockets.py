@@ -1,14 +1,16 @@
-"""Addresses: hosts and ports, as they are written, resolved and listened on."""
+"""Sockets: addresses as they are written, resolved and listened on, and the options of TCP."""
 
 from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 
 from vlacut.errors import InputError
 
 _MOST_PORT = 65535
 _BACKLOG = 64
+_LONGEST_IDLE_S = 32767  # MAX_TCP_KEEPIDLE of linux/tcp.h
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -50,3 +52,47 @@ def listener(host: str, port: int) -> socket.socket:
         raise InputError(
             f"cannot listen on {written(host, port)}: {why}; choose another address"
         ) from error
+
+
+def set_options(sock: socket.socket, timeout: float) -> None:
+    """No delay for small frames, and an error on a peer that vanished without a word.
+
+    Three probes a second apart begin after `timeout` seconds of silence (Linux, which takes 32767
+    at most).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, min(max(1, round(timeout)), _LONGEST_IDLE_S)
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def connected(address: tuple[str, int], limit: float) -> socket.socket:
+    """As `socket.create_connection`, with the congestion control chosen before."""
+    failed = OSError("no address")
+    for family, found in resolved(*address):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            use_cubic(sock)
+            sock.settimeout(limit)
+            sock.connect(found)
+            return sock
+        except OSError as error:
+            failed = error
+            sock.close()
+    raise failed
+
+
+def use_cubic(sock: socket.socket) -> None:
+    """Cubic, where the kernel has it; before connecting, or for a listener's connections.
+
+    Where bbr is the default it paces short bursts below the link's rate, and a receiver takes the
+    pace for the link's: a fifth, for 25 kB at 80 Mbit/s and 50 ms. A connection that began with bbr
+    is paced ever after.
+    """
+    if hasattr(socket, "TCP_CONGESTION"):
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")

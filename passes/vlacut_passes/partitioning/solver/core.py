@@ -14,6 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
+from vlacut.side import Side
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.solver.chains import ChainGraph
 from vlacut_passes.partitioning.solver.nets import (
@@ -27,6 +28,7 @@ from vlacut_passes.partitioning.solver.nets import (
     summed,
 )
 from vlacut_passes.partitioning.solver.pipes import Pipe
+from vlacut_passes.partitioning.states import State
 
 EDGE, CLOUD = 0, 1
 LINEAR = (Quantity.LATENCY, Quantity.CLOUD_TIME, Quantity.ENERGY)  # rows of `base` and `unary`
@@ -232,3 +234,15 @@ def _merged_weights(core: Core, label: Ints, on_edge: bool, in_cloud: bool) -> t
     nbytes = np.zeros(len(first), dtype=np.int64)
     np.add.at(nbytes, which[which >= 0], core.nbytes[which >= 0])
     return users, nbytes
+
+
+def placed(core: Core, chosen: tuple[State, ...]) -> Core | None:
+    """The core with the tasks of these states on their sides; None if no assignment has them so."""
+    if not any(state.sides for state in chosen):
+        return core
+    sides = [(core.of_task[task], side) for state in chosen for task, side in state.sides]
+    low = [CLOUD if side is Side.CLOUD else variable for variable, side in sides]
+    high = [variable if side is Side.CLOUD else EDGE for variable, side in sides]
+    rising = (np.array([*core.rising[0], *low]), np.array([*core.rising[1], *high]))
+    label = settled(core.size, (rising[0].astype(np.int64), rising[1].astype(np.int64)))
+    return None if label is None else relabel(core, label, int(label.max()) + 1, whole=True)

@@ -22,17 +22,18 @@ import numpy as np
 
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import Price, price
+from vlacut.side import Side
 from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
-from vlacut_passes.partitioning.solver.core import Core
+from vlacut_passes.partitioning.solver.core import Core, placed
 from vlacut_passes.partitioning.solver.effort import Effort
 from vlacut_passes.partitioning.solver.make_core import make_core
 from vlacut_passes.partitioning.solver.nets import Ints
 from vlacut_passes.partitioning.solver.serial import Hints, SerialSearch, binding
 from vlacut_passes.partitioning.solver.ways import Split, Ways, all_ways
-from vlacut_passes.partitioning.states import State, agree, placed, states
+from vlacut_passes.partitioning.states import State, agree, states
 from vlacut_passes.partitioning.strategies import Sides
 
 MOST = 40e6  # most a minute of one core

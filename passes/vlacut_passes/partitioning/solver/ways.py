@@ -16,8 +16,9 @@ from itertools import chain, product
 import numpy as np
 
 from vlacut.pricing.columns import FREE, Columns
-from vlacut.pricing.cost_graph import CostGraph, Side
+from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.loops import Loop
+from vlacut.side import Side
 from vlacut_passes.partitioning.solver.core import settled
 from vlacut_passes.partitioning.solver.nets import Ints
 
