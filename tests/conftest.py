@@ -43,7 +43,7 @@ def split_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of one phase as a file."""
     path = tmp_path_factory.mktemp("model") / "policy.onnx"
-    ir.save(looping_program().phases[0].graph, path)
+    ir.save(looping_program().phases[0].model, path)
     return path
 
 

@@ -58,25 +58,25 @@ def main() -> None:
         program = registry.load("models", model)(preset or "full")
         passes = f"annotate-cost{{edge={chosen.edge} cloud={chosen.cloud}}}"
         parse_pipeline(f"simplify,annotate-structure,{passes}").run(program)
-        flow = trace_dataflow(program)
-        place(flow, parse_link(chosen.link))
+        dataflow = trace_dataflow(program)
+        place(dataflow, parse_link(chosen.link))
         for pool in chosen.pools:
-            report(name, flow, pool, chosen.link, over)
+            report(name, dataflow, pool, chosen.link, over)
 
 
-def place(flow: Dataflow, link: Link) -> None:
+def place(dataflow: Dataflow, link: Link) -> None:
     """Write the paper's cut on the operators."""
-    graph = flow.cost_graph()
-    pins = [_pin(flow, graph, index) for index in range(len(graph.tasks))]
+    graph = dataflow.cost_graph()
+    pins = [_pin(dataflow, graph, index) for index in range(len(graph.tasks))]
     tasks = tuple(replace(task, pinned=pin) for task, pin in zip(graph.tasks, pins, strict=True))
     sides = optimal_cut(replace(graph, tasks=tasks), link).sides
-    for node, side in zip(flow.nodes, sides, strict=True):
+    for node, side in zip(dataflow.nodes, sides, strict=True):
         if node is not None:
             SIDE.put(node, side)
 
 
-def _pin(flow: Dataflow, graph: CostGraph, index: int) -> Side | None:
-    node, task = flow.nodes[index], graph.tasks[index]
+def _pin(dataflow: Dataflow, graph: CostGraph, index: int) -> Side | None:
+    node, task = dataflow.nodes[index], graph.tasks[index]
     if node is None:
         return task.pinned
     place = STRUCTURE.get(node)
@@ -86,15 +86,15 @@ def _pin(flow: Dataflow, graph: CostGraph, index: int) -> Side | None:
     return Side.EDGE if held else None
 
 
-def report(name: str, flow: Dataflow, pool: str, link: str, over: dict[Path, Bandwidths]) -> None:
+def report(name: str, dataflow: Dataflow, pool: str, link: str, over: dict[Path, Bandwidths]) -> None:
     """Choose the pool, and print what it doubles and gains."""
-    program: Program = flow.program
+    program: Program = dataflow.program
     start = time.perf_counter()
     folder = next(iter(over))
     AddAlternatives(link=link, pool=pool, bandwidth=str(folder)).run(program)
     took = time.perf_counter() - start
-    found, graph = ALTERNATIVES.get(program), flow.cost_graph()
-    made = [make_candidate(graph, sides, parse_link(link)) for sides in placements_of(flow)]
+    found, graph = ALTERNATIVES.get(program), dataflow.cost_graph()
+    made = [make_candidate(graph, sides, parse_link(link)) for sides in placements_of(dataflow)]
     total = sum(graph.weights)
     out = console()
     out.print(

@@ -79,7 +79,7 @@ def main() -> None:
 def copied(program: Program) -> Program:
     """The program with graphs of its own and the same weights."""
     phases = tuple(
-        replace(phase, graph=ir.Model(phase.graph.graph.clone(), ir_version=phase.graph.ir_version))
+        replace(phase, model=ir.Model(phase.model.graph.clone(), ir_version=phase.model.ir_version))
         for phase in program.phases
     )
     return Program(program.name, phases, program.inputs, program.outputs, dict(program.meta))
@@ -99,7 +99,7 @@ def action(program: Program, reference: bool) -> np.ndarray:
 
 def exact_share(program: Program) -> float:
     """The share of operators on floats that compute in float32, casts not counted."""
-    nodes = [node for phase in program.phases for node in phase.graph.graph]
+    nodes = [node for phase in program.phases for node in phase.model.graph]
     dtypes = [
         node.outputs[0].dtype
         for node in nodes

@@ -177,11 +177,11 @@ def parts(name: str, program: Program) -> Iterator[Sample]:
     for phase in program.phases:
         label = name if len(program.phases) == 1 else f"{name} {phase.name}"
         yield Sample(label, whole(phase, phase.input_names))
-    flow = trace_dataflow(program)
-    nodes = [node for node in flow.nodes if node is not None]
+    dataflow = trace_dataflow(program)
+    nodes = [node for node in dataflow.nodes if node is not None]
     for index, node in enumerate(nodes):
         SIDE.put(node, Side.EDGE if index < len(nodes) // 2 else Side.CLOUD)
-    cut = split(flow, _LINK)
+    cut = split(dataflow, _LINK)
     many = len(program.phases) > 1
     for part, model in zip(cut.parts, cut.models, strict=True):
         if not many or len({other.side for other in cut.parts if other.phase == part.phase}) > 1:

@@ -51,7 +51,7 @@ def phase_ms(program: Program, device: str) -> dict[str, float]:
     """Milliseconds of every phase of a control step on a device."""
     AnnotateCost(edge=device, cloud=device).run(program)
     return {
-        phase.name: 1e3 * phase.trips * sum(SECONDS.get(node).edge for node in phase.graph.graph)
+        phase.name: 1e3 * phase.trips * sum(SECONDS.get(node).edge for node in phase.model.graph)
         for phase in program.phases
     }
 

@@ -51,7 +51,7 @@ def missing_weights(model: str) -> list[TensorSpec]:
     found = {
         name: value_spec(value)
         for phase in program.phases
-        for name, value in phase.graph.graph.initializers.items()
+        for name, value in phase.model.graph.initializers.items()
         if value.const_value is None
     }
     return [found[name] for name in sorted(found)]

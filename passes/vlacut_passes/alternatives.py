@@ -93,21 +93,21 @@ class AddAlternatives:
             )
         if self.engines not in FORMS:
             raise InputError(f"engines={self.engines}: write {' or '.join(FORMS)}")
-        flow = trace_dataflow(program)
-        graph = pinned(flow.cost_graph(), flow, self.pins, self.private)
+        dataflow = trace_dataflow(program)
+        graph = pinned(dataflow.cost_graph(), dataflow, self.pins, self.private)
         link, bandwidths = parse_link(self.link), parse_bandwidths(self.bandwidth)
         room = parse_bytes(size) if size else None
         most_s = parse_seconds(self.cloud_time) if self.cloud_time else math.inf
-        with offered_codecs(flow, link, self.max_action_error) as codecs:
-            search = _Search(flow, graph, link, bandwidths, room, most_s, codecs)
+        with offered_codecs(dataflow, link, self.max_action_error) as codecs:
+            search = _Search(dataflow, graph, link, bandwidths, room, most_s, codecs)
             kept, cuts = search.kept()
-        CODED.put(program, (codings_of(flow)[0], *cuts))
+        CODED.put(program, (codings_of(dataflow)[0], *cuts))
         placements = [search.chosen.sides, *(one.sides for one in kept)]
         names = (CHOSEN, *(search.name(one, kept) for one in kept))
         pool = self._pool(search, kept, placements)
         considered = search.considered(dict(zip(names[1:], kept, strict=True)))
         ALTERNATIVES.put(program, Alternatives(names, pool, considered))
-        for node, *sides in zip(flow.nodes, *placements, strict=True):
+        for node, *sides in zip(dataflow.nodes, *placements, strict=True):
             if node is not None:
                 SIDES.put(node, tuple(sides))
 
@@ -121,7 +121,7 @@ class AddAlternatives:
             doubled_bytes=doubled_bytes(search.graph, search.chosen, kept),
             expected_s=search.expected_s([search.chosen, *kept]),
             alone_s=search.expected_s([search.chosen]),
-            forms=tuple(engines_of(search.flow, placements, form) for form in FORMS),
+            forms=tuple(engines_of(search.dataflow, placements, form) for form in FORMS),
         )
 
 
@@ -132,7 +132,7 @@ class _Search:
 
     def __init__(
         self,
-        flow: Dataflow,
+        dataflow: Dataflow,
         graph: CostGraph,
         link: Link,
         bandwidths: Bandwidths,
@@ -140,15 +140,15 @@ class _Search:
         most_s: float,
         codecs: Codecs,
     ) -> None:
-        self.flow, self.link, self.bandwidths = flow, link, bandwidths
+        self.dataflow, self.link, self.bandwidths = dataflow, link, bandwidths
         self.graph = graph
         self._most_s = most_s
         self._codecs = codecs
-        if not self._allowed(sides_of(flow)):
+        if not self._allowed(sides_of(dataflow)):
             raise PassError("alternatives: partition had other limits; give both passes the same")
-        graph = coded(self.graph, codings_of(flow)[0].choices)
-        self.chosen = make_candidate(graph, sides_of(flow), link)
-        self._blocks = boundary_blocks(flow, self.chosen.sides)
+        graph = coded(self.graph, codings_of(dataflow)[0].choices)
+        self.chosen = make_candidate(graph, sides_of(dataflow), link)
+        self._blocks = boundary_blocks(dataflow, self.chosen.sides)
         self._block_only = room is None
         self._room = self._heaviest() if room is None else room
         self._origins = self._placements()
@@ -178,7 +178,7 @@ class _Search:
 
     def considered(self, kept: Mapping[str, Candidate]) -> tuple[Considered, ...]:
         """Every candidate, the chosen cut first; `kept` are those of the pool by name."""
-        ledger = Ledger(self.flow, self.graph, self.link, self.bandwidths, self.chosen, self._room)
+        ledger = Ledger(self.dataflow, self.graph, self.link, self.bandwidths, self.chosen, self._room)
         return tuple(ledger.entries(self._origins, self._others, self._good, kept))
 
     def _candidates(self) -> list[Candidate]:

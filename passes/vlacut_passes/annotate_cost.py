@@ -46,7 +46,7 @@ class AnnotateCost:
         edge, cloud = load_device(self.edge), load_device(self.cloud)
         unpriced: set[str] = set()
         for phase in program.phases:
-            graph, touched = phase.graph.graph, _working_set(phase, program)
+            graph, touched = phase.model.graph, _working_set(phase, program)
             pricer = _Pricer(Queue(edge, touched), Queue(cloud, touched), unpriced)
             try:
                 once = offline(graph).once
@@ -61,7 +61,7 @@ def _working_set(phase: Phase, program: Program) -> int:
     """Bytes of weights read between two executions of an operator of a phase."""
     phases = (phase,) if phase.trips > 1 else program.phases
     weights = {
-        value.name: value for item in phases for value in item.graph.graph.initializers.values()
+        value.name: value for item in phases for value in item.model.graph.initializers.values()
     }
     return sum(value_spec(value).nbytes for value in weights.values())
 

@@ -70,10 +70,10 @@ class ConvertTypes:
     def _convert_all(self, program: Program, source: ir.DataType) -> None:
         target = _FLOATS[self.target]
         for phase in program.phases:
-            for value in _values(phase.graph):
+            for value in _values(phase.model):
                 if value.dtype == source:
                     convert(value, target)
-            for node in phase.graph.graph.all_nodes():
+            for node in phase.model.graph.all_nodes():
                 set_type_attributes(node, source, target)
         program.inputs = tuple(self._renamed(spec, source) for spec in program.inputs)
         program.outputs = tuple(self._renamed(spec, source) for spec in program.outputs)
@@ -87,7 +87,7 @@ def _of_weights(program: Program) -> ir.DataType:
     elements: Counter[ir.DataType] = Counter()
     known = _FLOATS.values()
     for phase in program.phases:
-        for value in phase.graph.graph.initializers.values():
+        for value in phase.model.graph.initializers.values():
             if value.dtype is not None and value.dtype in known and value.shape is not None:
                 elements[value.dtype] += math.prod(int(str(dim)) for dim in value.shape)
     return max(elements, key=lambda dtype: elements[dtype], default=ir.DataType.FLOAT)

@@ -67,7 +67,7 @@ def _scale_side(program: Program, parts: Iterable[MeasuredPart], side: Side, fil
             _put(node, side, part.seconds * share)
             MEASURED.put(node, tuple(dict.fromkeys((*(MEASURED.find(node) or ()), side))))
         measured_s, predicted_s = measured_s + part.seconds, predicted_s + modelled
-    for node in (node for phase in program.phases for node in operators(phase.graph.graph)):
+    for node in (node for phase in program.phases for node in operators(phase.model.graph)):
         if predicted_s and side not in (MEASURED.find(node) or ()):
             _put(node, side, _seconds(node, side) * measured_s / predicted_s)
 
@@ -85,7 +85,7 @@ def _nodes(phases: Mapping[str, Phase], part: MeasuredPart, file: str) -> list[i
 
 
 def _between(phase: Phase, part: MeasuredPart) -> list[ir.Node]:
-    graph = phase.graph.graph
+    graph = phase.model.graph
     wanted, inside = set(part.outputs), set[ir.Node]()
     stack = [
         value

@@ -85,16 +85,16 @@ class Partition:
             )
         machines = MACHINES.find(program)
         link, limits = parse_link(self.link), self.limits(machines)
-        flow = trace_dataflow(program)
-        graph = pinned(flow.cost_graph(), flow, self.pins, self.private)
-        others = dict(program_rows(flow, graph, link, limits))
+        dataflow = trace_dataflow(program)
+        graph = pinned(dataflow.cost_graph(), dataflow, self.pins, self.private)
+        others = dict(program_rows(dataflow, graph, link, limits))
         simple = baselines(graph, link, limits.cloud_bytes)
         starts = list(simple.values())
         if BACKBONE_IN_CLOUD in others:
             starts.append(others[BACKBONE_IN_CLOUD][1])
         power = graph.power if limits.minimise is Quantity.ENERGY else None
         worth = joules(power) if power else SECONDS
-        with offered_codecs(flow, link, self.max_action_error, worth) as codecs:
+        with offered_codecs(dataflow, link, self.max_action_error, worth) as codecs:
 
             def search(coded: CostGraph) -> Found:
                 return optimal_cut(coded, link, limits, effort=self.effort, starts=starts)
@@ -102,7 +102,7 @@ class Partition:
             try:
                 best = codecs.best(graph, link, search)
             except InfeasibleError as error:
-                binding = self._binding_pins(flow, lambda free: search(codecs.coded(free, link)))
+                binding = self._binding_pins(dataflow, lambda free: search(codecs.coded(free, link)))
                 raise InfeasibleError(f"{error}{binding}") from error
             codings = {"optimal": best.cut}
             cuts = all_cuts(graph, simple, best, link, limits) | others
@@ -123,11 +123,11 @@ class Partition:
         method = found.method + codecs.note
         certificate = Certificate(self.minimise, found.value, found.bound, method)
         CERTIFICATE.put(program, certificate)
-        for node, side in zip(flow.nodes, sides, strict=True):
+        for node, side in zip(dataflow.nodes, sides, strict=True):
             if node is not None:
                 SIDE.put(node, side)
 
-    def _binding_pins(self, flow: Dataflow, search: Callable[[CostGraph], Found]) -> str:
+    def _binding_pins(self, dataflow: Dataflow, search: Callable[[CostGraph], Found]) -> str:
         """Which pins and private inputs no cut within the limits keeps; empty if they do not bind.
 
         One after the other is dropped as long as what is left still cannot be kept.
@@ -141,7 +141,7 @@ class Partition:
                 for name in ("pins", "private")
             )
             try:
-                search(pinned(flow.cost_graph(), flow, pins, private))
+                search(pinned(dataflow.cost_graph(), dataflow, pins, private))
             except InfeasibleError:
                 return False
             return True

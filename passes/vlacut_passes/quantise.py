@@ -46,14 +46,14 @@ class Quantise:
         """See `vlacut.ir.pipeline.Pass`."""
         if self.target not in _TARGETS:
             raise PassError(f"quantise knows {', '.join(_TARGETS)}; {self.target} is neither")
-        found = {phase.name: products(phase.graph.graph, self.smallest) for phase in program.phases}
+        found = {phase.name: products(phase.model.graph, self.smallest) for phase in program.phases}
         if not any(found.values()):
             raise PassError(f"no product of a weight of {self.smallest} elements or more")
         largest = largest_activations(program, found)
         for phase in program.phases:
             for product in found[phase.name]:
-                self._quantise(phase.graph.graph, product, largest[phase.name])
-            remove_unused(phase.graph)
+                self._quantise(phase.model.graph, product, largest[phase.name])
+            remove_unused(phase.model)
         count = sum(map(len, found.values()))
         said = CONVERTED.find(program)
         text = f"{count} products to {self.target}"

@@ -37,7 +37,7 @@ class Simplify:
     def run(self, program: Program) -> None:
         """Repeat until nothing changes; names and module paths of what is left stay."""
         for phase in program.phases:
-            model = phase.graph
+            model = phase.model
             for _ in range(_MOST_ROUNDS):
                 if not self._round(model):
                     break

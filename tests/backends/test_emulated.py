@@ -32,7 +32,7 @@ SLOW = Link(5e3, 1e4, 0.02)  # so that a step of the smallest program takes what
 def without_weights() -> Program:
     program = looping_program()
     for phase in program.phases:
-        for value in phase.graph.graph.initializers.values():
+        for value in phase.model.graph.initializers.values():
             value.const_value = None
     return program
 

@@ -61,7 +61,7 @@ def test_every_part_of_a_tiny_model(name: str, tmp_path: Path) -> None:
 
 def copied(program: Program) -> Program:
     phases = tuple(
-        replace(phase, graph=ir.Model(phase.graph.graph.clone(), ir_version=phase.graph.ir_version))
+        replace(phase, model=ir.Model(phase.model.graph.clone(), ir_version=phase.model.ir_version))
         for phase in program.phases
     )
     return Program(program.name, phases, program.inputs, program.outputs, dict(program.meta))

@@ -114,7 +114,7 @@ def test_operators_are_those_of_onnx(case: tuple[Any, ...], tmp_path: Path) -> N
     given = tensor("x", (1, 4, 6), FLOAT)
     weights = [_ints(name, *numbers) for name, numbers in rest]
     program = one_operator(kind, [given, *weights], (), weights, **attributes)
-    model = program.phases[0].graph
+    model = program.phases[0].model
     model.graph.opset_imports[""] = 20
     model.graph.outputs[0].shape = None
     save(model, tmp_path / "part" / "one.onnx")
@@ -127,7 +127,7 @@ def test_operators_are_those_of_onnx(case: tuple[Any, ...], tmp_path: Path) -> N
 
 def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
     program = one_operator("Erf", [tensor("x", (4,))], (4,))
-    save(program.phases[0].graph, tmp_path / "part" / "one.onnx")
+    save(program.phases[0].model, tmp_path / "part" / "one.onnx")
     with pytest.raises(BackendError, match="part one: Erf it is not known"):
         PartModule(tmp_path / "part" / "one.onnx", tmp_path)
 

@@ -181,7 +181,7 @@ def test_the_budget_is_kept_or_refused_by_name(tmp_path: Path) -> None:
 
 def test_weights_without_content_cannot_be_shipped(tmp_path: Path) -> None:
     program = looping_program()
-    for value in program.phases[0].graph.graph.initializers.values():
+    for value in program.phases[0].model.graph.initializers.values():
         value.const_value = None
     with pytest.raises(ModelError, match=r"weight encoder\.\w+ has no content.*vlacut plan"):
         compile_program(program, TARGET, tmp_path / "out")

@@ -35,7 +35,7 @@ carried = { action = "noise", next_step = "step" }
 def write_folder(folder: Path, text: str = TOML) -> tuple[Path, Program]:
     _, program = denoiser()
     for phase in program.phases:
-        ir.save(phase.graph, folder / f"{phase.name}.onnx")
+        ir.save(phase.model, folder / f"{phase.name}.onnx")
     (folder / "program.toml").write_text(text)
     return folder, program
 
@@ -49,7 +49,7 @@ def test_a_folder_is_a_program_of_several_phases(tmp_path: Path) -> None:
     example = EXAMPLE.get(program)
     expected = run_program(program, example)["action"]
     np.testing.assert_array_equal(run_program(loaded, example)["action"], expected)
-    encode, denoise = (set(phase.graph.graph.initializers) for phase in loaded.phases)
+    encode, denoise = (set(phase.model.graph.initializers) for phase in loaded.phases)
     assert "block.0.weight" in encode & denoise
 
 
@@ -60,7 +60,7 @@ def test_phases_of_a_folder_share_a_weight_only_if_it_is_the_same(tmp_path: Path
     bias.CopyFrom(onnx.numpy_helper.from_array(np.zeros(16, np.float32), bias.name))
     onnx.save(model, tmp_path / "denoise.onnx")
     loaded = folder_program(tmp_path)
-    weights = set(loaded.phases[1].graph.graph.initializers)
+    weights = set(loaded.phases[1].model.graph.initializers)
     assert {"denoise:block.0.bias", "block.0.weight"} <= weights
 
 

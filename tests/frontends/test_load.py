@@ -55,7 +55,7 @@ def test_a_function_of_a_file_gives_a_program(tmp_path: Path) -> None:
         verify(program)
         assert program.name == program_name
         assert program.inputs[0].shape == (1, 4)
-        assert set(program.phases[0].graph.graph.initializers) == {"weight", "bias"}
+        assert set(program.phases[0].model.graph.initializers) == {"weight", "bias"}
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_local_functions_are_inlined(tmp_path: Path) -> None:
     )
     program = onnx_program(path)
     verify(program)
-    assert [node.op_type for node in program.phases[0].graph.graph] == ["Add", "Add"]
+    assert [node.op_type for node in program.phases[0].model.graph] == ["Add", "Add"]
     np.testing.assert_array_equal(run_program(program, {"x": ones(2)})["y"], [4, 4])
 
 
@@ -217,9 +217,9 @@ def test_the_graph_comes_in_normal_form(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     program = onnx_program(path)
     verify(program)
-    assert program.phases[0].graph.graph.opset_imports[""] >= 18
+    assert program.phases[0].model.graph.opset_imports[""] >= 18
     assert program.phases[0].input_names == ("x",)
-    made = list(run_graph(program.phases[0].graph, {"x": ones(2)}).values())
+    made = list(run_graph(program.phases[0].model, {"x": ones(2)}).values())
     np.testing.assert_allclose(made, [np.tanh(ones(2)) + 1, ones(2), ones(2), ones(2)], rtol=1e-6)
 
 
@@ -245,7 +245,7 @@ def test_weights_of_a_branch_are_weights_of_the_graph(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     program = onnx_program(path)
     verify(program)
-    assert len(program.phases[0].graph.graph.initializers) == 2
+    assert len(program.phases[0].model.graph.initializers) == 2
     for chosen, factor in ((True, 2), (False, 3)):
         made = run_program(program, {"x": ones(2), "c": np.array(chosen)})["y"]
         np.testing.assert_array_equal(made, ones(2) * factor)

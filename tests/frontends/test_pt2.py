@@ -25,7 +25,7 @@ def test_a_saved_program_comes_back(tmp_path: Path) -> None:
     program = load_pt2(tmp_path / "nested.pt2")
     verify(program)
     direct = program_from_module(module, (x, None, True), {"more": {"a": a}}, name="nested")
-    protos = [ir.to_proto(made.phases[0].graph) for made in (program, direct)]
+    protos = [ir.to_proto(made.phases[0].model) for made in (program, direct)]
     assert protos[0].SerializeToString() == protos[1].SerializeToString()
     assert (program.name, program.inputs, program.outputs) == (
         direct.name,

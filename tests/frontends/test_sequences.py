@@ -44,7 +44,7 @@ def test_the_pieces_of_a_split_are_slices(name: str) -> None:
     made = run_program(program, EXAMPLE.get(program))
     for index, piece in enumerate(module(x)):
         np.testing.assert_array_equal(made[f"output_{index}"], piece.numpy())
-    operators = {node.op_type for node in program.phases[0].graph.graph}
+    operators = {node.op_type for node in program.phases[0].model.graph}
     assert not operators & {"SplitToSequence", "SequenceAt"}
 
 

@@ -70,7 +70,7 @@ def test_two_halves_of_one_module_compute_the_whole() -> None:
     verify(program)
     made = run_program(program, EXAMPLE.get(program))["out"]
     assert_close(made, module(tokens(6), tokens(3)))
-    encode, decode = (set(phase.graph.graph.initializers) for phase in program.phases)
+    encode, decode = (set(phase.model.graph.initializers) for phase in program.phases)
     assert "t5.shared.weight" in encode & decode
 
 
@@ -92,7 +92,7 @@ def test_weights_have_the_names_and_the_storage_of_the_parameters() -> None:
     module, program = denoiser()
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     for phase in program.phases:
-        for name, value in phase.graph.graph.initializers.items():
+        for name, value in phase.model.graph.initializers.items():
             if "[" not in name:  # a constant of the code
                 content = value.const_value.numpy()
                 assert content.ctypes.data == tensors.pop(name, tensors_of(module)[name]).data_ptr()
@@ -106,7 +106,7 @@ def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
 def test_module_paths_are_the_modules_own_in_every_phase() -> None:
     _, program = denoiser()
     for phase in program.phases:
-        paths = [ast.literal_eval(node.metadata_props[SCOPES]) for node in phase.graph.graph]
+        paths = [ast.literal_eval(node.metadata_props[SCOPES]) for node in phase.model.graph]
         assert any("block.2" in path for path in paths)
         known = {"", "block", "block.0", "block.1", "block.2", "norm"}
         assert all(set(path[:-1]) <= known for path in paths)
@@ -114,14 +114,14 @@ def test_module_paths_are_the_modules_own_in_every_phase() -> None:
 
 def test_a_tied_weight_is_one_weight_under_its_first_name() -> None:
     _, program = traced(Llama, tokens=tokens(5))
-    names = program.phases[0].graph.graph.initializers
+    names = program.phases[0].model.graph.initializers
     assert "language_model.model.embed_tokens.weight" in names
     assert "language_model.lm_head.weight" not in names
 
 
 def test_nothing_of_the_machine_is_in_the_graph() -> None:
     _, program = traced(Llama, tokens=tokens(5))
-    text = ir.to_proto(program.phases[0].graph).SerializeToString()
+    text = ir.to_proto(program.phases[0].model).SerializeToString()
     assert str(Path(__file__).parent).encode() not in text
     assert b".py" not in text
 
@@ -159,7 +159,7 @@ def test_a_model_without_weights_is_traced_on_shapes(device: str) -> None:
     phase = TorchPhase("main", wrapped, {"embedded": embedded}, ("logits",))
     program = program_from_torch("big", [phase], ["embedded"], ["logits"])
     verify(program)
-    weights = program.phases[0].graph.graph.initializers
+    weights = program.phases[0].model.graph.initializers
     parameters = dict(wrapped.named_parameters())
     assert {name for name, value in weights.items() if value.const_value is None} == {
         name for name in parameters if "embed_tokens" not in name
@@ -220,7 +220,7 @@ def test_half_precision_keeps_its_type_and_bits(dtype: torch.dtype) -> None:
     verify(program)
     name = str(dtype).removeprefix("torch.")
     assert {spec.dtype for spec in (*program.inputs, *program.outputs)} == {name}
-    weight = program.phases[0].graph.graph.initializers["weight"].const_value
+    weight = program.phases[0].model.graph.initializers["weight"].const_value
     expected = module.weight.detach().view(torch.uint16).numpy()
     np.testing.assert_array_equal(weight.numpy().view(np.uint16), expected)
     assert program.inputs[0].check(EXAMPLE.get(program)["input"]).nbytes == 16
@@ -255,7 +255,7 @@ def test_a_model_output_and_a_graph_module_are_taken() -> None:
     traced_block = torch.fx.symbolic_trace(block)
     program = program_from_module(traced_block, (torch.ones(1, 4),))
     verify(program)
-    assert set(program.phases[0].graph.graph.initializers) == {"0.weight", "0.bias"}
+    assert set(program.phases[0].model.graph.initializers) == {"0.weight", "0.bias"}
     made = run_program(program, EXAMPLE.get(program))["output_0"]
     np.testing.assert_allclose(made, block(torch.ones(1, 4)).detach().numpy(), rtol=1e-6)
 
@@ -269,7 +269,7 @@ def test_equal_names_of_different_modules_stay_apart() -> None:
         TorchPhase("two", two, {"y": torch.ones(1, 4)}, ("z",)),
     )
     program = program_from_torch("p", phases, ["x"], ["z"])
-    assert set(program.phases[1].graph.graph.initializers) == {"two:weight", "bias"}
+    assert set(program.phases[1].model.graph.initializers) == {"two:weight", "bias"}
     made = run_program(program, EXAMPLE.get(program))["z"]
     expected = two(one(torch.ones(1, 4))).detach().numpy()
     np.testing.assert_allclose(made, expected, rtol=1e-6)
@@ -280,6 +280,6 @@ def test_an_attention_operator_set_computes_the_same() -> None:
     phase = TorchPhase("main", module, {"tokens": tokens(5)}, ("out",))
     program = program_from_torch("p", [phase], ["tokens"], ["out"], opset=23)
     verify(program)
-    assert "Attention" in {node.op_type for node in program.phases[0].graph.graph}
-    made = run_graph(program.phases[0].graph, EXAMPLE.get(program))["out"]
+    assert "Attention" in {node.op_type for node in program.phases[0].model.graph}
+    made = run_graph(program.phases[0].model, EXAMPLE.get(program))["out"]
     np.testing.assert_allclose(made, module(tokens(5)).detach().numpy(), rtol=1e-4, atol=1e-5)

@@ -44,7 +44,7 @@ def _seconds(program: Program, side: Side) -> dict[str, float]:
     return {
         f"{phase.name}/{node.name}": getattr(SECONDS.get(node), side.value)
         for phase in program.phases
-        for node in operators(phase.graph.graph)
+        for node in operators(phase.model.graph)
     }
 
 
@@ -77,7 +77,7 @@ def test_operators_of_a_part_add_up_to_what_was_measured(
         here = {
             f"{phase.name}/{node.name}"
             for phase in program.phases
-            for node in operators(phase.graph.graph)
+            for node in operators(phase.model.graph)
             if side in (MEASURED.find(node) or ())
         }
         assert here

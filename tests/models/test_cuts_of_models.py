@@ -82,7 +82,7 @@ def light(path: Path) -> Program:
 def place(program: Program, seed: int) -> None:
     """A cut: stretches of the topological order on alternate sides; the even seeds cross once."""
     numbers = np.random.default_rng(seed)
-    nodes = [node for phase in program.phases for node in operators(phase.graph.graph)]
+    nodes = [node for phase in program.phases for node in operators(phase.model.graph)]
     changes = 1 if seed % 2 == 0 else int(numbers.integers(2, 6))
     borders = set(numbers.choice(len(nodes), min(changes, len(nodes)), replace=False))
     side = Side.EDGE
@@ -101,9 +101,9 @@ def worst_error(program: Program, cuts: int) -> float:
     worst = 0.0
     for seed in range(cuts):
         place(program, seed)
-        flow = trace_dataflow(program)
-        made = split(flow, LINK)
-        computed = {use.key for use in flow.uses}
+        dataflow = trace_dataflow(program)
+        made = split(dataflow, LINK)
+        computed = {use.key for use in dataflow.uses}
         sent = {
             key
             for step in flatten(made.schedule)
@@ -121,7 +121,7 @@ def worst_error(program: Program, cuts: int) -> float:
 
 def place_all(program: Program, side: Side) -> None:
     for phase in program.phases:
-        for node in operators(phase.graph.graph):
+        for node in operators(phase.model.graph):
             SECONDS.put(node, Seconds(1e-6, 1e-6))
             SIDE.put(node, side)
 
@@ -130,9 +130,9 @@ def weight_only(program: Program) -> set[str]:
     """Names of values that depend on weights alone, and of the weights."""
     names: set[str] = set()
     for phase in program.phases:
-        live = set(operators(phase.graph.graph))
-        names |= set(phase.graph.graph.initializers)
-        rest = (node for node in phase.graph.graph if node not in live)
+        live = set(operators(phase.model.graph))
+        names |= set(phase.model.graph.initializers)
+        rest = (node for node in phase.model.graph if node not in live)
         names |= {str(value.name) for node in rest for value in node.outputs}
     return names
 
@@ -162,7 +162,7 @@ def test_float16_stays_within_the_bound_it_states() -> None:
     )
     model = transformers.LlamaForCausalLM(config).half()
     program = traced(model, input_ids=torch.randint(0, 100, (1, 12)))
-    tolerance = OnnxRuntimeBuilder().tolerance(program.phases[0].graph)
+    tolerance = OnnxRuntimeBuilder().tolerance(program.phases[0].model)
     place_all(program, Side.EDGE)
     whole = Walk(split(trace_dataflow(program), LINK), example_observation(program)).held[Side.EDGE]
     largest = max(float(np.abs(whole[f"main/{spec.name}"]).max()) for spec in program.outputs)

@@ -208,25 +208,25 @@ def test_the_papers_example_in_a_dit_block() -> None:
     program = denoising()
     parse_pipeline("simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin}").run(program)
     side = Side.EDGE
-    for node in program.phases[0].graph.graph:
+    for node in program.phases[0].model.graph:
         SIDE.put(node, side)
         place = STRUCTURE.get(node)
         if place.block.endswith("blocks.0") and node.op_type == "Gelu":
             side = Side.CLOUD  # "Old": behind the expansion, before the contraction
-    flow = trace_dataflow(program)
-    old = tuple(SIDE.get(node) if node else Side.EDGE for node in flow.nodes)
-    blocks = {block.name: block for block, _ in boundary_blocks(flow, old)}
+    dataflow = trace_dataflow(program)
+    old = tuple(SIDE.get(node) if node else Side.EDGE for node in dataflow.nodes)
+    blocks = {block.name: block for block, _ in boundary_blocks(dataflow, old)}
     block = next(one for name, one in blocks.items() if name.endswith("blocks.0"))
     specs = {
         f"denoise/{value.name}": value_spec(value).shape
-        for node in program.phases[0].graph.graph
+        for node in program.phases[0].model.graph
         for value in node.outputs
     }
 
     def upward(sides: tuple[Side, ...]) -> set[tuple[int, ...]]:
         return {
             specs[use.key]
-            for use in flow.uses
+            for use in dataflow.uses
             if sides[use.producer] is Side.EDGE
             and sides[use.consumer] is Side.CLOUD
             and specs.get(use.key, (0,))[-1] >= 768
@@ -235,13 +235,13 @@ def test_the_papers_example_in_a_dit_block() -> None:
     offered = {one.place: upward(one.sides) for one in frontiers(block, Side.EDGE, old)}
     assert offered["mlp"] == {(2, 17, 3072), (2, 17, 768)}
     assert offered[""] == {(2, 17, 768)}
-    graph = flow.cost_graph()
+    graph = dataflow.cost_graph()
     AddAlternatives(link="10MB/s,20ms", pool="block", bandwidth="0.5MB/s-20MB/s").run(program)
-    made = split(flow, parse_link("10MB/s,20ms"))
+    made = split(dataflow, parse_link("10MB/s,20ms"))
     assert len(made.schedules) == len(ALTERNATIVES.get(program).names) > 1
     for rate in ("10MB/s,20ms", "1MB/s,20ms"):
         link = parse_link(rate)
-        best = min(placements_of(flow), key=lambda sides: price(graph, sides, link).total_s)
+        best = min(placements_of(dataflow), key=lambda sides: price(graph, sides, link).total_s)
         assert upward(best) == {(2, 17, 768)}
         assert price(graph, best, link).total_s < price(graph, old, link).total_s
         every = [one.sides for one in frontiers(block, Side.EDGE, old)]

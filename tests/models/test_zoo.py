@@ -131,7 +131,7 @@ def test_sizes_follow_from_the_architecture(name: str) -> None:
     own = dict(model(name).policy.named_parameters())
     read = {item: count for item, count in weights(program(name)).items() if item in own}
     assert sum(read.values()) == model(name).parameters
-    flops = {phase.name: matrix_flops(phase.graph.graph) for phase in program(name).phases}
+    flops = {phase.name: matrix_flops(phase.model.graph) for phase in program(name).phases}
     assert flops == dict(model(name).flops)
 
 
@@ -206,12 +206,12 @@ def test_full_programs_need_no_weights_and_have_the_sizes_worked_out(
     unknown = {
         item
         for phase in made.phases
-        for item, value in phase.graph.graph.initializers.items()
+        for item, value in phase.model.graph.initializers.items()
         if value.const_value is None
     }
     assert unknown <= set(dict(of.policy.named_parameters()))
     assert sum(held[item] for item in unknown) == of.parameters
-    counted = {phase.name: matrix_flops(phase.graph.graph) for phase in made.phases}
+    counted = {phase.name: matrix_flops(phase.model.graph) for phase in made.phases}
     assert counted == dict(of.flops)
     assert set(PUBLISHED[name].split()) <= unknown
 

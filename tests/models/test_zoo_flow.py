@@ -133,7 +133,7 @@ def test_full_models_trace_on_shapes_and_have_the_sizes_by_hand(
     read = {
         item: tuple(int(str(size)) for size in value.shape)
         for phase in made.phases
-        for item, value in phase.graph.graph.initializers.items()
+        for item, value in phase.model.graph.initializers.items()
         if value.const_value is None  # no weights: a shape alone
     }
     assert read == {item: tuple(held[item].shape) for item in read}

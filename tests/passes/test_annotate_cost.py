@@ -25,7 +25,7 @@ from vlacut_passes.cost.rules import known_operators
 
 def cost_of(program: Program) -> Cost:
     AnnotateCost().run(program)
-    return COST.get(next(iter(program.phases[0].graph.graph)))
+    return COST.get(next(iter(program.phases[0].model.graph)))
 
 
 def plain(kind: str, shapes: Shapes, output: tuple[int, ...], **attributes: object) -> Cost:
@@ -138,7 +138,7 @@ def test_matrix_operators_run_at_the_rate_of_their_type() -> None:
         inputs = [tensor("a", (size, size), dtype), tensor("b", (size, size), dtype)]
         program = one_operator(kind, inputs, (size, size), dtype=dtype)
         AnnotateCost(edge="jetson-agx-orin", cloud="a100").run(program)
-        found = SECONDS.get(next(iter(program.phases[0].graph.graph)))
+        found = SECONDS.get(next(iter(program.phases[0].model.graph)))
         assert found.edge > found.cloud
         seconds[name] = found.cloud
     for name in ("bfloat16", "int8"):
@@ -150,7 +150,7 @@ def test_an_operator_without_a_rule_is_named_and_priced_by_its_bytes() -> None:
     program = one_operator("Frobnicate", [tensor("x", (10,))], (5,), domain="com.example")
     assert cost_of(program) == Cost(0, 40, 20, 0, 1)
     assert UNPRICED.get(program) == ("com.example::Frobnicate",)
-    assert SECONDS.get(next(iter(program.phases[0].graph.graph))).edge > 0
+    assert SECONDS.get(next(iter(program.phases[0].model.graph))).edge > 0
     known = one_operator("Relu", [tensor("x", (10,))], (10,))
     cost_of(known)
     assert UNPRICED.get(known) == ()
@@ -216,7 +216,7 @@ def test_products_are_counted_as_torch_counts_them(make: object, opset: int) -> 
     module, example = make()  # type: ignore[operator]
     program = exported.program(exported.export(module, example, opset))
     AnnotateCost().run(program)
-    nodes = operators(program.phases[0].graph.graph)
+    nodes = operators(program.phases[0].model.graph)
     matrix = ("MatMul", "Gemm", "Conv", "Attention")
     found = sum(COST.get(node).flops for node in nodes if node.op_type in matrix)
     module.model.set_attn_implementation("eager")  # the counter sees no fused attention on a CPU

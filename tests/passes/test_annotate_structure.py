@@ -175,7 +175,7 @@ def test_an_encoder_decoder_has_its_backbone_where_the_weights_are() -> None:
 def test_the_pi0_of_transformers_has_three_stages_and_the_blocks_of_each() -> None:
     program = pi0()
     AnnotateStructure().run(program)
-    found = {str(node.name): STRUCTURE.get(node) for node in program.phases[0].graph.graph}
+    found = {str(node.name): STRUCTURE.get(node) for node in program.phases[0].model.graph}
     tiny, vlm = PRESETS["tiny"], "policy.model.vlm"
     runs = {
         f"{vlm}.vision_tower.encoder.layers": ("encoder", tiny.siglip.depth),
@@ -246,10 +246,10 @@ def test_phases_that_share_weights_share_blocks(nameless: bool) -> None:
     phases = program.phases
     if nameless:
         for phase in phases:
-            strip_names(phase.graph)
+            strip_names(phase.model)
     AnnotateStructure().run(program)
     for phase in phases:
-        found = {str(node.name): STRUCTURE.get(node) for node in phase.graph.graph}
+        found = {str(node.name): STRUCTURE.get(node) for node in phase.model.graph}
         prefix = "block.0" if nameless else "model.layers"
         assert set(blocks(found)) == {f"{prefix}.{index}" for index in range(4)}
         assert {found[name].stage for names in blocks(found).values() for name in names} == {
@@ -273,20 +273,20 @@ def test_what_an_earlier_phase_feeds_the_backbone_is_encoder_and_what_follows_de
     for (_, model), source in zip(made, ("image", "vision_out", "llm_out"), strict=True):
         model.graph.inputs[0].name = source
     phases = tuple(Phase(name, model) for name, model in made)
-    inputs = (value_spec(phases[0].graph.graph.inputs[0]),)
-    outputs = (value_spec(phases[2].graph.graph.outputs[0]),)
+    inputs = (value_spec(phases[0].model.graph.inputs[0]),)
+    outputs = (value_spec(phases[2].model.graph.outputs[0]),)
     program = Program("three", _rename_weights(phases), inputs, outputs)
     AnnotateStructure().run(program)
-    found = [{STRUCTURE.get(node).stage for node in phase.graph.graph} for phase in phases]
+    found = [{STRUCTURE.get(node).stage for node in phase.model.graph} for phase in phases]
     assert found == [{"encoder"}, {"backbone"}, {"decoder"}]
-    named = {STRUCTURE.get(node).block for phase in phases for node in phase.graph.graph}
+    named = {STRUCTURE.get(node).block for phase in phases for node in phase.model.graph}
     assert {"0", "1", "2", "llm.0", "head.2"} <= named
 
 
 def _rename_weights(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
     """Give every phase's weights names of their own."""
     for phase in phases:
-        graph = phase.graph.graph
+        graph = phase.model.graph
         for value in list(graph.initializers.values()):
             old = str(value.name)
             del graph.initializers[old]

@@ -160,20 +160,20 @@ def coded_at_random(seed: int) -> tuple[Program, Dataflow, Split, Plan, dict[str
     """A random cut of a random program, with a random codec on every tensor that has one."""
     numbers = np.random.default_rng(seed)
     program = random_program(seed, phases=1 + seed % 4)
-    flow = cut_at_random(program, seed)
+    dataflow = cut_at_random(program, seed)
     names = [codec for codec in Codec if codec is not Codec.NONE] + [Codec.NONE]
-    codecs = {key: names[int(numbers.integers(len(names)))] for key in flow.specs}
+    codecs = {key: names[int(numbers.integers(len(names)))] for key in dataflow.specs}
     codings = {
-        key: Coding(codec, there_and_back_bytes(codec, flow.specs[key]), 0.25, 0.5)
+        key: Coding(codec, there_and_back_bytes(codec, dataflow.specs[key]), 0.25, 0.5)
         for key, codec in codecs.items()
         if codec is not Codec.NONE
     }
     cut = CodedCut({key: Choice(one, one) for key, one in codings.items()})
-    made = split_at(flow, LINK, (sides_of(flow),), (cut,))
-    counted = price(coded(flow.cost_graph(), cut.choices), sides_of(flow), LINK)
-    plan = plan_of(flow, made)
+    made = split_at(dataflow, LINK, (sides_of(dataflow),), (cut,))
+    counted = price(coded(dataflow.cost_graph(), cut.choices), sides_of(dataflow), LINK)
+    plan = plan_of(dataflow, made)
     plan = replace(plan, variants=(replace(plan.variants[0], price=counted),))
-    return program, flow, made, plan, codecs
+    return program, dataflow, made, plan, codecs
 
 
 def there_and_back_bytes(codec: Codec, spec: TensorSpec) -> int:
@@ -381,7 +381,7 @@ def test_all_cloud_is_shown_with_codecs_too() -> None:
 
 def shapes_alone(program: Program) -> Program:
     for phase in program.phases:
-        for value in phase.graph.graph.initializers.values():
+        for value in phase.model.graph.initializers.values():
             value.const_value = None
     return program
 
@@ -474,10 +474,10 @@ def test_a_deadline_that_only_forbidden_codecs_meet_says_so() -> None:
 def test_what_is_no_number_uncut_is_not_measured() -> None:
     """Variations after one whose action is not finite are not measured either."""
     program = looping_program()
-    flow = cut_at_random(program, 0)
-    with gauging(flow, LINK) as gauge:
+    dataflow = cut_at_random(program, 0)
+    with gauging(dataflow, LINK) as gauge:
         assert gauge.observations == OBSERVATIONS
-    weight = program.phases[0].graph.graph.initializers["encoder.stem"]
+    weight = program.phases[0].model.graph.initializers["encoder.stem"]
     broken = np.full((64, 64), np.nan, np.float32)
     weight.const_value = ir.tensor(broken, name="encoder.stem")
     planned = plan_program(program, target(codecs="int8"))

@@ -56,7 +56,7 @@ class Graph:
 def grouped(program: Program, fusion: str) -> list[tuple[str, Kernel]]:
     """Operators of every group, and its kernel."""
     AnnotateCost().run(program)
-    found = {node: KERNEL.find(node) for node in program.phases[0].graph.graph}
+    found = {node: KERNEL.find(node) for node in program.phases[0].model.graph}
     kernels = {node: kernel for node, kernel in found.items() if kernel is not None}
     return [
         (" ".join(node.op_type for node in nodes), group_kernel(nodes, kernels, fusion))
@@ -183,8 +183,8 @@ def test_operators_share_the_time_of_their_groups(make: object, opset: int) -> N
     Simplify().run(program)
     fused = [kernel for _, kernel in grouped(program, "engine")]
     AnnotateCost(cloud="a100+tensorrt").run(program)
-    nodes, device = list(program.phases[0].graph.graph), load_device("a100+tensorrt")
-    held = sum(value_spec(v).nbytes for v in program.phases[0].graph.graph.initializers.values())
+    nodes, device = list(program.phases[0].model.graph), load_device("a100+tensorrt")
+    held = sum(value_spec(v).nbytes for v in program.phases[0].model.graph.initializers.values())
     total = sum(SECONDS.get(node).cloud for node in nodes)
     assert total == pytest.approx(sequence_seconds(fused, device, held))
     alone = [kernel for node in nodes if (kernel := KERNEL.find(node)) is not None]

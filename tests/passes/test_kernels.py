@@ -37,7 +37,7 @@ def test_the_product_that_an_operator_is(
     inputs = [tensor(f"x{at}", shape) for at, shape in enumerate(shapes)]
     program = one_operator(kind, inputs, output, **attributes)
     AnnotateCost().run(program)
-    kernel = KERNEL.get(next(iter(program.phases[0].graph.graph)))
+    kernel = KERNEL.get(next(iter(program.phases[0].model.graph)))
     assert (kernel.m, kernel.n, kernel.k, kernel.batch) == sizes
     if kernel.kind != "pointwise":
         assert kernel.cost.flops == 2 * math.prod(sizes)
@@ -48,7 +48,7 @@ def test_weights_are_read_from_the_cache_where_a_phase_comes_back_to_them() -> N
     x, w = tensor("x", (1, 4096), BFLOAT16), tensor("w", (4096, 4096), BFLOAT16)
     program = one_operator("MatMul", [x, w], (1, 4096), [w], BFLOAT16)
     AnnotateCost(cloud="a100+cuda-graph").run(program)
-    found = SECONDS.get(next(iter(program.phases[0].graph.graph))).cloud
+    found = SECONDS.get(next(iter(program.phases[0].model.graph))).cloud
     device = load_device("a100+cuda-graph")
     part, moved = device.stack.memory["gemm"], 2 * (4096 * 4096 + 8192)
     assert found == pytest.approx(moved / device.cache_bandwidth / part + device.stack.launch_s)

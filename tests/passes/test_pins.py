@@ -24,7 +24,7 @@ def sides(program: Program) -> dict[str, Side]:
     return {
         str(node.name): SIDE.get(node)
         for phase in program.phases
-        for node in phase.graph.graph
+        for node in phase.model.graph
         if SIDE.find(node) is not None
     }
 
@@ -50,7 +50,7 @@ def test_what_is_private_stays_on_the_edge() -> None:
         reading = {
             str(node.name)
             for phase in found.phases
-            for node in phase.graph.graph
+            for node in phase.model.graph
             for value in node.inputs
             if value is not None and value.is_graph_input() and value.name == spec.name
         }

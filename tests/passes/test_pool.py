@@ -37,15 +37,15 @@ OVER = Bandwidths("two", (1e-7, 1e-6), (0.25, 0.75))
 def placed_at_random(seed: int, variants: int, form: str) -> tuple[Program, Dataflow]:
     """A random program with random placements, as `alternatives` would leave it."""
     program = random_program(seed, phases=1 + seed % 4)
-    flow = cut_at_random(program, seed)
+    dataflow = cut_at_random(program, seed)
     numbers = np.random.default_rng(seed)
-    for node in flow.nodes:
+    for node in dataflow.nodes:
         if node is not None:
             there = numbers.random(variants) < 0.5
             SIDES.put(node, tuple(Side.CLOUD if one else Side.EDGE for one in there.tolist()))
     names = tuple(f"v{number}" for number in range(variants))
     ALTERNATIVES.put(program, Alternatives(names, Pool(engines=form)))
-    return program, flow
+    return program, dataflow
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -132,10 +132,10 @@ def test_selection_is_the_best_of_all_subsets(seed: int) -> None:
 def test_charged_search_finds_the_best_placement_for_its_bytes(seed: int) -> None:
     """Brute force over all placements of a phase: price and charge, at every point of the grid."""
     program = random_program(seed, phases=1)
-    flow = cut_at_random(program, seed)
-    graph = flow.cost_graph()
+    dataflow = cut_at_random(program, seed)
+    graph = dataflow.cost_graph()
     count = len(graph.tasks) - 2
-    chosen = make_candidate(graph, sides_of(flow), LINK)
+    chosen = make_candidate(graph, sides_of(dataflow), LINK)
     every = [
         make_candidate(graph, (Side.EDGE, *sides, Side.EDGE), LINK)
         for sides in itertools.product(Side, repeat=count)
@@ -157,9 +157,9 @@ def test_charged_search_finds_the_best_placement_for_its_bytes(seed: int) -> Non
 
 def test_only_free_tasks_move() -> None:
     program = random_program(5, phases=2)
-    flow = cut_at_random(program, 5)
-    graph = flow.cost_graph()
-    chosen = make_candidate(graph, sides_of(flow), LINK)
+    dataflow = cut_at_random(program, 5)
+    graph = dataflow.cost_graph()
+    chosen = make_candidate(graph, sides_of(dataflow), LINK)
     free = set(range(1, len(graph.tasks) - 1, 2))
     for sides in best_placements(graph, chosen, LINK, OVER, 1000, free):
         assert all(
@@ -174,13 +174,13 @@ def test_the_pool_keeps_its_room_and_says_what_it_gains(pool: str) -> None:
     for seed in range(8):
         program = random_program(seed, phases=2)
         AnnotateStructure().run(program)
-        flow = cut_at_random(program, seed)
+        dataflow = cut_at_random(program, seed)
         AddAlternatives(link="1MB/s/2MB/s,10ms", pool=pool, bandwidth="1B/s-1GB/s").run(program)
         found = ALTERNATIVES.get(program)
-        graph, placements = flow.cost_graph(), placements_of(flow)
+        graph, placements = dataflow.cost_graph(), placements_of(dataflow)
         link = parse_link("1MB/s/2MB/s,10ms")
         made = [make_candidate(graph, sides, link) for sides in placements]
-        assert placements[0] == sides_of(flow)
+        assert placements[0] == sides_of(dataflow)
         assert len(set(found.names)) == len(found.names) == len(placements)
         assert found.pool.doubled_bytes == doubled_bytes(graph, made[0], made[1:])
         assert pool == "block" or found.pool.doubled_bytes <= 300
@@ -245,11 +245,11 @@ def test_best_intervals_are_those_of_the_prices() -> None:
 
 
 def test_a_price_over_its_own_link_is_its_total() -> None:
-    flow = cut_at_random(random_program(3), 3)
-    cost = price(flow.cost_graph(), sides_of(flow), LINK)
+    dataflow = cut_at_random(random_program(3), 3)
+    cost = price(dataflow.cost_graph(), sides_of(dataflow), LINK)
     assert cost.over(LINK) == pytest.approx(cost.total_s, rel=1e-12)
     other = Link(5e4, 7e4, 0.3)
-    again = price(flow.cost_graph(), sides_of(flow), other)
+    again = price(dataflow.cost_graph(), sides_of(dataflow), other)
     assert cost.over(other) == pytest.approx(again.total_s, rel=1e-12)
 
 
@@ -284,7 +284,7 @@ def test_the_ledger_says_why_a_placement_is_in_the_pool_or_not() -> None:
     for seed, pool in itertools.product(range(8), ("block", "portfolio:300B")):
         program = random_program(seed, phases=2)
         AnnotateStructure().run(program)
-        flow = cut_at_random(program, seed)
+        dataflow = cut_at_random(program, seed)
         AddAlternatives(link="1MB/s/2MB/s,10ms", pool=pool, bandwidth="1B/s-1GB/s").run(program)
         made = ALTERNATIVES.get(program)
         origins = {one.origin: one for one in made.considered}
@@ -293,8 +293,8 @@ def test_the_ledger_says_why_a_placement_is_in_the_pool_or_not() -> None:
         kept = {one.why: one for one in made.considered if one.fate is Fate.KEPT}
         assert sorted(kept) == sorted(made.names[1:])
         kept["chosen"] = origins["chosen"]
-        for name, sides in zip(made.names, placements_of(flow), strict=True):
-            cost, one = price(flow.cost_graph(), sides, link), kept[name]
+        for name, sides in zip(made.names, placements_of(dataflow), strict=True):
+            cost, one = price(dataflow.cost_graph(), sides, link), kept[name]
             assert (one.bytes_up, one.bytes_down) == (cost.bytes_up, cost.bytes_down)
             assert (one.hops, one.latency_s) == (cost.hops, cost.total_s)
             assert any(each.upward for each in one.crossings) == bool(cost.bytes_up)

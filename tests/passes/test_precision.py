@@ -83,7 +83,7 @@ def test_the_action_stays(model: str, precision: str) -> None:
 def types_by_operator(program: Program) -> Counter[tuple[str, str]]:
     found: Counter[tuple[str, str]] = Counter()
     for phase in program.phases:
-        for node in phase.graph.graph:
+        for node in phase.model.graph:
             found[node.op_type, node.outputs[0].dtype.name] += 1
     return found
 
@@ -97,7 +97,7 @@ def test_what_is_unsafe_is_in_float32_and_nothing_else_is() -> None:
         assert not found[kind, "FLOAT16"], kind
     assert found["MatMul", "FLOAT16"] == 2 * 9
     assert not found["MatMul", "FLOAT"]
-    weights = program.phases[0].graph.graph.initializers.values()
+    weights = program.phases[0].model.graph.initializers.values()
     assert {value.dtype.name for value in weights if value.shape.rank() == 2} == {"FLOAT16"}
 
 
@@ -142,7 +142,7 @@ main (float[1,2] x) => (float[1,2] out) <float[2,2] w = {1, 2, 3, 4}> {
 def test_a_samplers_state_is_summed_in_its_own_type() -> None:
     program = program_of_text(HEAD + SAMPLER, trips=10, next="x")
     parse_pipeline(MIXED.format("bfloat16")).run(program)
-    graph = program.phases[0].graph.graph
+    graph = program.phases[0].model.graph
     types = {node.op_type: node.outputs[0].dtype.name for node in graph if node.op_type != "Cast"}
     assert types == {"MatMul": "BFLOAT16", "Mul": "FLOAT", "Add": "FLOAT"}
     assert [value.dtype.name for value in (*graph.inputs, *graph.outputs)] == ["FLOAT", "FLOAT"]
@@ -152,7 +152,7 @@ def test_angles_are_exact_where_positions_are_beyond_the_type() -> None:
     """256 and 257 are one bfloat16; their sines are not."""
     program = program_of_text(HEAD + ANGLES)
     parse_pipeline(MIXED.format("bfloat16")).run(program)
-    engine = Evaluated(program.phases[0].graph, reference=True)
+    engine = Evaluated(program.phases[0].model, reference=True)
     position = np.array([0, 1, 256, 257])
     found = engine.run({"position": position})["out"]
     assert np.abs(found - np.sin(position[:, None] * [1.0, 0.01])).max() < 1e-4
@@ -169,7 +169,7 @@ def test_finite_numbers_stay_finite() -> None:
 def test_a_weight_read_in_both_types_is_there_in_both() -> None:
     program = program_of_text(HEAD + BOTH)
     parse_pipeline("convert-types{source=float32 target=float16 keep=unsafe}").run(program)
-    weights = program.phases[0].graph.graph.initializers
+    weights = program.phases[0].model.graph.initializers
     types = {name: value.dtype.name for name, value in weights.items()}
     assert types == {"w": "FLOAT16", "w.float32": "FLOAT"}
     assert weights["w.float32"].const_value.numpy().tolist() == [[1, 2], [3, 4]]

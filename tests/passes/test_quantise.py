@@ -36,14 +36,14 @@ def plain() -> Program:
 
 def copied(program: Program) -> Program:
     (phase,) = program.phases
-    model = ir.Model(phase.graph.graph.clone(), ir_version=phase.graph.ir_version)
+    model = ir.Model(phase.model.graph.clone(), ir_version=phase.graph.ir_version)
     made = Program(program.name, (type(phase)(phase.name, model),), program.inputs, program.outputs)
     made.meta.update(program.meta)
     return made
 
 
 def evaluate(program: Program, tokens: np.ndarray) -> np.ndarray:
-    proto = ir.to_proto(program.phases[0].graph)
+    proto = ir.to_proto(program.phases[0].model)
     onnx.checker.check_model(proto, full_check=True)
     (found,) = ReferenceEvaluator(proto).run(None, {proto.graph.input[0].name: tokens})
     return np.asarray(found).astype(np.float64).ravel()
@@ -68,12 +68,12 @@ def test_the_output_stays(plain: Program, target: str, then: str, bound: float) 
 def test_weights_are_stored_in_8_bits(plain: Program) -> None:
     program = copied(plain)
     parse_pipeline(TEXT.format("int8")).run(program)
-    weights = program.phases[0].graph.graph.initializers
+    weights = program.phases[0].model.graph.initializers
     large = {name: value for name, value in weights.items() if value.shape.rank() == 2}
     types = {value.dtype for name, value in large.items() if "embed" not in name}
     assert types == {ir.DataType.INT8}
     assert sum(weights_of(program).values()) < 0.45 * sum(weights_of(plain).values())
-    kinds = [node.op_type for node in program.phases[0].graph.graph]
+    kinds = [node.op_type for node in program.phases[0].model.graph]
     assert kinds.count("DequantizeLinear") == 2 * kinds.count("QuantizeLinear") == 2 * 14
 
 
@@ -83,13 +83,13 @@ def test_what_cannot_be_quantised_is_said(plain: Program) -> None:
     with pytest.raises(PassError, match="no product of a weight of 1000000000"):
         parse_pipeline("quantise{smallest=1000000000}").run(copied(plain))
     hollow = copied(plain)
-    next(iter(hollow.phases[0].graph.graph.initializers.values())).const_value = None
+    next(iter(hollow.phases[0].model.graph.initializers.values())).const_value = None
     with pytest.raises(PassError, match="no content to calibrate with"):
         parse_pipeline("quantise{smallest=1024}").run(hollow)
 
 
 def part(program: Program, folder: Path) -> Path:
-    save(program.phases[0].graph, folder / "parts" / "main.onnx")
+    save(program.phases[0].model, folder / "parts" / "main.onnx")
     return folder / "parts" / "main.onnx"
 
 

@@ -36,7 +36,7 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def node_count(program: Program) -> int:
-    return sum(len(phase.graph.graph) for phase in program.phases)
+    return sum(len(phase.model.graph) for phase in program.phases)
 
 
 def assert_same_bits(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:
@@ -69,7 +69,7 @@ def weight_names(program: Program) -> set[str]:
     return {
         name
         for phase in program.phases
-        for name, value in phase.graph.graph.initializers.items()
+        for name, value in phase.model.graph.initializers.items()
         if value.dtype is not None and value.dtype.is_floating_point() and "float32." not in name
     }
 
@@ -78,7 +78,7 @@ def scopes(program: Program) -> dict[str, str]:
     return {
         f"{phase.name}/{node.name}": node.metadata_props.get(SCOPES, "")
         for phase in program.phases
-        for node in phase.graph.graph
+        for node in phase.model.graph
     }
 
 

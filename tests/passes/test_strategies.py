@@ -76,8 +76,8 @@ def test_the_papers_placement_has_the_layers_of_the_llm_in_the_cloud(openvla: Pr
     assert layers <= chosen.price.cloud_weight_bytes <= 1.05 * layers
     # Embedding and head stay on the edge, so every token crosses: 7 tokens, there and back.
     assert chosen.price.hops == 14
-    flow = trace_dataflow(openvla)
-    for node, side in zip(flow.nodes, sides_of(flow), strict=True):
+    dataflow = trace_dataflow(openvla)
+    for node, side in zip(dataflow.nodes, sides_of(dataflow), strict=True):
         backbone = node is not None and STRUCTURE.get(node).stage == "backbone"
         assert side is (CLOUD if backbone else EDGE)
 

@@ -62,12 +62,12 @@ class Meeting:
 def check(join: Side) -> None:
     program = two_towers()
     sides = {"node_dino": Side.EDGE, "node_siglip": Side.CLOUD, "node_action": join}
-    for node in program.phases[0].graph.graph:
+    for node in program.phases[0].model.graph:
         SECONDS.put(node, Seconds(1.0, 0.5))
         SIDE.put(node, sides[str(node.name)])
-    flow = trace_dataflow(program)
-    made = split(flow, LINK)
-    plan = plan_of(flow, made)
+    dataflow = trace_dataflow(program)
+    made = split(dataflow, LINK)
+    plan = plan_of(dataflow, made)
     assert plan.variants[0].price.overlap_s > 0
     barrier = threading.Barrier(2)
     engines: dict[str, Engine] = {}

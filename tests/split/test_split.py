@@ -18,9 +18,9 @@ from vlacut.split.parts import sides_of, split
 def test_a_cut_program_computes_what_the_whole_does(seed: int) -> None:
     program = random_program(seed, phases=1 + seed % 4)
     verify(program)
-    flow = cut_at_random(program, seed)
-    made = split(flow, LINK)
-    plan = plan_of(flow, made)  # legal, or it could not be constructed
+    dataflow = cut_at_random(program, seed)
+    made = split(dataflow, LINK)
+    plan = plan_of(dataflow, made)  # legal, or it could not be constructed
     observed = observation(program, seed)
     walk = Walk(made, observed)
     for name, expected in run_whole(program, observed).items():
@@ -30,10 +30,10 @@ def test_a_cut_program_computes_what_the_whole_does(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(150))
 def test_what_the_schedule_moves_is_what_the_price_counts(seed: int) -> None:
     program = random_program(seed, phases=1 + seed % 4)
-    flow = cut_at_random(program, seed)
-    made = split(flow, LINK)
+    dataflow = cut_at_random(program, seed)
+    made = split(dataflow, LINK)
     walk = Walk(made, observation(program))
-    counted = price(flow.cost_graph(), sides_of(flow), LINK)
+    counted = price(dataflow.cost_graph(), sides_of(dataflow), LINK)
     assert (walk.moved[Side.EDGE], walk.moved[Side.CLOUD]) == (
         counted.bytes_up,
         counted.bytes_down,
@@ -47,7 +47,7 @@ def test_no_weight_crosses() -> None:
         weights = {
             f"{phase.name}/{value.name}"
             for phase in program.phases
-            for node in phase.graph.graph
+            for node in phase.model.graph
             if node.op_type == "Transpose"
             for value in node.outputs
         }

@@ -19,9 +19,9 @@ from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 LINK = Link(1e6, 2e6, 0.01)
 
 
-def plan_of(flow: Dataflow, made: Split) -> Plan:
-    program = flow.program
-    counted = price(flow.cost_graph(), sides_of(flow), LINK)
+def plan_of(dataflow: Dataflow, made: Split) -> Plan:
+    program = dataflow.program
+    counted = price(dataflow.cost_graph(), sides_of(dataflow), LINK)
     return Plan(
         program=program.name,
         edge="e",
@@ -51,7 +51,7 @@ def run_whole(program: Program, observed: dict[str, np.ndarray]) -> dict[str, np
     """The program's definition, straight from the docstring of `vlacut.ir.program`."""
     outputs: dict[str, np.ndarray] = {}
     for phase in program.phases:
-        engine = session(phase.graph)
+        engine = session(phase.model)
         fed = {name: outputs.get(name, observed.get(name)) for name in phase.input_names}
         for _ in range(phase.trips):
             made = dict(zip(phase.output_names, engine.run(None, fed), strict=True))

@@ -53,13 +53,13 @@ class Held:
 
 def deployment(seed: int, phases: int = 3) -> tuple[Program, Plan, dict[str, OrtEngine]]:
     program = random_program(seed, phases)
-    flow = cut_at_random(program, seed)
-    made = split(flow, LINK)
+    dataflow = cut_at_random(program, seed)
+    made = split(dataflow, LINK)
     engines = {
         part.name: OrtEngine(model, part.outputs)
         for part, model in zip(made.parts, made.models, strict=True)
     }
-    return program, plan_of(flow, made), engines
+    return program, plan_of(dataflow, made), engines
 
 
 def crossing_deployment() -> tuple[Program, Plan, dict[str, OrtEngine]]:
@@ -93,14 +93,14 @@ def deployment_with_alone() -> tuple[Program, Plan, dict[str, OrtEngine]]:
     """A crossing one that also has an all-edge variant."""
     program, plan, engines = crossing_deployment()
     for phase in program.phases:
-        for node in operators(phase.graph.graph):
+        for node in operators(phase.model.graph):
             SIDE.put(node, Side.EDGE)
-    flow = trace_dataflow(program)
-    made = split(flow, LINK)
+    dataflow = trace_dataflow(program)
+    made = split(dataflow, LINK)
     for part, model in zip(made.parts, made.models, strict=True):
         engines[f"alone.{part.name}"] = OrtEngine(model, part.outputs)
     parts = [replace(part, name=f"alone.{part.name}") for part in made.parts]
-    price = plan_of(flow, made).variants[0].price
+    price = plan_of(dataflow, made).variants[0].price
     alone = Variant("all-edge", tuple(map(_alone, made.schedule)), price)
     specs = {spec.name: spec for spec in (*plan.tensors, *made.tensors)}
     both = replace(

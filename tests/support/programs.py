@@ -124,7 +124,7 @@ def cut_at_random(program: Program, seed: int) -> Dataflow:
     numbers = np.random.default_rng(seed)
     cloud_share = numbers.random()
     for phase in program.phases:
-        for node in operators(phase.graph.graph):
+        for node in operators(phase.model.graph):
             SECONDS.put(node, Seconds(*numbers.random(2)))
             SIDE.put(node, Side.CLOUD if numbers.random() < cloud_share else Side.EDGE)
     return trace_dataflow(program)

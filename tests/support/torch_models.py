@@ -216,7 +216,7 @@ def run_program(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str,
     for phase in program.phases:
         fed = {name: made.get(name, inputs.get(name)) for name in phase.input_names}
         for _ in range(phase.trips):
-            outputs = run_graph(phase.graph, fed)
+            outputs = run_graph(phase.model, fed)
             fed |= {target: outputs[output] for output, target in phase.carried.items()}
         made |= outputs
     return {spec.name: made[spec.name] for spec in program.outputs}
@@ -224,6 +224,6 @@ def run_program(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str,
 
 def digests() -> list[str]:
     """Of the graphs of a model and of a program of two phases, in order."""
-    graphs = [phase.graph for _, made in (MODELS["llama"](), denoiser()) for phase in made.phases]
+    graphs = [phase.model for _, made in (MODELS["llama"](), denoiser()) for phase in made.phases]
     data = [ir.to_proto(graph).SerializeToString(deterministic=True) for graph in graphs]
     return [hashlib.sha256(item).hexdigest() for item in data]

@@ -135,7 +135,7 @@ def sessions(name: str) -> list[ort.InferenceSession]:
     options.intra_op_num_threads = 1
     return [
         ort.InferenceSession(
-            ir.to_proto(phase.graph).SerializeToString(), options, ["CPUExecutionProvider"]
+            ir.to_proto(phase.model).SerializeToString(), options, ["CPUExecutionProvider"]
         )
         for phase in program(name).phases
     ]
@@ -159,7 +159,7 @@ def weights(made: Program) -> dict[str, int]:
     return {
         name: math.prod(int(str(size)) for size in value.shape or ())
         for phase in made.phases
-        for name, value in phase.graph.graph.initializers.items()
+        for name, value in phase.model.graph.initializers.items()
     }
 
 

@@ -101,10 +101,10 @@ def plan_program(
     forget(program)
     timings = passes.run(program, progress)
     progress("plan", len(passes.passes), len(passes.passes))
-    flow = trace_dataflow(program)
-    parts = split(flow, link)
+    dataflow = trace_dataflow(program)
+    parts = split(dataflow, link)
     pooled = ALTERNATIVES.find(program) or Alternatives((CHOSEN,), NO_POOL)
-    variants = _variants(flow, parts, pooled.names, link)
+    variants = _variants(dataflow, parts, pooled.names, link)
     chosen = variants[0].price
     strategies = STRATEGIES.get(program)
     plan = Plan(
@@ -143,7 +143,7 @@ def _interval(chosen: Price, edge: Device, cloud: Device) -> tuple[float, float]
 
 
 def _measured(program: Program) -> str:
-    nodes = [node for phase in program.phases for node in operators(phase.graph.graph)]
+    nodes = [node for phase in program.phases for node in operators(phase.model.graph)]
     counts = {
         side: sum(side in (MEASURED.find(node) or ()) for node in nodes)
         for side in (Side.EDGE, Side.CLOUD)
@@ -161,10 +161,10 @@ def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Ite
 
 
 def _variants(
-    flow: Dataflow, parts: Split, names: Sequence[str], link: Link
+    dataflow: Dataflow, parts: Split, names: Sequence[str], link: Link
 ) -> tuple[Variant, ...]:
-    costs = flow.cost_graph()
-    made = zip(names, parts.schedules, placements_of(flow), codings_of(flow), strict=True)
+    costs = dataflow.cost_graph()
+    made = zip(names, parts.schedules, placements_of(dataflow), codings_of(dataflow), strict=True)
     return tuple(
         Variant(
             name,
@@ -238,7 +238,7 @@ def compile_program(
             plan=planned.plan,
             backend=backend,
             recipes=recipes,
-            tolerance=max(builder.tolerance(phase.graph) for phase in program.phases),
+            tolerance=max(builder.tolerance(phase.model) for phase in program.phases),
             whole=phases,
             pipeline=planned.pipeline,
             tools=_tools(),
@@ -255,7 +255,7 @@ def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:
     found = {
         dtype_name(value.dtype)
         for phase in program.phases
-        for node in phase.graph.graph.all_nodes()
+        for node in phase.model.graph.all_nodes()
         for value in (*node.inputs, *node.outputs)
         if value is not None and value.dtype is not None
     }

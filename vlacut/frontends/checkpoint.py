@@ -80,7 +80,7 @@ def load_weights(program: Program, stored: Mapping[str, Stored]) -> str:
     """
     missing, unlike, used = [], [], set[str]()
     for phase in program.phases:
-        for name, value in phase.graph.graph.initializers.items():
+        for name, value in phase.model.graph.initializers.items():
             if value.const_value is not None:
                 continue
             if name not in stored:

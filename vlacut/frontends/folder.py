@@ -112,7 +112,7 @@ def _is_static(value: ir.Value) -> bool:
 
 def _feeding(earlier: Sequence[Phase], name: str) -> ir.Value | None:
     for phase in reversed(earlier):
-        for value in phase.graph.graph.outputs:
+        for value in phase.model.graph.outputs:
             if value.name == name:
                 return value
     return None
@@ -132,7 +132,7 @@ def _observation(
     free = {
         str(value.name): value_spec(value)
         for index, phase in enumerate(phases)
-        for value in phase.graph.graph.inputs
+        for value in phase.model.graph.inputs
         if _feeding(phases[:index], str(value.name)) is None
     }
     for name in names if names is not None else ():

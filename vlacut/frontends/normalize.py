@@ -182,7 +182,7 @@ def separate_weights(phases: Sequence[Phase]) -> None:
     """
     seen: dict[str, ir.Value] = {}
     for phase in phases:
-        for name, value in list(phase.graph.graph.initializers.items()):
+        for name, value in list(phase.model.graph.initializers.items()):
             if not _same(seen.setdefault(name, value), value):
                 value.name = f"{phase.name}:{name}"
 

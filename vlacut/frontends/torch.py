@@ -237,7 +237,7 @@ def _program(
 
 def _spec(program: str, phases: Sequence[Phase], name: str, kind: str) -> TensorSpec:
     for phase in phases:
-        graph = phase.graph.graph
+        graph = phase.model.graph
         for value in graph.inputs if kind == "input" else graph.outputs:
             if value.name == name:
                 return value_spec(value)

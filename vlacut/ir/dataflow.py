@@ -59,7 +59,7 @@ class Dataflow:
     @cached_property
     def weights(self) -> Mapping[ir.Node, tuple[str, ...]]:
         """Names of the weights that every operator reads, see `graphs.weights_read`."""
-        graphs = (phase.graph.graph for phase in self.program.phases)
+        graphs = (phase.model.graph for phase in self.program.phases)
         return {node: names for graph in graphs for node, names in weights_read(graph).items()}
 
     def cost_graph(self) -> CostGraph:
@@ -127,7 +127,7 @@ def weights_of(program: Program) -> dict[str, int]:
     return {
         name: value_spec(value).nbytes
         for phase in program.phases
-        for name, value in phase.graph.graph.initializers.items()
+        for name, value in phase.model.graph.initializers.items()
     }
 
 
@@ -136,7 +136,7 @@ class _Tracer:
         self._program = program
         tasks: list[tuple[ir.Node | None, int]] = [(None, -1)]
         for index, phase in enumerate(program.phases):
-            tasks += [(node, index) for node in operators(phase.graph.graph)]
+            tasks += [(node, index) for node in operators(phase.model.graph)]
         tasks.append((None, len(program.phases)))
         self.nodes = tuple(node for node, _ in tasks)
         self.phases = tuple(phase for _, phase in tasks)
@@ -144,7 +144,7 @@ class _Tracer:
         self._outputs = {
             f"{phase.name}/{value.name}": value
             for phase in program.phases
-            for value in phase.graph.graph.outputs
+            for value in phase.model.graph.outputs
         }
         self.specs = {spec.name: spec for spec in program.inputs}
 
@@ -188,16 +188,16 @@ class _Tracer:
         return Use(key, self._task[maker], task, when, target)
 
 
-def _weights(flow: Dataflow) -> tuple[dict[int, tuple[int, ...]], tuple[int, ...]]:
+def _weights(dataflow: Dataflow) -> tuple[dict[int, tuple[int, ...]], tuple[int, ...]]:
     """Weight indices of every task, and the bytes of every weight; one weight a name."""
     number: dict[str, int] = {}
     nbytes: list[int] = []
     of_task = {}
-    for task, (node, phase) in enumerate(zip(flow.nodes, flow.phases, strict=True)):
+    for task, (node, phase) in enumerate(zip(dataflow.nodes, dataflow.phases, strict=True)):
         if node is None:
             continue
-        initializers = flow.program.phases[phase].graph.graph.initializers
-        read = flow.weights[node]
+        initializers = dataflow.program.phases[phase].model.graph.initializers
+        read = dataflow.weights[node]
         for name in read:
             if name not in number:
                 number[name] = len(nbytes)
@@ -206,30 +206,30 @@ def _weights(flow: Dataflow) -> tuple[dict[int, tuple[int, ...]], tuple[int, ...
     return of_task, tuple(nbytes)
 
 
-def _task(flow: Dataflow, index: int, weights: tuple[int, ...]) -> Task:
-    node, phase = flow.nodes[index], flow.phases[index]
+def _task(dataflow: Dataflow, index: int, weights: tuple[int, ...]) -> Task:
+    node, phase = dataflow.nodes[index], dataflow.phases[index]
     if node is None:
         name = "observation" if index == 0 else "action"
         return Task(name, phase, 0.0, 0.0, pinned=Side.EDGE)
     time: Seconds = SECONDS.get(node)
-    name = f"{flow.program.phases[phase].name}/{node.name}"
+    name = f"{dataflow.program.phases[phase].name}/{node.name}"
     return Task(name, phase, time.edge, time.cloud, weights)
 
 
-def _flows(flow: Dataflow) -> Iterator[Flow]:
+def _flows(dataflow: Dataflow) -> Iterator[Flow]:
     readers: dict[str, list[Use]] = {}
-    for use in flow.uses:
+    for use in dataflow.uses:
         readers.setdefault(use.key, []).append(use)
     for key, uses in readers.items():
         producer = uses[0].producer
-        phase = flow.phases[producer]
-        trips = flow.program.phases[phase].trips if phase >= 0 else 1
+        phase = dataflow.phases[producer]
+        trips = dataflow.program.phases[phase].trips if phase >= 0 else 1
         last = [use.consumer for use in uses if use.when is not When.CARRIED]
         before = [use.consumer for use in uses if use.when is not When.INITIAL]
         if last:
-            yield Flow(key, producer, _distinct(last), flow.specs[key].nbytes, 1)
+            yield Flow(key, producer, _distinct(last), dataflow.specs[key].nbytes, 1)
         if before and trips > 1:
-            nbytes = flow.specs[key].nbytes
+            nbytes = dataflow.specs[key].nbytes
             yield Flow(key, producer, _distinct(before), nbytes, trips - 1, before_last=True)
 
 

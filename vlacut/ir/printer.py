@@ -32,7 +32,7 @@ def _lines(program: Program) -> Iterator[str]:
     yield f"program {program.name}({inputs}) -> ({outputs})"
     for phase in program.phases:
         yield _heading(phase)
-        for node in phase.graph.graph:
+        for node in phase.model.graph:
             yield f"  {_outputs(node)} = {_operator(node)}{_annotations(node)}"
         yield f"  output {', '.join(phase.output_names)}"
 

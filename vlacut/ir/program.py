@@ -33,13 +33,13 @@ class Phase:
 
     Args:
         name: unique in the program.
-        graph: the operators; inputs and outputs named, shapes static.
+        model: the operators; inputs and outputs named, shapes static.
         trips: how often a control step runs it, from 1 to `MOST_TRIPS`.
         carried: output name -> input name, fed back from one trip to the next.
     """
 
     name: str
-    graph: ir.Model
+    model: ir.Model
     trips: int = 1
     carried: Mapping[str, str] = field(default_factory=dict)
 
@@ -65,12 +65,12 @@ class Phase:
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the graph's inputs, in order."""
-        return tuple(str(value.name) for value in self.graph.graph.inputs)
+        return tuple(str(value.name) for value in self.model.graph.inputs)
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the graph's outputs, in order."""
-        return tuple(str(value.name) for value in self.graph.graph.outputs)
+        return tuple(str(value.name) for value in self.model.graph.outputs)
 
 
 @dataclass(frozen=True)

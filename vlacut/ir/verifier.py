@@ -29,7 +29,7 @@ def verify(program: Program) -> None:
 
 def names_are_unique(phase: Phase) -> Iterator[str]:
     """Every operator and every value has a name of its own."""
-    graph = phase.graph.graph
+    graph = phase.model.graph
     nodes: set[str | None] = set()
     values: set[str | None] = set()
     for node in graph:
@@ -45,7 +45,7 @@ def names_are_unique(phase: Phase) -> Iterator[str]:
 
 def values_are_static(phase: Phase) -> Iterator[str]:
     """Every value has a known type and a static shape."""
-    graph = phase.graph.graph
+    graph = phase.model.graph
     made = (value for node in graph for value in node.outputs if value.name and _is_read(value))
     for value in chain(graph.inputs, graph.initializers.values(), made):
         try:
@@ -61,7 +61,7 @@ def _is_read(value: ir.Value) -> bool:
 def nodes_are_sorted(phase: Phase) -> Iterator[str]:
     """An operator comes after those that make its inputs."""
     seen: set[ir.Node] = set()
-    graph = phase.graph.graph
+    graph = phase.model.graph
     for node in graph:
         for value in node.inputs:
             maker = value.producer() if value is not None else None
@@ -73,7 +73,7 @@ def nodes_are_sorted(phase: Phase) -> Iterator[str]:
 def outputs_are_made(phase: Phase) -> Iterator[str]:
     """Every output is made by an operator, and is no second name of another output."""
     seen: set[ir.Value] = set()
-    for value in phase.graph.graph.outputs:
+    for value in phase.model.graph.outputs:
         if value.producer() is None or value in seen:
             yield f"{phase.name}: output {value.name} is an input, a weight or there twice"
         seen.add(value)
@@ -81,7 +81,7 @@ def outputs_are_made(phase: Phase) -> Iterator[str]:
 
 def carried_values_fit(phase: Phase) -> Iterator[str]:
     """A carried output has the type and shape of the input it is fed to."""
-    graph = phase.graph.graph
+    graph = phase.model.graph
     outputs = {value.name: value for value in graph.outputs}
     inputs = {value.name: value for value in graph.inputs}
     for output, fed in phase.carried.items():
@@ -92,7 +92,7 @@ def carried_values_fit(phase: Phase) -> Iterator[str]:
 def bindings_fit(program: Program) -> Iterator[str]:
     """What binds an input has its type and shape."""
     for index, phase in enumerate(program.phases):
-        for value in phase.graph.graph.inputs:
+        for value in phase.model.graph.inputs:
             source = program.source(index, str(value.name))
             where = f"{phase.name}: input {value.name}"
             yield from _mismatch(where, _source_spec(program, source), value_spec(value))
@@ -109,7 +109,7 @@ def weights_agree(program: Program) -> Iterator[str]:
     """A weight that phases share has one type and shape."""
     seen: dict[str, tuple[str, TensorSpec]] = {}
     for phase in program.phases:
-        for name, value in phase.graph.graph.initializers.items():
+        for name, value in phase.model.graph.initializers.items():
             spec = value_spec(value)
             first, known = seen.setdefault(name, (phase.name, spec))
             yield from _mismatch(f"weight {name} of {first} and {phase.name}", known, spec)
@@ -118,7 +118,7 @@ def weights_agree(program: Program) -> Iterator[str]:
 def _source_spec(program: Program, source: Source) -> TensorSpec:
     if source.phase is None:
         return next(spec for spec in program.inputs if spec.name == source.name)
-    outputs = program.phases[source.phase].graph.graph.outputs
+    outputs = program.phases[source.phase].model.graph.outputs
     return value_spec(next(value for value in outputs if value.name == source.name))
 
 

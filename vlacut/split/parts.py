@@ -53,31 +53,31 @@ class Split:
         return self.schedules[0]
 
 
-def split(flow: Dataflow, link: Link) -> Split:
+def split(dataflow: Dataflow, link: Link) -> Split:
     """Split a program by the sides that `partition`, and `alternatives`, wrote on its operators.
 
     The link prices what moving a part would cost. Needs `annotate-cost` and `partition`.
     """
-    found = ALTERNATIVES.find(flow.program)
+    found = ALTERNATIVES.find(dataflow.program)
     fused = found is not None and found.pool.engines == FUSED
-    return split_at(flow, link, placements_of(flow), codings_of(flow), fused)
+    return split_at(dataflow, link, placements_of(dataflow), codings_of(dataflow), fused)
 
 
 def split_at(
-    flow: Dataflow,
+    dataflow: Dataflow,
     link: Link,
     placements: Sequence[Sequence[Side]],
     codings: Sequence[CodedCut],
     fused: bool = False,
 ) -> Split:
     """Split a program by a side for every task, and codecs, one of each a variant."""
-    by_variant = make_pieces(flow, placements, fused)
+    by_variant = make_pieces(dataflow, placements, fused)
     cuts = [
-        _Cut(flow, sides, coding.choices, link)
+        _Cut(dataflow, sides, coding.choices, link)
         for sides, coding in zip(placements, codings, strict=True)
     ]
     made: dict[Piece, tuple[Border, Part]] = {}
-    numbers = dict.fromkeys(range(len(flow.program.phases)), 0)
+    numbers = dict.fromkeys(range(len(dataflow.program.phases)), 0)
     for cut, pieces in zip(cuts, by_variant, strict=True):
         for piece in pieces:
             if piece not in made:
@@ -86,52 +86,52 @@ def split_at(
                 numbers[piece.phase] += 1
     return Split(
         tuple(part for _, part in made.values()),
-        tuple(extract(flow.program.phases[border.phase], border) for border, _ in made.values()),
+        tuple(extract(dataflow.program.phases[border.phase], border) for border, _ in made.values()),
         tuple(
-            make_schedule(flow, cut.sides, [made[piece][1] for piece in pieces], cut.choices)
+            make_schedule(dataflow, cut.sides, [made[piece][1] for piece in pieces], cut.choices)
             for cut, pieces in zip(cuts, by_variant, strict=True)
         ),
-        tuple(_specs(flow.program, [border for border, _ in made.values()]).values()),
+        tuple(_specs(dataflow.program, [border for border, _ in made.values()]).values()),
     )
 
 
-def sides_of(flow: Dataflow) -> tuple[Side, ...]:
+def sides_of(dataflow: Dataflow) -> tuple[Side, ...]:
     """The side of every task, as `partition` wrote it."""
-    return tuple(SIDE.get(node) if node else Side.EDGE for node in flow.nodes)
+    return tuple(SIDE.get(node) if node else Side.EDGE for node in dataflow.nodes)
 
 
-def placements_of(flow: Dataflow) -> tuple[tuple[Side, ...], ...]:
+def placements_of(dataflow: Dataflow) -> tuple[tuple[Side, ...], ...]:
     """The side of every task in every variant, the chosen cut first."""
-    found = ALTERNATIVES.find(flow.program)
+    found = ALTERNATIVES.find(dataflow.program)
     if found is None:
-        return (sides_of(flow),)
+        return (sides_of(dataflow),)
     pinned = (Side.EDGE,) * len(found.names)
-    return tuple(zip(*(SIDES.get(node) if node else pinned for node in flow.nodes), strict=True))
+    return tuple(zip(*(SIDES.get(node) if node else pinned for node in dataflow.nodes), strict=True))
 
 
-def codings_of(flow: Dataflow) -> tuple[CodedCut, ...]:
+def codings_of(dataflow: Dataflow) -> tuple[CodedCut, ...]:
     """The codecs of every variant, as `partition`, or `alternatives`, wrote them."""
-    return CODED.find(flow.program) or (NOT_CODED,) * len(placements_of(flow))
+    return CODED.find(dataflow.program) or (NOT_CODED,) * len(placements_of(dataflow))
 
 
 class _Cut:
     """A dataflow with its sides and codecs, and what the parts are read off."""
 
-    def __init__(self, flow: Dataflow, sides: Sequence[Side], choices: Choices, link: Link) -> None:
-        self.flow = flow
-        self.program = flow.program
+    def __init__(self, dataflow: Dataflow, sides: Sequence[Side], choices: Choices, link: Link) -> None:
+        self.dataflow = dataflow
+        self.program = dataflow.program
         self.sides = sides
         self.choices = choices
-        self.costs = coded(flow.cost_graph(), choices)
+        self.costs = coded(dataflow.cost_graph(), choices)
         self.link = link
         self.total_s = price(self.costs, self.sides, link).total_s
-        self.task = {node: task for task, node in enumerate(flow.nodes) if node is not None}
+        self.task = {node: task for task, node in enumerate(dataflow.nodes) if node is not None}
 
     @cached_property
     def readers(self) -> Mapping[str, Sequence[Use]]:
         """Uses by key."""
         found: dict[str, list[Use]] = {}
-        for use in self.flow.uses:
+        for use in self.dataflow.uses:
             found.setdefault(use.key, []).append(use)
         return found
 
@@ -144,7 +144,7 @@ class _Cut:
 
     def node(self, task: int) -> ir.Node:
         """The operator of a task that is neither the observation nor the action."""
-        node = self.flow.nodes[task]
+        node = self.dataflow.nodes[task]
         assert node is not None
         return node
 
@@ -201,8 +201,8 @@ def _part(cut: _Cut, border: Border, number: int) -> Part:
     nodes = [cut.node(task) for task in border.tasks]
     side = cut.sides[border.tasks[0]]
     seconds = [SECONDS.get(node) for node in nodes]
-    weights = {name for node in nodes for name in cut.flow.weights[node]}
-    initializers = phase.graph.graph.initializers
+    weights = {name for node in nodes for name in cut.dataflow.weights[node]}
+    initializers = phase.model.graph.initializers
     return Part(
         name=f"{phase.name}.{number}",
         phase=phase.name,
@@ -229,7 +229,7 @@ def _specs(program: Program, borders: Iterable[Border]) -> dict[str, TensorSpec]
 def extract(phase: Phase, border: Border) -> ir.Model:
     """The operators of a part as a model of its own, with the weight-only operators they read."""
     graph = ir.convenience.extract(
-        phase.graph.graph, inputs=tuple(border.inputs), outputs=tuple(border.outputs)
+        phase.model.graph, inputs=tuple(border.inputs), outputs=tuple(border.outputs)
     )
     return _named(phase, graph, border.inputs.values(), border.outputs.values())
 
@@ -237,7 +237,7 @@ def extract(phase: Phase, border: Border) -> ir.Model:
 def whole(phase: Phase, inputs: Sequence[str]) -> ir.Model:
     """A phase uncut, its inputs named by these keys and its outputs `phase/name`."""
     outputs = [f"{phase.name}/{name}" for name in phase.output_names]
-    return _named(phase, phase.graph.graph.clone(), inputs, outputs)
+    return _named(phase, phase.model.graph.clone(), inputs, outputs)
 
 
 def _named(
@@ -252,7 +252,7 @@ def _named(
         for value in node.outputs:
             value.metadata_props.clear()
     graph.name = phase.name
-    return ir.Model(graph, ir_version=phase.graph.ir_version)
+    return ir.Model(graph, ir_version=phase.model.ir_version)
 
 
 def label(nodes: Iterable[ir.Node], phase: str) -> str:

@@ -34,7 +34,7 @@ class Piece:
 
 
 def make_pieces(
-    flow: Dataflow, placements: Sequence[Sequence[Side]], fused: bool = False
+    dataflow: Dataflow, placements: Sequence[Sequence[Side]], fused: bool = False
 ) -> list[list[Piece]]:
     """The pieces of every variant in the order in which it runs them.
 
@@ -44,7 +44,7 @@ def make_pieces(
         fused: a piece is a whole level of one variant; only those alike in all operators are
             shared. Otherwise pieces are segments.
     """
-    graph = flow.cost_graph()
+    graph = dataflow.cost_graph()
     places = [places_of(graph, sides) for sides in placements]
     segments = list(zip(*places, strict=True))
     found = []
@@ -52,7 +52,7 @@ def make_pieces(
         members: dict[tuple[int, tuple[Place, ...]], list[int]] = {}
         for task in range(1, len(own) - 1):
             shared = () if fused else segments[task]
-            members.setdefault((flow.phases[task], (own[task], *shared)), []).append(task)
+            members.setdefault((dataflow.phases[task], (own[task], *shared)), []).append(task)
         found.append(
             [
                 Piece(phase, tuple(tasks), Side.CLOUD if key[0].level % 2 else Side.EDGE)
@@ -62,12 +62,12 @@ def make_pieces(
     return found
 
 
-def engines_of(flow: Dataflow, placements: Sequence[Sequence[Side]], form: str) -> Engines:
+def engines_of(dataflow: Dataflow, placements: Sequence[Sequence[Side]], form: str) -> Engines:
     """What the engines would hold in one of the two forms."""
-    costs = flow.cost_graph()
+    costs = dataflow.cost_graph()
     held: dict[Side, list[int]] = {side: [] for side in Side}
     for piece in {
-        piece for pieces in make_pieces(flow, placements, form == FUSED) for piece in pieces
+        piece for pieces in make_pieces(dataflow, placements, form == FUSED) for piece in pieces
     }:
         weights = {weight for task in piece.tasks for weight in costs.tasks[task].weights}
         held[piece.side].append(sum(costs.weights[weight] for weight in weights))

@@ -19,18 +19,18 @@ from vlacut.side import Side
 
 
 def make_schedule(
-    flow: Dataflow, sides: Sequence[Side], parts: Sequence[Part], choices: Choices
+    dataflow: Dataflow, sides: Sequence[Side], parts: Sequence[Part], choices: Choices
 ) -> tuple[Instruction, ...]:
     """The schedule of these parts, given in order, of a program with a side a task.
 
     A tensor that crosses has the codec of its choice.
     """
     readers: dict[str, list[Use]] = {}
-    for use in flow.uses:
+    for use in dataflow.uses:
         readers.setdefault(use.key, []).append(use)
-    writer = _Writer(flow, sides, readers, choices)
+    writer = _Writer(dataflow, sides, readers, choices)
     schedule: list[Instruction] = list(writer.observation())
-    for index, phase in enumerate(flow.program.phases):
+    for index, phase in enumerate(dataflow.program.phases):
         schedule += writer.entry(index)
         body = writer.body(index, [part for part in parts if part.phase == phase.name])
         schedule += body if phase.trips == 1 else [Loop(phase.trips, tuple(body))]
@@ -40,14 +40,14 @@ def make_schedule(
 class _Writer:
     def __init__(
         self,
-        flow: Dataflow,
+        dataflow: Dataflow,
         sides: Sequence[Side],
         readers: Mapping[str, Sequence[Use]],
         choices: Choices,
     ) -> None:
-        self._flow = flow
+        self._dataflow = dataflow
         self._choices = choices
-        self._program = flow.program
+        self._program = dataflow.program
         self._sides = sides
         self._readers = readers
 
@@ -60,7 +60,7 @@ class _Writer:
         for spec in self._program.inputs:
             there = [use for use in self._readers.get(spec.name, ()) if self._on(use, Side.CLOUD)]
             if there:
-                first = min(self._flow.phases[use.consumer] for use in there)
+                first = min(self._dataflow.phases[use.consumer] for use in there)
                 by_phase.setdefault(first, []).append(spec.name)
         for _, names in sorted(by_phase.items()):
             yield self._transfer(names, Side.EDGE, Trips.ALL)

@@ -44,14 +44,14 @@ Sides = tuple[Side, ...]
 def not_runnable(program: Program) -> str:
     """Why a program cannot be run: a weight has no content. Empty if all have."""
     for phase in program.phases:
-        for name, value in phase.graph.graph.initializers.items():
+        for name, value in phase.model.graph.initializers.items():
             if value.const_value is None:
                 return f"weight {name} has no content, the model was traced on shapes alone"
     return ""
 
 
 @contextmanager
-def gauging(flow: Dataflow, link: Link, backend: str = "onnxruntime") -> Iterator[Gauge]:
+def gauging(dataflow: Dataflow, link: Link, backend: str = "onnxruntime") -> Iterator[Gauge]:
     """A gauge of a program whose weights have content; its files are removed at the end.
 
     Raises BackendError if the back end cannot run the program.
@@ -59,17 +59,17 @@ def gauging(flow: Dataflow, link: Link, backend: str = "onnxruntime") -> Iterato
     with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
         folder = Path(name)
         with WeightStore(folder) as store:
-            yield Gauge(flow, link, _Workshop(folder, store, backend))
+            yield Gauge(dataflow, link, _Workshop(folder, store, backend))
 
 
 class Gauge:
     """Says how far codecs move the action of a program. Made by `gauging`."""
 
-    def __init__(self, flow: Dataflow, link: Link, workshop: _Workshop) -> None:
-        self._flow = flow
+    def __init__(self, dataflow: Dataflow, link: Link, workshop: _Workshop) -> None:
+        self._dataflow = dataflow
         self._link = link
         self._workshop = workshop
-        program = flow.program
+        program = dataflow.program
         example = example_observation(program)
         self._observations = [varied(program.inputs, example, seed) for seed in range(OBSERVATIONS)]
         self._actions = {
@@ -106,12 +106,12 @@ class Gauge:
         if sides not in self._stitched:
             if len(self._stitched) >= _REMEMBERED:
                 del self._stitched[next(iter(self._stitched))]
-            made = split_at(self._flow, self._link, (sides,), (NOT_CODED,))
+            made = split_at(self._dataflow, self._link, (sides,), (NOT_CODED,))
             self._stitched[sides] = _Stitched(made, self._workshop.parts(made))
         return self._stitched[sides]
 
     def _uncut(self) -> list[dict[str, np.ndarray]]:
-        program = self._flow.program
+        program = self._dataflow.program
         phases = whole_phases(program)
         engines = self._workshop.phases(program)
         made = []

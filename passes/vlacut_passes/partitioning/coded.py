@@ -225,7 +225,7 @@ class Codecs:
 
 @contextmanager
 def offered_codecs(
-    flow: Dataflow, link: Link, max_action_error: str, worth: Worth = SECONDS
+    dataflow: Dataflow, link: Link, max_action_error: str, worth: Worth = SECONDS
 ) -> Iterator[Codecs]:
     """The codecs that `annotate-codecs` offers, with the model ready to be run if it can be.
 
@@ -238,16 +238,16 @@ def offered_codecs(
     Raises InputError if there is a limit that does not parse, or one where the error cannot be
     measured or nothing is offered.
     """
-    offers, gauge, why_not = OFFERS.find(flow.program) or {}, None, ""
+    offers, gauge, why_not = OFFERS.find(dataflow.program) or {}, None, ""
     most = _limit(max_action_error)
     if max_action_error and not offers:
         raise InputError(f"an action error of {most:g} limits what codecs may do; add --codecs")
     with ExitStack() as stack:
         if offers:
-            why_not = not_runnable(flow.program)
+            why_not = not_runnable(dataflow.program)
         if offers and not why_not:
             try:
-                gauge = stack.enter_context(gauging(flow, link))
+                gauge = stack.enter_context(gauging(dataflow, link))
             except (BackendError, ModelError) as error:
                 why_not = str(error)
         if max_action_error and why_not:

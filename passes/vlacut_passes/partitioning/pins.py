@@ -18,7 +18,7 @@ from vlacut.side import Side
 SEPARATOR = ";"
 
 
-def pinned(graph: CostGraph, flow: Dataflow, pins: str, private: str) -> CostGraph:
+def pinned(graph: CostGraph, dataflow: Dataflow, pins: str, private: str) -> CostGraph:
     """The graph with tasks pinned as users ask.
 
     Args:
@@ -35,10 +35,10 @@ def pinned(graph: CostGraph, flow: Dataflow, pins: str, private: str) -> CostGra
     sides: dict[int, tuple[Side, str]] = {}
     for text in split_items(pins):
         pattern, side = _pin(text)
-        _put(flow, sides, _matches(flow, pattern), side, f"pin {text}")
+        _put(dataflow, sides, _matches(dataflow, pattern), side, f"pin {text}")
     for text in split_items(private):
         name, _, pattern = text.partition(":")
-        _put(flow, sides, _private(flow, name, pattern), Side.EDGE, f"private {text}")
+        _put(dataflow, sides, _private(dataflow, name, pattern), Side.EDGE, f"private {text}")
     tasks = [
         replace(task, pinned=sides[index][0]) if index in sides else task
         for index, task in enumerate(graph.tasks)
@@ -59,7 +59,7 @@ def _pin(text: str) -> tuple[str, Side]:
 
 
 def _put(
-    flow: Dataflow,
+    dataflow: Dataflow,
     sides: dict[int, tuple[Side, str]],
     tasks: Iterable[int],
     side: Side,
@@ -68,22 +68,22 @@ def _put(
     for task in tasks:
         other, known = sides.setdefault(task, (side, why))
         if other is not side:
-            node = flow.nodes[task]
+            node = dataflow.nodes[task]
             raise InfeasibleError(
                 f"{node.name if node else task} must be on the {other} by {known}, and on the "
                 f"{side} by {why}; drop one of the two"
             )
 
 
-def _matches(flow: Dataflow, pattern: str) -> list[int]:
+def _matches(dataflow: Dataflow, pattern: str) -> list[int]:
     """Tasks that a pattern matches."""
     found = [
         task
-        for task, node in enumerate(flow.nodes)
+        for task, node in enumerate(dataflow.nodes)
         if node is not None and any(fnmatchcase(name, pattern) for name in _names(node))
     ]
     if not found:
-        known = {name: None for node in flow.nodes if node is not None for name in _names(node)}
+        known = {name: None for node in dataflow.nodes if node is not None for name in _names(node)}
         raise InputError(f"{pattern!r} matches no block and no operator{_near(pattern, known)}")
     return found
 
@@ -102,27 +102,27 @@ def _near(pattern: str, known: Iterable[str]) -> str:
     return f"; near it: {', '.join(near)}" if near else ""
 
 
-def _private(flow: Dataflow, name: str, pattern: str) -> list[int]:
+def _private(dataflow: Dataflow, name: str, pattern: str) -> list[int]:
     """Tasks that must be on the edge for an input to stay there.
 
     The input is private, and so is what an operator makes that reads something private; but what
     is made in a block that the pattern matches is private inside of that block only. Every operator
     that reads something private is on the edge.
     """
-    names = [spec.name for spec in flow.program.inputs]
+    names = [spec.name for spec in dataflow.program.inputs]
     if name not in names:
         raise InputError(
             f"the observation has no {name!r} to keep private; {suggestion(name, names)}"
         )
     blocks: dict[int, str] = {}
-    for task in _matches(flow, pattern) if pattern else ():
-        node = flow.nodes[task]
+    for task in _matches(dataflow, pattern) if pattern else ():
+        node = dataflow.nodes[task]
         structure = STRUCTURE.find(node) if node is not None else None
         blocks[task] = structure.block if structure else ""
     readers: dict[int, list[int]] = {}
-    for use in flow.uses:
+    for use in dataflow.uses:
         readers.setdefault(use.producer, []).append(use.consumer)
-    stack = sorted({use.consumer for use in flow.uses if use.key == name})
+    stack = sorted({use.consumer for use in dataflow.uses if use.key == name})
     found = set(stack)
     while stack:
         task = stack.pop()
@@ -132,9 +132,9 @@ def _private(flow: Dataflow, name: str, pattern: str) -> list[int]:
             if not leaves and reader not in found:
                 found.add(reader)
                 stack.append(reader)
-    return _operators(flow, found)
+    return _operators(dataflow, found)
 
 
-def _operators(flow: Dataflow, tasks: Iterable[int]) -> list[int]:
-    nodes: Sequence[ir.Node | None] = flow.nodes
+def _operators(dataflow: Dataflow, tasks: Iterable[int]) -> list[int]:
+    nodes: Sequence[ir.Node | None] = dataflow.nodes
     return sorted(task for task in tasks if nodes[task] is not None)

@@ -105,30 +105,30 @@ def strategy_row(name: str, graph: CostGraph, sides: Sides, link: Link, limits: 
 
 
 def program_rows(
-    flow: Dataflow, graph: CostGraph, link: Link, limits: Limits
+    dataflow: Dataflow, graph: CostGraph, link: Link, limits: Limits
 ) -> Iterator[tuple[str, Row]]:
     """Rows, by name, of the strategies that need more of the program than its cost graph.
 
     `backbone-in-cloud` is left out without `annotate-structure`, or where a pin forbids it;
     `all-cloud-jpeg` where no picture goes to the cloud.
     """
-    sides = _backbone_in_cloud(flow, graph)
+    sides = _backbone_in_cloud(dataflow, graph)
     if sides is not None:
         yield (
             BACKBONE_IN_CLOUD,
             (strategy_row(BACKBONE_IN_CLOUD, graph, sides, link, limits), sides),
         )
     everything = all_cloud(graph)
-    shown = with_jpeg(graph, flow.program.inputs, everything)
+    shown = with_jpeg(graph, dataflow.program.inputs, everything)
     if shown is not None:
         row = strategy_row(ALL_CLOUD_JPEG, shown, everything, link, limits)
         why = "; ".join(filter(None, ("not bit-exact", row.why_not)))
         yield ALL_CLOUD_JPEG, (replace(row, feasible=False, why_not=why), everything)
 
 
-def _backbone_in_cloud(flow: Dataflow, graph: CostGraph) -> Sides | None:
+def _backbone_in_cloud(dataflow: Dataflow, graph: CostGraph) -> Sides | None:
     sides = []
-    for node, task in zip(flow.nodes, graph.tasks, strict=True):
+    for node, task in zip(dataflow.nodes, graph.tasks, strict=True):
         found = STRUCTURE.find(node) if node is not None else None
         if node is not None and found is None:
             return None

@@ -56,16 +56,16 @@ class Frontier:
     sides: Sides
 
 
-def boundary_blocks(flow: Dataflow, sides: Sides) -> list[tuple[Block, Side]]:
+def boundary_blocks(dataflow: Dataflow, sides: Sides) -> list[tuple[Block, Side]]:
     """The boundary blocks of a cut, each with the upstream side of a crossing at it."""
     found: dict[tuple[str, Side], None] = {}
-    for use in flow.uses:
+    for use in dataflow.uses:
         if sides[use.producer] is not sides[use.consumer]:
             for task in (use.producer, use.consumer):
-                node = flow.nodes[task]
+                node = dataflow.nodes[task]
                 if node is not None:
                     found[STRUCTURE.get(node).block, sides[use.producer]] = None
-    blocks = _blocks(flow)
+    blocks = _blocks(dataflow)
     at = dict.fromkeys((blocks[path], upstream) for path, upstream in found)
     return list(at)
 
@@ -106,9 +106,9 @@ def _frontier(
     return Frontier(block.name, place, tuple(moved))
 
 
-def _blocks(flow: Dataflow) -> dict[str, Block]:
+def _blocks(dataflow: Dataflow) -> dict[str, Block]:
     """The blocks by the paths that `annotate-structure` wrote; only repeated ones have places."""
-    found = [(node, STRUCTURE.get(node)) if node else None for node in flow.nodes]
+    found = [(node, STRUCTURE.get(node)) if node else None for node in dataflow.nodes]
     repeated = {item[1].block for item in found if item and item[1].place}
     tasks: dict[str, dict[int, list[int]]] = {}
     places: dict[str, dict[int, str]] = {}
@@ -117,7 +117,7 @@ def _blocks(flow: Dataflow) -> dict[str, Block]:
         if item is not None:
             path = item[1].block
             name = name_of[path] = path if path in repeated else path.partition(".")[0]
-            tasks.setdefault(name, {}).setdefault(flow.phases[task], []).append(task)
+            tasks.setdefault(name, {}).setdefault(dataflow.phases[task], []).append(task)
             places.setdefault(name, {})[task] = item[1].place if path in repeated else path
     made = {
         name: Block(name, name in repeated, by_phase, places[name])

@@ -24,7 +24,7 @@ class Ledger:
     """Says of every candidate why it is in the pool or not.
 
     Attributes:
-        flow: of the program.
+        dataflow: of the program.
         graph: its costs.
         link: that the cut was chosen for.
         bandwidths: that the pool is chosen for.
@@ -32,7 +32,7 @@ class Ledger:
         room: bytes of weights that may be doubled.
     """
 
-    flow: Dataflow
+    dataflow: Dataflow
     graph: CostGraph
     link: Link
     bandwidths: Bandwidths
@@ -54,7 +54,7 @@ class Ledger:
             good: those that fit and are not dominated.
             kept: those in the pool, by the name of their variant.
         """
-        specs = _specs(self.flow)
+        specs = _specs(self.dataflow)
         for one in (self.chosen, *others):
             fate, why = self._fate(one, good, kept, origins)
             cost = price(one.coded or self.graph, one.sides, self.link)
@@ -118,11 +118,11 @@ def _origin(one: Candidate, origins: Mapping[Sides, str]) -> str:
     return origins[one.sides] + (f", {' and '.join(codecs)}" if codecs else "")
 
 
-def _specs(flow: Dataflow) -> dict[str, TensorSpec]:
+def _specs(dataflow: Dataflow) -> dict[str, TensorSpec]:
     """Spec of every key."""
-    specs = {spec.name: spec for spec in flow.program.inputs}
-    for phase in flow.program.phases:
-        for node in phase.graph.graph:
+    specs = {spec.name: spec for spec in dataflow.program.inputs}
+    for phase in dataflow.program.phases:
+        for node in phase.model.graph:
             for value in node.outputs:
                 if value.dtype is not None and value.shape is not None:
                     specs[f"{phase.name}/{value.name}"] = value_spec(value)

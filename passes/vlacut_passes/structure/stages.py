@@ -106,10 +106,10 @@ class _Flow:
 def _sources(program: Program, views: Sequence[View], phase: int) -> dict[ir.Value, ir.Node]:
     """By input of a phase: the operator of an earlier phase that makes it."""
     found = {}
-    for value in views[phase].phase.graph.graph.inputs:
+    for value in views[phase].phase.model.graph.inputs:
         source = program.source(phase, str(value.name))
         if source.phase is not None:
-            outputs = program.phases[source.phase].graph.graph.outputs
+            outputs = program.phases[source.phase].model.graph.outputs
             maker = next(item for item in outputs if item.name == source.name).producer()
             if maker is not None:
                 found[value] = maker

@@ -63,7 +63,7 @@ class Spot:
 
 def look(phase: Phase) -> View:
     """The view of a phase. Raises ValueError for a shape that is not static."""
-    graph = phase.graph.graph
+    graph = phase.model.graph
     through: dict[ir.Value, tuple[Weight, ...]] = {
         value: _parameter(value) for value in graph.initializers.values()
     }

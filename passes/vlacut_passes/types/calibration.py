@@ -113,15 +113,15 @@ def _watch(
 
 def _evaluator(phase: Phase, names: Sequence[str]) -> ReferenceEvaluator:
     """Evaluates a phase with some of its values as outputs too."""
-    for name, value in phase.graph.graph.initializers.items():
+    for name, value in phase.model.graph.initializers.items():
         if value.const_value is None:
             raise PassError(
                 f"phase {phase.name}: weight {name} has no content to calibrate with; "
                 f"give --weights"
             )
-    graph = phase.graph.graph.clone()
+    graph = phase.model.graph.clone()
     known = {str(value.name) for value in (*graph.inputs, *graph.outputs)}
     made = {str(value.name): value for node in graph for value in node.outputs}
     graph.outputs.extend(made[name] for name in names if name not in known and name in made)
-    model = ir.Model(graph, ir_version=phase.graph.ir_version)
+    model = ir.Model(graph, ir_version=phase.model.ir_version)
     return ReferenceEvaluator(ir.to_proto(model))

@@ -31,7 +31,7 @@ def mix_precision(program: Program, source: ir.DataType, target: ir.DataType) ->
     """
     kept = kept_ports(program)
     phases = [
-        _Phase(phase.name, phase.graph, index, kept, source, target)
+        _Phase(phase.name, phase.model, index, kept, source, target)
         for index, phase in enumerate(program.phases)
     ]
     wanted: dict[str, set[ir.DataType]] = {}
