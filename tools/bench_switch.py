@@ -59,7 +59,7 @@ def main() -> None:
             bundle = compiled(chosen.model, form, Path(folder) / form)
             address = stack.enter_context(served(bundle))
             policies[form] = stack.enter_context(
-                vlacut.connect(bundle.root, address, policy="random")
+                vlacut.connect(bundle.root, address, selector="random")
             )
         steps = drive(policies, chosen.steps)
         show_switching(steps["segments"])

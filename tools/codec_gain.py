@@ -24,7 +24,7 @@ from vlacut.ir.annotation import CODED, OFFERS, STRATEGIES
 from vlacut.ir.pipeline import Pipeline, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.price import Price
-from vlacut.split.stitching import not_runnable
+from vlacut.split.local_execution import not_runnable
 
 MODELS = ("openvla:tiny", "cogact:tiny", "pi0:tiny", "smolvla:tiny", "roboflamingo:tiny")
 LINKS = ("1MB/s,5ms", "10MB/s,5ms", "100MB/s,5ms")

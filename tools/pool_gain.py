@@ -86,7 +86,9 @@ def _pin(dataflow: Dataflow, graph: CostGraph, index: int) -> Side | None:
     return Side.EDGE if held else None
 
 
-def report(name: str, dataflow: Dataflow, pool: str, link: str, over: dict[Path, Bandwidths]) -> None:
+def report(
+    name: str, dataflow: Dataflow, pool: str, link: str, over: dict[Path, Bandwidths]
+) -> None:
     """Choose the pool, and print what it doubles and gains."""
     program: Program = dataflow.program
     start = time.perf_counter()

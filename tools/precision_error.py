@@ -29,8 +29,8 @@ from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.runtime.whole import run_whole
 from vlacut.split.emission import whole_phases
+from vlacut.split.local_execution import example_observation
 from vlacut.split.parts import whole
-from vlacut.split.stitching import example_observation
 
 BOUND = 0.999
 PRECISIONS = ("float16", "bfloat16")

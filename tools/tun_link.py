@@ -36,7 +36,7 @@ from validate_link import Peer, exactly, ping, train_rate
 
 from vlacut.cli.show.output import console, milliseconds, table
 from vlacut.emulation import Shape, Way, shape_of
-from vlacut.emulation.lane import Lane
+from vlacut.emulation.direction import LinkDirection
 from vlacut.emulation.shape import scaled
 from vlacut.hardware import Framing, Link
 
@@ -91,7 +91,7 @@ class TunLink:
     def _forward(self) -> None:
         """Take packets in, and let them out when the link would."""
         now = time.monotonic()
-        lanes = [Lane(way, _MTU, index, now) for index, way in enumerate(self._ways)]
+        lanes = [LinkDirection(way, _MTU, index, now) for index, way in enumerate(self._ways)]
         due: list[tuple[float, int, int, bytes]] = []
         last, count = [now, now], 0
         while not self._stop.is_set():

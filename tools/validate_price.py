@@ -124,7 +124,10 @@ def measure(
         path = Path(folder) / "bundle"
         compile_program(program, target, path, pipeline=text)
         dataflow = trace_dataflow(program)
-        graph, sides = coded(dataflow.cost_graph(), codings_of(dataflow)[0].choices), sides_of(dataflow)
+        graph, sides = (
+            coded(dataflow.cost_graph(), codings_of(dataflow)[0].choices),
+            sides_of(dataflow),
+        )
         free, *others = drive(path, [FREE, *links], steps)
         hops = price(graph, sides, links[0]).hops
         overhead_s = statistics.median(report.network_s for report in free) / hops

@@ -35,7 +35,7 @@ from vlacut.emulation.twin import run_twin
 from vlacut.hardware import Link, Trace, read_recordings
 from vlacut.hardware.service import Service
 from vlacut.plan.plan import Plan
-from vlacut.simulation import FRAMES, Race, Recording, StepWalk, network_of, walks_of
+from vlacut.simulation import FRAMES, Comparison, Recording, StepWalk, network_of, walks_of
 
 WITHIN = 0.05
 TRIED = 12
@@ -51,14 +51,14 @@ def main() -> None:
     parser.add_argument("traces", type=Path)
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--policy", default="argmin")
+    parser.add_argument("--selector", default="argmin")
     parser.add_argument("--predictor", default="ewma")
     asked = parser.parse_args()
     plan = read_bundle(asked.bundle).plan
     hop_s = overhead_s(asked.bundle, plan)
     link = replace(plan.link, message_s=hop_s)
     pieces = chosen(asked.traces, asked.count, asked.seconds)
-    options = asked.seconds, asked.policy, asked.predictor
+    options = asked.seconds, asked.selector, asked.predictor
     pairs = []
     for name, trace in track(pieces, "twin", console=Console(stderr=True)):
         twins = [run(asked.bundle, plan, trace, *options)]
@@ -68,7 +68,7 @@ def main() -> None:
         pairs.append(Pair(name, trace, twins, paper))
     columns = ("piece", "Mbit/s", "steps", "switches", "twin mean", "p95", "paper mean", "p95")
     notes = ("mean", "p95", "same", "again mean", "p95")
-    title = f"{plan.program}, {asked.policy} {asked.predictor}, milliseconds a step: twin / paper"
+    title = f"{plan.program}, {asked.selector} {asked.predictor}, milliseconds a step: twin / paper"
     rows = [(*pair.row, *pair.notes(plan, link)) for pair in pairs]
     console().print(table(title, (*columns, *notes), rows))
     within, alike = (sum(found) for found in zip(*(pair.verdict for pair in pairs), strict=True))
@@ -162,30 +162,30 @@ def overhead_s(bundle: Path, plan: Plan) -> float:
     free = Link(plan.link.up, plan.link.down)
     index = max(range(len(plan.variants)), key=lambda one: plan.variants[one].price.hops)
     variant = plan.variants[index]
-    steps = run_twin(bundle, shape_of(free), steps=TRIED, policy=variant.name)
+    steps = run_twin(bundle, shape_of(free), steps=TRIED, selector=variant.name)
     paper = StepWalk(plan, index).end(0.0, network_of(free))
     spent = float(np.median([step.report.latency_s for step in steps[1:]]))
     return max(0.0, (spent - paper) / variant.price.hops)
 
 
 def run(
-    bundle: Path, plan: Plan, trace: Trace, seconds: float, policy: str, predictor: str
+    bundle: Path, plan: Plan, trace: Trace, seconds: float, selector: str, predictor: str
 ) -> list[Step]:
     """The twin's steps."""
     link = shape_of(plan.link, trace)
     steps = run_twin(
-        bundle, link, seconds=seconds, policy=policy, predictor=predictor, timeout=120.0
+        bundle, link, seconds=seconds, selector=selector, predictor=predictor, timeout=120.0
     )
     index = {variant.name: at for at, variant in enumerate(plan.variants)}
     return [(one.start_s, one.report.latency_s, index[one.report.variant]) for one in steps]
 
 
 def simulate(
-    plan: Plan, link: Link, trace: Trace, seconds: float, policy: str, predictor: str
+    plan: Plan, link: Link, trace: Trace, seconds: float, selector: str, predictor: str
 ) -> list[Step]:
     """The paper's."""
-    race = Race(plan, [Recording("piece", trace)], link, knows=FRAMES, seconds=seconds)
-    made = race.run([policy], [predictor])[1].outcomes[0]
+    race = Comparison(plan, [Recording("piece", trace)], link, knows=FRAMES, seconds=seconds)
+    made = race.run([selector], [predictor])[1].outcomes[0]
     return list(zip(made.starts, made.latencies, made.variants, strict=True))
 
 

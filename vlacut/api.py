@@ -20,7 +20,7 @@ from vlacut.runtime.engines import load_engines
 from vlacut.runtime.network.estimate import sampling_interval
 from vlacut.runtime.network.lstm import read_weights
 from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor
-from vlacut.runtime.network.selectors import make_policy
+from vlacut.runtime.network.selectors import make_selector
 from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.runtime.wire.sockets import parse_address
 from vlacut.side import Side
@@ -59,7 +59,7 @@ def connect(
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
     trusted: str | os.PathLike[str] | None = None,
-    policy: str = CHOSEN,
+    selector: str = CHOSEN,
     predictor: str = "",
     history: str | os.PathLike[str] | None = None,
     link: str = "",
@@ -77,7 +77,7 @@ def connect(
         tls: the robot's folder of `vlacut keys`; needed off loopback.
         insecure: go off loopback without it.
         trusted: public key that must have signed the bundle, see `vlacut.security.signing`.
-        policy: name of the variant to run, or how to choose one step by step: `argmin`,
+        selector: name of the variant to run, or how to choose one step by step: `argmin`,
             `quantile`, `thresholds` or `random`, see `vlacut.runtime.network.selectors`.
         predictor: of the bandwidth, see `vlacut.runtime.network.predictors`; the bundle's trained
             one if empty, or `ewma` if it has none.
@@ -104,8 +104,8 @@ def connect(
         opened,
         parse_address(cloud) if cloud else None,
         timeout,
-        policy=make_policy(
-            policy,
+        selector=make_selector(
+            selector,
             opened.plan,
             deadline=deadline,
             history=_samples(Path(history), interval_s) if history is not None else (),

@@ -178,7 +178,9 @@ class _Search:
 
     def considered(self, kept: Mapping[str, Candidate]) -> tuple[Considered, ...]:
         """Every candidate, the chosen cut first; `kept` are those of the pool by name."""
-        ledger = Ledger(self.dataflow, self.graph, self.link, self.bandwidths, self.chosen, self._room)
+        ledger = Ledger(
+            self.dataflow, self.graph, self.link, self.bandwidths, self.chosen, self._room
+        )
         return tuple(ledger.entries(self._origins, self._others, self._good, kept))
 
     def _candidates(self) -> list[Candidate]:

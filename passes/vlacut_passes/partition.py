@@ -102,7 +102,9 @@ class Partition:
             try:
                 best = codecs.best(graph, link, search)
             except InfeasibleError as error:
-                binding = self._binding_pins(dataflow, lambda free: search(codecs.coded(free, link)))
+                binding = self._binding_pins(
+                    dataflow, lambda free: search(codecs.coded(free, link))
+                )
                 raise InfeasibleError(f"{error}{binding}") from error
             codings = {"optimal": best.cut}
             cuts = all_cuts(graph, simple, best, link, limits) | others

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from vlacut.emulation import EmulatedLink, Proxy, Shape, Way, shape_of
-from vlacut.emulation.lane import Lane
+from vlacut.emulation.direction import LinkDirection
 from vlacut.emulation.shape import interrupted
 from vlacut.errors import HardwareError
 from vlacut.hardware import Link
@@ -24,8 +24,8 @@ SEGMENT = 1448
 Emulated = Proxy | EmulatedLink
 
 
-def lane(way: Way, begins: float | None = 0.0) -> Lane:
-    return Lane(way, SEGMENT, 0, begins)
+def lane(way: Way, begins: float | None = 0.0) -> LinkDirection:
+    return LinkDirection(way, SEGMENT, 0, begins)
 
 
 def test_bytes_leave_one_after_the_other_and_arrive_a_delay_later() -> None:
@@ -214,7 +214,7 @@ def test_nobody_behind_the_link_is_as_nobody_there() -> None:
 
 def test_the_same_seed_is_the_same_link() -> None:
     def arrivals(seed: int) -> list[float]:
-        found = Lane(Way(STEADY, jitter_s=0.1, loss=0.1, again_s=1.0), SEGMENT, seed, 0.0)
+        found = LinkDirection(Way(STEADY, jitter_s=0.1, loss=0.1, again_s=1.0), SEGMENT, seed, 0.0)
         return [found.take(SEGMENT, at * 1.0) for at in range(50)]
 
     assert arrivals(1) == arrivals(1)

@@ -25,8 +25,8 @@ from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.plan.instructions import Transfer, flatten
 from vlacut.side import Side
+from vlacut.split.local_execution import example_observation
 from vlacut.split.parts import split
-from vlacut.split.stitching import example_observation
 
 CUTS = 20
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))

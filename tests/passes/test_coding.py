@@ -37,8 +37,8 @@ from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.runtime.wire.layout import Layout, Room
 from vlacut.side import Side
+from vlacut.split.local_execution import OBSERVATIONS, example_observation, gauging
 from vlacut.split.parts import Split, sides_of, split_at
-from vlacut.split.stitching import OBSERVATIONS, example_observation, gauging
 from vlacut.tensor import TensorSpec
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.solver.search import optimal_cut

@@ -22,8 +22,8 @@ from vlacut.ir.program import Phase, Program
 from vlacut.ir.rewriting import name_uniquely
 from vlacut.runtime.whole import run_whole
 from vlacut.split.emission import whole_phases
+from vlacut.split.local_execution import example_observation
 from vlacut.split.parts import whole
-from vlacut.split.stitching import example_observation
 from vlacut_passes.types.values import saturated
 
 OTHERS = ("cogact", "openvla", "openvla-oft", "pi0", "roboflamingo", "smolvla")

@@ -33,9 +33,9 @@ def cases(count: int) -> list[tuple[int, CostGraph, Link]]:
 def test_states_together_have_in_common_what_decides_all_of_them() -> None:
     several = 0
     for seed, graph, link in cases(1500):
-        for section in graph.sections:
-            inside = {task for branch in section.branches for task in branch}
-            for one in states(graph, section, link):
+        for region in graph.regions:
+            inside = {task for branch in region.branches for task in branch}
+            for one in states(graph, region, link):
                 for state in one.several:
                     several += 1
                     assert set(one.sides) <= set(state.sides), seed

@@ -18,7 +18,7 @@ from support.programs import observation
 
 from vlacut.hardware import Link, parse_link
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.runtime.network.estimate import STALE_NS, Network
+from vlacut.runtime.network.estimate import STALE_NS, NetworkEstimates
 from vlacut.runtime.network.predictors import PREDICTORS
 from vlacut.runtime.network.selectors import Forecast
 from vlacut.runtime.tally import Tally
@@ -134,8 +134,8 @@ def heard(up: tuple[int, int], down: tuple[int, int], now: int, kind: int = TENS
     return Heard(kind, burst, (1, 0, 0, 0, *up, 0), now, HEADER_BYTES)
 
 
-def network(now: list[int]) -> Network:
-    return Network(LINK, PREDICTORS["last"], 0.02, lambda: now[0])
+def network(now: list[int]) -> NetworkEstimates:
+    return NetworkEstimates(LINK, PREDICTORS["last"], 0.02, lambda: now[0])
 
 
 def test_trains_are_pooled_over_an_interval_and_their_headers_added() -> None:
@@ -175,7 +175,7 @@ def test_a_frame_at_once_bounds_from_below() -> None:
 def test_a_short_train_tells_no_rate_but_a_bound() -> None:
     """A fast link: what is between two wake-ups of the receiver is no rate, nor is the way."""
     now = [10 * STALE_NS]
-    found = Network(replace(LINK, up=1e5), PREDICTORS["last"], 0.02, lambda: now[0])
+    found = NetworkEstimates(replace(LINK, up=1e5), PREDICTORS["last"], 0.02, lambda: now[0])
     assert found.probe()
     whole = now[0] + 5 * MS + 1000 + MS // 2  # half a millisecond later than an empty frame
     times = (1, whole, whole, whole - 200_000, 30_000, 200_000, 0)
@@ -297,7 +297,7 @@ class Turning:
         self._alone = plan.crosses.index(False)
         self.seen: list[Link] = []
 
-    def choose(self, forecast: Forecast) -> int:
+    def select(self, forecast: Forecast) -> int:
         self.seen.append(forecast.over(SLOW))
         self._left -= 1
         return self._alone if self._left >= 0 else 0
@@ -307,13 +307,13 @@ class Turning:
 def test_a_robot_on_its_own_probes_the_way_back(hedge: bool) -> None:
     """Steps that cross nothing still learn of the uplink; actions stay right throughout."""
     program, plan, engines = deployment_with_alone()
-    policy = Turning(plan, 12)  # type: ignore[arg-type]  # it reads `crosses` alone
+    selector = Turning(plan, 12)  # type: ignore[arg-type]  # it reads `crosses` alone
     expected = run_whole(program, observation(program))
     options = {"deadline": 5.0, "hedge": True} if hedge else {}
     with (
         served(plan, engines) as server,
         EdgeSession(
-            plan, DIGEST, engines, server.address, policy=policy, link=SLOW, **options
+            plan, DIGEST, engines, server.address, selector=selector, link=SLOW, **options
         ) as edge,
     ):
         for step in range(20):
@@ -322,13 +322,13 @@ def test_a_robot_on_its_own_probes_the_way_back(hedge: bool) -> None:
                 np.testing.assert_array_equal(action[name], array)
             assert edge.last.frames == 0 or step >= 12
             time.sleep(0.02)
-    assert policy.seen[0] == SLOW
-    assert policy.seen[11].up > 1e5  # loopback, as the answer to the probe said
+    assert selector.seen[0] == SLOW
+    assert selector.seen[11].up > 1e5  # loopback, as the answer to the probe said
     assert edge.last.link.rtt < 0.01
 
 
 def test_a_report_says_what_the_steps_before_had_told() -> None:
-    """Also where no policy asks: a step learns of the one before while it waits."""
+    """Also where no selector asks: a step learns of the one before while it waits."""
     program, plan, engines = deployment_with_alone()
     with (
         served(plan, engines) as server,

@@ -396,25 +396,25 @@ class Watching:
         self.looks_ahead = looks_ahead
         self.seen: list[Link] = []
 
-    def choose(self, forecast: Forecast) -> int:
+    def select(self, forecast: Forecast) -> int:
         self.seen.append(forecast.over(SLOW))
         return 0
 
 
 @pytest.mark.parametrize("looks_ahead", [False, True])
-def test_a_policy_says_whether_it_looks_at_the_forecast(looks_ahead: bool) -> None:
+def test_a_selector_says_whether_it_looks_at_the_forecast(looks_ahead: bool) -> None:
     """Forecasts are made for those alone that do; others get the plan's link."""
     program, plan, engines = crossing_deployment()
-    policy = Watching(looks_ahead)
+    selector = Watching(looks_ahead)
     with (
         served(plan, engines) as server,
-        EdgeSession(plan, DIGEST, engines, server.address, policy=policy, link=SLOW) as edge,
+        EdgeSession(plan, DIGEST, engines, server.address, selector=selector, link=SLOW) as edge,
     ):
         for _ in range(3):
             edge.step(observation(program))
     planned = steady(plan.link).over(SLOW)
-    assert (policy.seen[0] == SLOW) == looks_ahead
-    assert (policy.seen[-1] == planned) == (not looks_ahead)
+    assert (selector.seen[0] == SLOW) == looks_ahead
+    assert (selector.seen[-1] == planned) == (not looks_ahead)
 
 
 def test_off_loopback_needs_a_word() -> None:

@@ -1,4 +1,4 @@
-"""Policies against brute force, and RoboECC's thresholds against its words."""
+"""Selectors against brute force, and RoboECC's thresholds against its words."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vlacut.runtime.network.conformal import LEVELS
 from vlacut.runtime.network.estimate import sampling_interval, shortest_side
 from vlacut.runtime.network.predictors import PREDICTORS
 from vlacut.runtime.network.selectors import (
-    POLICIES,
+    SELECTORS,
     Argmin,
     ByThresholds,
     Forecast,
     Quantile,
-    make_policy,
+    make_selector,
     miss_probability,
     steady,
 )
@@ -61,18 +61,18 @@ def test_argmin_is_the_cheapest_by_the_plan_s_price(
 ) -> None:
     link = Link(up, down, rtt)
     prices = [variant.price.over(link) for variant in plan.variants]
-    chosen = Argmin(plan).choose(steady(link))
+    chosen = Argmin(plan).select(steady(link))
     assert prices[chosen] == pytest.approx(min(prices), rel=1e-9)
 
 
 def test_argmin_stays_until_another_gains_enough(plan: Plan) -> None:
-    policy = Argmin(plan, gain=0.1)
+    selector = Argmin(plan, gain=0.1)
     names = [variant.name for variant in plan.variants]
     near = [LINK.at(rate) for rate in np.geomspace(1e5, 1e8, 400)]
-    before = policy.choose(steady(near[0]))
+    before = selector.select(steady(near[0]))
     for link in near:
         prices = [variant.price.over(link) for variant in plan.variants]
-        found = policy.choose(steady(link))
+        found = selector.select(steady(link))
         if found != before:
             assert prices[found] == min(prices)
             assert prices[found] < 0.9 * prices[before]
@@ -93,7 +93,7 @@ def spread(low: float, high: float) -> Forecast:
 
 @settings(max_examples=50)
 @given(st.floats(1e5, 1e7), st.floats(1.1, 100), st.floats(0.16, 0.95))
-def test_the_quantile_policy_misses_least(
+def test_the_quantile_selector_misses_least(
     plan: Plan, low: float, ratio: float, deadline: float
 ) -> None:
     forecast = spread(low, low * ratio)
@@ -103,15 +103,15 @@ def test_the_quantile_policy_misses_least(
         np.mean([variant.price.over(link) > deadline for link in links])
         for variant in plan.variants
     ]
-    chosen = Quantile(plan, deadline).choose(forecast)
+    chosen = Quantile(plan, deadline).select(forecast)
     assert missed[chosen] <= min(missed) + 0.06  # levels are up to 0.1 apart
 
 
-def test_without_a_deadline_the_quantile_policy_is_cautious(plan: Plan) -> None:
+def test_without_a_deadline_the_quantile_selector_is_cautious(plan: Plan) -> None:
     wide = spread(1e5, 1e9)
-    at_worst = Argmin(plan).choose(steady(wide.over(plan.link, 0.1)))
-    assert Quantile(plan, None).choose(wide) == at_worst
-    assert at_worst != Argmin(plan).choose(wide)
+    at_worst = Argmin(plan).select(steady(wide.over(plan.link, 0.1)))
+    assert Quantile(plan, None).select(wide) == at_worst
+    assert at_worst != Argmin(plan).select(wide)
 
 
 def test_the_probability_of_a_miss() -> None:
@@ -126,10 +126,10 @@ def jumping(before: float, after: float) -> Forecast:
 
 
 def test_thresholds_move_to_the_most_and_the_least_bytes(plan: Plan) -> None:
-    policy = ByThresholds(plan)
-    policy.thresholds = Thresholds(1e6, -1e6)
+    selector = ByThresholds(plan)
+    selector.thresholds = Thresholds(1e6, -1e6)
     chosen = [
-        plan.variants[policy.choose(jumping(5e6, 5e6 + change))].name
+        plan.variants[selector.select(jumping(5e6, 5e6 + change))].name
         for change in (0.0, 0.9e6, 1.1e6, 0.0, -0.9e6, -1.1e6, 0.0, 2e6)
     ]
     expected = "chosen chosen chatty chatty chatty silent silent chatty"
@@ -137,12 +137,12 @@ def test_thresholds_move_to_the_most_and_the_least_bytes(plan: Plan) -> None:
 
 
 def mean_s(plan: Plan, changes: list[Change], tried: Thresholds) -> float:
-    """By the policy itself, step by step."""
-    policy = ByThresholds(plan)
-    policy.thresholds = tried
+    """By the selector itself, step by step."""
+    selector = ByThresholds(plan)
+    selector.thresholds = tried
     total = 0.0
     for change in changes:
-        used = policy.choose(jumping(1e9, 1e9 + change.predicted))
+        used = selector.select(jumping(1e9, 1e9 + change.predicted))
         total += plan.variants[used].price.over(plan.link.at(change.came))
     return total / len(changes)
 
@@ -163,34 +163,34 @@ def test_thresholds_are_found_by_the_paper_s_procedure(plan: Plan) -> None:
     by_high = [mean_s(plan, changes, replace(found, high=float(high))) for high in highs]
     assert mean_s(plan, changes, found) == pytest.approx(min(by_high))
     assert mean_s(plan, changes, found) <= mean_s(plan, changes, Thresholds()) + 1e-12
-    assert make_policy("thresholds", plan, history=history).thresholds == found  # type: ignore[attr-defined]
+    assert make_selector("thresholds", plan, history=history).thresholds == found  # type: ignore[attr-defined]
 
 
 def test_without_a_history_thresholds_come_with_the_steps(plan: Plan) -> None:
-    policy = ByThresholds(plan)
-    assert policy.thresholds == Thresholds()
+    selector = ByThresholds(plan)
+    assert selector.thresholds == Thresholds()
     numbers = np.random.default_rng(0)
     for _ in range(64):
         now = float(numbers.choice([2e5, 2e7]))
-        policy.choose(jumping(now, 2e6))
-    assert policy.thresholds != Thresholds()
+        selector.select(jumping(now, 2e6))
+    assert selector.thresholds != Thresholds()
 
 
-def test_policies_by_name(plan: Plan) -> None:
-    for name in (*POLICIES, "quiet"):
-        policy = make_policy(name, plan, deadline=0.5)
-        assert 0 <= policy.choose(steady(LINK)) < len(plan.variants)
-    assert make_policy("quiet", plan).choose(steady(LINK)) == 2
-    seen = {make_policy("random", plan, seed=seed).choose(steady(LINK)) for seed in range(40)}
+def test_selectors_by_name(plan: Plan) -> None:
+    for name in (*SELECTORS, "quiet"):
+        selector = make_selector(name, plan, deadline=0.5)
+        assert 0 <= selector.select(steady(LINK)) < len(plan.variants)
+    assert make_selector("quiet", plan).select(steady(LINK)) == 2
+    seen = {make_selector("random", plan, seed=seed).select(steady(LINK)) for seed in range(40)}
     assert seen == {0, 1, 2, 3}
-    with pytest.raises(InputError, match="no policy or variant 'fast'; the policies are random"):
-        make_policy("fast", plan)
+    with pytest.raises(InputError, match="no selector or variant 'fast'; the selectors are random"):
+        make_selector("fast", plan)
 
 
 def test_an_outage_has_a_price(plan: Plan) -> None:
     dead = Forecast(lambda _: 0.0, lambda _: 0.0, 0.01, 0.0)
-    assert plan.variants[Argmin(plan).choose(dead)].name == "silent"
-    assert plan.variants[Quantile(plan, 0.3).choose(dead)].name == "silent"
+    assert plan.variants[Argmin(plan).select(dead)].name == "silent"
+    assert plan.variants[Quantile(plan, 0.3).select(dead)].name == "silent"
 
 
 def test_samples_are_closer_than_a_side_computes(plan: Plan) -> None:

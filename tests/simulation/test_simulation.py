@@ -18,7 +18,7 @@ from vlacut.hardware.trace import Trace
 from vlacut.plan.instructions import runs
 from vlacut.plan.plan import Plan, Variant
 from vlacut.runtime.network.predictors import make_predictor
-from vlacut.runtime.network.selectors import Forecast, make_policy
+from vlacut.runtime.network.selectors import Forecast, make_selector
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.protocol import HEADER_BYTES
 from vlacut.runtime.wire.route import routes_of
@@ -31,7 +31,7 @@ from vlacut.simulation import (
     ByFrames,
     Clairvoyant,
     Fixed,
-    Race,
+    Comparison,
     Recording,
     StepWalk,
     network_of,
@@ -175,7 +175,7 @@ def test_no_choice_ends_a_step_sooner_than_the_clairvoyant(
 
 
 class Told:
-    """A policy that keeps what it is told, and takes a variant in turn."""
+    """A selector that keeps what it is told, and takes a variant in turn."""
 
     looks_ahead = True
 
@@ -183,7 +183,7 @@ class Told:
         self.forecasts: list[tuple[float, float, float]] = []
         self._count = count
 
-    def choose(self, forecast: Forecast) -> int:
+    def select(self, forecast: Forecast) -> int:
         self.forecasts.append((forecast.up(None), forecast.down(None), forecast.rtt_s))
         return len(self.forecasts) // 8 % self._count
 
@@ -229,7 +229,7 @@ def test_where_nothing_was_heard_yet_the_first_step_is_probed_beside() -> None:
     class Alone:
         looks_ahead = True
 
-        def choose(self, forecast: Forecast) -> int:
+        def select(self, forecast: Forecast) -> int:
             seen.append(forecast.up(None))
             return alone
 
@@ -244,15 +244,15 @@ def test_a_race_of_policies(knows: str) -> None:
     numbers = np.random.default_rng(3)
     rates = 10 ** numbers.uniform(4, 7, 25)
     recording = Recording("made", Trace(tuple(rates), (6.0,) * 25))
-    race = Race(plan, [recording, recording], SLOW, deadline=0.5, knows=knows, history=[recording])
+    race = Comparison(plan, [recording, recording], SLOW, deadline=0.5, knows=knows, history=[recording])
     names = [variant.name for variant in plan.variants]
     rows = race.run(["argmin", "thresholds", "random", *names], ["last", "ewma"])
-    assert [(row.policy, row.predictor) for row in rows] == [
+    assert [(row.selector, row.predictor) for row in rows] == [
         (CLAIRVOYANT, ""),
-        *((policy, name) for policy in ("argmin", "thresholds") for name in ("last", "ewma")),
+        *((selector, name) for selector in ("argmin", "thresholds") for name in ("last", "ewma")),
         *((name, "") for name in ("random", *names)),
     ]
-    by_name = {row.policy: row for row in reversed(rows)}
+    by_name = {row.selector: row for row in reversed(rows)}
     assert all(row.regret(rows[0]) >= -1e-3 for row in rows)
     assert by_name["argmin"].mean_s < min(by_name[name].mean_s for name in ("random", *names))
     assert by_name[names[0]].switches == 0
@@ -265,9 +265,9 @@ def test_a_race_of_policies(knows: str) -> None:
 def test_what_carries_nothing_and_what_nobody_knows_is_refused() -> None:
     plan = plan_with_alone()
     with pytest.raises(HardwareError, match="carries nothing"):
-        Race(plan, [Recording("out", Trace((0.0,), (1.0,)))], SLOW).run([], [])
-    race = Race(plan, [Recording("one", Trace((1e5,), (1.0,)))], SLOW)
-    with pytest.raises(InputError, match="no policy or variant 'best'"):
+        Comparison(plan, [Recording("out", Trace((0.0,), (1.0,)))], SLOW).run([], [])
+    race = Comparison(plan, [Recording("one", Trace((1e5,), (1.0,)))], SLOW)
+    with pytest.raises(InputError, match="no selector or variant 'best'"):
         race.run(["best"], ["last"])
     with pytest.raises(InputError, match="no predictor 'oracle'"):
         race.run(["argmin"], ["oracle"])
@@ -279,8 +279,8 @@ def test_a_step_that_met_two_bandwidths_does_not_rule_the_cloud_out() -> None:
     trace = Trace((5e6, 2e4, 5e6), (3.0, 3.0, 60.0))
     network, walks = network_of(SLOW, trace), walks_of(plan)
     for shift in np.linspace(0, 0.3, 7):
-        policy = make_policy("argmin", plan)
-        made = ByFrames(policy, lambda: make_predictor("last"), walks, network, SLOW, 0.05)
+        selector = make_selector("argmin", plan)
+        made = ByFrames(selector, lambda: make_predictor("last"), walks, network, SLOW, 0.05)
         outcome = run_loop(walks, network, made, start=float(shift), seconds=20.0)
         assert set(outcome.variants[outcome.starts > 12.0]) == {0}
 
@@ -288,7 +288,7 @@ def test_a_step_that_met_two_bandwidths_does_not_rule_the_cloud_out() -> None:
 def test_the_lstm_gets_samples_as_far_apart_as_those_it_was_trained_on(tmp_path: Path) -> None:
     weights = untrained(0)
     write_weights(tmp_path / "lstm.npz", weights)
-    race = Race(
+    race = Comparison(
         plan_with_alone(),
         [Recording("made", Trace((1e5, 1e6), (5.0, 5.0)))],
         SLOW,

@@ -1,6 +1,6 @@
 """What sides that work in parallel save, and how long a cut takes: slow, and by other ways.
 
-Gates and branches are read off the closure of the dependencies, and a section is simulated event by
+Joins and branches are read off the closure of the dependencies, and a region is simulated event by
 event. A cut is walked part by part, as the runtime does it.
 """
 
@@ -22,7 +22,7 @@ EDGE, CLOUD = 0, 1
 def slow_overlap(
     graph: CostGraph, link: Link, cuts: np.ndarray, one_way: Mapping[int, np.ndarray]
 ) -> np.ndarray:
-    """Seconds that overlap in sections, a cut each; in a loop that leads one way, in one trip."""
+    """Seconds that overlap in regions, a cut each; in a loop that leads one way, in one trip."""
     saved = np.zeros(len(cuts))
     for phase, entry, leave, branches in slow_sections(graph):
         known: dict[tuple[int, ...], float] = {}
@@ -45,7 +45,7 @@ def _home(cuts: np.ndarray, branch: list[int]) -> np.ndarray:
 
 
 def slow_sections(graph: CostGraph) -> list[tuple[int, int | None, int | None, list[list[int]]]]:
-    """Phase, gate before, gate behind and branches of every section."""
+    """Phase, join before, join behind and branches of every region."""
     size = len(graph.tasks)
     reach = np.eye(size, dtype=bool)
     for one in graph.dependencies:
@@ -57,21 +57,21 @@ def slow_sections(graph: CostGraph) -> list[tuple[int, int | None, int | None, l
     found = []
     for phase, trips in enumerate(graph.trips):
         tasks = [index for index, task in enumerate(graph.tasks) if task.phase == phase]
-        gates = [one for one in tasks if all(reach[one, two] or reach[two, one] for two in tasks)]
+        joins = [one for one in tasks if all(reach[one, two] or reach[two, one] for two in tasks)]
         outside = {
             one.producer
             for one in graph.dependencies
             if one.when is not When.WITHIN and one.consumer in tasks
         }
         first = 0 if outside == {0} and trips == 1 else None
-        for entry, leave in zip([first, *gates], [*gates, None], strict=True):
+        for entry, leave in zip([first, *joins], [*joins, None], strict=True):
             between = [
                 one
                 for one in tasks
-                if one not in gates
+                if one not in joins
                 and (entry in (None, 0) or reach[entry, one])
                 and (leave is None or reach[one, leave])
-                and not any(reach[gate, one] for gate in gates if gate > (entry or 0))
+                and not any(reach[join, one] for join in joins if join > (entry or 0))
             ]
             branches = []
             while between:
@@ -101,7 +101,7 @@ def _saved(
     leave: int | None,
     branches: list[list[int]],
 ) -> float:
-    """A section, event by event: each machine and each direction does one thing at a time."""
+    """A region, event by event: each machine and each direction does one thing at a time."""
     done, hops, spent = [], [], 0.0
     busy = {"up": 0.0, "down": 0.0}  # until when
     rates = {"up": link.up, "down": link.down}

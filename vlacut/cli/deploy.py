@@ -24,7 +24,7 @@ from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.edge.timeline import trace_json
 from vlacut.runtime.network.predictors import NAMES
-from vlacut.runtime.network.selectors import POLICIES
+from vlacut.runtime.network.selectors import SELECTORS
 from vlacut.runtime.wire.sockets import parse_address, written
 
 _BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
@@ -126,10 +126,12 @@ def _serve_metrics(server: Server, place: str) -> str:
 @click.option("--deadline", callback=seconds, help="A step returns by then, e.g. 100ms.")
 @click.option("--hedge", is_flag=True, help="Meet it with the edge alone, beside the cloud.")
 @click.option(
-    "--policy",
+    "--selector",
+    "--policy",  # its name until 0.2
+    "selector",
     default=CHOSEN,
     show_default=True,
-    help=f"How the variant is chosen: {', '.join(POLICIES)}, or the name of one.",
+    help=f"How the variant is chosen: {', '.join(SELECTORS)}, or the name of one.",
 )
 @click.option(
     "--predictor", default="", help=f"{', '.join(NAMES)}; the bundle's, or ewma if it has none."
@@ -137,7 +139,7 @@ def _serve_metrics(server: Server, place: str) -> str:
 @click.option(
     "--history",
     type=click.Path(path_type=Path),
-    help="For --policy thresholds: recorded bandwidths, a file or a folder.",
+    help="For --selector thresholds: recorded bandwidths, a file or a folder.",
 )
 @click.option("--link", default="", help="Taken for the network at first; the plan's if not given.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the last action: .npz.")
@@ -156,7 +158,7 @@ def run_command(
     steps: int,
     deadline: float | None,
     hedge: bool,
-    policy: str,
+    selector: str,
     predictor: str,
     history: Path | None,
     link: str,
@@ -179,7 +181,7 @@ def run_command(
         tls=tls,
         insecure=insecure,
         trusted=trusted,
-        policy=policy,
+        selector=selector,
         predictor=predictor,
         history=history,
         link=link,

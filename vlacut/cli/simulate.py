@@ -1,4 +1,4 @@
-"""`simulate`: policies and predictors over recorded bandwidths."""
+"""`simulate`: selectors and predictors over recorded bandwidths."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from vlacut.cli.times import seconds
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan.plan import Plan
 from vlacut.runtime.network.predictors import LSTM, NAMES, PREDICTORS
-from vlacut.runtime.network.selectors import POLICIES
-from vlacut.simulation import FRAMES, LINK, Race, Recording, Row
+from vlacut.runtime.network.selectors import SELECTORS
+from vlacut.simulation import FRAMES, LINK, Comparison, Recording, Row
 
 ALL = "all"
 
@@ -39,12 +39,13 @@ ALL = "all"
     help="Recorded bandwidths of the uplink: a file, or a folder of them.",
 )
 @click.option(
-    "--policy",
-    "policies",
+    "--selector",
+    "--policy",  # its name until 0.2
+    "selectors",
     multiple=True,
     default=(ALL,),
     show_default=True,
-    help=f"{', '.join(POLICIES)}, a variant's name, or all; may be repeated.",
+    help=f"{', '.join(SELECTORS)}, a variant's name, or all; may be repeated.",
 )
 @click.option(
     "--predictor",
@@ -62,10 +63,10 @@ ALL = "all"
     type=click.Choice([LINK, FRAMES]),
     default=LINK,
     show_default=True,
-    help="What policies know: the link's rate, or what the runtime learns from its frames.",
+    help="What selectors know: the link's rate, or what the runtime learns from its frames.",
 )
 @click.option("--period", callback=seconds, help="Start a step every 100ms, if it can.")
-@click.option("--deadline", callback=seconds, help="Of a step; told to the policies.")
+@click.option("--deadline", callback=seconds, help="Of a step; told to the selectors.")
 @click.option(
     "--history",
     type=click.Path(path_type=Path),
@@ -76,7 +77,7 @@ ALL = "all"
 def simulate_command(
     path: Path,
     trace: Path,
-    policies: tuple[str, ...],
+    selectors: tuple[str, ...],
     predictors: tuple[str, ...],
     link: str,
     knows: str,
@@ -86,7 +87,7 @@ def simulate_command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the control loop over recorded bandwidths, by every policy, without waiting for it.
+    """Run the control loop over recorded bandwidths, by every selector, without waiting for it.
 
     Steps follow the plan's own schedules and times. The clairvoyant knows the trace: no choice of
     variants makes any step of the loop end sooner than its. Regret is a mean latency above its.
@@ -94,7 +95,7 @@ def simulate_command(
     figure = make_figure(plot, 9, 6) if plot else None
     bundle = read_bundle(path)
     plan = bundle.plan
-    race = Race(
+    race = Comparison(
         plan,
         recordings(trace),
         parse_link(link) if link else plan.link,
@@ -106,7 +107,7 @@ def simulate_command(
     )
     start = time.perf_counter()
     with progress_bar() as progress:
-        rows = race.run(_policies(plan, policies), _predictors(bundle, predictors), progress)
+        rows = race.run(_selectors(plan, selectors), _predictors(bundle, predictors), progress)
     took = time.perf_counter() - start
     shown = min(rows[1:], key=lambda row: row.mean_s, default=rows[0])
     if plot and figure:
@@ -120,7 +121,7 @@ def simulate_command(
     steps = sum(len(row.latencies) for row in rows)
     out.print(_table(plan, rows, deadline))
     out.print(
-        f"\n{len(race.recordings)} traces, {hours:.3g} hours, by {len(rows)} policies: {steps} "
+        f"\n{len(race.recordings)} traces, {hours:.3g} hours, by {len(rows)} selectors: {steps} "
         f"steps in {took:.1f} s"
     )
     if len(race.recordings) == 1:
@@ -136,9 +137,9 @@ def recordings(path: Path) -> tuple[Recording, ...]:
     )
 
 
-def _policies(plan: Plan, asked: Sequence[str]) -> list[str]:
+def _selectors(plan: Plan, asked: Sequence[str]) -> list[str]:
     names = [variant.name for variant in plan.variants]
-    every = [*POLICIES, *names]
+    every = [*SELECTORS, *names]
     return [name for one in asked for name in (every if one == ALL else [one])]
 
 
@@ -148,12 +149,12 @@ def _predictors(bundle: Bundle, asked: Sequence[str]) -> list[str]:
 
 
 def _table(plan: Plan, rows: Sequence[Row], deadline: float | None) -> Any:
-    columns = ["policy", "predictor", "mean", "p95", "p99", "steps", "switches", "regret"]
+    columns = ["selector", "predictor", "mean", "p95", "p99", "steps", "switches", "regret"]
     if deadline is not None:
         columns.append("missed")
     lines = []
     for row in rows:
-        line = [row.policy, row.predictor, milliseconds(row.mean_s)]
+        line = [row.selector, row.predictor, milliseconds(row.mean_s)]
         line += [milliseconds(row.quantile_s(share)) for share in (0.95, 0.99)]
         line += [str(len(row.latencies)), str(row.switches), f"{row.regret(rows[0]):.1%}"]
         if row.missed is not None:
@@ -163,7 +164,9 @@ def _table(plan: Plan, rows: Sequence[Row], deadline: float | None) -> Any:
     return table(title, columns, lines, left=2)
 
 
-def _json(path: Path, race: Race, rows: Sequence[Row], hours: float, took: float) -> dict[str, Any]:
+def _json(
+    path: Path, race: Comparison, rows: Sequence[Row], hours: float, took: float
+) -> dict[str, Any]:
     return {
         "bundle": str(path),
         "traces": [recording.name for recording in race.recordings],
@@ -171,7 +174,7 @@ def _json(path: Path, race: Race, rows: Sequence[Row], hours: float, took: float
         "took_s": took,
         "rows": [
             {
-                "policy": row.policy,
+                "selector": row.selector,
                 "predictor": row.predictor,
                 "mean_ms": row.mean_s * 1e3,
                 "p95_ms": row.quantile_s(0.95) * 1e3,

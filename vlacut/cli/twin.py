@@ -22,8 +22,8 @@ from vlacut.hardware import parse_link
 from vlacut.hardware.trace import Trace, read_trace
 from vlacut.plan.plan import CHOSEN
 from vlacut.runtime.network.predictors import LSTM, NAMES
-from vlacut.runtime.network.selectors import POLICIES
-from vlacut.simulation import FRAMES, Race, Recording, Row
+from vlacut.runtime.network.selectors import SELECTORS
+from vlacut.simulation import FRAMES, Comparison, Recording, Row
 
 _OUTAGE = re.compile(r"(\d+(?:\.\d+)?)s,(\d+(?:\.\d+)?)s")
 
@@ -50,10 +50,12 @@ class _Outage(click.ParamType[tuple[float, float]]):
 )
 @click.option("--steps", type=click.IntRange(1), help="Until the trace ends, without it.")
 @click.option(
-    "--policy",
+    "--selector",
+    "--policy",  # its name until 0.2
+    "selector",
     default=CHOSEN,
     show_default=True,
-    help=f"How the variant is chosen: {', '.join(POLICIES)}, or the name of one.",
+    help=f"How the variant is chosen: {', '.join(SELECTORS)}, or the name of one.",
 )
 @click.option(
     "--predictor", default="", help=f"{', '.join(NAMES)}; the bundle's, or ewma if it has none."
@@ -75,7 +77,7 @@ def twin_command(
     path: Path,
     trace: Path | None,
     steps: int | None,
-    policy: str,
+    selector: str,
     predictor: str,
     link: str,
     period: float | None,
@@ -106,12 +108,12 @@ def twin_command(
             seconds=lasts,
             period=period,
             progress=progress,
-            policy=policy,
+            selector=selector,
             predictor=predictor,
             link=link,
             timeout=timeout,
         )
-    race = Race(
+    race = Comparison(
         bundle.plan,
         [Recording("", rates or Trace((over.wire_up,), (1.0,)))],
         over,
@@ -122,7 +124,7 @@ def twin_command(
         steps=steps,
     )
     plain = not jitter and not loss and not outages  # the simulation knows none of them
-    rows = race.run([policy], [predictor or _default_predictor(bundle)]) if plain else ()
+    rows = race.run([selector], [predictor or _default_predictor(bundle)]) if plain else ()
     _report(bundle, made, rows[1] if plain else None, as_json)
 
 

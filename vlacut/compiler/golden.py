@@ -27,7 +27,7 @@ from vlacut.plan.instructions import Loop, Move, Run, Transfer, taken
 from vlacut.plan.plan import Plan
 from vlacut.runtime.whole import load_whole, run_whole
 from vlacut.split.emission import save
-from vlacut.split.stitching import example_observation
+from vlacut.split.local_execution import example_observation
 from vlacut.split.weights import WeightStore
 from vlacut.tensor import TensorSpec
 

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from vlacut.emulation.lane import Lane
+from vlacut.emulation.direction import LinkDirection
 from vlacut.emulation.shape import Shape
 from vlacut.runtime.closing import Closing
 
@@ -39,7 +39,8 @@ class Proxy(Closing):
         start = time.monotonic() if begun else None
         ways = enumerate((shape.up, shape.down))
         self._lanes = tuple(
-            Lane(way, shape.segment_bytes, 2 * shape.seed + index, start) for index, way in ways
+            LinkDirection(way, shape.segment_bytes, 2 * shape.seed + index, start)
+            for index, way in ways
         )
         self._closing = False
         self._lock = threading.Lock()
@@ -101,7 +102,11 @@ class _Direction:
     """One way of one connection."""
 
     def __init__(
-        self, source: socket.socket, sink: socket.socket, lane: Lane, over: threading.Barrier
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        lane: LinkDirection,
+        over: threading.Barrier,
     ) -> None:
         self._source, self._sink = source, sink
         self._lane = lane

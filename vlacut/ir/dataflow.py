@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from vlacut.ir.annotation import MACHINES, SECONDS, Seconds
 from vlacut.ir.graphs import node_inputs, operators, value_spec, weights_read
-from vlacut.ir.program import Program, Source
+from vlacut.ir.program import Producer, Program
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
@@ -113,7 +113,7 @@ def _live(uses: Iterable[Use], action: int) -> list[int]:
     return sorted(live)
 
 
-def key_of(program: Program, source: Source) -> str:
+def key_of(program: Program, source: Producer) -> str:
     """Key of what a source names: a name of the observation, or `phase/output`."""
     return (
         source.name
@@ -161,18 +161,18 @@ class _Tracer:
     def _value_uses(self, task: int, phase: int, value: ir.Value) -> Iterator[Use]:
         maker = value.producer()
         if maker in self._task:
-            yield self._use(task, Source(phase, str(value.name)), When.WITHIN, value)
+            yield self._use(task, Producer(phase, str(value.name)), When.WITHIN, value)
         elif value.is_graph_input() and not value.is_initializer():
             name = str(value.name)
             yield self._use(task, self._program.source(phase, name), When.INITIAL, target=name)
             carried = self._program.carried_output(phase, name)
             if carried is not None:
-                yield self._use(task, Source(phase, carried), When.CARRIED, target=name)
+                yield self._use(task, Producer(phase, carried), When.CARRIED, target=name)
 
     def _use(
         self,
         task: int,
-        source: Source,
+        source: Producer,
         when: When,
         value: ir.Value | None = None,
         target: str = "",

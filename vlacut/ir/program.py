@@ -74,7 +74,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Source:
+class Producer:
     """Where a phase's input comes from when the phase starts.
 
     `phase` is the index of an earlier phase, or None for the observation.
@@ -128,23 +128,23 @@ class Program:
         for spec in self.outputs:
             self.output_source(spec.name)
 
-    def source(self, phase: int, name: str) -> Source:
+    def source(self, phase: int, name: str) -> Producer:
         """What binds an input of a phase on its first trip; ModelError if nothing does."""
         for earlier in range(phase - 1, -1, -1):
             if name in self.phases[earlier].output_names:
-                return Source(earlier, name)
+                return Producer(earlier, name)
         if any(spec.name == name for spec in self.inputs):
-            return Source(None, name)
+            return Producer(None, name)
         raise ModelError(
             f"program {self.name}, phase {self.phases[phase].name}: nothing binds input {name}; "
             f"add it to the program's inputs, or name an earlier phase's output so"
         )
 
-    def output_source(self, name: str) -> Source:
+    def output_source(self, name: str) -> Producer:
         """The phase output that is action `name`; ModelError if no phase has it."""
         for index in range(len(self.phases) - 1, -1, -1):
             if name in self.phases[index].output_names:
-                return Source(index, name)
+                return Producer(index, name)
         raise ModelError(f"program {self.name}: no phase has the output {name}")
 
     def carried_output(self, phase: int, name: str) -> str | None:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from vlacut.errors import VerificationError
 from vlacut.ir.graphs import value_spec
-from vlacut.ir.program import Phase, Program, Source
+from vlacut.ir.program import Phase, Producer, Program
 from vlacut.tensor import TensorSpec
 
 _SHOWN = 5
@@ -115,7 +115,7 @@ def weights_agree(program: Program) -> Iterator[str]:
             yield from _mismatch(f"weight {name} of {first} and {phase.name}", known, spec)
 
 
-def _source_spec(program: Program, source: Source) -> TensorSpec:
+def _source_spec(program: Program, source: Producer) -> TensorSpec:
     if source.phase is None:
         return next(spec for spec in program.inputs if spec.name == source.name)
     outputs = program.phases[source.phase].model.graph.outputs

@@ -3,7 +3,7 @@
 What a codec costs on a flow depends on nothing but the flow, the direction and the link. So the
 cheapest one is known before the cut is, in seconds, or in joules where the energy of the edge is
 minimised; and a search over cuts whose flows are so coded is a search over cuts and codecs
-together. Two things are left out: where both sides work at once in a section, a tensor that is
+together. Two things are left out: where both sides work at once in a region, a tensor that is
 there in time anyway might do without its codec; and under a deadline a form that takes more joules
 might be worth its seconds.
 """

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.pricing.loops import MOST_LEADING, Loop
+from vlacut.pricing.loops import MOST_LEADING, PhaseLoop
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -98,7 +98,7 @@ class Columns:
         )
 
     @cached_property
-    def loops(self) -> list[Loop]:
+    def loops(self) -> list[PhaseLoop]:
         """Phases of several trips, in order."""
         phase, found = self.phase[self.after], []
         for one in np.unique(self.phase[self.trips > 1]).tolist():
@@ -106,7 +106,7 @@ class Columns:
             carried = (phase == one) & self.carried
             times = int(self.trips[self.phase == one][0]) - 1
             ends = self.before[within], self.after[within]
-            found.append(Loop(one, times, *ends, self.before[carried], self.after[carried]))
+            found.append(PhaseLoop(one, times, *ends, self.before[carried], self.after[carried]))
         longest = sorted(found, key=lambda loop: (-loop.times, loop.phase))
         waiting = {loop.phase for loop in longest[MOST_LEADING:]}
         return [replace(loop, may_lead=loop.phase not in waiting) for loop in found]

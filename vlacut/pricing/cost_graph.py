@@ -18,7 +18,7 @@ import numpy as np
 from vlacut.codec import Codec, Coding
 from vlacut.hardware import Link, Power
 from vlacut.pricing.columns import FREE, Coded, Columns, Floats, Ints
-from vlacut.pricing.regions import Section, find_sections
+from vlacut.pricing.regions import ParallelRegion, find_regions
 from vlacut.side import Side
 
 
@@ -129,13 +129,13 @@ class CostGraph:
         return self.trips[phase] if 0 <= phase < len(self.trips) else 1
 
     @cached_property
-    def sections(self) -> tuple[Section, ...]:
+    def regions(self) -> tuple[ParallelRegion, ...]:
         """Where the sides can work in parallel."""
         if self.in_turn:
             return ()
         within = [one for one in self.dependencies if one.when is When.WITHIN]
         outside = [one for one in self.dependencies if one.when is not When.WITHIN]
-        return find_sections(
+        return find_regions(
             [task.phase for task in self.tasks],
             [(one.producer, one.consumer) for one in within],
             [(one.producer, one.consumer) for one in outside],

@@ -26,7 +26,7 @@ MOST_LEADING = 3
 
 
 @dataclass(frozen=True)
-class Loop:
+class PhaseLoop:
     """What waits for what in a phase of several trips, by task.
 
     Attributes:

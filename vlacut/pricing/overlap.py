@@ -1,4 +1,4 @@
-"""What the sides of a cut do at once: branches of sections, and loops that lead one way."""
+"""What the sides of a cut do at once: branches of regions, and loops that lead one way."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from vlacut.pricing.columns import Columns, Ints, moved
 from vlacut.pricing.cost_graph import CostGraph, Flow
-from vlacut.pricing.loops import Loop, Pipelined
-from vlacut.pricing.regions import NO_GATE, Lane, Parallel, Section
+from vlacut.pricing.loops import PhaseLoop, Pipelined
+from vlacut.pricing.regions import NO_JOIN, Parallel, ParallelRegion, SideWork
 from vlacut.side import Side
 
 
-def one_way_loops(graph: CostGraph, x: Ints) -> list[Loop]:
+def one_way_loops(graph: CostGraph, x: Ints) -> list[PhaseLoop]:
     """The loops whose changes of side all lead one way in a cut."""
     return [] if graph.in_turn else [loop for loop in graph.columns.loops if loop.one_way(x)]
 
 
 def parallels(
-    graph: CostGraph, sides: Sequence[Side], x: Ints, one_way: Sequence[Loop]
+    graph: CostGraph, sides: Sequence[Side], x: Ints, one_way: Sequence[PhaseLoop]
 ) -> Iterator[Parallel | Pipelined]:
-    """Where the sides of a cut work in parallel: sections of which it has whole branches on both,
+    """Where the sides of a cut work in parallel: regions of which it has whole branches on both,
     and loops that lead one way.
 
     `sides` and `x` are the cut in both forms, `one_way` its loops that lead one way.
     """
     ahead = [loop.phase for loop in one_way]
-    for section in graph.sections:
-        groups = grouped(section, sides)
+    for region in graph.regions:
+        groups = grouped(region, sides)
         if all(groups.values()):
             ends = [
-                sides[gate] if gate != NO_GATE else None for gate in (section.entry, section.exit)
+                sides[join] if join != NO_JOIN else None for join in (region.entry, region.exit)
             ]
-            times = trips_of(graph, section, ahead)
-            yield parallel(graph, section, groups, ends[0], ends[1], times)
+            times = trips_of(graph, region, ahead)
+            yield parallel(graph, region, groups, ends[0], ends[1], times)
     for loop in one_way:
         found = _pipelined(graph.columns, x, loop)
         if (found.edge_s > 0) + (found.cloud_s > 0) + (found.bytes_up + found.bytes_down > 0) > 1:
             yield found
 
 
-def trips_of(graph: CostGraph, section: Section, one_way: Container[int]) -> int:
-    """In how many trips a section counts, given the phases that lead one way."""
-    return 1 if section.phase in one_way else graph.trips[section.phase]
+def trips_of(graph: CostGraph, region: ParallelRegion, one_way: Container[int]) -> int:
+    """In how many trips a region counts, given the phases that lead one way."""
+    return 1 if region.phase in one_way else graph.trips[region.phase]
 
 
-def _pipelined(columns: Columns, x: Ints, loop: Loop) -> Pipelined:
+def _pipelined(columns: Columns, x: Ints, loop: PhaseLoop) -> Pipelined:
     """A loop that leads one way."""
     mine, trips = columns.phase == loop.phase, loop.times + 1
     home = x[columns.producer]
@@ -61,10 +61,10 @@ def _pipelined(columns: Columns, x: Ints, loop: Loop) -> Pipelined:
     )
 
 
-def grouped(section: Section, sides: Sequence[Side]) -> dict[Side, list[int]]:
+def grouped(region: ParallelRegion, sides: Sequence[Side]) -> dict[Side, list[int]]:
     """The tasks of those branches that are on one side as a whole, by side."""
     groups: dict[Side, list[int]] = {side: [] for side in Side}
-    for branch in section.branches:
+    for branch in region.branches:
         there = {sides[task] for task in branch}
         if len(there) == 1:
             groups[there.pop()] += branch
@@ -73,26 +73,26 @@ def grouped(section: Section, sides: Sequence[Side]) -> dict[Side, list[int]]:
 
 def parallel(
     graph: CostGraph,
-    section: Section,
+    region: ParallelRegion,
     groups: Mapping[Side, Sequence[int]],
     entry: Side | None,
     exit_side: Side | None,
     times: int,
 ) -> Parallel:
-    """What either side does of a section, given its tasks, the sides of the gates, and in how many
+    """What either side does of a region, given its tasks, the sides of the joins, and in how many
     trips it counts.
     """
     lanes = {}
     for side, tasks in groups.items():
         inside = set(tasks)
         waits_in, waits_out = entry is side.other, exit_side is side.other
-        read = graph.flows_of.get(section.entry, ()) if waits_in else ()
+        read = graph.flows_of.get(region.entry, ()) if waits_in else ()
         made = [flow for task in tasks if waits_out for flow in graph.flows_of.get(task, ())]
         once = [graph.tasks[task] for task in tasks]
-        lanes[side] = Lane(
+        lanes[side] = SideWork(
             sum(task.edge_s if side is Side.EDGE else task.cloud_s for task in once),
             _coded_bytes(side.other, (one for one in read if not inside.isdisjoint(one.consumers))),
-            _coded_bytes(side, (one for one in made if section.exit in one.consumers)),
+            _coded_bytes(side, (one for one in made if region.exit in one.consumers)),
             waits_in,
             waits_out,
         )

@@ -12,9 +12,9 @@ The price of a cut is edge compute + cloud compute + transfers + hops - overlap,
   waits for one before: later trips take no hops, and each takes the longest of its edge compute,
   its transfers and its cloud compute, see `vlacut.pricing.loops`. A side runs in order, so a loop
   that crosses both ways waits in every trip, carried or not;
-- overlap is what that saves, and what the sides save by working in parallel in the sections of a
+- overlap is what that saves, and what the sides save by working in parallel in the regions of a
   phase, see `vlacut.pricing.regions`: branches that are on one side as a whole, beside such on the
-  other. In a loop that leads one way a section counts in the first trip alone: in later trips the
+  other. In a loop that leads one way a region counts in the first trip alone: in later trips the
   longest of the three covers it.
 
 What else may overlap in a step (a transfer for a later phase beside compute) is not counted: where
@@ -51,7 +51,7 @@ class Price:
         hops: changes of side that follow one another in a control step.
         edge_weight_bytes, cloud_weight_bytes: distinct weights held by side.
         overlap_s: what the sides save by working in parallel.
-        parallel: the sections and loops in which they do.
+        parallel: the regions and loops in which they do.
         edge_codec_s, cloud_codec_s: in codecs by side, on top of compute: codecs run on the
             processor that serves the link, not on the accelerator.
         edge_j: joules of the edge; 0 if its power is not known.

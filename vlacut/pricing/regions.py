@@ -1,11 +1,11 @@
-"""Sections: stretches of a phase in which the two sides can work in parallel.
+"""Regions: stretches of a phase in which the two sides can work in parallel.
 
-A *gate* is a task that every other task of its phase comes before or after. Between two gates lie
-*branches*: tasks that lead to one another, and to nothing else between these gates. A stretch with
-at least two branches of weight is a *section*: with one branch on the edge and another in the cloud
+A *join* is a task that every other task of its phase comes before or after. Between two joins lie
+*branches*: tasks that lead to one another, and to nothing else between these joins. A stretch with
+at least two branches of weight is a *region*: with one branch on the edge and another in the cloud
 both compute at once. What is lighter, or on both sides itself, counts as done before.
 
-Only the graph and the times on the edge decide what a section is, no cut and no link.
+Only the graph and the times on the edge decide what a region is, no cut and no link.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from itertools import combinations
 from vlacut.hardware import Link
 
 WEIGHT = 0.01  # of the edge's compute of a step: what a branch of weight has at least
-MOST_BRANCHES = 4  # of a section: the heaviest
-NO_GATE = -1
+MOST_BRANCHES = 4  # of a region: the heaviest
+NO_JOIN = -1
 
 
 @dataclass(frozen=True)
-class Section:
-    """A stretch between two gates.
+class ParallelRegion:
+    """A stretch between two joins.
 
     Attributes:
         phase: its phase.
-        entry, exit: the gates before and behind it, NO_GATE where the phase begins or ends first;
+        entry, exit: the joins before and behind it, NO_JOIN where the phase begins or ends first;
             the observation is an entry too, where the phase reads nothing else from outside.
         branches: tasks of the branches of weight, in order.
     """
@@ -40,8 +40,8 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Lane:
-    """What one side does of a section.
+class SideWork:
+    """What one side does of a region.
 
     Attributes:
         seconds: of compute, a trip.
@@ -59,7 +59,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Parallel:
-    """A section of which a cut leaves something on both sides.
+    """A region of which a cut leaves something on both sides.
 
     Attributes:
         times: trips of its phase.
@@ -67,8 +67,8 @@ class Parallel:
     """
 
     times: int
-    edge: Lane
-    cloud: Lane
+    edge: SideWork
+    cloud: SideWork
 
     def saved_s(self, link: Link) -> float:
         """Seconds of a control step by which this is shorter than one thing after the other."""
@@ -112,14 +112,14 @@ class Parallel:
         return edge.seconds + cloud.seconds + moved + hops * hop_s, ends
 
 
-def find_sections(
+def find_regions(
     phases: Sequence[int],
     within: Sequence[tuple[int, int]],
     from_outside: Sequence[tuple[int, int]],
     seconds: Sequence[float],
     trips: Sequence[int],
-) -> tuple[Section, ...]:
-    """The sections of a graph, in order.
+) -> tuple[ParallelRegion, ...]:
+    """The regions of a graph, in order.
 
     Args:
         phases: of every task; -1 for the observation.
@@ -128,7 +128,7 @@ def find_sections(
         seconds: of every task on the edge, a control step.
         trips: of every phase.
     """
-    found: list[Section] = []
+    found: list[ParallelRegion] = []
     members: list[list[int]] = [[] for _ in trips]
     for task, phase in enumerate(phases):
         if 0 <= phase < len(trips):
@@ -141,11 +141,11 @@ def find_sections(
     least = WEIGHT * sum(seconds)
     for phase, tasks in enumerate(members):
         read = {producer for producer, consumer in from_outside if phases[consumer] == phase}
-        entry = 0 if read == {0} and trips[phase] == 1 else NO_GATE
+        entry = 0 if read == {0} and trips[phase] == 1 else NO_JOIN
         for start, end, between in _stretches(tasks, before, after, entry):
             branches = _heaviest(_branches(between, before), seconds, least)
             if len(branches) > 1:
-                found.append(Section(phase, start, end, branches))
+                found.append(ParallelRegion(phase, start, end, branches))
     return tuple(found)
 
 
@@ -155,18 +155,18 @@ def _stretches(
     after: Sequence[Sequence[int]],
     entry: int,
 ) -> list[tuple[int, int, list[int]]]:
-    """What lies between gates: the gate before, the one behind, and the tasks."""
+    """What lies between joins: the join before, the one behind, and the tasks."""
     led_to = _met_by_all(tasks, before)
-    gates = led_to & _met_by_all(tasks[::-1], after)
+    joins = led_to & _met_by_all(tasks[::-1], after)
     stretches: list[tuple[int, int, list[int]]] = []
     between: list[int] = []
     for task in tasks:
-        if task in gates:
+        if task in joins:
             stretches.append((entry, task, between))
             entry, between = task, []
         else:
             between.append(task)
-    return [one for one in (*stretches, (entry, NO_GATE, between)) if len(one[2]) > 1]
+    return [one for one in (*stretches, (entry, NO_JOIN, between)) if len(one[2]) > 1]
 
 
 def _met_by_all(tasks: Sequence[int], before: Sequence[Sequence[int]]) -> set[int]:

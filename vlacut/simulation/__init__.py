@@ -1,15 +1,15 @@
 """Simulation: the control loop over recorded bandwidths, without waiting for it.
 
-race = Race(bundle.plan, [Recording("office", read_trace(path))], bundle.plan.link)
+race = Comparison(bundle.plan, [Recording("office", read_trace(path))], bundle.plan.link)
 for row in race.run(["argmin", "thresholds"], ["last", "ewma"]):
-    print(row.policy, row.predictor, row.mean_s, row.quantile_s(0.95))
+    print(row.selector, row.predictor, row.mean_s, row.quantile_s(0.95))
 """
 
-from vlacut.simulation.comparison import CLAIRVOYANT, FRAMES, LINK, Race, Recording, Row
+from vlacut.simulation.comparison import CLAIRVOYANT, FRAMES, LINK, Comparison, Recording, Row
 from vlacut.simulation.forecasting import ByForecast
 from vlacut.simulation.listening import ByFrames
 from vlacut.simulation.loop import Clairvoyant, Fixed, Outcome, network_of, run_loop, walks_of
-from vlacut.simulation.walk import Network, Passage, StepWalk
+from vlacut.simulation.walk import Passage, SimulatedLink, StepWalk
 
 __all__ = [
     "CLAIRVOYANT",
@@ -18,13 +18,13 @@ __all__ = [
     "ByForecast",
     "ByFrames",
     "Clairvoyant",
+    "Comparison",
     "Fixed",
-    "Network",
     "Outcome",
     "Passage",
-    "Race",
     "Recording",
     "Row",
+    "SimulatedLink",
     "StepWalk",
     "network_of",
     "run_loop",

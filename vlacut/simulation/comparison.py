@@ -1,4 +1,4 @@
-"""Policies and predictors against each other and against the clairvoyant, over recordings."""
+"""Selectors and predictors against each other and against the clairvoyant, over recordings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlacut.plan.plan import Plan
 from vlacut.runtime.network.estimate import sampling_interval
 from vlacut.runtime.network.lstm import read_weights
 from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor
-from vlacut.runtime.network.selectors import POLICIES, RANDOM, make_policy
+from vlacut.runtime.network.selectors import RANDOM, SELECTORS, make_selector
 from vlacut.simulation.forecasting import ByForecast
 from vlacut.simulation.listening import ByFrames
 from vlacut.simulation.loop import (
@@ -28,7 +28,7 @@ from vlacut.simulation.loop import (
     run_loop,
     walks_of,
 )
-from vlacut.simulation.walk import Network, StepWalk
+from vlacut.simulation.walk import SimulatedLink, StepWalk
 
 CLAIRVOYANT = "clairvoyant"
 LINK, FRAMES = "link", "frames"
@@ -45,16 +45,16 @@ class Recording:
 
 @dataclass(frozen=True)
 class Row:
-    """A policy over all recordings.
+    """A selector over all recordings.
 
     Attributes:
-        policy: its name, or the variant's that it always runs.
-        predictor: its name; empty where the policy asks for no forecast.
+        selector: its name, or the variant's that it always runs.
+        predictor: its name; empty where the selector asks for no forecast.
         outcomes: one a recording.
         deadline: of a step in seconds; None for none.
     """
 
-    policy: str
+    selector: str
     predictor: str
     outcomes: tuple[Outcome, ...]
     deadline: float | None
@@ -91,7 +91,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Race:
+class Comparison:
     """What to run. With the link sampled, the first step starts at its first sample.
 
     Attributes:
@@ -103,8 +103,8 @@ class Race:
         seconds: no step starts later; each recording's length, if neither this nor `steps` is
             given.
         steps: how many, at most, in each recording.
-        deadline: of a step in seconds; None for none. It is counted, and told to policies.
-        knows: what policies know: `link`, its mean rate interval after interval; or `frames`, what
+        deadline: of a step in seconds; None for none. It is counted, and told to selectors.
+        knows: what selectors know: `link`, its mean rate interval after interval; or `frames`, what
             the runtime learns from the frames that cross.
         interval: seconds between samples; the plan's, as in the runtime, if not given.
         model: of the predictor `lstm`.
@@ -138,23 +138,23 @@ class Race:
 
     def run(
         self,
-        policies: Sequence[str],
+        selectors: Sequence[str],
         predictors: Sequence[str],
         progress: Callable[[str, int, int], None] = lambda *_: None,
     ) -> tuple[Row, ...]:
-        """The clairvoyant, then every policy with every predictor that it asks.
+        """The clairvoyant, then every selector with every predictor that it asks.
 
         Raises InputError for names there are not, HardwareError for a trace that carries nothing.
         """
-        entries = [(CLAIRVOYANT, ""), *self._entries(policies, predictors)]
+        entries = [(CLAIRVOYANT, ""), *self._entries(selectors, predictors)]
         networks = [network_of(self.link, recording.trace) for recording in self.recordings]
         walks, start = walks_of(self.plan), 0.0
         if self.knows == LINK:
             start = max(self.interval_s(predictor) for _, predictor in entries)
         rows = []
-        for done, (policy, predictor) in enumerate(entries):
-            progress(f"{policy} {predictor}", done, len(entries))
-            deciders = self._deciders(policy, predictor, walks, networks)
+        for done, (selector, predictor) in enumerate(entries):
+            progress(f"{selector} {predictor}", done, len(entries))
+            deciders = self._deciders(selector, predictor, walks, networks)
             outcomes = tuple(
                 run_loop(
                     walks,
@@ -167,45 +167,49 @@ class Race:
                 )
                 for network, decider in zip(networks, deciders, strict=True)
             )
-            rows.append(Row(policy, predictor, outcomes, self.deadline))
+            rows.append(Row(selector, predictor, outcomes, self.deadline))
         return tuple(rows)
 
-    def _entries(self, policies: Sequence[str], predictors: Sequence[str]) -> list[tuple[str, str]]:
+    def _entries(
+        self, selectors: Sequence[str], predictors: Sequence[str]
+    ) -> list[tuple[str, str]]:
         entries = []
-        for policy in dict.fromkeys(policies):
-            asks = policy in POLICIES and policy != RANDOM
+        for selector in dict.fromkeys(selectors):
+            asks = selector in SELECTORS and selector != RANDOM
             entries += (
-                [(policy, name) for name in dict.fromkeys(predictors)] if asks else [(policy, "")]
+                [(selector, name) for name in dict.fromkeys(predictors)]
+                if asks
+                else [(selector, "")]
             )
         return entries
 
     def _deciders(
         self,
-        policy: str,
+        selector: str,
         predictor: str,
         walks: Sequence[StepWalk],
-        networks: Sequence[Network],
+        networks: Sequence[SimulatedLink],
     ) -> list[Decider]:
-        if policy == CLAIRVOYANT:
+        if selector == CLAIRVOYANT:
             return [Clairvoyant(walks, network) for network in networks]
         names = [variant.name for variant in self.plan.variants]
-        if policy in names:
-            return [Fixed(names.index(policy)) for _ in networks]
+        if selector in names:
+            return [Fixed(names.index(selector)) for _ in networks]
 
         def make() -> Predictor:
             return make_predictor(predictor or "last", self.model)
 
         interval_s = self.interval_s(predictor)
         history = [recording.trace.sampled(interval_s) for recording in self.history]
-        fresh = make_policy(
-            policy, self.plan, deadline=self.deadline, history=history, predictor=make
+        fresh = make_selector(
+            selector, self.plan, deadline=self.deadline, history=history, predictor=make
         )
         deciders: list[Decider] = []
         for network in networks:
-            chooser = deepcopy(fresh)  # its thresholds take long to find
+            own = deepcopy(fresh)  # its thresholds take long to find
             if self.knows == LINK:
-                told: Decider = ByForecast(chooser, make, network, self.link, interval_s)
+                told: Decider = ByForecast(own, make, network, self.link, interval_s)
             else:
-                told = ByFrames(chooser, make, walks, network, self.link, interval_s)
+                told = ByFrames(own, make, walks, network, self.link, interval_s)
             deciders.append(told)
         return deciders

@@ -1,7 +1,7 @@
-"""Deciding by a forecast: a policy of the runtime, with samples of the emulated link.
+"""Deciding by a forecast: a selector of the runtime, with samples of the emulated link.
 
 The link is sampled as the paper does it, interval after interval whether or not anything crosses:
-the mean rate of each interval that is over. So policies are compared on what they make of the same
+the mean rate of each interval that is over. So selectors are compared on what they make of the same
 knowledge; what a robot can know from its own frames is less, see `vlacut twin`.
 """
 
@@ -11,15 +11,15 @@ from collections.abc import Callable
 
 from vlacut.hardware import Link
 from vlacut.runtime.network.predictors import Predictor
-from vlacut.runtime.network.selectors import Chooser, Forecast, steady
-from vlacut.simulation.walk import Network
+from vlacut.runtime.network.selectors import Forecast, Selector, steady
+from vlacut.simulation.walk import SimulatedLink
 
 
 class ByForecast:
-    """A policy that is told what a predictor makes of the samples.
+    """A selector that is told what a predictor makes of the samples.
 
     Args:
-        chooser: the policy.
+        selector: the selector.
         predictor: makes the predictors, one for each direction.
         network: the link that is sampled.
         link: the forecast before the first sample; the framing of the samples.
@@ -30,13 +30,13 @@ class ByForecast:
 
     def __init__(
         self,
-        chooser: Chooser,
+        selector: Selector,
         predictor: Callable[[], Predictor],
-        network: Network,
+        network: SimulatedLink,
         link: Link,
         interval: float,
     ) -> None:
-        self._chooser = chooser
+        self._selector = selector
         self._network = network
         self._link = link
         self._interval = interval
@@ -50,9 +50,9 @@ class ByForecast:
         """See `vlacut.simulation.loop.Decider`."""
         self._sample(start)
         if not self._sampled:
-            return self._chooser.choose(steady(self._link))
+            return self._selector.select(steady(self._link))
         forecast = Forecast(self._up.predict, self._down, self._network.rtt_s, self._newest)
-        return self._chooser.choose(forecast)
+        return self._selector.select(forecast)
 
     def ended(self, variant: int, start: float, end: float) -> None:
         """Nothing to learn: the link is sampled."""

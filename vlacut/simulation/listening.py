@@ -1,7 +1,7 @@
 """Deciding by what a robot can know: the estimates of the runtime, from the frames of the steps.
 
-The runtime's own `Network`, its burst meter and its probes run on the simulation's clock: what is
-simulated is when bytes arrive, in slices, and when somebody reads them.
+The runtime's own `NetworkEstimates`, its burst meter and its probes run on the simulation's clock:
+what is simulated is when bytes arrive, in slices, and when somebody reads them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 from vlacut.hardware import Link
 from vlacut.hardware.service import Service
-from vlacut.runtime.network.estimate import Network as Estimates
+from vlacut.runtime.network.estimate import NetworkEstimates as Estimates
 from vlacut.runtime.network.predictors import Predictor
-from vlacut.runtime.network.selectors import Chooser
+from vlacut.runtime.network.selectors import Selector
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.burst import Burst, BurstMeter, train_of
 from vlacut.runtime.wire.clock import CloudClock, Exchange
 from vlacut.runtime.wire.frame import Heard
 from vlacut.runtime.wire.protocol import FIXED_TIMES, HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS
-from vlacut.simulation.walk import Network, Passage, StepWalk
+from vlacut.simulation.walk import Passage, SimulatedLink, StepWalk
 
 _MOST_SLICES = 64
 _TIME_BYTES = 8
@@ -34,10 +34,10 @@ class _Answer:
 
 
 class ByFrames:
-    """A policy that is told what the runtime would tell it.
+    """A selector that is told what the runtime would tell it.
 
     Args:
-        chooser: the policy.
+        selector: the selector.
         predictor: makes the predictors, one for each direction.
         walks: by variant.
         network: the link.
@@ -50,14 +50,14 @@ class ByFrames:
 
     def __init__(
         self,
-        chooser: Chooser,
+        selector: Selector,
         predictor: Callable[[], Predictor],
         walks: Sequence[StepWalk],
-        network: Network,
+        network: SimulatedLink,
         link: Link,
         interval: float,
     ) -> None:
-        self._chooser = chooser
+        self._selector = selector
         self._walks = walks
         self._network = network
         self._segment_bytes = link.framing.segment_bytes
@@ -72,7 +72,7 @@ class ByFrames:
     def decide(self, start: float) -> int:
         """See `vlacut.simulation.loop.Decider`."""
         self._now = start
-        variant = self._chooser.choose(self._estimates.forecast())
+        variant = self._selector.select(self._estimates.forecast())
         if not self._walks[variant].crosses:
             self._probe()
         return variant

@@ -19,7 +19,7 @@ from vlacut.hardware import Link
 from vlacut.hardware.service import Service
 from vlacut.hardware.trace import Trace
 from vlacut.plan.plan import Plan
-from vlacut.simulation.walk import Network, StepWalk
+from vlacut.simulation.walk import SimulatedLink, StepWalk
 
 
 class Decider(Protocol):
@@ -58,7 +58,7 @@ class Outcome:
         return int(np.count_nonzero(np.diff(self.variants)))
 
 
-def network_of(link: Link, trace: Trace | None = None) -> Network:
+def network_of(link: Link, trace: Trace | None = None) -> SimulatedLink:
     """The link, its uplink's rate that of a trace; the downlink's keeps its ratio to it.
 
     Args:
@@ -70,12 +70,12 @@ def network_of(link: Link, trace: Trace | None = None) -> Network:
     rates = Trace((link.wire_up,), (1.0,)) if trace is None else trace
     up = Service(rates, link.framing.share)
     down = Service(rates, link.framing.share * link.down / link.up)
-    return Network(up, down, link.hop_s, link.rtt)
+    return SimulatedLink(up, down, link.hop_s, link.rtt)
 
 
 def run_loop(
     walks: Sequence[StepWalk],
-    network: Network,
+    network: SimulatedLink,
     decider: Decider,
     *,
     start: float = 0.0,
@@ -149,7 +149,7 @@ class Clairvoyant:
 
     busy = 0.0
 
-    def __init__(self, walks: Sequence[StepWalk], network: Network) -> None:
+    def __init__(self, walks: Sequence[StepWalk], network: SimulatedLink) -> None:
         self._walks = walks
         self._network = network
 

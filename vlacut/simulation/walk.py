@@ -59,7 +59,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Network:
+class SimulatedLink:
     """The link as the simulation sees it.
 
     Attributes:
@@ -95,7 +95,7 @@ class StepWalk:
         """Whether anything crosses the link."""
         return self.plan.crosses[self.variant]
 
-    def end(self, start: float, network: Network, busy: float = 0.0) -> float:
+    def end(self, start: float, network: SimulatedLink, busy: float = 0.0) -> float:
         """When the action of a step that starts at `start` is there.
 
         The link is idle then, or its uplink has bytes of before to carry until `busy`.
@@ -116,7 +116,7 @@ class StepWalk:
                 arrived.append(free[side] + network.hop_s)
         return now[0]
 
-    def passages(self, start: float, network: Network, busy: float = 0.0) -> list[Passage]:
+    def passages(self, start: float, network: SimulatedLink, busy: float = 0.0) -> list[Passage]:
         """The frames of the same step, in the order of the schedule."""
         now, free = [start, start], [max(start, busy), start]
         passed: list[Passage] = []

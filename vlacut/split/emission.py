@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from vlacut.bundle.manifest import Binding, WholePhase
 from vlacut.ir.dataflow import key_of
-from vlacut.ir.program import Program, Source
+from vlacut.ir.program import Producer, Program
 from vlacut.side import Side
 from vlacut.split.parts import Split, whole
 
@@ -54,5 +54,5 @@ def _whole_phase(program: Program, index: int) -> WholePhase:
 def _binding(program: Program, phase: int, name: str) -> Binding:
     initial = key_of(program, program.source(phase, name))
     output = program.carried_output(phase, name)
-    carried = "" if output is None else key_of(program, Source(phase, output))
+    carried = "" if output is None else key_of(program, Producer(phase, output))
     return Binding(f"{program.phases[phase].name}/{name}", initial, carried)

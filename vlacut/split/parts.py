@@ -86,7 +86,9 @@ def split_at(
                 numbers[piece.phase] += 1
     return Split(
         tuple(part for _, part in made.values()),
-        tuple(extract(dataflow.program.phases[border.phase], border) for border, _ in made.values()),
+        tuple(
+            extract(dataflow.program.phases[border.phase], border) for border, _ in made.values()
+        ),
         tuple(
             make_schedule(dataflow, cut.sides, [made[piece][1] for piece in pieces], cut.choices)
             for cut, pieces in zip(cuts, by_variant, strict=True)
@@ -106,7 +108,9 @@ def placements_of(dataflow: Dataflow) -> tuple[tuple[Side, ...], ...]:
     if found is None:
         return (sides_of(dataflow),)
     pinned = (Side.EDGE,) * len(found.names)
-    return tuple(zip(*(SIDES.get(node) if node else pinned for node in dataflow.nodes), strict=True))
+    return tuple(
+        zip(*(SIDES.get(node) if node else pinned for node in dataflow.nodes), strict=True)
+    )
 
 
 def codings_of(dataflow: Dataflow) -> tuple[CodedCut, ...]:
@@ -117,7 +121,9 @@ def codings_of(dataflow: Dataflow) -> tuple[CodedCut, ...]:
 class _Cut:
     """A dataflow with its sides and codecs, and what the parts are read off."""
 
-    def __init__(self, dataflow: Dataflow, sides: Sequence[Side], choices: Choices, link: Link) -> None:
+    def __init__(
+        self, dataflow: Dataflow, sides: Sequence[Side], choices: Choices, link: Link
+    ) -> None:
         self.dataflow = dataflow
         self.program = dataflow.program
         self.sides = sides

@@ -20,7 +20,7 @@ from vlacut.ir.dataflow import Dataflow
 from vlacut.plan.pool import FUSED, Engines
 from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.overlap import grouped
-from vlacut.pricing.regions import NO_GATE
+from vlacut.pricing.regions import NO_JOIN
 from vlacut.side import Side
 
 
@@ -39,7 +39,7 @@ def make_pieces(
     """The pieces of every variant in the order in which it runs them.
 
     Args:
-        flow: of the program.
+        dataflow: of the program.
         placements: the side of every task, one a variant.
         fused: a piece is a whole level of one variant; only those alike in all operators are
             shared. Otherwise pieces are segments.
@@ -94,13 +94,13 @@ def places_of(graph: CostGraph, sides: Sequence[Side]) -> list[Place]:
 
 def _stretches(graph: CostGraph, sides: Sequence[Side]) -> list[int]:
     stretch = [0] * len(sides)
-    for section in graph.sections:
-        groups = grouped(section, sides)
+    for region in graph.regions:
+        groups = grouped(region, sides)
         if not all(groups.values()):
             continue
         for task in (task for tasks in groups.values() for task in tasks):
             stretch[task] += 1
-        if section.exit != NO_GATE:
-            for task in range(section.exit, len(sides)):
-                stretch[task] += 2 * (graph.tasks[task].phase == section.phase)
+        if region.exit != NO_JOIN:
+            for task in range(region.exit, len(sides)):
+                stretch[task] += 2 * (graph.tasks[task].phase == region.phase)
     return stretch

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from vlacut.codec import Codec
 from vlacut.ir.dataflow import Dataflow, Use, key_of
-from vlacut.ir.program import Source
+from vlacut.ir.program import Producer
 from vlacut.plan.instructions import Instruction, Loop, Move, Run, Transfer, Trips
 from vlacut.plan.plan import Part
 from vlacut.pricing.coding import Choice, Choices
@@ -81,7 +81,7 @@ class _Writer:
         for name, target, sides in self._carried_inputs(phase):
             output = self._program.carried_output(phase, name)
             assert output is not None
-            carried = key_of(self._program, Source(phase, output))
+            carried = key_of(self._program, Producer(phase, output))
             body.append(Move(carried, target, sides, Trips.BEFORE_LAST))
         return body
 
@@ -107,7 +107,7 @@ class _Writer:
             output = self._program.carried_output(phase, name)
             if output is None:
                 continue
-            key = key_of(self._program, Source(phase, output))
+            key = key_of(self._program, Producer(phase, output))
             sides = {
                 self._sides[use.consumer]
                 for use in self._readers.get(key, ())

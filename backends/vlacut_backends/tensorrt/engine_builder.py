@@ -32,7 +32,7 @@ from vlacut_backends.tensorrt.key import check_recipe, engine_key, release
 from vlacut_backends.tensorrt.process import ask_worker, remove_leftovers
 from vlacut_backends.tensorrt.recipe import from_texts
 from vlacut_backends.tensorrt.trtexec import find_trtexec
-from vlacut_backends.tensorrt.worker import Machine, Made, Request
+from vlacut_backends.tensorrt.worker import BuildRequest, Machine, Made
 
 PYTHON, TRTEXEC = "python", "trtexec"
 
@@ -139,12 +139,12 @@ class _Job:
             graph=made.graph,
         )
 
-    def _request(self, part: Part, model: Path, passing: Path) -> Request:
+    def _request(self, part: Part, model: Path, passing: Path) -> BuildRequest:
         golden = self._bundle.part_golden_path(part)
         gpu, version = self._machine.gpu, release(self._machine.tensorrt)
         timed = self._folder / f"sm_{gpu.sm}-cuda{gpu.cuda}-{version}.timing"
         spec = self._bundle.plan.spec
-        return Request(
+        return BuildRequest(
             name=part.name,
             model=str(model.resolve()),
             root=str(self._bundle.root.resolve()),

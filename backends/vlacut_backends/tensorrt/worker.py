@@ -1,10 +1,10 @@
 """Builds one engine, in a process of its own: `python -m vlacut_backends.tensorrt.worker`.
 
 TensorRT ends a process where it fails badly, and gives memory back for sure when one ends. The
-request is a line of JSON on standard input: {"build": `Request`}, or {"describe": a trtexec or ""}.
-On standard output come lines of JSON: {"phase", "done", "total"} while it builds, {"log", "level"}
-for messages, and in the end {"made": `Made`}, {"machine": `Machine`} or {"error": one line}. The
-engine is a file at `Request.out`, which is the caller's to put in its place.
+request is a line of JSON on standard input: {"build": `BuildRequest`}, or {"describe": a trtexec or
+""}. On standard output come lines of JSON: {"phase", "done", "total"} while it builds, {"log",
+"level"} for messages, and in the end {"made": `Made`}, {"machine": `Machine`} or {"error": one
+line}. The engine is a file at `BuildRequest.out`, which is the caller's to put in its place.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Say = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """What to build.
 
     Attributes:
@@ -111,7 +111,7 @@ def main() -> None:
     try:
         asked = json.loads(sys.stdin.readline())
         if "build" in asked:
-            say({"made": asdict(build(Request(**asked["build"]), say))})
+            say({"made": asdict(build(BuildRequest(**asked["build"]), say))})
         else:
             say({"machine": asdict(describe(asked["describe"]))})
     except VlacutError as error:
@@ -125,7 +125,7 @@ def describe(trtexec: str) -> Machine:
     return Machine(gpu, trtexec_version(trtexec) if trtexec else tensorrt().__version__)
 
 
-def build(request: Request, say: Say) -> Made:
+def build(request: BuildRequest, say: Say) -> Made:
     """Build and verify. Raises BackendError."""
     recipe = from_texts(request.recipe)
     found = driver()
@@ -160,7 +160,7 @@ def _log(say: Say, text: str, level: int = logging.INFO) -> None:
     say({"log": text, "level": level})
 
 
-def _build(request: Request, recipe: Recipe, workspace: int, say: Say) -> None:
+def _build(request: BuildRequest, recipe: Recipe, workspace: int, say: Say) -> None:
     trt = tensorrt()
 
     def note(level: int, text: str) -> None:
@@ -238,7 +238,7 @@ def _keep_timing_cache(config: Any, path: Path) -> None:
     passing.replace(path)
 
 
-def _verify(request: Request) -> tuple[Comparison, float, bool]:
+def _verify(request: BuildRequest) -> tuple[Comparison, float, bool]:
     """Run the engine as the runtime will: the comparison, milliseconds, and if as a graph."""
     if request.trtexec and not has_tensorrt():
         return _verify_by_trtexec(request)
@@ -256,11 +256,11 @@ def _verify(request: Request) -> tuple[Comparison, float, bool]:
     return compared, statistics.median(spent), opened.captures
 
 
-def _read_golden(request: Request) -> Golden:
+def _read_golden(request: BuildRequest) -> Golden:
     return read_golden(request.golden, request.inputs, request.outputs)
 
 
-def _verify_by_trtexec(request: Request) -> tuple[Comparison, float, bool]:
+def _verify_by_trtexec(request: BuildRequest) -> tuple[Comparison, float, bool]:
     golden = _read_golden(request)
     flat, device_ms = run_by_trtexec(request.trtexec, Path(request.out), golden.inputs)
     missing = set(golden.outputs) - set(flat)

@@ -36,7 +36,7 @@ from vlacut.pricing.coding import (
 )
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.side import Side
-from vlacut.split.stitching import Gauge, gauging, not_runnable
+from vlacut.split.local_execution import Gauge, gauging, not_runnable
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.search import Found
 from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, Row, all_cloud, strategy_row
@@ -230,7 +230,7 @@ def offered_codecs(
     """The codecs that `annotate-codecs` offers, with the model ready to be run if it can be.
 
     Args:
-        flow: of the program.
+        dataflow: of the program.
         link: for the parts that are run.
         max_action_error: the largest that is allowed; empty for any.
         worth: what the cheapest codec of a flow is the cheapest in.

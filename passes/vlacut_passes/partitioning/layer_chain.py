@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vlacut.hardware import Link
 from vlacut.pricing.cost_graph import CostGraph, When
-from vlacut.pricing.loops import Loop
+from vlacut.pricing.loops import PhaseLoop
 from vlacut.pricing.overlap import one_way_loops, parallels
 from vlacut.side import Side
 from vlacut_passes.partitioning.states import states
@@ -103,7 +103,7 @@ class LayerChain:
             hops += loop.times * depth * ~self._one_way(loop)
         return hops
 
-    def _one_way(self, loop: Loop) -> NDArray[np.bool_]:
+    def _one_way(self, loop: PhaseLoop) -> NDArray[np.bool_]:
         """Whether a loop leads one way, a place."""
         if self.graph.in_turn or not loop.may_lead:
             return np.zeros(len(self.order) + 1, dtype=bool)
@@ -113,7 +113,7 @@ class LayerChain:
         carried = self._covered(np.minimum(left, taken), np.maximum(left, taken))
         return np.asarray(both_ways + carried == 0)
 
-    def _pipelined_s(self, loop: Loop, link: Link) -> Floats:
+    def _pipelined_s(self, loop: PhaseLoop, link: Link) -> Floats:
         """What a loop saves where it leads one way, a place."""
         columns, last = self.graph.columns, np.full(len(self.rank), len(self.order))
         mine = columns.phase == loop.phase
@@ -186,8 +186,8 @@ class LayerChain:
         return hops * link.hop_s - sum(saved)
 
     def _most_saved_s(self, link: Link) -> float:
-        """What working in parallel in sections may save at any place."""
-        found = (states(self.graph, section, link) for section in self.graph.sections)
+        """What working in parallel in regions may save at any place."""
+        found = (states(self.graph, region, link) for region in self.graph.regions)
         return sum(options[0].saved_s for options in found if options)
 
 

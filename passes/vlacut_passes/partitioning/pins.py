@@ -23,7 +23,7 @@ def pinned(graph: CostGraph, dataflow: Dataflow, pins: str, private: str) -> Cos
 
     Args:
         graph: of the dataflow.
-        flow: gives the names. Needs `annotate-structure` for those of blocks.
+        dataflow: gives the names. Needs `annotate-structure` for those of blocks.
         pins: `PATTERN=SIDE`, several of them separated by `;`. A pattern is matched as a shell
             does, against the names of blocks (`vision.3`), of places in them (`vision.3.attn.qkv`)
             and of operators.

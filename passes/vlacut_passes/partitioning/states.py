@@ -1,7 +1,7 @@
-"""States of sections: which branches a cut leaves whole on which side, and what that saves.
+"""States of regions: which branches a cut leaves whole on which side, and what that saves.
 
-A cut is in one state of every section. What the state saves is known from the sides of its whole
-branches and of the gates alone, so a cut costs what it costs with nothing in parallel, less what
+A cut is in one state of every region. What the state saves is known from the sides of its whole
+branches and of the joins alone, so a cut costs what it costs with nothing in parallel, less what
 its states save.
 """
 
@@ -14,7 +14,7 @@ from itertools import product
 from vlacut.hardware import Link
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.overlap import parallel, trips_of
-from vlacut.pricing.regions import NO_GATE, Section
+from vlacut.pricing.regions import NO_JOIN, ParallelRegion
 from vlacut.side import Side
 
 _Places = tuple["Side | None", ...]
@@ -22,7 +22,7 @@ _Places = tuple["Side | None", ...]
 
 @dataclass(frozen=True)
 class State:
-    """A state of a section, or several: those that have the same branches on the same sides.
+    """A state of a region, or several: those that have the same branches on the same sides.
 
     Attributes:
         sides: of the tasks that decide it; the others are free.
@@ -47,35 +47,35 @@ def _together(found: list[State]) -> State:
 
 
 def states(
-    graph: CostGraph, section: Section, link: Link, one_way: Container[int] = ()
+    graph: CostGraph, region: ParallelRegion, link: Link, one_way: Container[int] = ()
 ) -> list[State]:
     """The states that save anything and keep the pins, those that save most first; `one_way` are
     the phases that lead one way.
     """
-    times = trips_of(graph, section, one_way)
+    times = trips_of(graph, region, one_way)
     found: list[State] = []
-    for placed in product((*Side, None), repeat=len(section.branches)):
+    for placed in product((*Side, None), repeat=len(region.branches)):
         groups: dict[Side, list[int]] = {side: [] for side in Side}
-        for side, branch in zip(placed, section.branches, strict=True):
+        for side, branch in zip(placed, region.branches, strict=True):
             if side is not None:
                 groups[side] += branch
         if all(groups.values()):
-            alike = list(_every(graph, section, link, groups, times))
+            alike = list(_every(graph, region, link, groups, times))
             found += [_together(alike)] if alike else []
     return sorted(found, key=lambda one: (-one.saved_s, one.sides))
 
 
 def _every(
-    graph: CostGraph, section: Section, link: Link, groups: dict[Side, list[int]], times: int
+    graph: CostGraph, region: ParallelRegion, link: Link, groups: dict[Side, list[int]], times: int
 ) -> Iterator[State]:
     """The states with these branches on these sides that save anything and keep the pins."""
-    gates = [gate for gate in (section.entry, section.exit) if gate != NO_GATE]
+    joins = [join for join in (region.entry, region.exit) if join != NO_JOIN]
     inside = {task: side for side, tasks in groups.items() for task in tasks}
-    for ends in product(Side, repeat=len(gates)):
-        sides = inside | dict(zip(gates, ends, strict=True))
+    for ends in product(Side, repeat=len(joins)):
+        sides = inside | dict(zip(joins, ends, strict=True))
         if all(graph.tasks[task].pinned in (None, side) for task, side in sides.items()):
-            places = sides.get(section.entry), sides.get(section.exit)
-            saved_s = parallel(graph, section, groups, *places, times).saved_s(link)
+            places = sides.get(region.entry), sides.get(region.exit)
+            saved_s = parallel(graph, region, groups, *places, times).saved_s(link)
             if saved_s > 0:
                 yield State(tuple(sides.items()), saved_s)
 

@@ -40,7 +40,7 @@ def show_choices(out: Console, plan: Plan, recording: Recording, row: Row) -> No
     legend = "  ".join(
         f"{letter} {variant.name}" for letter, variant in zip(letters, plan.variants, strict=True)
     )
-    out.print(f"\n{recording.name}, {row.policy} {row.predictor}: {legend}")
+    out.print(f"\n{recording.name}, {row.selector} {row.predictor}: {legend}")
     out.print(Text.from_ansi(f"{drawn}\n{line}"))
 
 
@@ -50,7 +50,7 @@ def draw_choices(figure: Figure, plan: Plan, recording: Recording, row: Row) -> 
     outcome = row.outcomes[0]
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
     top.plot(times, rates, drawstyle="steps-post", linewidth=0.8)
-    top.set(title=f"{recording.name}, {row.policy} {row.predictor}", ylabel="Mbit/s")
+    top.set(title=f"{recording.name}, {row.selector} {row.predictor}", ylabel="Mbit/s")
     middle.plot(outcome.starts, outcome.latencies * 1e3, ".", markersize=2)
     middle.set(ylabel="ms a step", yscale="log")
     bottom.plot(outcome.starts, outcome.variants, drawstyle="steps-post")

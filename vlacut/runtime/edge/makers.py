@@ -18,7 +18,7 @@ from vlacut.plan.plan import Plan
 from vlacut.runtime.edge.link import CloudLink, Line
 from vlacut.runtime.edge.report import Made, Source
 from vlacut.runtime.interpreter import Walk
-from vlacut.runtime.network.estimate import Network
+from vlacut.runtime.network.estimate import NetworkEstimates
 from vlacut.runtime.network.selectors import Forecast
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.clock import CloudClock
@@ -32,7 +32,7 @@ _PROBE = np.zeros(PROBE_BYTES, np.uint8)
 
 
 @dataclass(slots=True)
-class Request:
+class StepRequest:
     """A step to be made.
 
     Attributes:
@@ -67,7 +67,7 @@ class Together:
         plan: Plan,
         engines: Mapping[str, Engine],
         link: CloudLink | None,
-        network: Network,
+        network: NetworkEstimates,
         asked: bool,
         timeout: float,
     ) -> None:
@@ -103,7 +103,7 @@ class Together:
         self.settle()
         self.expected = self._network.expected()
 
-    def make(self, request: Request, until: float) -> Made:
+    def make(self, request: StepRequest, until: float) -> Made:
         """The action, by `until` on the clock of `time.monotonic`.
 
         Raises DeadlineMissed, PeerLost, PeerRefused, this side's BackendError, or InputError if the
@@ -143,7 +143,7 @@ class Together:
                     self._link.drop(line, error)
                 raise
 
-    def _over(self, line: Line, request: Request, until: float) -> Made:
+    def _over(self, line: Line, request: StepRequest, until: float) -> Made:
         connection, walk = line.connection, self._walks[request.variant]
         connection.until = until
         meanwhile = None if self._asked else self._expect
@@ -199,7 +199,7 @@ class Alone:
         self._walk = Walk(Route(plan, Side.EDGE, plan.crosses.index(False)), engines)
         self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
         zeros = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in plan.inputs}
-        self.make(Request(zeros, 0, 0, plan.crosses.index(False)))
+        self.make(StepRequest(zeros, 0, 0, plan.crosses.index(False)))
 
     @property
     def seconds(self) -> float:
@@ -220,7 +220,7 @@ class Alone:
                 self._took_s.remove(longest)
         return False
 
-    def make(self, request: Request) -> Made:
+    def make(self, request: StepRequest) -> Made:
         """The action. Raises BackendError."""
         start = time.monotonic()
         made = _walked(self._plan, self._walk, request, Source.ALONE)
@@ -228,7 +228,7 @@ class Alone:
         return made
 
 
-def _walked(plan: Plan, walk: Walk, request: Request, source: Source) -> Made:
+def _walked(plan: Plan, walk: Walk, request: StepRequest, source: Source) -> Made:
     arrays = walk.run(request.observation, plan.outputs.values(), request.step)
     action = dict(zip(plan.outputs, arrays, strict=True))
     return Made(action, source, request.captured_ns, walk.tally)

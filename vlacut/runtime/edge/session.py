@@ -31,13 +31,13 @@ from vlacut.hardware import Link
 from vlacut.plan.plan import Plan
 from vlacut.runtime.closing import Closing
 from vlacut.runtime.edge.link import CloudLink, Endpoint, dial
-from vlacut.runtime.edge.makers import Alone, Request, Together
+from vlacut.runtime.edge.makers import Alone, StepRequest, Together
 from vlacut.runtime.edge.race import Race
 from vlacut.runtime.edge.report import Made, Source, StepReport
 from vlacut.runtime.engines import OpenedEngines
-from vlacut.runtime.network.estimate import Network, sampling_interval
+from vlacut.runtime.network.estimate import NetworkEstimates, sampling_interval
 from vlacut.runtime.network.predictors import PREDICTORS, Predictor
-from vlacut.runtime.network.selectors import Always, Chooser, Rates, steady
+from vlacut.runtime.network.selectors import Always, Rates, Selector, steady
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.protocol import TOKEN_BYTES
 from vlacut.runtime.wire.security import is_loopback, require_authentication
@@ -57,7 +57,7 @@ class EdgeSession(Closing):
         digest: of the bundle.
         engines: by name of part, all edge parts.
         address: host and port of the cloud; None if no variant that will run crosses.
-        policy: which variant each step runs; the plan's first if not given.
+        selector: which variant each step runs; the plan's first if not given.
         predictor: makes one for each direction of the network, see
         `vlacut.runtime.network.predictors`. interval_s: seconds between its samples;
         `sampling_interval` of the plan if not given. link: what the network is taken for until
@@ -83,7 +83,7 @@ class EdgeSession(Closing):
         address: tuple[str, int] | None,
         timeout: float = 10.0,
         *,
-        policy: Chooser | None = None,
+        selector: Selector | None = None,
         predictor: Callable[[], Predictor] = PREDICTORS["ewma"],
         interval_s: float | None = None,
         link: Link | None = None,
@@ -101,9 +101,11 @@ class EdgeSession(Closing):
         self._plan = plan
         self._inputs = {spec.name: spec for spec in plan.inputs}
         self._names = [variant.name for variant in plan.variants]
-        self._policy = policy or Always(0)
-        self._planned = steady(plan.link)  # what a policy gets that looks at no forecast
-        network = Network(link or plan.link, predictor, interval_s or sampling_interval(plan))
+        self._selector = selector or Always(0)
+        self._planned = steady(plan.link)  # what a selector gets that looks at no forecast
+        network = NetworkEstimates(
+            link or plan.link, predictor, interval_s or sampling_interval(plan)
+        )
         self._step = 0
         self._deadline = deadline
         self._spare_s = _SPARE * (deadline or 0.0)
@@ -141,7 +143,7 @@ class EdgeSession(Closing):
             together,
             self._link,
             network,
-            self._policy.looks_ahead,
+            self._selector.looks_ahead,
             timeout,
         )
         if hedge:
@@ -164,9 +166,9 @@ class EdgeSession(Closing):
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
-        policy, together = self._policy, self._together
-        variant = policy.choose(together.forecast() if policy.looks_ahead else self._planned)
-        request = Request(checked, captured, self._step, variant)
+        selector, together = self._selector, self._together
+        variant = selector.select(together.forecast() if selector.looks_ahead else self._planned)
+        request = StepRequest(checked, captured, self._step, variant)
         try:
             made, reason = self._make(request, until)
         finally:
@@ -180,7 +182,7 @@ class EdgeSession(Closing):
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return dict(zip(made.action, map(np.array, made.action.values()), strict=True))
 
-    def _make(self, request: Request, until: float) -> tuple[Made, str]:
+    def _make(self, request: StepRequest, until: float) -> tuple[Made, str]:
         """The action, and why it is not by the plan's variant."""
         if self._deadline is None:
             return self._together.make(request, until), ""
@@ -212,7 +214,7 @@ class EdgeSession(Closing):
         return until - self._spare_s - self._alone.seconds
 
     def _hedge(
-        self, race: Race[Source, Made], alone: Alone, request: Request, until: float
+        self, race: Race[Source, Made], alone: Alone, request: StepRequest, until: float
     ) -> tuple[Made, str]:
         """The plan's variant, and from the last moment on the edge alone beside it."""
         race.start()
@@ -228,7 +230,7 @@ class EdgeSession(Closing):
             return self._repeat(request, reason), reason
         return won[1], "" if won[0] is Source.CHOSEN else "hedged: the edge alone was first"
 
-    def _repeat(self, request: Request, reason: str) -> Made:
+    def _repeat(self, request: StepRequest, reason: str) -> Made:
         """The last action, marked stale. Raises DeadlineMissed if there is none."""
         if self._made is None:
             raise DeadlineMissed(

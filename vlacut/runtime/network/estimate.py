@@ -120,7 +120,7 @@ class _Direction:
         return self._predictor.predict(quantile)
 
 
-class Network:
+class NetworkEstimates:
     """The estimates of both directions and of the round trip. All methods are for any thread.
 
     Args:

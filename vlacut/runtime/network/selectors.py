@@ -1,4 +1,4 @@
-"""Policies: which variant the next step runs. The edge asks before each step; switching is free.
+"""Selectors: which variant the next step runs. The edge asks before each step; switching is free.
 
     NAME          the variant of that name, always
     random        any, from a seed
@@ -29,7 +29,7 @@ from vlacut.runtime.network.smoothing import LEAST
 from vlacut.runtime.network.thresholds import Change, changes_of, extremes, fit_thresholds
 
 RANDOM, ARGMIN, QUANTILE, THRESHOLDS = "random", "argmin", "quantile", "thresholds"
-POLICIES = (RANDOM, ARGMIN, QUANTILE, THRESHOLDS)
+SELECTORS = (RANDOM, ARGMIN, QUANTILE, THRESHOLDS)
 _CAUTION = 0.1
 _GAIN = 0.02
 _LEARN_EVERY, _LEARNT = 32, 512  # steps
@@ -88,18 +88,18 @@ def steady(link: Link) -> Forecast:
     return Forecast(lambda _: link.wire_up, lambda _: link.wire_down, link.rtt, link.wire_up)
 
 
-class Chooser(Protocol):
-    """A policy in use; it may remember what it chose."""
+class Selector(Protocol):
+    """A selector in use; it may remember what it chose."""
 
     @property
     def looks_ahead(self) -> bool:
         """Whether its choice hangs on the forecast; if not, none is made for it."""
 
-    def choose(self, forecast: Forecast) -> int:
+    def select(self, forecast: Forecast) -> int:
         """Index of the plan's variant for the next step."""
 
 
-def make_policy(
+def make_selector(
     name: str,
     plan: Plan,
     *,
@@ -107,11 +107,11 @@ def make_policy(
     history: Sequence[Sequence[float]] = (),
     predictor: Callable[[], Predictor] = PREDICTORS["ewma"],
     seed: int = 0,
-) -> Chooser:
-    """The policy of a name; see the module's docstring.
+) -> Selector:
+    """The selector of a name; see the module's docstring.
 
     Args:
-        name: one of `POLICIES`, or of a variant.
+        name: one of `SELECTORS`, or of a variant.
         plan: whose variants to choose from.
         deadline: of a step in seconds, for `quantile`.
         history: recordings of the uplink to find RoboECC's thresholds on, each its samples in bytes
@@ -119,7 +119,7 @@ def make_policy(
         predictor: makes the one in use, for the changes that it predicts on that history.
         seed: for `random`.
 
-    Raises InputError naming the policies and variants there are.
+    Raises InputError naming the selectors and variants there are.
     """
     names = [variant.name for variant in plan.variants]
     if name in names:
@@ -133,7 +133,7 @@ def make_policy(
     if name == THRESHOLDS:
         return ByThresholds(plan, history, predictor)
     raise InputError(
-        f"there is no policy or variant {name!r}; the policies are {', '.join(POLICIES)}, the "
+        f"there is no selector or variant {name!r}; the selectors are {', '.join(SELECTORS)}, the "
         f"plan's variants {', '.join(names)}"
     )
 
@@ -146,7 +146,7 @@ class Always:
     def __init__(self, index: int) -> None:
         self._index = index
 
-    def choose(self, forecast: Forecast) -> int:
+    def select(self, forecast: Forecast) -> int:
         """Its index."""
         return self._index
 
@@ -160,7 +160,7 @@ class AtRandom:
         self._count = count
         self._numbers = random.Random(seed)
 
-    def choose(self, forecast: Forecast) -> int:
+    def select(self, forecast: Forecast) -> int:
         """An index."""
         return self._numbers.randrange(self._count)
 
@@ -182,7 +182,7 @@ class Argmin:
         self._quantile = quantile
         self._used: int | None = None
 
-    def choose(self, forecast: Forecast) -> int:
+    def select(self, forecast: Forecast) -> int:
         """Its index."""
         times = step_times(self._plan, forecast, self._quantile)
         best = min(range(len(times)), key=times.__getitem__)
@@ -206,10 +206,10 @@ class Quantile:
         self._deadline = deadline
         self._cautious = Argmin(plan, quantile=_CAUTION)
 
-    def choose(self, forecast: Forecast) -> int:
+    def select(self, forecast: Forecast) -> int:
         """Its index."""
         if self._deadline is None:
-            return self._cautious.choose(forecast)
+            return self._cautious.select(forecast)
         links = [forecast.over(self._plan.link, float(level)) for level in LEVELS]
         ranks = []
         for variant in self._plan.variants:
@@ -232,14 +232,14 @@ def miss_probability(times: np.ndarray, deadline: float) -> float:
 
 
 class ByThresholds:
-    """RoboECC's policy: see `vlacut.runtime.network.thresholds`.
+    """RoboECC's selector: see `vlacut.runtime.network.thresholds`.
 
     The plan's first variant is in use until a threshold is passed. Without a history nothing is
     passed at first, and thresholds are found anew as steps come.
 
     Args:
         plan: whose variants to choose from.
-        history, predictor: see `make_policy`.
+        history, predictor: see `make_selector`.
     """
 
     looks_ahead = True
@@ -259,7 +259,7 @@ class ByThresholds:
         self._expected: float | None = None
         self.thresholds = fit_thresholds(plan, changes_of(history, predictor))
 
-    def choose(self, forecast: Forecast) -> int:
+    def select(self, forecast: Forecast) -> int:
         """Its index."""
         change = forecast.up(None) - forecast.up_now
         if self._learns:

@@ -1,13 +1,13 @@
-"""RoboECC's thresholds (sections IV-B3 and V-C2): when its policy moves the cut.
+"""RoboECC's thresholds (sections IV-B3 and V-C2): when its selector moves the cut.
 
 The change of the bandwidth is what is predicted less what was measured last. Above `high`, the
-paper's policy takes the variant that sends the most; below `low`, the one that sends the least;
+paper's selector takes the variant that sends the most; below `low`, the one that sends the least;
 between, it keeps the one in use. It prices none of them, so it can take a slower variant than the
 one in use.
 
 The paper finds the thresholds on historical bandwidths: `high` is the largest change; then `low`
 by experiments; then `high` again by experiments. An experiment here is the mean price of a step
-over the history, as the policy would have chosen, at each of a row of quantiles of the changes.
+over the history, as the selector would have chosen, at each of a row of quantiles of the changes.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _prices(plan: Plan, rates: Sequence[float]) -> np.ndarray:
 def _mean_s(
     prices: np.ndarray, predicted: np.ndarray, tried: Thresholds, most: int, least: int
 ) -> float:
-    """Mean price of the steps that a policy with these thresholds would have made."""
+    """Mean price of the steps that a selector with these thresholds would have made."""
     moves = np.full(predicted.size, -1)
     moves[predicted > tried.high] = most
     moves[predicted < tried.low] = least

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vlacut.hardware import Link, Power
 from vlacut.pricing.columns import Columns
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.loops import Loop
+from vlacut.pricing.loops import PhaseLoop
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.chains import ChainGraph
 from vlacut_passes.partitioning.solver.core import Core, relabel
@@ -19,7 +19,7 @@ from vlacut_passes.partitioning.solver.ways import Ways, rising_of, variables
 
 def make_core(graph: CostGraph, link: Link, ways: Ways | None = None) -> Core:
     """The core of a graph without limits; a variable a task, but for tasks that are pinned, or
-    equal because of the ways. Sections save nothing in it.
+    equal because of the ways. Regions save nothing in it.
     """
     columns, held = graph.columns, ways or {}
     loops, rising = [loop for loop in columns.loops if loop.phase in held], rising_of(columns, held)
@@ -67,7 +67,7 @@ def _nets(columns: Columns, link: Link, power: Power | None, piped: NDArray[np.b
     return Nets(columns.producer[moved], _consumers(columns, moved), up, down, up_j, down_j)
 
 
-def _pipe(columns: Columns, link: Link, loop: Loop) -> Pipe:
+def _pipe(columns: Columns, link: Link, loop: PhaseLoop) -> Pipe:
     """The later trips of a loop."""
     mine = columns.phase == loop.phase
     later = mine * (loop.times / (loop.times + 1))

@@ -1,11 +1,11 @@
 """The best cut of a graph within limits, with the proof that there is none better.
 
 A cut costs what it costs with its sides working in turn (`serial`), less what the states of its
-sections save (`overlap`), the ways of its loops being given (`make_core`). So the best cut of some
+regions save (`overlap`), the ways of its loops being given (`make_core`). So the best cut of some
 states is the best one in turn with the tasks that make these states held, and a bound on that, less
 what the states save, bounds all cuts in them. Of every choice of ways, states are branched on
-section by section, the lowest bound first, those that differ in their gates alone together at
-first; a section without a state saves nothing, which every cut may do. The splits of loops come
+region by region, the lowest bound first, those that differ in their joins alone together at
+first; a region without a state saves nothing, which every cut may do. The splits of loops come
 last. Most searches end at once: what a state saves is less than what it costs. So what can still be
 divided is searched briefly.
 """
@@ -104,7 +104,7 @@ class _Case:
     """Cuts whose loops have given ways.
 
     Attributes:
-        options: the states of every section.
+        options: the states of every region.
         splits: of the loops that are held to lead one way; every cut has one of them. None if there
             are no such loops, or they are taken as they are.
     """
@@ -115,7 +115,7 @@ class _Case:
 
 
 def _make_case(graph: CostGraph, link: Link, ways: Ways, splits: Sequence[Split]) -> _Case:
-    options = [found for one in graph.sections if (found := states(graph, one, link, ways))]
+    options = [found for one in graph.regions if (found := states(graph, one, link, ways))]
     options.sort(key=lambda found: -found[0].saved_s)
     core = make_core(graph, link, ways)
     return _Case(core, options, [State(split) for split in splits if split])
@@ -123,7 +123,7 @@ def _make_case(graph: CostGraph, link: Link, ways: Ways, splits: Sequence[Split]
 
 @dataclass(frozen=True)
 class _Node:
-    """Cuts of a case in these states of its first sections, and of all of them with this split.
+    """Cuts of a case in these states of its first regions, and of all of them with this split.
 
     Attributes:
         in_turn: no cut in these states has less of the objective with its sides working in turn.
@@ -150,7 +150,7 @@ class _Node:
 
     def children(self, again: bool) -> Iterator[_Node]:
         """The node divided: by the states that its last one stands for, if these are several; else
-        by the states of the next section; at the end by splits.
+        by the states of the next region; at the end by splits.
 
         `again` is whether what was searched is, with less saved, still the best there is.
         """

@@ -17,7 +17,7 @@ import numpy as np
 
 from vlacut.pricing.columns import FREE, Columns
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.loops import Loop
+from vlacut.pricing.loops import PhaseLoop
 from vlacut.side import Side
 from vlacut_passes.partitioning.solver.core import settled
 from vlacut_passes.partitioning.solver.nets import Ints
@@ -51,7 +51,7 @@ def _together(splits: Sequence[Sequence[Split]]) -> list[Split]:
     return [tuple(chain.from_iterable(several)) for several in product(*splits)]
 
 
-def _ways(columns: Columns, loop: Loop) -> list[tuple[Side, list[Split]] | None]:
+def _ways(columns: Columns, loop: PhaseLoop) -> list[tuple[Side, list[Split]] | None]:
     """None, and the ways in which the loop can be on both sides."""
     found: list[tuple[Side, list[Split]] | None] = [None]
     for source in Side:
@@ -61,7 +61,7 @@ def _ways(columns: Columns, loop: Loop) -> list[tuple[Side, list[Split]] | None]
     return found
 
 
-def _splits(columns: Columns, loop: Loop, source: Side) -> list[Split]:
+def _splits(columns: Columns, loop: PhaseLoop, source: Side) -> list[Split]:
     """Pairs of a task on the edge and one in the cloud, of which every split has one.
 
     If any variable is on the edge, one that no other is the low of is; and the other way round. One
@@ -90,7 +90,7 @@ def rising_of(columns: Columns, ways: Ways) -> tuple[Ints, Ints]:
     return np.concatenate([none, *lows]), np.concatenate([none, *highs])
 
 
-def _rising(loop: Loop, source: Side) -> tuple[Ints, Ints]:
+def _rising(loop: PhaseLoop, source: Side) -> tuple[Ints, Ints]:
     ends = (loop.before, loop.after) if source is Side.EDGE else (loop.after, loop.before)
     low, high = [ends[0], loop.left, loop.taken], [ends[1], loop.taken, loop.left]
     return np.concatenate(low), np.concatenate(high)

@@ -1,10 +1,11 @@
-r"""What deciding gains: policies on recorded bandwidths, full-size models, RoboECC's cut and pools.
+r"""What deciding gains: selectors on recorded bandwidths, full-size models, RoboECC's cut and
+pools.
 
     for model in openvla cogact; do for pool in block portfolio:14GB; do
     vlacut compile $model --edge jetson-agx-orin --cloud a100 --link 10MB/s,20ms \
         --cloud-budget 12.1GiB --pool $pool --backend emulated -o $model-${pool%%:*}.vlacut
     done; done
-    python tools/policy_gain.py TRACES *.vlacut [--every 4] [--knows frames]
+    python tools/selector_gain.py TRACES *.vlacut [--every 4] [--knows frames]
 
 Mean milliseconds a step, steps back to back, over every other recording of a folder, and of each of
 its subfolders; the ones between are RoboECC's history, on which its thresholds are found. `alone`
@@ -32,15 +33,15 @@ from vlacut.plan.plan import Plan
 from vlacut.simulation import (
     FRAMES,
     LINK,
+    Comparison,
     Outcome,
-    Race,
     Recording,
     Row,
     network_of,
     walks_of,
 )
 
-POLICIES = ("argmin", "quantile", "thresholds")
+SELECTORS = ("argmin", "quantile", "thresholds")
 MOST_HISTORY = 24
 PAPER = 392.7 / 354.4
 LEAST = 1e-9  # below it a share is rounding
@@ -61,7 +62,7 @@ def main() -> None:
     for path in asked.bundles:
         bundle = read_bundle(path)
         names = [variant.name for variant in bundle.plan.variants]
-        race = Race(
+        race = Comparison(
             bundle.plan,
             tested,
             bundle.plan.link,
@@ -89,11 +90,11 @@ def length(trace: Trace) -> float:
     return sum(trace.seconds)
 
 
-def run(race: Race, names: Sequence[str], predictor: str) -> dict[str, Row]:
-    """Rows by policy."""
+def run(race: Comparison, names: Sequence[str], predictor: str) -> dict[str, Row]:
+    """Rows by selector."""
     with progress_bar() as progress:
-        rows = race.run([*POLICIES, *names], [predictor], progress)
-    return {row.policy: row for row in rows}
+        rows = race.run([*SELECTORS, *names], [predictor], progress)
+    return {row.selector: row for row in rows}
 
 
 def report(
@@ -117,7 +118,7 @@ def report(
         fixed = min(names, key=mean.__getitem__)
         over = mean["argmin"] / mean["clairvoyant"] - 1
         failed |= above(rows, members) > LEAST or (group == folder.name and over > 0.05)
-        shown = [mean[name] for name in ("clairvoyant", *POLICIES)]
+        shown = [mean[name] for name in ("clairvoyant", *SELECTORS)]
         lines.append(
             (
                 group,
@@ -128,7 +129,7 @@ def report(
                 fixed,
             )
         )
-    columns = ("traces", "clairvoyant", *POLICIES, "fixed", "alone", "argmin over clairvoyant")
+    columns = ("traces", "clairvoyant", *SELECTORS, "fixed", "alone", "argmin over clairvoyant")
     out = console()
     out.print(table(f"\n{title}", (*columns, "in 1 %", "alone / argmin", "fixed is"), lines))
     out.print(f"Argmin is above the thresholds in {len(worse)} of {len(tested)} recordings")

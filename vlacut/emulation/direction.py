@@ -1,4 +1,4 @@
-"""Lane: one direction of an emulated link, shared by all connections over it."""
+"""LinkDirection: one direction of an emulated link, shared by all connections over it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlacut.hardware.service import Service
 _SLICE_S = 0.5e-3  # what leaves in less time leaves together: a thread's sleep is no finer
 
 
-class Lane:
+class LinkDirection:
     """Says when bytes arrive; time is the caller's, in seconds.
 
     Args:

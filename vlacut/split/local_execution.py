@@ -1,4 +1,4 @@
-"""Stitching: a cut program run in one place, to measure what codecs do to its action.
+"""Local execution: a cut program run in one place, to measure what codecs do to its action.
 
 The parts are those that `vlacut.split.parts` makes, run by a back end on this machine; a tensor
 that crosses in coded form is encoded and decoded by the codecs of the runtime. So what is measured
@@ -78,7 +78,7 @@ class Gauge:
         self._references = self._uncut()
         if not self._references:
             raise BackendError("the action of the uncut model holds a NaN or an infinity")
-        self._stitched: dict[Sides, _Stitched] = {}
+        self._executed: dict[Sides, _LocalExecution] = {}
         self._errors: dict[tuple[Sides, tuple[tuple[str, Codec], ...]], float] = {}
 
     @property
@@ -95,20 +95,20 @@ class Gauge:
         """
         asked = sides, tuple(sorted(codecs.items()))
         if asked not in self._errors:
-            stitched = self._engines(sides)
+            executed = self._engines(sides)
             self._errors[asked] = max(
-                relative_difference(self._action(stitched.run(observed, codecs)), reference)
+                relative_difference(self._action(executed.run(observed, codecs)), reference)
                 for observed, reference in zip(self._observations, self._references, strict=False)
             )
         return self._errors[asked]
 
-    def _engines(self, sides: Sides) -> _Stitched:
-        if sides not in self._stitched:
-            if len(self._stitched) >= _REMEMBERED:
-                del self._stitched[next(iter(self._stitched))]
+    def _engines(self, sides: Sides) -> _LocalExecution:
+        if sides not in self._executed:
+            if len(self._executed) >= _REMEMBERED:
+                del self._executed[next(iter(self._executed))]
             made = split_at(self._dataflow, self._link, (sides,), (NOT_CODED,))
-            self._stitched[sides] = _Stitched(made, self._workshop.parts(made))
-        return self._stitched[sides]
+            self._executed[sides] = _LocalExecution(made, self._workshop.parts(made))
+        return self._executed[sides]
 
     def _uncut(self) -> list[dict[str, np.ndarray]]:
         program = self._dataflow.program
@@ -159,7 +159,7 @@ class _Workshop:
         return self._executor.load(path, self._folder, recipe)
 
 
-class _Stitched:
+class _LocalExecution:
     """A cut with its engines; walks the schedule of both sides."""
 
     def __init__(self, made: Split, engines: Mapping[str, Engine]) -> None:
