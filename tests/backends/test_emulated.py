@@ -148,23 +148,23 @@ def test_simulate_shows_a_row_for_every_policy(
     assert said["bundle"] == str(emulated)
     assert len(said["traces"]) == 2
     assert said["hours"] == pytest.approx(60 / 3600)
-    assert said["rows"][0]["policy"] == "clairvoyant"
+    assert said["rows"][0]["selector"] == "clairvoyant"
     assert {"argmin", "quantile", "thresholds", "random", "chosen"} <= {
-        row["policy"] for row in said["rows"]
+        row["selector"] for row in said["rows"]
     }
     for row in said["rows"]:
         assert row["mean_ms"] <= row["p99_ms"]
         assert row["regret"] == pytest.approx(0)  # one variant: there is nothing to choose
         assert row["steps"] == 60
-    status, out, err = vlacut(*words, "--policy", "argmin", "--predictor", "all")
+    status, out, err = vlacut(*words, "--selector", "argmin", "--predictor", "all")
     assert status == 0, err
     assert out.count("argmin") == 5
-    assert "2 traces, 0.0167 hours, by 6 policies" in out
+    assert "2 traces, 0.0167 hours, by 6 selectors" in out
 
 
 def test_simulate_draws_one_trace(vlacut: Vlacut, emulated: Path, recorded: Path) -> None:
     plot = recorded / "plot.svg"
-    words = ("simulate", emulated, "--trace", recorded / "one.csv", "--policy", "argmin")
+    words = ("simulate", emulated, "--trace", recorded / "one.csv", "--selector", "argmin")
     status, out, err = vlacut(*words, "--plot", plot, "--knows", "frames", "--period", "1s")
     assert status == 0, err
     assert plot.read_text().startswith("<?xml")
@@ -178,7 +178,7 @@ def test_simulate_draws_one_trace(vlacut: Vlacut, emulated: Path, recorded: Path
 def test_simulate_says_what_is_wrong(vlacut: Vlacut, emulated: Path, recorded: Path) -> None:
     words = ("simulate", emulated, "--trace")
     assert "no bandwidth trace at" in vlacut(*words, recorded / "none.csv")[2]
-    assert "no policy or variant 'best'" in vlacut(*words, recorded, "--policy", "best")[2]
+    assert "no selector or variant 'best'" in vlacut(*words, recorded, "--policy", "best")[2]
     assert "no predictor 'oracle'" in vlacut(*words, recorded, "--predictor", "oracle")[2]
     assert "is no time" in vlacut(*words, recorded, "--period", "0s")[2]
 
@@ -187,7 +187,7 @@ def test_twin_reports_steps_beside_the_simulation(
     vlacut: Vlacut, emulated: Path, recorded: Path
 ) -> None:
     words = ("twin", emulated, "--trace", recorded / "one.csv", "--steps", "3", "--json")
-    status, out, err = vlacut(*words, "--policy", "argmin")
+    status, out, err = vlacut(*words, "--selector", "argmin")
     assert status == 0, err
     said = json.loads(out)
     assert [step["step"] for step in said["steps"]] == [0, 1, 2]

@@ -341,7 +341,7 @@ def test_the_robots_half_needs_little() -> None:
 
     code = """
 import sys
-import vlacut_backends.tensorrt.execute, vlacut_backends.tensorrt.building
+import vlacut_backends.tensorrt.execute, vlacut_backends.tensorrt.engine_builder
 heavy = {"torch", "onnx", "onnx_ir", "click", "rich", "tensorrt", "onnxruntime"} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -55,7 +55,7 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
 _WRITER = """
 import sys, time
 from pathlib import Path
-from vlacut.staging import staged_folder
+from vlacut.bundle.staging import staged_folder
 with staged_folder(Path(sys.argv[1])) as folder:
     (folder / "manifest.json").write_text("half")
     print("writing", flush=True)

@@ -130,7 +130,7 @@ def drive(bundle: Bundle, address: str, steps: int, seed: int = 0) -> Counter[st
     )
     frames = {item.name: frames_of(bundle, item.name) for item in bundle.plan.variants}
     ran: Counter[str] = Counter()
-    with vlacut.connect(bundle.root, address, policy="random") as policy:
+    with vlacut.connect(bundle.root, address, selector="random") as policy:
         for step in range(steps):
             action = policy.step(observations[step % 7])
             for key, array in expected[step % 7].items():
@@ -161,7 +161,7 @@ def test_robots_in_different_variants_on_one_server(switching: Bundle) -> None:
     observed, golden = switching.golden("observation"), switching.golden("action")
     names = [item.name for item in switching.plan.variants]
     with served(switching) as address:
-        robots = [vlacut.connect(switching.root, address, policy=name) for name in names]
+        robots = [vlacut.connect(switching.root, address, selector=name) for name in names]
         for _ in range(20):
             for robot, name in zip(robots, names, strict=True):
                 action = robot.step(observed)
@@ -178,7 +178,7 @@ def test_the_edge_picks_the_cheapest_over_the_link_it_is_told(switching: Bundle)
         prices = [item.price.over(parse_link(rate)) for item in switching.plan.variants]
         with (
             served(switching) as address,
-            vlacut.connect(switching.root, address, policy="argmin", link=rate) as policy,
+            vlacut.connect(switching.root, address, selector="argmin", link=rate) as policy,
         ):
             policy.step(observed)
         best = switching.plan.variants[prices.index(min(prices))]
@@ -186,8 +186,8 @@ def test_the_edge_picks_the_cheapest_over_the_link_it_is_told(switching: Bundle)
 
 
 def test_an_unknown_variant_is_named(switching: Bundle) -> None:
-    with pytest.raises(InputError, match=r"no policy or variant .fast.; .* variants chosen, "):
-        vlacut.connect(switching.root, "127.0.0.1:1", policy="fast")
+    with pytest.raises(InputError, match=r"no selector or variant .fast.; .* variants chosen, "):
+        vlacut.connect(switching.root, "127.0.0.1:1", selector="fast")
 
 
 def denoising() -> Program:

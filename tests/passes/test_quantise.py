@@ -36,7 +36,7 @@ def plain() -> Program:
 
 def copied(program: Program) -> Program:
     (phase,) = program.phases
-    model = ir.Model(phase.model.graph.clone(), ir_version=phase.graph.ir_version)
+    model = ir.Model(phase.model.graph.clone(), ir_version=phase.model.ir_version)
     made = Program(program.name, (type(phase)(phase.name, model),), program.inputs, program.outputs)
     made.meta.update(program.meta)
     return made

@@ -21,7 +21,7 @@ from vlacut.side import Side
 
 _HANGS = """
 import threading, time
-from vlacut.runtime.race import Race
+from vlacut.runtime.edge.race import Race
 
 race = Race(("cloud", "edge"))
 race.start()

@@ -30,8 +30,8 @@ from vlacut.simulation import (
     ByForecast,
     ByFrames,
     Clairvoyant,
-    Fixed,
     Comparison,
+    Fixed,
     Recording,
     StepWalk,
     network_of,
@@ -244,7 +244,9 @@ def test_a_race_of_policies(knows: str) -> None:
     numbers = np.random.default_rng(3)
     rates = 10 ** numbers.uniform(4, 7, 25)
     recording = Recording("made", Trace(tuple(rates), (6.0,) * 25))
-    race = Comparison(plan, [recording, recording], SLOW, deadline=0.5, knows=knows, history=[recording])
+    race = Comparison(
+        plan, [recording, recording], SLOW, deadline=0.5, knows=knows, history=[recording]
+    )
     names = [variant.name for variant in plan.variants]
     rows = race.run(["argmin", "thresholds", "random", *names], ["last", "ewma"])
     assert [(row.selector, row.predictor) for row in rows] == [
