@@ -25,7 +25,7 @@ from vlacut.ir.dataflow import trace_dataflow, weights_of
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Transfer, Trips
+from vlacut.plan.instructions import Transfer, steps
 from vlacut.pricing.price import price
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side
@@ -95,15 +95,7 @@ def served(bundle: Bundle) -> Iterator[str]:
 def frames_of(bundle: Bundle, name: str) -> int:
     """Frames of a step, counted on the schedule."""
     variant = next(item for item in bundle.plan.variants if item.name == name)
-    count = 0
-    for step in variant.schedule:
-        if isinstance(step, Transfer):
-            count += 1
-        for inner in getattr(step, "body", ()):
-            if isinstance(inner, Transfer):
-                by_trips = {Trips.ALL: step.trips, Trips.BEFORE_LAST: step.trips - 1, Trips.LAST: 1}
-                count += by_trips[inner.trips]
-    return count
+    return sum(isinstance(step.instruction, Transfer) for step in steps(variant.schedule))
 
 
 def drive(bundle: Bundle, address: str, steps: int, seed: int = 0) -> Counter[str]:

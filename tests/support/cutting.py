@@ -9,7 +9,7 @@ import onnxruntime
 from vlacut.hardware import Link
 from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Loop, Move, Run, Transfer, taken
+from vlacut.plan.instructions import Move, Run, Transfer, steps
 from vlacut.plan.plan import Plan, Variant
 from vlacut.pricing.price import Certificate, price
 from vlacut.side import Side
@@ -70,14 +70,8 @@ class Walk:
         }
         self.held = {Side.EDGE: dict(observed), Side.CLOUD: {}}
         self.moved = {Side.EDGE: 0, Side.CLOUD: 0}
-        for step in made.schedule:
-            if isinstance(step, Loop):
-                for trip in range(step.trips):
-                    for inner in step.body:
-                        if isinstance(inner, Run) or taken(inner.trips, trip, step.trips):
-                            self.do(inner)
-            else:
-                self.do(step)
+        for step in steps(made.schedule):
+            self.do(step.instruction)
 
     def do(self, step: Run | Transfer | Move) -> None:
         if isinstance(step, Run):

@@ -23,7 +23,7 @@ from vlacut.ir.dataflow import key_of
 from vlacut.ir.graphs import dtype_name, value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program
-from vlacut.plan.instructions import Loop, Move, Run, Transfer, taken
+from vlacut.plan.instructions import Move, Run, steps
 from vlacut.plan.plan import Plan
 from vlacut.runtime.whole import load_whole, run_whole
 from vlacut.split.emission import save
@@ -69,37 +69,22 @@ def write_golden(
 def _write_parts(
     plan: Plan, reference: _Reference, observation: Mapping[str, np.ndarray], folder: Path
 ) -> None:
-    """Walk every variant on this machine, and record the first run of each part."""
+    """Record the first run of each part, every variant walked with both sides in one place."""
     folder.mkdir()
     engines = {part.name: reference.load(f"parts/{part.name}.onnx") for part in plan.parts}
     written: set[str] = set()
     for variant in plan.variants:
         held = dict(observation)
-        for item in variant.schedule:
-            trips, body = (item.trips, item.body) if isinstance(item, Loop) else (1, (item,))
-            for trip in range(trips):
-                for step in body:
-                    _walk(step, trip, trips, held, engines, plan)
-                    if isinstance(step, Run) and step.part not in written:
-                        part = plan.part[step.part]
-                        arrays = {key: held[key] for key in (*part.inputs, *part.outputs)}
-                        (folder / f"{part.name}.npz").write_bytes(npz_bytes(arrays))
-                        written.add(part.name)
-
-
-def _walk(
-    step: Run | Transfer | Move,
-    trip: int,
-    trips: int,
-    held: dict[str, np.ndarray],
-    engines: Mapping[str, Engine],
-    plan: Plan,
-) -> None:
-    """One instruction, with both sides in one place."""
-    if isinstance(step, Run):
-        held.update(engines[step.part].run({key: held[key] for key in plan.part[step.part].inputs}))
-    elif isinstance(step, Move) and (trips == 1 or taken(step.trips, trip, trips)):
-        held[step.target] = held[step.source]
+        for _, _, _, instruction in steps(variant.schedule):
+            if isinstance(instruction, Run):
+                part = plan.part[instruction.part]
+                held |= engines[part.name].run({key: held[key] for key in part.inputs})
+                if part.name not in written:
+                    arrays = {key: held[key] for key in (*part.inputs, *part.outputs)}
+                    (folder / f"{part.name}.npz").write_bytes(npz_bytes(arrays))
+                    written.add(part.name)
+            elif isinstance(instruction, Move):
+                held[instruction.target] = held[instruction.source]
 
 
 class _Reference:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Union
+from typing import NamedTuple, Union
 
 from vlacut.codec import Codec
 from vlacut.side import Side
@@ -14,7 +14,10 @@ MOST_TRIPS = 100_000  # the runtime lays every trip out; a control step of more 
 
 
 class Trips(str, Enum):
-    """In which trips of its loop an instruction is carried out; outside a loop, always."""
+    """In which trips of its loop an instruction is carried out.
+
+    An instruction outside a loop has one trip, the last one: `BEFORE_LAST` never happens there.
+    """
 
     ALL = "all"
     BEFORE_LAST = "before-last"
@@ -72,26 +75,62 @@ class Loop:
 Instruction = Union[Run, Transfer, Move, Loop]
 
 
+class Step(NamedTuple):
+    """An instruction carried out once.
+
+    Attributes:
+        position: its index in `flatten` of the schedule.
+        trip: of the loop around it, from 0; 0 outside a loop.
+        trips: of that loop; 1 outside a loop.
+        instruction: what is done.
+    """
+
+    position: int
+    trip: int
+    trips: int
+    instruction: Run | Transfer | Move
+
+
+def steps(schedule: Iterable[Instruction], *, between: bool = True) -> Iterator[Step]:
+    """Everything a control step does, in order: the meaning of a schedule.
+
+    Args:
+        schedule: of a variant.
+        between: also walk the trips between the first and the last of a loop. They do what the
+            first does, so who only asks what can be done leaves them out.
+    """
+    position = 0
+    for loop in _loops(schedule):
+        every = range(loop.trips)
+        for trip in every if between else sorted({*every[:1], *every[-1:]}):
+            for offset, instruction in enumerate(loop.body):
+                if _happens(instruction, trip, loop.trips):
+                    yield Step(position + offset, trip, loop.trips, instruction)
+        position += len(loop.body)
+
+
 def runs(schedule: Iterable[Instruction]) -> dict[str, int]:
     """How often a control step runs each part, in the order of their first run."""
     counted: dict[str, int] = {}
-    for step in schedule:
-        inner, times = (step.body, step.trips) if isinstance(step, Loop) else ((step,), 1)
-        for item in inner:
-            if isinstance(item, Run):
-                counted[item.part] = counted.get(item.part, 0) + times
+    for loop in _loops(schedule):
+        for instruction in loop.body:
+            if isinstance(instruction, Run):
+                counted[instruction.part] = counted.get(instruction.part, 0) + loop.trips
     return counted
 
 
 def flatten(schedule: Iterable[Instruction]) -> list[Run | Transfer | Move]:
     """The instructions of a schedule, each once, loops opened."""
-    flat: list[Run | Transfer | Move] = []
-    for step in schedule:
-        flat.extend(step.body if isinstance(step, Loop) else (step,))
-    return flat
+    return [instruction for loop in _loops(schedule) for instruction in loop.body]
 
 
-def taken(trips: Trips, trip: int, total: int) -> bool:
-    """Whether an instruction is carried out in this trip of a loop of `total`."""
-    last = trip == total - 1
-    return trips is Trips.ALL or (trips is Trips.LAST) is last
+def _loops(schedule: Iterable[Instruction]) -> Iterator[Loop]:
+    """The schedule as loops alone: an instruction outside a loop is a loop of one trip."""
+    for item in schedule:
+        yield item if isinstance(item, Loop) else Loop(1, (item,))
+
+
+def _happens(instruction: Run | Transfer | Move, trip: int, trips: int) -> bool:
+    if isinstance(instruction, Run) or instruction.trips is Trips.ALL:
+        return True
+    return (instruction.trips is Trips.LAST) is (trip == trips - 1)

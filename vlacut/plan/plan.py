@@ -21,10 +21,9 @@ from vlacut.plan.instructions import (
     Move,
     Run,
     Transfer,
-    Trips,
     flatten,
     runs,
-    taken,
+    steps,
 )
 from vlacut.plan.memory import UNKNOWN, Memory
 from vlacut.plan.pool import NO_POOL, Pool
@@ -174,23 +173,14 @@ class _Rehearsal:
 
     def walk(self, variant: Variant) -> None:
         where = f"plan of {self._plan.program}, variant {variant.name}"
-        for step in variant.schedule:
-            if isinstance(step, Loop):
-                if not 2 <= step.trips <= MOST_TRIPS:
-                    raise BundleError(f"{where}: a loop of {step.trips} trips")
-                for trip in (0, step.trips - 1):  # those between do as the first, and hold no less
-                    self._body(step, trip, where)
-            else:
-                self._do(step, where)
+        for item in variant.schedule:
+            if isinstance(item, Loop) and not 2 <= item.trips <= MOST_TRIPS:
+                raise BundleError(f"{where}: a loop of {item.trips} trips")
+        for step in steps(variant.schedule, between=False):
+            self._do(step.instruction, where + (f", trip {step.trip}" if step.trips > 1 else ""))
         missing = set(self._plan.outputs.values()) - self._held[Side.EDGE]
         if missing:
             raise BundleError(f"{where}: the edge never gets {', '.join(sorted(missing))}")
-
-    def _body(self, loop: Loop, trip: int, where: str) -> None:
-        for step in loop.body:
-            trips = Trips.ALL if isinstance(step, Run) else step.trips
-            if taken(trips, trip, loop.trips):
-                self._do(step, f"{where}, trip {trip}")
 
     def _do(self, step: Run | Transfer | Move, where: str) -> None:
         if isinstance(step, Run):

@@ -24,7 +24,7 @@ from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.dataflow import Dataflow, key_of
 from vlacut.ir.program import Program
 from vlacut.numerics import magnitude, relative_difference, varied
-from vlacut.plan.instructions import Loop, Move, Run, Transfer, taken
+from vlacut.plan.instructions import Move, Run, Transfer, steps
 from vlacut.pricing.coding import NOT_CODED
 from vlacut.runtime.whole import run_whole
 from vlacut.runtime.wire.codecs import Coder
@@ -173,32 +173,28 @@ class _LocalExecution:
     ) -> Mapping[str, np.ndarray]:
         """All tensors that the edge holds after a control step, by key."""
         held = {Side.EDGE: dict(observation), Side.CLOUD: {}}
-        for item in self._schedule:
-            body, trips = (item.body, item.trips) if isinstance(item, Loop) else ((item,), 1)
-            for trip in range(trips):
-                for step in body:
-                    if isinstance(step, Run) or taken(step.trips, trip, trips):
-                        self._do(step, held, codecs)
+        for step in steps(self._schedule):
+            self._do(step.instruction, held, codecs)
         return held[Side.EDGE]
 
     def _do(
         self,
-        step: Run | Transfer | Move,
+        instruction: Run | Transfer | Move,
         held: Mapping[Side, dict[str, np.ndarray]],
         codecs: Codecs,
     ) -> None:
-        if isinstance(step, Run):
-            part = self._part[step.part]
+        if isinstance(instruction, Run):
+            part = self._part[instruction.part]
             mine = held[part.side]
             mine |= self._engines[part.name].run({key: mine[key] for key in part.inputs})
-        elif isinstance(step, Transfer):
-            for key in step.tensors:
-                array = held[step.source][key]
+        elif isinstance(instruction, Transfer):
+            for key in instruction.tensors:
+                array = held[instruction.source][key]
                 codec = codecs.get(key, Codec.NONE)
-                held[step.source.other][key] = _over(array, codec, self._spec[key])
+                held[instruction.source.other][key] = _over(array, codec, self._spec[key])
         else:
-            for side in step.sides:
-                held[side][step.target] = held[side][step.source]
+            for side in instruction.sides:
+                held[side][instruction.target] = held[side][instruction.source]
 
 
 def _over(array: np.ndarray, codec: Codec, spec: TensorSpec) -> np.ndarray:

@@ -78,6 +78,8 @@ class _Writer:
         body: list[Run | Transfer | Move] = []
         for part in parts:
             body += (Run(part.name), *self._transfers(part, trips))
+        if trips == 1:
+            return body  # there is no next trip to carry anything to
         for name, target, sides in self._carried_inputs(phase):
             output = self._program.carried_output(phase, name)
             assert output is not None

@@ -8,12 +8,12 @@ So a side computes what it can while the link works.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple, Union
 
 from vlacut.codec import Codec, coded_bytes
-from vlacut.plan.instructions import Loop, Move, Run, Transfer, taken
-from vlacut.plan.plan import Part, Plan, Variant
+from vlacut.plan.instructions import Run, Transfer, steps
+from vlacut.plan.plan import Part, Plan
 from vlacut.runtime.wire.protocol import FIXED_TIMES, TENSORS, Envelope
 from vlacut.side import Side
 
@@ -92,7 +92,7 @@ class Route:
         due: list[Due] = []
         transfers: list[Transfer] = []
         awaited: dict[str, int] = {}
-        for position, trip, item in _opened(plan.variants[variant]):
+        for position, trip, _, item in steps(plan.variants[variant].schedule):
             if isinstance(item, Transfer) and item.source is not side:
                 due.append(Due(variant, position, trip))
                 transfers.append(item)
@@ -138,18 +138,3 @@ def _nbytes(plan: Plan, item: Transfer) -> int:
 def _needs(awaited: dict[str, int], keys: Iterable[str]) -> int:
     """How many frames must have been taken for these tensors to be there."""
     return max((awaited.get(key, 0) for key in keys), default=0)
-
-
-def _opened(variant: Variant) -> Iterator[tuple[int, int, Run | Transfer | Move]]:
-    """Position, trip and instruction of a step, in order; position counts the flattened schedule,
-    trip the turns of the loop around it.
-    """
-    position = 0
-    for item in variant.schedule:
-        body, trips = (item.body, item.trips) if isinstance(item, Loop) else ((item,), 1)
-        for trip in range(trips):
-            for offset, inner in enumerate(body):
-                always = not isinstance(item, Loop) or isinstance(inner, Run)
-                if always or taken(inner.trips, trip, trips):  # type: ignore[union-attr]  # no Run
-                    yield position + offset, trip, inner
-        position += len(body)
