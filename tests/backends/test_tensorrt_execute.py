@@ -24,10 +24,10 @@ from vlacut.runtime.engines import OpenedEngines, host_arrays, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side
+from vlacut_backends.tensorrt.bindings import driver
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.tensorrt.lane import Lane
-from vlacut_backends.tensorrt.library import driver
 
 if TYPE_CHECKING:
     from fakes.fake_cuda import FakeDriver

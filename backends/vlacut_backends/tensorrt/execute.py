@@ -22,10 +22,10 @@ from vlacut.backend import Lane as AnyLane
 from vlacut.backend import Tensor
 from vlacut.bundle.engines import engines_folder, find_engine
 from vlacut.errors import BackendError
+from vlacut_backends.tensorrt.bindings import driver, logger, tensorrt
 from vlacut_backends.tensorrt.driver import Driver
 from vlacut_backends.tensorrt.key import check_recipe, engine_key
 from vlacut_backends.tensorrt.lane import DeviceTensor, Lane
-from vlacut_backends.tensorrt.library import driver, logger, tensorrt
 
 _MOST_GRAPHS = 16  # of an engine in a loop; two of a carried state, and the variants' other homes
 # numpy's carriers of TensorRT's element types, as `vlacut.tensor` has them.

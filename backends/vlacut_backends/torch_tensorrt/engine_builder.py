@@ -25,8 +25,8 @@ from vlacut.errors import BackendError, InputError
 from vlacut.numerics import synthetic
 from vlacut.plan.plan import Part
 from vlacut.side import Side
+from vlacut_backends.tensorrt.bindings import driver
 from vlacut_backends.tensorrt.golden import Golden, compare
-from vlacut_backends.tensorrt.library import driver
 from vlacut_backends.tensorrt.recipe import from_texts
 
 if TYPE_CHECKING:

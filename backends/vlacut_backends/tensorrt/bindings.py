@@ -1,4 +1,4 @@
-"""TensorRT's Python module, imported once a driver was found: see `Driver` for why not before."""
+"""TensorRT's Python bindings, imported once a driver was found: see `Driver` for why not before."""
 
 from __future__ import annotations
 
