@@ -6,7 +6,7 @@ Each names itself by an entry point of the same name in `vlacut.builders` and `v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from vlacut.hardware import Device
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a target cannot do with a part.
+
+    Attributes:
+        rule: name of the rule it breaks.
+        node: operator and name.
+        what: the rest of the sentence.
+    """
+
+    rule: str
+    node: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.what}"
 
 
 class Builder(Protocol):
@@ -43,6 +61,9 @@ class Builder(Protocol):
         Raises BackendError naming `where` and the operator this back end cannot run.
         """
 
+    def findings(self, model: ir.Model, recipe: Mapping[str, str]) -> Iterable[Finding]:
+        """What stands against running a part, made ready, on the device of a recipe."""
+
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """What the executor must know to load the parts of a device, for the manifest.
 
@@ -51,24 +72,6 @@ class Builder(Protocol):
 
     def tolerance(self, model: ir.Model) -> float:
         """How far cutting this model may move its outputs, as a share of their magnitude."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a target cannot do with a part.
-
-    Attributes:
-        rule: name of the rule it breaks.
-        node: operator and name.
-        what: the rest of the sentence.
-    """
-
-    rule: str
-    node: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.node} {self.what}"
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,15 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.onnx_text import write
+from support.pictures import camera_program
 from support.programs import TARGET, looping_program
 
 from vlacut.backend import Checked
 from vlacut.bundle.manifest import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
+from vlacut.frontends.onnx import onnx_program
 from vlacut.hardware import load_device
 from vlacut.side import Side
 from vlacut_backends.onnxruntime.execute import OnnxRuntimeExecutor
@@ -241,3 +244,17 @@ def test_every_part_of_a_bundle_holds(bundle: Path) -> None:
     assert found["passed"]
     assert {part["device"] for part in found["parts"]} == {"jetson-agx-orin", "a100"}
     assert all(part["built"] == "" for part in found["parts"])
+
+
+def test_cameras_of_bytes_pass_the_check_and_what_fails_fails_at_compile(tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    asked = replace(TARGET, pin=("*=cloud",), cloud_budget="")
+    _, made = compile_program(camera_program(tmp_path), asked, path, backend="tensorrt")
+    assert sum(spec.dtype == "uint8" for spec in made.plan.tensors) >= 2
+    command = [sys.executable, "-m", "vlacut", "check", str(path), "--no-build", "--json"]
+    assert json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["passed"]
+    body = "main (uint8[4] x) => (uint8[4] y) { [twice] y = Add(x, x) }"
+    program = onnx_program(write(tmp_path / "m.onnx", body))
+    with pytest.raises(BackendError, match=r"tensorrt cannot run .* on a100: Add twice reads x as"):
+        compile_program(program, asked, tmp_path / "c", backend="tensorrt")
+    assert not (tmp_path / "c").exists()

@@ -9,7 +9,10 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from vlacut.errors import BackendError
+from vlacut.hardware import load_device
 from vlacut.ir.rewriting import name_uniquely
+from vlacut_backends.tensorrt.build import TensorRTBuilder, derive
+from vlacut_backends.tensorrt.early_casts import cast_early
 from vlacut_backends.tensorrt.lowering import lower_opset
 from vlacut_backends.tensorrt.substitutes import substitute
 
@@ -133,3 +136,79 @@ def test_what_has_no_older_form_is_named() -> None:
     }"""
     with pytest.raises(BackendError, match="GroupNormalization"):
         lower_opset(model_of(group, 21), 20, "parts/x.onnx")
+
+
+CAMERAS = """main (uint8[2,8,6,3] a, uint8[8,6,4] b, uint8[1,8,6,3] c) => (float[3,3,7,6] y)
+    <int64[1] zero = {0}, int64[1] three = {3}, int64[1] last = {2}, int64[1] one = {1},
+     int64[1] eight = {8}, int64[1] high = {1}, uint8[1,1,1,3] mean = {104, 117, 123}> {
+    rgb = Slice(b, zero, three, last)
+    pixels = Unsqueeze(rgb, zero)
+    all = Concat <axis = 0> (a, pixels)
+    white = Max(all, mean)
+    planes = Transpose <perm = [0, 3, 1, 2]> (white)
+    low = Slice(planes, one, eight, last)
+    y = Cast <to = 1> (low)
+}"""
+
+
+def bytes_for(model: ir.Model) -> dict[str, np.ndarray]:
+    return {
+        str(value.name): NUMBERS.integers(0, 256, value.shape.numpy(), np.uint8)
+        for value in model.graph.inputs
+        if value.shape is not None
+    }
+
+
+def test_casts_of_pictures_move_before_what_moves_their_bytes() -> None:
+    model = model_of(CAMERAS)
+    fed = bytes_for(model)
+    (expected,) = evaluate(model, fed)
+    builder, recipe = TensorRTBuilder(), derive(load_device("jetson-agx-orin")).to_texts()
+    assert [found.rule for found in builder.findings(model, recipe)] == ["operator-type"] * 6
+    builder.prepare(model, "part", recipe)
+    assert list(builder.findings(model, recipe)) == []
+    casts = [node for node in model.graph if node.op_type == "Cast"]
+    assert [cast.inputs[0].is_graph_input() for cast in casts if cast.inputs[0]] == [True] * 2
+    (found,) = evaluate(model, fed)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "made", "kinds"),
+    [
+        ("t = Transpose(x) y = Cast <to = 10> (t)", "float16", ["FLOAT16"]),
+        ("t = Transpose(x) y = Cast <to = 16> (t)", "bfloat16", ["FLOAT", "BFLOAT16"]),
+        ("t = Transpose(x) y = Cast <to = 7> (t)", "int64", ["FLOAT", "INT64"]),
+        ("t = Transpose(x) y = Cast <to = 9> (t)", "bool", ["FLOAT", "BOOL"]),
+        ("y = Cast <to = 6> (x)", "int32", ["FLOAT", "INT32"]),
+        ("y = Transpose(x)", "uint8", ["FLOAT", "UINT8"]),
+        ("a, b = Split(x) y = Concat <axis = 0> (b, a)", "uint8", ["FLOAT", "UINT8"]),
+        ("y = Equal(x, x)", "bool", ["FLOAT"]),
+        (
+            "t = Cast <to = 2> (f) u = Transpose(t) y = Cast <to = 1> (u)",
+            "float",
+            ["UINT8", "FLOAT"],
+        ),
+    ],
+)
+def test_bytes_are_cast_to_floats_alone(body: str, made: str, kinds: list[str]) -> None:
+    """TensorRT casts them to float32 and float16, whatever becomes of them then."""
+    model = model_of(f"main (uint8[4,4] x, float[4,4] f) => ({made}[4,4] y) {{ {body} }}", 17)
+    fed = {
+        "x": NUMBERS.integers(0, 256, (4, 4), np.uint8),
+        "f": NUMBERS.uniform(0, 255, (4, 4)).astype(np.float32),
+    }
+    (expected,) = evaluate(model, fed)
+    cast_early(model)
+    casts = [node.outputs[0].dtype for node in model.graph if node.op_type == "Cast"]
+    assert [dtype.name for dtype in casts if dtype] == kinds
+    (found,) = evaluate(model, fed)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_what_computes_with_bytes_is_named() -> None:
+    model = model_of("main (uint8[4] x) => (uint8[4] y) { [sum] y = Add(x, x) }", 14)
+    builder, recipe = TensorRTBuilder(), derive(load_device("a100")).to_texts()
+    builder.prepare(model, "part", recipe)
+    (finding,) = builder.findings(model, recipe)
+    assert str(finding).startswith("Add sum reads x as uint8; TensorRT 10.3 takes")

@@ -15,11 +15,12 @@ from vlacut.ir.annotation import STRATEGIES, STRUCTURE
 from vlacut.ir.dataflow import trace_dataflow, weights_of
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
+from vlacut.picture import pictures_in
 from vlacut.pricing.price import price
 from vlacut.side import Side
 from vlacut.split.parts import sides_of
 from vlacut.tensor import TensorSpec
-from vlacut_passes.partitioning.jpeg import BITS, DECODE_S, ENCODE_S, pixels, with_jpeg
+from vlacut_passes.partitioning.jpeg import BITS, DECODE_S, ENCODE_S, with_jpeg
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD
 ANNOTATED = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a100}"
@@ -30,21 +31,6 @@ def openvla() -> Program:
     program: Program = registry.load("models", "openvla")("tiny")
     parse_pipeline(ANNOTATED).run(program)
     return program
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ((1, 3, 224, 224), 224 * 224),
-        ((2, 6, 224, 200), 2 * 224 * 200),  # one picture, normalised twice
-        ((2, 480, 640, 3), 2 * 480 * 640),
-        ((1, 3, 4, 224), 0),
-        ((1, 16, 224, 224), 0),
-        ((3, 224, 224), 0),
-    ],
-)
-def test_what_a_picture_is(shape: tuple[int, ...], expected: int) -> None:
-    assert pixels(TensorSpec("x", "float32", shape)) == expected
 
 
 def test_jpeg_costs_its_bytes_and_its_codec() -> None:
@@ -91,7 +77,9 @@ def test_jpeg_is_a_row_and_no_cut(openvla: Program) -> None:
     assert (row.feasible, row.why_not) == (False, "not bit-exact")
     assert raw.feasible
     (pictures,) = (spec for spec in openvla.inputs if len(spec.shape) == 4)
-    saved = pictures.nbytes - math.ceil(pixels(pictures) * BITS / 8)
+    held = pictures_in(pictures)
+    assert held is not None
+    saved = pictures.nbytes - math.ceil(held.pixels * BITS / 8)
     assert raw.price.bytes_up - row.price.bytes_up == saved
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
+from vlacut.backend import Finding
 from vlacut.bundle.manifest import (
     FORMAT,
     Bundle,
@@ -22,6 +23,7 @@ from vlacut.bundle.staging import staged_folder
 from vlacut.compiler.advice import advice, slow_samples
 from vlacut.compiler.golden import write_golden
 from vlacut.compiler.target import Target
+from vlacut.errors import BackendError
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, load_device
 from vlacut.ir.annotation import (
@@ -51,6 +53,7 @@ from vlacut.split.parts import Split, codings_of, placements_of, split
 from vlacut.split.weights import WeightStore
 
 Progress = Callable[[str, int, int], None]
+_SHOWN_FINDINGS = 3
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
 
 
@@ -225,11 +228,17 @@ def compile_program(
             phases = whole_phases(program)
             count = len(planned.plan.parts) + len(phases)
             models = bundle_models(program, planned.split, phases)
+            against: list[tuple[str, Finding]] = []
             for done, (path, side, model) in enumerate(models):
                 progress("emit", done, count)
                 builder.prepare(model, path, recipes[side.value])
+                if done < len(planned.plan.parts):
+                    where = f"{planned.plan.parts[done].name} on {devices[side]}"
+                    found = builder.findings(model, recipes[side.value])
+                    against += [(where, each) for each in found]
                 store.externalise(model)
                 save(model, folder / path)
+        _refuse(against, backend)
         if golden and builder.computes:
             progress("golden", 0, 1)
             write_golden(program, planned.plan, phases, folder, backend)
@@ -248,6 +257,18 @@ def compile_program(
         write_manifest(folder, manifest)
     more = filter(None, (unused, slow_samples(interval_s, planned.plan)))
     return replace(planned, warnings=(*more, *planned.warnings)), read_bundle(out)
+
+
+def _refuse(against: Sequence[tuple[str, Finding]], backend: str) -> None:
+    """Raise BackendError if anything stands against the parts."""
+    if against:
+        said = [f"{where}: {finding}" for where, finding in against[:_SHOWN_FINDINGS]]
+        more = len(against) - len(said)
+        rest = [f"and {more} more"] if more > 0 else []
+        raise BackendError(
+            f"{backend} cannot run {'; '.join([*said, *rest])} (change the model, --pin these "
+            f"operators to a side that can, or take another --backend)"
+        )
 
 
 def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from vlacut.backend import Finding
 from vlacut.hardware import Device
 
 
@@ -27,6 +28,10 @@ class EmulatedBuilder:
         graph.remove(list(graph), safe=True)
         graph.initializers.clear()
         model.functions.clear()
+
+    def findings(self, model: ir.Model, recipe: Mapping[str, str]) -> Iterable[Finding]:
+        """Nothing is computed."""
+        return ()
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """Nothing to know: the executor reads the plan."""

@@ -5,11 +5,12 @@ There is no executor of that name: the bundle is an input to another tool, not s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from vlacut.backend import Finding
 from vlacut.hardware import Device
 
 
@@ -23,6 +24,10 @@ class OnnxBuilder:
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""
+
+    def findings(self, model: ir.Model, recipe: Mapping[str, str]) -> Iterable[Finding]:
+        """Nothing is known of what runs it."""
+        return ()
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """Nothing to know."""

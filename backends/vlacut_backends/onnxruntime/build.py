@@ -4,11 +4,12 @@ has a kernel for every type.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from vlacut.backend import Finding
 from vlacut.errors import BackendError
 from vlacut.hardware import Device
 from vlacut_backends.onnxruntime.fold import fold_weights
@@ -63,6 +64,10 @@ class OnnxRuntimeBuilder:
                     f"--precision or --backend, or a --pipeline with convert-types"
                 )
         fold_weights(model)
+
+    def findings(self, model: ir.Model, recipe: Mapping[str, str]) -> Iterable[Finding]:
+        """`prepare` has said it."""
+        return ()
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """Basic optimisation: beyond it, a cut may differ from the whole in the last bit."""

@@ -5,13 +5,15 @@ Engines are built where they will run; see `recipe` for what is known of that be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from vlacut.backend import Finding
 from vlacut.errors import BackendError
 from vlacut.hardware import Device
+from vlacut_backends.tensorrt.early_casts import cast_early
 from vlacut_backends.tensorrt.lowering import lower_opset
 from vlacut_backends.tensorrt.recipe import (
     NEWEST,
@@ -22,6 +24,7 @@ from vlacut_backends.tensorrt.recipe import (
     from_texts,
     parse_version,
 )
+from vlacut_backends.tensorrt.rules import broken_rules
 from vlacut_backends.tensorrt.substitutes import substitute
 
 # Highest ONNX operator set by the release from which on the parser is known to read it: the file
@@ -50,7 +53,12 @@ class TensorRTBuilder:
         """See `vlacut.backend.Builder`."""
         read = from_texts(recipe)
         lower_opset(model, read.opset, where)
+        cast_early(model)
         substitute(model)
+
+    def findings(self, model: ir.Model, recipe: Mapping[str, str]) -> Iterable[Finding]:
+        """See `rules`."""
+        return broken_rules(model, from_texts(recipe))
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """See `derive`; without a device there is none."""

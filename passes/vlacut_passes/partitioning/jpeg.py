@@ -1,11 +1,10 @@
 """The observation as JPEG: what all-cloud deployments do in practice. Not bit-exact, so only a row.
 
-A picture is a tensor of the observation of shape [count, channels, height, width] with 3 channels,
-or 6 (one picture, normalised twice), or of shape [count, height, width, 3], with at least 8 x 8
-pixels. It costs, a pixel, the figures below, measured by `tools/measure_jpeg.py`: the mean over
-five photographs (astronaut, chelsea and coffee of scikit-image 0.26, china and flower of
-scikit-learn 1.9) at 224 x 224, quality 90, by Pillow 13.0 (libjpeg-turbo) on one core of an AMD
-EPYC server. A robot's core is slower; codecs in hardware are faster.
+What a picture is: see `vlacut.picture`. It costs, a pixel, the figures below, measured by
+`tools/measure_jpeg.py`: the mean over five photographs (astronaut, chelsea and coffee of
+scikit-image 0.26, china and flower of scikit-learn 1.9) at 224 x 224, quality 90, by Pillow 13.0
+(libjpeg-turbo) on one core of an AMD EPYC server. A robot's core is slower; codecs in hardware are
+faster.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from vlacut.picture import pictures_in
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
@@ -24,20 +24,6 @@ DECODE_S = 4.9e-9
 _OBSERVATION = 0
 
 
-def pixels(spec: TensorSpec) -> int:
-    """Pixels of the pictures in a tensor; 0 if it holds none."""
-    if len(spec.shape) != 4:
-        return 0
-    count, first, height, last = spec.shape
-    if first in (3, 6):
-        sides = (height, last)
-    elif last == 3:
-        sides = (first, height)
-    else:
-        return 0
-    return count * math.prod(sides) if min(sides) >= 8 else 0
-
-
 def with_jpeg(
     graph: CostGraph, observation: Iterable[TensorSpec], sides: Sequence[Side]
 ) -> CostGraph | None:
@@ -45,7 +31,8 @@ def with_jpeg(
 
     Encoding is charged to the observation, decoding to the first task in the cloud that reads it.
     """
-    shown = {spec.name: pixels(spec) for spec in observation}
+    held = {spec.name: pictures_in(spec) for spec in observation}
+    shown = {name: pictures.pixels for name, pictures in held.items() if pictures}
     flows, tasks, found = list(graph.flows), list(graph.tasks), 0
     for index, flow in enumerate(flows):
         seen = shown.get(flow.name, 0) if flow.producer == _OBSERVATION else 0
