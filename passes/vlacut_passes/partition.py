@@ -65,6 +65,10 @@ class Partition:
     """
 
     name: ClassVar[str] = "partition"
+    choices: ClassVar[Mapping[str, Sequence[str]]] = {
+        "strategy": _KNOWN,
+        "minimise": tuple(_OBJECTIVES),
+    }
     link: str = "10MB/s,20ms"
     cloud_budget: str = ""
     edge_memory: str = ""

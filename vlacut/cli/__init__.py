@@ -35,6 +35,8 @@ def main() -> None:
         sys.exit(f"vlacut: the command line needs {error.name}: pip install 'vlacut[cli]'")
     from vlacut.cli.commands import vlacut
 
+    if "_VLACUT_COMPLETE" in os.environ:  # a shell asks; its words are read as bash needs it
+        from vlacut.cli import completion  # noqa: F401  # registers how
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # it ends a command as Ctrl-C does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -36,7 +36,9 @@ from vlacut.side import Side
 @click.option("--backend", default="", help="Builds them; the bundle's if not given.")
 @json_option
 def build_command(path: Path, side: str, via: str, backend: str, as_json: bool) -> None:
-    """Build the engines of a bundle on the machine that will run them, and verify them.
+    """Build engines on the machine that will run them.
+
+    Each is compared with what its part computed where the bundle was made.
 
     Engines are kept in $VLACUT_ENGINES, or in the user's cache; what is there is not built again.
     """

@@ -19,7 +19,10 @@ _BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Pat
 @_BUNDLE
 @json_option
 def inspect_command(path: Path, as_json: bool) -> None:
-    """Show what a bundle holds: its plan, its files, and what it was made with."""
+    """Show what a bundle holds.
+
+    That is its plan, its files, and what it was made with.
+    """
     bundle = open_bundle(path)
     if as_json:
         print_json(_inspect_json(bundle))
@@ -66,7 +69,9 @@ def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:
 @_BUNDLE
 @json_option
 def verify_command(path: Path, as_json: bool) -> None:
-    """Run every cut of a bundle against the uncut model, on this machine, and compare numbers.
+    """Run every cut of a bundle against the uncut model.
+
+    Both run on this machine, and their numbers are compared.
 
     Exit status 1 if a cut differs by more than the bundle allows.
     """

@@ -30,7 +30,9 @@ _WORTH_SAYING = 0.05  # of all processors, in others' hands
 @click.option("--threads", default=0, help="Of an engine; 0 for what the back end takes.")
 @json_option
 def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json: bool) -> None:
-    """Measure this machine through a back end, and write it as a device for --edge or --cloud.
+    """Measure this machine, and write it as a device.
+
+    It is measured through a back end; the file is for --edge or --cloud.
 
     Takes about a minute. Nothing else should run meanwhile.
     """

@@ -10,6 +10,7 @@ import click
 from vlacut import registry
 from vlacut.backend import Checked
 from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.cli import completion
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.hardware import load_device
 from vlacut.plan.plan import Part
@@ -18,7 +19,12 @@ from vlacut.side import Side
 
 @click.command("check")
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
-@click.option("--target", default="", help="A device for every part; else each part's own.")
+@click.option(
+    "--target",
+    default="",
+    shell_complete=completion.devices,
+    help="A device for every part; else each part's own.",
+)
 @click.option("--side", type=click.Choice([side.value for side in Side]), help="Its parts alone.")
 @click.option("--with", "checker", default="tensorrt", show_default=True, help="Whose rules.")
 @click.option("--build/--no-build", default=True, help="Build engines too, where that can be had.")
@@ -33,7 +39,9 @@ def check_command(
     dla: bool,
     as_json: bool,
 ) -> None:
-    """Check that devices will run the parts of a bundle, as far as it can be known here.
+    """Check that devices will run the parts of a bundle.
+
+    As far as that can be known without them.
 
     Exit status 1 if a part breaks a rule of its device, is no valid ONNX, or cannot be built.
     """

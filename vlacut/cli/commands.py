@@ -1,9 +1,8 @@
-"""The commands, by name: each is imported when it is called."""
+"""The commands, by name: each is imported when it is called, and none to list them."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import ClassVar
 
 import click
@@ -12,25 +11,42 @@ import click
 class _Lazy(click.Group):
     """A group whose commands are functions of modules, imported on demand."""
 
-    where: ClassVar[dict[str, str]] = {
-        "compile": "compile:compile_command",
-        "plan": "compile:plan_command",
-        "opt": "compile:opt_command",
-        "inspect": "bundles:inspect_command",
-        "verify": "bundles:verify_command",
-        "check": "check:check_command",
-        "build": "build:build_command",
-        "serve": "deploy:serve_command",
-        "run": "deploy:run_command",
-        "simulate": "simulate:simulate_command",
-        "twin": "twin:twin_command",
-        "train-predictor": "predictor:train_command",
-        "keys": "keys:keys_command",
-        "sign": "keys:sign_command",
-        "devices": "lists:devices_command",
-        "models": "lists:models_command",
-        "calibrate": "calibrate:calibrate_command",
-        "profile": "profile:profile_command",
+    # Where a command is, and the first line of its help: what a list of all shows.
+    where: ClassVar[dict[str, tuple[str, str]]] = {
+        "compile": ("compile:compile_command", "Cut a model and write the bundle of both sides."),
+        "plan": ("compile:plan_command", "Decide what runs where, and show what it would cost."),
+        "opt": ("compile:opt_command", "Print the graph after passes, as stable text."),
+        "inspect": ("bundles:inspect_command", "Show what a bundle holds."),
+        "verify": ("bundles:verify_command", "Run every cut of a bundle against the uncut model."),
+        "check": ("check:check_command", "Check that devices will run the parts of a bundle."),
+        "build": ("build:build_command", "Build engines on the machine that will run them."),
+        "serve": ("deploy:serve_command", "Serve the cloud side of a bundle."),
+        "run": ("deploy:run_command", "Drive the edge side of a bundle; show where time went."),
+        "simulate": (
+            "simulate:simulate_command",
+            "Run the control loop over recorded bandwidths, on paper.",
+        ),
+        "twin": (
+            "twin:twin_command",
+            "Run both sides here, in real time, over an emulated link.",
+        ),
+        "train-predictor": (
+            "predictor:train_command",
+            "Fit a predictor of the bandwidth to recorded ones.",
+        ),
+        "keys": ("keys:keys_command", "Make keys for the cloud and for robots."),
+        "sign": ("keys:sign_command", "Sign a bundle, for machines that run it with --trusted."),
+        "devices": ("lists:devices_command", "List the devices that --edge and --cloud know."),
+        "models": ("lists:models_command", "List the models of the zoo and their presets."),
+        "calibrate": (
+            "calibrate:calibrate_command",
+            "Measure this machine, and write it as a device.",
+        ),
+        "profile": ("profile:profile_command", "Measure the parts of a bundle where they run."),
+        "completion": (
+            "completion:completion_command",
+            "Print the script that completes commands in a shell.",
+        ),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -41,12 +57,28 @@ class _Lazy(click.Group):
         """The command of that name, or None."""
         if cmd_name not in self.where:
             return None
-        module, _, name = self.where[cmd_name].partition(":")
+        module, _, name = self.where[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(f"vlacut.cli.{module}"), name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self.where.items()])
+
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Commands and options of the group, without importing the commands."""
+        commands = [
+            click.shell_completion.CompletionItem(name, help=line)
+            for name, (_, line) in self.where.items()
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("vlacut"), prog_name="vlacut")
+@click.version_option(package_name="vlacut", prog_name="vlacut")
 def vlacut() -> None:
     """Cut a vision-language-action model between a robot and a GPU server."""

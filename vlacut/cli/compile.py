@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vlacut.cli import completion
 from vlacut.cli.options import model_options, target_options
 from vlacut.cli.show.candidates import candidates_json, show_candidates
 from vlacut.cli.show.figures import make_figure, save_figure
@@ -68,7 +69,7 @@ def _shape_option(command: F) -> F:
 
 
 @click.command("plan", help=f"Decide what runs where, and show what it would cost.{_MODEL_HELP}")
-@click.argument("model")
+@click.argument("model", shell_complete=completion.models)
 @target_options
 @model_options
 @_shape_option
@@ -149,12 +150,18 @@ def _sweep(
 
 
 @click.command("compile", help=f"Cut a model and write the bundle of both sides.{_MODEL_HELP}")
-@click.argument("model")
+@click.argument("model", shell_complete=completion.models)
 @target_options
 @model_options
 @_shape_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle.")
-@click.option("--backend", default="onnxruntime", show_default=True, help="Runs the parts.")
+@click.option(
+    "--backend",
+    default="onnxruntime",
+    show_default=True,
+    shell_complete=completion.builders,
+    help="Runs the parts.",
+)
 @click.option("--golden/--no-golden", default=True, help="Record a step of the uncut model.")
 @click.option(
     "--predictor",
@@ -244,8 +251,14 @@ def _report(
 
 
 @click.command("opt", help=f"Print the graph after passes, as stable text.{_MODEL_HELP}")
-@click.argument("model")
-@click.option("-p", "--pipeline", default="", help='Passes: "simplify,annotate-cost,..."')
+@click.argument("model", shell_complete=completion.models)
+@click.option(
+    "-p",
+    "--pipeline",
+    default="",
+    shell_complete=completion.pipelines,
+    help='Passes: "simplify,annotate-cost,..."',
+)
 @_shape_option
 @json_option
 def opt_command(model: str, pipeline: str, shapes: _Shapes, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from vlacut.api import connect, serve
 from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.bundle.staging import write_file
+from vlacut.cli import completion
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.show.steps import run_json, show_steps
@@ -68,7 +69,10 @@ def serve_command(
     log_json: bool,
     as_json: bool,
 ) -> None:
-    """Serve the cloud side of a bundle until SIGTERM or Ctrl-C; steps that have begun end."""
+    """Serve the cloud side of a bundle.
+
+    Until SIGTERM or Ctrl-C; steps that have begun end.
+    """
     log_to_stderr("serve", log_json)
     server = serve(
         path,
@@ -129,12 +133,16 @@ def _serve_metrics(server: Server, place: str) -> str:
     "--selector",
     "--policy",  # its name until 0.2
     "selector",
+    shell_complete=completion.selectors,
     default=CHOSEN,
     show_default=True,
     help=f"How the variant is chosen: {', '.join(SELECTORS)}, or the name of one.",
 )
 @click.option(
-    "--predictor", default="", help=f"{', '.join(NAMES)}; the bundle's, or ewma if it has none."
+    "--predictor",
+    default="",
+    shell_complete=completion.predictors,
+    help=f"{', '.join(NAMES)}; the bundle's, or ewma if it has none.",
 )
 @click.option(
     "--history",
@@ -167,7 +175,7 @@ def run_command(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Drive the edge side of a bundle, and show where the time went."""
+    """Drive the edge side of a bundle; show where time went."""
     log_to_stderr("run", as_json=False)
     for file in (timeline, output):
         if file and not file.parent.is_dir():  # said before the steps, not after them

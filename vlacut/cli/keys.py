@@ -20,9 +20,10 @@ from vlacut.errors import InputError
 def keys_command(
     folder: Path, robots: tuple[str, ...], days: int, signer: bool, as_json: bool
 ) -> None:
-    """Make keys for the cloud and robots; with the same FOLDER later, for more robots.
+    """Make keys for the cloud and for robots.
 
-    Copy FOLDER/cloud to the cloud and FOLDER/NAME to a robot, for --tls. Keep FOLDER/authority.
+    With the same FOLDER later, for more robots. Copy FOLDER/cloud to the cloud and FOLDER/NAME to
+    a robot, for --tls. Keep FOLDER/authority.
     With --signer: FOLDER/signer/key.pem is for vlacut sign, public.pem for --trusted.
     """
     if signer and robots:
@@ -47,7 +48,10 @@ def keys_command(
 )
 @json_option
 def sign_command(path: Path, key: Path, as_json: bool) -> None:
-    """Check a bundle and sign it, for machines that run it with --trusted."""
+    """Sign a bundle, for machines that run it with --trusted.
+
+    It is checked before.
+    """
     try:
         from vlacut.security.signing import sign_bundle
     except ImportError as error:

@@ -9,6 +9,7 @@ import click
 
 from vlacut import registry
 from vlacut.bundle.staging import write_file
+from vlacut.cli import completion
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.hardware import (
     Profile,
@@ -21,7 +22,7 @@ from vlacut.ir.program import Model, Outline
 
 
 @click.command("devices")
-@click.argument("name", default="")
+@click.argument("name", default="", shell_complete=completion.devices)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A .toml file for NAME.")
 @click.option(
     "--nvpmodel",
@@ -30,7 +31,9 @@ from vlacut.ir.program import Model, Outline
 )
 @json_option
 def devices_command(name: str, out: Path | None, nvpmodel: Path | None, as_json: bool) -> None:
-    """List the devices that --edge and --cloud know, or write NAME's profile as TOML.
+    """List the devices that --edge and --cloud know.
+
+    With NAME, write its profile as TOML.
 
     A device is written NAME[@MODE][+STACK], e.g. jetson-agx-orin@30W+tensorrt; the mode and the
     stack that a bare NAME means come first. A TOML file of one's own takes the place of a NAME.
@@ -88,7 +91,7 @@ def _described(profile: Profile) -> dict[str, object]:
 @click.command("models")
 @json_option
 def models_command(as_json: bool) -> None:
-    """List the models of the zoo and their presets, with their sizes."""
+    """List the models of the zoo and their presets."""
     found: list[tuple[str, str, Outline]] = []
     models = {name: registry.load("models", name) for name in registry.names("models")}
     count = sum(len(model.presets) for model in models.values())

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vlacut.cli import completion
 from vlacut.compiler.target import Target
 from vlacut.plan.pool import FORMS
 
@@ -20,8 +21,18 @@ def _empty_if_none(ctx: click.Context, param: click.Parameter, value: str | None
 
 
 _OPTIONS = (
-    click.option("--edge", required=True, help="A device (see vlacut devices) or TOML file."),
-    click.option("--cloud", required=True, help="A device (see vlacut devices) or TOML file."),
+    click.option(
+        "--edge",
+        required=True,
+        shell_complete=completion.devices,
+        help="A device (see vlacut devices) or TOML file.",
+    ),
+    click.option(
+        "--cloud",
+        required=True,
+        shell_complete=completion.devices,
+        help="A device (see vlacut devices) or TOML file.",
+    ),
     click.option("--link", required=True, help="UP[/DOWN][,RTT]: 10MB/s,20ms; or a TOML file."),
     click.option(
         "--link-trace", default="", help="Recorded bandwidths: a file or folder; takes the rates."
@@ -109,7 +120,13 @@ def model_options(command: F) -> F:
             multiple=True,
             help="A safetensors file, or a folder of them, for a model traced on shapes.",
         ),
-        click.option("--pipeline", "-p", default="", help="Passes to run instead of the default."),
+        click.option(
+            "--pipeline",
+            "-p",
+            default="",
+            shell_complete=completion.pipelines,
+            help="Passes to run instead of the default.",
+        ),
     ):
         command = option(command)
     return command

@@ -39,7 +39,9 @@ from vlacut.simulation.training import EPOCHS, train, write_weights
 def train_command(
     traces: Path, out: Path, interval: float, epochs: int, seed: int, as_json: bool
 ) -> None:
-    """Fit the LSTM predictor to TRACES, a folder of recorded bandwidths, for compile --predictor.
+    """Fit a predictor of the bandwidth to recorded ones.
+
+    TRACES is a folder of them; what is written is for compile --predictor.
 
     Recordings are split whole; the table is of those that were not fitted to.
     """

@@ -32,7 +32,7 @@ _SIDES = {"edge": (Side.EDGE,), "cloud": (Side.CLOUD,), "both": (Side.EDGE, Side
 @click.option("--turns", default=15, show_default=True, type=click.IntRange(3))
 @json_option
 def profile_command(path: Path, side: str, out: Path, turns: int, as_json: bool) -> None:
-    """Measure the parts of a bundle on the machine that runs them.
+    """Measure the parts of a bundle where they run.
 
     What it writes is for `vlacut plan` and `vlacut compile`, by --costs.
     """

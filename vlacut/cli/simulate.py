@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.cli import completion
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.output import (
     console,
@@ -42,6 +43,7 @@ ALL = "all"
     "--selector",
     "--policy",  # its name until 0.2
     "selectors",
+    shell_complete=completion.selectors,
     multiple=True,
     default=(ALL,),
     show_default=True,
@@ -50,6 +52,7 @@ ALL = "all"
 @click.option(
     "--predictor",
     "predictors",
+    shell_complete=completion.predictors,
     multiple=True,
     default=("ewma",),
     show_default=True,
@@ -87,7 +90,7 @@ def simulate_command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the control loop over recorded bandwidths, by every selector, without waiting for it.
+    """Run the control loop over recorded bandwidths, on paper.
 
     Steps follow the plan's own schedules and times. The clairvoyant knows the trace: no choice of
     variants makes any step of the loop end sooner than its. Regret is a mean latency above its.

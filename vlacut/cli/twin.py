@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.cli import completion
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.show.output import console, json_option, milliseconds, print_json, progress_bar
 from vlacut.cli.show.steps import run_json, show_steps
@@ -53,12 +54,16 @@ class _Outage(click.ParamType[tuple[float, float]]):
     "--selector",
     "--policy",  # its name until 0.2
     "selector",
+    shell_complete=completion.selectors,
     default=CHOSEN,
     show_default=True,
     help=f"How the variant is chosen: {', '.join(SELECTORS)}, or the name of one.",
 )
 @click.option(
-    "--predictor", default="", help=f"{', '.join(NAMES)}; the bundle's, or ewma if it has none."
+    "--predictor",
+    default="",
+    shell_complete=completion.predictors,
+    help=f"{', '.join(NAMES)}; the bundle's, or ewma if it has none.",
 )
 @click.option(
     "--link", default="", help="Round trip and rates, the trace's aside; the plan's if not."
@@ -87,7 +92,7 @@ def twin_command(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Run both sides of a bundle here, in real time, over an emulated link.
+    """Run both sides here, in real time, over an emulated link.
 
     Parts take the times that the plan predicts, and compute nothing: no weights and no such
     machines are needed. The runtime and its sockets are the real ones.

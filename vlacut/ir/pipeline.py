@@ -35,7 +35,8 @@ _BOOLEAN = {"true": True, "false": False}
 class Pass(Protocol):
     """Annotates or rewrites a program in place.
 
-    A pass is a frozen dataclass; its fields, of type str, int, float or bool, are its options.
+    A pass is a frozen dataclass; its fields, of type str, int, float or bool, are its options. A
+    class variable `choices`, by option, lists the values of those that have few: for shells.
     """
 
     name: ClassVar[str]
