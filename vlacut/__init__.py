@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlacut.api import compile, connect, serve
+    from vlacut.control.loop import ControlLoop
 
-__all__ = ["compile", "connect", "serve"]
+__all__ = ["ControlLoop", "compile", "connect", "serve"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'vlacut' has no attribute {name!r}")
+    if name == "ControlLoop":
+        from vlacut.control.loop import ControlLoop
+
+        return ControlLoop
     from vlacut import api
 
     return getattr(api, name)

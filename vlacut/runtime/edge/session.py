@@ -37,7 +37,7 @@ from vlacut.runtime.edge.report import Made, Source, StepReport
 from vlacut.runtime.engines import OpenedEngines
 from vlacut.runtime.network.estimate import NetworkEstimates, sampling_interval
 from vlacut.runtime.network.predictors import PREDICTORS, Predictor
-from vlacut.runtime.network.selectors import Always, Rates, Selector, steady
+from vlacut.runtime.network.selectors import Always, Forecast, Rates, Selector, steady
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.protocol import TOKEN_BYTES
 from vlacut.runtime.wire.security import is_loopback, require_authentication
@@ -150,13 +150,17 @@ class EdgeSession(Closing):
             self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE))
 
     def step(
-        self, observation: Mapping[str, np.ndarray], captured_ns: int | None = None
+        self,
+        observation: Mapping[str, np.ndarray],
+        captured_ns: int | None = None,
+        variant: int | None = None,
     ) -> dict[str, np.ndarray]:
         """One control step: the action, by name. See `last` for where it comes from.
 
         Args:
             observation: by name.
             captured_ns: when it was captured, on `time.perf_counter_ns`; now, if not given.
+            variant: index of the plan's; the selector's choice, if not given.
 
         Raises ObservationError before anything is sent; PeerLost, PeerRefused or WireError without
         a deadline, DeadlineMissed with one; BackendError if an engine of this side fails. The
@@ -167,7 +171,10 @@ class EdgeSession(Closing):
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
         selector, together = self._selector, self._together
-        variant = selector.select(together.forecast() if selector.looks_ahead else self._planned)
+        if variant is None:
+            variant = selector.select(
+                together.forecast() if selector.looks_ahead else self._planned
+            )
         request = StepRequest(checked, captured, self._step, variant)
         try:
             made, reason = self._make(request, until)
@@ -238,6 +245,15 @@ class EdgeSession(Closing):
                 f"it to fall back on: {reason}"
             )
         return replace(self._made, source=Source.STALE, tally=Tally())
+
+    @property
+    def plan(self) -> Plan:
+        """What runs where."""
+        return self._plan
+
+    def forecast(self) -> Forecast:
+        """What the network will be like in the next step."""
+        return self._together.forecast()
 
     @property
     def last(self) -> StepReport:

@@ -1,0 +1,62 @@
+"""How long inferences take: the plan's price at the forecast, held to what they took here.
+
+The price knows the link and the variants, and what machines were planned for; that this machine is
+slower or busier shows in the ratio of what an inference took to its price. The upper quantile of
+the last ratios of a variant corrects its price: the ceil((n + 1) q)-th smallest of n, as in split
+conformal prediction (Lei et al. 2018), the largest where there are too few. While the session falls
+back, an inference takes no less than the last one did: with a deadline, that.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections import deque
+
+from vlacut.plan.plan import Plan
+from vlacut.runtime.network.selectors import Rates
+
+QUANTILE = 0.9
+_REMEMBERED = 32
+
+
+class InferenceTimes:
+    """Predicts the seconds of an inference by each variant.
+
+    Args:
+        plan: whose variants.
+        quantile: share of the inferences that shall take no longer.
+    """
+
+    def __init__(self, plan: Plan, quantile: float = QUANTILE) -> None:
+        self._plan = plan
+        self._quantile = quantile
+        self._ratios = [deque[float](maxlen=_REMEMBERED) for _ in plan.variants]
+        self._factor = [1.0] * len(plan.variants)
+        self._least_s = 0.0
+
+    def fell_back(self, seconds: float) -> None:
+        """An inference was not made by its variant, and took so long."""
+        self._least_s = seconds
+
+    def learn(self, variant: int, rates: Rates, seconds: float) -> None:
+        """An inference took so long, at the network that was expected when it began."""
+        self._least_s = 0.0
+        price_s = self._plan.variants[variant].price.over(rates.over(self._plan.link))
+        if price_s <= 0 or seconds <= 0:
+            return
+        ratios = self._ratios[variant]
+        ratios.append(seconds / price_s)
+        ordered: list[float] = []
+        for ratio in ratios:
+            insort(ordered, ratio)
+        rank = math.ceil((len(ordered) + 1) * self._quantile)
+        self._factor[variant] = ordered[min(rank, len(ordered)) - 1]
+
+    def at(self, rates: Rates) -> tuple[float, ...]:
+        """Seconds by variant, over a network."""
+        link = rates.over(self._plan.link)
+        return tuple(
+            max(self._least_s, factor * variant.price.over(link))
+            for factor, variant in zip(self._factor, self._plan.variants, strict=True)
+        )

@@ -1,0 +1,162 @@
+"""The control loop of a robot: what `vlacut.ControlLoop` is.
+
+    with vlacut.connect("policy.vlacut", "10.0.0.5:7000", tls="robot") as policy:
+        with vlacut.ControlLoop(policy, chunk="action", rate=20, controller="rapid") as loop:
+            while running:
+                command = loop.tick(observation)     # None until the first chunk is there
+                # loop.sense(q, qd, tau) at the arm's own rate
+
+`tick` and `sense` wait for nothing; they may be called from two threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from vlacut.control.chunk import ChunkReader, ChunkSpec, parse_chunk
+from vlacut.control.controllers.naming import make_controller
+from vlacut.control.cycle import Cycle
+from vlacut.control.executors import ASYNC
+from vlacut.control.naming import make_executor
+from vlacut.control.playing import make_playing
+from vlacut.control.report import CommandReport, routes_of
+from vlacut.control.situation import STILL, Controller
+from vlacut.control.starving import HOLD, Starving
+from vlacut.control.worker import Worker
+from vlacut.errors import InputError, suggestion
+from vlacut.runtime.closing import Closing
+from vlacut.runtime.edge.session import EdgeSession, check_observation
+
+_log = logging.getLogger("vlacut.control")
+
+
+class ControlLoop(Closing):
+    """Commands at a rate, from a connected policy.
+
+    Args:
+        policy: of `vlacut.connect`; the loop's alone while that is open.
+        chunk: the output that holds the commands, see `vlacut.control.chunk`.
+        rate: ticks a second.
+        controller: name of one, see `vlacut.control.controllers.naming`, or one itself.
+        executor: `sync`, `async` or `rtc`, see `vlacut.control.executors`.
+        playing: `naive`, `aligned`, `blend` or `ensemble`, see `vlacut.control.playing`; the
+            executor's if empty.
+        starve: `hold` or `stop`, see `vlacut.control.starving`.
+        entropy: name of the output that tells how unsure the policy is; none if empty.
+        clock: nanoseconds, as `time.perf_counter_ns`, which the session is on too.
+
+    Raises InputError where one of these does not fit the policy.
+    """
+
+    def __init__(
+        self,
+        policy: EdgeSession,
+        chunk: str | ChunkSpec,
+        rate: float,
+        controller: str | Controller = "when-empty",
+        *,
+        executor: str = ASYNC,
+        playing: str = "",
+        starve: str = HOLD,
+        entropy: str = "",
+        clock: Callable[[], int] = time.perf_counter_ns,
+        **options: Any,
+    ) -> None:
+        if not 0 < rate < math.inf:
+            raise InputError(f"a rate of {rate:g} ticks a second; it must be above 0")
+        plan = policy.plan
+        spec = parse_chunk(chunk) if isinstance(chunk, str) else chunk
+        for name in filter(None, (spec.output, entropy)):
+            if name not in plan.outputs:
+                said = suggestion(name, plan.outputs)
+                raise InputError(f"{plan.program} has no output {name!r}; {said}")
+        inputs = {one.name: one for one in plan.inputs}
+        self._reader = ChunkReader(spec, plan.spec[plan.outputs[spec.output]], inputs, 1 / rate)
+        runs = make_executor(executor, self._reader, inputs)
+        self._inputs = {name: one for name, one in inputs.items() if name not in runs.adds}
+        routes = routes_of(plan)
+        if isinstance(controller, str):
+            controller = make_controller(controller, routes, entropy=bool(entropy), **options)
+        elif options:
+            raise InputError(f"a controller of one's own takes no {', '.join(options)}")
+        self._clock = clock
+        self._last: CommandReport | None = None
+        self._said = ""
+        self._worker = Worker(policy, clock)
+        self._cycle = Cycle(
+            self._reader,
+            self._worker,
+            routes,
+            runs,
+            make_playing(playing or runs.playing, self._reader),
+            controller,
+            Starving(starve, self._reader),
+            1 / rate,
+            entropy,
+        )
+
+    def tick(
+        self, observation: Mapping[str, np.ndarray], captured_ns: int | None = None
+    ) -> np.ndarray | None:
+        """The command that is due, [width]; None until the first chunk is there. See `last`.
+
+        Args:
+            observation: by name; copied if an inference begins with it.
+            captured_ns: when it was captured, on the loop's clock; now, if not given. What is said
+                to come from the future counts as of now.
+
+        Raises ObservationError, at once; and InputError for what a step before found wrong with how
+        the loop was set up. An inference that fails raises nothing: `last` says so, the next one is
+        asked for, and commands go on.
+        """
+        checked = check_observation(self._inputs, observation)
+        now = self._clock()
+        captured = now if captured_ns is None else min(captured_ns, now)
+        self._last = report = self._cycle.tick(checked, now, captured, STILL)
+        self._note(report)
+        return report.command
+
+    def prime(self, observation: Mapping[str, np.ndarray]) -> None:
+        """Make the first chunk now, and wait for it, before the robot moves.
+
+        Raises what `EdgeSession.step` does.
+        """
+        checked = check_observation(self._inputs, observation)
+        answer = self._worker.run(self._cycle.first(checked, self._clock()))
+        self._cycle.prime(answer, self._clock())
+
+    def reset(self) -> None:
+        """Another episode begins: what was asked for in the last one is not played in it."""
+        self._cycle.reset()
+
+    @property
+    def last(self) -> CommandReport:
+        """Report of the last tick; InputError before the first."""
+        if self._last is None:
+            raise InputError("there was no tick yet")
+        return self._last
+
+    @property
+    def error(self) -> str:
+        """What the last inference failed of; empty if it did not."""
+        return self._cycle.error
+
+    def close(self) -> None:
+        """End the thread that makes inferences, after the one that it is in."""
+        self._worker.close()
+
+    def _note(self, report: CommandReport) -> None:
+        """Say once that the loop starves, or does no longer."""
+        said = "starves" if report.starved and report.command is not None else ""
+        if said != self._said:
+            self._said = said
+            if said:
+                _log.warning("tick %d has no command of a chunk: %s", report.tick, self.error)
+            else:
+                _log.info("tick %d has a command of a chunk again", report.tick)
