@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import onnx_ir as ir
@@ -16,6 +19,21 @@ from vlacut.compiler.driver import compile_program
 # Property tests draw the same examples in every run; `--hypothesis-profile default` draws others.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+_CACHE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every run has a cache of its own; its workers share it."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_CACHE] = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vlacut-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Nothing of the run stays."""
+    if _CACHE in config.stash:
+        shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -24,6 +25,8 @@ from vlacut.runtime.network.selectors import make_selector
 from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.runtime.wire.sockets import parse_address
 from vlacut.side import Side
+
+_log = logging.getLogger("vlacut")
 
 if TYPE_CHECKING:
     from vlacut.ir.program import Program
@@ -229,9 +232,10 @@ def _program(model: Any, args: tuple[Any, ...]) -> Program:
     if isinstance(model, Program):
         return model
     if isinstance(model, (str, os.PathLike)):
-        from vlacut.frontends.load import load_program
+        from vlacut.compiler.trace_cache import TraceCache
+        from vlacut.compiler.tracing import traced_program
 
-        return load_program(os.fspath(model), {})
+        return traced_program(os.fspath(model), None, TraceCache(), _log.info)
     from vlacut.frontends.torch import program_from_module
 
     made: Program = program_from_module(model, args)

@@ -41,5 +41,13 @@ def load(group: str, name: str) -> Any:
     raise InputError(f"no {GROUPS[group]} {name!r}; {suggestion(name, names(group))}")
 
 
+def module_of(group: str, name: str) -> str:
+    """The module of what a name stands for, not imported; raises as `load` does."""
+    for entry in _entries(group):
+        if entry.name == name:
+            return entry.module
+    raise InputError(f"no {GROUPS[group]} {name!r}; {suggestion(name, names(group))}")
+
+
 def _entries(group: str) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=f"vlacut.{group}"))

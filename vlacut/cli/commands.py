@@ -36,6 +36,7 @@ class _Lazy(click.Group):
         ),
         "keys": ("keys:keys_command", "Make keys for the cloud and for robots."),
         "sign": ("keys:sign_command", "Sign a bundle, for machines that run it with --trusted."),
+        "cache": ("cache:cache_command", "List, or clear, the cache of traced models."),
         "devices": ("lists:devices_command", "List the devices that --edge and --cloud know."),
         "models": ("lists:models_command", "List the models of the zoo and their presets."),
         "calibrate": (

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from vlacut.cli import completion
-from vlacut.cli.options import model_options, target_options
+from vlacut.cli.options import cache_option, model_options, target_options
 from vlacut.cli.show.candidates import candidates_json, show_candidates
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.frontier import draw_sweep, show_sweep, sweep_json
@@ -27,9 +27,10 @@ from vlacut.cli.show.report import link_json, plan_json, show_plan
 from vlacut.compiler.driver import Planned, compile_program, plan_program
 from vlacut.compiler.sweep import Axis, parse_axis, sweep
 from vlacut.compiler.target import Target
+from vlacut.compiler.trace_cache import TraceCache
+from vlacut.compiler.tracing import traced_program
 from vlacut.errors import InputError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
-from vlacut.frontends.load import load_program
 from vlacut.hardware import load_device
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.printer import print_program
@@ -73,6 +74,7 @@ def _shape_option(command: F) -> F:
 @target_options
 @model_options
 @_shape_option
+@cache_option
 @click.option(
     "--sweep",
     "swept",
@@ -87,13 +89,14 @@ def plan_command(
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: _Shapes,
+    cache: bool,
     swept: str,
     plot: Path | None,
     candidates: bool,
     as_json: bool,
     **asked: Any,
 ) -> None:
-    target, named = _target(pipeline, asked), (model, shapes, weights)
+    target, named = _target(pipeline, asked), (model, shapes, weights, cache)
     if swept:
         if candidates:
             raise InputError("--candidates is of one plan; leave --sweep out")
@@ -112,17 +115,26 @@ def plan_command(
 
 
 def _loaded(
-    model: str, shapes: _Shapes, weights: tuple[Path, ...], progress: Stages
+    model: str, shapes: _Shapes, weights: tuple[Path, ...], cache: bool, progress: Stages
 ) -> tuple[Program, tuple[str, ...]]:
     """The program with its weights, and what to say of those that it has no use for."""
     progress("load", 0, 1)
-    program = load_program(model, dict(shapes))
+    program = _traced(model, shapes, cache)
     unused = load_weights(program, open_checkpoint(weights)) if weights else ""
     return program, (unused,) if unused else ()
 
 
+def _traced(model: str, shapes: _Shapes, cache: bool) -> Program:
+    """The program, by way of the cache if that is wanted."""
+    return traced_program(model, dict(shapes), TraceCache() if cache else None, _note)
+
+
+def _note(line: str) -> None:
+    click.echo(f"note: {line}", err=True)
+
+
 def _sweep(
-    named: tuple[str, _Shapes, tuple[Path, ...]],
+    named: tuple[str, _Shapes, tuple[Path, ...], bool],
     target: Target,
     axis: Axis,
     pipeline: str,
@@ -154,6 +166,7 @@ def _sweep(
 @target_options
 @model_options
 @_shape_option
+@cache_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle.")
 @click.option(
     "--backend",
@@ -174,6 +187,7 @@ def compile_command(
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: _Shapes,
+    cache: bool,
     out: Path,
     backend: str,
     golden: bool,
@@ -184,7 +198,7 @@ def compile_command(
     target = _target(pipeline, asked)
     with progress_bar() as progress:
         planned, bundle = compile_program(
-            lambda: load_program(model, dict(shapes)),
+            lambda: _traced(model, shapes, cache),
             target,
             out,
             checkpoint=open_checkpoint(weights),
@@ -260,12 +274,13 @@ def _report(
     help='Passes: "simplify,annotate-cost,..."',
 )
 @_shape_option
+@cache_option
 @json_option
-def opt_command(model: str, pipeline: str, shapes: _Shapes, as_json: bool) -> None:
+def opt_command(model: str, pipeline: str, shapes: _Shapes, cache: bool, as_json: bool) -> None:
     passes = parse_pipeline(pipeline)
     with progress_bar() as progress:
         progress("load", 0, 1)
-        program = load_program(model, dict(shapes))
+        program = _traced(model, shapes, cache)
         timings = passes.run(program, progress)
     text = print_program(program)
     if as_json:

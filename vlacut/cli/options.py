@@ -111,6 +111,14 @@ def target_options(command: F) -> F:
     return command
 
 
+def cache_option(command: F) -> F:
+    """Adds `cache`: whether a model is traced by way of the user's cache."""
+    option = click.option(
+        "--cache/--no-cache", default=True, help="Trace a model once, see vlacut cache."
+    )
+    return option(command)
+
+
 def model_options(command: F) -> F:
     """Adds `weights` and `pipeline`."""
     for option in (

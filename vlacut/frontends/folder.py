@@ -54,6 +54,12 @@ def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
     return Program(description.get("name", folder.resolve().name), tuple(phases), inputs, outputs)
 
 
+def program_files(path: Path) -> list[Path]:
+    """The files of a folder's program, the description first; raises as `folder_program` does."""
+    description = _description(path / "program.toml")
+    return [path / "program.toml", *(path / entry["file"] for entry in description["phase"])]
+
+
 def _description(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         raise ModelError(f"{file}: no such file; a folder needs it to be a program")

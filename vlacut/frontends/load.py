@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +25,7 @@ KINDS = (
     "zoo (NAME or NAME:PRESET)"
 )
 _FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
-_DEFAULT_PRESET = "full"
+DEFAULT_PRESET = "full"
 
 
 def load_program(model: str, shapes: Shapes | None = None) -> Program:
@@ -46,10 +47,14 @@ def load_program(model: str, shapes: Shapes | None = None) -> Program:
     function = _FUNCTION.fullmatch(model)
     if function is None and path.suffix == ".py":
         raise ModelError(f"{model}: which function of it? write {model}:FUNCTION")
-    made = _called(Path(function[1]), function[2]) if function else _zoo(model)
     if shapes:
         raise ModelError(f"{model}: its shapes are fixed; --shape binds those of files and folders")
-    return made
+    return trace(called(model), model) if function else _zoo(model)
+
+
+def is_function(model: str) -> bool:
+    """Whether MODEL is file.py:function."""
+    return _FUNCTION.fullmatch(model) is not None
 
 
 def _pt2(path: Path, shapes: Shapes | None) -> Program:
@@ -68,7 +73,7 @@ def _zoo(model: str) -> Program:
         what = "a file of no kind known" if Path(model).is_file() else "no such file"
         raise ModelError(f"{model}: {what}, and {error}; MODEL is {KINDS}") from error
     presets = tuple(getattr(build, "presets", ()))
-    preset = preset or _DEFAULT_PRESET
+    preset = preset or DEFAULT_PRESET
     if presets and preset not in presets:
         raise ModelError(
             f"{model}: {name} has no preset {preset}; its presets: {', '.join(presets)}"
@@ -77,8 +82,15 @@ def _zoo(model: str) -> Program:
     return program
 
 
-def _called(file: Path, name: str) -> Program:
-    """What a function of the user's file returns, as a program named after it."""
+def called(model: str) -> Program | Traceable:
+    """What the function returns that MODEL, file.py:function, names.
+
+    Raises ModelError with the line of the user's file for whatever goes wrong in it, and for what
+    can be no model.
+    """
+    match = _FUNCTION.fullmatch(model)
+    assert match is not None
+    file, name = Path(match[1]), match[2]
     if not file.is_file():
         raise ModelError(f"{file}: no such file")
     with _users_code(file):
@@ -87,10 +99,29 @@ def _called(file: Path, name: str) -> Program:
         if not callable(function):
             raise ModelError(f"{file}: has no function {name}")
         made = function()
-    return made if isinstance(made, Program) else _traced(made, f"{file}:{name}", name)
+    return made if isinstance(made, Program) else _traceable(made, model)
 
 
-def _traced(made: Any, where: str, name: str) -> Program:
+@dataclass(frozen=True)
+class Traceable:
+    """A module with its example inputs."""
+
+    module: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+def trace(made: Program | Traceable, model: str) -> Program:
+    """What a function of the user's returned, as a program named after it."""
+    if isinstance(made, Program):
+        return made
+    from vlacut.frontends.torch import program_from_module
+
+    name = model.rpartition(":")[2]
+    return program_from_module(made.module, made.args, made.kwargs, name=name)
+
+
+def _traceable(made: Any, where: str) -> Traceable:
     items = made if isinstance(made, tuple) else (made,)
     fits = len(items) in (2, 3) and isinstance(items[1], tuple)
     fits = fits and (len(items) == 2 or isinstance(items[2], Mapping))
@@ -99,10 +130,7 @@ def _traced(made: Any, where: str, name: str) -> Program:
             f"{where} returned {type(made).__name__}; it must return a Program, (module, args) or "
             f"(module, args, kwargs)"
         )
-    from vlacut.frontends.torch import program_from_module
-
-    kwargs = items[2] if len(items) == 3 else None
-    return program_from_module(items[0], items[1], kwargs, name=name)
+    return Traceable(items[0], items[1], items[2] if len(items) == 3 else {})
 
 
 def _imported(file: Path) -> ModuleType:

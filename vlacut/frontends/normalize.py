@@ -8,7 +8,7 @@
   name of another output.
 - Operators are sorted, functions are inlined, weights are no inputs, and the opset is at least 18
   where ONNX knows how to convert the graph.
-- No operator makes a sequence of tensors.
+- No operator makes a sequence of tensors, and attributes are rounded to what a file can hold.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def normalize(model: ir.Model, where: str, outputs: Sequence[str] = ()) -> None:
         for node in list(graph):
             if node.op_type == "Constant" and node.domain == "":
                 replace_value(node.outputs[0], constant(model.graph, _tensor_of(node, where)))
+    _round_attributes(model)
     slice_sequences(model, where)
     model.graph.sort()
     _separate_outputs(model.graph, outputs)
@@ -84,6 +85,17 @@ def _strip_value(value: ir.Value) -> None:
     value.doc_string = None
     value.metadata_props.clear()
     value.meta.clear()
+
+
+def _round_attributes(model: ir.Model) -> None:
+    """Let attributes that an exporter made of Python's numbers be what a file would hold."""
+    for node in (node for graph in model.graphs() for node in graph):
+        for name, attribute in node.attributes.items():
+            if attribute.type == ir.AttributeType.FLOAT:
+                node.attributes[name] = ir.AttrFloat32(name, float(np.float32(attribute.value)))
+            elif attribute.type == ir.AttributeType.FLOATS:
+                rounded = np.array(attribute.value, np.float32).tolist()
+                node.attributes[name] = ir.AttrFloat32s(name, rounded)
 
 
 def _drop_weight_inputs(graph: ir.Graph) -> None:

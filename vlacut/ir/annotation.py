@@ -136,6 +136,7 @@ MACHINES: Key[Machines] = Key("machines", "annotate-cost")
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")
+NOTES: Key[tuple[str, ...]] = Key("notes", "the front end", lambda notes: f"{len(notes)} lines")
 
 
 def forget(program: HasMeta) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx_ir as ir
 
 from vlacut.ir.annotation import COST, SECONDS, SIDE, SIDES, STRUCTURE, Key
@@ -77,6 +78,10 @@ def _attribute(attribute: ir.Attr) -> str:
         return f"{tensor.dtype.name.lower()}{list(tensor.shape.numpy())}"
     if attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
         return "{...}"
+    if attribute.type == ir.AttributeType.FLOAT:
+        return str(np.float32(attribute.value))
+    if attribute.type == ir.AttributeType.FLOATS:
+        return str(list(map(str, np.array(attribute.value, np.float32)))).replace("'", "")
     return str(attribute.value)
 
 

@@ -1,0 +1,193 @@
+"""A program as files, and back: what a cache keeps of one, to the last name and bit.
+
+    program.json     names, trips, carried tensors, inputs, outputs, notes; where each weight lies
+    N.onnx           the graph of phase N; small constants inside
+    weights.bin      contents that lie in no other file, each aligned
+    example.npz      the recorded example, if there is one
+
+A weight that lies in a file stays there and is referred to; so is, by its name, one that whoever
+reads the program will hand over. What has a shape alone keeps that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import onnx_ir as ir
+
+from vlacut.bundle.npz import npz_bytes, read_npz
+from vlacut.ir.annotation import EXAMPLE, NOTES
+from vlacut.ir.program import Phase, Program
+from vlacut.tensor import TensorSpec
+
+DESCRIPTION = "program.json"
+_WEIGHTS, _EXAMPLE = "weights.bin", "example.npz"
+_INLINE_BYTES = 1 << 16  # up to it, a reference and a map of its own cost more
+_ALIGNMENT = 64
+
+_INSIDE = "inside"
+
+Held = Mapping[str, ir.TensorProtocol]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the content of a weight is: `file` is empty for `weights.bin`."""
+
+    kind: str  # "inside" the graph, in a "file", "held" by the reader, or a "shape" alone
+    file: str = ""
+    offset: int = 0
+    nbytes: int = 0
+
+
+def write_program(program: Program, folder: Path, held: frozenset[str] = frozenset()) -> None:
+    """Write a program into an empty folder; `held` names weights that `read_program` is given.
+
+    The program is as it was when this returns. Annotations are not kept, but for the front end's.
+    """
+    placed: dict[str, _Place] = {}  # phases share a weight by its name
+    with (folder / _WEIGHTS).open("wb") as weights:
+        for index, phase in enumerate(program.phases):
+            for name, value in phase.model.graph.initializers.items():
+                if name not in placed:
+                    placed[name] = _place(name, value.const_value, held, weights)
+            _write_graph(phase.model, folder / f"{index}.onnx", placed)
+    example = EXAMPLE.find(program)
+    if example:
+        (folder / _EXAMPLE).write_bytes(npz_bytes(example))
+    description = {
+        "name": program.name,
+        "inputs": [_spec_json(spec) for spec in program.inputs],
+        "outputs": [_spec_json(spec) for spec in program.outputs],
+        "phases": [
+            {"name": phase.name, "trips": phase.trips, "carried": dict(phase.carried)}
+            for phase in program.phases
+        ],
+        "weights": {name: vars(one) for name, one in placed.items() if one.kind != _INSIDE},
+        "notes": list(NOTES.find(program) or ()),
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
+
+
+def read_program(folder: Path, held: Held | None = None) -> Program:
+    """The program of a folder that `write_program` filled.
+
+    Raises one of `bundle.npz.UNREADABLE`, TypeError or AttributeError for a folder that it did not
+    fill: check its files before.
+    """
+    description = json.loads((folder / DESCRIPTION).read_bytes())
+    places = {name: _Place(**place) for name, place in description["weights"].items()}
+    phases = []
+    for index, entry in enumerate(description["phases"]):
+        model = ir.load(folder / f"{index}.onnx")
+        for name, value in model.graph.initializers.items():
+            if name in places:
+                value.const_value = _content(value, places[name], folder, held or {})
+        phases.append(Phase(entry["name"], model, entry["trips"], entry["carried"]))
+    inputs, outputs = (tuple(map(_spec, description[key])) for key in ("inputs", "outputs"))
+    program = Program(description["name"], tuple(phases), inputs, outputs)
+    if (folder / _EXAMPLE).is_file():
+        EXAMPLE.put(program, read_npz(folder / _EXAMPLE))
+    if description["notes"]:
+        NOTES.put(program, tuple(description["notes"]))
+    return program
+
+
+def outside_files(program: Program) -> tuple[Path, ...]:
+    """Files that weights of a program lie in, sorted."""
+    return tuple(
+        sorted(
+            {
+                Path(value.const_value.path)
+                for phase in program.phases
+                for value in phase.model.graph.initializers.values()
+                if isinstance(value.const_value, ir.ExternalTensor)
+            }
+        )
+    )
+
+
+def content_bytes(program: Program, held: frozenset[str] = frozenset()) -> int:
+    """Bytes of weights that `write_program` would have to copy."""
+    copied = {
+        name: value.const_value.nbytes
+        for phase in program.phases
+        for name, value in phase.model.graph.initializers.items()
+        if name not in held
+        and value.const_value is not None
+        and not isinstance(value.const_value, ir.ExternalTensor)
+    }
+    return sum(copied.values())
+
+
+def _write_graph(model: ir.Model, file: Path, placed: Mapping[str, _Place]) -> None:
+    names = [name for name in model.graph.initializers if placed[name].kind != _INSIDE]
+    with _without(model.graph, names):
+        file.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+
+
+def _place(
+    name: str, tensor: ir.TensorProtocol | None, held: frozenset[str], weights: BinaryIO
+) -> _Place:
+    if tensor is None:
+        return _Place("shape")
+    if name in held:
+        return _Place("held")
+    if isinstance(tensor, ir.ExternalTensor):
+        path = str(Path(tensor.path).resolve())
+        return _Place("file", path, tensor.offset or 0, tensor.nbytes)
+    if tensor.nbytes <= _INLINE_BYTES:
+        return _Place(_INSIDE)
+    weights.write(b"\0" * (-weights.tell() % _ALIGNMENT))
+    start = weights.tell()
+    weights.write(tensor.tobytes())
+    return _Place("file", "", start, tensor.nbytes)
+
+
+@contextmanager
+def _without(graph: ir.Graph, names: list[str]) -> Iterator[None]:
+    """Meanwhile some initializers refer to nothing, in the place of their contents."""
+    kept = {name: graph.initializers[name].const_value for name in names}
+    try:
+        for name in names:
+            value = graph.initializers[name]
+            assert value.dtype is not None
+            value.const_value = ir.ExternalTensor(
+                "-", 0, 0, value.dtype, shape=value.shape or ir.Shape([]), name=name
+            )
+        yield
+    finally:
+        for name, tensor in kept.items():
+            graph.initializers[name].const_value = tensor
+
+
+def _content(value: ir.Value, place: _Place, folder: Path, held: Held) -> ir.TensorProtocol | None:
+    if place.kind == "shape":
+        return None
+    if place.kind == "held":
+        return held[str(value.name)]
+    path = Path(place.file) if place.file else folder / _WEIGHTS
+    assert value.dtype is not None
+    return ir.ExternalTensor(
+        path.name,
+        place.offset,
+        place.nbytes,
+        value.dtype,
+        shape=value.shape or ir.Shape([]),
+        name=str(value.name),
+        base_dir=path.parent,
+    )
+
+
+def _spec_json(spec: TensorSpec) -> list[Any]:
+    return [spec.name, spec.dtype, list(spec.shape)]
+
+
+def _spec(item: list[Any]) -> TensorSpec:
+    name, dtype, shape = item
+    return TensorSpec(name, dtype, tuple(shape))
