@@ -18,7 +18,16 @@ from vlacut.control.executors import Executor, InForce
 from vlacut.control.inference import Answer, Inference, Outlook, Runner
 from vlacut.control.playing import Due, Playing
 from vlacut.control.report import CommandReport, Route
-from vlacut.control.situation import STILL, Buffered, Controller, Keep, Motion, Request, Situation
+from vlacut.control.situation import (
+    STILL,
+    Buffered,
+    Controller,
+    Keep,
+    Motion,
+    Request,
+    Seam,
+    Situation,
+)
 from vlacut.control.starving import Starving
 from vlacut.errors import InputError
 from vlacut.runtime.edge.report import StepReport
@@ -72,6 +81,7 @@ class Cycle:
         self._steps: dict[int, StepReport | None] = {}
         self._due: Due | None = None
         self._entropy: float | None = None
+        self._seam: Seam | None = None
         self._last_ns: int | None = None
         self._asked_ns: int | None = None
         self._superseded = self._in_flight is not None
@@ -151,8 +161,14 @@ class Cycle:
             answer.source,
         )
         counted = self._ticks - inference.tick if self._executor.counts else None
+        before = self._playing.due(now_ns)
         if not self._playing.adopt(chunk, now_ns, counted):
             return OVER
+        self._seam = None
+        if before is not None and (due := self._playing.due(now_ns)) is not None:
+            gap_s = (chunk.captured_ns - before.chunk.captured_ns) * 1e-9
+            old, new = before.chunk.commands[before.index], commands[due.index]
+            self._seam = Seam(chunk.number, gap_s, np.abs(new - old))
         self._steps = {inference.number: answer.step}
         if self._entropy_of:
             self._entropy = entropy_of(action[self._entropy_of])
@@ -168,6 +184,7 @@ class Cycle:
             None if self._in_flight is None else (now_ns - self._in_flight[1]) * 1e-9,
             math.inf if self._asked_ns is None else (now_ns - self._asked_ns) * 1e-9,
             self._executor.runs_out(left_s, step_s, self._period_s),
+            None if newest is None else newest.number,
         )
         ahead = announced(self._playing.rest(now_ns), self._reader)
         return Situation(
@@ -180,6 +197,7 @@ class Cycle:
             buffer,
             self._entropy,
             self._executed,
+            self._seam,
         )
 
     def _act(

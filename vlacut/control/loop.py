@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,13 @@ from vlacut.control.chunk import ChunkReader, ChunkSpec, parse_chunk
 from vlacut.control.controllers.naming import make_controller
 from vlacut.control.cycle import Cycle
 from vlacut.control.executors import ASYNC
+from vlacut.control.motion import RATE, UNFITTED, Joints, MotionMeter
 from vlacut.control.naming import make_executor
 from vlacut.control.playing import make_playing
 from vlacut.control.report import CommandReport, routes_of
-from vlacut.control.situation import STILL, Controller
+from vlacut.control.situation import Controller
 from vlacut.control.starving import HOLD, Starving
+from vlacut.control.tables import read_tables
 from vlacut.control.worker import Worker
 from vlacut.errors import InputError, suggestion
 from vlacut.runtime.closing import Closing
@@ -49,7 +53,10 @@ class ControlLoop(Closing):
             executor's if empty.
         starve: `hold` or `stop`, see `vlacut.control.starving`.
         entropy: name of the output that tells how unsure the policy is; none if empty.
+        tables: file of `vlacut calibrate-actions`, for controllers and for the scale of `sense`.
+        sense_rate: samples of the joints a second, that `sense` will be given.
         clock: nanoseconds, as `time.perf_counter_ns`, which the session is on too.
+        options: of the controller, see its class.
 
     Raises InputError where one of these does not fit the policy.
     """
@@ -65,6 +72,8 @@ class ControlLoop(Closing):
         playing: str = "",
         starve: str = HOLD,
         entropy: str = "",
+        tables: str | os.PathLike[str] | None = None,
+        sense_rate: float = RATE,
         clock: Callable[[], int] = time.perf_counter_ns,
         **options: Any,
     ) -> None:
@@ -81,10 +90,14 @@ class ControlLoop(Closing):
         runs = make_executor(executor, self._reader, inputs)
         self._inputs = {name: one for name, one in inputs.items() if name not in runs.adds}
         routes = routes_of(plan)
+        read = read_tables(Path(tables)) if tables is not None else None
         if isinstance(controller, str):
-            controller = make_controller(controller, routes, entropy=bool(entropy), **options)
+            controller = make_controller(
+                controller, routes, tables=read, entropy=bool(entropy), **options
+            )
         elif options:
             raise InputError(f"a controller of one's own takes no {', '.join(options)}")
+        self._meter = MotionMeter(sense_rate, read.motion if read else UNFITTED)
         self._clock = clock
         self._last: CommandReport | None = None
         self._said = ""
@@ -118,9 +131,26 @@ class ControlLoop(Closing):
         checked = check_observation(self._inputs, observation)
         now = self._clock()
         captured = now if captured_ns is None else min(captured_ns, now)
-        self._last = report = self._cycle.tick(checked, now, captured, STILL)
+        self._last = report = self._cycle.tick(checked, now, captured, self._meter.take())
         self._note(report)
         return report.command
+
+    def sense(
+        self,
+        q: Joints | None,
+        qd: Joints | None = None,
+        tau: Joints | None = None,
+        at_ns: int | None = None,
+    ) -> None:
+        """Take a sample of the joints, at the arm's own rate; see `vlacut.control.motion`.
+
+        Args:
+            q: positions in rad, or None where there are velocities.
+            qd: velocities in rad/s.
+            tau: torques in Nm.
+            at_ns: when it was taken, on the loop's clock; now, if not given.
+        """
+        self._meter.sense(q, qd, tau, self._clock() if at_ns is None else at_ns)
 
     def prime(self, observation: Mapping[str, np.ndarray]) -> None:
         """Make the first chunk now, and wait for it, before the robot moves.
@@ -134,6 +164,7 @@ class ControlLoop(Closing):
     def reset(self) -> None:
         """Another episode begins: what was asked for in the last one is not played in it."""
         self._cycle.reset()
+        self._meter.reset()
 
     @property
     def last(self) -> CommandReport:

@@ -62,6 +62,7 @@ class Buffered(NamedTuple):
         in_flight_s: since the inference in flight was asked for; None if there is none.
         since_request_s: since one was last asked for; infinity before the first.
         runs_out: whether the executor wants the next one now.
+        chunk: number of the inference that made it; None before the first.
     """
 
     left_s: float = 0.0
@@ -69,6 +70,21 @@ class Buffered(NamedTuple):
     in_flight_s: float | None = None
     since_request_s: float = math.inf
     runs_out: bool = True
+    chunk: int | None = None
+
+
+class Seam(NamedTuple):
+    """The newest chunk against the one before, where both have a command for the same time.
+
+    Attributes:
+        chunk: number of the inference that made the newest.
+        gap_s: between the captures of their observations.
+        difference: of the command at which it was taken over, by column, absolute.
+    """
+
+    chunk: int
+    gap_s: float
+    difference: np.ndarray
 
 
 class Situation(NamedTuple):
@@ -82,6 +98,7 @@ class Situation(NamedTuple):
         motion, ahead, buffer: see there.
         entropy: of the newest chunk, in nats; None where the policy tells none.
         executed: commands of late, the newest last, each [width].
+        seam: of the chunk in force with the one before; None where they did not meet.
     """
 
     tick: int
@@ -93,6 +110,7 @@ class Situation(NamedTuple):
     buffer: Buffered
     entropy: float | None
     executed: Sequence[np.ndarray]
+    seam: Seam | None = None
 
 
 class Keep(NamedTuple):
