@@ -22,7 +22,7 @@ class Script:
 
     Attributes:
         qd, tau: [samples, 7].
-        critical: whether contact is made in a tick, or was 50 ms before, [ticks].
+        critical: whether contact is made in a tick, [ticks].
         planned: commands that the script has for every tick, [ticks, 8]; the last is the gripper.
     """
 
@@ -49,7 +49,7 @@ def script(seed: int) -> Script:
         if name in CRITICAL:
             contact = numbers.integers(samples // 4, samples // 2)
             decay = np.exp(-np.arange(samples - contact) / 20.0)[:, None]
-            matters[contact : contact + 25] = True
+            matters[contact] = True
             push[contact:] += 6 * numbers.standard_normal(7) * decay
         torques.append(2 * np.gradient(positions[-1], axis=0) * SENSED + push)
         grip = {"grasp": 1.0, "place": 0.0}.get(name, grip)
