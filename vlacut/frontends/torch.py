@@ -29,15 +29,13 @@ from torch.utils import _pytree as pytree
 from vlacut.errors import ModelError
 from vlacut.frontends.dimensions import bind_shapes
 from vlacut.frontends.normalize import normalize, separate_weights
-from vlacut.frontends.pt2 import check_archive
+from vlacut.frontends.pt2.program import read_program
 from vlacut.frontends.shapes import infer_shapes
 from vlacut.frontends.torch_export import emit, export, faked, is_real, quiet, reason, shapes_only
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.program import Phase, Program
 from vlacut.tensor import TensorSpec
-
-_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load at every call
 
 __all__ = ["TorchPhase", "load_pt2", "program_from_module", "program_from_torch", "shapes_only"]
 
@@ -132,20 +130,6 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-@contextmanager
-def _weights_only() -> Iterator[None]:
-    """Let torch unpickle tensors alone, whatever its own code asks for."""
-    before = os.environ.get(_FORCE)
-    os.environ[_FORCE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_FORCE]
-        else:
-            os.environ[_FORCE] = before
-
-
 def load_pt2(
     path: str | os.PathLike[str],
     opset: int = 20,
@@ -153,16 +137,18 @@ def load_pt2(
 ) -> Program:
     """Load what `torch.export.save` wrote, as `program_from_module` does.
 
-    Nothing in the file is executed: one that holds pickled objects or machine code is refused.
+    Nothing in the file is executed: it is read here as data (`vlacut.frontends.pt2`), and torch
+    opens none of it.
 
     Raises ModelError if it is no such file, or as `program_from_module` does.
     """
     file = Path(path)
-    check_archive(file)
     try:
-        with quiet(), _weights_only():
-            exported = torch.export.load(file)
-    except Exception as error:
+        with quiet():
+            exported = read_program(file)
+    except ModelError:
+        raise
+    except Exception as error:  # torch's own code, which knows no errors of a file's
         raise ModelError(
             f"{file}: torch {torch.__version__} cannot read it ({reason(error)}); "
             f"save it again with torch.export.save"
