@@ -76,8 +76,7 @@ def compiled(model: str, form: str, out: Path) -> Bundle:
         "annotate-structure",
         f"annotate-cost{{edge={_TARGET.edge} cloud={_TARGET.cloud}}}",
         f"partition{{link={_TARGET.link} strategy=fixed-half}}",
-        f"alternatives{{link={_TARGET.link} pool=portfolio:{room}B bandwidth=1MB/s-10GB/s "
-        f"engines={form}}}",
+        f"alternatives{{pool=portfolio:{room}B bandwidth=1MB/s-10GB/s engines={form}}}",
     )
     return compile_program(program, _TARGET, out, pipeline=",".join(passes))[1]
 

@@ -20,7 +20,7 @@ from vlacut.cli.show.output import milliseconds, size, table
 from vlacut.codec import Codec
 from vlacut.compiler.target import Target
 from vlacut.frontends.load import load_program
-from vlacut.ir.annotation import CODED, OFFERS, STRATEGIES
+from vlacut.ir.annotation import CUTS, OFFERS
 from vlacut.ir.pipeline import Pipeline, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.price import Price
@@ -83,10 +83,10 @@ def plan(program: Program, target: Target) -> tuple[Price, float | None, str]:
     passes = parse_pipeline(target.pipeline()).passes
     kept = [one for one in passes if one.name in ("annotate-codecs", "partition")]
     Pipeline(tuple(kept)).run(program)
-    cut = CODED.get(program)[0]
+    cut = CUTS.get(program).chosen
     names = [crossing.codec for crossing in cut.crossings]
     counts = (f"{names.count(codec)} {codec}" for codec in Codec if codec in names)
-    return STRATEGIES.get(program)[0].price, cut.error.measured, ", ".join(counts)
+    return cut.price, cut.error.measured, ", ".join(counts)
 
 
 if __name__ == "__main__":

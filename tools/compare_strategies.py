@@ -25,7 +25,7 @@ from rich.progress import track
 from vlacut.cli.show.output import milliseconds, table
 from vlacut.errors import InfeasibleError
 from vlacut.frontends.load import load_program
-from vlacut.ir.annotation import CERTIFICATE, STRATEGIES
+from vlacut.ir.annotation import CUTS
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.price import Strategy
@@ -96,8 +96,8 @@ def plan(program: Program, model: str, edge: str, link: str, budget: int) -> Cas
     except InfeasibleError as error:
         spent = time.perf_counter() - start
         return Case(model, edge, link, budget, spent, failed=str(error))
-    spent, gap = time.perf_counter() - start, CERTIFICATE.get(program).gap
-    return Case(model, edge, link, budget, spent, STRATEGIES.get(program), gap)
+    spent, cuts = time.perf_counter() - start, CUTS.get(program)
+    return Case(model, edge, link, budget, spent, cuts.strategies, cuts.certificate.gap)
 
 
 def show(out: Console, found: Sequence[Case]) -> None:

@@ -22,13 +22,12 @@ import numpy as np
 from vlacut import registry
 from vlacut.cli.show.output import console, milliseconds, size, table
 from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_link
-from vlacut.ir.annotation import ALTERNATIVES, SIDE, STRUCTURE
+from vlacut.ir.annotation import CUTS, STRUCTURE, Asked, Cuts
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.side import Side
-from vlacut.split.parts import placements_of
 from vlacut_passes.alternatives import AddAlternatives
 from vlacut_passes.partitioning.solver.search import optimal_cut
 from vlacut_passes.pool.candidate import make_candidate
@@ -65,14 +64,13 @@ def main() -> None:
 
 
 def place(dataflow: Dataflow, link: Link) -> None:
-    """Write the paper's cut on the operators."""
+    """Write the paper's cut on the program."""
     graph = dataflow.cost_graph()
     pins = [_pin(dataflow, graph, index) for index in range(len(graph.tasks))]
     tasks = tuple(replace(task, pinned=pin) for task, pin in zip(graph.tasks, pins, strict=True))
-    sides = optimal_cut(replace(graph, tasks=tasks), link).sides
-    for node, side in zip(dataflow.nodes, sides, strict=True):
-        if node is not None:
-            SIDE.put(node, side)
+    found = optimal_cut(replace(graph, tasks=tasks), link)
+    cuts = Cuts(asked=Asked(link=link), chosen=found.cut, certificate=found.certificate("latency"))
+    CUTS.put(dataflow.program, cuts)
 
 
 def _pin(dataflow: Dataflow, graph: CostGraph, index: int) -> Side | None:
@@ -93,10 +91,10 @@ def report(
     program: Program = dataflow.program
     start = time.perf_counter()
     folder = next(iter(over))
-    AddAlternatives(link=link, pool=pool, bandwidth=str(folder)).run(program)
+    AddAlternatives(pool=pool, bandwidth=str(folder)).run(program)
     took = time.perf_counter() - start
-    found, graph = ALTERNATIVES.get(program), dataflow.cost_graph()
-    made = [make_candidate(graph, sides, parse_link(link)) for sides in placements_of(dataflow)]
+    found, graph = CUTS.get(program), dataflow.cost_graph()
+    made = [make_candidate(graph, cut, found.asked.link) for cut in found.variants]
     total = sum(graph.weights)
     out = console()
     out.print(
@@ -104,10 +102,7 @@ def report(
         f"{size(found.pool.doubled_bytes)} ({found.pool.doubled_bytes / total:.2%}), "
         f"chosen in {took:.1f} s"
     )
-    variants = [
-        (called, milliseconds(one.fixed_s), size(one.moved))
-        for called, one in zip(found.names, made, strict=True)
-    ]
+    variants = [(one.cut.name, milliseconds(one.fixed_s), size(one.moved)) for one in made]
     out.print(table("", ("variant", "ms without transfers", "moved"), variants))
     rows = []
     for path, bandwidths in over.items():

@@ -30,7 +30,6 @@ from vlacut.cli.show.output import progress_bar, table
 from vlacut.frontends.load import load_program
 from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.hardware import Device, load_device, parse_link
-from vlacut.ir.annotation import SIDE
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
@@ -38,9 +37,10 @@ from vlacut.measurement.calibration.blocks import blocks
 from vlacut.measurement.calibration.calibrating import calibration_samples, fit_profile, observe
 from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.calibration.measuring import measure_samples
+from vlacut.pricing.cut import make_cut
 from vlacut.pricing.roofline import interval, sequence_seconds
 from vlacut.side import Side
-from vlacut.split.parts import split, whole
+from vlacut.split.parts import split_at, whole
 
 _LINK = parse_link("10MB/s")  # the split needs one; nothing here hangs on it
 _PLOT_COLUMNS = 41
@@ -178,10 +178,11 @@ def parts(name: str, program: Program) -> Iterator[Sample]:
         label = name if len(program.phases) == 1 else f"{name} {phase.name}"
         yield Sample(label, whole(phase, phase.input_names))
     dataflow = trace_dataflow(program)
-    nodes = [node for node in dataflow.nodes if node is not None]
-    for index, node in enumerate(nodes):
-        SIDE.put(node, Side.EDGE if index < len(nodes) // 2 else Side.CLOUD)
-    cut = split(dataflow, _LINK)
+    here = (len(dataflow.nodes) - 1) // 2
+    there = len(dataflow.nodes) - 2 - here
+    sides = (Side.EDGE, *[Side.EDGE] * here, *[Side.CLOUD] * there, Side.EDGE)
+    halves = make_cut(dataflow.cost_graph(), sides, _LINK, name="halves", origin="here")
+    cut = split_at(dataflow, (halves,), _LINK)
     many = len(program.phases) > 1
     for part, model in zip(cut.parts, cut.models, strict=True):
         if not many or len({other.side for other in cut.parts if other.phase == part.phase}) > 1:

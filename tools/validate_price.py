@@ -34,6 +34,7 @@ from vlacut.compiler.target import Target
 from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.frontends.load import load_program
 from vlacut.hardware import Link
+from vlacut.ir.annotation import CUTS
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.pricing.coding import coded
 from vlacut.pricing.cost_graph import CostGraph
@@ -41,10 +42,9 @@ from vlacut.pricing.price import Price, price
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.wire.sockets import parse_address
 from vlacut.side import Side
-from vlacut.split.parts import codings_of, sides_of
 
 MODELS = ("vit-mlp", "openvla", "openvla-oft", "cogact", "pi0", "smolvla", "roboflamingo")
-CUTS = ("all-cloud", "backbone-in-cloud", "fixed-half")
+STRATEGIES = ("all-cloud", "backbone-in-cloud", "fixed-half")
 FREE = Link(1e12, 1e12)
 RATES = (1e6, 10e6, 100e6)
 WARM_UP = 2
@@ -72,7 +72,7 @@ def main() -> None:
     """Run, print a row a cut and link."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--cuts", nargs="+", default=CUTS)
+    parser.add_argument("--cuts", nargs="+", default=STRATEGIES)
     parser.add_argument("--codecs", default="", help="then all-cloud-coded is driven too")
     parser.add_argument("--rtt", type=float, default=10.0, help="milliseconds")
     parser.add_argument("--steps", type=int, default=15)
@@ -124,10 +124,8 @@ def measure(
         path = Path(folder) / "bundle"
         compile_program(program, target, path, pipeline=text)
         dataflow = trace_dataflow(program)
-        graph, sides = (
-            coded(dataflow.cost_graph(), codings_of(dataflow)[0].choices),
-            sides_of(dataflow),
-        )
+        chosen = CUTS.get(program).chosen
+        graph, sides = coded(dataflow.cost_graph(), chosen.choices), chosen.sides
         free, *others = drive(path, [FREE, *links], steps)
         hops = price(graph, sides, links[0]).hops
         overhead_s = statistics.median(report.network_s for report in free) / hops

@@ -8,32 +8,23 @@ room for doubled weights (`pool.selection`). All prices are those of `vlacut.pri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from vlacut.errors import InputError, PassError
-from vlacut.hardware import (
-    Bandwidths,
-    Link,
-    parse_bandwidths,
-    parse_bytes,
-    parse_link,
-    parse_seconds,
-)
-from vlacut.ir.annotation import ALTERNATIVES, CODED, SIDES, Alternatives
-from vlacut.ir.dataflow import Dataflow, trace_dataflow
+from vlacut.errors import InputError
+from vlacut.hardware import Bandwidths, parse_bandwidths, parse_bytes
+from vlacut.ir.annotation import CUTS, Cuts
+from vlacut.ir.dataflow import Dataflow, cuts_of, trace_dataflow
 from vlacut.ir.program import Program
 from vlacut.plan.plan import CHOSEN
 from vlacut.plan.pool import FORMS, SEGMENTS, Considered, Pool
-from vlacut.pricing.coding import CodedCut, coded, coded_crossings
-from vlacut.pricing.cost_graph import CostGraph
+from vlacut.pricing.coding import CodedCrossing, coded_crossings
+from vlacut.pricing.cut import Cut, Sides, make_cut
 from vlacut.pricing.price import in_cloud
 from vlacut.side import Side
-from vlacut.split.parts import codings_of, sides_of
 from vlacut.split.pieces import engines_of
 from vlacut_passes.partitioning.coded import Codecs, offered_codecs
 from vlacut_passes.partitioning.limits import Quantity, within
@@ -41,7 +32,6 @@ from vlacut_passes.partitioning.pins import pinned
 from vlacut_passes.partitioning.strategies import all_cloud, all_edge
 from vlacut_passes.pool.candidate import (
     Candidate,
-    Sides,
     doubled_bytes,
     keeps_pins,
     make_candidate,
@@ -55,33 +45,26 @@ from vlacut_passes.pool.selection import select
 
 @dataclass(frozen=True)
 class AddAlternatives:
-    """Writes SIDES on every operator and ALTERNATIVES on the program, the chosen cut first.
+    """Adds alternatives to CUTS, with the pool that they make. Needs `partition`.
 
-    The weights that the pool doubles come on top of the budget that the cut was chosen under.
+    Every variant keeps what `partition` was asked at every bandwidth: pins, private inputs, compute
+    in the cloud and the error of the action. The weights that the pool doubles come on top of the
+    budget that the cut was chosen under.
 
     Attributes:
-        link: as for `partition`.
         pool: `block`, operators of the boundary blocks may move, and at most the bytes of the
             heaviest transformer block among these are doubled (RoboECC, section IV-B.2, holds one
             block on both sides); or `portfolio:BYTES`, any operator may move, within so many
             doubled bytes.
         bandwidth: see `vlacut.hardware.bandwidths`.
-        pins, private, cloud_time: as for `partition`; every variant keeps them.
-        max_action_error: as for `partition`.
         engines: `segments`, small ones that the variants share, or `fused`, one a variant and side.
 
-    Raises InputError for another pool or form of engines, PassError if the chosen cut does not keep
-    the same limits.
+    Raises InputError for another pool or form of engines, PassError without `partition`.
     """
 
     name: ClassVar[str] = "alternatives"
-    link: str = "10MB/s,20ms"
     pool: str = "block"
     bandwidth: str = "0.1MB/s-100MB/s"
-    pins: str = ""
-    private: str = ""
-    cloud_time: str = ""
-    max_action_error: str = ""
     engines: str = SEGMENTS
 
     def run(self, program: Program) -> None:
@@ -94,26 +77,21 @@ class AddAlternatives:
         if self.engines not in FORMS:
             raise InputError(f"engines={self.engines}: write {' or '.join(FORMS)}")
         dataflow = trace_dataflow(program)
-        graph = pinned(dataflow.cost_graph(), dataflow, self.pins, self.private)
-        link, bandwidths = parse_link(self.link), parse_bandwidths(self.bandwidth)
+        cuts, bandwidths = cuts_of(dataflow), parse_bandwidths(self.bandwidth)
         room = parse_bytes(size) if size else None
-        most_s = parse_seconds(self.cloud_time) if self.cloud_time else math.inf
-        with offered_codecs(dataflow, link, self.max_action_error) as codecs:
-            search = _Search(dataflow, graph, link, bandwidths, room, most_s, codecs)
-            kept, cuts = search.kept()
-        CODED.put(program, (codings_of(dataflow)[0], *cuts))
-        placements = [search.chosen.sides, *(one.sides for one in kept)]
-        names = (CHOSEN, *(search.name(one, kept) for one in kept))
-        pool = self._pool(search, kept, placements)
-        considered = search.considered(dict(zip(names[1:], kept, strict=True)))
-        ALTERNATIVES.put(program, Alternatives(names, pool, considered))
-        for node, *sides in zip(dataflow.nodes, *placements, strict=True):
-            if node is not None:
-                SIDES.put(node, tuple(sides))
+        with offered_codecs(dataflow, cuts.asked.link, cuts.asked.action_error) as codecs:
+            search = _Search(dataflow, cuts, bandwidths, room, codecs)
+            kept, measured = search.kept()
+        names = [search.name(one, kept) for one in kept]
+        named = (replace(cut, name=name) for name, cut in zip(names, measured, strict=True))
+        considered = search.considered(dict(zip(names, kept, strict=True)))
+        cuts = replace(
+            cuts, alternatives=tuple(named), pool=self._pool(search, kept), considered=considered
+        )
+        CUTS.put(program, cuts)
 
-    def _pool(
-        self, search: _Search, kept: Sequence[Candidate], placements: Sequence[Sides]
-    ) -> Pool:
+    def _pool(self, search: _Search, kept: Sequence[Candidate]) -> Pool:
+        placements = [one.sides for one in (search.chosen, *kept)]
         return Pool(
             name=self.pool,
             engines=self.engines,
@@ -126,28 +104,22 @@ class AddAlternatives:
 
 
 class _Search:
-    """From the chosen cut to the pool. No room given: `block`. No variant computes more than
-    `most_s` in the cloud, a control step.
-    """
+    """From the chosen cut to the pool. No room given: `block`."""
 
     def __init__(
         self,
         dataflow: Dataflow,
-        graph: CostGraph,
-        link: Link,
+        cuts: Cuts,
         bandwidths: Bandwidths,
         room: int | None,
-        most_s: float,
         codecs: Codecs,
     ) -> None:
-        self.dataflow, self.link, self.bandwidths = dataflow, link, bandwidths
-        self.graph = graph
-        self._most_s = most_s
+        self.dataflow, self.bandwidths = dataflow, bandwidths
+        self.link = cuts.asked.link
+        self.graph = pinned(dataflow.cost_graph(), cuts.asked.pins)
+        self._most_s = cuts.asked.cloud_s
         self._codecs = codecs
-        if not self._allowed(sides_of(dataflow)):
-            raise PassError("alternatives: partition had other limits; give both passes the same")
-        graph = coded(self.graph, codings_of(dataflow)[0].choices)
-        self.chosen = make_candidate(graph, sides_of(dataflow), link)
+        self.chosen = make_candidate(self.graph, cuts.chosen, self.link)
         self._blocks = boundary_blocks(dataflow, self.chosen.sides)
         self._block_only = room is None
         self._room = self._heaviest() if room is None else room
@@ -155,8 +127,10 @@ class _Search:
         self._others: list[Candidate] = []
         self._good: list[Candidate] = []
 
-    def kept(self) -> tuple[list[Candidate], list[CodedCut]]:
-        """The alternatives, the best at high bandwidth first, and their codecs."""
+    def kept(self) -> tuple[list[Candidate], list[Cut]]:
+        """The alternatives, the best at high bandwidth first, and their cuts, with the errors of
+        their codecs.
+        """
         while True:
             self._others = self._candidates()
             fit = [
@@ -167,38 +141,36 @@ class _Search:
             points = self.bandwidths.seconds_per_byte
             self._good = undominated(self.graph, self.chosen, fit, points)
             kept = select(self.graph, self.chosen, self._good, self.bandwidths, self._room)
-            cuts = [self._codecs.cut(one.coded or self.graph, one.sides) for one in kept]
-            wrong = next(
-                (one for one, cut in zip(kept, cuts, strict=True) if not self._codecs.keeps(cut)),
-                None,
-            )
+            cuts = [self._codecs.measured(one.cut) for one in kept]
+            pairs = zip(kept, cuts, strict=True)
+            wrong = next((one for one, cut in pairs if not self._codecs.keeps(cut)), None)
             if wrong is None:
                 return kept, cuts
-            self._codecs.restrict(self.graph, wrong.over or self.link, wrong.sides)
+            self._codecs.restrict(self.graph, wrong.over, wrong.sides)
 
     def considered(self, kept: Mapping[str, Candidate]) -> tuple[Considered, ...]:
         """Every candidate, the chosen cut first; `kept` are those of the pool by name."""
-        ledger = Ledger(
-            self.dataflow, self.graph, self.link, self.bandwidths, self.chosen, self._room
-        )
+        ledger = Ledger(self.dataflow, self.graph, self.bandwidths, self.chosen, self._room)
         return tuple(ledger.entries(self._origins, self._others, self._good, kept))
 
     def _candidates(self) -> list[Candidate]:
         """Every placement with the codecs that are cheapest at one bandwidth or another."""
-        found = {self._codings(self.chosen.coded or self.graph, self.chosen.sides): self.chosen}
+        chosen = self.chosen
+        found = {self._told_apart(chosen.sides, chosen.cut.crossings): chosen}
         for over in (self.link, *links_over(self.link, self.bandwidths)):
             graph = self._codecs.coded(self.graph, over)
-            for sides in self._origins:
-                codings = self._codings(graph, sides)
-                if codings not in found:
-                    found[codings] = make_candidate(graph, sides, self.link, over)
+            for sides, origin in self._origins.items():
+                crossings = coded_crossings(graph, sides) if self._codecs.offered else ()
+                key = self._told_apart(sides, crossings)
+                if key not in found:
+                    cut = make_cut(graph, sides, self.link, name="", origin=origin)
+                    found[key] = make_candidate(graph, cut, self.link, over)
             if not self._codecs.offered:
                 break
         return list(found.values())[1:]
 
-    def _codings(self, graph: CostGraph, sides: Sides) -> tuple[object, ...]:
+    def _told_apart(self, sides: Sides, crossings: Sequence[CodedCrossing]) -> tuple[object, ...]:
         """What tells one placement with its codecs from another."""
-        crossings = coded_crossings(graph, sides) if self._codecs.offered else ()
         return sides, *((one.tensor, one.codec) for one in crossings)
 
     def _heaviest(self) -> int:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vlacut.errors import InfeasibleError, InputError, PassError
-from vlacut.hardware import Link, parse_bytes, parse_link, parse_seconds
-from vlacut.ir.annotation import CERTIFICATE, CODED, MACHINES, SIDE, STRATEGIES, Machines
+from vlacut.hardware import parse_bytes, parse_link, parse_seconds
+from vlacut.ir.annotation import CUTS, MACHINES, Asked, Cuts, Machines
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.program import Program
-from vlacut.pricing.coding import NOT_CODED, SECONDS, joules
+from vlacut.pricing.coding import SECONDS, joules
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.price import Certificate
-from vlacut_passes.partitioning.coded import Best, all_cloud_coded, offered_codecs
+from vlacut.pricing.cut import Cut
+from vlacut_passes.partitioning.coded import (
+    Best,
+    Codecs,
+    all_cloud_coded,
+    offered_codecs,
+    parse_action_error,
+)
 from vlacut_passes.partitioning.limits import Limits, Quantity, limited
-from vlacut_passes.partitioning.pins import SEPARATOR, pinned, split_items
+from vlacut_passes.partitioning.pins import SEPARATOR, find_pins, pinned, split_items
 from vlacut_passes.partitioning.solver.search import MOST, Found, optimal_cut
 from vlacut_passes.partitioning.strategies import (
     ALL_CLOUD_CODED,
     BACKBONE_IN_CLOUD,
     BASELINES,
-    Row,
-    Sides,
     baselines,
-    program_rows,
-    strategy_row,
+    program_cuts,
+    strategy_cut,
 )
 
 _KNOWN = ("optimal", *BASELINES, BACKBONE_IN_CLOUD, ALL_CLOUD_CODED)
@@ -40,8 +45,8 @@ _OBJECTIVES = {
 
 @dataclass(frozen=True)
 class Partition:
-    """Writes SIDE on every operator, and on the program STRATEGIES, the chosen one first, and the
-    optimum's CERTIFICATE.
+    """Writes CUTS on the program: what was asked, the cut to carry out, those of the other
+    strategies, and the optimum's certificate.
 
     Attributes:
         link: see `vlacut.hardware.link`.
@@ -88,52 +93,44 @@ class Partition:
                 f"partition has no strategy {self.strategy!r}; it has {', '.join(_KNOWN)}"
             )
         machines = MACHINES.find(program)
-        link, limits = parse_link(self.link), self.limits(machines)
+        limits = self.limits(machines)
         dataflow = trace_dataflow(program)
-        graph = pinned(dataflow.cost_graph(), dataflow, self.pins, self.private)
-        others = dict(program_rows(dataflow, graph, link, limits))
-        simple = baselines(graph, link, limits.cloud_bytes)
-        starts = list(simple.values())
-        if BACKBONE_IN_CLOUD in others:
-            starts.append(others[BACKBONE_IN_CLOUD][1])
-        power = graph.power if limits.minimise is Quantity.ENERGY else None
+        asked = Asked(
+            link=parse_link(self.link),
+            pins=find_pins(dataflow, self.pins, self.private),
+            cloud_s=math.inf if limits.cloud_time is None else limits.cloud_time,
+            action_error=parse_action_error(self.max_action_error),
+        )
+        search = _Search(dataflow, asked, limits, self.effort)
+        power = search.graph.power if limits.minimise is Quantity.ENERGY else None
         worth = joules(power) if power else SECONDS
-        with offered_codecs(dataflow, link, self.max_action_error, worth) as codecs:
-
-            def search(coded: CostGraph) -> Found:
-                return optimal_cut(coded, link, limits, effort=self.effort, starts=starts)
-
+        with offered_codecs(dataflow, asked.link, asked.action_error, worth) as codecs:
             try:
-                best = codecs.best(graph, link, search)
+                best = codecs.best(search.graph, asked.link, search.best)
             except InfeasibleError as error:
-                binding = self._binding_pins(
-                    dataflow, lambda free: search(codecs.coded(free, link))
-                )
-                raise InfeasibleError(f"{error}{binding}") from error
-            codings = {"optimal": best.cut}
-            cuts = all_cuts(graph, simple, best, link, limits) | others
-            for row, coding in all_cloud_coded(best.graph, codecs, link, limits):
-                cuts[ALL_CLOUD_CODED], codings[ALL_CLOUD_CODED] = row, coding
+                raise InfeasibleError(f"{error}{self._binding_pins(search, codecs)}") from error
+            cuts = {cut.name: cut for cut in search.cuts(best, codecs)}
         if self.strategy not in cuts:
             raise PassError(
                 f"strategy {self.strategy} needs annotate-structure, and no pin against it"
                 if self.strategy == BACKBONE_IN_CLOUD
                 else f"strategy {self.strategy} needs annotate-codecs, and a codec that pays"
             )
-        chosen, sides = cuts.pop(self.strategy)
+        chosen = cuts.pop(self.strategy)
         if not chosen.feasible:
             raise InfeasibleError(f"strategy {chosen.name}: {chosen.why_not}")
-        STRATEGIES.put(program, (chosen, *(strategy for strategy, _ in cuts.values())))
-        CODED.put(program, (codings.get(self.strategy, NOT_CODED),))
-        found = best.found
-        method = found.method + codecs.note
-        certificate = Certificate(self.minimise, found.value, found.bound, method)
-        CERTIFICATE.put(program, certificate)
-        for node, side in zip(dataflow.nodes, sides, strict=True):
-            if node is not None:
-                SIDE.put(node, side)
+        certificate = best.found.certificate(self.minimise)
+        CUTS.put(
+            program,
+            Cuts(
+                asked=asked,
+                chosen=chosen,
+                certificate=replace(certificate, method=certificate.method + codecs.note),
+                others=tuple(cuts.values()),
+            ),
+        )
 
-    def _binding_pins(self, dataflow: Dataflow, search: Callable[[CostGraph], Found]) -> str:
+    def _binding_pins(self, search: _Search, codecs: Codecs) -> str:
         """Which pins and private inputs no cut within the limits keeps; empty if they do not bind.
 
         One after the other is dropped as long as what is left still cannot be kept.
@@ -147,7 +144,7 @@ class Partition:
                 for name in ("pins", "private")
             )
             try:
-                search(pinned(dataflow.cost_graph(), dataflow, pins, private))
+                search.best(codecs.coded(search.pinned_by(pins, private), search.asked.link))
             except InfeasibleError:
                 return False
             return True
@@ -197,17 +194,42 @@ def _within_memory(limits: Limits, machines: Machines) -> Limits:
     return replace(limits, notes=notes)
 
 
-def all_cuts(
-    graph: CostGraph, simple: Mapping[str, Sides], best: Best, link: Link, limits: Limits
-) -> dict[str, Row]:
-    """Every strategy's row in the report, and its cut, by name, the optimum first.
+class _Search:
+    """The search over the cuts of a program, as it was asked for.
 
-    The optimum is of the coded graph; the others send their tensors as they are.
+    Attributes:
+        asked: what every cut keeps.
+        graph: of the program, with its pins.
     """
-    found = best.found
-    optimal = strategy_row("optimal", best.graph, found.sides, link, limits)
-    rows = {
-        name: (strategy_row(name, graph, sides, link, limits), sides)
-        for name, sides in simple.items()
-    }
-    return {"optimal": (optimal, found.sides), **rows}
+
+    def __init__(self, dataflow: Dataflow, asked: Asked, limits: Limits, effort: float) -> None:
+        self.asked = asked
+        self.graph = pinned(dataflow.cost_graph(), asked.pins)
+        self._dataflow = dataflow
+        self._limits = limits
+        self._effort = effort
+        self._simple = baselines(self.graph, asked.link, limits.cloud_bytes)
+        self._of_program = list(program_cuts(dataflow, self.graph, asked.link, limits))
+        backbone = (cut.sides for cut in self._of_program if cut.name == BACKBONE_IN_CLOUD)
+        self._starts = [*self._simple.values(), *backbone]
+
+    def best(self, coded: CostGraph) -> Found:
+        """The best cut of a coded graph of the program."""
+        return optimal_cut(
+            coded, self.asked.link, self._limits, effort=self._effort, starts=self._starts
+        )
+
+    def pinned_by(self, pins: str, private: str) -> CostGraph:
+        """The graph of the program with other pins."""
+        return pinned(self._dataflow.cost_graph(), find_pins(self._dataflow, pins, private))
+
+    def cuts(self, best: Best, codecs: Codecs) -> Iterator[Cut]:
+        """Every strategy's cut, the optimum first.
+
+        The optimum is of the coded graph; most of the others send their tensors as they are.
+        """
+        yield best.found.cut
+        for name, sides in self._simple.items():
+            yield strategy_cut(name, self.graph, sides, self.asked.link, self._limits)
+        yield from self._of_program
+        yield from all_cloud_coded(best.graph, codecs, self.asked.link, self._limits)

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 from support.commands import Vlacut
 from support.programs import looping_program
@@ -14,9 +15,9 @@ from vlacut.codec import parse_codecs
 from vlacut.compiler.driver import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError, PassError
-from vlacut.ir.annotation import SIDES
-from vlacut.ir.dataflow import trace_dataflow
-from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.annotation import SECONDS, Seconds
+from vlacut.ir.dataflow import cuts_of, trace_dataflow
+from vlacut.ir.pipeline import Pipeline, parse_pipeline
 from vlacut.side import Side
 
 TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0ms")
@@ -106,8 +107,10 @@ def test_every_variant_keeps_the_limits_that_hold_at_every_bandwidth() -> None:
     def in_cloud(asked: Target) -> set[str]:
         program = looping_program()
         plan_program(program, asked)
-        nodes = [node for node in trace_dataflow(program).nodes if node is not None]
-        return {str(node.name) for node in nodes if Side.CLOUD in SIDES.get(node)}
+        dataflow = trace_dataflow(program)
+        placements = zip(*(cut.sides for cut in cuts_of(dataflow).variants), strict=True)
+        pairs = zip(dataflow.nodes, placements, strict=True)
+        return {str(node.name) for node, sides in pairs if node and Side.CLOUD in sides}
 
     free = in_cloud(pooled)
     assert {"node_embed", "node_join"} <= free
@@ -126,12 +129,27 @@ def test_a_pool_says_that_it_is_for_latency_alone() -> None:
         assert any(said in line for line in planned.warnings) is told
 
 
-def test_a_pool_with_other_limits_than_the_cut_is_refused() -> None:
-    asked = replace(TARGET, pool="portfolio:1GB", pin=("*=cloud",))
+def test_a_pool_is_of_a_program_that_is_cut_and_has_not_changed_since() -> None:
     program = looping_program()
-    parse_pipeline(replace(asked, pool="none").pipeline()).run(program)
-    with pytest.raises(PassError, match="had other limits"):
-        parse_pipeline("alternatives{link=1GB/s pins=*=edge}").run(program)
+    *before, last = parse_pipeline(replace(TARGET, pool="portfolio:1GB").pipeline()).passes
+    with pytest.raises(PassError, match="run partition first"):
+        Pipeline((*before[:-1], last)).run(program)
+    parse_pipeline(TARGET.pipeline()).run(program)
+    graph = program.phases[-1].model.graph
+    refine = next(node for node in graph if node.name == "node_refined")
+    join = refine.inputs[0]
+    assert join is not None
+    more = ir.node("Abs", [join], name="node_more")
+    more.outputs[0].name, more.outputs[0].dtype, more.outputs[0].shape = (
+        "more",
+        join.dtype,
+        join.shape,
+    )
+    refine.replace_input_with(0, more.outputs[0])
+    graph.insert_before(refine, more)
+    SECONDS.put(more, Seconds(1e-6, 1e-6))
+    with pytest.raises(PassError, match="changed since it was cut; run partition again"):
+        last.run(program)
 
 
 def test_a_program_is_planned_anew_for_another_target() -> None:

@@ -14,12 +14,12 @@ import onnx_ir as ir
 import pytest
 import torch
 import transformers
-from support.cutting import LINK, Walk
+from support.cutting import Walk, all_on, write_cuts
 
 from vlacut.frontends.onnx import onnx_program
 from vlacut.frontends.torch import program_from_module
-from vlacut.ir.annotation import SECONDS, SIDE, Seconds
-from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.annotation import SECONDS, Seconds
+from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
@@ -79,30 +79,31 @@ def light(path: Path) -> Program:
     return program
 
 
-def place(program: Program, seed: int) -> None:
-    """A cut: stretches of the topological order on alternate sides; the even seeds cross once."""
+def place(program: Program, seed: int) -> Dataflow:
+    """Cut it: stretches of the topological order on alternate sides; the even seeds cross once."""
     numbers = np.random.default_rng(seed)
     nodes = [node for phase in program.phases for node in operators(phase.model.graph)]
     changes = 1 if seed % 2 == 0 else int(numbers.integers(2, 6))
     borders = set(numbers.choice(len(nodes), min(changes, len(nodes)), replace=False))
-    side = Side.EDGE
+    side, there = Side.EDGE, {}
     for index, node in enumerate(nodes):
         side = side.other if index in borders else side
         SECONDS.put(node, Seconds(1e-6, 1e-6))
-        SIDE.put(node, side)
+        there[node] = side
+    dataflow = trace_dataflow(program)
+    sides = [Side.EDGE if node is None else there[node] for node in dataflow.nodes]
+    return write_cuts(dataflow, sides)
 
 
 def worst_error(program: Program, cuts: int) -> float:
     """The largest error over random cuts; asserts that no weight crosses in any of them."""
     observed = example_observation(program)
     outputs = {spec.name: f"{program.phases[-1].name}/{spec.name}" for spec in program.outputs}
-    place_all(program, Side.EDGE)
-    whole = Walk(split(trace_dataflow(program), LINK), observed).held[Side.EDGE]
+    whole = Walk(split(place_all(program, Side.EDGE)), observed).held[Side.EDGE]
     worst = 0.0
     for seed in range(cuts):
-        place(program, seed)
-        dataflow = trace_dataflow(program)
-        made = split(dataflow, LINK)
+        dataflow = place(program, seed)
+        made = split(dataflow)
         computed = {use.key for use in dataflow.uses}
         sent = {
             key
@@ -119,11 +120,12 @@ def worst_error(program: Program, cuts: int) -> float:
     return worst
 
 
-def place_all(program: Program, side: Side) -> None:
+def place_all(program: Program, side: Side) -> Dataflow:
     for phase in program.phases:
         for node in operators(phase.model.graph):
             SECONDS.put(node, Seconds(1e-6, 1e-6))
-            SIDE.put(node, side)
+    dataflow = trace_dataflow(program)
+    return write_cuts(dataflow, all_on(dataflow, side))
 
 
 def weight_only(program: Program) -> set[str]:
@@ -163,8 +165,7 @@ def test_float16_stays_within_the_bound_it_states() -> None:
     model = transformers.LlamaForCausalLM(config).half()
     program = traced(model, input_ids=torch.randint(0, 100, (1, 12)))
     tolerance = OnnxRuntimeBuilder().tolerance(program.phases[0].model)
-    place_all(program, Side.EDGE)
-    whole = Walk(split(trace_dataflow(program), LINK), example_observation(program)).held[Side.EDGE]
+    whole = Walk(split(place_all(program, Side.EDGE)), example_observation(program)).held[Side.EDGE]
     largest = max(float(np.abs(whole[f"main/{spec.name}"]).max()) for spec in program.outputs)
     assert 0 < tolerance < 0.01
     assert worst_error(program, CUTS) <= tolerance * largest
@@ -174,8 +175,7 @@ def test_no_ir_node_is_shared_between_parts() -> None:
     """Weight-only operators are cloned: parts can be changed apart."""
     torch.manual_seed(0)
     program = vit()
-    place(program, 1)
-    made = split(trace_dataflow(program), LINK)
+    made = split(place(program, 1))
     nodes = [
         node for model in made.models for node in ir.traversal.RecursiveGraphIterator(model.graph)
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cutting import placements_of, write_cuts
 from support.zoo import module
 
 import vlacut
@@ -20,8 +21,8 @@ from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import InputError
 from vlacut.hardware import parse_link
-from vlacut.ir.annotation import ALTERNATIVES, SIDE, STRUCTURE
-from vlacut.ir.dataflow import trace_dataflow, weights_of
+from vlacut.ir.annotation import STRUCTURE
+from vlacut.ir.dataflow import cuts_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
@@ -29,7 +30,7 @@ from vlacut.plan.instructions import Transfer, steps
 from vlacut.pricing.price import price
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side
-from vlacut.split.parts import placements_of, split
+from vlacut.split.parts import split
 from vlacut_models.layers.dit import DiTConfig
 from vlacut_models.presets import Examples
 from vlacut_passes.alternatives import AddAlternatives
@@ -50,8 +51,7 @@ def pooled(name: str, out: Path, pool: str, engines: str = "segments") -> Bundle
         "annotate-structure",
         f"annotate-cost{{edge={TARGET.edge} cloud={TARGET.cloud}}}",
         f"partition{{link={TARGET.link} strategy=fixed-half}}",
-        f"alternatives{{link={TARGET.link} pool={pool or f'portfolio:{room}B'} "
-        f"bandwidth={OVER} engines={engines}}}",
+        f"alternatives{{pool={pool or f'portfolio:{room}B'} bandwidth={OVER} engines={engines}}}",
     )
     bundle = compile_program(program, TARGET, out, pipeline=",".join(passes))[1]
     assert len(bundle.plan.variants) > 1
@@ -199,14 +199,14 @@ def test_the_papers_example_in_a_dit_block() -> None:
     """
     program = denoising()
     parse_pipeline("simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin}").run(program)
-    side = Side.EDGE
+    side, there = Side.EDGE, {}
     for node in program.phases[0].model.graph:
-        SIDE.put(node, side)
+        there[node] = side
         place = STRUCTURE.get(node)
         if place.block.endswith("blocks.0") and node.op_type == "Gelu":
             side = Side.CLOUD  # "Old": behind the expansion, before the contraction
     dataflow = trace_dataflow(program)
-    old = tuple(SIDE.get(node) if node else Side.EDGE for node in dataflow.nodes)
+    old = tuple(Side.EDGE if node is None else there[node] for node in dataflow.nodes)
     blocks = {block.name: block for block, _ in boundary_blocks(dataflow, old)}
     block = next(one for name, one in blocks.items() if name.endswith("blocks.0"))
     specs = {
@@ -228,9 +228,10 @@ def test_the_papers_example_in_a_dit_block() -> None:
     assert offered["mlp"] == {(2, 17, 3072), (2, 17, 768)}
     assert offered[""] == {(2, 17, 768)}
     graph = dataflow.cost_graph()
-    AddAlternatives(link="10MB/s,20ms", pool="block", bandwidth="0.5MB/s-20MB/s").run(program)
-    made = split(dataflow, parse_link("10MB/s,20ms"))
-    assert len(made.schedules) == len(ALTERNATIVES.get(program).names) > 1
+    write_cuts(dataflow, old, link=parse_link("10MB/s,20ms"))
+    AddAlternatives(pool="block", bandwidth="0.5MB/s-20MB/s").run(program)
+    made = split(dataflow)
+    assert len(made.schedules) == len(cuts_of(dataflow).variants) > 1
     for rate in ("10MB/s,20ms", "1MB/s,20ms"):
         link = parse_link(rate)
         best = min(placements_of(dataflow), key=lambda sides: price(graph, sides, link).total_s)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from support.coding import there_and_back
-from support.cutting import LINK, Walk, plan_of
+from support.cutting import LINK, Walk, plan_of, sides_of, write_cuts
 from support.deployments import DIGEST, OrtEngine, served
 from support.programs import cut_at_random, looping_program, observation, random_program
 from support.random_graphs import all_cuts, random_graph, random_link
@@ -24,13 +24,15 @@ from vlacut.compiler.driver import compile_program, plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
 from vlacut.hardware import Link, Power
-from vlacut.ir.dataflow import Dataflow
+from vlacut.ir.annotation import CUTS
+from vlacut.ir.dataflow import Dataflow, cuts_of
 from vlacut.ir.program import Program
 from vlacut.numerics import relative_difference, varied
 from vlacut.plan.instructions import Transfer, flatten
 from vlacut.plan.plan import Plan
-from vlacut.pricing.coding import Choice, CodedCut, Offer, cheapest, coded, coded_crossings, joules
+from vlacut.pricing.coding import Choice, Offer, cheapest, coded, coded_crossings, joules
 from vlacut.pricing.cost_graph import CostGraph
+from vlacut.pricing.cut import make_cut
 from vlacut.pricing.price import price
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.local import run_both
@@ -38,7 +40,7 @@ from vlacut.runtime.verification import verify_bundle
 from vlacut.runtime.wire.layout import Layout, Room
 from vlacut.side import Side
 from vlacut.split.local_execution import OBSERVATIONS, example_observation, gauging
-from vlacut.split.parts import Split, sides_of, split_at
+from vlacut.split.parts import Split, split
 from vlacut.tensor import TensorSpec
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.solver.search import optimal_cut
@@ -168,11 +170,12 @@ def coded_at_random(seed: int) -> tuple[Program, Dataflow, Split, Plan, dict[str
         for key, codec in codecs.items()
         if codec is not Codec.NONE
     }
-    cut = CodedCut({key: Choice(one, one) for key, one in codings.items()})
-    made = split_at(dataflow, LINK, (sides_of(dataflow),), (cut,))
-    counted = price(coded(dataflow.cost_graph(), cut.choices), sides_of(dataflow), LINK)
+    choices = {key: Choice(one, one) for key, one in codings.items()}
+    graph = coded(dataflow.cost_graph(), choices)
+    cut = make_cut(graph, sides_of(dataflow), LINK, name="coded", origin="test")
+    CUTS.put(program, replace(cuts_of(dataflow), chosen=replace(cut, crossings=())))
+    made = split(dataflow)
     plan = plan_of(dataflow, made)
-    plan = replace(plan, variants=(replace(plan.variants[0], price=counted),))
     return program, dataflow, made, plan, codecs
 
 
@@ -214,15 +217,16 @@ def test_coded_tensors_over_the_wire(seed: int) -> None:
     for name, array in expected.items():
         np.testing.assert_array_equal(action[name], array)
     with gauging(flow, LINK) as gauge:
-        whole = plan_of(flow, split_at(flow, LINK, (sides_of(flow),), (CodedCut({}),)))
+        sides = sides_of(flow)
+        whole = plan_of(flow, split(write_cuts(flow, sides)))
         errors = []
         for number in range(OBSERVATIONS):
             varied_one = varied(program.inputs, example_observation(program), number)
             exact = run_both(whole, engines_of(made), 0, varied_one)
             found = run_both(plan, engines_of(made), 0, varied_one)
             errors.append(relative_difference(found, exact))
-        assert gauge.error(sides_of(flow), codecs) == pytest.approx(max(errors), rel=0.01)
-        assert gauge.error(sides_of(flow), {}) == 0.0
+        assert gauge.error(sides, codecs) == pytest.approx(max(errors), rel=0.01)
+        assert gauge.error(sides, {}) == 0.0
 
 
 def test_what_is_sent_is_what_is_priced_and_timed() -> None:

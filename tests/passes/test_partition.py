@@ -21,7 +21,7 @@ from vlacut_passes.partitioning.solver.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.solver.core import relabel, within_limits
 from vlacut_passes.partitioning.solver.make_core import make_core
 from vlacut_passes.partitioning.solver.search import optimal_cut
-from vlacut_passes.partitioning.strategies import baselines, strategy_row
+from vlacut_passes.partitioning.strategies import baselines, strategy_cut
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD
 
@@ -242,7 +242,7 @@ def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds(
         assert 0 <= found.gap <= 1, seed
         assert found.bound <= best * (1 + 1e-12), seed
         for name, sides in baselines(graph, link, budget).items():
-            row = strategy_row(name, graph, sides, link, limits)
+            row = strategy_cut(name, graph, sides, link, limits)
             assert not row.feasible or found.value <= row.price.total_s * (1 + 1e-12), seed
     assert late
 
@@ -312,7 +312,7 @@ def test_no_strategy_within_the_budget_beats_the_optimum() -> None:
         except InfeasibleError:
             continue
         for name, sides in baselines(graph, link, budget).items():
-            row = strategy_row(name, graph, sides, link, Limits(cloud_bytes=budget))
+            row = strategy_cut(name, graph, sides, link, Limits(cloud_bytes=budget))
             over = budget is not None and row.price.cloud_weight_bytes > budget
             assert row.feasible is not over, (seed, name)
             assert bool(row.why_not) is over, (seed, name)

@@ -6,7 +6,8 @@ import pytest
 from support.programs import looping_program
 
 from vlacut.errors import InfeasibleError, InputError
-from vlacut.ir.annotation import CERTIFICATE, SIDE, STRATEGIES
+from vlacut.ir.annotation import CUTS
+from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.side import Side
@@ -21,12 +22,9 @@ def cut(options: str) -> Program:
 
 
 def sides(program: Program) -> dict[str, Side]:
-    return {
-        str(node.name): SIDE.get(node)
-        for phase in program.phases
-        for node in phase.model.graph
-        if SIDE.find(node) is not None
-    }
+    dataflow = trace_dataflow(program)
+    pairs = zip(dataflow.nodes, cuts_of(dataflow).chosen.sides, strict=True)
+    return {str(node.name): side for node, side in pairs if node is not None}
 
 
 def names() -> list[str]:
@@ -85,7 +83,7 @@ def test_a_pattern_that_matches_nothing_names_what_is_near() -> None:
 
 def test_a_pin_that_no_limit_allows_is_named() -> None:
     """Of those that bind no fewer do; and where the limit alone cannot be kept, none is blamed."""
-    free = STRATEGIES.get(cut("private=state"))[0].price.total_s * 1e6
+    free = CUTS.get(cut("private=state")).chosen.price.total_s * 1e6
     asked = f"deadline={1.01 * free:.3f}us private=image;state pins=node_action=edge"
     with pytest.raises(InfeasibleError, match=r"the control step: at least .*private image\n"):
         cut(asked)
@@ -94,9 +92,9 @@ def test_a_pin_that_no_limit_allows_is_named() -> None:
 
 
 def test_the_certificate_says_what_is_proven() -> None:
-    latency = CERTIFICATE.get(cut(""))
+    latency = CUTS.get(cut("")).certificate
     assert (latency.minimised, latency.proven, latency.gap) == ("latency", True, 0.0)
-    relaxed = CERTIFICATE.get(cut(f"minimise=cloud-time deadline={latency.value * 4e3:.9f}ms"))
+    relaxed = CUTS.get(cut(f"minimise=cloud-time deadline={latency.value * 4e3:.9f}ms")).certificate
     assert relaxed.minimised == "cloud-time"
     assert relaxed.proven
     with pytest.raises(InfeasibleError, match="the control step: at least"):

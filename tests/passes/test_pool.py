@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.cutting import LINK, Walk, run_whole
+from support.cutting import (
+    LINK,
+    PROVEN,
+    Walk,
+    placements_of,
+    run_whole,
+    sides_of,
+    write_cuts,
+)
 from support.programs import cut_at_random, observation, random_program
 
 from vlacut.cli.show.pool import best_ranges
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths, parse_link
-from vlacut.ir.annotation import ALTERNATIVES, SIDES, Alternatives
-from vlacut.ir.dataflow import Dataflow
+from vlacut.ir.dataflow import Dataflow, cuts_of
 from vlacut.ir.program import Program
 from vlacut.plan.plan import Plan, Variant
-from vlacut.plan.pool import FORMS, Fate, Pool
+from vlacut.plan.pool import FORMS, Fate
 from vlacut.pricing.cost_graph import CostGraph, Task
-from vlacut.pricing.price import Certificate, price
+from vlacut.pricing.cut import Cut, make_cut
+from vlacut.pricing.price import Price, price
 from vlacut.side import Side
-from vlacut.split.parts import placements_of, sides_of, split
+from vlacut.split.parts import split
 from vlacut.split.pieces import engines_of, make_pieces
 from vlacut_passes.alternatives import AddAlternatives
 from vlacut_passes.annotate_structure import AnnotateStructure
@@ -30,7 +39,6 @@ from vlacut_passes.pool.candidate import Candidate, doubled_bytes, make_candidat
 from vlacut_passes.pool.candidates import best_placements
 from vlacut_passes.pool.selection import select
 
-PROVEN = Certificate("latency", 1.0, 1.0, "min-cut")
 OVER = Bandwidths("two", (1e-7, 1e-6), (0.25, 0.75))
 
 
@@ -39,13 +47,10 @@ def placed_at_random(seed: int, variants: int, form: str) -> tuple[Program, Data
     program = random_program(seed, phases=1 + seed % 4)
     dataflow = cut_at_random(program, seed)
     numbers = np.random.default_rng(seed)
-    for node in dataflow.nodes:
-        if node is not None:
-            there = numbers.random(variants) < 0.5
-            SIDES.put(node, tuple(Side.CLOUD if one else Side.EDGE for one in there.tolist()))
-    names = tuple(f"v{number}" for number in range(variants))
-    ALTERNATIVES.put(program, Alternatives(names, Pool(engines=form)))
-    return program, dataflow
+    there = np.zeros((len(dataflow.nodes), variants), dtype=bool)
+    there[1:-1] = numbers.random((len(there) - 2, variants)) < 0.5
+    placements = [[Side.CLOUD if one else Side.EDGE for one in each] for each in there.T.tolist()]
+    return program, write_cuts(dataflow, *placements, form=form)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -53,7 +58,7 @@ def placed_at_random(seed: int, variants: int, form: str) -> tuple[Program, Data
 def test_every_variant_computes_what_the_whole_does(seed: int, form: str) -> None:
     """And moves what its price counts; its plan is legal, or it could not be constructed."""
     program, flow = placed_at_random(seed, 3, form)
-    made = split(flow, LINK)
+    made = split(flow)
     observed = observation(program, seed)
     expected = run_whole(program, observed)
     for sides, schedule in zip(placements_of(flow), made.schedules, strict=True):
@@ -102,8 +107,11 @@ def random_candidates(seed: int) -> tuple[CostGraph, Candidate, list[Candidate],
 
     def candidate() -> Candidate:
         there = frozenset(np.flatnonzero(numbers.random(6) < 0.5).tolist())
-        fixed, moved = numbers.random(), numbers.random() * 1e6
-        return Candidate((), float(fixed), float(moved), frozenset(range(6)) - there, there)
+        fixed, moved = float(numbers.random()), int(numbers.random() * 1e6)
+        cost = Price(fixed, 0.0, 0.0, 0.0, 0.0, moved, 0, 0, 0, 0, 0)
+        cut = Cut(name="", origin="test", sides=(), price=cost)
+        held = {"edge": frozenset(range(6)) - there, "cloud": there}
+        return Candidate(cut=cut, link=LINK, over=LINK, **held)
 
     return graph, candidate(), [candidate() for _ in range(6)], int(numbers.integers(0, 250))
 
@@ -135,9 +143,9 @@ def test_charged_search_finds_the_best_placement_for_its_bytes(seed: int) -> Non
     dataflow = cut_at_random(program, seed)
     graph = dataflow.cost_graph()
     count = len(graph.tasks) - 2
-    chosen = make_candidate(graph, sides_of(dataflow), LINK)
+    chosen = candidate_of(graph, sides_of(dataflow))
     every = [
-        make_candidate(graph, (Side.EDGE, *sides, Side.EDGE), LINK)
+        candidate_of(graph, (Side.EDGE, *sides, Side.EDGE))
         for sides in itertools.product(Side, repeat=count)
     ]
     found = list(best_placements(graph, chosen, LINK, OVER, 1000, range(count + 2)))
@@ -152,14 +160,18 @@ def test_charged_search_finds_the_best_placement_for_its_bytes(seed: int) -> Non
         best = min(total(one) for one in every)
         # Charges are whole bytes on the link.
         slack = len(graph.weights) * point * LINK.up / LINK.down
-        assert total(make_candidate(graph, sides, LINK)) <= best + slack
+        assert total(candidate_of(graph, sides)) <= best + slack
+
+
+def candidate_of(graph: CostGraph, sides: Sequence[Side]) -> Candidate:
+    return make_candidate(graph, make_cut(graph, sides, LINK, name="", origin="test"), LINK)
 
 
 def test_only_free_tasks_move() -> None:
     program = random_program(5, phases=2)
     dataflow = cut_at_random(program, 5)
     graph = dataflow.cost_graph()
-    chosen = make_candidate(graph, sides_of(dataflow), LINK)
+    chosen = candidate_of(graph, sides_of(dataflow))
     free = set(range(1, len(graph.tasks) - 1, 2))
     for sides in best_placements(graph, chosen, LINK, OVER, 1000, free):
         assert all(
@@ -175,13 +187,14 @@ def test_the_pool_keeps_its_room_and_says_what_it_gains(pool: str) -> None:
         program = random_program(seed, phases=2)
         AnnotateStructure().run(program)
         dataflow = cut_at_random(program, seed)
-        AddAlternatives(link="1MB/s/2MB/s,10ms", pool=pool, bandwidth="1B/s-1GB/s").run(program)
-        found = ALTERNATIVES.get(program)
+        link, chosen = parse_link("1MB/s/2MB/s,10ms"), sides_of(dataflow)
+        write_cuts(dataflow, chosen, link=link)
+        AddAlternatives(pool=pool, bandwidth="1B/s-1GB/s").run(program)
+        found = cuts_of(dataflow)
         graph, placements = dataflow.cost_graph(), placements_of(dataflow)
-        link = parse_link("1MB/s/2MB/s,10ms")
-        made = [make_candidate(graph, sides, link) for sides in placements]
-        assert placements[0] == sides_of(dataflow)
-        assert len(set(found.names)) == len(found.names) == len(placements)
+        made = [make_candidate(graph, cut, link) for cut in found.variants]
+        assert placements[0] == chosen
+        assert len({cut.name for cut in found.variants}) == len(placements)
         assert found.pool.doubled_bytes == doubled_bytes(graph, made[0], made[1:])
         assert pool == "block" or found.pool.doubled_bytes <= 300
         over = parse_bandwidths("1B/s-1GB/s")
@@ -208,7 +221,7 @@ def test_best_intervals_are_those_of_the_prices() -> None:
     several = 0
     for seed in range(10):
         program, flow = placed_at_random(seed, 4, "segments")
-        made = split(flow, LINK)
+        made = split(flow)
         variants = tuple(
             Variant(f"v{number}", schedule, price(flow.cost_graph(), sides, LINK))
             for number, (sides, schedule) in enumerate(
@@ -285,16 +298,18 @@ def test_the_ledger_says_why_a_placement_is_in_the_pool_or_not() -> None:
         program = random_program(seed, phases=2)
         AnnotateStructure().run(program)
         dataflow = cut_at_random(program, seed)
-        AddAlternatives(link="1MB/s/2MB/s,10ms", pool=pool, bandwidth="1B/s-1GB/s").run(program)
-        made = ALTERNATIVES.get(program)
+        write_cuts(dataflow, sides_of(dataflow), link=link)
+        AddAlternatives(pool=pool, bandwidth="1B/s-1GB/s").run(program)
+        made = cuts_of(dataflow)
         origins = {one.origin: one for one in made.considered}
         assert len(origins) == len(made.considered)
         assert [one.origin for one in made.considered if one.fate is Fate.CHOSEN] == ["chosen"]
         kept = {one.why: one for one in made.considered if one.fate is Fate.KEPT}
-        assert sorted(kept) == sorted(made.names[1:])
+        assert sorted(kept) == sorted(cut.name for cut in made.alternatives)
         kept["chosen"] = origins["chosen"]
-        for name, sides in zip(made.names, placements_of(dataflow), strict=True):
-            cost, one = price(dataflow.cost_graph(), sides, link), kept[name]
+        for cut in made.variants:
+            cost, one = price(dataflow.cost_graph(), cut.sides, link), kept[cut.name]
+            assert cut.price == cost
             assert (one.bytes_up, one.bytes_down) == (cost.bytes_up, cost.bytes_down)
             assert (one.hops, one.latency_s) == (cost.hops, cost.total_s)
             assert any(each.upward for each in one.crossings) == bool(cost.bytes_up)

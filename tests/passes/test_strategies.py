@@ -11,14 +11,13 @@ from support.random_graphs import chain_graph
 from vlacut import registry
 from vlacut.errors import InfeasibleError, PassError
 from vlacut.hardware import Link
-from vlacut.ir.annotation import STRATEGIES, STRUCTURE
+from vlacut.ir.annotation import CUTS, STRUCTURE
 from vlacut.ir.dataflow import trace_dataflow, weights_of
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.picture import pictures_in
 from vlacut.pricing.price import price
 from vlacut.side import Side
-from vlacut.split.parts import sides_of
 from vlacut.tensor import TensorSpec
 from vlacut_passes.partitioning.jpeg import BITS, DECODE_S, ENCODE_S, with_jpeg
 
@@ -56,14 +55,14 @@ def test_jpeg_costs_its_bytes_and_its_codec() -> None:
 
 def test_the_papers_placement_has_the_layers_of_the_llm_in_the_cloud(openvla: Program) -> None:
     parse_pipeline("partition{link=10MB/s,20ms strategy=backbone-in-cloud}").run(openvla)
-    chosen = STRATEGIES.get(openvla)[0]
+    chosen = CUTS.get(openvla).chosen
     assert chosen.name == "backbone-in-cloud"
     layers = sum(nbytes for name, nbytes in weights_of(openvla).items() if ".layers." in f".{name}")
     assert layers <= chosen.price.cloud_weight_bytes <= 1.05 * layers
     # Embedding and head stay on the edge, so every token crosses: 7 tokens, there and back.
     assert chosen.price.hops == 14
     dataflow = trace_dataflow(openvla)
-    for node, side in zip(dataflow.nodes, sides_of(dataflow), strict=True):
+    for node, side in zip(dataflow.nodes, chosen.sides, strict=True):
         backbone = node is not None and STRUCTURE.get(node).stage == "backbone"
         assert side is (CLOUD if backbone else EDGE)
 
@@ -72,7 +71,7 @@ def test_jpeg_is_a_row_and_no_cut(openvla: Program) -> None:
     with pytest.raises(PassError, match="has no strategy 'all-cloud-jpeg'"):
         parse_pipeline("partition{strategy=all-cloud-jpeg}").run(openvla)
     parse_pipeline("partition{link=10MB/s,20ms}").run(openvla)
-    rows = {row.name: row for row in STRATEGIES.get(openvla)}
+    rows = {row.name: row for row in CUTS.get(openvla).strategies}
     row, raw = rows["all-cloud-jpeg"], rows["all-cloud"]
     assert (row.feasible, row.why_not) == (False, "not bit-exact")
     assert raw.feasible

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
-from support.cutting import LINK, plan_of, run_whole
+from support.cutting import plan_of, run_whole, write_cuts
 from support.deployments import DIGEST, OrtEngine, served
 
 from vlacut.backend import Engine
-from vlacut.ir.annotation import SECONDS, SIDE, Seconds
+from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.program import Phase, Program
 from vlacut.runtime.edge.session import EdgeSession
@@ -64,9 +64,10 @@ def check(join: Side) -> None:
     sides = {"node_dino": Side.EDGE, "node_siglip": Side.CLOUD, "node_action": join}
     for node in program.phases[0].model.graph:
         SECONDS.put(node, Seconds(1.0, 0.5))
-        SIDE.put(node, sides[str(node.name)])
     dataflow = trace_dataflow(program)
-    made = split(dataflow, LINK)
+    names = [str(node.name) if node else "" for node in dataflow.nodes]
+    write_cuts(dataflow, [sides.get(name, Side.EDGE) for name in names])
+    made = split(dataflow)
     plan = plan_of(dataflow, made)
     assert plan.variants[0].price.overlap_s > 0
     barrier = threading.Barrier(2)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.cutting import LINK, Walk, plan_of, run_whole
+from support.cutting import LINK, Walk, plan_of, run_whole, sides_of
 from support.programs import cut_at_random, observation, random_program
 
 from vlacut.ir.verifier import verify
 from vlacut.plan.instructions import Transfer, Trips, flatten
 from vlacut.pricing.price import price
 from vlacut.side import Side
-from vlacut.split.parts import sides_of, split
+from vlacut.split.parts import split
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -19,7 +19,7 @@ def test_a_cut_program_computes_what_the_whole_does(seed: int) -> None:
     program = random_program(seed, phases=1 + seed % 4)
     verify(program)
     dataflow = cut_at_random(program, seed)
-    made = split(dataflow, LINK)
+    made = split(dataflow)
     plan = plan_of(dataflow, made)  # legal, or it could not be constructed
     observed = observation(program, seed)
     walk = Walk(made, observed)
@@ -31,7 +31,7 @@ def test_a_cut_program_computes_what_the_whole_does(seed: int) -> None:
 def test_what_the_schedule_moves_is_what_the_price_counts(seed: int) -> None:
     program = random_program(seed, phases=1 + seed % 4)
     dataflow = cut_at_random(program, seed)
-    made = split(dataflow, LINK)
+    made = split(dataflow)
     walk = Walk(made, observation(program))
     counted = price(dataflow.cost_graph(), sides_of(dataflow), LINK)
     assert (walk.moved[Side.EDGE], walk.moved[Side.CLOUD]) == (
@@ -43,7 +43,7 @@ def test_what_the_schedule_moves_is_what_the_price_counts(seed: int) -> None:
 def test_no_weight_crosses() -> None:
     for seed in range(40):
         program = random_program(seed)
-        made = split(cut_at_random(program, seed), LINK)
+        made = split(cut_at_random(program, seed))
         weights = {
             f"{phase.name}/{value.name}"
             for phase in program.phases
@@ -65,7 +65,7 @@ def test_what_is_read_once_is_sent_once() -> None:
     sent = {Trips.LAST: 0, Trips.BEFORE_LAST: 0}
     for seed in range(60):
         program = random_program(seed)
-        made = split(cut_at_random(program, seed), LINK)
+        made = split(cut_at_random(program, seed))
         for step in flatten(made.schedule):
             if isinstance(step, Transfer) and step.trips in sent:
                 sent[step.trips] += 1

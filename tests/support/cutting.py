@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
 from vlacut.hardware import Link
-from vlacut.ir.dataflow import Dataflow
+from vlacut.ir.annotation import CUTS, Asked, Cuts
+from vlacut.ir.dataflow import Dataflow, cuts_of
 from vlacut.ir.program import Program
 from vlacut.plan.instructions import Move, Run, Transfer, steps
 from vlacut.plan.plan import Plan, Variant
-from vlacut.pricing.price import Certificate, price
+from vlacut.plan.pool import SEGMENTS, Pool
+from vlacut.pricing.cut import Sides, make_cut
+from vlacut.pricing.price import Certificate
 from vlacut.side import Side
-from vlacut.split.parts import Split, sides_of
+from vlacut.split.parts import Split
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 
 LINK = Link(1e6, 2e6, 0.01)
+PROVEN = Certificate("latency", 1.0, 1.0, "min-cut")
+
+
+def write_cuts(
+    dataflow: Dataflow, *placements: Sequence[Side], link: Link = LINK, form: str = SEGMENTS
+) -> Dataflow:
+    """Cut a program so, the first one chosen, as `partition` and `alternatives` would leave it."""
+    graph = dataflow.cost_graph()
+    chosen, *others = (
+        make_cut(graph, sides, link, name=f"v{number}", origin="test")
+        for number, sides in enumerate(placements)
+    )
+    cuts = Cuts(
+        asked=Asked(link=link),
+        chosen=chosen,
+        certificate=PROVEN,
+        alternatives=tuple(others),
+        pool=Pool(engines=form),
+    )
+    CUTS.put(dataflow.program, cuts)
+    return dataflow
+
+
+def all_on(dataflow: Dataflow, side: Side) -> Sides:
+    """Every operator on one side."""
+    return tuple(Side.EDGE if node is None else side for node in dataflow.nodes)
+
+
+def sides_of(dataflow: Dataflow) -> Sides:
+    """Of the chosen cut."""
+    return cuts_of(dataflow).chosen.sides
+
+
+def placements_of(dataflow: Dataflow) -> list[Sides]:
+    """Of every variant."""
+    return [cut.sides for cut in cuts_of(dataflow).variants]
 
 
 def plan_of(dataflow: Dataflow, made: Split) -> Plan:
     program = dataflow.program
-    counted = price(dataflow.cost_graph(), sides_of(dataflow), LINK)
+    cut = cuts_of(dataflow).chosen
     return Plan(
         program=program.name,
         edge="e",
@@ -31,9 +72,9 @@ def plan_of(dataflow: Dataflow, made: Split) -> Plan:
         outputs={spec.name: f"{program.phases[-1].name}/{spec.name}" for spec in program.outputs},
         tensors=made.tensors,
         parts=made.parts,
-        variants=(Variant("chosen", made.schedule, counted),),
+        variants=(Variant("chosen", made.schedule, cut.price, cut.crossings),),
         strategies=(),
-        certificate=Certificate("latency", 1.0, 1.0, "min-cut"),
+        certificate=PROVEN,
     )
 
 

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from support.cutting import LINK, plan_of, session
+from support.cutting import all_on, plan_of, session, write_cuts
 from support.programs import cut_at_random, random_program
 from vlacut.backend import Engine
-from vlacut.ir.annotation import SIDE
 from vlacut.ir.dataflow import trace_dataflow
-from vlacut.ir.graphs import operators
 from vlacut.ir.program import Program
 from vlacut.plan.instructions import Instruction, Loop, Run
 from vlacut.plan.plan import Plan, Variant
@@ -54,7 +52,7 @@ class Held:
 def deployment(seed: int, phases: int = 3) -> tuple[Program, Plan, dict[str, OrtEngine]]:
     program = random_program(seed, phases)
     dataflow = cut_at_random(program, seed)
-    made = split(dataflow, LINK)
+    made = split(dataflow)
     engines = {
         part.name: OrtEngine(model, part.outputs)
         for part, model in zip(made.parts, made.models, strict=True)
@@ -92,11 +90,9 @@ def served(
 def deployment_with_alone() -> tuple[Program, Plan, dict[str, OrtEngine]]:
     """A crossing one that also has an all-edge variant."""
     program, plan, engines = crossing_deployment()
-    for phase in program.phases:
-        for node in operators(phase.model.graph):
-            SIDE.put(node, Side.EDGE)
     dataflow = trace_dataflow(program)
-    made = split(dataflow, LINK)
+    write_cuts(dataflow, all_on(dataflow, Side.EDGE))
+    made = split(dataflow)
     for part, model in zip(made.parts, made.models, strict=True):
         engines[f"alone.{part.name}"] = OrtEngine(model, part.outputs)
     parts = [replace(part, name=f"alone.{part.name}") for part in made.parts]

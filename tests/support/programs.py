@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from support.cutting import write_cuts
 from vlacut.compiler.target import Target
-from vlacut.ir.annotation import SECONDS, SIDE, Seconds
+from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.program import Phase, Program
@@ -123,11 +124,14 @@ def cut_at_random(program: Program, seed: int) -> Dataflow:
     """Prices and random sides on every operator; the dataflow of the result."""
     numbers = np.random.default_rng(seed)
     cloud_share = numbers.random()
+    there: dict[ir.Node, Side] = {}
     for phase in program.phases:
         for node in operators(phase.model.graph):
             SECONDS.put(node, Seconds(*numbers.random(2)))
-            SIDE.put(node, Side.CLOUD if numbers.random() < cloud_share else Side.EDGE)
-    return trace_dataflow(program)
+            there[node] = Side.CLOUD if numbers.random() < cloud_share else Side.EDGE
+    dataflow = trace_dataflow(program)
+    sides = [Side.EDGE if node is None else there[node] for node in dataflow.nodes]
+    return write_cuts(dataflow, sides)
 
 
 def observation(program: Program, seed: int = 0) -> dict[str, np.ndarray]:

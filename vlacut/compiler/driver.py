@@ -26,30 +26,21 @@ from vlacut.compiler.target import Target
 from vlacut.errors import BackendError
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, load_device
-from vlacut.ir.annotation import (
-    ALTERNATIVES,
-    CERTIFICATE,
-    CONVERTED,
-    MEASURED,
-    STRATEGIES,
-    Alternatives,
-    forget,
-)
-from vlacut.ir.dataflow import Dataflow, key_of, trace_dataflow, weights_of
+from vlacut.ir.annotation import CONVERTED, MEASURED, Cuts, forget
+from vlacut.ir.dataflow import cuts_of, key_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import dtype_name, operators
 from vlacut.ir.pipeline import Timing, parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.plan.plan import CHOSEN, Plan, Variant
-from vlacut.plan.pool import NO_POOL, Considered
-from vlacut.pricing.coding import coded
+from vlacut.plan.plan import Plan, Variant
+from vlacut.plan.pool import Considered
 from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
-from vlacut.pricing.price import Price, Strategy, price
+from vlacut.pricing.price import Price, Strategy
 from vlacut.pricing.roofline import interval
 from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.network.lstm import read_weights
 from vlacut.side import Side
 from vlacut.split.emission import bundle_models, save, whole_phases
-from vlacut.split.parts import Split, codings_of, placements_of, split
+from vlacut.split.parts import Split, split
 from vlacut.split.weights import WeightStore
 
 Progress = Callable[[str, int, int], None]
@@ -57,7 +48,7 @@ _SHOWN_FINDINGS = 3
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Planned:
     """A plan, and what it was made of.
 
@@ -105,11 +96,8 @@ def plan_program(
     timings = passes.run(program, progress)
     progress("plan", len(passes.passes), len(passes.passes))
     dataflow = trace_dataflow(program)
-    parts = split(dataflow, link)
-    pooled = ALTERNATIVES.find(program) or Alternatives((CHOSEN,), NO_POOL)
-    variants = _variants(dataflow, parts, pooled.names, link)
-    chosen = variants[0].price
-    strategies = STRATEGIES.get(program)
+    cuts, parts = cuts_of(dataflow), split(dataflow)
+    chosen = cuts.chosen.price
     plan = Plan(
         program=program.name,
         edge=edge.name,
@@ -121,20 +109,27 @@ def plan_program(
         },
         tensors=parts.tensors,
         parts=parts.parts,
-        variants=variants,
-        strategies=strategies,
-        pool=pooled.pool,
-        standings=tuple(_standings(chosen, link, strategies)),
-        certificate=CERTIFICATE.get(program),
+        variants=tuple(_variants(cuts, parts)),
+        strategies=cuts.strategies,
+        pool=cuts.pool,
+        standings=tuple(_standings(chosen, link, cuts.strategies)),
+        certificate=cuts.certificate,
     )
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
     converted = CONVERTED.find(program) or ""
     warnings = tuple(advice(program, edge, plan))
     measured = _measured(program) if target.costs else ""
     bounds = _interval(chosen, edge, cloud)
-    considered = pooled.considered
     return Planned(
-        plan, parts, timings, str(passes), warnings, converted, measured, bounds, considered
+        plan=plan,
+        split=parts,
+        timings=timings,
+        pipeline=str(passes),
+        warnings=warnings,
+        converted=converted,
+        measured=measured,
+        interval_s=bounds,
+        considered=cuts.considered,
     )
 
 
@@ -163,21 +158,9 @@ def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Ite
             yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
 
 
-def _variants(
-    dataflow: Dataflow, parts: Split, names: Sequence[str], link: Link
-) -> tuple[Variant, ...]:
-    costs = dataflow.cost_graph()
-    made = zip(names, parts.schedules, placements_of(dataflow), codings_of(dataflow), strict=True)
-    return tuple(
-        Variant(
-            name,
-            schedule,
-            price(coded(costs, cut.choices), sides, link),
-            cut.crossings,
-            cut.error,
-        )
-        for name, schedule, sides, cut in made
-    )
+def _variants(cuts: Cuts, parts: Split) -> Iterator[Variant]:
+    for cut, schedule in zip(cuts.variants, parts.schedules, strict=True):
+        yield Variant(cut.name, schedule, cut.price, cut.crossings, cut.error)
 
 
 def compile_program(

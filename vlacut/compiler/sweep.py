@@ -13,7 +13,7 @@ from typing import Any
 from vlacut.compiler.target import Target
 from vlacut.errors import InfeasibleError, InputError
 from vlacut.hardware import Link, parse_bytes, parse_link
-from vlacut.ir.annotation import CERTIFICATE, STRATEGIES, forget
+from vlacut.ir.annotation import CUTS, forget
 from vlacut.ir.pipeline import Pass, Pipeline, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.price import Certificate, Strategy
@@ -153,4 +153,5 @@ def _point(program: Program, partition: Pass, amount: float) -> Point:
         Pipeline((partition,)).run(program)
     except InfeasibleError as error:
         return Point(amount, (), why_not=str(error))
-    return Point(amount, STRATEGIES.get(program), CERTIFICATE.get(program))
+    cuts = CUTS.get(program)
+    return Point(amount, cuts.strategies, cuts.certificate)

@@ -161,30 +161,20 @@ class Target:
             yield "annotate-codecs", {**devices, "codecs": self.codecs}
         yield "partition", self._partition()
         if self.pool != "none":
-            yield "alternatives", self._alternatives()
+            pool = {"pool": self.pool, "bandwidth": self.bandwidth, "engines": self.pool_engines}
+            yield "alternatives", pool
 
     def _partition(self) -> dict[str, str]:
-        return self._link_and(
-            {
-                "cloud-budget": self.cloud_budget,
-                "edge-memory": self.edge_memory,
-                "minimise": self.minimise if self.minimise != "latency" else "",
-                "deadline": self.deadline,
-            }
-        )
-
-    def _alternatives(self) -> dict[str, str]:
-        options = {"pool": self.pool, "bandwidth": self.bandwidth, "engines": self.pool_engines}
-        return self._link_and(options)
-
-    def _link_and(self, options: Mapping[str, str]) -> dict[str, str]:
-        """Options with those that every cut needs; empty ones are left out."""
         error = self.max_action_error
-        every = {
+        options = {
+            "link": self._link(),
+            "cloud-budget": self.cloud_budget,
+            "edge-memory": self.edge_memory,
+            "minimise": self.minimise if self.minimise != "latency" else "",
+            "deadline": self.deadline,
             "pins": ";".join(self.pin),
             "private": ";".join(self.private),
             "cloud-time": self.cloud_time,
             "max-action-error": "" if error is None else repr(float(error)),
         }
-        given = {name: value for name, value in {**options, **every}.items() if value}
-        return {"link": self._link(), **given}
+        return {name: value for name, value in options.items() if value}

@@ -6,16 +6,19 @@ knows how its value prints, so that the text of a graph is stable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from vlacut.errors import PassError
-from vlacut.hardware import Device
-from vlacut.plan.pool import Considered, Pool
-from vlacut.pricing.coding import CodedCut, Offers
+from vlacut.hardware import Device, Link
+from vlacut.plan.plan import CHOSEN
+from vlacut.plan.pool import NO_POOL, Considered, Pool
+from vlacut.pricing.coding import Offers
+from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import Certificate, Strategy
 from vlacut.pricing.roofline import Cost, Kernel
 from vlacut.side import Side
@@ -101,19 +104,54 @@ class Machines:
         return f"{self.edge.name}/{self.cloud.name}"
 
 
-@dataclass(frozen=True)
-class Alternatives:
-    """The variants of a program: their names, the chosen cut's first, the pool they make, and all
-    that was considered for it.
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What `partition` was asked that every cut of the program keeps.
+
+    Attributes:
+        link: that cuts are priced over.
+        pins: the tasks that users want on a side.
+        cloud_s: most seconds of compute in the cloud, per control step.
+        action_error: the most that codecs may move the action, see `ActionError`.
     """
 
-    names: tuple[str, ...]
-    pool: Pool
+    link: Link
+    pins: Mapping[int, Side] = field(default_factory=dict)
+    cloud_s: float = math.inf
+    action_error: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cuts:
+    """The cuts of a program: all that `partition` and `alternatives` decided.
+
+    Attributes:
+        asked: what they keep.
+        chosen: the cut to carry out, by the name of its strategy.
+        certificate: how good the optimum is proven to be.
+        others: the other strategies' cuts, for the report alone.
+        alternatives: the variants beside the chosen cut.
+        pool: that the variants make.
+        considered: every placement that was considered for the pool.
+    """
+
+    asked: Asked
+    chosen: Cut
+    certificate: Certificate
+    others: tuple[Cut, ...] = ()
+    alternatives: tuple[Cut, ...] = ()
+    pool: Pool = NO_POOL
     considered: tuple[Considered, ...] = ()
 
+    @property
+    def variants(self) -> tuple[Cut, ...]:
+        """What is carried out, by the name of its variant: the chosen cut first."""
+        return (replace(self.chosen, name=CHOSEN), *self.alternatives)
 
-def _sides_text(sides: tuple[Side, ...]) -> str:
-    return "|".join(str(side) for side in sides)
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """The rows of the report, the chosen one first."""
+        return tuple(cut.row for cut in (self.chosen, *self.others))
 
 
 def _cost_text(cost: Cost) -> str:
@@ -124,14 +162,9 @@ STRUCTURE: Key[Structure] = Key("structure", "annotate-structure")
 COST: Key[Cost] = Key("cost", "annotate-cost", _cost_text)
 KERNEL: Key[Kernel] = Key("kernel", "annotate-cost", lambda kernel: kernel.kind)
 SECONDS: Key[Seconds] = Key("seconds", "annotate-cost")
-SIDE: Key[Side] = Key("side", "partition")
-SIDES: Key[tuple[Side, ...]] = Key("sides", "alternatives", _sides_text)
-ALTERNATIVES: Key[Alternatives] = Key("alternatives", "alternatives")
+CUTS: Key[Cuts] = Key("cuts", "partition", lambda cuts: f"{len(cuts.variants)} cuts")
 OFFERS: Key[Offers] = Key("offers", "annotate-codecs", lambda offers: f"{len(offers)} values")
-CODED: Key[tuple[CodedCut, ...]] = Key("coded", "partition", lambda cuts: f"{len(cuts)} cuts")
-STRATEGIES: Key[tuple[Strategy, ...]] = Key("strategies", "partition")
 MEASURED: Key[tuple[Side, ...]] = Key("measured", "measured-cost", lambda sides: "/".join(sides))
-CERTIFICATE: Key[Certificate] = Key("certificate", "partition")
 MACHINES: Key[Machines] = Key("machines", "annotate-cost")
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
@@ -141,5 +174,5 @@ NOTES: Key[tuple[str, ...]] = Key("notes", "the front end", lambda notes: f"{len
 
 def forget(program: HasMeta) -> None:
     """Drop what passes that not every target has wrote on a program for an earlier one."""
-    for key in (OFFERS, CODED, ALTERNATIVES):
+    for key in (OFFERS, CUTS):
         key.drop(program)

@@ -13,7 +13,8 @@ from functools import cached_property
 
 import onnx_ir as ir
 
-from vlacut.ir.annotation import MACHINES, SECONDS, Seconds
+from vlacut.errors import PassError
+from vlacut.ir.annotation import CUTS, MACHINES, SECONDS, Cuts, Seconds
 from vlacut.ir.graphs import node_inputs, operators, value_spec, weights_read
 from vlacut.ir.program import Producer, Program
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
@@ -63,7 +64,14 @@ class Dataflow:
         return {node: names for graph in graphs for node, names in weights_read(graph).items()}
 
     def cost_graph(self) -> CostGraph:
-        """The program for pricing. Needs `annotate-cost`; raises PassError without it."""
+        """The program for pricing. Needs `annotate-cost`; raises PassError without it.
+
+        It is made once: what is annotated later is not in it.
+        """
+        return self._costs
+
+    @cached_property
+    def _costs(self) -> CostGraph:
         weight_index, weights = _weights(self)
         tasks = tuple(
             _task(self, index, weight_index.get(index, ())) for index in range(len(self.nodes))
@@ -77,6 +85,19 @@ class Dataflow:
         power = machines.edge.power if machines else None
         flows = tuple(_flows(self))
         return CostGraph(tasks, flows, tuple(dependencies), weights, trips, power=power)
+
+
+def cuts_of(dataflow: Dataflow) -> Cuts:
+    """The cuts that passes wrote on the program.
+
+    Raises PassError if there are none, or the program changed since.
+    """
+    cuts = CUTS.get(dataflow.program)
+    if any(len(cut.sides) != len(dataflow.nodes) for cut in cuts.variants):
+        raise PassError(
+            f"{dataflow.program.name}: its operators changed since it was cut; run partition again"
+        )
+    return cuts
 
 
 def trace_dataflow(program: Program) -> Dataflow:

@@ -10,16 +10,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
-from vlacut.ir.annotation import COST, SECONDS, SIDE, SIDES, STRUCTURE, Key
+from vlacut.ir.annotation import COST, CUTS, SECONDS, STRUCTURE, Key
+from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.program import Phase, Program
+from vlacut.side import Side
 
-_PRINTED: tuple[Key[object], ...] = (COST, SECONDS, SIDE, SIDES, STRUCTURE)  # type: ignore[assignment]
+T = TypeVar("T")
+_Sides = Mapping[ir.Node, tuple[Side, ...]]  # of every operator, by variant
 
 
 def print_program(program: Program) -> str:
@@ -31,10 +35,11 @@ def _lines(program: Program) -> Iterator[str]:
     inputs = ", ".join(map(str, program.inputs))
     outputs = ", ".join(map(str, program.outputs))
     yield f"program {program.name}({inputs}) -> ({outputs})"
+    sides = _sides(program)
     for phase in program.phases:
         yield _heading(phase)
         for node in phase.model.graph:
-            yield f"  {_outputs(node)} = {_operator(node)}{_annotations(node)}"
+            yield f"  {_outputs(node)} = {_operator(node)}{_annotations(node, sides)}"
         yield f"  output {', '.join(phase.output_names)}"
 
 
@@ -85,10 +90,25 @@ def _attribute(attribute: ir.Attr) -> str:
     return str(attribute.value)
 
 
-def _annotations(node: ir.Node) -> str:
-    shown = [
-        f"{key.name} = {key.text(found)}"
-        for key in _PRINTED
-        if (found := key.find(node)) is not None
-    ]
+def _sides(program: Program) -> _Sides:
+    if CUTS.find(program) is None:
+        return {}
+    dataflow = trace_dataflow(program)
+    by_task = zip(*(cut.sides for cut in cuts_of(dataflow).variants), strict=True)
+    return {node: sides for node, sides in zip(dataflow.nodes, by_task, strict=True) if node}
+
+
+def _annotations(node: ir.Node, sides: _Sides) -> str:
+    shown = [*_shown(COST, node), *_shown(SECONDS, node)]
+    mine = sides.get(node, ())
+    if mine:
+        shown.append(f"side = {mine[0]}")
+    if len(mine) > 1:
+        shown.append(f"sides = {'|'.join(map(str, mine))}")
+    shown += _shown(STRUCTURE, node)
     return f" {{{'; '.join(shown)}}}" if shown else ""
+
+
+def _shown(key: Key[T], node: ir.Node) -> list[str]:
+    found = key.find(node)
+    return [] if found is None else [f"{key.name} = {key.text(found)}"]

@@ -93,24 +93,6 @@ class CodedCrossing:
 
 
 @dataclass(frozen=True)
-class CodedCut:
-    """The codecs of a variant.
-
-    Attributes:
-        choices: of every flow, by name, whether it crosses or not.
-        crossings: that are coded.
-        error: of the action.
-    """
-
-    choices: Choices
-    crossings: tuple[CodedCrossing, ...] = ()
-    error: ActionError = EXACT
-
-
-NOT_CODED = CodedCut({})
-
-
-@dataclass(frozen=True)
 class Worth:
     """What crossing costs, in units of what is minimised.
 

@@ -25,7 +25,7 @@ from vlacut.ir.dataflow import Dataflow, key_of
 from vlacut.ir.program import Program
 from vlacut.numerics import magnitude, relative_difference, varied
 from vlacut.plan.instructions import Move, Run, Transfer, steps
-from vlacut.pricing.coding import NOT_CODED
+from vlacut.pricing.cut import make_cut
 from vlacut.runtime.whole import run_whole
 from vlacut.runtime.wire.codecs import Coder
 from vlacut.side import Side
@@ -106,7 +106,10 @@ class Gauge:
         if sides not in self._executed:
             if len(self._executed) >= _REMEMBERED:
                 del self._executed[next(iter(self._executed))]
-            made = split_at(self._dataflow, self._link, (sides,), (NOT_CODED,))
+            uncoded = make_cut(
+                self._dataflow.cost_graph(), sides, self._link, name="", origin="local execution"
+            )
+            made = split_at(self._dataflow, (uncoded,), self._link)
             self._executed[sides] = _LocalExecution(made, self._workshop.parts(made))
         return self._executed[sides]
 

@@ -13,16 +13,17 @@ from functools import cached_property
 import onnx_ir as ir
 
 from vlacut.hardware import Link
-from vlacut.ir.annotation import ALTERNATIVES, CODED, SECONDS, SIDE, SIDES, STRUCTURE
-from vlacut.ir.dataflow import Dataflow, Use, key_of
+from vlacut.ir.annotation import SECONDS, STRUCTURE
+from vlacut.ir.dataflow import Dataflow, Use, cuts_of, key_of
 from vlacut.ir.fingerprint import fingerprint
 from vlacut.ir.graphs import node_inputs, value_spec
 from vlacut.ir.program import Phase, Program
 from vlacut.plan.instructions import Instruction
 from vlacut.plan.plan import Part
 from vlacut.plan.pool import FUSED
-from vlacut.pricing.coding import NOT_CODED, Choices, CodedCut, coded
+from vlacut.pricing.coding import coded
 from vlacut.pricing.cost_graph import When
+from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import price
 from vlacut.side import Side
 from vlacut.split.pieces import Piece, make_pieces
@@ -53,29 +54,26 @@ class Split:
         return self.schedules[0]
 
 
-def split(dataflow: Dataflow, link: Link) -> Split:
-    """Split a program by the sides that `partition`, and `alternatives`, wrote on its operators.
+def split(dataflow: Dataflow) -> Split:
+    """Split a program by the cuts that `partition`, and `alternatives`, wrote on it.
 
-    The link prices what moving a part would cost. Needs `annotate-cost` and `partition`.
+    Needs `annotate-cost` and `partition`; raises PassError without them.
     """
-    found = ALTERNATIVES.find(dataflow.program)
-    fused = found is not None and found.pool.engines == FUSED
-    return split_at(dataflow, link, placements_of(dataflow), codings_of(dataflow), fused)
+    cuts = cuts_of(dataflow)
+    return split_at(dataflow, cuts.variants, cuts.asked.link, cuts.pool.engines == FUSED)
 
 
-def split_at(
-    dataflow: Dataflow,
-    link: Link,
-    placements: Sequence[Sequence[Side]],
-    codings: Sequence[CodedCut],
-    fused: bool = False,
-) -> Split:
-    """Split a program by a side for every task, and codecs, one of each a variant."""
-    by_variant = make_pieces(dataflow, placements, fused)
-    cuts = [
-        _Cut(dataflow, sides, coding.choices, link)
-        for sides, coding in zip(placements, codings, strict=True)
-    ]
+def split_at(dataflow: Dataflow, variants: Sequence[Cut], link: Link, fused: bool = False) -> Split:
+    """Split a program by these cuts, one per variant.
+
+    Args:
+        dataflow: of the program.
+        variants: the chosen cut first.
+        link: that they are priced over.
+        fused: see `make_pieces`.
+    """
+    by_variant = make_pieces(dataflow, [cut.sides for cut in variants], fused)
+    cuts = [_CutDataflow(dataflow, cut, link) for cut in variants]
     made: dict[Piece, tuple[Border, Part]] = {}
     numbers = dict.fromkeys(range(len(dataflow.program.phases)), 0)
     for cut, pieces in zip(cuts, by_variant, strict=True):
@@ -97,40 +95,17 @@ def split_at(
     )
 
 
-def sides_of(dataflow: Dataflow) -> tuple[Side, ...]:
-    """The side of every task, as `partition` wrote it."""
-    return tuple(SIDE.get(node) if node else Side.EDGE for node in dataflow.nodes)
+class _CutDataflow:
+    """A dataflow with its cut, and what the parts are read off."""
 
-
-def placements_of(dataflow: Dataflow) -> tuple[tuple[Side, ...], ...]:
-    """The side of every task in every variant, the chosen cut first."""
-    found = ALTERNATIVES.find(dataflow.program)
-    if found is None:
-        return (sides_of(dataflow),)
-    pinned = (Side.EDGE,) * len(found.names)
-    return tuple(
-        zip(*(SIDES.get(node) if node else pinned for node in dataflow.nodes), strict=True)
-    )
-
-
-def codings_of(dataflow: Dataflow) -> tuple[CodedCut, ...]:
-    """The codecs of every variant, as `partition`, or `alternatives`, wrote them."""
-    return CODED.find(dataflow.program) or (NOT_CODED,) * len(placements_of(dataflow))
-
-
-class _Cut:
-    """A dataflow with its sides and codecs, and what the parts are read off."""
-
-    def __init__(
-        self, dataflow: Dataflow, sides: Sequence[Side], choices: Choices, link: Link
-    ) -> None:
+    def __init__(self, dataflow: Dataflow, cut: Cut, link: Link) -> None:
         self.dataflow = dataflow
         self.program = dataflow.program
-        self.sides = sides
-        self.choices = choices
-        self.costs = coded(dataflow.cost_graph(), choices)
+        self.sides = cut.sides
+        self.choices = cut.choices
+        self.costs = coded(dataflow.cost_graph(), cut.choices)
         self.link = link
-        self.total_s = price(self.costs, self.sides, link).total_s
+        self.total_s = cut.price.total_s
         self.task = {node: task for task, node in enumerate(dataflow.nodes) if node is not None}
 
     @cached_property
@@ -165,7 +140,7 @@ class Border:
     outputs: Mapping[ir.Value, str]
 
 
-def _border(cut: _Cut, piece: Piece) -> Border:
+def _border(cut: _CutDataflow, piece: Piece) -> Border:
     phase, inside = piece.phase, set(piece.tasks)
     nodes = [cut.node(task) for task in piece.tasks]
     inputs = {
@@ -184,7 +159,7 @@ def _border(cut: _Cut, piece: Piece) -> Border:
     return Border(phase, piece.tasks, inputs, outputs)
 
 
-def _entering(cut: _Cut, phase: int, value: ir.Value, inside: set[int]) -> str | None:
+def _entering(cut: _CutDataflow, phase: int, value: ir.Value, inside: set[int]) -> str | None:
     """Key of a value that enters a part; None if it is made inside, or of weights alone."""
     name = f"{cut.program.phases[phase].name}/{value.name}"
     maker = value.producer()
@@ -202,7 +177,7 @@ def _leaves(uses: Iterable[Use], inside: set[int]) -> bool:
     return any(use.when is not When.WITHIN or use.consumer not in inside for use in uses)
 
 
-def _part(cut: _Cut, border: Border, number: int) -> Part:
+def _part(cut: _CutDataflow, border: Border, number: int) -> Part:
     phase = cut.program.phases[border.phase]
     nodes = [cut.node(task) for task in border.tasks]
     side = cut.sides[border.tasks[0]]

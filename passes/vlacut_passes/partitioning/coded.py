@@ -26,32 +26,30 @@ from vlacut.pricing.coding import (
     ActionError,
     Barred,
     CodedCrossing,
-    CodedCut,
     Offers,
     Worth,
     cheapest,
-    choices_of,
     coded_crossings,
     crossing_alone,
 )
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.side import Side
+from vlacut.pricing.cut import Cut, Sides
 from vlacut.split.local_execution import Gauge, gauging, not_runnable
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.search import Found
-from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, Row, all_cloud, strategy_row
+from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, all_cloud, strategy_cut
 
 _MARGIN = 1.25  # over what was measured: another processor rounds otherwise
-Sides = tuple[Side, ...]
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best cut: its graph with coded flows, what the search found there, and its codecs."""
+    """The best cut with its codecs, their errors measured: its graph with coded flows, and what the
+    search found there.
+    """
 
     graph: CostGraph
     found: Found
-    cut: CodedCut
 
 
 class Codecs:
@@ -125,9 +123,9 @@ class Codecs:
                 found = search(coded)
             except InfeasibleError as error:
                 raise InfeasibleError(f"{error}{self.note}") from error
-            cut = self.cut(coded, found.sides)
-            if self.keeps(cut):
-                return Best(coded, found, cut)
+            found = replace(found, cut=self.measured(found.cut))
+            if self.keeps(found.cut):
+                return Best(coded, found)
             self.restrict(graph, link, found.sides)
 
     def _readmitted(
@@ -155,22 +153,22 @@ class Codecs:
     def _cheapest(self, graph: CostGraph, link: Link, barred: Barred) -> CostGraph:
         return cheapest(graph, self._offers, link, barred, self._worth)
 
-    def keeps(self, cut: CodedCut) -> bool:
+    def keeps(self, cut: Cut) -> bool:
         """Whether an error is allowed, or unknown; an action that is no number never is."""
         return cut.error.measured is None or self._within(cut.error.measured)
 
-    def cut(self, coded: CostGraph, sides: Sides) -> CodedCut:
-        """The codecs of a cut of a coded graph, and what they do to the action."""
-        choices, crossings = choices_of(coded), coded_crossings(coded, sides)
-        if not crossings:
-            return CodedCut(choices)
+    def measured(self, cut: Cut) -> Cut:
+        """The cut with what its codecs do to the action."""
+        if not cut.crossings:
+            return cut
         if self._gauge is None:
-            return CodedCut(choices, crossings, ActionError(None, None, 0, self._why_not))
-        measured, count = self._error(sides, crossings), self._gauge.observations
-        if not self._within(measured):
-            return CodedCut(choices, crossings, ActionError(measured, self._most, count))
-        alone = tuple(replace(one, alone=self._error(sides, (one,))) for one in crossings)
-        return CodedCut(choices, alone, ActionError(measured, self._stated(measured), count))
+            return replace(cut, error=ActionError(None, None, 0, self._why_not))
+        error, count = self._error(cut.sides, cut.crossings), self._gauge.observations
+        if not self._within(error):
+            return replace(cut, error=ActionError(error, self._most, count))
+        alone = tuple(replace(one, alone=self._error(cut.sides, (one,))) for one in cut.crossings)
+        allowed = ActionError(error, self._stated(error), count)
+        return replace(cut, crossings=alone, error=allowed)
 
     def restrict(self, graph: CostGraph, link: Link, sides: Sides) -> None:
         """Bar codecs until a cut keeps the limit with what is left.
@@ -225,22 +223,20 @@ class Codecs:
 
 @contextmanager
 def offered_codecs(
-    dataflow: Dataflow, link: Link, max_action_error: str, worth: Worth = SECONDS
+    dataflow: Dataflow, link: Link, most: float, worth: Worth = SECONDS
 ) -> Iterator[Codecs]:
     """The codecs that `annotate-codecs` offers, with the model ready to be run if it can be.
 
     Args:
         dataflow: of the program.
         link: for the parts that are run.
-        max_action_error: the largest that is allowed; empty for any.
+        most: the largest error of the action that is allowed; infinite for any.
         worth: what the cheapest codec of a flow is the cheapest in.
 
-    Raises InputError if there is a limit that does not parse, or one where the error cannot be
-    measured or nothing is offered.
+    Raises InputError if there is a limit where the error cannot be measured or nothing is offered.
     """
     offers, gauge, why_not = OFFERS.find(dataflow.program) or {}, None, ""
-    most = _limit(max_action_error)
-    if max_action_error and not offers:
+    if most < math.inf and not offers:
         raise InputError(f"an action error of {most:g} limits what codecs may do; add --codecs")
     with ExitStack() as stack:
         if offers:
@@ -250,12 +246,16 @@ def offered_codecs(
                 gauge = stack.enter_context(gauging(dataflow, link))
             except (BackendError, ModelError) as error:
                 why_not = str(error)
-        if max_action_error and why_not:
+        if most < math.inf and why_not:
             raise InputError(f"the error of the action cannot be measured here: {why_not}")
         yield Codecs(offers, gauge, why_not, most, worth)
 
 
-def _limit(text: str) -> float:
+def parse_action_error(text: str) -> float:
+    """The largest error of the action that a text allows; infinite if it is empty.
+
+    Raises InputError if it is no number, or below 0.
+    """
     try:
         most = float(text or math.inf)
     except ValueError:
@@ -265,16 +265,13 @@ def _limit(text: str) -> float:
     return most
 
 
-def all_cloud_coded(
-    coded: CostGraph, codecs: Codecs, link: Link, limits: Limits
-) -> Iterator[tuple[Row, CodedCut]]:
+def all_cloud_coded(coded: CostGraph, codecs: Codecs, link: Link, limits: Limits) -> Iterator[Cut]:
     """Everything in the cloud with codecs on what crosses; nothing where none pays."""
-    sides = all_cloud(coded)
-    cut = codecs.cut(coded, sides)
+    cut = strategy_cut(ALL_CLOUD_CODED, coded, all_cloud(coded), link, limits)
     if not cut.crossings:
         return
-    row = strategy_row(ALL_CLOUD_CODED, coded, sides, link, limits)
+    cut = codecs.measured(cut)
     if not codecs.keeps(cut):
         error = f"the error of the action is {cut.error.measured:.3g}, over the limit"
-        row = replace(row, feasible=False, why_not="; ".join(filter(None, (error, row.why_not))))
-    yield (row, sides), cut
+        cut = replace(cut, why_not="; ".join(filter(None, (error, cut.why_not))))
+    yield cut

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -18,11 +18,19 @@ from vlacut.side import Side
 SEPARATOR = ";"
 
 
-def pinned(graph: CostGraph, dataflow: Dataflow, pins: str, private: str) -> CostGraph:
-    """The graph with tasks pinned as users ask.
+def pinned(graph: CostGraph, pins: Mapping[int, Side]) -> CostGraph:
+    """The graph with these tasks pinned."""
+    tasks = [
+        replace(task, pinned=pins[index]) if index in pins else task
+        for index, task in enumerate(graph.tasks)
+    ]
+    return replace(graph, tasks=tuple(tasks))
+
+
+def find_pins(dataflow: Dataflow, pins: str, private: str) -> dict[int, Side]:
+    """The tasks that users want on a side.
 
     Args:
-        graph: of the dataflow.
         dataflow: gives the names. Needs `annotate-structure` for those of blocks.
         pins: `PATTERN=SIDE`, several of them separated by `;`. A pattern is matched as a shell
             does, against the names of blocks (`vision.3`), of places in them (`vision.3.attn.qkv`)
@@ -39,11 +47,7 @@ def pinned(graph: CostGraph, dataflow: Dataflow, pins: str, private: str) -> Cos
     for text in split_items(private):
         name, _, pattern = text.partition(":")
         _put(dataflow, sides, _private(dataflow, name, pattern), Side.EDGE, f"private {text}")
-    tasks = [
-        replace(task, pinned=sides[index][0]) if index in sides else task
-        for index, task in enumerate(graph.tasks)
-    ]
-    return replace(graph, tasks=tuple(tasks))
+    return {task: side for task, (side, _) in sides.items()}
 
 
 def split_items(text: str) -> list[str]:

@@ -8,7 +8,7 @@
 | `neurosurgeon`  | a suffix of the layers: the cheapest, transfers and hops included          |
 | `fixed-half`    | a suffix of the layers: half of the weights                                |
 
-Three more need the program, see `program_rows` and `coded.all_cloud_coded`:
+Three more need the program, see `program_cuts` and `coded.all_cloud_coded`:
 
 | name                | its cut                                                                |
 |---------------------|------------------------------------------------------------------------|
@@ -35,14 +35,12 @@ from vlacut.hardware import Link
 from vlacut.ir.annotation import STRUCTURE
 from vlacut.ir.dataflow import Dataflow
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.price import Strategy, price
+from vlacut.pricing.cut import Cut, Sides, make_cut
 from vlacut.side import Side
 from vlacut_passes.partitioning.jpeg import with_jpeg
 from vlacut_passes.partitioning.layer_chain import LayerChain, layer_chain
 from vlacut_passes.partitioning.limits import Limits
 
-Sides = tuple[Side, ...]
-Row = tuple[Strategy, Sides]
 BACKBONE_IN_CLOUD, ALL_CLOUD_JPEG = "backbone-in-cloud", "all-cloud-jpeg"
 ALL_CLOUD_CODED = "all-cloud-coded"
 BASELINES = ("all-edge", "all-cloud", "roboecc", "neurosurgeon", "fixed-half")
@@ -97,33 +95,26 @@ def baselines(graph: CostGraph, link: Link, budget: int | None) -> dict[str, Sid
     }
 
 
-def strategy_row(name: str, graph: CostGraph, sides: Sides, link: Link, limits: Limits) -> Strategy:
-    """The row of the report for a cut."""
-    cost = price(graph, sides, link)
-    broken = limits.broken(cost)
-    return Strategy(name, cost, not broken, broken)
+def strategy_cut(name: str, graph: CostGraph, sides: Sides, link: Link, limits: Limits) -> Cut:
+    """The cut of a strategy, with the limits it breaks."""
+    cut = make_cut(graph, sides, link, name=name, origin="strategy")
+    return replace(cut, why_not=limits.broken(cut.price))
 
 
-def program_rows(
-    dataflow: Dataflow, graph: CostGraph, link: Link, limits: Limits
-) -> Iterator[tuple[str, Row]]:
-    """Rows, by name, of the strategies that need more of the program than its cost graph.
+def program_cuts(dataflow: Dataflow, graph: CostGraph, link: Link, limits: Limits) -> Iterator[Cut]:
+    """The cuts of the strategies that need more of the program than its cost graph.
 
     `backbone-in-cloud` is left out without `annotate-structure`, or where a pin forbids it;
     `all-cloud-jpeg` where no picture goes to the cloud.
     """
     sides = _backbone_in_cloud(dataflow, graph)
     if sides is not None:
-        yield (
-            BACKBONE_IN_CLOUD,
-            (strategy_row(BACKBONE_IN_CLOUD, graph, sides, link, limits), sides),
-        )
+        yield strategy_cut(BACKBONE_IN_CLOUD, graph, sides, link, limits)
     everything = all_cloud(graph)
     shown = with_jpeg(graph, dataflow.program.inputs, everything)
     if shown is not None:
-        row = strategy_row(ALL_CLOUD_JPEG, shown, everything, link, limits)
-        why = "; ".join(filter(None, ("not bit-exact", row.why_not)))
-        yield ALL_CLOUD_JPEG, (replace(row, feasible=False, why_not=why), everything)
+        cut = strategy_cut(ALL_CLOUD_JPEG, shown, everything, link, limits)
+        yield replace(cut, why_not="; ".join(filter(None, ("not bit-exact", cut.why_not))))
 
 
 def _backbone_in_cloud(dataflow: Dataflow, graph: CostGraph) -> Sides | None:

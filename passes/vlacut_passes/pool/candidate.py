@@ -1,77 +1,75 @@
-"""A candidate: a placement with its price over seconds a byte."""
+"""A candidate: a cut with its price over seconds per byte."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vlacut.hardware import Link, link_at
+from vlacut.pricing.columns import Floats
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.loops import Pipelined
-from vlacut.pricing.price import price
-from vlacut.pricing.regions import Parallel
+from vlacut.pricing.cut import Cut, Sides
 from vlacut.side import Side
 
-Sides = tuple[Side, ...]
-Floats = NDArray[np.float64]
 
-_ANY = Link(1.0, 1.0)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A placement, and what it costs at every bandwidth.
+    """A cut with what it costs at every bandwidth.
 
     Attributes:
-        sides: of every task.
-        fixed_s: what does not depend on the bandwidth: compute and hops.
-        moved: bytes up, and bytes down in the ratio of the two bandwidths, so that the price is
-            `fixed_s + moved * seconds a byte up`, less what overlaps.
+        cut: priced over `link`.
         edge, cloud: weights held there.
-        parallel: what may overlap, over variations of `link`.
-        coded: the graph with the flows coded as they are in this candidate; None for no matter.
-        over: the link that those codecs are the cheapest for.
+        link: the bandwidths are variations of it.
+        over: the link that its codecs are the cheapest for.
     """
 
-    sides: Sides
-    fixed_s: float
-    moved: float
+    cut: Cut
     edge: frozenset[int]
     cloud: frozenset[int]
-    parallel: tuple[Parallel | Pipelined, ...] = ()
-    link: Link = _ANY
-    coded: CostGraph | None = field(default=None, compare=False, repr=False)
-    over: Link | None = field(default=None, compare=False)
+    link: Link
+    over: Link
+
+    @property
+    def sides(self) -> Sides:
+        """Of every task."""
+        return self.cut.sides
+
+    @property
+    def fixed_s(self) -> float:
+        """What does not depend on the bandwidth: compute and hops."""
+        return self.cut.price.local_s + self.cut.price.hop_s
+
+    @property
+    def moved(self) -> float:
+        """Bytes up, and bytes down in the ratio of the two bandwidths.
+
+        So the price is `fixed_s + moved * seconds per byte up`, less what overlaps.
+        """
+        price = self.cut.price
+        return price.bytes_up + price.bytes_down * (self.link.up / self.link.down)
 
     def at(self, seconds_per_byte: Floats | float) -> Floats:
         """The price at these bandwidths."""
         points = np.asarray(seconds_per_byte, dtype=np.float64)
         serial = np.asarray(self.fixed_s + self.moved * points)
-        if not self.parallel:
+        parallel = self.cut.price.parallel
+        if not parallel:
             return serial
         links = [link_at(self.link, point) for point in points.ravel().tolist()]
-        saved = [sum(one.saved_s(link) for one in self.parallel) for link in links]
+        saved = [sum(one.saved_s(link) for one in parallel) for link in links]
         return np.asarray(serial - np.array(saved).reshape(points.shape))
 
 
-def make_candidate(
-    graph: CostGraph, sides: Sides, link: Link, over: Link | None = None
-) -> Candidate:
-    """The candidate of a placement, its flows coded as they are in the graph."""
-    cost = price(graph, sides, link)
+def make_candidate(graph: CostGraph, cut: Cut, link: Link, over: Link | None = None) -> Candidate:
+    """The candidate of a cut of the graph that is priced over the link."""
     return Candidate(
-        sides,
-        cost.local_s + cost.hop_s,
-        cost.bytes_up + cost.bytes_down * (link.up / link.down),
-        held(graph, sides, Side.EDGE),
-        held(graph, sides, Side.CLOUD),
-        cost.parallel,
-        link,
-        graph,
-        over or link,
+        cut=cut,
+        edge=held(graph, cut.sides, Side.EDGE),
+        cloud=held(graph, cut.sides, Side.CLOUD),
+        link=link,
+        over=over or link,
     )
 
 

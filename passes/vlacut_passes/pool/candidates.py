@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from vlacut.hardware import Bandwidths, Link, link_at
 from vlacut.pricing.cost_graph import CostGraph, Flow, Task
+from vlacut.pricing.cut import Sides
 from vlacut.side import Side
 from vlacut_passes.partitioning.solver.search import optimal_cut
-from vlacut_passes.pool.candidate import Candidate, Sides
+from vlacut_passes.pool.candidate import Candidate
 
 _BANDWIDTHS = 5
 _EFFORT = 2e6  # of a search: a candidate need not be proven to be the best

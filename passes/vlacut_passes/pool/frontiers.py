@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from vlacut.ir.annotation import STRUCTURE
 from vlacut.ir.dataflow import Dataflow
 from vlacut.pricing.cost_graph import CostGraph
+from vlacut.pricing.cut import Sides
 from vlacut.side import Side
-from vlacut_passes.pool.candidate import Sides
 
 
 @dataclass(frozen=True, eq=False)

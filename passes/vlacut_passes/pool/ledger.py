@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut.hardware import Bandwidths, Link
+from vlacut.hardware import Bandwidths
 from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.graphs import value_spec
 from vlacut.plan.pool import Considered, Crossing, Fate
-from vlacut.pricing.coding import coded_crossings
+from vlacut.pricing.columns import Floats
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.price import price
+from vlacut.pricing.cut import Sides
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
-from vlacut_passes.pool.candidate import Candidate, Floats, Sides, as_good, doubled_bytes
+from vlacut_passes.pool.candidate import Candidate, as_good, doubled_bytes
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Ledger:
     Attributes:
         dataflow: of the program.
         graph: its costs.
-        link: that the cut was chosen for.
         bandwidths: that the pool is chosen for.
         chosen: the chosen cut.
         room: bytes of weights that may be doubled.
@@ -34,7 +33,6 @@ class Ledger:
 
     dataflow: Dataflow
     graph: CostGraph
-    link: Link
     bandwidths: Bandwidths
     chosen: Candidate
     room: int
@@ -57,18 +55,18 @@ class Ledger:
         specs = _specs(self.dataflow)
         for one in (self.chosen, *others):
             fate, why = self._fate(one, good, kept, origins)
-            cost = price(one.coded or self.graph, one.sides, self.link)
+            cost = one.cut.price
             yield Considered(
-                _origin(one, origins),
-                tuple(self._crossings(one.sides, specs)),
-                cost.bytes_up,
-                cost.bytes_down,
-                cost.hops,
-                cost.local_s,
-                cost.total_s,
-                doubled_bytes(self.graph, self.chosen, [one]),
-                fate,
-                why,
+                origin=_origin(one, origins),
+                crossings=tuple(self._crossings(one.sides, specs)),
+                bytes_up=cost.bytes_up,
+                bytes_down=cost.bytes_down,
+                hops=cost.hops,
+                compute_s=cost.local_s,
+                latency_s=cost.total_s,
+                doubled_bytes=doubled_bytes(self.graph, self.chosen, [one]),
+                fate=fate,
+                why=why,
             )
 
     def _fate(
@@ -113,8 +111,7 @@ class Ledger:
 
 def _origin(one: Candidate, origins: Mapping[Sides, str]) -> str:
     """Where its placement comes from, with the codecs that tell it from others of the same."""
-    crossings = coded_crossings(one.coded, one.sides) if one.coded else ()
-    codecs = sorted({str(crossing.codec) for crossing in crossings})
+    codecs = sorted({str(crossing.codec) for crossing in one.cut.crossings})
     return origins[one.sides] + (f", {' and '.join(codecs)}" if codecs else "")
 
 

@@ -23,7 +23,8 @@ import numpy as np
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.price import Price, price
+from vlacut.pricing.cut import Cut, Sides, make_cut
+from vlacut.pricing.price import Certificate, Price, price
 from vlacut.side import Side
 from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
@@ -34,7 +35,6 @@ from vlacut_passes.partitioning.solver.nets import Ints
 from vlacut_passes.partitioning.solver.serial import Hints, SerialSearch, binding
 from vlacut_passes.partitioning.solver.ways import Split, Ways, all_ways
 from vlacut_passes.partitioning.states import State, agree, states
-from vlacut_passes.partitioning.strategies import Sides
 
 MOST = 40e6  # most a minute of one core
 _ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
@@ -47,23 +47,35 @@ class Found:
     """A cut, and the proof of how good it is.
 
     Attributes:
-        sides: of every task.
-        price: of the cut.
+        cut: the best one found.
         value: of the objective.
         bound: no cut within the limits has less of the objective; at most `value`.
         method: what proved the bound.
     """
 
-    sides: Sides
-    price: Price
+    cut: Cut
     value: float
     bound: float
     method: str
 
     @property
+    def sides(self) -> Sides:
+        """Of every task."""
+        return self.cut.sides
+
+    @property
+    def price(self) -> Price:
+        """Of the cut."""
+        return self.cut.price
+
+    @property
     def gap(self) -> float:
         """How far the cut may be from the best, as a share; 0 if it is proven to be the best."""
-        return (self.value - self.bound) / self.value if self.value else 0.0
+        return self.certificate("").gap
+
+    def certificate(self, minimised: str) -> Certificate:
+        """The proof for the report; `minimised` names the objective there."""
+        return Certificate(minimised, self.value, self.bound, self.method)
 
 
 def optimal_cut(
@@ -172,6 +184,15 @@ class _Node:
                 yield replace(self, chosen=(*chosen, state), searched=False)
 
 
+@dataclass(frozen=True)
+class _Incumbent:
+    """The best cut known, and its value of the objective."""
+
+    sides: Sides
+    price: Price
+    value: float
+
+
 class _Search:
     def __init__(
         self,
@@ -186,7 +207,7 @@ class _Search:
         self._link = hints.link
         self._limits = limits
         self._effort = effort
-        self._best: Found | None = None
+        self._best: _Incumbent | None = None
         self._why: InfeasibleError | None = None
         self._hinted = False  # whether the cuts known beforehand were offered
         self._methods: dict[str, None] = {}
@@ -216,7 +237,15 @@ class _Search:
         value = self._best.value
         bound = min([closed, *(item[0] for item in self._queue[:1]), value])
         bound = value if self._closed(bound) else max(bound, 0.0)
-        return replace(self._best, bound=bound, method=", ".join(self._methods))
+        cut = make_cut(
+            self._graph,
+            self._best.sides,
+            self._link,
+            name="optimal",
+            origin="exact search",
+            known=self._best.price,
+        )
+        return Found(cut, value, bound, ", ".join(self._methods))
 
     def _push(self, node: _Node) -> None:
         """Of equal bounds, nodes with less to save come first: their cuts tell more of others."""
@@ -274,22 +303,22 @@ class _Search:
             return replace(node, in_turn=np.inf)
         self._methods[found.method] = None
         if found.x is not None:
-            self._offer(_sides(found.x), found.method)
+            self._offer(_sides(found.x))
         node = replace(node, in_turn=max(node.in_turn, found.bound), searched=not briefly)
         if not self._hinted and not self._closed(self._bound(node)):
             self._hinted = True
             for sides in self._hints.cuts:
-                self._offer(sides, found.method)
+                self._offer(sides)
         return node
 
-    def _offer(self, sides: Sides, method: str) -> None:
+    def _offer(self, sides: Sides) -> None:
         cost = price(self._graph, sides, self._link)
         found = measured(cost)
         value = found[self._limits.minimise]
         if not all_within(found, self._limits.most):
             return
         if self._best is None or value < self._best.value * (1 - _ROUNDING):
-            self._best = Found(sides, cost, value, -np.inf, method)
+            self._best = _Incumbent(sides, cost, value)
 
 
 def _sides(x: Ints) -> Sides:

@@ -21,6 +21,7 @@ from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link
 from vlacut.pricing.columns import FREE
 from vlacut.pricing.cost_graph import CostGraph
+from vlacut.pricing.cut import Sides
 from vlacut.pricing.price import in_cloud
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
 from vlacut_passes.partitioning.solver.branch_and_bound import BranchAndBound
@@ -29,7 +30,7 @@ from vlacut_passes.partitioning.solver.core import Core, holding, only_cloud, wi
 from vlacut_passes.partitioning.solver.effort import Effort
 from vlacut_passes.partitioning.solver.known import Incumbent
 from vlacut_passes.partitioning.solver.nets import Floats, Ints
-from vlacut_passes.partitioning.strategies import Sides, all_edge, baselines
+from vlacut_passes.partitioning.strategies import all_edge, baselines
 
 
 @dataclass(frozen=True)
