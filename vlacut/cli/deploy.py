@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -14,13 +15,15 @@ from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.bundle.staging import write_file
 from vlacut.cli import completion
 from vlacut.cli.logs import log_to_stderr
+from vlacut.cli.rate import LoopRun, loop_options, run_loop
+from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.cli.times import seconds
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
 from vlacut.numerics import largest_difference
-from vlacut.plan.plan import CHOSEN
+from vlacut.plan.plan import CHOSEN, Plan
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.edge.timeline import trace_json
@@ -155,6 +158,7 @@ def _serve_metrics(server: Server, place: str) -> str:
     "--timeline", type=click.Path(path_type=Path), help="Write the steps as a trace for Perfetto."
 )
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the cloud.")
+@loop_options
 @json_option
 def run_command(
     path: Path,
@@ -173,11 +177,19 @@ def run_command(
     output: Path | None,
     timeline: Path | None,
     timeout: float,
+    rate: float | None,
+    record: Path | None,
     as_json: bool,
+    **loop: Any,
 ) -> None:
-    """Drive the edge side of a bundle; show where time went."""
+    """Drive the edge side of a bundle; show where time went.
+
+    With --rate it is a control loop: --steps are its ticks, and inferences run beside them.
+    """
     log_to_stderr("run", as_json=False)
-    for file in (timeline, output):
+    if rate is None and record:
+        raise InputError("--record writes what a control loop does: give its --rate")
+    for file in (timeline, output, record):
         if file and not file.parent.is_dir():  # said before the steps, not after them
             raise InputError(f"{file}: there is no folder {file.parent}")
     session = connect(
@@ -196,6 +208,8 @@ def run_command(
     )
     bundle = session.bundle
     reports: list[StepReport] = []
+    looped = LoopRun()
+    action: Mapping[str, np.ndarray] = {}
     try:
         with session, progress_bar() as progress:
             golden = bundle.golden("observation") if bundle.has_golden else None
@@ -204,13 +218,22 @@ def run_command(
                 raise ObservationError(
                     "the bundle has no golden observation; give one with --input"
                 )
-            for step in range(steps):
+            if rate is not None:
+                run_loop(
+                    session, observed, steps, looped, progress, rate=rate, record=record, **loop
+                )
+            for step in range(steps if rate is None else 0):
                 action = session.step(observed)
                 reports.append(session.last)
                 progress("run", step + 1, steps)
     finally:  # also of a run that failed or was interrupted, which one wants to see
-        if timeline and reports:
+        if timeline and looped.reports:
+            write_file(timeline, looped.timeline())
+        elif timeline and reports:
             write_file(timeline, trace_json(reports))
+    if rate is not None:
+        _show_loop(bundle.plan, looped, as_json)
+        return
     reference = bundle.golden("action") if _same(observed, golden) else None
     if output:
         write_file(output, npz_bytes(action))
@@ -219,6 +242,16 @@ def run_command(
         print_json(run_json(reports, action, error))
     else:
         show_steps(bundle.plan, reports, error)
+
+
+def _show_loop(plan: Plan, looped: LoopRun, as_json: bool) -> None:
+    if as_json:
+        steps = run_json(looped.steps, {}, None)["steps"]
+        print_json({"steps": steps, "loop": loop_json(looped.reports)})
+        return
+    if looped.steps:
+        show_steps(plan, looped.steps, None)
+    show_loop(looped.reports)
 
 
 def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None) -> bool:

@@ -89,6 +89,11 @@ class Cycle:
         self._not_before_ns = -math.inf
         self._dropped = self.error = ""
 
+    @property
+    def newest(self) -> Chunk | None:
+        """The chunk in force; None before the first."""
+        return self._playing.newest
+
     def tick(
         self,
         observation: Mapping[str, np.ndarray],

@@ -28,6 +28,7 @@ from vlacut.control.executors import ASYNC
 from vlacut.control.motion import RATE, UNFITTED, Joints, MotionMeter
 from vlacut.control.naming import make_executor
 from vlacut.control.playing import make_playing
+from vlacut.control.recorder import Recorder
 from vlacut.control.report import CommandReport, routes_of
 from vlacut.control.situation import Controller
 from vlacut.control.starving import HOLD, Starving
@@ -55,6 +56,7 @@ class ControlLoop(Closing):
         entropy: name of the output that tells how unsure the policy is; none if empty.
         tables: file of `vlacut calibrate-actions`, for controllers and for the scale of `sense`.
         sense_rate: samples of the joints a second, that `sense` will be given.
+        record: file to write episodes to at the end, see `vlacut.control.episodes`.
         clock: nanoseconds, as `time.perf_counter_ns`, which the session is on too.
         options: of the controller, see its class.
 
@@ -74,6 +76,7 @@ class ControlLoop(Closing):
         entropy: str = "",
         tables: str | os.PathLike[str] | None = None,
         sense_rate: float = RATE,
+        record: str | os.PathLike[str] | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
         **options: Any,
     ) -> None:
@@ -101,6 +104,11 @@ class ControlLoop(Closing):
         self._clock = clock
         self._last: CommandReport | None = None
         self._said = ""
+        self._recorder: Recorder | None = None
+        if record is not None:
+            size = self._reader.length, self._reader.width
+            chunk_period_s = self._reader.spec.period_s
+            self._recorder = Recorder(Path(record), routes, size, 1 / rate, chunk_period_s)
         self._worker = Worker(policy, clock)
         self._cycle = Cycle(
             self._reader,
@@ -132,6 +140,8 @@ class ControlLoop(Closing):
         now = self._clock()
         captured = now if captured_ns is None else min(captured_ns, now)
         self._last = report = self._cycle.tick(checked, now, captured, self._meter.take())
+        if self._recorder is not None:
+            self._recorder.tick(report, captured, checked, self._cycle.newest)
         self._note(report)
         return report.command
 
@@ -150,7 +160,10 @@ class ControlLoop(Closing):
             tau: torques in Nm.
             at_ns: when it was taken, on the loop's clock; now, if not given.
         """
-        self._meter.sense(q, qd, tau, self._clock() if at_ns is None else at_ns)
+        at = self._clock() if at_ns is None else at_ns
+        self._meter.sense(q, qd, tau, at)
+        if self._recorder is not None:
+            self._recorder.sense(q, qd, tau, at)
 
     def prime(self, observation: Mapping[str, np.ndarray]) -> None:
         """Make the first chunk now, and wait for it, before the robot moves.
@@ -165,6 +178,8 @@ class ControlLoop(Closing):
         """Another episode begins: what was asked for in the last one is not played in it."""
         self._cycle.reset()
         self._meter.reset()
+        if self._recorder is not None:
+            self._recorder.reset()
 
     @property
     def last(self) -> CommandReport:
@@ -179,8 +194,13 @@ class ControlLoop(Closing):
         return self._cycle.error
 
     def close(self) -> None:
-        """End the thread that makes inferences, after the one that it is in."""
+        """End the thread that makes inferences, after the one that it is in; write what was
+        recorded. Raises OSError if that cannot be written.
+        """
         self._worker.close()
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.write()
 
     def _note(self, report: CommandReport) -> None:
         """Say once that the loop starves, or does no longer."""

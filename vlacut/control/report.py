@@ -135,7 +135,7 @@ class Tallied:
         mean, p95, p99 = (one * 1e3 for one in self.age_s)
         return {
             "ticks": self.ticks,
-            "commands": self.commands,
+            "with_command": self.commands,
             "age_ms": {"mean": mean, "p95": p95, "p99": p99},
             "starved": self.starved,
             "share_without_inference": self.free,

@@ -3,13 +3,14 @@
 The format is Chrome's trace events: complete events (`ph` X) with times in microseconds, and
 metadata events (`ph` M) that name the tracks and their order. Slices of a thread may lie in each
 other, but not overlap otherwise (Perfetto's docs/reference/synthetic-track-event.md); frames on a
-link do. So a track has as many rows as it needs, each a thread of the trace.
+link do. So a track has as many rows as it needs, each a thread of the trace. Counters (`ph` C) are
+tracks of numbers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vlacut.runtime.edge.report import StepReport
@@ -19,14 +20,27 @@ _TRACKS = (_STEPS, "edge", "uplink", "cloud", "downlink")
 _MOST_ROWS = 1000  # of a track; sets the tracks' order apart
 _PROCESS = 1
 
-_Slice = tuple[int, int, str, dict[str, Any]]  # start and end in nanoseconds, name, arguments
+Slice = tuple[int, int, str, dict[str, Any]]  # start and end in nanoseconds, name, arguments
+Counter = tuple[int, str, float]  # when, in nanoseconds; of what; the number
 
 
-def trace_json(reports: Sequence[StepReport]) -> str:
-    """The trace of some steps, on the edge's clock."""
+def trace_json(
+    reports: Sequence[StepReport],
+    more: Mapping[str, Sequence[Slice]] | None = None,
+    counters: Sequence[Counter] = (),
+) -> str:
+    """The trace of some steps, on the edge's clock.
+
+    Args:
+        reports: of the steps.
+        more: other tracks, above those of the steps.
+        counters: and numbers.
+    """
     events: list[dict[str, Any]] = [_about("process_name", 0, name="vlacut")]
-    for place, track in enumerate(_TRACKS):
-        slices = sorted(_slices(track, reports), key=lambda one: one[:2])
+    tracks = {name: list(slices) for name, slices in (more or {}).items()}
+    tracks |= {track: list(_slices(track, reports)) for track in _TRACKS}
+    for place, (track, given) in enumerate(tracks.items()):
+        slices = sorted(given, key=lambda one: one[:2])
         for row, shown in enumerate(_rows(slices)):
             thread = 1 + place * _MOST_ROWS + row
             events += [
@@ -34,10 +48,14 @@ def trace_json(reports: Sequence[StepReport]) -> str:
                 _about("thread_sort_index", thread, sort_index=thread),
                 *(_event(thread, *each) for each in shown),
             ]
+    events += [
+        {"name": what, "ph": "C", "pid": _PROCESS, "ts": at / 1e3, "args": {what: number}}
+        for at, what, number in counters
+    ]
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
 
 
-def _slices(track: str, reports: Iterable[StepReport]) -> Iterator[_Slice]:
+def _slices(track: str, reports: Iterable[StepReport]) -> Iterator[Slice]:
     for report in reports:
         if track == _STEPS:
             yield report.began_ns, report.returned_ns, f"step {report.step}", _of_step(report)
@@ -47,9 +65,9 @@ def _slices(track: str, reports: Iterable[StepReport]) -> Iterator[_Slice]:
             yield span.start_ns, end, span.name, {"step": report.step}
 
 
-def _rows(slices: Iterable[_Slice]) -> list[list[_Slice]]:
+def _rows(slices: Iterable[Slice]) -> list[list[Slice]]:
     """Each slice in the first row whose last one has ended."""
-    rows: list[list[_Slice]] = []
+    rows: list[list[Slice]] = []
     for each in slices:
         free = next((row for row in rows if row[-1][1] <= each[0]), None)
         if free is None:
