@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.progress import track
 
 from vlacut.cli.show.output import table
-from vlacut.codec import Codec, coded_bytes, parse_codecs, takes
 from vlacut.hardware import load_device
 from vlacut.pricing.codec_cost import decode_s, encode_s
 from vlacut.runtime.wire.codecs import Coder
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import Codec, coded_bytes, parse_codecs, takes
 
 SHAPES = ((1, 64), (16, 256), (64, 1024), (256, 1024), (280, 4096))
 DTYPES = ("float32", "float64", "float16", "bfloat16")

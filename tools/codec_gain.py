@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.progress import track
 
 from vlacut.cli.show.output import milliseconds, size, table
-from vlacut.codec import Codec
 from vlacut.compiler.target import Target
 from vlacut.frontends.load import load_program
 from vlacut.ir.annotation import CUTS, OFFERS
@@ -25,6 +24,7 @@ from vlacut.ir.pipeline import Pipeline, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.price import Price
 from vlacut.split.local_execution import not_runnable
+from vlacut.tensor.codec import Codec
 
 MODELS = ("openvla:tiny", "cogact:tiny", "pi0:tiny", "smolvla:tiny", "roboflamingo:tiny")
 LINKS = ("1MB/s,5ms", "10MB/s,5ms", "100MB/s,5ms")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlacut.codec import Coding, coded_bytes, parse_codecs, takes
 from vlacut.hardware import Device, load_device
 from vlacut.ir.annotation import OFFERS
 from vlacut.ir.dataflow import trace_dataflow
@@ -13,6 +12,7 @@ from vlacut.ir.program import Program
 from vlacut.pricing.codec_cost import decode_s, encode_s
 from vlacut.pricing.coding import Offer
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import Coding, coded_bytes, parse_codecs, takes
 
 
 @dataclass(frozen=True)

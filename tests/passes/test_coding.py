@@ -19,7 +19,6 @@ from support.random_graphs import all_cuts, random_graph, random_link
 
 from vlacut import registry
 from vlacut.bundle.manifest import open_bundle
-from vlacut.codec import Codec, Coding, parse_codecs
 from vlacut.compiler.driver import compile_program, plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
@@ -27,7 +26,6 @@ from vlacut.hardware import Link, Power
 from vlacut.ir.annotation import CUTS
 from vlacut.ir.dataflow import Dataflow, cuts_of
 from vlacut.ir.program import Program
-from vlacut.numerics import relative_difference, varied
 from vlacut.plan.instructions import Transfer, flatten
 from vlacut.plan.plan import Plan
 from vlacut.pricing.coding import Choice, Offer, cheapest, coded, coded_crossings, joules
@@ -42,6 +40,8 @@ from vlacut.side import Side
 from vlacut.split.local_execution import OBSERVATIONS, example_observation, gauging
 from vlacut.split.parts import Split, split
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import Codec, Coding, parse_codecs
+from vlacut.tensor.numerics import relative_difference, varied
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.solver.search import optimal_cut
 

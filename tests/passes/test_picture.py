@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vlacut.picture import Pictures, pictures_in
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.picture import Pictures, pictures_in
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from vlacut.ir.annotation import CUTS, STRUCTURE
 from vlacut.ir.dataflow import trace_dataflow, weights_of
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.picture import pictures_in
 from vlacut.pricing.price import price
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.picture import pictures_in
 from vlacut_passes.partitioning.jpeg import BITS, DECODE_S, ENCODE_S, with_jpeg
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD

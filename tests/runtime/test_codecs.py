@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from support.coding import decoded, encoded, there_and_back
 
-from vlacut.codec import Codec, coded_bytes, parse_codecs, takes
 from vlacut.errors import InputError
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import Codec, coded_bytes, parse_codecs, takes
 
 LOSSY = parse_codecs("all")
 WIDTHS = {Codec.FP16: 11, Codec.BF16: 8}  # significant bits

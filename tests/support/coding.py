@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlacut.codec import Codec, coded_bytes
 from vlacut.runtime.wire.codecs import Coder
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import Codec, coded_bytes
 
 
 def encoded(codec: Codec, array: np.ndarray, dtype: str = "") -> np.ndarray:

@@ -22,7 +22,6 @@ from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.cli.times import seconds
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
-from vlacut.numerics import largest_difference
 from vlacut.plan.plan import CHOSEN, Plan
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.report import StepReport
@@ -30,6 +29,7 @@ from vlacut.runtime.edge.timeline import trace_json
 from vlacut.runtime.network.predictors import NAMES
 from vlacut.runtime.network.selectors import SELECTORS
 from vlacut.runtime.wire.sockets import parse_address, written
+from vlacut.tensor.numerics import largest_difference
 
 _BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 _TLS = click.option(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vlacut.codec import coded_bytes
 from vlacut.hardware import Device
 from vlacut.ir.annotation import UNPRICED
 from vlacut.ir.dataflow import weights_of
@@ -14,6 +13,7 @@ from vlacut.plan.plan import Plan
 from vlacut.plan.pool import FUSED
 from vlacut.runtime.network.estimate import shortest_side
 from vlacut.side import Side
+from vlacut.tensor.codec import coded_bytes
 
 _WORTH_SAYING = 0.1  # of a step
 

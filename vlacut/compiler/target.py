@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlacut.codec import parse_codecs
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import (
     Link,
@@ -19,6 +18,7 @@ from vlacut.hardware import (
 from vlacut.hardware.trace import read_trace
 from vlacut.ir.pipeline import Pipeline, pass_text
 from vlacut.plan.pool import SEGMENTS
+from vlacut.tensor.codec import parse_codecs
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from vlacut.bundle.costs import FORMAT, MeasuredCosts, MeasuredPart
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import InputError
 from vlacut.measurement.stopwatch import Measured, measure
-from vlacut.numerics import synthetic
 from vlacut.plan.plan import Part
 from vlacut.runtime.engines import load_engines
 from vlacut.side import Side
+from vlacut.tensor.numerics import synthetic
 
 
 def profile_bundle(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Union
 
-from vlacut.codec import Codec
 from vlacut.side import Side
+from vlacut.tensor.codec import Codec
 
 MOST_TRIPS = 100_000  # the runtime lays every trip out; a control step of more is a mistake
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from vlacut.codec import takes
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
 from vlacut.plan.instructions import (
@@ -32,6 +31,7 @@ from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import takes
 
 CHOSEN = "chosen"  # the name of a plan's first variant
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 
-from vlacut.codec import Codec, coded_bytes
 from vlacut.hardware import Device
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import Codec, coded_bytes
 
 # Seconds to encode, and to decode.
 _CALL_S = {

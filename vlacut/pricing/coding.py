@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from vlacut.codec import Codec, Coding
 from vlacut.hardware import Link, Power
 from vlacut.pricing.cost_graph import CostGraph, Flow
 from vlacut.side import Side
+from vlacut.tensor.codec import Codec, Coding
 
 Barred = Set[tuple[str, Codec]]  # codecs that flows, by name, may not have
 

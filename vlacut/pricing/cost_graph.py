@@ -15,11 +15,11 @@ from itertools import chain
 
 import numpy as np
 
-from vlacut.codec import Codec, Coding
 from vlacut.hardware import Link, Power
 from vlacut.pricing.columns import FREE, Coded, Columns, Floats, Ints
 from vlacut.pricing.regions import ParallelRegion, find_regions
 from vlacut.side import Side
+from vlacut.tensor.codec import Codec, Coding
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
-from vlacut.numerics import largest_difference, magnitude, varied
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.whole import load_whole, run_whole
 from vlacut.side import Side
+from vlacut.tensor.numerics import largest_difference, magnitude, varied
 
 # Another processor may sum in another order: float32 to about its last two decimal digits.
 _OTHER_MACHINE = 1e-5

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from vlacut.codec import Codec, coded_bytes
 from vlacut.hardware.service import Service
 from vlacut.plan.plan import Plan
 from vlacut.runtime.wire.protocol import HEADER_BYTES
 from vlacut.runtime.wire.route import Compute, Route, Send
 from vlacut.side import Side
+from vlacut.tensor.codec import Codec, coded_bytes
 
 
 class _Do(IntEnum):

@@ -17,13 +17,11 @@ import onnx_ir as ir
 
 from vlacut import registry
 from vlacut.backend import Builder, Engine, Executor
-from vlacut.codec import Codec
 from vlacut.errors import BackendError
 from vlacut.hardware import Link
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.dataflow import Dataflow, key_of
 from vlacut.ir.program import Program
-from vlacut.numerics import magnitude, relative_difference, varied
 from vlacut.plan.instructions import Move, Run, Transfer, steps
 from vlacut.pricing.cut import make_cut
 from vlacut.runtime.whole import run_whole
@@ -33,6 +31,8 @@ from vlacut.split.emission import save, whole_phases
 from vlacut.split.parts import Split, split_at, whole
 from vlacut.split.weights import WeightStore
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import Codec
+from vlacut.tensor.numerics import magnitude, relative_difference, varied
 
 OBSERVATIONS = 4  # the example, and variations of it
 _REMEMBERED = 8  # cuts whose engines are kept

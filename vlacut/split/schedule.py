@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from vlacut.codec import Codec
 from vlacut.ir.dataflow import Dataflow, Use, key_of
 from vlacut.ir.program import Producer
 from vlacut.plan.instructions import Instruction, Loop, Move, Run, Transfer, Trips
@@ -16,6 +15,7 @@ from vlacut.plan.plan import Part
 from vlacut.pricing.coding import Choice, Choices
 from vlacut.pricing.cost_graph import When
 from vlacut.side import Side
+from vlacut.tensor.codec import Codec
 
 
 def make_schedule(

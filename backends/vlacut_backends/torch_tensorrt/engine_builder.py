@@ -22,9 +22,9 @@ import numpy as np
 from vlacut.bundle.engines import FORMAT, BuildRecord, BuiltPart, EngineRecord, Progress
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, InputError
-from vlacut.numerics import synthetic
 from vlacut.plan.plan import Part
 from vlacut.side import Side
+from vlacut.tensor.numerics import synthetic
 from vlacut_backends.tensorrt.bindings import driver
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.tensorrt.recipe import from_texts

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from vlacut.codec import Codec
 from vlacut.errors import BackendError, InfeasibleError, InputError, ModelError
 from vlacut.hardware import Link
 from vlacut.ir.annotation import OFFERS
@@ -35,6 +34,7 @@ from vlacut.pricing.coding import (
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides
 from vlacut.split.local_execution import Gauge, gauging, not_runnable
+from vlacut.tensor.codec import Codec
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.search import Found
 from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, all_cloud, strategy_cut

@@ -1,6 +1,6 @@
 """The observation as JPEG: what all-cloud deployments do in practice. Not bit-exact, so only a row.
 
-What a picture is: see `vlacut.picture`. It costs, a pixel, the figures below, measured by
+What a picture is: see `vlacut.tensor.picture`. It costs, a pixel, the figures below, measured by
 `tools/measure_jpeg.py`: the mean over five photographs (astronaut, chelsea and coffee of
 scikit-image 0.26, china and flower of scikit-learn 1.9) at 224 x 224, quality 90, by Pillow 13.0
 (libjpeg-turbo) on one core of an AMD EPYC server. A robot's core is slower; codecs in hardware are
@@ -13,10 +13,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from vlacut.picture import pictures_in
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.picture import pictures_in
 
 BITS = 2.76
 ENCODE_S = 2.7e-9

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from vlacut.errors import PassError
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.program import Phase, Program
-from vlacut.numerics import synthetic
+from vlacut.tensor.numerics import synthetic
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 

@@ -15,9 +15,9 @@ from vlacut.errors import InputError
 from vlacut.ir.graphs import value_spec
 from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.stopwatch import Measured, measure
-from vlacut.numerics import synthetic
 from vlacut.split.emission import save
 from vlacut.split.weights import WeightStore
+from vlacut.tensor.numerics import synthetic
 
 
 def measure_samples(

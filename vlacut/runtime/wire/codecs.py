@@ -38,8 +38,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vlacut.codec import GROUP, Codec, coded_bytes, rows_of
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import GROUP, Codec, coded_bytes, rows_of
 
 
 def _single(bits: int) -> np.float32:

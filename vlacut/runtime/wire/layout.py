@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.codec import Codec
 from vlacut.errors import WireError
 from vlacut.plan.instructions import Transfer
 from vlacut.plan.plan import Plan
@@ -17,6 +16,7 @@ from vlacut.runtime.wire.codecs import Coder
 from vlacut.runtime.wire.protocol import FIXED_TIMES, PROBE_BYTES, flat_bytes
 from vlacut.runtime.wire.route import Send, routes_of
 from vlacut.side import Side
+from vlacut.tensor.codec import Codec
 
 Empty = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray]
 _Place = tuple[int, int, int]

@@ -11,11 +11,11 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple, Union
 
-from vlacut.codec import Codec, coded_bytes
 from vlacut.plan.instructions import Run, Transfer, steps
 from vlacut.plan.plan import Part, Plan
 from vlacut.runtime.wire.protocol import FIXED_TIMES, TENSORS, Envelope
 from vlacut.side import Side
+from vlacut.tensor.codec import Codec, coded_bytes
 
 
 class Due(NamedTuple):

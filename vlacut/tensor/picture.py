@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from vlacut.tensor import TensorSpec
+from vlacut.tensor.spec import TensorSpec
 
 _LEAST_SIDE = 8
 

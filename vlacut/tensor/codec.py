@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vlacut.errors import InputError
-from vlacut.tensor import TensorSpec
+from vlacut.tensor.spec import TensorSpec
 
 GROUP = 32  # elements that share a scale of int4
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from vlacut.tensor import TensorSpec
+from vlacut.tensor.spec import TensorSpec
 
 
 def synthetic(spec: TensorSpec, seed: int = 0) -> np.ndarray:
