@@ -203,9 +203,10 @@ def compile(  # the name users expect
         args: example inputs, where the model is a module.
         out: where to write the bundle.
         options: those of `vlacut.compiler.target.Target`; `backend`, `pipeline`, `golden`,
-            `predictor` and `progress` as in `vlacut.compiler.driver.compile_program`.
+            `model_check`, `model_tolerance`, `predictor` and `progress` as in
+            `vlacut.compiler.driver.compile_program`.
 
-    Raises InputError, PassError, BackendError or BundleError.
+    Raises InputError, PassError, BackendError, ModelDiffers or BundleError.
     """
     from vlacut.compiler.driver import compile_program
 

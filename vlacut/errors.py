@@ -9,6 +9,7 @@ line that says what is wrong, where, and what to do.
     │   └── ObservationError  a tensor of the observation: name, shape or dtype
     ├── PassError             a pass or a pipeline text is wrong
     ├── VerificationError     a graph breaks a rule of the verifier
+    │   └── ModelDiffers      the program is not the model it came from, by its numbers
     ├── BackendError          a back end cannot build or run a part
     ├── BundleError           a bundle is incomplete, altered or of another format
     ├── DeadlineMissed        no action in time, and nothing to fall back on
@@ -54,6 +55,10 @@ class PassError(VlacutError):
 
 class VerificationError(VlacutError):
     """A graph breaks a rule of the verifier."""
+
+
+class ModelDiffers(VerificationError):
+    """What was traced is not the model it came from: their numbers are too far apart."""
 
 
 class BackendError(VlacutError):

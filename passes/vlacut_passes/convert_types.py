@@ -13,7 +13,8 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from vlacut.errors import PassError
-from vlacut.ir.annotation import CONVERTED
+from vlacut.ir.annotation import CONVERTED, EXAMPLE
+from vlacut.ir.elements import carried, numbers
 from vlacut.ir.graphs import dtype_name
 from vlacut.ir.program import Program
 from vlacut.tensor import TensorSpec
@@ -75,8 +76,19 @@ class ConvertTypes:
                     convert(value, target)
             for node in phase.model.graph.all_nodes():
                 set_type_attributes(node, source, target)
+        self._convert_example(program, source)
         program.inputs = tuple(self._renamed(spec, source) for spec in program.inputs)
         program.outputs = tuple(self._renamed(spec, source) for spec in program.outputs)
+
+    def _convert_example(self, program: Program, source: ir.DataType) -> None:
+        """The recorded observation has the types of the program's inputs."""
+        example = dict(EXAMPLE.find(program) or {})
+        for spec in program.inputs:
+            if spec.dtype == dtype_name(source) and spec.name in example:
+                known = numbers(example[spec.name], spec.dtype)
+                example[spec.name] = carried(known, replace(spec, dtype=self.target))
+        if example:
+            EXAMPLE.put(program, example)
 
     def _renamed(self, spec: TensorSpec, source: ir.DataType) -> TensorSpec:
         return replace(spec, dtype=self.target) if spec.dtype == dtype_name(source) else spec

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vlacut.bundle.model_check import ModelCheck
 from vlacut.bundle.npz import UNREADABLE, read_npz, reason
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, ObservationError
@@ -32,7 +33,7 @@ from vlacut.plan.instructions import MOST_TRIPS
 from vlacut.plan.plan import Part, Plan
 from vlacut.side import Side
 
-FORMAT = 2
+FORMAT = 3
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28
@@ -90,6 +91,7 @@ class Manifest:
         pipeline: text of the pipeline that made the plan.
         tools: versions of what made it.
         predictor: the file of a trained predictor of the bandwidth; empty if there is none.
+        model_check: how far the uncut phases were from the model that they came from.
         files: every other file of the bundle.
     """
 
@@ -102,6 +104,7 @@ class Manifest:
     pipeline: str
     tools: Mapping[str, str]
     predictor: str
+    model_check: ModelCheck
     files: Mapping[str, FileEntry]
 
 

@@ -16,6 +16,7 @@ from typing import NoReturn
 from vlacut.errors import (
     BackendError,
     DeadlineMissed,
+    ModelDiffers,
     PeerLost,
     PeerUnable,
     VlacutError,
@@ -23,7 +24,7 @@ from vlacut.errors import (
 )
 
 _AT_FAULT, _ELSE = 2, 1
-_NOT_AT_FAULT = (BackendError, DeadlineMissed, PeerLost, PeerUnable)
+_NOT_AT_FAULT = (BackendError, DeadlineMissed, ModelDiffers, PeerLost, PeerUnable)
 
 
 def main() -> None:

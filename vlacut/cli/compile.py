@@ -177,6 +177,14 @@ def _sweep(
 )
 @click.option("--golden/--no-golden", default=True, help="Record a step of the uncut model.")
 @click.option(
+    "--model-check/--no-model-check", default=True, help="Compare with the model it came from."
+)
+@click.option(
+    "--model-tolerance",
+    type=float,
+    help="Largest difference from it, as a share of an output's magnitude; by type without it.",
+)
+@click.option(
     "--predictor",
     type=click.Path(path_type=Path),
     help="What vlacut train-predictor wrote, for the bundle's robots.",
@@ -191,6 +199,8 @@ def compile_command(
     out: Path,
     backend: str,
     golden: bool,
+    model_check: bool,
+    model_tolerance: float | None,
     predictor: Path | None,
     as_json: bool,
     **asked: Any,
@@ -205,10 +215,16 @@ def compile_command(
             backend=backend,
             pipeline=pipeline,
             golden=golden,
+            model_check=model_check,
+            model_tolerance=model_tolerance,
             predictor=predictor,
             progress=progress,
         )
-    _report(planned, progress, as_json, {"bundle": str(out), "digest": bundle.digest.hex()})
+    checked = bundle.manifest.model_check
+    more = {"bundle": str(out), "digest": bundle.digest.hex(), "model_check": vars(checked)}
+    _report(planned, progress, as_json, more)
+    if not as_json:
+        console().print(str(checked), markup=False, soft_wrap=True)
 
 
 def _target(pipeline: str, asked: dict[str, Any]) -> Target:

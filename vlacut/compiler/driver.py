@@ -21,7 +21,8 @@ from vlacut.bundle.manifest import (
 )
 from vlacut.bundle.staging import staged_folder
 from vlacut.compiler.advice import advice, slow_samples
-from vlacut.compiler.golden import write_golden
+from vlacut.compiler.model_check import check_tolerance
+from vlacut.compiler.recording import Recorder
 from vlacut.compiler.target import Target
 from vlacut.errors import BackendError
 from vlacut.frontends.checkpoint import Stored, load_weights
@@ -172,13 +173,16 @@ def compile_program(
     backend: str = "onnxruntime",
     pipeline: str = "",
     golden: bool = True,
+    model_check: bool = True,
+    model_tolerance: float | None = None,
     predictor: Path | None = None,
     progress: Progress = _silent,
 ) -> tuple[Planned, Bundle]:
     """Plan a program, emit both sides' parts, and write the bundle at `out`.
 
     Until the last moment `out` is untouched. With `golden`, one step of the uncut model is run on
-    this machine and recorded.
+    this machine and recorded. What the front end had in its hands is run too, where that can be,
+    and the uncut model is held to it: see `vlacut.compiler.model_check`.
 
     Args:
         program: the program, or what makes it: a checkpoint is copied while that traces.
@@ -188,11 +192,16 @@ def compile_program(
         backend: name of the builder.
         pipeline: passes to run instead of the target's.
         golden: whether to record a step, if the back end computes.
+        model_check: whether to compare with what the program came from.
+        model_tolerance: the largest difference from that, as a share of an output's magnitude; by
+            element type if None.
         predictor: of the bandwidth, trained by `vlacut train-predictor`, to put into the bundle.
         progress: called with what is done, how much of it, and of how much.
 
-    Raises InputError, PassError, BackendError, or BundleError if `out` cannot be written.
+    Raises InputError, PassError, BackendError, ModelDiffers if the program is not the model that it
+    came from, or BundleError if `out` cannot be written.
     """
+    check_tolerance(model_tolerance)
     interval_s = read_weights(predictor).interval_s if predictor else 0.0
     builder = registry.load("builders", backend)()
     stored = checkpoint or {}
@@ -222,9 +231,8 @@ def compile_program(
                 store.externalise(model)
                 save(model, folder / path)
         _refuse(against, backend)
-        if golden and builder.computes:
-            progress("golden", 0, 1)
-            write_golden(program, planned.plan, phases, folder, backend)
+        recorder = Recorder(program, planned.plan, phases, folder, backend, progress)
+        record, said = recorder.run(golden, model_check, model_tolerance)
         manifest = Manifest(
             format=FORMAT,
             plan=planned.plan,
@@ -235,10 +243,11 @@ def compile_program(
             pipeline=planned.pipeline,
             tools=_tools(),
             predictor=add_predictor(folder, predictor) if predictor else "",
+            model_check=record,
             files=list_files(folder),
         )
         write_manifest(folder, manifest)
-    more = filter(None, (unused, slow_samples(interval_s, planned.plan)))
+    more = filter(None, (unused, slow_samples(interval_s, planned.plan), *said))
     return replace(planned, warnings=(*more, *planned.warnings)), read_bundle(out)
 
 

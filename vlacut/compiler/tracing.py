@@ -28,7 +28,14 @@ from vlacut.compiler.trace_cache import (
 )
 from vlacut.errors import InputError
 from vlacut.frontends.folder import program_files
-from vlacut.frontends.load import DEFAULT_PRESET, called, is_function, load_program, trace
+from vlacut.frontends.load import (
+    DEFAULT_PRESET,
+    called,
+    is_function,
+    load_program,
+    note_original,
+    trace,
+)
 from vlacut.frontends.onnx import Shapes
 from vlacut.ir.program import Program
 from vlacut.ir.storage import outside_files
@@ -59,7 +66,9 @@ def traced_program(
         return load_program(model, shapes)  # which says what MODEL can be
     key = key_of_request(_named(model), where, bound, platform.python_version())
     found = cache.find(key, say)
-    if found is None:
+    if found is not None:
+        note_original(found, model)
+    else:
         digests = {str(path.resolve()): file_digest(path) for path in files}
         found = load_program(model, shapes)
         cache.keep(key, _named(model), found, _sources(found, digests), say)
@@ -78,7 +87,9 @@ def _of_function(model: str, cache: TraceCache, say: Say) -> Program:
     file, _, name = model.rpartition(":")
     key = key_of_request(name, str(Path(file).resolve()), platform.python_version())
     found = cache.find(key, say, weights, digest)
-    if found is None:
+    if found is not None:
+        note_original(found, model, made)
+    else:
         found = trace(made, model)
         cache.keep(key, model, found, _sources(found, {}, digest), say, frozenset(weights))
     return found

@@ -22,7 +22,7 @@ import tomllib
 
 from vlacut.errors import ModelError
 from vlacut.frontends.normalize import separate_weights
-from vlacut.frontends.onnx import Shapes, finish_graph, read_graph
+from vlacut.frontends.onnx import Shapes, finish_graph, note_files, read_graph
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.program import Phase, Program
 from vlacut.tensor import TensorSpec
@@ -51,7 +51,17 @@ def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
     separate_weights(phases)
     inputs = _observation(phases, description.get("inputs"), folder)
     outputs = tuple(_made(phases, name, folder) for name in description["outputs"])
-    return Program(description.get("name", folder.resolve().name), tuple(phases), inputs, outputs)
+    name = description.get("name", folder.resolve().name)
+    program = Program(name, tuple(phases), inputs, outputs)
+    note_folder(program, folder)
+    return program
+
+
+def note_folder(program: Program, folder: Path) -> None:
+    """Let the model check run the files of a folder that a program came from."""
+    entries = _description(folder / "program.toml")["phase"]
+    files = {entry["name"]: folder / entry["file"] for entry in entries}
+    note_files(program, files, f"the files of {folder.name}")
 
 
 def program_files(path: Path) -> list[Path]:

@@ -10,14 +10,16 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from vlacut import registry
 from vlacut.errors import InputError, ModelError, VlacutError
-from vlacut.frontends.folder import folder_program
-from vlacut.frontends.onnx import Shapes, onnx_program
+from vlacut.frontends.folder import folder_program, note_folder
+from vlacut.frontends.onnx import Shapes, note_file, onnx_program
+from vlacut.ir.original import ORIGINAL, Face, Original, face_of, note
 from vlacut.ir.program import Program
 
 KINDS = (
@@ -26,6 +28,7 @@ KINDS = (
 )
 _FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 DEFAULT_PRESET = "full"
+_CACHED = "its trace comes from the cache; --no-cache makes one that is compared"
 
 
 def load_program(model: str, shapes: Shapes | None = None) -> Program:
@@ -50,6 +53,32 @@ def load_program(model: str, shapes: Shapes | None = None) -> Program:
     if shapes:
         raise ModelError(f"{model}: its shapes are fixed; --shape binds those of files and folders")
     return trace(called(model), model) if function else _zoo(model)
+
+
+def note_original(program: Program, model: str, made: Traceable | None = None) -> None:
+    """Let the model check run what MODEL names, for a program of it that was not traced just now.
+
+    `made` is what the function of MODEL returned, where it is one.
+    """
+    path = Path(model)
+    if made is not None:
+        from vlacut.frontends.torch import note_module
+
+        note_module(program, made.module, made.args, made.kwargs)
+    elif path.suffix == ".pt2":
+        ORIGINAL.put(program, partial(_pt2_original, face_of(program), path))
+    elif path.suffix == ".onnx":
+        note_file(program, path)
+    elif path.is_dir():
+        note_folder(program, path)
+    else:
+        note(program, Original(f"the model {model}", why_not=_CACHED))
+
+
+def _pt2_original(face: Face, path: Path) -> Original:
+    from vlacut.frontends.torch import pt2_original
+
+    return pt2_original(face, path)
 
 
 def is_function(model: str) -> bool:

@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 from onnx_ir.serde import SerdeError
 
+from vlacut import registry
+from vlacut.backend import Engine
 from vlacut.errors import ModelError
 from vlacut.frontends.dimensions import bind_shapes
 from vlacut.frontends.normalize import normalize
 from vlacut.frontends.shapes import infer_shapes
 from vlacut.ir.graphs import value_spec
+from vlacut.ir.original import Numbers, Original, Runner, note, precision_of
 from vlacut.ir.program import Phase, Program
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -42,7 +46,42 @@ def onnx_program(path: str | Path, shapes: Shapes | None = None) -> Program:
     model = load_graph(path, shapes)
     inputs = tuple(value_spec(value) for value in model.graph.inputs)
     outputs = tuple(value_spec(value) for value in model.graph.outputs)
-    return Program(Path(path).stem, (Phase("main", model),), inputs, outputs)
+    program = Program(Path(path).stem, (Phase("main", model),), inputs, outputs)
+    note_file(program, Path(path))
+    return program
+
+
+def note_file(program: Program, path: Path) -> None:
+    """Let the model check run the file that a program came from."""
+    note_files(program, {"main": path}, f"the file {path.name}")
+
+
+def note_files(program: Program, files: Mapping[str, Path], what: str) -> None:
+    """Let the model check run the files that the phases of a program came from, as they are.
+
+    Args:
+        program: of which a phase's inputs and outputs are in the order of its file's.
+        files: by name of phase.
+        what: they are, for people.
+    """
+    runners = {phase.name: _runner(phase, files[phase.name]) for phase in program.phases}
+    note(program, Original(what, runners, precision=precision_of(program)))
+
+
+def _runner(phase: Phase, file: Path) -> Runner:
+    given = [value_spec(value) for value in phase.model.graph.inputs]
+    outputs = phase.output_names
+    engines: list[Engine] = []  # loaded when it is first run, and once
+
+    def run(inputs: Mapping[str, np.ndarray]) -> Numbers:
+        if not engines:
+            load = registry.load("executors", "onnxruntime")().load
+            engines.append(load(file, file.parent, {"optimisation": "none"}))
+        typed = {spec.name: inputs[spec.name].astype(spec.numpy_dtype) for spec in given}
+        made = engines[0].run(typed).values()
+        return dict(zip(outputs, made, strict=True))
+
+    return run
 
 
 def read_graph(path: Path) -> ir.Model:

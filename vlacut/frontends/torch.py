@@ -9,13 +9,10 @@ loaded later. Example inputs may be on "meta" too.
 
 from __future__ import annotations
 
-import copy
 import gc
 import os
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +29,30 @@ from vlacut.frontends.normalize import normalize, separate_weights
 from vlacut.frontends.pt2.program import read_program
 from vlacut.frontends.shapes import infer_shapes
 from vlacut.frontends.torch_export import emit, export, faked, is_real, quiet, reason, shapes_only
+from vlacut.frontends.torch_original import (
+    TorchPhase,
+    bound_method,
+    exported_original,
+    note_exported,
+    note_module,
+    note_phases,
+    tensors,
+)
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.graphs import value_spec
+from vlacut.ir.original import Face, Original
 from vlacut.ir.program import Phase, Program
 from vlacut.tensor import TensorSpec
 
-__all__ = ["TorchPhase", "load_pt2", "program_from_module", "program_from_torch", "shapes_only"]
-
-
-@dataclass(frozen=True)
-class TorchPhase:
-    """One phase of a policy: a method of its module.
-
-    Attributes:
-        name: of the phase.
-        module: the whole policy; phases of one policy hand over the same module.
-        inputs: example tensors by name, in the order of the method's arguments.
-        outputs: names of the tensors it returns, in the order in which nested ones flatten.
-        method: which method of the module the phase is.
-        trips, carried: as in `vlacut.ir.program.Phase`.
-    """
-
-    name: str
-    module: torch.nn.Module
-    inputs: Mapping[str, torch.Tensor]
-    outputs: tuple[str, ...]
-    method: str = "forward"
-    trips: int = 1
-    carried: Mapping[str, str] = field(default_factory=dict)
+__all__ = [
+    "TorchPhase",
+    "load_pt2",
+    "note_module",
+    "program_from_module",
+    "program_from_torch",
+    "pt2_original",
+    "shapes_only",
+]
 
 
 def program_from_torch(
@@ -82,7 +75,9 @@ def program_from_torch(
     examples: dict[str, torch.Tensor] = {}
     for phase in phases:
         examples = {**phase.inputs, **examples}
-    return _program(name, made, observation, action, examples)
+    program = _program(name, made, observation, action, examples)
+    note_phases(program, phases)
+    return program
 
 
 def program_from_module(
@@ -112,7 +107,12 @@ def program_from_module(
     outputs = _output_names(exported, set(inputs))
     examples = _examples(exported, inputs)
     phase = Phase("main", _finish(model, where, inputs, outputs, shapes or {}))
-    return _program(name, (phase,), inputs, outputs, examples)
+    program = _program(name, (phase,), inputs, outputs, examples)
+    if isinstance(module, ExportedProgram):
+        note_exported(program, exported)
+    else:
+        note_module(program, module, *(exported.example_inputs or (args, kwargs or {})))
+    return program
 
 
 @contextmanager
@@ -143,9 +143,18 @@ def load_pt2(
     Raises ModelError if it is no such file, or as `program_from_module` does.
     """
     file = Path(path)
+    return program_from_module(_read(file), name=file.stem, opset=opset, shapes=shapes)
+
+
+def pt2_original(face: Face, file: Path) -> Original:
+    """What the model check runs of a file that a program came from."""
+    return exported_original(face, _read(file))
+
+
+def _read(file: Path) -> ExportedProgram:
     try:
         with quiet():
-            exported = read_program(file)
+            return read_program(file)
     except ModelError:
         raise
     except Exception as error:  # torch's own code, which knows no errors of a file's
@@ -153,29 +162,16 @@ def load_pt2(
             f"{file}: torch {torch.__version__} cannot read it ({reason(error)}); "
             f"save it again with torch.export.save"
         ) from error
-    return program_from_module(exported, name=file.stem, opset=opset, shapes=shapes)
 
 
 def _phase(phase: TorchPhase, opset: int) -> Phase:
     where = f"phase {phase.name}"
     with faked(phase.module, (tuple(phase.inputs.values()), {})) as (args, _):
-        exported = export(_bound(phase.module, phase.method, where), args, {}, where)
+        exported = export(bound_method(phase.module, phase.method, where), args, {}, where)
     model = emit(exported, opset, where)
     model.graph.name = phase.name
     model = _finish(model, where, list(phase.inputs), phase.outputs, {})
     return Phase(phase.name, model, phase.trips, dict(phase.carried))
-
-
-def _bound(module: torch.nn.Module, method: str, where: str) -> torch.nn.Module:
-    """The module with one of its methods as forward; parameters and paths are the module's."""
-    if method == "forward":
-        return module
-    function = getattr(type(module), method, None)
-    if function is None:
-        raise ModelError(f"{where}: {type(module).__name__} has no method {method}")
-    twin = copy.copy(module)  # shares parameters, buffers and submodules
-    twin.forward = types.MethodType(function, twin)
-    return twin
 
 
 def _finish(
@@ -265,6 +261,5 @@ def _examples(exported: ExportedProgram, names: Sequence[str]) -> dict[str, torc
     """The recorded example inputs that are tensors, by name."""
     if exported.example_inputs is None:
         return {}
-    leaves = pytree.tree_leaves(exported.example_inputs)
-    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    return dict(zip(names, tensors, strict=True)) if len(tensors) == len(names) else {}
+    found = tensors(exported.example_inputs)
+    return dict(zip(names, found, strict=True)) if len(found) == len(names) else {}

@@ -1,4 +1,9 @@
-"""Verification of a bundle: every cut in it against the uncut model, numerically."""
+"""Verification of a bundle: three comparisons, of which one was made when it was compiled.
+
+The *module* or file that it came from with the uncut program, as the manifest records it; the
+*uncut program* as it runs here with what was recorded of it then; and every *cut* with the uncut
+program.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +16,14 @@ import numpy as np
 from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.model_check import ModelCheck
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.whole import load_whole, run_whole
 from vlacut.side import Side
 from vlacut.tensor.numerics import largest_difference, magnitude, varied
+
+MODULE, UNCUT, CUT = "module", "uncut program", "cut"
 
 # Another processor may sum in another order: float32 to about its last two decimal digits.
 _OTHER_MACHINE = 1e-5
@@ -23,17 +31,21 @@ _OTHER_MACHINE = 1e-5
 
 @dataclass(frozen=True)
 class CutResult:
-    """How far an action is from the uncut model's.
+    """One comparison, and how far apart the two were.
 
     Attributes:
-        name: of the variant; or `golden record` for the action recorded by the compiler.
-        max_abs_error: over all tensors of the action.
+        comparison: `module`, `uncut program` or `cut`.
+        name: of the variant; of the others `uncut program`, or what it was compared with.
+        max_abs_error: over all tensors of the action; of the module, of the worst output.
         allowed: by the bundle, in the same units.
+        why_not: why nothing was compared; empty if it was.
     """
 
+    comparison: str
     name: str
     max_abs_error: float
     allowed: float
+    why_not: str = ""
 
     @property
     def passed(self) -> bool:
@@ -44,7 +56,7 @@ class CutResult:
 def verify_bundle(
     bundle: Bundle, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> tuple[CutResult, ...]:
-    """Run the uncut model and every variant on the golden observation, and compare.
+    """Run the uncut program and every variant on the golden observation, and compare.
 
     Both sides of a variant run in this process and talk over the real wire. One with codecs is run
     on variations of the observation too, as many as its error was measured on, and may be as far
@@ -56,10 +68,13 @@ def verify_bundle(
     plan, steps = bundle.plan, 1 + len(bundle.plan.variants)
     uncut = _Uncut(bundle)
     progress("uncut", 0, steps)
-    results = []
+    results = [_module(bundle.manifest.model_check)]
     if uncut.runs:
         recorded = bundle.golden("action")
-        results = [_compare("golden record", recorded, uncut.action(0), _OTHER_MACHINE)]
+        results.append(_compare(UNCUT, UNCUT, recorded, uncut.action(0), _OTHER_MACHINE))
+    else:
+        why_not = f"engines of {bundle.manifest.backend} are built of its parts alone"
+        results.append(CutResult(UNCUT, UNCUT, 0.0, 0.0, why_not))
     engines = load_engines(bundle, Side.EDGE) | load_engines(bundle, Side.CLOUD)
     for index, variant in enumerate(plan.variants):
         progress(variant.name, 1 + index, steps)
@@ -67,6 +82,7 @@ def verify_bundle(
         tolerance = bundle.manifest.tolerance + (stated.allowed or 0.0)
         compared = [
             _compare(
+                CUT,
                 variant.name,
                 run_both(plan, engines, index, uncut.observation(seed)),
                 uncut.action(seed),
@@ -122,11 +138,17 @@ def _badness(result: CutResult) -> float:
     return share if share == share else math.inf
 
 
+def _module(record: ModelCheck) -> CutResult:
+    allowed = record.tolerance * record.magnitude
+    return CutResult(MODULE, record.against, record.difference, allowed, record.why_not)
+
+
 def _compare(
+    comparison: str,
     name: str,
     action: Mapping[str, np.ndarray],
     reference: Mapping[str, np.ndarray],
     tolerance: float,
 ) -> CutResult:
     allowed = tolerance * magnitude(reference, finite=True)
-    return CutResult(name, largest_difference(action, reference), allowed)
+    return CutResult(comparison, name, largest_difference(action, reference), allowed)

@@ -11,6 +11,8 @@ import numpy as np
 
 from vlacut.tensor.spec import TensorSpec
 
+FLOATS, MASKED = 1, 2  # seeds of `probing`: floats alone are drawn anew; masks too
+
 
 def synthetic(spec: TensorSpec, seed: int = 0) -> np.ndarray:
     """Normal floats; zeros, which are always an index, for other types."""
@@ -29,13 +31,51 @@ def varied(
     made = dict(observation)
     for index, spec in enumerate(specs):
         array = observation[spec.name]
-        if seed == 0 or spec.dtype not in ("float16", "float32", "float64"):
+        floats = spec.dtype in ("float16", "float32", "float64")
+        if seed == 0 or not floats or not array.size:
             continue
         mean, deviation = (float(one(array, dtype=np.float64)) for one in (np.mean, np.std))
         if deviation > 0 and np.isfinite(deviation):
             numbers = np.random.default_rng((seed, index)).normal(mean, deviation, array.shape)
             made[spec.name] = numbers.astype(array.dtype)
     return made
+
+
+def probing(
+    specs: Iterable[TensorSpec], observation: Mapping[str, np.ndarray], seed: int
+) -> dict[str, np.ndarray]:
+    """As `varied`, but from seed `MASKED` on with whole numbers too, in the range that they have.
+
+    What holds nothing but 0 and 1, or booleans, is taken for a mask: with the seed `MASKED` the
+    second half of its last axis is turned over, as padding is, with later ones any but the first.
+    """
+    specs = list(specs)
+    made = varied(specs, observation, seed)
+    for index, spec in enumerate(specs):
+        array = observation[spec.name]
+        whole = array.dtype.kind in "biu" and spec.dtype == array.dtype.name
+        if seed < MASKED or not array.size or not whole:
+            continue  # also where whole numbers carry another type
+        numbers, low, high = np.random.default_rng((seed, index)), array.min(), array.max()
+        if array.dtype.kind == "b" or (low >= 0 and high <= 1):
+            turned = _turned(array, seed, numbers)
+            made[spec.name] = np.where(turned, 1 - array.astype(np.int64), array).astype(
+                array.dtype
+            )
+        elif high > low:
+            made[spec.name] = numbers.integers(low, high, array.shape, array.dtype, endpoint=True)
+    return made
+
+
+def _turned(array: np.ndarray, seed: int, numbers: np.random.Generator) -> np.ndarray:
+    """Which elements of a mask are turned over."""
+    last = array.shape[-1] if array.ndim else 1
+    if last == 1:
+        return np.ones(array.shape, bool)
+    places = np.arange(last)
+    if seed == MASKED:
+        return np.broadcast_to(places >= (last + 1) // 2, array.shape)
+    return (numbers.random(array.shape) < 0.5) & (places > 0)
 
 
 def largest_difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:

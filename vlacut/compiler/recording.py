@@ -1,0 +1,94 @@
+"""What is run once a bundle's files are there: the golden step, and the model check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vlacut import registry
+from vlacut.bundle.manifest import WholePhase
+from vlacut.bundle.model_check import ModelCheck
+from vlacut.compiler.golden import write_golden
+from vlacut.compiler.model_check import check_model
+from vlacut.compiler.uncut import uncut_engines
+from vlacut.errors import BackendError, InputError
+from vlacut.ir.original import ORIGINAL, Original
+from vlacut.ir.program import Program
+from vlacut.plan.plan import Plan
+
+_ANY = "onnxruntime"  # runs what a back end leaves as it is
+_NOTHING = Original("a program", why_not="what the program came from is not known")
+
+
+class Recorder:
+    """Runs the uncut phases of a bundle that is being made.
+
+    Args:
+        program: that is compiled, its passes through.
+        plan: of it.
+        phases: the uncut ones.
+        folder: where the bundle is being made; every model is in it.
+        backend: of the bundle.
+        progress: as of `compile_program`.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        plan: Plan,
+        phases: Sequence[WholePhase],
+        folder: Path,
+        backend: str,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        self._program, self._plan, self._phases = program, plan, phases
+        self._folder, self._backend, self._progress = folder, backend, progress
+        self._builder = registry.load("builders", backend)()
+        self._find = ORIGINAL.find(program) or (lambda: _NOTHING)
+        self._original = _NOTHING
+
+    def run(
+        self, golden: bool, model_check: bool, tolerance: float | None
+    ) -> tuple[ModelCheck, tuple[str, ...]]:
+        """Record what is asked for and can be; the record of the model check, and what to say.
+
+        Raises InputError if a golden step is asked for and nothing runs the phases here,
+        BackendError if what runs them fails, ModelDiffers where the check does.
+        """
+        golden = golden and self._builder.computes
+        runner = self._builder.reference
+        if golden and runner not in registry.names("executors"):
+            raise InputError(
+                f"back end {self._backend} runs nothing here; record no step with --no-golden"
+            )
+        why_not = self._why_not(model_check)
+        if not golden and why_not:
+            return ModelCheck("", why_not), ()
+        try:
+            return self._run(runner or _ANY, golden, why_not, tolerance)
+        except BackendError as error:
+            if golden:
+                raise
+            return ModelCheck("", f"this machine cannot run the program: {error}"), ()
+
+    def _run(
+        self, runner: str, golden: bool, why_not: str, tolerance: float | None
+    ) -> tuple[ModelCheck, tuple[str, ...]]:
+        folder, phases = self._folder, self._phases
+        with uncut_engines(folder, phases, self._backend, runner) as (engines, reference):
+            if golden:
+                self._progress("golden", 0, 1)
+                write_golden(self._program, self._plan, phases, folder, engines, reference)
+            if why_not:
+                return ModelCheck("", why_not), ()
+            self._progress("model check", 0, 1)
+            return check_model(self._program, self._original, phases, engines, tolerance)
+
+    def _why_not(self, asked: bool) -> str:
+        """Why nothing is compared; empty if it can be."""
+        if not asked:
+            return "--no-model-check"
+        self._original = self._find()
+        if self._original.why_not:
+            return self._original.why_not
+        return "" if self._builder.computes else f"parts for {self._backend} compute nothing"
