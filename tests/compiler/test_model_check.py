@@ -291,7 +291,8 @@ def test_a_trace_from_the_cache_is_compared_with_the_module_as_it_is_now(
         "import torch\n"
         "def tanh():\n"
         "    torch.manual_seed(0)\n"
-        "    return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh()), (torch.ones(2, 8),)\n"
+        "    net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh())\n"
+        "    return net, (torch.ones(2, 8),)\n"
     )
     (tmp_path / "policy.py").write_text(text)
     exported = torch.export.export(seeded(Llama), (tokens(5),), strict=False)
