@@ -26,6 +26,20 @@ def test_a_text_declares_a_chunk() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "action",
+        "action,axis=1,period=50ms,horizon=8,switched=6:7",
+        "action,kind=delta",
+        "action,axis=-1,kind=relative,base=state,columns=3:-:0,switched=1",
+        "action,period=33.3333ms",
+    ],
+)
+def test_a_declaration_can_be_written(text: str) -> None:
+    assert parse_chunk(str(parse_chunk(text))) == parse_chunk(text)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "name an output"),

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from support.commands import Vlacut
-from support.control import LENGTH, OBSERVATION, TICK_NS, cycle_of
+from support.control import INPUTS, OBSERVATION, OUTPUT, TICK_NS, cycle_of
 from support.deployments import serving_thread
 
 from vlacut.api import serve
 from vlacut.bundle.npz import npz_bytes, read_npz
+from vlacut.control.chunk import ChunkReader, ChunkSpec
 from vlacut.control.episodes import read_episodes, write_episodes
 from vlacut.control.recorder import Recorder
 from vlacut.control.report import Route
@@ -25,7 +26,8 @@ from vlacut.runtime.edge.timeline import trace_json
 
 def recorded(path: Path, episodes: int = 2, most_bytes: int = 1 << 20) -> Recorder:
     """Some episodes of a cycle in virtual time, twenty ticks each."""
-    recorder = Recorder(path, [Route("v0", "cut", "float32")], (LENGTH, 3), 0.05, 0.05, most_bytes)
+    reader = ChunkReader(ChunkSpec("action", switched=(2,)), OUTPUT, INPUTS, 0.05)
+    recorder = Recorder(path, [Route("v0", "cut", "float32")], reader, 0.05, most_bytes)
     cycle = cycle_of(lambda *_: Course(0, 0.1))
     for tick in range(20 * episodes):
         now = (tick + 1) * TICK_NS

@@ -6,9 +6,12 @@ torque at contact, then a lift. The chunks are what the script will do next, see
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from vlacut.control.episodes import Episodes
 
 SENSED = 500
 TICK_S = 0.05
@@ -24,19 +27,21 @@ class Script:
         qd, tau: [samples, 7].
         critical: whether contact is made in a tick, [ticks].
         planned: commands that the script has for every tick, [ticks, 8]; the last is the gripper.
+        ends: the tick at which the phase of a tick ends, [ticks].
     """
 
     qd: np.ndarray
     tau: np.ndarray
     critical: np.ndarray
     planned: np.ndarray
+    ends: np.ndarray
 
 
 def script(seed: int) -> Script:
     """One episode."""
     numbers = np.random.default_rng(seed)
     at = np.zeros(7)
-    positions, torques, critical, grips = [], [], [], []
+    positions, torques, critical, grips, ends = [], [], [], [], []
     grip = 0.0
     for name, seconds in _PHASES:
         samples = round(seconds * SENSED * numbers.uniform(0.8, 1.2))
@@ -56,6 +61,8 @@ def script(seed: int) -> Script:
         critical.append(matters)
         grips.append(np.full(samples, grip))
         at = goal
+        done = sum(map(len, positions))
+        ends.append(np.full(samples, done // round(TICK_S * SENSED)))
     q = np.concatenate(positions)
     qd = np.gradient(q, axis=0) * SENSED + 0.002 * numbers.standard_normal(q.shape)
     tau = np.concatenate(torques) + 0.05 * numbers.standard_normal(q.shape)
@@ -63,4 +70,61 @@ def script(seed: int) -> Script:
     planned = np.column_stack((q, np.concatenate(grips)))[::every]
     matters = np.concatenate(critical)
     matters = np.pad(matters, (0, -len(matters) % every)).reshape(-1, every).any(axis=1)
-    return Script(qd, tau, matters, planned)
+    return Script(qd, tau, matters, planned, np.concatenate(ends)[::every])
+
+
+def chunks_of(made: Script, length: int) -> np.ndarray:
+    """What a policy that knows the phase it is in would say at every tick, [ticks, length, 8]: the
+    script to the phase's end, and what it has reached by then.
+    """
+    ticks = len(made.planned)
+    index = np.arange(ticks)[:, None] + np.arange(length)
+    known = np.minimum(index, np.minimum(made.ends, ticks - 1)[:, None])
+    return made.planned[known]
+
+
+def episodes_of(seeds: Sequence[int], length: int = 16) -> tuple[Episodes, np.ndarray]:
+    """Episodes in which every chunk was played to its end, and the chunk of every tick."""
+    scripts = [script(seed) for seed in seeds]
+    chunks = np.concatenate([chunks_of(one, length) for one in scripts])
+    counts = [len(one.planned) for one in scripts]
+    starts = np.cumsum([0, *counts[:-1]])
+    ticks = np.concatenate([np.arange(count) for count in counts])
+    first = np.repeat(starts, counts)
+    index = ticks % length
+    asked = first + ticks - index
+    tick_ns = np.arange(len(ticks)) * round(TICK_S * 1e9) + 10**9
+    every = round(TICK_S * SENSED)
+    qd = [np.resize(one.qd, (count * every, 7)) for one, count in zip(scripts, counts, strict=True)]
+    tau = [
+        np.resize(one.tau, (count * every, 7)) for one, count in zip(scripts, counts, strict=True)
+    ]
+    sense_ns = np.repeat(tick_ns, every) + np.tile(np.arange(1 - every, 1), len(ticks)) * 2_000_000
+    numbers = np.unique(asked)
+    made = Episodes(
+        period_s=TICK_S,
+        chunk_period_s=TICK_S,
+        declared="action,switched=7",
+        variants=np.array(["edge", "cut"]),
+        routes=np.array(["edge", "cut"]),
+        episode=starts,
+        tick_ns=tick_ns,
+        captured_ns=tick_ns,
+        command=chunks[asked, index],
+        command_captured_ns=tick_ns[asked],
+        inference=asked,
+        index=index,
+        starved=np.zeros(len(ticks), bool),
+        chunk=chunks[numbers],
+        chunk_number=numbers,
+        chunk_tick=numbers,
+        chunk_captured_ns=tick_ns[numbers],
+        chunk_arrived_ns=tick_ns[numbers] + 2 * round(TICK_S * 1e9),
+        chunk_variant=np.zeros(len(numbers), int),
+        sense_ns=sense_ns,
+        q=np.full((len(sense_ns), 7), np.nan),
+        qd=np.concatenate(qd),
+        tau=np.concatenate(tau),
+        observation={"image": np.zeros((len(ticks), 4), np.float32)},
+    )
+    return made, chunks

@@ -77,6 +77,19 @@ class ChunkSpec:
                 f"the tensor that a relative chunk is relative to, and none of another kind"
             )
 
+    def __str__(self) -> str:
+        """As `parse_chunk` reads it."""
+        said = [self.output]
+        said += [] if self.axis is None else [f"axis={self.axis}"]
+        said += [f"period={self.period_s * 1e3:f}ms"] if self.period_s else []
+        said += [f"horizon={self.horizon}"] if self.horizon else []
+        said += [f"kind={self.kind}", f"base={self.base}"] if self.base else []
+        said += [f"kind={self.kind}"] if self.kind is Kind.DELTA else []
+        for key, columns in (("columns", self.columns), ("switched", self.switched)):
+            written = ":".join("-" if one == ABSOLUTE else str(one) for one in columns)
+            said += [f"{key}={written}"] if columns else []
+        return ",".join(said)
+
 
 def parse_chunk(text: str) -> ChunkSpec:
     """The chunk that a text declares, see the module's docstring; InputError if it does not."""

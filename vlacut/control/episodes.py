@@ -6,6 +6,7 @@ episodes, K chunks of T commands of W columns, M samples of J joints:
     format                1
     period_s              of a tick
     chunk_period_s        between the commands of a chunk
+    declared              what a chunk is, see `vlacut.control.chunk`
     variants              names of the plan's variants
     routes                `edge`, `cloud` or `cut`, of each
     episode               E           first tick of every episode
@@ -49,6 +50,7 @@ class Episodes:
 
     period_s: float
     chunk_period_s: float
+    declared: str
     variants: np.ndarray
     routes: np.ndarray
     episode: np.ndarray
@@ -113,6 +115,7 @@ def read_episodes(path: Path) -> Episodes:
     names = [item.name for item in fields(Episodes) if item.name != "observation"]
     arrays: dict[str, Any] = {name: found[name] for name in names}
     arrays |= {name: float(found[name]) for name in ("period_s", "chunk_period_s")}
+    arrays["declared"] = str(found["declared"])
     return Episodes(**arrays, observation=observed)
 
 
@@ -146,6 +149,8 @@ def _wrong(found: dict[str, np.ndarray]) -> str:
     for name in ("variants", "routes"):
         if found[name].ndim != 1 or found[name].dtype.kind != "U":
             return f"{name} is not a row of names"
+    if found["declared"].ndim or found["declared"].dtype.kind != "U":
+        return "declared is no text"
     lengths = {"command": "N", "chunk": "K", "q": "M", "qd": "M", "tau": "M"}
     observed = {name: "N" for name in found if name.startswith(_OBSERVATION)}
     for name, letter in {**lengths, **observed}.items():

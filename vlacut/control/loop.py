@@ -106,9 +106,7 @@ class ControlLoop(Closing):
         self._said = ""
         self._recorder: Recorder | None = None
         if record is not None:
-            size = self._reader.length, self._reader.width
-            chunk_period_s = self._reader.spec.period_s
-            self._recorder = Recorder(Path(record), routes, size, 1 / rate, chunk_period_s)
+            self._recorder = Recorder(Path(record), routes, self._reader, 1 / rate)
         self._worker = Worker(policy, clock)
         self._cycle = Cycle(
             self._reader,

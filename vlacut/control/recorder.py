@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.control.chunk import Chunk
+from vlacut.control.chunk import Chunk, ChunkReader
 from vlacut.control.episodes import Episodes, write_episodes
 from vlacut.control.motion import Joints
 from vlacut.control.report import CommandReport, Route
@@ -24,8 +24,8 @@ class Recorder:
     Args:
         path: of the file.
         routes: of the plan's variants.
-        size: commands in a chunk, and columns in a command.
-        period_s, chunk_period_s: see `Episodes`.
+        reader: of the chunk.
+        period_s: of a tick.
         most_bytes: of observations; when there are more, no more is recorded, and that is logged.
     """
 
@@ -33,13 +33,12 @@ class Recorder:
         self,
         path: Path,
         routes: Sequence[Route],
-        size: tuple[int, int],
+        reader: ChunkReader,
         period_s: float,
-        chunk_period_s: float,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._path, self._routes, self._size = path, routes, size
-        self._period_s, self._chunk_period_s = period_s, chunk_period_s
+        self._path, self._routes, self._reader = path, routes, reader
+        self._period_s = period_s
         self._left = most_bytes
         self._ticks: list[tuple[CommandReport, int, dict[str, np.ndarray]]] = []
         self._chunks: list[Chunk] = []
@@ -86,13 +85,14 @@ class Recorder:
     def episodes(self) -> Episodes:
         """What there is so far; at least a tick."""
         reports = [report for report, _, _ in self._ticks]
-        length, width = self._size
+        length, width = self._reader.length, self._reader.width
         nothing = np.full(width, np.nan)
         chunks = [one.commands for one in self._chunks]
         last = len(self._episode) - (self._episode[-1] == len(self._ticks))
         return Episodes(
             period_s=self._period_s,
-            chunk_period_s=self._chunk_period_s,
+            chunk_period_s=self._reader.spec.period_s,
+            declared=str(self._reader.spec),
             variants=np.array([route.variant for route in self._routes]),
             routes=np.array([route.route for route in self._routes]),
             episode=np.array(self._episode[:last]),

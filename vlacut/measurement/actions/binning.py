@@ -1,0 +1,43 @@
+"""Bins of risk, and conformal quantiles of errors in them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+BINS, LEAST = 8, 100  # LEAST ticks in a bin
+
+
+def edges_of(risks: np.ndarray, bins: int = BINS, least: int = LEAST) -> np.ndarray:
+    """Risks between bins of as many ticks each: at most `bins`, of at least `least` ticks."""
+    count = max(1, min(bins, len(risks) // least))
+    made: np.ndarray = np.unique(np.quantile(risks, np.arange(1, count) / count))
+    return made
+
+
+def conformal_quantile(errors: np.ndarray, alpha: float) -> float:
+    """What the next error exceeds with a probability of at most alpha, if it is exchangeable with
+    these: the ceil((m + 1)(1 - alpha))-th smallest of m, the largest where there are too few; 0 of
+    none.
+    """
+    known = np.sort(errors[np.isfinite(errors)])
+    if not known.size:
+        return 0.0
+    rank = math.ceil((known.size + 1) * (1 - alpha))
+    return float(known[min(rank, known.size) - 1])
+
+
+def by_bin(errors: np.ndarray, bins: np.ndarray, count: int, alpha: float) -> np.ndarray:
+    """Conformal quantiles [count] of errors [N] by bins [N]; they do not fall with the bin."""
+    made = np.array([conformal_quantile(errors[bins == one], alpha) for one in range(count)])
+    rising: np.ndarray = np.maximum.accumulate(made)
+    return rising
+
+
+def stale_table(errors: np.ndarray, bins: np.ndarray, count: int, alpha: float) -> np.ndarray:
+    """The same of errors by age [N, D]: [D, count], not falling with the age either."""
+    rows = [by_bin(errors[:, late], bins, count, alpha) for late in range(errors.shape[1])]
+    known = np.isfinite(errors).any(axis=0)
+    table: np.ndarray = np.maximum.accumulate(np.stack(rows), axis=0)
+    return table[: max(2, int(np.flatnonzero(known).max(initial=0)) + 1)]
