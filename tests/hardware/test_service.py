@@ -57,7 +57,7 @@ def test_rates_outages_and_the_trace_s_end() -> None:
     assert service.finish(3.5, 125) == 5.0  # 25, and the first second again
     assert service.finish(8.0, 300) == 16.0
     assert [service.rate(at) for at in (0.5, 1.0, 3.0, 4.0)] == [100, 0, 50, 100]
-    assert service.mean_rate(0.0, 4.0) == 37.5
+    assert service.carried(4.0) == 150
 
 
 def test_a_share_of_the_rate_is_the_messages() -> None:

@@ -15,7 +15,7 @@ from support.coding import there_and_back
 from support.cutting import LINK, Walk, plan_of, sides_of, write_cuts
 from support.deployments import DIGEST, OrtEngine, served
 from support.programs import cut_at_random, looping_program, observation, random_program
-from support.random_graphs import all_cuts, random_graph, random_link
+from support.random_graphs import all_cuts, in_turn, random_graph, random_link
 
 from vlacut import registry
 from vlacut.bundle.manifest import open_bundle
@@ -83,7 +83,7 @@ def test_cut_and_codecs_together_are_brute_forces() -> None:
     used = 0
     for seed in range(150):
         numbers = np.random.default_rng(seed)
-        graph = replace(random_graph(numbers), in_turn=True)
+        graph = in_turn(random_graph(numbers))
         link, offers = random_link(numbers), random_offers(numbers, graph)
         chosen = cheapest(graph, offers, link)
         found = optimal_cut(chosen, link)
@@ -99,7 +99,7 @@ def test_no_choice_of_codecs_is_cheaper() -> None:
     for seed in range(60):
         numbers = np.random.default_rng(seed)
         graph, link = random_graph(numbers, 4), random_link(numbers)
-        graph = replace(graph, in_turn=True)
+        graph = in_turn(graph)
         offers = random_offers(numbers, graph)
         cuts = all_cuts(graph)
         sides = [Side.CLOUD if one else Side.EDGE for one in cuts[numbers.integers(len(cuts))]]
@@ -121,7 +121,7 @@ def test_the_least_energy_is_brute_forces_over_cuts_and_codecs() -> None:
     for seed in range(100):
         numbers = np.random.default_rng(seed)
         graph, link = random_graph(numbers, 3), random_link(numbers)
-        graph = replace(graph, in_turn=True, power=power)
+        graph = in_turn(replace(graph, power=power))
         offers = random_offers(numbers, graph)
         names = list(offers)
         forms = [[Choice(*pair) for pair in _pairs(offers[name])] for name in names]

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.random_graphs import all_cuts, chain_graph, random_graph, random_link, slow_totals
+from support.random_graphs import (
+    all_cuts,
+    chain_graph,
+    in_turn,
+    random_graph,
+    random_link,
+    slow_totals,
+)
 
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link, Power
@@ -269,7 +276,7 @@ def test_a_core_has_the_price_of_a_cut_and_keeps_it_when_variables_merge() -> No
     merged = 0
     for seed in range(300):
         graph, link, _ = case(seed)
-        graph = dataclasses.replace(graph, in_turn=True)
+        graph = in_turn(graph)
         numbers = np.random.default_rng(seed)
         power = Power(9.0, float(numbers.integers(0, 9)), *numbers.random(2).tolist(), "test")
         graph = dataclasses.replace(graph, power=power if seed % 2 else None)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.random_graphs import all_cuts, random_graph, random_link, slow_totals
+from support.random_graphs import all_cuts, in_turn, random_graph, random_link, slow_totals
 from support.slow_overlap import walk_s
 
 from vlacut.bundle.serde import from_json, to_json
@@ -65,9 +65,9 @@ def test_later_trips_take_the_longest_of_both_sides_and_the_link(
     first_s = 2.0 + nbytes / 1000 + 3.0
     assert found.total_s == pytest.approx(0.04 + 4.0 + first_s + (TRIPS - 1) * longest)
     assert found.total_s >= walk_s(graph, list(AHEAD), link)
-    in_turn = price(replace(graph, in_turn=True), AHEAD, link)
-    assert in_turn.hops == found.hops + TRIPS - 1
-    assert in_turn.overlap_s == 0
+    waiting = price(in_turn(graph), AHEAD, link)
+    assert waiting.hops == found.hops + TRIPS - 1
+    assert waiting.overlap_s == 0
 
 
 def test_a_loop_that_crosses_both_ways_waits_in_every_trip() -> None:
@@ -94,7 +94,7 @@ def test_the_search_lets_a_side_run_ahead_where_that_is_fastest() -> None:
     assert (found.sides, found.gap) == (AHEAD, 0.0)
     totals, _ = slow_totals(graph, link, all_cuts(graph))
     assert found.value == pytest.approx(totals.min())
-    assert optimal_cut(replace(graph, in_turn=True), link).sides != AHEAD
+    assert optimal_cut(in_turn(graph), link).sides != AHEAD
 
 
 def several(trips: tuple[int, ...]) -> CostGraph:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from functools import cached_property
 
 import numpy as np
 
 from support.slow_overlap import slow_overlap
 from vlacut.hardware import Link
-from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
+from vlacut.pricing.columns import Columns
+from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When, make_columns
+from vlacut.pricing.regions import ParallelRegion
 from vlacut.side import Side
 
 MAX_FREE = 9
@@ -86,6 +90,25 @@ def _flows(
             yield Flow(f"v{producer}", producer, tuple(before), nbytes, count - 1, True)
 
 
+class InTurn(CostGraph):
+    """A graph whose sides work one after the other whatever the cut."""
+
+    @cached_property
+    def regions(self) -> tuple[ParallelRegion, ...]:
+        return ()
+
+    @cached_property
+    def columns(self) -> Columns:
+        columns = make_columns(self)
+        waiting = [replace(loop, may_lead=False) for loop in columns.loops]
+        vars(columns)["loops"] = waiting  # a property that is made once
+        return columns
+
+
+def in_turn(graph: CostGraph) -> CostGraph:
+    return InTurn(**{field.name: getattr(graph, field.name) for field in fields(graph)})
+
+
 def all_cuts(graph: CostGraph) -> np.ndarray:
     """Every assignment that keeps the pins: a row a cut, 1 in the cloud. In binary order."""
     free = [index for index, task in enumerate(graph.tasks) if task.pinned is None]
@@ -143,7 +166,7 @@ def one_way_loops(graph: CostGraph, cuts: np.ndarray) -> dict[int, np.ndarray]:
             for one in graph.dependencies
             if graph.tasks[one.consumer].phase == phase and one.when is not When.INITIAL
         ]
-        if trips > 1 and not graph.in_turn and phase in leading:
+        if trips > 1 and not isinstance(graph, InTurn) and phase in leading:
             up, down, carried = np.zeros((3, len(cuts)), dtype=bool)
             for one in inside:
                 change = cuts[:, one.consumer] - cuts[:, one.producer]

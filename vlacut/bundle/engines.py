@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vlacut.backend import Progress
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BackendError, BundleError
 from vlacut.side import Side
@@ -105,9 +106,6 @@ class BuildRecord:
     folder: str
     seconds: float
     parts: tuple[BuiltPart, ...]
-
-
-Progress = Callable[[str, int, int], None]
 
 
 class EngineBuilder(Protocol):

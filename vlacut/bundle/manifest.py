@@ -129,10 +129,6 @@ class Bundle:
         """The file of a part."""
         return self.root / "parts" / f"{part.name}.onnx"
 
-    def whole_path(self, phase: WholePhase) -> Path:
-        """The file of an uncut phase."""
-        return self.root / "whole" / f"{phase.name}.onnx"
-
     @property
     def predictor_path(self) -> Path | None:
         """The file of the trained predictor; None if the bundle has none."""

@@ -11,6 +11,7 @@ from vlacut import registry
 from vlacut.bundle.engines import NOTHING, BuildRecord, BuiltPart
 from vlacut.bundle.manifest import open_bundle
 from vlacut.bundle.serde import to_json
+from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import (
     console,
     json_option,
@@ -25,7 +26,7 @@ from vlacut.side import Side
 
 
 @click.command("build")
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@BUNDLE
 @click.option(
     "--side",
     required=True,

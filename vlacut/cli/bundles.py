@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from vlacut.bundle.manifest import Bundle, Manifest, open_bundle
+from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.cli.show.report import plan_json, show_plan
 from vlacut.runtime.verification import CUT, MODULE, UNCUT, CutResult, verify_bundle
 
-_BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 _AGAINST = {
     MODULE: "{} and the uncut program, when compiled",
     UNCUT: "its record and it here",
@@ -21,7 +21,7 @@ _AGAINST = {
 
 
 @click.command("inspect")
-@_BUNDLE
+@BUNDLE
 @json_option
 def inspect_command(path: Path, as_json: bool) -> None:
     """Show what a bundle holds.
@@ -71,7 +71,7 @@ def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:
 
 
 @click.command("verify")
-@_BUNDLE
+@BUNDLE
 @json_option
 def verify_command(path: Path, as_json: bool) -> None:
     """Compare numbers: of the model a bundle came from, its uncut program, and every cut of that.

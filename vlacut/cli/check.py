@@ -11,6 +11,7 @@ from vlacut import registry
 from vlacut.backend import Checked
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.cli import completion
+from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.hardware import load_device
 from vlacut.plan.plan import Part
@@ -18,7 +19,7 @@ from vlacut.side import Side
 
 
 @click.command("check")
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@BUNDLE
 @click.option(
     "--target",
     default="",

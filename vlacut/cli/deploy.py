@@ -14,12 +14,12 @@ from vlacut.api import connect, serve
 from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.bundle.staging import write_file
 from vlacut.cli import completion
+from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.rate import LoopRun, loop_options, run_loop
 from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.show.steps import run_json, show_steps
-from vlacut.cli.times import seconds
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
 from vlacut.plan.plan import CHOSEN, Plan
@@ -31,7 +31,6 @@ from vlacut.runtime.network.selectors import SELECTORS
 from vlacut.runtime.wire.sockets import parse_address, written
 from vlacut.tensor.numerics import largest_difference
 
-_BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 _TLS = click.option(
     "--tls", type=click.Path(path_type=Path), help="This machine's folder of vlacut keys."
 )
@@ -42,7 +41,7 @@ _TRUSTED = click.option(
 
 
 @click.command("serve")
-@_BUNDLE
+@BUNDLE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=7000, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
@@ -118,7 +117,7 @@ def _serve_metrics(server: Server, place: str) -> str:
 
 
 @click.command("run")
-@_BUNDLE
+@BUNDLE
 @click.option("--cloud", default="", help="HOST:PORT of vlacut serve; not needed if all-edge.")
 @_TLS
 @_INSECURE

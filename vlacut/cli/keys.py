@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vlacut.bundle.manifest import open_bundle
+from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json
 from vlacut.errors import InputError
 
@@ -42,7 +43,7 @@ def keys_command(
 
 
 @click.command("sign")
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@BUNDLE
 @click.option(
     "--key", required=True, type=click.Path(path_type=Path), help="key.pem of vlacut keys --signer."
 )

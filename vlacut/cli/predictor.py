@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from vlacut.cli.arguments import seconds
 from vlacut.cli.show.output import (
     check_place,
     console,
@@ -16,7 +17,6 @@ from vlacut.cli.show.output import (
     rate,
     table,
 )
-from vlacut.cli.times import seconds
 from vlacut.hardware import read_recordings
 from vlacut.runtime.network.predictors import LSTM, PREDICTORS, make_predictor
 from vlacut.simulation.scores import Score, samples_of, score

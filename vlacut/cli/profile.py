@@ -8,6 +8,7 @@ import click
 
 from vlacut.bundle.costs import MeasuredPart, write_costs
 from vlacut.bundle.manifest import open_bundle
+from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import (
     check_place,
     console,
@@ -24,7 +25,7 @@ _SIDES = {"edge": (Side.EDGE,), "cloud": (Side.CLOUD,), "both": (Side.EDGE, Side
 
 
 @click.command("profile")
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@BUNDLE
 @click.option(
     "--side", required=True, type=click.Choice(tuple(_SIDES)), help="What this machine is."
 )

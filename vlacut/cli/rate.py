@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from vlacut.api import Policy
+from vlacut.backend import Progress
 from vlacut.control.controllers.naming import CONTROLLERS, WHEN_EMPTY
 from vlacut.control.executors import ASYNC, EXECUTORS
 from vlacut.control.loop import ControlLoop
@@ -84,7 +85,7 @@ def run_loop(
     observation: Mapping[str, np.ndarray],
     ticks: int,
     run: LoopRun,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     *,
     rate: float,
     chunk: str,

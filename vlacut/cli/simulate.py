@@ -11,6 +11,7 @@ import click
 
 from vlacut.bundle.manifest import Bundle, read_bundle
 from vlacut.cli import completion
+from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.output import (
     console,
@@ -21,7 +22,6 @@ from vlacut.cli.show.output import (
     table,
 )
 from vlacut.cli.show.traceplot import draw_choices, show_choices
-from vlacut.cli.times import seconds
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.plan.plan import Plan
 from vlacut.runtime.network.predictors import LSTM, NAMES, PREDICTORS
@@ -32,7 +32,7 @@ ALL = "all"
 
 
 @click.command("simulate")
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@BUNDLE
 @click.option(
     "--trace",
     type=click.Path(path_type=Path),

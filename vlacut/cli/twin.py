@@ -12,10 +12,10 @@ import numpy as np
 
 from vlacut.bundle.manifest import Bundle, read_bundle
 from vlacut.cli import completion
+from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.show.output import console, json_option, milliseconds, print_json, progress_bar
 from vlacut.cli.show.steps import run_json, show_steps
-from vlacut.cli.times import seconds
 from vlacut.emulation import shape_of
 from vlacut.emulation.twin import TwinStep, run_twin
 from vlacut.errors import InputError
@@ -45,7 +45,7 @@ class _Outage(click.ParamType[tuple[float, float]]):
 
 
 @click.command("twin")
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@BUNDLE
 @click.option(
     "--trace", type=click.Path(path_type=Path), help="Recorded bandwidths of the uplink: a file."
 )

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.backend import Finding
+from vlacut.backend import Finding, Progress, unwatched
 from vlacut.bundle.manifest import (
     FORMAT,
     Bundle,
@@ -44,7 +44,6 @@ from vlacut.split.emission import bundle_models, save, whole_phases
 from vlacut.split.parts import Split, split
 from vlacut.split.weights import WeightStore
 
-Progress = Callable[[str, int, int], None]
 _SHOWN_FINDINGS = 3
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")
 
@@ -77,12 +76,8 @@ class Planned:
     considered: tuple[Considered, ...] = ()
 
 
-def _silent(*_: object) -> None:
-    """Progress that nobody watches."""
-
-
 def plan_program(
-    program: Program, target: Target, pipeline: str = "", progress: Progress = _silent
+    program: Program, target: Target, pipeline: str = "", progress: Progress = unwatched
 ) -> Planned:
     """Annotate and cut a program, in place, for a target.
 
@@ -176,7 +171,7 @@ def compile_program(
     model_check: bool = True,
     model_tolerance: float | None = None,
     predictor: Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress = unwatched,
 ) -> tuple[Planned, Bundle]:
     """Plan a program, emit both sides' parts, and write the bundle at `out`.
 

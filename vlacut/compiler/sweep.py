@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vlacut.backend import Progress, unwatched
 from vlacut.compiler.target import Target
 from vlacut.errors import InfeasibleError, InputError
 from vlacut.hardware import Link, parse_bytes, parse_link
@@ -98,7 +99,7 @@ def sweep(
     target: Target,
     axis: Axis,
     pipeline: str = "",
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = unwatched,
 ) -> tuple[Point, ...]:
     """Annotate a program, in place, and cut it at every point of the axis.
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from vlacut.api import connect
+from vlacut.backend import Progress, unwatched
 from vlacut.emulation import EmulatedLink, Shape
 from vlacut.errors import InputError, PeerLost
 from vlacut.runtime.edge.report import StepReport
@@ -47,7 +48,7 @@ def run_twin(
     steps: int | None = None,
     seconds: float | None = None,
     period: float | None = None,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = unwatched,
     **options: Any,
 ) -> list[TwinStep]:
     """Run the control loop of a bundle over an emulated link.

@@ -48,10 +48,6 @@ class Service:
         since = within - self._times[index]
         return rounds * self.nbytes + self._moved[index] + since * self._rates[index]
 
-    def mean_rate(self, start: float, end: float) -> float:
-        """Bytes a second between two times, the second above the first."""
-        return (self.carried(end) - self.carried(start)) / (end - start)
-
     def finish(self, start: float, nbytes: float) -> float:
         """When so many bytes, sent from `start` on, are through; `start` for none."""
         if nbytes <= 0:

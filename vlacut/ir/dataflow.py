@@ -7,7 +7,7 @@ every part that reads them, and no weight crosses the link.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -62,6 +62,14 @@ class Dataflow:
         """Names of the weights that every operator reads, see `graphs.weights_read`."""
         graphs = (phase.model.graph for phase in self.program.phases)
         return {node: names for graph in graphs for node, names in weights_read(graph).items()}
+
+    @cached_property
+    def readers(self) -> Mapping[str, Sequence[Use]]:
+        """Uses by key, in the order in which keys are first read."""
+        found: dict[str, list[Use]] = {}
+        for use in self.uses:
+            found.setdefault(use.key, []).append(use)
+        return found
 
     def cost_graph(self) -> CostGraph:
         """The program for pricing. Needs `annotate-cost`; raises PassError without it.
@@ -238,10 +246,7 @@ def _task(dataflow: Dataflow, index: int, weights: tuple[int, ...]) -> Task:
 
 
 def _flows(dataflow: Dataflow) -> Iterator[Flow]:
-    readers: dict[str, list[Use]] = {}
-    for use in dataflow.uses:
-        readers.setdefault(use.key, []).append(use)
-    for key, uses in readers.items():
+    for key, uses in dataflow.readers.items():
         producer = uses[0].producer
         phase = dataflow.phases[producer]
         trips = dataflow.program.phases[phase].trips if phase >= 0 else 1

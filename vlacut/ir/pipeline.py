@@ -14,11 +14,12 @@ import dataclasses
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from vlacut import registry
+from vlacut.backend import Progress, unwatched
 from vlacut.errors import PassError, VlacutError
 from vlacut.ir import verifier
 from vlacut.ir.program import Program
@@ -62,9 +63,7 @@ class Pipeline:
     def __str__(self) -> str:
         return ",".join(_text(item) for item in self.passes)
 
-    def run(
-        self, program: Program, progress: Callable[[str, int, int], None] = lambda *_: None
-    ) -> tuple[Timing, ...]:
+    def run(self, program: Program, progress: Progress = unwatched) -> tuple[Timing, ...]:
         """Run the passes on the program, in place, with the verifier before and after each.
 
         `progress` is called with a pass's name, its index and the number of passes.

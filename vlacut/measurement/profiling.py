@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
+from vlacut.backend import Progress, unwatched
 from vlacut.bundle.costs import FORMAT, MeasuredCosts, MeasuredPart
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import InputError
@@ -21,7 +22,7 @@ def profile_bundle(
     bundle: Bundle,
     sides: Sequence[Side],
     turns: int,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = unwatched,
 ) -> MeasuredCosts:
     """Measure the parts that these sides hold; this machine must be both, if both are given.
 

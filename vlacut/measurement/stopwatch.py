@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vlacut.backend import Progress, unwatched
 from vlacut.measurement.load import Watch, watch_others
 
 _BURST_S = 0.01  # a turn is repeated for so long, so that short runs find their caches warm
@@ -53,7 +54,7 @@ class _Turn:
 def measure(
     runs: Sequence[Callable[[], object]],
     turns: int,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = unwatched,
     clock: Callable[[], float] = time.perf_counter,
     watch: Callable[[], Watch] = watch_others,
 ) -> tuple[Measured, ...]:

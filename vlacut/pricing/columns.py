@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.pricing.loops import MOST_LEADING, PhaseLoop
+from vlacut.tensor.numerics import Floats, Ints
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 FREE = -1
 
 

@@ -16,10 +16,11 @@ from itertools import chain
 import numpy as np
 
 from vlacut.hardware import Link, Power
-from vlacut.pricing.columns import FREE, Coded, Columns, Floats, Ints
+from vlacut.pricing.columns import FREE, Coded, Columns
 from vlacut.pricing.regions import ParallelRegion, find_regions
 from vlacut.side import Side
 from vlacut.tensor.codec import Codec, Coding
+from vlacut.tensor.numerics import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,6 @@ class CostGraph:
         dependencies: what waits for what, sorted by consumer.
         weights: bytes of every distinct weight.
         trips: of every phase.
-        in_turn: whether the sides work one after the other whatever the cut.
         power: of the edge; None if it is not known.
     """
 
@@ -120,7 +120,6 @@ class CostGraph:
     dependencies: tuple[Dependency, ...]
     weights: tuple[int, ...]
     trips: tuple[int, ...]
-    in_turn: bool = False
     power: Power | None = None
 
     def trips_of(self, task: int) -> int:
@@ -131,8 +130,6 @@ class CostGraph:
     @cached_property
     def regions(self) -> tuple[ParallelRegion, ...]:
         """Where the sides can work in parallel."""
-        if self.in_turn:
-            return ()
         within = [one for one in self.dependencies if one.when is When.WITHIN]
         outside = [one for one in self.dependencies if one.when is not When.WITHIN]
         return find_regions(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from vlacut.hardware import Link, link_at
 from vlacut.pricing.price import Price
+from vlacut.tensor.numerics import ROUNDING
 
-_ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
 _LEAST_S = 1e-9  # what takes less, as a model that is constant, counts as this: ratios stay finite
 
 
@@ -57,7 +57,7 @@ def crossings(one: Price, other: Price, link: Link) -> list[float]:
     met = []
     for low, high in zip(places, ends, strict=True):
         first, last = (_apart(one, other, link_at(link, place)) for place in (low, high))
-        alike = abs(last - first) <= _ROUNDING * one.over(link_at(link, high))
+        alike = abs(last - first) <= ROUNDING * one.over(link_at(link, high))
         if not first or alike:
             continue
         place = low - first * (high - low) / (last - first)
@@ -69,4 +69,4 @@ def crossings(one: Price, other: Price, link: Link) -> list[float]:
 def _apart(one: Price, other: Price, link: Link) -> float:
     """Seconds that the other takes more; none if that may be rounding."""
     apart = other.over(link) - one.over(link)
-    return apart if abs(apart) > _ROUNDING * one.total_s else 0.0
+    return apart if abs(apart) > ROUNDING * one.total_s else 0.0

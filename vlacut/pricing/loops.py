@@ -15,12 +15,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vlacut.hardware import Link
-
-Ints = NDArray[np.int64]
+from vlacut.tensor.numerics import Ints
 
 MOST_LEADING = 3
 

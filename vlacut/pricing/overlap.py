@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
-from vlacut.pricing.columns import Columns, Ints, moved
+from vlacut.pricing.columns import Columns, moved
 from vlacut.pricing.cost_graph import CostGraph, Flow
 from vlacut.pricing.loops import PhaseLoop, Pipelined
 from vlacut.pricing.regions import NO_JOIN, Parallel, ParallelRegion, SideWork
 from vlacut.side import Side
+from vlacut.tensor.numerics import Ints
 
 
 def one_way_loops(graph: CostGraph, x: Ints) -> list[PhaseLoop]:
     """The loops whose changes of side all lead one way in a cut."""
-    return [] if graph.in_turn else [loop for loop in graph.columns.loops if loop.one_way(x)]
+    return [loop for loop in graph.columns.loops if loop.one_way(x)]
 
 
 def parallels(

@@ -30,12 +30,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vlacut.hardware import Link
-from vlacut.pricing.columns import FREE, Ints, moved
+from vlacut.pricing.columns import FREE, moved
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.loops import Pipelined
 from vlacut.pricing.overlap import one_way_loops, parallels
 from vlacut.pricing.regions import Parallel
 from vlacut.side import Side
+from vlacut.tensor.numerics import Ints
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ program.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from vlacut import registry
-from vlacut.backend import Engine
+from vlacut.backend import Engine, Progress, unwatched
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.runtime.engines import load_engines
@@ -53,9 +53,7 @@ class CutResult:
         return self.max_abs_error <= self.allowed
 
 
-def verify_bundle(
-    bundle: Bundle, progress: Callable[[str, int, int], None] = lambda *_: None
-) -> tuple[CutResult, ...]:
+def verify_bundle(bundle: Bundle, progress: Progress = unwatched) -> tuple[CutResult, ...]:
     """Run the uncut program and every variant on the golden observation, and compare.
 
     Both sides of a variant run in this process and talk over the real wire. One with codecs is run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vlacut.backend import Progress, unwatched
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
 from vlacut.plan.plan import Plan
@@ -140,7 +141,7 @@ class Comparison:
         self,
         selectors: Sequence[str],
         predictors: Sequence[str],
-        progress: Callable[[str, int, int], None] = lambda *_: None,
+        progress: Progress = unwatched,
     ) -> tuple[Row, ...]:
         """The clairvoyant, then every selector with every predictor that it asks.
 

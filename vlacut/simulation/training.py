@@ -9,13 +9,14 @@ of quantiles, Romano, Patterson and Candès 2019). The same recordings and seed 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vlacut.backend import Progress, unwatched
 from vlacut.errors import InputError
 from vlacut.runtime.network.conformal import LEVELS
 from vlacut.runtime.network.lstm import FORMAT, Features, Lstm, LstmWeights
@@ -61,7 +62,7 @@ def train(
     *,
     seed: int = 0,
     epochs: int = EPOCHS,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = unwatched,
 ) -> Trained:
     """Fit the network.
 
@@ -90,7 +91,7 @@ def _train(
     interval_s: float,
     seed: int,
     epochs: int,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> Trained:
     import torch
 

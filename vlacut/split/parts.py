@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import onnx_ir as ir
 
@@ -108,14 +107,6 @@ class _CutDataflow:
         self.total_s = cut.price.total_s
         self.task = {node: task for task, node in enumerate(dataflow.nodes) if node is not None}
 
-    @cached_property
-    def readers(self) -> Mapping[str, Sequence[Use]]:
-        """Uses by key."""
-        found: dict[str, list[Use]] = {}
-        for use in self.dataflow.uses:
-            found.setdefault(use.key, []).append(use)
-        return found
-
     def saves_s(self, tasks: Iterable[int]) -> float:
         """What moving these tasks to the other side would add to a control step."""
         sides = list(self.sides)
@@ -154,7 +145,7 @@ def _border(cut: _CutDataflow, piece: Piece) -> Border:
         value: key
         for node in nodes
         for value in node.outputs
-        if _leaves(cut.readers.get(key := f"{name}/{value.name}", ()), inside)
+        if _leaves(cut.dataflow.readers.get(key := f"{name}/{value.name}", ()), inside)
     }
     return Border(phase, piece.tasks, inputs, outputs)
 

@@ -6,7 +6,7 @@ the other side reads it. Tensors of one part that go the same way in the same tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from vlacut.ir.dataflow import Dataflow, Use, key_of
 from vlacut.ir.program import Producer
@@ -25,10 +25,7 @@ def make_schedule(
 
     A tensor that crosses has the codec of its choice.
     """
-    readers: dict[str, list[Use]] = {}
-    for use in dataflow.uses:
-        readers.setdefault(use.key, []).append(use)
-    writer = _Writer(dataflow, sides, readers, choices)
+    writer = _Writer(dataflow, sides, choices)
     schedule: list[Instruction] = list(writer.observation())
     for index, phase in enumerate(dataflow.program.phases):
         schedule += writer.entry(index)
@@ -38,18 +35,12 @@ def make_schedule(
 
 
 class _Writer:
-    def __init__(
-        self,
-        dataflow: Dataflow,
-        sides: Sequence[Side],
-        readers: Mapping[str, Sequence[Use]],
-        choices: Choices,
-    ) -> None:
+    def __init__(self, dataflow: Dataflow, sides: Sequence[Side], choices: Choices) -> None:
         self._dataflow = dataflow
         self._choices = choices
         self._program = dataflow.program
         self._sides = sides
-        self._readers = readers
+        self._readers = dataflow.readers
 
     def observation(self) -> Iterator[Transfer]:
         """What the cloud reads of the observation, a transfer for each phase that reads it first.

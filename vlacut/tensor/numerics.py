@@ -1,4 +1,5 @@
-"""Numbers to try an engine with, and how far two actions are apart.
+"""Numbers: types of arrays, rounding of sums, inputs to try an engine with, and how far two actions
+are apart.
 
 As the time of an engine hangs on shapes, any legal numbers do to measure with.
 """
@@ -8,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlacut.tensor.spec import TensorSpec
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+ROUNDING = 1e-12  # relative: what two ways to add up the same times may differ by
 FLOATS, MASKED = 1, 2  # seeds of `probing`: floats alone are drawn anew; masks too
 
 

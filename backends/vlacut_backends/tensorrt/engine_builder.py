@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from vlacut.backend import Progress
 from vlacut.bundle.engines import (
     FORMAT,
     BuildRecord,
     BuiltPart,
     EngineRecord,
-    Progress,
     engines_folder,
     find_engine,
     keep_engine,

@@ -13,7 +13,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Any
 
-from vlacut.bundle.engines import Progress
+from vlacut.backend import Progress
 from vlacut.errors import BackendError
 
 _COMMAND = [sys.executable, "-m", "vlacut_backends.tensorrt.worker"]

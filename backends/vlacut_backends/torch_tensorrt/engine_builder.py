@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlacut.bundle.engines import FORMAT, BuildRecord, BuiltPart, EngineRecord, Progress
+from vlacut.backend import Progress
+from vlacut.bundle.engines import FORMAT, BuildRecord, BuiltPart, EngineRecord
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, InputError
 from vlacut.plan.plan import Part

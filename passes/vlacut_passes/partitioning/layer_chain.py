@@ -20,10 +20,9 @@ from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.loops import PhaseLoop
 from vlacut.pricing.overlap import one_way_loops, parallels
 from vlacut.side import Side
+from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.states import states
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 _CONSTANT_BYTES = 1024  # smaller weights are constants that operators everywhere share
 
 
@@ -105,7 +104,7 @@ class LayerChain:
 
     def _one_way(self, loop: PhaseLoop) -> NDArray[np.bool_]:
         """Whether a loop leads one way, a place."""
-        if self.graph.in_turn or not loop.may_lead:
+        if not loop.may_lead:
             return np.zeros(len(self.order) + 1, dtype=bool)
         start, end = self.rank[loop.before], self.rank[loop.after]
         left, taken = self.rank[loop.left], self.rank[loop.taken]

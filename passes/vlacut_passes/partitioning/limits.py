@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from vlacut.pricing.price import Price
-
-_EXACT = 1e-12  # relative: what two ways to add up seconds may differ by
+from vlacut.tensor.numerics import ROUNDING
 
 
 class Quantity(IntEnum):
@@ -99,7 +98,7 @@ def measured(price: Price) -> tuple[float, ...]:
 def within(quantity: Quantity, found: float, most: float) -> bool:
     """Whether a limit is kept: bytes to the byte, seconds to rounding."""
     exact = quantity in (Quantity.CLOUD_BYTES, Quantity.EDGE_BYTES)
-    return found <= (most if exact else most + _EXACT * abs(most))
+    return found <= (most if exact else most + ROUNDING * abs(most))
 
 
 def all_within(found: Sequence[float], most: Sequence[float | None]) -> bool:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut.hardware import Link, link_at
-from vlacut.pricing.columns import Floats
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides
 from vlacut.side import Side
+from vlacut.tensor.numerics import ROUNDING, Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +115,6 @@ def undominated(
 
 def as_good(one: Candidate, other: Candidate, chosen: Candidate, there: Floats) -> bool:
     """Whether one is at least as good as the other in every way: see `undominated`."""
-    cheap = bool(np.all(one.at(there) <= other.at(there) * (1 + 1e-12)))
+    cheap = bool(np.all(one.at(there) <= other.at(there) * (1 + ROUNDING)))
     less = one.edge - chosen.edge <= other.edge and one.cloud - chosen.cloud <= other.cloud
     return cheap and less

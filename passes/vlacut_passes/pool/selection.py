@@ -24,8 +24,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from vlacut.errors import PassError
 from vlacut.hardware import Bandwidths
-from vlacut.pricing.columns import Floats
 from vlacut.pricing.cost_graph import CostGraph
+from vlacut.tensor.numerics import Floats
 from vlacut_passes.pool.candidate import Candidate
 
 _WORTH = 1e-6  # of the latency: a variant that gains less is not worth its engines

@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.progress import Progress as Bar
 from rich.table import Table
 
+from vlacut.backend import Progress
 from vlacut.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -86,7 +87,7 @@ class Stages:
         seconds: by what was done, up to the last call.
     """
 
-    def __init__(self, show: Callable[[str, int, int], None]) -> None:
+    def __init__(self, show: Progress) -> None:
         self._show = show
         self._what = ""
         self._since = time.perf_counter()
@@ -120,7 +121,7 @@ def progress_bar() -> Iterator[Stages]:
         TimeElapsedColumn(),
     )
     # The file as it is now: it stays in sight while what a model says there is caught.
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+    with Bar(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         bar.disable = not bar.console.is_terminal
         task = bar.add_task("start", total=1)
         stages = Stages(

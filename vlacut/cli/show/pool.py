@@ -13,6 +13,7 @@ from vlacut.hardware import link_at
 from vlacut.plan.plan import Plan, Variant
 from vlacut.plan.pool import Engines
 from vlacut.pricing.dominance import crossings
+from vlacut.tensor.numerics import ROUNDING
 
 
 def pool_json(plan: Plan) -> dict[str, Any]:
@@ -122,4 +123,4 @@ def best_ranges(plan: Plan, variant: Variant) -> list[tuple[float, float]]:
 def _is_best(plan: Plan, variant: Variant, seconds_per_byte: float) -> bool:
     link = link_at(plan.link, seconds_per_byte)
     mine = variant.price.over(link)
-    return all(mine <= other.price.over(link) * (1 + 1e-12) for other in plan.variants)
+    return all(mine <= other.price.over(link) * (1 + ROUNDING) for other in plan.variants)

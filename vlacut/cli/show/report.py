@@ -17,8 +17,7 @@ from vlacut.plan.plan import Part, Plan
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
 from vlacut.side import Side
-
-_ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
+from vlacut.tensor.numerics import ROUNDING
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -171,7 +170,7 @@ def _part_row(part: Part, plan: Plan, times: int) -> tuple[str, ...]:
 def why(part: Part, plan: Plan) -> str:
     """Why a part is where it is: what a control step would lose with it on the other side."""
     there = "on the edge" if part.side is Side.CLOUD else "in the cloud"
-    if part.saves_s < -_ROUNDING * plan.variants[0].price.total_s:
+    if part.saves_s < -ROUNDING * plan.variants[0].price.total_s:
         return f"{there} {milliseconds(-part.saves_s)} ms faster, but {_why_slower(part, plan)}"
     return f"{there} {milliseconds(max(part.saves_s, 0.0))} ms slower"
 

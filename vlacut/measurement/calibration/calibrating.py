@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +12,7 @@ from itertools import islice
 
 import onnx_ir as ir
 
+from vlacut.backend import Progress, unwatched
 from vlacut.hardware import KINDS, Device, Profile, Stack
 from vlacut.ir.annotation import KERNEL
 from vlacut.ir.graphs import value_spec
@@ -24,8 +25,6 @@ from vlacut.measurement.calibration.measuring import measure_samples
 from vlacut.measurement.calibration.predicting import Observation
 from vlacut.measurement.calibration.samples import sampling_plan
 from vlacut.pricing.roofline import Kernel
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Calibration:
 
 
 def calibrate(
-    name: str, backend: str, turns: int, threads: int = 0, progress: Progress = lambda *_: None
+    name: str, backend: str, turns: int, threads: int = 0, progress: Progress = unwatched
 ) -> Calibration:
     """Measure this machine, and fit a profile of that name to it.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from vlacut import registry
+from vlacut.backend import Progress, unwatched
 from vlacut.errors import InputError
 from vlacut.ir.graphs import value_spec
 from vlacut.measurement.calibration.chain import Sample
@@ -25,7 +26,7 @@ def measure_samples(
     backend: str,
     turns: int,
     threads: int = 0,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = unwatched,
 ) -> tuple[Measured, ...]:
     """Time every sample on this machine, with the engines that the back end makes of it.
 

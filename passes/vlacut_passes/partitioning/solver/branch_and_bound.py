@@ -17,6 +17,7 @@ from functools import reduce
 
 import numpy as np
 
+from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Quantity, within
 from vlacut_passes.partitioning.solver.branching import Choice, Order
 from vlacut_passes.partitioning.solver.coarsen import equal_variables, too_heavy
@@ -26,7 +27,6 @@ from vlacut_passes.partitioning.solver.dual import Dual
 from vlacut_passes.partitioning.solver.effort import CUT, Effort
 from vlacut_passes.partitioning.solver.known import Incumbent, Known
 from vlacut_passes.partitioning.solver.milp import Cover, cover, solve_milp
-from vlacut_passes.partitioning.solver.nets import Floats, Ints
 
 SMALL = 150  # variables: from here on HiGHS is faster than further branches
 _ROUND_EVERY = 4  # levels

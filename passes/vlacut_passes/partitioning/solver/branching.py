@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlacut.pricing.cost_graph import CostGraph
+from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, Core
-from vlacut_passes.partitioning.solver.nets import Floats, Ints
 
 _LIKE_THE_BEST = 0.9  # of the highest score
 _MOST_PROBED = 12
 _HEAVY = 0.1  # of the heaviest
-_ENDS = 2  # a side
 _SPLIT = 1e-6
 _NECKS = 0.05  # share of a phase's tasks that are certainly necks
 _NARROW = 1.1  # and what is hardly wider is one too

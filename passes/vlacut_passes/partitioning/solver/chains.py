@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from vlacut.tensor.numerics import Ints
+
 _WORTH_SHRINKING = 0.7  # of the variables at the last time
 
 

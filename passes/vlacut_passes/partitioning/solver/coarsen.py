@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from vlacut.tensor.numerics import Ints
 from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, Core, only_cloud
-from vlacut_passes.partitioning.solver.nets import Ints
 from vlacut_passes.partitioning.solver.relaxation import Relaxed
 
 

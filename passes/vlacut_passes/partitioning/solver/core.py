@@ -15,11 +15,10 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from vlacut.side import Side
+from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.solver.chains import ChainGraph
 from vlacut_passes.partitioning.solver.nets import (
-    Floats,
-    Ints,
     Nets,
     Sets,
     distinct,

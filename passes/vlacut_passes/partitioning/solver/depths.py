@@ -8,8 +8,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
+from vlacut.tensor.numerics import Ints
 from vlacut_passes.partitioning.solver.chains import ChainGraph
-from vlacut_passes.partitioning.solver.nets import Ints
 
 NO_LIMIT = 2**31
 

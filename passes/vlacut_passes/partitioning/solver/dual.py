@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
+from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Quantity
 from vlacut_passes.partitioning.solver.core import CLOUD, Core, only_cloud
 from vlacut_passes.partitioning.solver.depths import NO_LIMIT, Span
 from vlacut_passes.partitioning.solver.known import Incumbent, Known
-from vlacut_passes.partitioning.solver.nets import Floats, Ints
 from vlacut_passes.partitioning.solver.relaxation import Mix, Relaxation, Relaxed
 
 _MOST_ROUNDS = 25

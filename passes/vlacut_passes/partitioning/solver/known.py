@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vlacut.tensor.numerics import ROUNDING, Floats, Ints
 from vlacut_passes.partitioning.limits import all_within
 from vlacut_passes.partitioning.solver.chains import squeezed
 from vlacut_passes.partitioning.solver.core import Core
-from vlacut_passes.partitioning.solver.nets import Floats, Ints
-
-_CLOSED = 1e-12  # relative: what two ways to add up a price may differ by
 
 
 @dataclass
@@ -42,7 +40,7 @@ class Incumbent:
 
     def closed_by(self, bound: float) -> bool:
         """Whether nothing better is left if everything else has at least the bound."""
-        return self.value - bound <= _CLOSED * abs(self.value)
+        return self.value - bound <= ROUNDING * abs(self.value)
 
 
 @dataclass

@@ -9,10 +9,11 @@ from vlacut.hardware import Link, Power
 from vlacut.pricing.columns import Columns
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.loops import PhaseLoop
+from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.chains import ChainGraph
 from vlacut_passes.partitioning.solver.core import Core, relabel
-from vlacut_passes.partitioning.solver.nets import Floats, Ints, Nets, Sets, starts
+from vlacut_passes.partitioning.solver.nets import Nets, Sets, starts
 from vlacut_passes.partitioning.solver.pipes import Pipe
 from vlacut_passes.partitioning.solver.ways import Ways, rising_of, variables
 

@@ -22,11 +22,12 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
+from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Quantity
 from vlacut_passes.partitioning.solver.chains import ChainGraph
 from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, LINEAR, Core
 from vlacut_passes.partitioning.solver.effort import Effort
-from vlacut_passes.partitioning.solver.nets import Floats, Ints, Nets
+from vlacut_passes.partitioning.solver.nets import Nets
 from vlacut_passes.partitioning.solver.pipes import Pipe
 
 _GRAIN = 1e-4  # of a limit: HiGHS keeps it to 1e-6 of that, bytes of a GPU's memory almost exactly

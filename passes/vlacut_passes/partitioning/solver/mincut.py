@@ -14,8 +14,8 @@ from ortools.graph.python.max_flow import SimpleMaxFlow
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from vlacut.tensor.numerics import Floats, Ints
+
 SOURCE, SINK = 0, 1
 _GRID = 2.0**52
 _ROUNDING = 2.0**10  # grid units: a residual this small is rounding, and counts as none

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut_passes.partitioning.solver.nets import Floats, Ints, Nets, merged_nets, summed
+from vlacut.tensor.numerics import Floats, Ints
+from vlacut_passes.partitioning.solver.nets import Nets, merged_nets, summed
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Quantity
 from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, LINEAR, Core
 from vlacut_passes.partitioning.solver.mincut import MinCut, min_cut
-from vlacut_passes.partitioning.solver.nets import Floats, Ints, Nets, Sets
+from vlacut_passes.partitioning.solver.nets import Nets, Sets
 
 
 @dataclass(frozen=True)

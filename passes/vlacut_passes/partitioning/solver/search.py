@@ -26,18 +26,17 @@ from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides, make_cut
 from vlacut.pricing.price import Certificate, Price, price
 from vlacut.side import Side
+from vlacut.tensor.numerics import ROUNDING, Ints
 from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
 from vlacut_passes.partitioning.solver.core import Core, placed
 from vlacut_passes.partitioning.solver.effort import Effort
 from vlacut_passes.partitioning.solver.make_core import make_core
-from vlacut_passes.partitioning.solver.nets import Ints
 from vlacut_passes.partitioning.solver.serial import Hints, SerialSearch, binding
 from vlacut_passes.partitioning.solver.ways import Split, Ways, all_ways
 from vlacut_passes.partitioning.states import State, agree, states
 
 MOST = 40e6  # most a minute of one core
-_ROUNDING = 1e-12  # relative: what two ways to add up a price may differ by
 _BRIEFLY = 1  # branches of a search that can be divided into closer ones
 _NONE = State()
 
@@ -255,7 +254,7 @@ class _Search:
     def _closed(self, bound: float) -> bool:
         if self._best is None:
             return False
-        return self._best.value - bound <= _ROUNDING * abs(self._best.value)
+        return self._best.value - bound <= ROUNDING * abs(self._best.value)
 
     @property
     def _again(self) -> bool:
@@ -317,7 +316,7 @@ class _Search:
         value = found[self._limits.minimise]
         if not all_within(found, self._limits.most):
             return
-        if self._best is None or value < self._best.value * (1 - _ROUNDING):
+        if self._best is None or value < self._best.value * (1 - ROUNDING):
             self._best = _Incumbent(sides, cost, value)
 
 

@@ -23,13 +23,13 @@ from vlacut.pricing.columns import FREE
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Sides
 from vlacut.pricing.price import in_cloud
+from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
 from vlacut_passes.partitioning.solver.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.solver.branching import Order, make_order
 from vlacut_passes.partitioning.solver.core import Core, holding, only_cloud, within_limits
 from vlacut_passes.partitioning.solver.effort import Effort
 from vlacut_passes.partitioning.solver.known import Incumbent
-from vlacut_passes.partitioning.solver.nets import Floats, Ints
 from vlacut_passes.partitioning.strategies import all_edge, baselines
 
 

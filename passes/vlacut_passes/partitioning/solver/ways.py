@@ -19,8 +19,8 @@ from vlacut.pricing.columns import FREE, Columns
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.loops import PhaseLoop
 from vlacut.side import Side
+from vlacut.tensor.numerics import Ints
 from vlacut_passes.partitioning.solver.core import settled
-from vlacut_passes.partitioning.solver.nets import Ints
 
 Ways = Mapping[int, Side]
 """The loops that are held to lead one way, by phase, and the side that they lead from."""
@@ -35,7 +35,7 @@ def all_ways(graph: CostGraph) -> Iterator[tuple[Ways, list[Split]]]:
     """Every choice of loops and ways, none first, with splits so that every cut in which these
     loops are on both sides has one of them.
     """
-    loops = [] if graph.in_turn else [loop for loop in graph.columns.loops if loop.may_lead]
+    loops = [loop for loop in graph.columns.loops if loop.may_lead]
     for chosen in product(*(_ways(graph.columns, loop) for loop in loops)):
         held = [(loop, *way) for loop, way in zip(loops, chosen, strict=True) if way is not None]
         yield (

@@ -1,10 +1,13 @@
-"""Times as options."""
+"""What several commands take: a bundle, and times with their units."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
+
+BUNDLE = click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 
 
 def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
