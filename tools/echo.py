@@ -27,7 +27,19 @@ from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 DIGEST = bytes(32)
-_FREE = Price(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+_FREE = Price(
+    edge_s=0,
+    cloud_s=0,
+    up_s=0,
+    down_s=0,
+    hop_s=0,
+    bytes_up=0,
+    bytes_down=0,
+    crossings=0,
+    hops=0,
+    edge_weight_bytes=0,
+    cloud_weight_bytes=0,
+)
 
 
 class Sleeper:
@@ -57,7 +69,19 @@ def echo_plan(up: int, down: int, trips: int = 1) -> Plan:
     keys = list(specs)
     sides = {"see": Side.EDGE, "think": Side.CLOUD, "act": Side.EDGE}
     parts = tuple(
-        Part(name, name, side, (read,), (made,), (), 0, 0.0, 0.0, name, name)
+        Part(
+            name=name,
+            phase=name,
+            side=side,
+            inputs=(read,),
+            outputs=(made,),
+            weights=(),
+            weight_bytes=0,
+            seconds=0.0,
+            saves_s=0.0,
+            label=name,
+            digest=name,
+        )
         for (name, side), read, made in zip(sides.items(), keys, keys[1:], strict=False)
     )
     body = (

@@ -20,11 +20,35 @@ from vlacut.pricing.price import Certificate, Price, Strategy
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
-PRICE = Price(0.1, 0.2, 0.3, 0.4, 0.5, 6, 7, 8, 9, 10, 11)
+PRICE = Price(
+    edge_s=0.1,
+    cloud_s=0.2,
+    up_s=0.3,
+    down_s=0.4,
+    hop_s=0.5,
+    bytes_up=6,
+    bytes_down=7,
+    crossings=8,
+    hops=9,
+    edge_weight_bytes=10,
+    cloud_weight_bytes=11,
+)
 
 
 def make_part(name: str, side: Side, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Part:
-    return Part(name, "p", side, inputs, outputs, (), 0, 0.0, 0.0, name, "")
+    return Part(
+        name=name,
+        phase="p",
+        side=side,
+        inputs=inputs,
+        outputs=outputs,
+        weights=(),
+        weight_bytes=0,
+        seconds=0.0,
+        saves_s=0.0,
+        label=name,
+        digest="",
+    )
 
 
 def looping_plan(**changes: object) -> Plan:

@@ -89,7 +89,19 @@ def test_how_many_robots_a_gpu_carries(cloud_s: float, said: str) -> None:
     target = Target("jetson-agx-orin", "a100", LINK, minimise="cloud-time")
     plan = plan_program(looping_program(), target).plan
     assert "carries" not in verdict(plan)  # nothing is in the cloud
-    taken = Price(0.01 - cloud_s, cloud_s, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0, 0)
+    taken = Price(
+        edge_s=0.01 - cloud_s,
+        cloud_s=cloud_s,
+        up_s=0.0,
+        down_s=0.0,
+        hop_s=0.0,
+        bytes_up=0,
+        bytes_down=0,
+        crossings=0,
+        hops=0,
+        edge_weight_bytes=0,
+        cloud_weight_bytes=0,
+    )
     plan = replace(plan, variants=(replace(plan.variants[0], price=taken),))
     assert f"a control step of 10 ms, {said}; all-edge takes 0 ms" in verdict(plan)
 

@@ -108,7 +108,19 @@ def random_candidates(seed: int) -> tuple[CostGraph, Candidate, list[Candidate],
     def candidate() -> Candidate:
         there = frozenset(np.flatnonzero(numbers.random(6) < 0.5).tolist())
         fixed, moved = float(numbers.random()), int(numbers.random() * 1e6)
-        cost = Price(fixed, 0.0, 0.0, 0.0, 0.0, moved, 0, 0, 0, 0, 0)
+        cost = Price(
+            edge_s=fixed,
+            cloud_s=0.0,
+            up_s=0.0,
+            down_s=0.0,
+            hop_s=0.0,
+            bytes_up=moved,
+            bytes_down=0,
+            crossings=0,
+            hops=0,
+            edge_weight_bytes=0,
+            cloud_weight_bytes=0,
+        )
         cut = Cut(name="", origin="test", sides=(), price=cost)
         held = {"edge": frozenset(range(6)) - there, "cloud": there}
         return Candidate(cut=cut, link=LINK, over=LINK, **held)

@@ -34,7 +34,19 @@ LINK = parse_link("10MB/s/20MB/s,10ms")
 
 def priced(name: str, compute_s: float, up: int, down: int, hops: int, like: Variant) -> Variant:
     half = compute_s / 2
-    made = Price(half, half, up / LINK.up, down / LINK.down, 0, up, down, 2, hops, 0, 0)
+    made = Price(
+        edge_s=half,
+        cloud_s=half,
+        up_s=up / LINK.up,
+        down_s=down / LINK.down,
+        hop_s=0,
+        bytes_up=up,
+        bytes_down=down,
+        crossings=2,
+        hops=hops,
+        edge_weight_bytes=0,
+        cloud_weight_bytes=0,
+    )
     return Variant(name, like.schedule, made)
 
 

@@ -36,7 +36,7 @@ from vlacut.tensor.codec import takes
 CHOSEN = "chosen"  # the name of a plan's first variant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """A convex subgraph on one side: what one engine runs.
 

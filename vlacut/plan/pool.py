@@ -8,7 +8,7 @@ from enum import Enum
 SEGMENTS, FUSED = FORMS = ("segments", "fused")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Engines:
     """What the engines of all variants hold, in one of the two forms they can have.
 

@@ -69,7 +69,7 @@ class ActionError:
 EXACT = ActionError()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CodedCrossing:
     """A tensor that crosses in coded form.
 
@@ -190,13 +190,13 @@ def coded_crossings(graph: CostGraph, sides: Sequence[Side]) -> tuple[CodedCross
         if not crosses or coding.codec is Codec.NONE:
             continue
         made = CodedCrossing(
-            flow.name,
-            source,
-            coding.codec,
-            flow.nbytes * flow.count,
-            coding.nbytes * flow.count,
-            coding.edge_s * flow.count,
-            coding.cloud_s * flow.count,
+            tensor=flow.name,
+            source=source,
+            codec=coding.codec,
+            raw_bytes=flow.nbytes * flow.count,
+            coded_bytes=coding.nbytes * flow.count,
+            edge_s=coding.edge_s * flow.count,
+            cloud_s=coding.cloud_s * flow.count,
         )
         found[flow.name] = _together(found[flow.name], made) if flow.name in found else made
     return tuple(found.values())

@@ -24,7 +24,7 @@ class Coded:
     cloud_s: Floats
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """Tasks, flows and dependencies by their index in the graph. A side is 0 (edge) or 1 (cloud).
 
@@ -103,9 +103,16 @@ class Columns:
         for one in np.unique(self.phase[self.trips > 1]).tolist():
             within = (phase == one) & ~self.initial & ~self.carried
             carried = (phase == one) & self.carried
-            times = int(self.trips[self.phase == one][0]) - 1
-            ends = self.before[within], self.after[within]
-            found.append(PhaseLoop(one, times, *ends, self.before[carried], self.after[carried]))
+            found.append(
+                PhaseLoop(
+                    phase=one,
+                    times=int(self.trips[self.phase == one][0]) - 1,
+                    before=self.before[within],
+                    after=self.after[within],
+                    left=self.before[carried],
+                    taken=self.after[carried],
+                )
+            )
         longest = sorted(found, key=lambda loop: (-loop.times, loop.phase))
         waiting = {loop.phase for loop in longest[MOST_LEADING:]}
         return [replace(loop, may_lead=loop.phase not in waiting) for loop in found]

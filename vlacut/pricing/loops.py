@@ -21,7 +21,7 @@ from vlacut.tensor.numerics import Ints
 MOST_LEADING = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PhaseLoop:
     """What waits for what in a phase of several trips, by task.
 
@@ -49,7 +49,7 @@ class PhaseLoop:
         return not ((change > 0).any() and (change < 0).any())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pipelined:
     """A loop whose changes of side all lead one way, a trip before the last.
 

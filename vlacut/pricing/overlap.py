@@ -53,12 +53,12 @@ def _pipelined(columns: Columns, x: Ints, loop: PhaseLoop) -> Pipelined:
     up = moved(columns, columns.up, crossed & (home == 0))
     down = moved(columns, columns.down, crossed & (home == 1))
     return Pipelined(
-        loop.times,
-        sum(columns.edge_s[mine & (x == 0)].tolist(), 0.0) / trips,
-        sum(columns.cloud_s[mine & (x == 1)].tolist(), 0.0) / trips,
-        (up.edge_s + up.cloud_s + down.edge_s + down.cloud_s) / loop.times,
-        up.nbytes // loop.times,
-        down.nbytes // loop.times,
+        times=loop.times,
+        edge_s=sum(columns.edge_s[mine & (x == 0)].tolist(), 0.0) / trips,
+        cloud_s=sum(columns.cloud_s[mine & (x == 1)].tolist(), 0.0) / trips,
+        codec_s=(up.edge_s + up.cloud_s + down.edge_s + down.cloud_s) / loop.times,
+        bytes_up=up.nbytes // loop.times,
+        bytes_down=down.nbytes // loop.times,
     )
 
 

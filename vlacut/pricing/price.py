@@ -39,7 +39,7 @@ from vlacut.side import Side
 from vlacut.tensor.numerics import Ints
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Price:
     """What a cut costs in a control step. Seconds and bytes.
 

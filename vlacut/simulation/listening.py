@@ -119,7 +119,17 @@ class ByFrames:
         began = max(self._now, self.busy)
         self.busy = network.up.finish(began, nbytes)
         there = self.busy + network.hop_s
-        burst = self._burst(Passage(True, nbytes, self._now, began, self.busy, there, self._now))
+        burst = self._burst(
+            Passage(
+                up=True,
+                nbytes=nbytes,
+                sent=self._now,
+                began=began,
+                through=self.busy,
+                arrived=there,
+                awaited=self._now,
+            )
+        )
         back = HEADER_BYTES + FIXED_TIMES * _TIME_BYTES
         arrived = network.down.finish(there, back) + network.hop_s
         times = (1, _ns(there), _ns(there), burst.first_ns, *train_of([burst]), 0)

@@ -35,7 +35,7 @@ _COMPUTE, _SEND, _WAIT = _Do.COMPUTE, _Do.SEND, _Do.WAIT
 _Op = tuple[_Do, int, float]  # what, which side (0 edge, 1 cloud), and how much or which frame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Passage:
     """A frame that crossed the emulated link. Seconds on the trace's clock.
 
@@ -132,8 +132,17 @@ class StepWalk:
                 began = max(now[side], free[side])
                 free[side] = services[side].finish(began, amount)
                 there = free[side] + network.hop_s
-                times = now[side], began, free[side], there
-                passed.append(Passage(side == 0, int(amount), *times, awaited=there))
+                passed.append(
+                    Passage(
+                        up=side == 0,
+                        nbytes=int(amount),
+                        sent=now[side],
+                        began=began,
+                        through=free[side],
+                        arrived=there,
+                        awaited=there,
+                    )
+                )
         return passed
 
 

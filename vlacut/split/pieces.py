@@ -72,7 +72,9 @@ def engines_of(dataflow: Dataflow, placements: Sequence[Sequence[Side]], form: s
         weights = {weight for task in piece.tasks for weight in costs.tasks[task].weights}
         held[piece.side].append(sum(costs.weights[weight] for weight in weights))
     edge, cloud = held[Side.EDGE], held[Side.CLOUD]
-    return Engines(form, len(edge), len(cloud), sum(edge), sum(cloud))
+    return Engines(
+        form=form, edge=len(edge), cloud=len(cloud), edge_bytes=sum(edge), cloud_bytes=sum(cloud)
+    )
 
 
 class Place(NamedTuple):

@@ -33,7 +33,7 @@ EDGE, CLOUD = 0, 1
 LINEAR = (Quantity.LATENCY, Quantity.CLOUD_TIME, Quantity.ENERGY)  # rows of `base` and `unary`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Core:
     """Find x in {0, 1}^size with x[0] = 0 and x[1] = 1 that minimises a quantity within limits.
 
@@ -162,18 +162,18 @@ def relabel(core: Core, label: Ints, size: int, *, whole: bool = False) -> Core:
     unary[:, [EDGE, CLOUD]] = 0.0
     users, nbytes = _merged_weights(core, label, *((True, True) if whole else core.counted))
     return Core(
-        size,
-        label[core.of_task],
-        base,
-        unary,
-        merged_nets(core.flows, label),
-        tuple((graph.renamed if whole else graph.relabel)(label) for graph in core.chains),
-        tuple(pipe.relabel(label, size) for pipe in core.pipes),
-        users,
-        nbytes,
-        _rising(label[core.rising[0]], label[core.rising[1]]),
-        core.limits,
-        core.idle_w,
+        size=size,
+        of_task=label[core.of_task],
+        base=base,
+        unary=unary,
+        flows=merged_nets(core.flows, label),
+        chains=tuple((graph.renamed if whole else graph.relabel)(label) for graph in core.chains),
+        pipes=tuple(pipe.relabel(label, size) for pipe in core.pipes),
+        users=users,
+        nbytes=nbytes,
+        rising=_rising(label[core.rising[0]], label[core.rising[1]]),
+        limits=core.limits,
+        idle_w=core.idle_w,
     )
 
 

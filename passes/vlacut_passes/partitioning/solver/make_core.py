@@ -32,18 +32,18 @@ def make_core(graph: CostGraph, link: Link, ways: Ways | None = None) -> Core:
     edge_j = (busy_w - idle_w) * edge_s + idle_w * first_s[0]
     order = np.argsort(columns.read, kind="stable")
     core = Core(
-        len(graph.tasks),
-        np.arange(len(graph.tasks)),
-        np.array([first_s[0].sum(), 0.0, edge_j.sum()], dtype=np.float64),
-        np.stack([first_s[1] - first_s[0], cloud_s, idle_w * first_s[1] - edge_j]),
-        _nets(columns, link, graph.power, piped[columns.producer] & columns.before_last),
-        _chains(columns, link, held),
-        tuple(_pipe(columns, link, loop) for loop in loops),
-        Sets(starts(columns.read[order], len(columns.weights)), columns.reader[order]),
-        columns.weights,
-        rising,
-        Limits(),
-        idle_w,
+        size=len(graph.tasks),
+        of_task=np.arange(len(graph.tasks)),
+        base=np.array([first_s[0].sum(), 0.0, edge_j.sum()], dtype=np.float64),
+        unary=np.stack([first_s[1] - first_s[0], cloud_s, idle_w * first_s[1] - edge_j]),
+        flows=_nets(columns, link, graph.power, piped[columns.producer] & columns.before_last),
+        chains=_chains(columns, link, held),
+        pipes=tuple(_pipe(columns, link, loop) for loop in loops),
+        users=Sets(starts(columns.read[order], len(columns.weights)), columns.reader[order]),
+        nbytes=columns.weights,
+        rising=rising,
+        limits=Limits(),
+        idle_w=idle_w,
     )
     label = variables(columns, rising)
     assert label is not None, "no cut keeps these ways"
@@ -65,7 +65,14 @@ def _nets(columns: Columns, link: Link, power: Power | None, piped: NDArray[np.b
             joules = power.idle_w * seconds + worked_j * columns.count
         costs += [seconds[moved], joules[moved]]
     up, up_j, down, down_j = costs
-    return Nets(columns.producer[moved], _consumers(columns, moved), up, down, up_j, down_j)
+    return Nets(
+        producer=columns.producer[moved],
+        consumers=_consumers(columns, moved),
+        up=up,
+        down=down,
+        up_j=up_j,
+        down_j=down_j,
+    )
 
 
 def _pipe(columns: Columns, link: Link, loop: PhaseLoop) -> Pipe:
@@ -79,7 +86,14 @@ def _pipe(columns: Columns, link: Link, loop: PhaseLoop) -> Pipe:
         for coded, rate in ((columns.up, link.up), (columns.down, link.down))
     )
     none = np.zeros(len(up))
-    moves = Nets(columns.producer[moved], _consumers(columns, moved), up, down, none, none)
+    moves = Nets(
+        producer=columns.producer[moved],
+        consumers=_consumers(columns, moved),
+        up=up,
+        down=down,
+        up_j=none,
+        down_j=none,
+    )
     return Pipe(np.array([edge_s.sum(), 0.0]), np.stack([-edge_s, cloud_s]), moves)
 
 

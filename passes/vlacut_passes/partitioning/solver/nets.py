@@ -33,7 +33,7 @@ class Sets:
         return np.minimum.reduceat(x[self.members], self.start[:-1]) if len(self) else x[:0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Nets:
     """Flows: `up` is paid if the producer is 0 and a consumer 1, `down` the other way round.
 
@@ -66,9 +66,18 @@ def merged_nets(flows: Nets, label: Ints) -> Nets:
     owner, member = pairs_of(flows.consumers, label)
     away = member != producer[owner]
     first, which, consumers = distinct(producer, owner[away], member[away])
-    costs = (flows.up, flows.down, flows.up_j, flows.down_j)
-    added = (summed(which[which >= 0], cost[which >= 0], len(first)) for cost in costs)
-    return Nets(producer[first], consumers, *added)
+
+    def added(cost: Floats) -> Floats:
+        return summed(which[which >= 0], cost[which >= 0], len(first))
+
+    return Nets(
+        producer=producer[first],
+        consumers=consumers,
+        up=added(flows.up),
+        down=added(flows.down),
+        up_j=added(flows.up_j),
+        down_j=added(flows.down_j),
+    )
 
 
 def pairs_of(sets: Sets, label: Ints) -> tuple[Ints, Ints]:
