@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vlacut import registry
+from vlacut.backend import Progress
 from vlacut.bundle.manifest import WholePhase
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.compiler.golden import write_golden
@@ -39,7 +40,7 @@ class Recorder:
         phases: Sequence[WholePhase],
         folder: Path,
         backend: str,
-        progress: Callable[[str, int, int], None],
+        progress: Progress,
     ) -> None:
         self._program, self._plan, self._phases = program, plan, phases
         self._folder, self._backend, self._progress = folder, backend, progress

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vlacut.backend import Progress, unwatched
 from vlacut.bundle.manifest import Bundle
 from vlacut.control.chunk import ChunkReader
 from vlacut.control.episodes import Episodes
 from vlacut.control.tables import ActionTables
 from vlacut.errors import InputError
 from vlacut.measurement.actions.binning import by_bin, conformal_quantile, edges_of, stale_table
-from vlacut.measurement.actions.chunks import Inferences, Progress, reader_of
+from vlacut.measurement.actions.chunks import Inferences, reader_of
 from vlacut.measurement.actions.errors import ahead_of, ranges, staleness, variation
 from vlacut.measurement.actions.fitting import auc, fit_logistic, threshold_of
 from vlacut.measurement.actions.replay import aheads, features, fit_motion, held_out, motions
@@ -51,7 +52,7 @@ def calibrate_actions(
     alpha: float = ALPHA,
     eps: float | None = None,
     every: int = 5,
-    progress: Progress = lambda *_: None,
+    progress: Progress = unwatched,
 ) -> tuple[ActionTables, Worth, np.ndarray]:
     """Tables of a bundle from episodes, what they are worth, and the chunk of every tick [N, T, W].
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from vlacut import registry
-from vlacut.backend import Engine
+from vlacut.backend import Engine, Progress
 from vlacut.bundle.manifest import Bundle
 from vlacut.control.chunk import ChunkReader, parse_chunk
 from vlacut.control.episodes import Episodes
@@ -18,8 +18,6 @@ from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.whole import load_whole, run_whole
 from vlacut.side import Side
-
-Progress = Callable[[str, int, int], None]
 
 
 def reader_of(bundle: Bundle, episodes: Episodes) -> ChunkReader:
