@@ -31,6 +31,8 @@ _log = logging.getLogger("vlacut")
 if TYPE_CHECKING:
     from vlacut.ir.program import Program
 
+_log = logging.getLogger("vlacut.compile")
+
 
 class Policy(EdgeSession):
     """A bundle's edge side, connected: see `connect`."""
@@ -206,13 +208,17 @@ def compile(  # the name users expect
             `model_check`, `model_tolerance`, `predictor` and `progress` as in
             `vlacut.compiler.driver.compile_program`.
 
+    What a user should know of the plan is logged to the logger `vlacut.compile`, as warnings.
     Raises InputError, PassError, BackendError, ModelDiffers or BundleError.
     """
     from vlacut.compiler.driver import compile_program
 
     target = _target(options)
     program = _program(model, args)
-    return compile_program(program, target, Path(out), **options)[1]
+    planned, bundle = compile_program(program, target, Path(out), **options)
+    for warning in planned.warnings:
+        _log.warning("%s", warning)
+    return bundle
 
 
 def _target(options: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ import torch
 from support.cutting import run_whole
 
 from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.program import Program
 from vlacut_models import pi0, smolvla
 from vlacut_models.presets import Examples
@@ -26,6 +27,11 @@ STEPS = 10
 @cache
 def tiny(name: str) -> Program:
     return MAKERS[name]("tiny")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_binding_is_meant_so(name: str) -> None:
+    assert not list(doubtful_bindings(tiny(name)))
 
 
 def policy(name: str, preset: str) -> Any:

@@ -28,6 +28,7 @@ from vlacut.errors import BackendError
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, load_device
 from vlacut.ir.annotation import CONVERTED, MEASURED, Cuts, forget
+from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.dataflow import cuts_of, key_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import dtype_name, operators
 from vlacut.ir.pipeline import Timing, parse_pipeline
@@ -88,6 +89,7 @@ def plan_program(
     link = target.network()
     passes = parse_pipeline(pipeline or target.pipeline())
     target.check_pipeline(passes)
+    doubtful = tuple(doubtful_bindings(program))
     forget(program)
     timings = passes.run(program, progress)
     progress("plan", len(passes.passes), len(passes.passes))
@@ -113,7 +115,7 @@ def plan_program(
     )
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
     converted = CONVERTED.find(program) or ""
-    warnings = tuple(advice(program, edge, plan))
+    warnings = (*doubtful, *advice(program, edge, plan))
     measured = _measured(program) if target.costs else ""
     bounds = _interval(chosen, edge, cloud)
     return Planned(
