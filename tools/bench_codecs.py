@@ -25,7 +25,7 @@ from rich.progress import track
 from vlacut.cli.show.output import table
 from vlacut.hardware import load_device
 from vlacut.pricing.codec_cost import decode_s, encode_s
-from vlacut.runtime.wire.codecs import Coder
+from vlacut.runtime.wire.codecs import coder_of
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, coded_bytes, parse_codecs, takes
 
@@ -73,7 +73,7 @@ def measure(codec: Codec, spec: TensorSpec, turns: int) -> Row:
     """One row."""
     wide = numbers(spec.shape)
     array = as_type(wide, spec.dtype)
-    coder = Coder(codec, spec)
+    coder = coder_of(codec, spec)
     coded, back = np.empty(coder.nbytes, np.uint8), np.empty_like(array)
     encode = least(lambda: coder.encode(array, coded), turns)
     decode = least(lambda: coder.decode(coded, back), turns)
@@ -103,7 +103,7 @@ def as_wide(array: np.ndarray, dtype: str) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def least(action: Callable[[], None], turns: int) -> float:
+def least(action: Callable[[], object], turns: int) -> float:
     """The shortest of all turns, by the thread's own clock."""
     found = math.inf
     for _ in range(turns):

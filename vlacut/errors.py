@@ -14,6 +14,7 @@ line that says what is wrong, where, and what to do.
     ├── BundleError           a bundle is incomplete, altered or of another format
     ├── DeadlineMissed        no action in time, and nothing to fall back on
     └── WireError             the peer broke the protocol
+        ├── CodecError        a coded tensor cannot be decoded: it came damaged
         ├── PeerLost          the connection ended or could not be made
         └── PeerRefused       the peer says no: another bundle, another version, other keys
             └── PeerUnable    the peer would, and cannot now: it is full, stops, or failed
@@ -75,6 +76,10 @@ class DeadlineMissed(VlacutError):
 
 class WireError(VlacutError):
     """The peer broke the protocol."""
+
+
+class CodecError(WireError):
+    """A coded tensor cannot be decoded: it came damaged."""
 
 
 class PeerLost(WireError):

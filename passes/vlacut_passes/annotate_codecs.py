@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from vlacut.hardware import Device, load_device
-from vlacut.ir.annotation import OFFERS
+from vlacut.ir.annotation import EXAMPLE, OFFERS
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.program import Program
-from vlacut.pricing.codec_cost import decode_s, encode_s
+from vlacut.pricing import codec_cost, picture_cost
 from vlacut.pricing.coding import Offer
+from vlacut.runtime.wire.codecs import coder_of
 from vlacut.tensor import TensorSpec
-from vlacut.tensor.codec import Coding, coded_bytes, parse_codecs, takes
+from vlacut.tensor.codec import Codec, Coding, coded_bytes, parse_codecs, takes
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,15 @@ class AnnotateCodecs:
     """Writes OFFERS on the program: for every value that could cross, the codecs that take it and
     make it smaller, with their bytes and seconds (`vlacut.pricing.codec_cost`).
 
+    Pictures are coded where they are observed, on their way up. They have as many bytes as the
+    example's have; as photographs have where there is no example, or where it shows nothing.
+
     Attributes:
         edge, cloud: names of devices, or TOML files.
-        codecs: which, e.g. `fp16,int8`, or `all`.
+        codecs: which, e.g. `fp16,jpeg90`, or `all`.
 
-    Raises HardwareError for an unknown device, InputError for an unknown codec.
+    Raises HardwareError for an unknown device, InputError for an unknown codec, or one of pictures
+    that is not installed where there are pictures.
     """
 
     name: ClassVar[str] = "annotate-codecs"
@@ -35,25 +43,46 @@ class AnnotateCodecs:
     def run(self, program: Program) -> None:
         """See `vlacut.ir.pipeline.Pass`."""
         edge, cloud = load_device(self.edge), load_device(self.cloud)
+        codecs = parse_codecs(self.codecs)
+        of_numbers = [codec for codec in codecs if not codec.varies]
+        of_pictures = [codec for codec in codecs if codec.varies]
         offers: dict[str, Offer] = {}
         for key, spec in trace_dataflow(program).specs.items():
-            up = self._codings(spec, edge, cloud)
+            up = tuple(_of_numbers(of_numbers, spec, edge, cloud))
             if up:
                 # Down, the cloud encodes and the edge decodes.
-                there = self._codings(spec, cloud, edge)
+                there = _of_numbers(of_numbers, spec, cloud, edge)
                 down = (Coding(one.codec, one.nbytes, one.cloud_s, one.edge_s) for one in there)
                 offers[key] = Offer(up, tuple(down))
+        shown = EXAMPLE.find(program) or {}
+        for spec in program.inputs:
+            found = tuple(_of_pictures(of_pictures, spec, shown.get(spec.name), edge, cloud))
+            if found:
+                offers[spec.name] = Offer(found, ())
         OFFERS.put(program, offers)
 
-    def _codings(self, spec: TensorSpec, source: Device, target: Device) -> tuple[Coding, ...]:
-        """As if the source were the edge."""
-        return tuple(
-            Coding(
-                codec,
-                coded_bytes(codec, spec),
-                encode_s(codec, spec, source),
-                decode_s(codec, spec, target),
-            )
-            for codec in parse_codecs(self.codecs)
-            if takes(codec, spec) and coded_bytes(codec, spec) < spec.nbytes
-        )
+
+def _of_numbers(
+    codecs: list[Codec], spec: TensorSpec, source: Device, target: Device
+) -> Iterator[Coding]:
+    """As if the source were the edge."""
+    for codec in codecs:
+        if takes(codec, spec) and (nbytes := coded_bytes(codec, spec)) < spec.nbytes:
+            encode_s = codec_cost.encode_s(codec, spec, source)
+            yield Coding(codec, nbytes, encode_s, codec_cost.decode_s(codec, spec, target))
+
+
+def _of_pictures(
+    codecs: list[Codec], spec: TensorSpec, shown: np.ndarray | None, edge: Device, cloud: Device
+) -> Iterator[Coding]:
+    for codec in codecs:
+        if not takes(codec, spec):
+            continue
+        if shown is None or shown.min() == shown.max():
+            nbytes = picture_cost.usual_bytes(codec, spec)
+        else:
+            coder = coder_of(codec, spec)
+            nbytes = coder.encode(np.ascontiguousarray(shown), np.empty(coder.nbytes, np.uint8))
+        if nbytes < spec.nbytes:
+            encode_s = picture_cost.encode_s(codec, spec, nbytes, edge)
+            yield Coding(codec, nbytes, encode_s, picture_cost.decode_s(codec, spec, nbytes, cloud))

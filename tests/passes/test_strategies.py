@@ -10,16 +10,17 @@ from support.random_graphs import chain_graph
 
 from vlacut import registry
 from vlacut.errors import InfeasibleError, PassError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, load_device
 from vlacut.ir.annotation import CUTS, STRUCTURE
 from vlacut.ir.dataflow import trace_dataflow, weights_of
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
+from vlacut.pricing.picture_cost import USUAL_BITS, decode_s, encode_s, usual_bytes
 from vlacut.pricing.price import price
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
-from vlacut.tensor.picture import pictures_in
-from vlacut_passes.partitioning.jpeg import BITS, DECODE_S, ENCODE_S, with_jpeg
+from vlacut.tensor.codec import Codec
+from vlacut_passes.partitioning.jpeg import bytes_of, with_jpeg
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD
 ANNOTATED = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a100}"
@@ -39,18 +40,21 @@ def test_jpeg_costs_its_bytes_and_its_codec() -> None:
         graph, flows=(dataclasses.replace(graph.flows[0], name="image"), graph.flows[1])
     )
     seen = (TensorSpec("image", "float32", (1, 3, 64, 32)), TensorSpec("v1", "float32", (4,)))
-    link = Link(1e3, 1e6, 0.5)
-    shown = with_jpeg(graph, seen, (EDGE, CLOUD, EDGE))
+    link, device = Link(1e3, 1e6, 0.5), load_device("a100")
+    shown = with_jpeg(graph, seen, (EDGE, CLOUD, EDGE), device, device)
     assert shown is not None
     cost = price(shown, (EDGE, CLOUD, EDGE), link)
-    assert cost.bytes_up == math.ceil(64 * 32 * BITS / 8)
-    assert cost.edge_s == pytest.approx(64 * 32 * ENCODE_S)
-    assert cost.cloud_s == pytest.approx(1 + 64 * 32 * DECODE_S)
+    held, jpeg = TensorSpec("image", "uint8", (64, 32, 3)), Codec.JPEG90
+    assert cost.bytes_up == math.ceil(64 * 32 * USUAL_BITS[jpeg] / 8)
+    edge_s = encode_s(jpeg, held, cost.bytes_up, device)
+    cloud_s = decode_s(jpeg, held, cost.bytes_up, device)
+    assert cost.edge_s == pytest.approx(edge_s)
+    assert cost.cloud_s == pytest.approx(1 + cloud_s)
     assert cost.total_s == pytest.approx(
-        64 * 32 * (ENCODE_S + DECODE_S) + 1 + cost.bytes_up / 1e3 + 10 / 1e6 + 2 * 0.25
+        edge_s + cloud_s + 1 + cost.bytes_up / 1e3 + 10 / 1e6 + 2 * 0.25
     )
-    assert with_jpeg(graph, seen, (EDGE, EDGE, EDGE)) is None
-    assert with_jpeg(graph, seen[1:], (EDGE, CLOUD, EDGE)) is None
+    assert with_jpeg(graph, seen, (EDGE, EDGE, EDGE), device, device) is None
+    assert with_jpeg(graph, seen[1:], (EDGE, CLOUD, EDGE), device, device) is None
 
 
 def test_the_papers_placement_has_the_layers_of_the_llm_in_the_cloud(openvla: Program) -> None:
@@ -73,12 +77,13 @@ def test_jpeg_is_a_row_and_no_cut(openvla: Program) -> None:
     parse_pipeline("partition{link=10MB/s,20ms}").run(openvla)
     rows = {row.name: row for row in CUTS.get(openvla).strategies}
     row, raw = rows["all-cloud-jpeg"], rows["all-cloud"]
-    assert (row.feasible, row.why_not) == (False, "not bit-exact")
+    assert not row.feasible
+    assert row.why_not.endswith("is float32: --codecs jpeg90 needs pictures of uint8")
     assert raw.feasible
     (pictures,) = (spec for spec in openvla.inputs if len(spec.shape) == 4)
-    held = pictures_in(pictures)
+    held = bytes_of(pictures)
     assert held is not None
-    saved = pictures.nbytes - math.ceil(held.pixels * BITS / 8)
+    saved = pictures.nbytes - usual_bytes(Codec.JPEG90, held)
     assert raw.price.bytes_up - row.price.bytes_up == saved
 
 

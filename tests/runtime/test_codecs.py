@@ -16,7 +16,7 @@ from vlacut.errors import InputError
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, coded_bytes, parse_codecs, takes
 
-LOSSY = parse_codecs("all")
+LOSSY = tuple(codec for codec in parse_codecs("all") if not codec.varies)
 WIDTHS = {Codec.FP16: 11, Codec.BF16: 8}  # significant bits
 
 
@@ -186,8 +186,8 @@ def test_only_floating_point_tensors_are_coded() -> None:
 
 def test_bytes_of_coded_tensors() -> None:
     spec = TensorSpec("x", "float32", (2, 3, 40))
-    sizes = {codec: coded_bytes(codec, spec) for codec in Codec}
-    assert list(sizes.values()) == [960, 480, 480, 240 + 6 * 4, 120 + 8 * 2]
+    sizes = [coded_bytes(codec, spec) for codec in (Codec.NONE, *LOSSY)]
+    assert sizes == [960, 480, 480, 240 + 6 * 4, 120 + 8 * 2]
     assert coded_bytes(Codec.INT4, TensorSpec("x", "float32", (33,))) == 17 + 4
 
 

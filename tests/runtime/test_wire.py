@@ -42,7 +42,7 @@ def test_header_vectors() -> None:
 
 def test_greeting_vectors() -> None:
     greeting = Greeting(Status.FULL, bytes(range(32)), bytes(range(16)), 7, 8, CHECKED)
-    vector = bytes.fromhex("564c4143555400000003000300000001")
+    vector = bytes.fromhex("564c4143555400000004000300000001")
     vector += bytes(range(32)) + bytes(range(16))
     vector += bytes.fromhex("00000000000000070000000000000008")
     assert greeting.pack() == vector

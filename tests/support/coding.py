@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlacut.runtime.wire.codecs import Coder
+from vlacut.runtime.wire.codecs import coder_of
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, coded_bytes
 
@@ -12,14 +12,13 @@ from vlacut.tensor.codec import Codec, coded_bytes
 def encoded(codec: Codec, array: np.ndarray, dtype: str = "") -> np.ndarray:
     spec = TensorSpec("x", dtype or str(array.dtype), array.shape)
     out = np.full(coded_bytes(codec, spec), 0xAB, np.uint8)
-    Coder(codec, spec).encode(array, out)
-    return out
+    return out[: coder_of(codec, spec).encode(array, out)]
 
 
 def decoded(codec: Codec, coded: np.ndarray, like: np.ndarray, dtype: str = "") -> np.ndarray:
     spec = TensorSpec("x", dtype or str(like.dtype), like.shape)
     out = np.full(spec.numpy_shape, 77, spec.numpy_dtype)
-    Coder(codec, spec).decode(coded, out)
+    coder_of(codec, spec).decode(coded, out)
     return out
 
 

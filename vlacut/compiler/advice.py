@@ -13,7 +13,6 @@ from vlacut.plan.plan import Plan
 from vlacut.plan.pool import FUSED
 from vlacut.runtime.network.estimate import shortest_side
 from vlacut.side import Side
-from vlacut.tensor.codec import coded_bytes
 
 _WORTH_SAYING = 0.1  # of a step
 
@@ -62,7 +61,7 @@ def _first_bursts_s(plan: Plan) -> float:
     first: dict[Side, int] = {}
     for step in flatten(plan.variants[0].schedule):
         if isinstance(step, Transfer):
-            nbytes = sum(coded_bytes(codec, plan.spec[key]) for key, codec in step.coded)
+            nbytes = plan.sent_bytes(plan.variants[0], step.coded)
             first.setdefault(step.source, nbytes)
     rates = {Side.EDGE: plan.link.up, Side.CLOUD: plan.link.down}
     return sum(plan.link.first_burst_s(nbytes, rates[side]) for side, nbytes in first.items())

@@ -23,6 +23,7 @@ import numpy as np
 from vlacut.api import connect
 from vlacut.backend import Progress, unwatched
 from vlacut.emulation import EmulatedLink, Shape
+from vlacut.emulation.observation import planned_observation
 from vlacut.errors import InputError, PeerLost
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.wire.sockets import parse_address
@@ -74,8 +75,7 @@ def run_twin(
         EmulatedLink(server, shape, begun=False) as link,
         connect(bundle, "{}:{}".format(*link.address), emulate=True, **options) as policy,
     ):
-        inputs = policy.bundle.plan.inputs
-        observation = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in inputs}
+        observation = planned_observation(policy.bundle.plan)
         epoch = link.begin()
         tick = epoch
         while (steps is None or len(done) < steps) and (

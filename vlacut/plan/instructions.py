@@ -53,6 +53,11 @@ class Transfer:
         codecs = self.codecs or (Codec.NONE,) * len(self.tensors)
         return tuple(zip(self.tensors, codecs, strict=True))
 
+    @property
+    def varies(self) -> bool:
+        """Whether how many bytes it has hangs on the numbers."""
+        return any(codec.varies for codec in self.codecs)
+
 
 @dataclass(frozen=True)
 class Move:

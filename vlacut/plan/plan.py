@@ -7,6 +7,7 @@ everything else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +32,7 @@ from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
-from vlacut.tensor.codec import takes
+from vlacut.tensor.codec import Codec, coded_bytes, takes
 
 CHOSEN = "chosen"  # the name of a plan's first variant
 
@@ -84,6 +85,11 @@ class Variant:
     price: Price
     coded: tuple[CodedCrossing, ...] = ()
     action_error: ActionError = EXACT
+
+    @cached_property
+    def crossing(self) -> Mapping[str, CodedCrossing]:
+        """The coded crossings by tensor."""
+        return {one.tensor: one for one in self.coded}
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,18 @@ class Plan:
         flat = (flatten(variant.schedule) for variant in self.variants)
         return tuple(any(isinstance(step, Transfer) for step in steps) for steps in flat)
 
+    def sent_bytes(self, variant: Variant, coded: Iterable[tuple[str, Codec]]) -> int:
+        """Bytes on the wire of tensors, each with its codec; as expected, where these vary."""
+        found = 0
+        for key, codec in coded:
+            spec = self.spec[key]
+            if codec.varies:
+                crossing = variant.crossing[key]
+                found += math.ceil(crossing.coded_bytes * spec.nbytes / crossing.raw_bytes)
+            else:
+                found += coded_bytes(codec, spec)
+        return found
+
     def variant_parts(self, variant: Variant, side: Side) -> tuple[Part, ...]:
         """The parts a variant runs on a side, in the order of their first run."""
         parts = (self.part[name] for name in runs(variant.schedule))
@@ -177,12 +195,13 @@ class _Rehearsal:
             if isinstance(item, Loop) and not 2 <= item.trips <= MOST_TRIPS:
                 raise BundleError(f"{where}: a loop of {item.trips} trips")
         for step in steps(variant.schedule, between=False):
-            self._do(step.instruction, where + (f", trip {step.trip}" if step.trips > 1 else ""))
+            place = where + (f", trip {step.trip}" if step.trips > 1 else "")
+            self._do(step.instruction, place, variant)
         missing = set(self._plan.outputs.values()) - self._held[Side.EDGE]
         if missing:
             raise BundleError(f"{where}: the edge never gets {', '.join(sorted(missing))}")
 
-    def _do(self, step: Run | Transfer | Move, where: str) -> None:
+    def _do(self, step: Run | Transfer | Move, where: str, variant: Variant) -> None:
         if isinstance(step, Run):
             if step.part not in self._plan.part:
                 raise BundleError(f"{where}: no part {step.part}")
@@ -192,18 +211,21 @@ class _Rehearsal:
         elif isinstance(step, Transfer):
             self._need(step.tensors, step.source, f"{where}, transfer")
             self._hold(step.tensors, step.source.other, where)
-            self._check_codecs(step, where)
+            self._check_codecs(step, where, variant)
         else:
             for side in step.sides:
                 self._need((step.source,), side, f"{where}, move to {step.target}")
                 self._hold((step.target,), side, where)
 
-    def _check_codecs(self, step: Transfer, where: str) -> None:
+    def _check_codecs(self, step: Transfer, where: str, variant: Variant) -> None:
         if len(step.codecs) not in (0, len(step.tensors)):
             raise BundleError(f"{where}, transfer: {len(step.codecs)} codecs")
         for key, codec in step.coded:
             if not takes(codec, self._plan.spec[key]):
                 raise BundleError(f"{where}: {codec} cannot write {self._plan.spec[key]}")
+            crossing = variant.crossing.get(key)
+            if codec.varies and (crossing is None or crossing.raw_bytes < 1):
+                raise BundleError(f"{where}: nothing is known of {key} as {codec}")
 
     def _need(self, keys: Iterable[str], side: Side, where: str) -> None:
         missing = [key for key in keys if key not in self._held[side]]

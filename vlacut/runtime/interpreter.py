@@ -163,27 +163,27 @@ class Walk:
         arrays = self._on_host(map(self._held.__getitem__, stop.tensors))
         if stop.encodes:
             arrays = self._encoded(connection, stop, arrays)
-        nbytes = 0
+        nbytes, envelope = 0, stop.envelope
         for array in arrays:
             nbytes += array.nbytes
-        if nbytes != stop.nbytes:
+        if stop.varies:
+            envelope = envelope.sized(envelope.nbytes - stop.nbytes + nbytes)
+        elif nbytes != stop.nbytes:
             raise BackendError(
                 f"{', '.join(stop.tensors)}: engines made {nbytes} bytes, the plan has "
                 f"{stop.nbytes}"
             )
         now = perf_counter_ns()
-        tally.posted.append((now, HEADER_BYTES + stop.envelope.nbytes))
+        tally.posted.append((now, HEADER_BYTES + envelope.nbytes))
         times = self._times(connection, now) if self._on_cloud else b""
-        connection.post(stop.envelope, self._step, arrays, times)
+        connection.post(envelope, self._step, arrays, times)
         tally.sent += nbytes
 
     def _encoded(
         self, connection: Connection, stop: Send, arrays: list[np.ndarray]
     ) -> list[np.ndarray]:
-        encoded, place = connection.encoded, stop.envelope.place
         start = perf_counter_ns()
-        pairs = zip(stop.coded, arrays, strict=True)
-        made = [encoded(place, key, codec, array) for (key, codec), array in pairs]
+        made = connection.encoded(stop.envelope.place, stop.coded, arrays)
         self._note_codec("encode", start)
         return made
 
@@ -219,7 +219,7 @@ class Walk:
             raise WireError(f"the peer sent {frame.header}, due was {due} of step {self._step}")
         tensors = self._decoded(frame) if frame.room.coded else frame.room.tensors
         self._held.update(zip(route.transfers[rank].tensors, tensors, strict=True))
-        tally.received += route.sizes[rank]
+        tally.received += frame.nbytes - route.ahead_bytes
         tally.taken = self._taken = rank + 1
         self._taken_ns = frame.arrived_ns
         self._taken_first_ns = frame.burst.first_ns

@@ -20,7 +20,7 @@ from vlacut.plan.plan import Plan
 from vlacut.runtime.wire.protocol import HEADER_BYTES
 from vlacut.runtime.wire.route import Compute, Route, Send
 from vlacut.side import Side
-from vlacut.tensor.codec import Codec, coded_bytes
+from vlacut.tensor.codec import Codec
 
 
 class _Do(IntEnum):
@@ -174,7 +174,7 @@ def _ops(plan: Plan, variant: int) -> Iterator[_Op]:
                     decodes[side].append(edge_s if side else cloud_s)
                     yield _COMPUTE, side, cloud_s if side else edge_s
                     times = routes[side].times.size if side else 0
-                    nbytes = sum(coded_bytes(codec, plan.spec[key]) for key, codec in stop.coded)
+                    nbytes = plan.sent_bytes(plan.variants[variant], stop.coded)
                     yield _SEND, side, HEADER_BYTES + times + nbytes
     if len(frames[1]) > taken[0]:  # a step ends when all that was sent to the edge is there
         yield from take(0, len(frames[1]))
@@ -183,7 +183,7 @@ def _ops(plan: Plan, variant: int) -> Iterator[_Op]:
 def _codec_seconds(plan: Plan, variant: int, stop: Send) -> tuple[float, float]:
     """What the codecs of one frame take on the edge and in the cloud, in seconds."""
     edge_s = cloud_s = 0.0
-    there = {item.tensor: item for item in plan.variants[variant].coded} if stop.encodes else {}
+    there = plan.variants[variant].crossing if stop.encodes else {}
     for key, codec in stop.coded:
         if codec is not Codec.NONE and key in there:
             share = plan.spec[key].nbytes / there[key].raw_bytes

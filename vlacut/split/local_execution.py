@@ -25,7 +25,7 @@ from vlacut.ir.program import Program
 from vlacut.plan.instructions import Move, Run, Transfer, steps
 from vlacut.pricing.cut import make_cut
 from vlacut.runtime.whole import run_whole
-from vlacut.runtime.wire.codecs import Coder
+from vlacut.runtime.wire.codecs import coder_of
 from vlacut.side import Side
 from vlacut.split.emission import save, whole_phases
 from vlacut.split.parts import Split, split_at, whole
@@ -204,10 +204,10 @@ def _over(array: np.ndarray, codec: Codec, spec: TensorSpec) -> np.ndarray:
     """What arrives of a tensor."""
     if codec is Codec.NONE:
         return array
-    coder = Coder(codec, spec)
-    wire, arrived = np.empty(coder.nbytes, np.uint8), np.empty_like(array)
-    coder.encode(np.require(array, requirements="C"), wire)
-    coder.decode(wire, arrived)
+    coder = coder_of(codec, spec)
+    wire, arrived = np.empty(coder.nbytes, np.uint8), np.empty(array.shape, array.dtype)
+    nbytes = coder.encode(np.require(array, requirements="C"), wire)
+    coder.decode(wire[:nbytes], arrived)
     return arrived
 
 

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vlacut.errors import InputError
+from vlacut.tensor.picture import pictures_in
 from vlacut.tensor.spec import TensorSpec
 
 GROUP = 32  # elements that share a scale of int4
 
 
 class Codec(str, Enum):
-    """How a tensor is written. All but NONE lose digits, and are for floating-point tensors alone.
+    """How a tensor is written.
 
-    NONE: its bytes as they are. FP16, BF16: numbers of 16 bits. INT8: 8 bits, with a scale for each
-    row (a token). INT4: 4 bits, with a scale for each GROUP elements.
+    NONE: its bytes as they are. Four are for floating-point tensors, and lose digits: FP16, BF16:
+    numbers of 16 bits. INT8: 8 bits, with a scale for each row (a token). INT4: 4 bits, with a
+    scale for each GROUP elements. The others are for pictures of uint8 (`vlacut.tensor.picture`):
+    ZSTD, which loses nothing; JPEG95 to JPEG50, named by their quality.
     """
 
     NONE = "none"
@@ -27,11 +30,34 @@ class Codec(str, Enum):
     BF16 = "bf16"
     INT8 = "int8"
     INT4 = "int4"
+    ZSTD = "zstd"
+    JPEG95 = "jpeg95"
+    JPEG90 = "jpeg90"
+    JPEG85 = "jpeg85"
+    JPEG80 = "jpeg80"
+    JPEG75 = "jpeg75"
+    JPEG70 = "jpeg70"
+    JPEG65 = "jpeg65"
+    JPEG60 = "jpeg60"
+    JPEG55 = "jpeg55"
+    JPEG50 = "jpeg50"
 
     def __str__(self) -> str:
         return self.value
 
+    @property
+    def quality(self) -> int | None:
+        """Of JPEG; None of another codec."""
+        return int(self.value[len(_JPEG) :]) if self.value.startswith(_JPEG) else None
 
+    @property
+    def varies(self) -> bool:
+        """Whether how many bytes it takes hangs on the numbers: it does for pictures."""
+        return self is Codec.ZSTD or self.quality is not None
+
+
+_JPEG = "jpeg"
+_MOST_JPEG_SIDE = 65500  # pixels: libjpeg's JPEG_MAX_DIMENSION
 _WIDER = ("float32", "float64")
 _CODED = {
     Codec.FP16: _WIDER,
@@ -43,6 +69,11 @@ _CODED = {
 
 def takes(codec: Codec, spec: TensorSpec) -> bool:
     """Whether a codec can write such a tensor."""
+    if codec.varies:
+        found = pictures_in(spec) if spec.dtype == "uint8" else None
+        if found is None or codec.quality is None:
+            return found is not None
+        return max(found.count * found.height, found.width) <= _MOST_JPEG_SIDE
     return codec is Codec.NONE or (spec.dtype in _CODED[codec] and math.prod(spec.shape) > 0)
 
 
@@ -53,9 +84,12 @@ def rows_of(spec: TensorSpec) -> tuple[int, int]:
 
 
 def coded_bytes(codec: Codec, spec: TensorSpec) -> int:
-    """Bytes of a tensor in coded form, scales included; `takes` must hold."""
+    """Bytes of a tensor in coded form, scales included; `takes` must hold.
+
+    Of a codec that varies these are the most that there can be: as many as without it.
+    """
     size = math.prod(spec.shape)
-    if codec is Codec.NONE:
+    if codec is Codec.NONE or codec.varies:
         return spec.nbytes
     if codec is Codec.INT8:
         return size + 4 * rows_of(spec)[0]
@@ -70,7 +104,7 @@ class Coding:
 
     Attributes:
         codec: how it is written.
-        nbytes: on the wire.
+        nbytes: on the wire; of a codec that varies, as many as are expected.
         edge_s, cloud_s: seconds that its processor takes to encode it on the one side and to decode
             it on the other.
     """
@@ -82,18 +116,17 @@ class Coding:
 
 
 def parse_codecs(text: str) -> tuple[Codec, ...]:
-    """The codecs that `fp16,int8`, or `all`, names, none included never; InputError otherwise."""
-    lossy = tuple(codec for codec in Codec if codec is not Codec.NONE)
+    """The codecs that `fp16,int8,jpeg90`, or `all`, names; InputError otherwise."""
+    known = {codec.value: codec for codec in Codec if codec is not Codec.NONE}
     if text in ("", "none"):
         return ()
     if text == "all":
-        return lossy
+        return tuple(known.values())
     names = [name.strip() for name in text.split(",")]
-    known = {codec.value: codec for codec in lossy}
     for name in names:
         if name not in known:
             raise InputError(
                 f"codecs {text!r}: there is no codec {name!r}; write all, or some of "
                 f"{','.join(known)}"
             )
-    return tuple(codec for codec in lossy if codec.value in names)
+    return tuple(codec for name, codec in known.items() if name in names)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from vlacut.tensor.picture import Pictures, by_picture, pictures_in
 from vlacut.tensor.spec import TensorSpec
 
 Ints = NDArray[np.int64]
@@ -32,18 +33,37 @@ def varied(
     specs: Iterable[TensorSpec], observation: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, np.ndarray]:
     """Another observation like one: floats are normal numbers of its mean and deviation, tensor by
-    tensor; other types, and what is all alike or not finite, stay. Seed 0 is the observation.
+    tensor; pictures of bytes are moved in their frame, mirrored or not, in another light; other
+    types, and what is all alike or not finite, stay. Seed 0 is the observation.
     """
     made = dict(observation)
     for index, spec in enumerate(specs):
-        array = observation[spec.name]
-        floats = spec.dtype in ("float16", "float32", "float64")
-        if seed == 0 or not floats or not array.size:
+        array, numbers = observation[spec.name], np.random.default_rng((seed, index))
+        if seed == 0 or not array.size:
             continue
-        mean, deviation = (float(one(array, dtype=np.float64)) for one in (np.mean, np.std))
-        if deviation > 0 and np.isfinite(deviation):
-            numbers = np.random.default_rng((seed, index)).normal(mean, deviation, array.shape)
-            made[spec.name] = numbers.astype(array.dtype)
+        if spec.dtype == "uint8":
+            pictures = pictures_in(spec)
+            if pictures is not None:
+                made[spec.name] = _moved(array, pictures, numbers)
+        elif spec.dtype in ("float16", "float32", "float64"):
+            mean, deviation = (float(one(array, dtype=np.float64)) for one in (np.mean, np.std))
+            if deviation > 0 and np.isfinite(deviation):
+                drawn = numbers.normal(mean, deviation, array.shape)
+                made[spec.name] = drawn.astype(array.dtype)
+    return made
+
+
+def _moved(array: np.ndarray, pictures: Pictures, numbers: np.random.Generator) -> np.ndarray:
+    """Pictures shifted around their edges, mirrored or not, contrast and brightness changed."""
+    made = np.array(array, order="C")
+    seen = by_picture(made, pictures)
+    down, right = (int(numbers.integers(side)) for side in (pictures.height, pictures.width))
+    shown = np.roll(seen, (down, right), (1, 2)).astype(np.float64)
+    if numbers.random() < 0.5:
+        shown = shown[:, :, ::-1]
+    contrast, light = numbers.uniform(0.8, 1.2), numbers.uniform(-20, 20)
+    mean = shown.mean()
+    seen[...] = np.clip(np.rint(mean + (shown - mean) * contrast + light), 0, 255)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Pictures: which tensors hold some, and how they lie in them. Plain data.
+"""Pictures: which tensors hold some, and how they lie in them.
 
 | shape                       | what it holds                                         |
 |-----------------------------|-------------------------------------------------------|
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from vlacut.tensor.spec import TensorSpec
 
@@ -57,3 +59,12 @@ def pictures_in(spec: TensorSpec) -> Pictures | None:
         twice = one // 3 if spec.dtype == "uint8" else 1
         return Pictures(count * twice, two, three, 3, True)
     return None
+
+
+def by_picture(array: np.ndarray, pictures: Pictures) -> np.ndarray:
+    """A view of a tensor, C-contiguous, as [count, height, width, channels]."""
+    sides = pictures.height, pictures.width
+    if pictures.channels_first:
+        planes = array.reshape(pictures.count, pictures.channels, *sides)
+        return planes.transpose(0, 2, 3, 1)
+    return array.reshape(pictures.count, *sides, pictures.channels)

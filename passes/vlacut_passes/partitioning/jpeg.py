@@ -1,50 +1,62 @@
-"""The observation as JPEG: what all-cloud deployments do in practice. Not bit-exact, so only a row.
+"""The observation as JPEG where it cannot be had: a row that says what it would save.
 
-What a picture is: see `vlacut.tensor.picture`. It costs, a pixel, the figures below, measured by
-`tools/measure_jpeg.py`: the mean over five photographs (astronaut, chelsea and coffee of
-scikit-image 0.26, china and flower of scikit-learn 1.9) at 224 x 224, quality 90, by Pillow 13.0
-(libjpeg-turbo) on one core of an AMD EPYC server. A robot's core is slower; codecs in hardware are
-faster.
+Coded pictures are bytes (`vlacut.tensor.codec`). A model that takes pictures as floats, or is
+planned without `--codecs`, could have as much: what photographs cost at quality 90
+(`vlacut.pricing.picture_cost`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from vlacut.hardware import Device
 from vlacut.pricing.cost_graph import CostGraph
+from vlacut.pricing.picture_cost import decode_s, encode_s, usual_bytes
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import Codec
 from vlacut.tensor.picture import pictures_in
 
-BITS = 2.76
-ENCODE_S = 2.7e-9
-DECODE_S = 4.9e-9
+_CODEC = Codec.JPEG90
 _OBSERVATION = 0
 
 
 def with_jpeg(
-    graph: CostGraph, observation: Iterable[TensorSpec], sides: Sequence[Side]
+    graph: CostGraph,
+    observation: Iterable[TensorSpec],
+    sides: Sequence[Side],
+    edge: Device,
+    cloud: Device,
 ) -> CostGraph | None:
     """The graph with those pictures as JPEG that a cut sends to the cloud; None if there are none.
 
     Encoding is charged to the observation, decoding to the first task in the cloud that reads it.
     """
-    held = {spec.name: pictures_in(spec) for spec in observation}
-    shown = {name: pictures.pixels for name, pictures in held.items() if pictures}
-    flows, tasks, found = list(graph.flows), list(graph.tasks), 0
+    shown = {spec.name: bytes_of(spec) for spec in observation}
+    flows, tasks = list(graph.flows), list(graph.tasks)
+    edge_s, found = 0.0, False
     for index, flow in enumerate(flows):
-        seen = shown.get(flow.name, 0) if flow.producer == _OBSERVATION else 0
+        seen = shown.get(flow.name) if flow.producer == _OBSERVATION else None
         readers = [task for task in flow.consumers if sides[task] is Side.CLOUD]
         if seen and readers:
-            flows[index] = replace(flow, nbytes=math.ceil(seen * BITS / 8))
+            nbytes = usual_bytes(_CODEC, seen)
+            flows[index] = replace(flow, nbytes=nbytes)
             reader = readers[0]
-            spent = tasks[reader].cloud_s + seen * DECODE_S / graph.trips_of(reader)
-            tasks[reader] = replace(tasks[reader], cloud_s=spent)
-            found += seen
+            spent = decode_s(_CODEC, seen, nbytes, cloud) / graph.trips_of(reader)
+            tasks[reader] = replace(tasks[reader], cloud_s=tasks[reader].cloud_s + spent)
+            edge_s += encode_s(_CODEC, seen, nbytes, edge)
+            found = True
     if not found:
         return None
     sensor = tasks[_OBSERVATION]
-    tasks[_OBSERVATION] = replace(sensor, edge_s=sensor.edge_s + found * ENCODE_S)
+    tasks[_OBSERVATION] = replace(sensor, edge_s=sensor.edge_s + edge_s)
     return replace(graph, flows=tuple(flows), tasks=tuple(tasks))
+
+
+def bytes_of(spec: TensorSpec) -> TensorSpec | None:
+    """The pictures of a tensor as bytes in colour, on top of each other; None if it has none."""
+    found = pictures_in(spec)
+    if found is None:
+        return None
+    return TensorSpec(spec.name, "uint8", (found.count * found.height, found.width, 3))

@@ -14,8 +14,8 @@ Three more need the program, see `program_cuts` and `coded.all_cloud_coded`:
 |---------------------|------------------------------------------------------------------------|
 | `backbone-in-cloud` | what RoboECC's tables report: the layers of the LLM in the cloud; the  |
 |                     | encoders, the embedding and the head on the edge                       |
-| `all-cloud-jpeg`    | `all-cloud` with pictures sent as JPEG; a row alone, for the action    |
-|                     | then differs from the model's                                          |
+| `all-cloud-jpeg`    | `all-cloud` with pictures sent as JPEG, where no codec offers that: a  |
+|                     | row alone                                                              |
 | `all-cloud-coded`   | `all-cloud` with the codecs that the optimum may use                   |
 
 Sources: RoboECC, section IV-A.3 and tables II and III (a cloud load of 12.06 GiB is that of the 32
@@ -26,17 +26,20 @@ against the optimum after moving on to the next place; taken is the place that w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from vlacut.hardware import Link
-from vlacut.ir.annotation import STRUCTURE
+from vlacut.ir.annotation import MACHINES, OFFERS, STRUCTURE
 from vlacut.ir.dataflow import Dataflow
+from vlacut.pricing.coding import Offer
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides, make_cut
 from vlacut.side import Side
+from vlacut.tensor import TensorSpec
+from vlacut.tensor.picture import pictures_in
 from vlacut_passes.partitioning.jpeg import with_jpeg
 from vlacut_passes.partitioning.layer_chain import LayerChain, layer_chain
 from vlacut_passes.partitioning.limits import Limits
@@ -105,16 +108,31 @@ def program_cuts(dataflow: Dataflow, graph: CostGraph, link: Link, limits: Limit
     """The cuts of the strategies that need more of the program than its cost graph.
 
     `backbone-in-cloud` is left out without `annotate-structure`, or where a pin forbids it;
-    `all-cloud-jpeg` where no picture goes to the cloud.
+    `all-cloud-jpeg` where no picture goes to the cloud, or `annotate-codecs` offers to code it.
     """
     sides = _backbone_in_cloud(dataflow, graph)
     if sides is not None:
         yield strategy_cut(BACKBONE_IN_CLOUD, graph, sides, link, limits)
+    machines, offers = MACHINES.find(dataflow.program), OFFERS.find(dataflow.program) or {}
+    seen = [spec for spec in dataflow.program.inputs if not _coded(offers.get(spec.name))]
     everything = all_cloud(graph)
-    shown = with_jpeg(graph, dataflow.program.inputs, everything)
-    if shown is not None:
+    shown = machines and with_jpeg(graph, seen, everything, machines.edge, machines.cloud)
+    if shown:
         cut = strategy_cut(ALL_CLOUD_JPEG, shown, everything, link, limits)
-        yield replace(cut, why_not="; ".join(filter(None, ("not bit-exact", cut.why_not))))
+        yield replace(cut, why_not="; ".join(filter(None, (_why_no_jpeg(seen), cut.why_not))))
+
+
+def _coded(offer: Offer | None) -> bool:
+    """Whether pictures may be coded as such."""
+    return offer is not None and any(coding.codec.varies for coding in offer.up)
+
+
+def _why_no_jpeg(seen: Iterable[TensorSpec]) -> str:
+    pictures = (spec for spec in seen if pictures_in(spec))
+    other = next((spec for spec in pictures if spec.dtype != "uint8"), None)
+    if other is None:
+        return "not bit-exact: --codecs jpeg90 allows it"
+    return f"not bit-exact; {other.name} is {other.dtype}: --codecs jpeg90 needs pictures of uint8"
 
 
 def _backbone_in_cloud(dataflow: Dataflow, graph: CostGraph) -> Sides | None:

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.errors import BackendError, InputError, PeerLost, WireError, one_line
+from vlacut.errors import BackendError, CodecError, InputError, PeerLost, WireError, one_line
 from vlacut.plan.memory import Memory
 from vlacut.plan.plan import Plan
 from vlacut.runtime.cloud.reception import Reception
@@ -31,6 +31,7 @@ from vlacut.runtime.wire.burst import train_of
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.handshake import answer
 from vlacut.runtime.wire.layout import Layout
+from vlacut.runtime.wire.pictures import require_libraries
 from vlacut.runtime.wire.protocol import CHECKED, PROBE, Greeting, Header
 from vlacut.runtime.wire.receiver import PeerLeft
 from vlacut.runtime.wire.route import Route, routes_of
@@ -58,8 +59,8 @@ class Server:
         most_robots: at a time; more are refused, see `Robots.admit`.
         memory: bytes of this machine; the plan's device has its own figure.
 
-    Raises InputError if the address cannot be had, peers there would not be authenticated, or no
-    robot fits the memory beside the engines.
+    Raises InputError if the address cannot be had, peers there would not be authenticated, no robot
+    fits the memory beside the engines, or a codec of the plan is not installed.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Server:
         memory: int | None = None,
     ) -> None:
         require_authentication(host, tls, insecure)
+        require_libraries(plan)
         self.memory = plan.memory if memory is None else replace(plan.memory, device=memory)
         _check_memory(plan, self.memory)
         self._plan = plan
@@ -220,6 +222,9 @@ class Server:
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
             self._note("left", peer, "")
+        except CodecError as error:
+            self._note("failed", peer, str(error))
+            connection.send_error(str(error))
         except WireError:
             raise
         except Exception as error:  # whatever an engine raises is this robot's alone

@@ -39,6 +39,7 @@ from vlacut.runtime.network.estimate import NetworkEstimates, sampling_interval
 from vlacut.runtime.network.predictors import PREDICTORS, Predictor
 from vlacut.runtime.network.selectors import Always, Forecast, Rates, Selector, steady
 from vlacut.runtime.tally import Tally
+from vlacut.runtime.wire.pictures import require_libraries
 from vlacut.runtime.wire.protocol import TOKEN_BYTES
 from vlacut.runtime.wire.security import is_loopback, require_authentication
 from vlacut.tensor import TensorSpec
@@ -123,6 +124,7 @@ class EdgeSession(Closing):
             )
         if address is not None and any(plan.crosses):
             require_authentication(address[0], tls, insecure)
+            require_libraries(plan)
         together = self._open(engines)
         if address is not None and any(plan.crosses):
             if hedge or (deadline is not None and not all(plan.crosses)):

@@ -26,8 +26,10 @@ The four bits are 8 + clip(round(float32(x) / scale), -7, 7), 8 where scale is 0
 the end of the tensor. An element is decoded to float32(bits - 8) * scale. A group that holds a NaN
 or an infinity has the scale NaN (0x7fc0) and bits 8. A scale is 0x7e12 at most, as with int8.
 
-What is decoded is float32, rounded to the tensor's type as fp16 and bf16 above. Decoding takes any
-bytes: scales and codes that no encoder writes decode by the same products.
+Pictures: see `vlacut.runtime.wire.pictures`.
+
+What is decoded of these four is float32, rounded to the tensor's type as fp16 and bf16 above.
+Decoding takes any bytes: scales and codes that no encoder writes decode by the same products.
 """
 
 from __future__ import annotations
@@ -35,9 +37,11 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
+from vlacut.runtime.wire.pictures import PictureCoder
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import GROUP, Codec, coded_bytes, rows_of
 
@@ -60,13 +64,33 @@ _PAIRS[:, 0], _PAIRS[:, 1] = np.arange(256) % 16 - 8.0, np.arange(256) // 16 - 8
 _PAIRS_AS_ONE = _PAIRS.view(np.float64).reshape(-1)
 
 
-class Coder:
+class Coder(Protocol):
     """Codes tensors of one spec; not for several threads at a time.
 
-    Args:
-        codec: one that `takes` the spec.
-        spec: of the tensors.
+    Attributes:
+        nbytes: of a coded tensor; at most, where the codec varies.
     """
+
+    nbytes: int
+
+    def encode(self, array: np.ndarray, out: np.ndarray) -> int:
+        """Write an array, C-contiguous, in coded form into `nbytes` bytes, aligned to four; how
+        many of them that took.
+        """
+
+    def decode(self, coded: np.ndarray, out: np.ndarray) -> None:
+        """Write the array that so many bytes, aligned to four where the codec does not vary, are
+        the coded form of. Raises CodecError if they are of none.
+        """
+
+
+def coder_of(codec: Codec, spec: TensorSpec) -> Coder:
+    """A coder of a codec that `takes` the spec; InputError if a library of it is not there."""
+    return (PictureCoder if codec.varies else NumberCoder)(codec, spec)
+
+
+class NumberCoder:
+    """Codes floating-point numbers."""
 
     def __init__(self, codec: Codec, spec: TensorSpec) -> None:
         self.nbytes = coded_bytes(codec, spec)
@@ -75,13 +99,14 @@ class Coder:
         count, width = rows_of(spec)
         self._shape = (count, width) if codec is Codec.INT8 else (1, count * width)
 
-    def encode(self, array: np.ndarray, out: np.ndarray) -> None:
-        """Write an array, C-contiguous, in coded form into `nbytes` bytes, aligned to four."""
+    def encode(self, array: np.ndarray, out: np.ndarray) -> int:
+        """See `Coder`."""
         with np.errstate(all="ignore"):
             self._encode(array.reshape(self._shape), self._dtype, out)
+        return self.nbytes
 
     def decode(self, coded: np.ndarray, out: np.ndarray) -> None:
-        """Write the array that `nbytes` bytes, aligned to four, are the coded form of."""
+        """See `Coder`."""
         with np.errstate(all="ignore"):
             self._decode(coded, self._dtype, out.reshape(self._shape))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from vlacut.errors import WireError
 from vlacut.plan.instructions import Transfer
 from vlacut.plan.plan import Plan
-from vlacut.runtime.wire.codecs import Coder
+from vlacut.runtime.wire.codecs import Coder, coder_of
 from vlacut.runtime.wire.protocol import FIXED_TIMES, PROBE_BYTES, flat_bytes
 from vlacut.runtime.wire.route import Send, routes_of
 from vlacut.side import Side
@@ -22,44 +22,118 @@ Empty = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray]
 _Place = tuple[int, int, int]
 
 
+_Decoder = tuple[Coder, np.ndarray]  # and into what
+
+
+@dataclass(frozen=True)
+class Varying:
+    """Room for the tensors of a transfer whose bytes vary, one after the other in coded form.
+
+    Attributes:
+        lengths: of each, as it came.
+        held: all of them; a frame fills as much of it as it has.
+        decoders: of each.
+    """
+
+    lengths: np.ndarray
+    held: np.ndarray
+    decoders: tuple[_Decoder, ...]
+
+    def check(self, nbytes: int) -> None:
+        """Raise WireError unless the lengths are those of so many bytes, and each may be."""
+        lengths = self.lengths.tolist()
+        if sum(lengths) != nbytes or any(
+            length > coder.nbytes for length, (coder, _) in zip(lengths, self.decoders, strict=True)
+        ):
+            raise WireError(f"the peer sent pictures of {lengths} bytes in {nbytes}")
+
+    def decoded(self) -> Iterator[np.ndarray]:
+        """Each, decoded now."""
+        at = 0
+        for length, (coder, into) in zip(self.lengths.tolist(), self.decoders, strict=True):
+            coder.decode(self.held[at : at + length], into)
+            at += length
+            yield into
+
+
 @dataclass(frozen=True)
 class Room:
     """Where a frame goes: the times that the cloud sends along, and the tensors.
 
     Attributes:
         times: of the cloud.
-        tensors: what is on the wire, in coded form where there is a codec.
-        decoders: what decodes each tensor, and into what; None for those that go as they are.
+        tensors: what is on the wire and has a fixed size, in coded form where there is a codec.
+        decoders: what decodes each of these, and into what; None for those that go as they are.
+        varying: the others; None if there are none.
+        varies: of each tensor of the transfer, whether it is among these; empty if none is.
     """
 
     times: np.ndarray
     tensors: tuple[np.ndarray, ...]
-    decoders: tuple[tuple[Coder, np.ndarray] | None, ...] = ()
+    decoders: tuple[_Decoder | None, ...] = ()
+    varying: Varying | None = None
+    varies: tuple[bool, ...] = ()
 
     @cached_property
     def nbytes(self) -> int:
-        """Of the payload."""
-        return self.times.nbytes + sum(tensor.nbytes for tensor in self.tensors)
+        """Of the payload, at most."""
+        return sum(array.nbytes for array in self._arrays)
+
+    @cached_property
+    def least_bytes(self) -> int:
+        """Of the payload, at least."""
+        return self.nbytes - (self.varying.held.nbytes if self.varying else 0)
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        if self.varying is None:
+            return (self.times, *self.tensors)
+        return (self.times, self.varying.lengths, *self.tensors, self.varying.held)
+
+    def payload(self, nbytes: int) -> tuple[np.ndarray, ...]:
+        """What a payload of so many bytes fills, in order."""
+        if self.varying is None:
+            return self._arrays
+        return (*self._arrays[:-1], self.varying.held[: nbytes - self.least_bytes])
 
     @cached_property
     def views(self) -> tuple[memoryview, ...]:
-        """The bytes of the payload, in order."""
-        arrays = (self.times, *self.tensors)
-        return tuple(flat_bytes(array).data for array in arrays if array.nbytes)
+        """The bytes of the largest payload, in order."""
+        return _views(self._arrays)
+
+    def views_of(self, nbytes: int) -> tuple[memoryview, ...]:
+        """The same of a payload of so many bytes."""
+        return self.views if nbytes == self.nbytes else _views(self.payload(nbytes))
+
+    def check(self, nbytes: int) -> None:
+        """Raise WireError if a payload of so many bytes, now whole, holds other tensors."""
+        if self.varying is not None:
+            self.varying.check(nbytes - self.least_bytes)
 
     @cached_property
     def coded(self) -> bool:
         """Whether any tensor is in coded form."""
-        return any(self.decoders)
+        return any(self.decoders) or self.varying is not None
 
     def decoded(self) -> tuple[np.ndarray, ...]:
-        """The tensors, those in coded form decoded now."""
+        """The tensors of the transfer, in its order, those in coded form decoded now.
+
+        Raises CodecError if one came damaged.
+        """
         if not self.coded:
             return self.tensors
-        return tuple(map(_decoded, self.tensors, self.decoders))
+        fixed = map(_decoded, self.tensors, self.decoders)
+        if self.varying is None:
+            return tuple(fixed)
+        varying = self.varying.decoded()
+        return tuple(next(varying if varies else fixed) for varies in self.varies)
 
 
-def _decoded(tensor: np.ndarray, decoder: tuple[Coder, np.ndarray] | None) -> np.ndarray:
+def _views(arrays: Iterable[np.ndarray]) -> tuple[memoryview, ...]:
+    return tuple(flat_bytes(array).data for array in arrays if array.nbytes)
+
+
+def _decoded(tensor: np.ndarray, decoder: _Decoder | None) -> np.ndarray:
     if decoder is None:
         return tensor
     coder, into = decoder
@@ -89,7 +163,7 @@ class Layout:
             self._encodes += [item for stop in sends if stop.encodes for item in stop.coded]
         self._rooms: dict[_Place, tuple[int, Room]] = {}
         self._coders: dict[tuple[str, Codec], Coder] = {}
-        self._written: dict[tuple[_Place, str], np.ndarray] = {}
+        self._written: dict[tuple[_Place, str], np.ndarray] = {}  # empty key: all that varies
 
     @property
     def most_frames(self) -> int:
@@ -106,23 +180,40 @@ class Layout:
             self._coder(*item).nbytes for item in coded if item[1] is not Codec.NONE
         )
 
-    def encoded(self, place: _Place, key: str, codec: Codec, array: np.ndarray) -> np.ndarray:
-        """What of a tensor goes on the wire; overwritten at that place of the next step.
+    def encoded(
+        self, place: _Place, coded: Sequence[tuple[str, Codec]], arrays: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """What of tensors goes on the wire; overwritten at that place of the next step.
 
         Args:
-            place: variant, position and trip of the transfer that sends it.
-            key: of the tensor.
-            codec: how it is written.
-            array: the tensor.
+            place: variant, position and trip of the transfer that sends them.
+            coded: their keys, and how they are written.
+            arrays: the tensors.
         """
-        if codec is Codec.NONE:
-            return array
-        coder = self._coder(key, codec)
+        fixed: list[np.ndarray] = []
+        varying: list[tuple[Coder, np.ndarray]] = []
+        for (key, codec), array in zip(coded, arrays, strict=True):
+            if codec is Codec.NONE:
+                fixed.append(array)
+                continue
+            coder, packed = self._coder(key, codec), np.require(array, requirements="C")
+            if codec.varies:
+                varying.append((coder, packed))
+            else:
+                fixed.append(self._room_to_write(place, key, coder.nbytes))
+                coder.encode(packed, fixed[-1])
+        if not varying:
+            return fixed
+        held = self._room_to_write(place, "", sum(coder.nbytes for coder, _ in varying))
+        ends = [0]
+        for coder, packed in varying:
+            ends.append(ends[-1] + coder.encode(packed, held[ends[-1] :]))
+        return [np.diff(ends).astype(">u4"), *fixed, held[: ends[-1]]]
+
+    def _room_to_write(self, place: _Place, key: str, nbytes: int) -> np.ndarray:
         if (place, key) not in self._written:
-            self._written[place, key] = np.empty(coder.nbytes, np.uint8)
-        made = self._written[place, key]
-        coder.encode(np.require(array, requirements="C"), made)
-        return made
+            self._written[place, key] = np.empty(nbytes, np.uint8)
+        return self._written[place, key]
 
     def leave_written(self) -> None:
         """Write elsewhere from now on: what was written still waits to be sent."""
@@ -154,22 +245,32 @@ class Layout:
 
     def _make_room(self, variant: int, transfer: Transfer) -> Room:
         tensors: list[np.ndarray] = []
-        decoders: list[tuple[Coder, np.ndarray] | None] = []
+        decoders: list[_Decoder | None] = []
+        varying: list[_Decoder] = []
         for key, codec in transfer.coded:
             spec = self._plan.spec[key]
             array = self.empty(spec.numpy_shape, spec.numpy_dtype)
             if codec is Codec.NONE:
                 tensors.append(array)
                 decoders.append(None)
+                continue
+            decoder = self._coder(key, codec), array
+            if codec.varies:
+                varying.append(decoder)
             else:
-                coder = self._coder(key, codec)
-                tensors.append(np.empty(coder.nbytes, np.uint8))
-                decoders.append((coder, array))
+                tensors.append(np.empty(decoder[0].nbytes, np.uint8))
+                decoders.append(decoder)
         count = FIXED_TIMES + 2 * len(self._plan.cloud_parts[variant])
         times = np.empty(count if self._receiver is Side.EDGE else 0, ">u8")
-        return Room(times, tuple(tensors), tuple(decoders))
+        if not varying:
+            return Room(times, tuple(tensors), tuple(decoders))
+        held = np.empty(sum(coder.nbytes for coder, _ in varying), np.uint8)
+        varies = tuple(codec.varies for _, codec in transfer.coded)
+        lengths = np.empty(len(varying), ">u4")
+        room = Varying(lengths, held, tuple(varying))
+        return Room(times, tuple(tensors), tuple(decoders), room, varies)
 
     def _coder(self, key: str, codec: Codec) -> Coder:
         if (key, codec) not in self._coders:
-            self._coders[key, codec] = Coder(codec, self._plan.spec[key])
+            self._coders[key, codec] = coder_of(codec, self._plan.spec[key])
         return self._coders[key, codec]

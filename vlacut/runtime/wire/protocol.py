@@ -33,15 +33,21 @@ epoch; the four times of a handshake estimate their offset (`vlacut.runtime.wire
     16  step (u64)
     24  length of the payload (u64)
 
-Variant, position and trip fix the payload's length for the receiver, and a frame that claims
-another is refused. Which variant runs is the sender's to say, frame by frame. Steps only grow: a
-frame of a later step abandons the earlier one on the cloud, and the edge drops frames of earlier
-steps. A step that failed starts again from its observation, on a new connection; nothing of the old
-connection outlives it.
+Variant, position and trip fix the payload's length for the receiver, or where pictures are coded
+the least and the most that it may be, and a frame that claims another is refused. Which variant
+runs is the sender's to say, frame by frame. Steps only grow: a frame of a later step abandons the
+earlier one on the cloud, and the edge drops frames of earlier steps. A step that failed starts
+again from its observation, on a new connection; nothing of the old connection outlives it.
 
 **Tensors.** From the edge: the tensors of the Transfer, in its order, without gaps; each as it is,
 or as the codec that the Transfer names for it writes it (`vlacut.runtime.wire.codecs`). So the
-length of a coded tensor too is fixed by the plan. From the cloud, before them the *times*, each a
+length of a coded tensor too is fixed by the plan, but for coded pictures
+(`vlacut.runtime.wire.pictures`). Of these come first, after the times where there are any, the
+lengths, a u32 each; then the tensors whose length is fixed; then the coded pictures in their order,
+without gaps. Each has as many bytes as the tensor has without a codec at most, and all together
+what the payload's length leaves: the receiver has room for the most, and refuses other lengths.
+
+From the cloud, before them the *times*, each a
 u64: how many of the edge's frames of this step it had taken; its clock when the last of these was
 complete; its clock when it sent this frame; its clock when the first bytes of the last of these
 came; of the edge's frames since those it told of before, the bytes that came after their first
@@ -81,10 +87,11 @@ import numpy as np
 
 from vlacut.errors import WireError
 
-VERSION = 3
+VERSION = 4
 MAX_ERROR_BYTES = 512
 _KINDS = TENSORS, ERROR, PROBE = 1, 2, 3
 PROBE_BYTES = 32768
+LENGTH_BYTES = 4  # of a coded tensor whose length varies
 FIXED_TIMES = 7  # what the cloud says first in every frame: see the docstring
 TOKEN_BYTES = 16
 _MAGIC = b"VLACUT\0\0"
@@ -183,20 +190,25 @@ class Envelope:
         nbytes: of their payload.
 
     Attributes:
+        kind: of all of them.
         place: variant, position and trip.
         ahead_step: of the header that is sealed ahead.
         ahead: this header; empty if there is none.
     """
 
-    __slots__ = ("_check", "_start", "ahead", "ahead_step", "nbytes", "place")
+    __slots__ = ("_check", "_start", "ahead", "ahead_step", "kind", "nbytes", "place")
 
     def __init__(self, kind: int, variant: int, position: int, trip: int, nbytes: int) -> None:
         packed = Header(kind, variant, position, trip, 0, nbytes).pack(0)
-        self.place = (variant, position, trip)
+        self.kind, self.place = kind, (variant, position, trip)
         self.nbytes = nbytes
         self._start = packed[:_CHECK_AT]
         self._check = zlib.crc32(packed[: _CHECK_AT + _CHECK_BYTES])
         self.ahead_step, self.ahead = -1, b""
+
+    def sized(self, nbytes: int) -> Envelope:
+        """The same for frames with a payload of so many bytes."""
+        return Envelope(self.kind, *self.place, nbytes)
 
     def seal(self, step: int, payload: Sequence[Payload] = ()) -> bytes:
         """The 32 bytes of a header on the wire, with the checksum of its frame.

@@ -53,7 +53,7 @@ class _Awaited:
         self.envelope = Envelope(TENSORS, *due, room.nbytes)
         self.rank = rank
         self.room = room
-        self.payload = (room.times, *room.tensors) if checked else ()
+        self.payload = room.payload(room.nbytes) if checked else ()
         self.views = (header, *room.views)
         self.nbytes = HEADER_BYTES + room.nbytes
 
@@ -129,6 +129,8 @@ class Receiver:
         guess = self._awaited.get(due)
         if guess is None:
             rank, room = self._layout.room(*due)
+            if room.varying is not None:
+                return  # how long it is only its header says
             guess = _Awaited(due, rank, room, self._header_view, self._checked)
             self._awaited[due] = guess
         if not self._checked:
@@ -171,7 +173,8 @@ class Receiver:
             if self._header != envelope.seal(step, due.payload):
                 return False
         self._check_turn(step, due.rank, envelope.place)
-        self._keep(TENSORS, envelope.place, step, due.room, now, self.meter.at_once(now))
+        header = Header(TENSORS, *envelope.place, step, due.room.nbytes)
+        self._keep(header, due.room, now, self.meter.at_once(now))
         return True
 
     def _in_pieces(self, count: int, now: int) -> None:
@@ -202,7 +205,7 @@ class Receiver:
         if guess and room is guess.room:
             return
         astray = b"".join(guess.room.views)[:ahead] if guess else b""
-        self._into, self._lacks = room.views, room.nbytes
+        self._into, self._lacks = room.views_of(header.nbytes), header.nbytes
         while astray:
             if not self._lacks:  # the payload is empty
                 self._complete()
@@ -217,25 +220,26 @@ class Receiver:
         header, check, room = self._current
         meter, now = self.meter, time.perf_counter_ns()
         burst = meter.finish(self._stream.rtt_ns if meter.several else None)
-        payload = (room.times, *room.tensors) if self._checked else ()
+        payload = room.payload(header.nbytes) if self._checked else ()
         if checksum(header, payload) != check:
             raise PeerLost("bytes were altered on the way: the checksum of a frame is wrong")
+        room.check(header.nbytes)
         if header.kind == ERROR:
             text = bytes(room.tensors[0]).decode(errors="replace")
             raise PeerUnable(f"the other side failed: {one_line(text)}")
-        self._keep(header.kind, header[1:4], header.step, room, now, burst)
+        self._keep(header, room, now, burst)
 
-    def _keep(
-        self, kind: int, place: tuple[int, int, int], step: int, room: Room, now: int, burst: Burst
-    ) -> None:
+    def _keep(self, header: Header, room: Room, now: int, burst: Burst) -> None:
         """A frame is whole, and right."""
+        kind, step = header.kind, header.step
         if step > self.newest:  # whoever sent it has given the earlier steps up
             self.dropped += len(self.inbox)
             self.inbox.clear()
             self.newest = step
         self.answered = True
         times = tuple(room.times.tolist()) if room.times.size else ()
-        frame = Frame(kind, burst, times, now, HEADER_BYTES + room.nbytes, place, step, room)
+        nbytes = HEADER_BYTES + header.nbytes
+        frame = Frame(kind, burst, times, now, nbytes, header[1:4], step, room)
         self._heard.append(frame)
         if kind != PROBE or not times:
             self.inbox.append(frame)
@@ -252,10 +256,11 @@ class Receiver:
         if header.kind != PROBE:
             rank, room = self._layout.room(header.variant, header.position, header.trip)
             self._check_turn(header.step, rank, header[1:4])
-        if header.nbytes != room.nbytes:
+        if not room.least_bytes <= header.nbytes <= room.nbytes:
+            least = "" if room.varying is None else f"{room.least_bytes} to "
             raise WireError(
                 f"the peer sent {header.nbytes} bytes for transfer {header.position}, "
-                f"which has {room.nbytes}"
+                f"which has {least}{room.nbytes}"
             )
         return room
 

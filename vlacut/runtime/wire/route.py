@@ -13,7 +13,7 @@ from typing import NamedTuple, Union
 
 from vlacut.plan.instructions import Run, Transfer, steps
 from vlacut.plan.plan import Part, Plan
-from vlacut.runtime.wire.protocol import FIXED_TIMES, TENSORS, Envelope
+from vlacut.runtime.wire.protocol import FIXED_TIMES, HEADER_BYTES, LENGTH_BYTES, TENSORS, Envelope
 from vlacut.side import Side
 from vlacut.tensor.codec import Codec, coded_bytes
 
@@ -29,7 +29,7 @@ class Due(NamedTuple):
 class Send(NamedTuple):
     """Send tensors with their codecs, once `needs` of the step's frames have been taken.
 
-    They have `nbytes` on the wire, in frames of this envelope.
+    They have `nbytes` on the wire, in frames of this envelope; at most, where `varies`.
     """
 
     needs: int
@@ -38,6 +38,7 @@ class Send(NamedTuple):
     coded: tuple[tuple[str, Codec], ...]
     encodes: bool
     nbytes: int
+    varies: bool
 
 
 class Compute(NamedTuple):
@@ -74,9 +75,10 @@ class Route:
         stops: what it does, in order.
         due: the frames it receives, in order.
         transfers: what they hold.
-        sizes: bytes of the tensors of each, as they are on the wire.
+        sizes: bytes of the tensors of each, as they are on the wire; at most, where they vary.
         cloud_parts: names of the cloud's parts, in the order in which frames report their times.
         times: how a frame of the cloud says these.
+        ahead_bytes: of a frame that it receives, before the tensors.
         crosses: whether it sends or receives anything.
     """
 
@@ -86,6 +88,7 @@ class Route:
         self.name = plan.variants[variant].name
         self.cloud_parts = tuple(part.name for part in plan.cloud_parts[variant])
         self.times = struct.Struct(f"!{FIXED_TIMES + 2 * len(self.cloud_parts)}Q")
+        self.ahead_bytes = HEADER_BYTES + (self.times.size if side is Side.EDGE else 0)
         stops: list[Stop] = []
         sizes: list[int] = []
         needs = 0
@@ -116,13 +119,13 @@ class Route:
 
     def _sent(
         self, plan: Plan, item: Transfer, position: int, trip: int
-    ) -> tuple[Envelope, tuple[str, ...], tuple[tuple[str, Codec], ...], bool, int]:
+    ) -> tuple[Envelope, tuple[str, ...], tuple[tuple[str, Codec], ...], bool, int, bool]:
         """What `Send` says of a transfer, behind its needs."""
         nbytes = _nbytes(plan, item)
         times = self.times.size if self.side is Side.CLOUD else 0
         envelope = Envelope(TENSORS, self.variant, position, trip, times + nbytes)
         encodes = any(codec is not Codec.NONE for codec in item.codecs)
-        return envelope, item.tensors, item.coded, encodes, nbytes
+        return envelope, item.tensors, item.coded, encodes, nbytes, item.varies
 
 
 def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:
@@ -131,8 +134,9 @@ def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:
 
 
 def _nbytes(plan: Plan, item: Transfer) -> int:
-    """Of the tensors, as they are on the wire."""
-    return sum(coded_bytes(codec, plan.spec[key]) for key, codec in item.coded)
+    """Of the tensors, as they are on the wire; at most, where they vary."""
+    lengths = LENGTH_BYTES * sum(codec.varies for codec in item.codecs)
+    return lengths + sum(coded_bytes(codec, plan.spec[key]) for key, codec in item.coded)
 
 
 def _needs(awaited: dict[str, int], keys: Iterable[str]) -> int:
