@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.pictures import camera_program
 
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.security.keys import make_keys
 
 PINS = ("numpy==2.2.6", "onnxruntime==1.23.2")  # the last of each for Python 3.10
+PICTURE_PINS = ("simplejpeg==1.9.0", "backports.zstd==1.8.0")
 ROOT = Path(__file__).parents[2]
 
 _STEP = """
@@ -34,9 +38,36 @@ try:
 finally:
     server.shutdown()
     thread.join()
-heavy = {"torch", "onnx", "onnx_ir", "click", "rich", "scipy", "cryptography"} & set(sys.modules)
+heavy = {"torch", "onnx", "onnx_ir", "click", "rich", "scipy", "cryptography", "simplejpeg"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 print(sys.version_info[:2], "ok")
+"""
+
+_PICTURE_STEP = """
+import sys, threading
+import numpy as np
+import vlacut
+
+try:
+    server = vlacut.serve(sys.argv[1])
+except vlacut.errors.InputError as error:
+    print(error)
+    sys.exit()
+thread = threading.Thread(target=server.serve_forever)
+thread.start()
+try:
+    with vlacut.connect(sys.argv[1], "%s:%d" % server.address) as policy:
+        action = policy.step(policy.bundle.golden("observation"))
+        (variant, *_), golden = policy.bundle.plan.variants, policy.bundle.golden("action")
+        allowed = variant.action_error.allowed * max(np.abs(one).max() for one in golden.values())
+        assert policy.last.bytes_up < 20000
+    for name, array in golden.items():
+        assert 0 < np.abs(action[name] - array).max() <= allowed
+finally:
+    server.shutdown()
+    thread.join()
+print("ok")
 """
 
 
@@ -72,3 +103,18 @@ def test_a_bundle_runs_on_a_bare_robot(robot: str, split_bundle: Path, tmp_path:
     words = [robot, "-W", "error", "-c", _STEP, str(split_bundle), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.stdout == "(3, 10) ok\n", done.stderr
+
+
+def test_coded_pictures_need_the_extra_and_say_so(robot: str, tmp_path: Path) -> None:
+    """What to install is said at load; with it the step runs. Last: the environment changes."""
+    asked = Target("jetson-agx-orin", "a100", "1MB/s,5ms", pin=("*=cloud",), codecs="jpeg90,zstd")
+    compile_program(camera_program(tmp_path, 96), asked, tmp_path / "b")
+    words = [robot, "-W", "error", "-c", _PICTURE_STEP, str(tmp_path / "b")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout == (
+        "pictures as jpeg90 need simplejpeg, which is not here: pip install 'vlacut[pictures]'\n"
+    ), done.stderr
+    pip = [robot, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, *PICTURE_PINS], check=True)
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout == "ok\n", done.stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from vlacut.hardware import Device
-from vlacut.ir.annotation import UNPRICED
+from vlacut.ir.annotation import EXAMPLE, UNPRICED
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.program import Program
 from vlacut.plan.instructions import Transfer, flatten
@@ -48,12 +50,25 @@ def advice(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
     if unmeasured:
         names, why = ", ".join(one.name for one in unmeasured), unmeasured[0].action_error.why_not
         yield f"what the codecs of {names} do to the action is not measured: {why}"
+    unseen = sorted(_coded_unseen(program, plan))
+    if unseen:
+        yield (
+            f"pictures priced as photographs, for the model has no example of them: "
+            f"{', '.join(unseen)}"
+        )
     wait_s = _first_bursts_s(plan)
     if wait_s > _WORTH_SAYING * plan.variants[0].price.total_s:
         yield (
             f"a step on a link that idled takes up to {wait_s * 1e3:.3g} ms longer than planned "
             f"(TCP's slow start)"
         )
+
+
+def _coded_unseen(program: Program, plan: Plan) -> set[str]:
+    """Coded pictures that no example shows."""
+    shown = EXAMPLE.find(program) or {}
+    coded = {one.tensor for variant in plan.variants for one in variant.coded if one.codec.varies}
+    return {name for name in coded if name not in shown or np.ptp(shown[name]) == 0}
 
 
 def _first_bursts_s(plan: Plan) -> float:
