@@ -10,7 +10,6 @@ from support.coding import encoded
 from support.pictures import camera_program, example
 
 from vlacut.bundle.manifest import Bundle
-from vlacut.codec import Codec
 from vlacut.compiler.driver import compile_program, plan_program
 from vlacut.compiler.target import Target
 from vlacut.emulation import shape_of
@@ -25,6 +24,7 @@ from vlacut.plan.plan import Plan
 from vlacut.pricing.picture_cost import USUAL_BITS
 from vlacut.runtime.verification import verify_bundle
 from vlacut.simulation.walk import SimulatedLink, StepWalk
+from vlacut.tensor.codec import Codec
 
 SIDE = 96
 SLOW = "1MB/s,5ms"

@@ -20,7 +20,6 @@ from support.coding import decoded, encoded, there_and_back
 from support.deployments import DIGEST, served
 from support.pictures import scene
 
-from vlacut.codec import Codec, coded_bytes, takes
 from vlacut.errors import BundleError, CodecError, InputError, PeerUnable, WireError
 from vlacut.hardware import Link
 from vlacut.plan.instructions import Run, Transfer
@@ -37,6 +36,7 @@ from vlacut.runtime.wire.protocol import TENSORS, Header, checksum
 from vlacut.runtime.wire.route import Due
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.codec import Codec, coded_bytes, takes
 
 OF_PICTURES = tuple(codec for codec in Codec if codec.varies)
 SHAPES = (

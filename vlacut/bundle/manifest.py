@@ -33,7 +33,7 @@ from vlacut.plan.instructions import MOST_TRIPS
 from vlacut.plan.plan import Part, Plan
 from vlacut.side import Side
 
-FORMAT = 3
+FORMAT = 4
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28
