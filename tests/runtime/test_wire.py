@@ -47,7 +47,7 @@ def test_greeting_vectors() -> None:
     vector += bytes.fromhex("00000000000000070000000000000008")
     assert greeting.pack() == vector
     assert unpack_greeting(vector) == greeting
-    assert unpack_version(vector[:12]) == 3
+    assert unpack_version(vector[:12]) == 4
     with pytest.raises(WireError, match="must be zero"):
         unpack_greeting(vector[:15] + b"\2" + vector[16:])
     with pytest.raises(WireError, match="is no vlacut"):
