@@ -10,7 +10,7 @@ import onnxruntime
 
 from vlacut.hardware import Link
 from vlacut.ir.annotation import CUTS, Asked, Cuts
-from vlacut.ir.dataflow import Dataflow, cuts_of
+from vlacut.ir.dataflow import Dataflow, cuts_of, key_of
 from vlacut.ir.program import Program
 from vlacut.plan.instructions import Move, Run, Transfer, steps
 from vlacut.plan.plan import Plan, Variant
@@ -69,7 +69,9 @@ def plan_of(dataflow: Dataflow, made: Split) -> Plan:
         cloud="c",
         link=LINK,
         inputs=program.inputs,
-        outputs={spec.name: f"{program.phases[-1].name}/{spec.name}" for spec in program.outputs},
+        outputs={
+            spec.name: key_of(program, program.output_source(spec.name)) for spec in program.outputs
+        },
         tensors=made.tensors,
         parts=made.parts,
         variants=(Variant("chosen", made.schedule, cut.price, cut.crossings),),

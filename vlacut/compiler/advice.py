@@ -75,7 +75,7 @@ def _first_bursts_s(plan: Plan) -> float:
     """What the first message of a step in either direction costs more after idling."""
     first: dict[Side, int] = {}
     for step in flatten(plan.variants[0].schedule):
-        if isinstance(step, Transfer):
+        if isinstance(step, Transfer) and step.tensors:
             nbytes = plan.sent_bytes(plan.variants[0], step.coded)
             first.setdefault(step.source, nbytes)
     rates = {Side.EDGE: plan.link.up, Side.CLOUD: plan.link.down}

@@ -86,7 +86,8 @@ class Dataflow:
         )
         trips = tuple(phase.trips for phase in self.program.phases)
         dependencies = sorted(
-            {Dependency(use.producer, use.consumer, use.when) for use in self.uses},
+            {Dependency(use.producer, use.consumer, use.when) for use in self.uses}
+            | set(_begun(self)),
             key=lambda edge: (edge.consumer, edge.producer, edge.when.value),
         )
         machines = MACHINES.find(self.program)
@@ -243,6 +244,17 @@ def _task(dataflow: Dataflow, index: int, weights: tuple[int, ...]) -> Task:
     time: Seconds = SECONDS.get(node)
     name = f"{dataflow.program.phases[phase].name}/{node.name}"
     return Task(name, phase, time.edge, time.cloud, weights)
+
+
+def _begun(dataflow: Dataflow) -> Iterator[Dependency]:
+    """What waits for nothing but the beginning of the step, of which the observation tells.
+
+    So it is priced: a cloud that reads nothing of the edge's must hear that a step has begun.
+    """
+    waits = {use.consumer for use in dataflow.uses if use.when is not When.CARRIED}
+    for task, node in enumerate(dataflow.nodes):
+        if node is not None and task not in waits:
+            yield Dependency(0, task, When.INITIAL)
 
 
 def _flows(dataflow: Dataflow) -> Iterator[Flow]:

@@ -36,7 +36,7 @@ class Transfer:
     """Send tensors, together and in this order, from one side to the other.
 
     Attributes:
-        tensors: keys.
+        tensors: keys; none where it only tells the cloud that a step has begun.
         source: the side that sends.
         trips: in which.
         codecs: of the tensors, one each; empty if all go as they are.

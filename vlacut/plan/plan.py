@@ -188,6 +188,7 @@ class _Rehearsal:
         self._plan = plan
         observed = {spec.name for spec in plan.inputs}
         self._held: dict[Side, set[str]] = {Side.EDGE: observed, Side.CLOUD: set()}
+        self._told = False  # whether the cloud has heard of the step
 
     def walk(self, variant: Variant) -> None:
         where = f"plan of {self._plan.program}, variant {variant.name}"
@@ -206,9 +207,14 @@ class _Rehearsal:
             if step.part not in self._plan.part:
                 raise BundleError(f"{where}: no part {step.part}")
             part = self._plan.part[step.part]
+            if part.side is Side.CLOUD and not self._told:
+                raise BundleError(
+                    f"{where}: the cloud runs {part.name} before it hears of the step"
+                )
             self._need(part.inputs, part.side, f"{where}, part {part.name}")
             self._hold(part.outputs, part.side, where)
         elif isinstance(step, Transfer):
+            self._told |= step.source is Side.EDGE
             self._need(step.tensors, step.source, f"{where}, transfer")
             self._hold(step.tensors, step.source.other, where)
             self._check_codecs(step, where, variant)

@@ -1,16 +1,25 @@
 """The schedule of a cut: parts in order, with the transfers and moves between them.
 
 A tensor is sent as soon as it exists, once a production at most, and only in the trips in which
-the other side reads it. Tensors of one part that go the same way in the same trips go together.
+the other side reads it. Tensors of one part that go the same way in the same trips go together. The
+cloud hears of every step it takes part in before it has anything to do in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from vlacut.ir.dataflow import Dataflow, Use, key_of
 from vlacut.ir.program import Producer
-from vlacut.plan.instructions import Instruction, Loop, Move, Run, Transfer, Trips
+from vlacut.plan.instructions import (
+    Instruction,
+    Loop,
+    Move,
+    Run,
+    Transfer,
+    Trips,
+    steps,
+)
 from vlacut.plan.plan import Part
 from vlacut.pricing.coding import Choice, Choices
 from vlacut.pricing.cost_graph import When
@@ -31,6 +40,25 @@ def make_schedule(
         schedule += writer.entry(index)
         body = writer.body(index, [part for part in parts if part.phase == phase.name])
         schedule += body if phase.trips == 1 else [Loop(phase.trips, tuple(body))]
+    return told(schedule, [part.name for part in parts if part.side is Side.CLOUD])
+
+
+def told(schedule: Sequence[Instruction], in_cloud: Collection[str]) -> tuple[Instruction, ...]:
+    """A schedule in which the edge tells the cloud of the step before that has anything to do.
+
+    Where the cloud begins with what depends on weights alone, or with what comes from nowhere else
+    of the edge's, a transfer without tensors does.
+
+    Args:
+        schedule: of a step.
+        in_cloud: names of the cloud's parts.
+    """
+    for step in steps(schedule, between=False):
+        item = step.instruction
+        if isinstance(item, Transfer) and item.source is Side.EDGE:
+            break
+        if isinstance(item, Run) and item.part in in_cloud:
+            return (Transfer((), Side.EDGE), *schedule)
     return tuple(schedule)
 
 

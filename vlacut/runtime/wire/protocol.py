@@ -45,7 +45,9 @@ length of a coded tensor too is fixed by the plan, but for coded pictures
 (`vlacut.runtime.wire.pictures`). Of these come first, after the times where there are any, the
 lengths, a u32 each; then the tensors whose length is fixed; then the coded pictures in their order,
 without gaps. Each has as many bytes as the tensor has without a codec at most, and all together
-what the payload's length leaves: the receiver has room for the most, and refuses other lengths.
+what the payload's length leaves: the receiver has room for the most, and refuses other lengths. A
+Transfer of no tensors tells the cloud that a step has begun, where it begins with what depends on
+nothing of the edge's.
 
 From the cloud, before them the *times*, each a
 u64: how many of the edge's frames of this step it had taken; its clock when the last of these was
