@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.cutting import LINK, plan_of
+from support.cutting import plan_of, write_cuts
 from support.deployments import DIGEST, OrtEngine, served
 from support.onnx_text import write
 from support.programs import cut_at_random
@@ -15,7 +15,7 @@ from support.random_models import random_model
 
 from vlacut.errors import BundleError
 from vlacut.frontends.load import load_program
-from vlacut.ir.annotation import SECONDS, SIDE, Seconds
+from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.verifier import verify
@@ -30,7 +30,7 @@ def deployed(seed: int, folder: Path) -> tuple[Plan, dict[str, OrtEngine]]:
     program = load_program(str(random_model(seed).write(folder)))
     verify(program)
     dataflow = cut_at_random(program, seed)
-    made = split(dataflow, LINK)
+    made = split(dataflow)
     engines = {
         part.name: OrtEngine(model, part.outputs)
         for part, model in zip(made.parts, made.models, strict=True)
@@ -89,9 +89,10 @@ def test_a_cloud_that_reads_weights_alone_hears_of_every_step_and_that_is_priced
     for phase in program.phases:
         for node in operators(phase.model.graph):
             SECONDS.put(node, Seconds(0.0, 0.0))
-            SIDE.put(node, Side.CLOUD if phase.name == "make" else Side.EDGE)
     dataflow = trace_dataflow(program)
-    made = split(dataflow, LINK)
+    sides = [Side.CLOUD if phase == 0 else Side.EDGE for phase in dataflow.phases]
+    write_cuts(dataflow, sides)
+    made = split(dataflow)
     plan = plan_of(dataflow, made)
     first, *rest = plan.variants[0].schedule
     assert first == Transfer((), Side.EDGE)
