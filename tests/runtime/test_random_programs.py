@@ -97,7 +97,7 @@ def test_a_cloud_that_reads_weights_alone_hears_of_every_step_and_that_is_priced
     first, *rest = plan.variants[0].schedule
     assert first == Transfer((), Side.EDGE)
     assert plan.variants[0].price.hops == 2  # the step begins, what is made comes down
-    with pytest.raises(BundleError, match="before the cloud hears of the step"):
+    with pytest.raises(BundleError, match="before it hears of the step"):
         replace(plan, variants=(replace(plan.variants[0], schedule=tuple(rest)),))
     engines = {
         part.name: OrtEngine(model, part.outputs)
