@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlacut.control.chunk import ABSOLUTE, ChunkReader, ChunkSpec, Kind, parse_chunk
-from vlacut.control.entropy import entropy_of
+from vlacut.control.signals.entropy import entropy_of
+from vlacut.control.ways.chunk import ABSOLUTE, ChunkReader, ChunkSpec, Kind, parse_chunk
 from vlacut.errors import InputError
 from vlacut.tensor import TensorSpec
 

@@ -20,12 +20,12 @@ from vlacut.control.controllers.naming import CONTROLLERS, make_controller
 from vlacut.control.controllers.priced import Priced
 from vlacut.control.controllers.rapid import Hysteresis, Rapid
 from vlacut.control.controllers.simple import Periodic
-from vlacut.control.motion import UNFITTED, MotionMeter, MotionScale
+from vlacut.control.inferring.virtual import Course
 from vlacut.control.report import Route
-from vlacut.control.risk import FEATURES, RiskModel
+from vlacut.control.signals.motion import UNFITTED, MotionMeter, MotionScale
+from vlacut.control.signals.risk import FEATURES, RiskModel
 from vlacut.control.situation import Ahead, Buffered, Keep, Motion, Request, Seam, Situation
 from vlacut.control.tables import ActionTables, read_tables, write_tables
-from vlacut.control.virtual import Course
 from vlacut.errors import BundleError, InputError
 
 ROUTES = (

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.control import INPUTS, LENGTH, OBSERVATION, OUTPUT, TICK_NS, cycle_of, stamped
 
-from vlacut.control.chunk import Chunk, ChunkReader, ChunkSpec
 from vlacut.control.cycle import FAILED, OVER, SUPERSEDED
 from vlacut.control.executors import EXECUTORS
-from vlacut.control.inference import Inference
-from vlacut.control.playing import ALIGNED, BLEND, ENSEMBLE, NAIVE, PLAYINGS, make_playing
+from vlacut.control.inferring.inference import Inference
+from vlacut.control.inferring.virtual import Course
 from vlacut.control.report import CommandReport, tally
 from vlacut.control.situation import Decision, Keep, Request, Situation
-from vlacut.control.virtual import Course
+from vlacut.control.ways.chunk import Chunk, ChunkReader, ChunkSpec
+from vlacut.control.ways.playing import ALIGNED, BLEND, ENSEMBLE, NAIVE, PLAYINGS, make_playing
 
 TIMES = st.lists(st.tuples(st.floats(0.0, 1.5), st.booleans()), min_size=1, max_size=12)
 # Between ticks: on time, jittered by less than half a period, or a caller that is late.

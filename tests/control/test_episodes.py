@@ -14,12 +14,12 @@ from support.deployments import serving_thread
 
 from vlacut.api import serve
 from vlacut.bundle.npz import npz_bytes, read_npz
-from vlacut.control.chunk import ChunkReader, ChunkSpec
-from vlacut.control.episodes import read_episodes, write_episodes
-from vlacut.control.recorder import Recorder
+from vlacut.control.inferring.virtual import Course
+from vlacut.control.recording.episodes import read_episodes, write_episodes
+from vlacut.control.recording.recorder import Recorder
 from vlacut.control.report import Route
 from vlacut.control.timeline import TRACK, command_ages, command_slices
-from vlacut.control.virtual import Course
+from vlacut.control.ways.chunk import ChunkReader, ChunkSpec
 from vlacut.errors import InputError
 from vlacut.runtime.edge.timeline import trace_json
 

@@ -16,15 +16,15 @@ from support.commands import Vlacut
 from support.deployments import serving_thread
 
 from vlacut.api import serve
-from vlacut.control.chunk import ChunkReader, parse_chunk
-from vlacut.control.episodes import read_episodes
+from vlacut.control.recording.episodes import read_episodes
+from vlacut.control.recording.replay import fit_motion, held_out
+from vlacut.control.recording.staleness import ahead_of, ranges, staleness, variation
 from vlacut.control.tables import read_tables, write_tables
+from vlacut.control.ways.chunk import ChunkReader, parse_chunk
 from vlacut.errors import InputError
 from vlacut.measurement.actions.binning import by_bin, conformal_quantile, edges_of
 from vlacut.measurement.actions.calibrating import fit_tables
-from vlacut.measurement.actions.errors import ahead_of, ranges, staleness, variation
 from vlacut.measurement.actions.fitting import auc, fit_logistic, threshold_of
-from vlacut.measurement.actions.replay import fit_motion, held_out
 from vlacut.tensor import TensorSpec
 
 LENGTH = 16

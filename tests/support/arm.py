@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut.control.episodes import Episodes
+from vlacut.control.recording.episodes import Episodes
 
 SENSED = 500
 TICK_S = 0.05

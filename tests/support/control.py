@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.control.chunk import ChunkReader, ChunkSpec
 from vlacut.control.controllers.simple import WhenEmpty
 from vlacut.control.cycle import Cycle
-from vlacut.control.inference import Inference, Outlook
+from vlacut.control.inferring.inference import Inference, Outlook
+from vlacut.control.inferring.virtual import Course, Delayed
 from vlacut.control.naming import make_executor
-from vlacut.control.playing import make_playing
 from vlacut.control.report import Route
 from vlacut.control.situation import Controller
-from vlacut.control.starving import Starving
-from vlacut.control.virtual import Course, Delayed
+from vlacut.control.ways.chunk import ChunkReader, ChunkSpec
+from vlacut.control.ways.playing import make_playing
+from vlacut.control.ways.starving import Starving
 from vlacut.tensor import TensorSpec
 
 TICK_NS = 50_000_000

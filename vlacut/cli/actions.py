@@ -8,7 +8,7 @@ import click
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, table
-from vlacut.control.episodes import read_episodes, write_episodes
+from vlacut.control.recording.episodes import read_episodes, write_episodes
 from vlacut.control.tables import ActionTables, write_tables
 from vlacut.errors import InputError
 from vlacut.measurement.actions.calibrating import ALPHA, Worth, calibrate_actions

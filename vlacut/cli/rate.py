@@ -16,10 +16,10 @@ from vlacut.backend import Progress
 from vlacut.control.controllers.naming import CONTROLLERS, WHEN_EMPTY
 from vlacut.control.executors import ASYNC, EXECUTORS
 from vlacut.control.loop import ControlLoop
-from vlacut.control.playing import PLAYINGS
 from vlacut.control.report import CommandReport
-from vlacut.control.starving import HOLD, RULES
 from vlacut.control.timeline import TRACK, command_ages, command_slices
+from vlacut.control.ways.playing import PLAYINGS
+from vlacut.control.ways.starving import HOLD, RULES
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.edge.timeline import trace_json
 

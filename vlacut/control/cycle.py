@@ -11,13 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vlacut.control.ahead import announced
-from vlacut.control.chunk import Chunk, ChunkReader
-from vlacut.control.entropy import entropy_of
 from vlacut.control.executors import Executor, InForce
-from vlacut.control.inference import Answer, Inference, Outlook, Runner
-from vlacut.control.playing import Due, Playing
+from vlacut.control.inferring.inference import Answer, Inference, Outlook, Runner
 from vlacut.control.report import CommandReport, Route
+from vlacut.control.signals.ahead import announced
+from vlacut.control.signals.entropy import entropy_of
 from vlacut.control.situation import (
     STILL,
     Buffered,
@@ -28,7 +26,9 @@ from vlacut.control.situation import (
     Seam,
     Situation,
 )
-from vlacut.control.starving import Starving
+from vlacut.control.ways.chunk import Chunk, ChunkReader
+from vlacut.control.ways.playing import Due, Playing
+from vlacut.control.ways.starving import Starving
 from vlacut.errors import InputError
 from vlacut.runtime.edge.report import StepReport
 

@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from vlacut.control.chunk import ChunkReader
-from vlacut.control.playing import ALIGNED, NAIVE
+from vlacut.control.ways.chunk import ChunkReader
+from vlacut.control.ways.playing import ALIGNED, NAIVE
 
 SYNC, ASYNC, RTC = EXECUTORS = ("sync", "async", "rtc")
 

@@ -21,19 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.control.chunk import ChunkReader, ChunkSpec, parse_chunk
 from vlacut.control.controllers.naming import make_controller
 from vlacut.control.cycle import Cycle
 from vlacut.control.executors import ASYNC
-from vlacut.control.motion import RATE, UNFITTED, Joints, MotionMeter
+from vlacut.control.inferring.worker import Worker
 from vlacut.control.naming import make_executor
-from vlacut.control.playing import make_playing
-from vlacut.control.recorder import Recorder
+from vlacut.control.recording.recorder import Recorder
 from vlacut.control.report import CommandReport, routes_of
+from vlacut.control.signals.motion import RATE, UNFITTED, Joints, MotionMeter
 from vlacut.control.situation import Controller
-from vlacut.control.starving import HOLD, Starving
 from vlacut.control.tables import read_tables
-from vlacut.control.worker import Worker
+from vlacut.control.ways.chunk import ChunkReader, ChunkSpec, parse_chunk
+from vlacut.control.ways.playing import make_playing
+from vlacut.control.ways.starving import HOLD, Starving
 from vlacut.errors import InputError, suggestion
 from vlacut.runtime.closing import Closing
 from vlacut.runtime.edge.session import EdgeSession, check_observation
@@ -46,17 +46,17 @@ class ControlLoop(Closing):
 
     Args:
         policy: of `vlacut.connect`; the loop's alone while that is open.
-        chunk: the output that holds the commands, see `vlacut.control.chunk`.
+        chunk: the output that holds the commands, see `vlacut.control.ways.chunk`.
         rate: ticks a second.
         controller: name of one, see `vlacut.control.controllers.naming`, or one itself.
         executor: `sync`, `async` or `rtc`, see `vlacut.control.executors`.
-        playing: `naive`, `aligned`, `blend` or `ensemble`, see `vlacut.control.playing`; the
+        playing: `naive`, `aligned`, `blend` or `ensemble`, see `vlacut.control.ways.playing`; the
             executor's if empty.
-        starve: `hold` or `stop`, see `vlacut.control.starving`.
+        starve: `hold` or `stop`, see `vlacut.control.ways.starving`.
         entropy: name of the output that tells how unsure the policy is; none if empty.
         tables: file of `vlacut calibrate-actions`, for controllers and for the scale of `sense`.
         sense_rate: samples of the joints a second, that `sense` will be given.
-        record: file to write episodes to at the end, see `vlacut.control.episodes`.
+        record: file to write episodes to at the end, see `vlacut.control.recording.episodes`.
         clock: nanoseconds, as `time.perf_counter_ns`, which the session is on too.
         options: of the controller, see its class.
 
@@ -150,7 +150,7 @@ class ControlLoop(Closing):
         tau: Joints | None = None,
         at_ns: int | None = None,
     ) -> None:
-        """Take a sample of the joints, at the arm's own rate; see `vlacut.control.motion`.
+        """Take a sample of the joints, at the arm's own rate; see `vlacut.control.signals.motion`.
 
         Args:
             q: positions in rad, or None where there are velocities.

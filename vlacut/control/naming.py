@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vlacut.control.chunk import ChunkReader
 from vlacut.control.executors import ASYNC, SYNC, Async, Executor, Sync
+from vlacut.control.ways.chunk import ChunkReader
 from vlacut.errors import InputError, suggestion
 from vlacut.tensor import TensorSpec
 

@@ -15,7 +15,7 @@ from vlacut.runtime.network.selectors import Forecast
 
 
 class Motion(NamedTuple):
-    """What the joints' sensors told since the tick before, see `vlacut.control.motion`.
+    """What the joints' sensors told since the tick before, see `vlacut.control.signals.motion`.
 
     Attributes:
         importance: RAPID's action importance score S, the largest.

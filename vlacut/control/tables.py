@@ -34,8 +34,8 @@ import numpy as np
 
 from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.bundle.staging import write_file
-from vlacut.control.motion import MotionScale
-from vlacut.control.risk import FEATURES, RiskModel
+from vlacut.control.signals.motion import MotionScale
+from vlacut.control.signals.risk import FEATURES, RiskModel
 from vlacut.errors import BundleError
 
 FORMAT = 1

@@ -48,11 +48,14 @@ class ByForecast:
 
     def decide(self, start: float) -> int:
         """See `vlacut.simulation.loop.Decider`."""
-        self._sample(start)
+        return self._selector.select(self.forecast(start))
+
+    def forecast(self, now: float) -> Forecast:
+        """What the network will be like, by the samples that there are; times do not go back."""
+        self._sample(now)
         if not self._sampled:
-            return self._selector.select(steady(self._link))
-        forecast = Forecast(self._up.predict, self._down, self._network.rtt_s, self._newest)
-        return self._selector.select(forecast)
+            return steady(self._link)
+        return Forecast(self._up.predict, self._down, self._network.rtt_s, self._newest)
 
     def ended(self, variant: int, start: float, end: float) -> None:
         """Nothing to learn: the link is sampled."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vlacut.control.controllers.rapid import COOLDOWN_S, stale
-from vlacut.control.risk import RiskModel, RiskSignals
+from vlacut.control.signals.risk import RiskModel, RiskSignals
 from vlacut.control.situation import Decision, Keep, Request, Situation
 
 MOST_AGE_S = 1.0

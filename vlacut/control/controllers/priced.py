@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from vlacut.control.report import Route
-from vlacut.control.risk import RiskSignals
+from vlacut.control.signals.risk import RiskSignals
 from vlacut.control.situation import Decision, Keep, Request, Seam, Situation
 from vlacut.control.tables import ActionTables
 from vlacut.errors import InputError, suggestion

@@ -1,5 +1,5 @@
 """Calibration of action errors: tables for the controller, from recorded episodes.
 
-chunks.py runs the bundle on what was recorded; replay.py plays the sensors again; errors.py has
-what staleness adds; fitting.py the learnt risk; binning.py the tables; calibrating.py all of it.
+chunks.py runs the bundle on what was recorded; fitting.py has the learnt risk, binning.py the
+quantiles by bin, calibrating.py all of it.
 """

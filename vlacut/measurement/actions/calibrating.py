@@ -9,15 +9,15 @@ import numpy as np
 
 from vlacut.backend import Progress, unwatched
 from vlacut.bundle.manifest import Bundle
-from vlacut.control.chunk import ChunkReader
-from vlacut.control.episodes import Episodes
+from vlacut.control.recording.episodes import Episodes
+from vlacut.control.recording.replay import aheads, features, fit_motion, held_out, motions
+from vlacut.control.recording.staleness import ahead_of, ranges, staleness, variation
 from vlacut.control.tables import ActionTables
+from vlacut.control.ways.chunk import ChunkReader
 from vlacut.errors import InputError
 from vlacut.measurement.actions.binning import by_bin, conformal_quantile, edges_of, stale_table
 from vlacut.measurement.actions.chunks import Inferences, reader_of
-from vlacut.measurement.actions.errors import ahead_of, ranges, staleness, variation
 from vlacut.measurement.actions.fitting import auc, fit_logistic, threshold_of
-from vlacut.measurement.actions.replay import aheads, features, fit_motion, held_out, motions
 
 ALPHA = 0.1
 _CRITICAL = 0.8  # quantile of the errors of playing on, above which a tick is critical

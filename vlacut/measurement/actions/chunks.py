@@ -10,8 +10,8 @@ import numpy as np
 from vlacut import registry
 from vlacut.backend import Engine, Progress
 from vlacut.bundle.manifest import Bundle
-from vlacut.control.chunk import ChunkReader, parse_chunk
-from vlacut.control.episodes import Episodes
+from vlacut.control.recording.episodes import Episodes
+from vlacut.control.ways.chunk import ChunkReader, parse_chunk
 from vlacut.errors import InputError
 from vlacut.runtime.edge.session import check_observation
 from vlacut.runtime.engines import load_engines

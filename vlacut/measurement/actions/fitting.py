@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from vlacut.control.risk import RiskModel
+from vlacut.control.signals.risk import RiskModel
 
 _PENALTY = 1.0
 _ROUNDS = 50

@@ -6,7 +6,7 @@ episodes, K chunks of T commands of W columns, M samples of J joints:
     format                1
     period_s              of a tick
     chunk_period_s        between the commands of a chunk
-    declared              what a chunk is, see `vlacut.control.chunk`
+    declared              what a chunk is, see `vlacut.control.ways.chunk`
     variants              names of the plan's variants
     routes                `edge`, `cloud` or `cut`, of each
     episode               E           first tick of every episode

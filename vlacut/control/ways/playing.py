@@ -22,7 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vlacut.control.chunk import Chunk, ChunkReader
+from vlacut.control.ways.chunk import Chunk, ChunkReader
 from vlacut.errors import InputError, suggestion
 
 NAIVE, ALIGNED, BLEND, ENSEMBLE = PLAYINGS = ("naive", "aligned", "blend", "ensemble")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlacut.control.inference import Answer, Inference, Outlook
+from vlacut.control.inferring.inference import Answer, Inference, Outlook
 
 
 class Course(NamedTuple):

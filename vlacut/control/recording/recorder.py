@@ -1,4 +1,4 @@
-"""Records a control loop: see `vlacut.control.episodes` for what is kept."""
+"""Records a control loop: see `vlacut.control.recording.episodes` for what is kept."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.control.chunk import Chunk, ChunkReader
-from vlacut.control.episodes import Episodes, write_episodes
-from vlacut.control.motion import Joints
+from vlacut.control.recording.episodes import Episodes, write_episodes
 from vlacut.control.report import CommandReport, Route
+from vlacut.control.signals.motion import Joints
+from vlacut.control.ways.chunk import Chunk, ChunkReader
 
 MOST_BYTES = 2 << 30
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vlacut.control.ahead import announced
-from vlacut.control.chunk import ChunkReader
-from vlacut.control.episodes import Episodes
-from vlacut.control.motion import SMOOTHED_S, WINDOW_S, MotionMeter, MotionScale
-from vlacut.control.risk import RiskSignals
+from vlacut.control.recording.episodes import Episodes
+from vlacut.control.signals.ahead import announced
+from vlacut.control.signals.motion import SMOOTHED_S, WINDOW_S, MotionMeter, MotionScale
+from vlacut.control.signals.risk import RiskSignals
 from vlacut.control.situation import STILL, Ahead, Motion
+from vlacut.control.ways.chunk import ChunkReader
 
 _FLOOR_QUANTILE = 0.05
 _LEAST = 1e-9

@@ -1,7 +1,7 @@
 """An inference: what the loop asks for, what comes of it, and who makes it.
 
-The loop's own code knows no thread and no clock. On a robot a `Worker` makes inferences on a thread
-(`vlacut.control.worker`), in virtual time `Delayed` does (`vlacut.control.virtual`).
+The loop's own code knows no thread and no clock. On a robot a `Worker` makes inferences on a
+thread (see worker.py), in virtual time `Delayed` does (see virtual.py).
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from vlacut.control.inference import Answer, Inference, Outlook
-from vlacut.control.latency import InferenceTimes
+from vlacut.control.inferring.inference import Answer, Inference, Outlook
+from vlacut.control.inferring.latency import InferenceTimes
 from vlacut.errors import InputError, VlacutError
 from vlacut.runtime.closing import Closing
 from vlacut.runtime.edge.report import Source

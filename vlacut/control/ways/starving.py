@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlacut.control.chunk import ChunkReader, Kind
+from vlacut.control.ways.chunk import ChunkReader, Kind
 from vlacut.errors import InputError, suggestion
 
 HOLD, STOP = RULES = ("hold", "stop")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlacut.control.chunk import ChunkReader, Kind
 from vlacut.control.situation import Ahead
+from vlacut.control.ways.chunk import ChunkReader, Kind
 
 HORIZON_S = 0.5
 _SWITCH_SHARE = 0.25  # of the largest magnitude in a switched column, to count as a change

@@ -1,0 +1,4 @@
+"""Inferences beside the loop: on a thread that drives the session, or in virtual time.
+
+May import: what lies below control.
+"""
