@@ -11,7 +11,11 @@ import click
 
 from vlacut.bundle.manifest import Bundle, read_bundle
 from vlacut.cli import completion
+<<<<<<< HEAD
 from vlacut.cli.arguments import BUNDLE, seconds
+=======
+from vlacut.cli.looped import looped_options, simulate_loop
+>>>>>>> 05eae7c (simulation: the control loop over recorded kinematics and bandwidths, against the best decisions in hindsight; the twin runs it too)
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.output import (
     console,
@@ -23,7 +27,7 @@ from vlacut.cli.show.output import (
 )
 from vlacut.cli.show.traceplot import draw_choices, show_choices
 from vlacut.hardware import parse_link, read_recordings
-from vlacut.plan.plan import Plan
+from vlacut.plan.plan import CHOSEN, Plan
 from vlacut.runtime.network.predictors import LSTM, NAMES, PREDICTORS
 from vlacut.runtime.network.selectors import SELECTORS
 from vlacut.simulation import FRAMES, LINK, Comparison, Recording, Row
@@ -76,6 +80,7 @@ ALL = "all"
     help="Other recordings, to find RoboECC's thresholds on.",
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the first trace: FILE.svg.")
+@looped_options
 @json_option
 def simulate_command(
     path: Path,
@@ -88,20 +93,32 @@ def simulate_command(
     deadline: float | None,
     history: Path | None,
     plot: Path | None,
+    episodes: Path | None,
     as_json: bool,
+    **looped: Any,
 ) -> None:
     """Run the control loop over recorded bandwidths, on paper.
 
     Steps follow the plan's own schedules and times. The clairvoyant knows the trace: no choice of
     variants makes any step of the loop end sooner than its. Regret is a mean latency above its.
+
+    With --episodes it is a loop of commands over recorded kinematics, by every controller; regret
+    is the mean error of a command above that of the best decisions of no more cost.
     """
     figure = make_figure(plot, 9, 6) if plot else None
     bundle = read_bundle(path)
     plan = bundle.plan
+    over = parse_link(link) if link else plan.link
+    if episodes is not None:
+        looped["selector"] = CHOSEN if ALL in selectors else selectors[0]
+        looped["predictor"] = predictors[0]
+        traces = [one.trace for one in recordings(trace)]
+        simulate_loop(path, plan, traces, over, as_json, episodes=episodes, **looped)
+        return
     race = Comparison(
         plan,
         recordings(trace),
-        parse_link(link) if link else plan.link,
+        over,
         period,
         deadline,
         knows,

@@ -14,10 +14,17 @@ from vlacut.bundle.manifest import Bundle, read_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.logs import log_to_stderr
+from vlacut.cli.rate import loop_options
+from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.output import console, json_option, milliseconds, print_json, progress_bar
 from vlacut.cli.show.steps import run_json, show_steps
+<<<<<<< HEAD
+=======
+from vlacut.cli.times import seconds
+from vlacut.control.recording.episodes import read_episodes
+>>>>>>> 05eae7c (simulation: the control loop over recorded kinematics and bandwidths, against the best decisions in hindsight; the twin runs it too)
 from vlacut.emulation import shape_of
-from vlacut.emulation.twin import TwinStep, run_twin
+from vlacut.emulation.twin import TwinStep, run_twin, run_twin_loop
 from vlacut.errors import InputError
 from vlacut.hardware import parse_link
 from vlacut.hardware.trace import Trace, read_trace
@@ -77,6 +84,10 @@ class _Outage(click.ParamType[tuple[float, float]]):
     "--outage", "outages", multiple=True, type=_Outage(), help="10s,2s: from, for so long."
 )
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for the cloud.")
+@loop_options
+@click.option(
+    "--episodes", type=click.Path(path_type=Path), help="With --rate: whose joints are sensed."
+)
 @json_option
 def twin_command(
     path: Path,
@@ -90,12 +101,16 @@ def twin_command(
     loss: float,
     outages: tuple[tuple[float, float], ...],
     timeout: float,
+    rate: float | None,
+    episodes: Path | None,
     as_json: bool,
+    **loop: Any,
 ) -> None:
     """Run both sides here, in real time, over an emulated link.
 
     Parts take the times that the plan predicts, and compute nothing: no weights and no such
-    machines are needed. The runtime and its sockets are the real ones.
+    machines are needed. The runtime and its sockets are the real ones. With --rate it is a control
+    loop, and --steps are its ticks.
     """
     log_to_stderr("twin", as_json=False)
     if trace is None and steps is None:
@@ -105,6 +120,28 @@ def twin_command(
     rates = read_trace(trace) if trace else None
     shape = shape_of(over, rates, jitter_s=jitter or 0.0, loss=loss, outages=outages)
     lasts = None if rates is None or steps else sum(rates.seconds)
+    if rate is not None:
+        ticks = steps or max(1, round(rate * (lasts or 0.0)))
+        with progress_bar() as progress:
+            ran = run_twin_loop(
+                path,
+                shape,
+                ticks,
+                rate=rate,
+                chunk=loop.pop("chunk") or next(iter(bundle.plan.outputs)),
+                loop={**loop, "playing": loop["playing"] or ""},
+                episodes=read_episodes(episodes) if episodes else None,
+                progress=progress,
+                selector=selector,
+                predictor=predictor,
+                link=link,
+                timeout=timeout,
+            )
+        if as_json:
+            print_json({"bundle": str(path), "loop": loop_json(ran)})
+        else:
+            show_loop(ran)
+        return
     with progress_bar() as progress:
         made = run_twin(
             path,

@@ -12,7 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+<<<<<<< HEAD
 from collections.abc import Iterator
+=======
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+>>>>>>> 05eae7c (simulation: the control loop over recorded kinematics and bandwidths, against the best decisions in hindsight; the twin runs it too)
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +26,13 @@ from typing import Any
 import numpy as np
 
 from vlacut.api import connect
+<<<<<<< HEAD
 from vlacut.backend import Progress, unwatched
+=======
+from vlacut.control.loop import ControlLoop
+from vlacut.control.recording.episodes import Episodes
+from vlacut.control.report import CommandReport
+>>>>>>> 05eae7c (simulation: the control loop over recorded kinematics and bandwidths, against the best decisions in hindsight; the twin runs it too)
 from vlacut.emulation import EmulatedLink, Shape
 from vlacut.emulation.observation import planned_observation
 from vlacut.errors import InputError, PeerLost
@@ -92,6 +103,66 @@ def run_twin(
             if period is not None:
                 tick = _wait(tick, period)
     return done
+
+
+def run_twin_loop(
+    bundle: Path,
+    shape: Shape,
+    ticks: int,
+    *,
+    rate: float,
+    chunk: str,
+    loop: Mapping[str, Any],
+    episodes: Episodes | None = None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    **options: Any,
+) -> list[CommandReport]:
+    """Run the control loop of a bundle, in real time, over an emulated link.
+
+    Args:
+        bundle: path of the bundle.
+        shape: of the link; its traces start with the first tick.
+        ticks: how many.
+        rate: of them, a second.
+        chunk: see `vlacut.control.ways.chunk`.
+        loop: other arguments of `vlacut.ControlLoop`.
+        episodes: whose sensors the loop is given, from their first tick on; none if None.
+        progress: called after every tick.
+        options: of `vlacut.connect`.
+
+    Raises PeerLost if the cloud does not come up, and what `connect` and the loop raise.
+    """
+    reports: list[CommandReport] = []
+    with (
+        _cloud(bundle) as server,
+        EmulatedLink(server, shape, begun=False) as link,
+        connect(bundle, "{}:{}".format(*link.address), emulate=True, **options) as policy,
+        ControlLoop(policy, chunk, rate, **loop) as looped,
+    ):
+        inputs = policy.bundle.plan.inputs
+        observation = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in inputs}
+        sensed = deque(_samples(episodes) if episodes else ())
+        due = link.begin()
+        epoch_ns = time.perf_counter_ns()
+        for tick in range(ticks):
+            time.sleep(max(0.0, due - time.monotonic()))
+            due += 1 / rate
+            while sensed and epoch_ns + sensed[0][0] <= time.perf_counter_ns():
+                at, q, qd, tau = sensed.popleft()
+                looped.sense(q, qd, tau, epoch_ns + at)
+            looped.tick(observation)
+            reports.append(looped.last)
+            progress("twin, ticks", tick + 1, ticks)
+    return reports
+
+
+def _samples(episodes: Episodes) -> Iterator[tuple[Any, ...]]:
+    """Nanoseconds from the first tick, and what was sensed of q, qd and tau, if anything."""
+    kinds = [
+        one if np.isfinite(one).any() else None for one in (episodes.q, episodes.qd, episodes.tau)
+    ]
+    for row, at in enumerate((episodes.sense_ns - episodes.tick_ns[0]).tolist()):
+        yield (at, *(None if one is None else one[row] for one in kinds))
 
 
 def _wait(tick: float, period: float) -> float:
