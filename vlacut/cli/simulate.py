@@ -11,11 +11,8 @@ import click
 
 from vlacut.bundle.manifest import Bundle, read_bundle
 from vlacut.cli import completion
-<<<<<<< HEAD
 from vlacut.cli.arguments import BUNDLE, seconds
-=======
 from vlacut.cli.looped import looped_options, simulate_loop
->>>>>>> 05eae7c (simulation: the control loop over recorded kinematics and bandwidths, against the best decisions in hindsight; the twin runs it too)
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.output import (
     console,

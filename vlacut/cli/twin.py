@@ -18,11 +18,7 @@ from vlacut.cli.rate import loop_options
 from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.output import console, json_option, milliseconds, print_json, progress_bar
 from vlacut.cli.show.steps import run_json, show_steps
-<<<<<<< HEAD
-=======
-from vlacut.cli.times import seconds
 from vlacut.control.recording.episodes import read_episodes
->>>>>>> 05eae7c (simulation: the control loop over recorded kinematics and bandwidths, against the best decisions in hindsight; the twin runs it too)
 from vlacut.emulation import shape_of
 from vlacut.emulation.twin import TwinStep, run_twin, run_twin_loop
 from vlacut.errors import InputError

@@ -12,12 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-<<<<<<< HEAD
-from collections.abc import Iterator
-=======
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
->>>>>>> 05eae7c (simulation: the control loop over recorded kinematics and bandwidths, against the best decisions in hindsight; the twin runs it too)
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +22,10 @@ from typing import Any
 import numpy as np
 
 from vlacut.api import connect
-<<<<<<< HEAD
 from vlacut.backend import Progress, unwatched
-=======
 from vlacut.control.loop import ControlLoop
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.report import CommandReport
->>>>>>> 05eae7c (simulation: the control loop over recorded kinematics and bandwidths, against the best decisions in hindsight; the twin runs it too)
 from vlacut.emulation import EmulatedLink, Shape
 from vlacut.emulation.observation import planned_observation
 from vlacut.errors import InputError, PeerLost
@@ -114,7 +107,7 @@ def run_twin_loop(
     chunk: str,
     loop: Mapping[str, Any],
     episodes: Episodes | None = None,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = unwatched,
     **options: Any,
 ) -> list[CommandReport]:
     """Run the control loop of a bundle, in real time, over an emulated link.
@@ -139,8 +132,7 @@ def run_twin_loop(
         connect(bundle, "{}:{}".format(*link.address), emulate=True, **options) as policy,
         ControlLoop(policy, chunk, rate, **loop) as looped,
     ):
-        inputs = policy.bundle.plan.inputs
-        observation = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in inputs}
+        observation = planned_observation(policy.bundle.plan)
         sensed = deque(_samples(episodes) if episodes else ())
         due = link.begin()
         epoch_ns = time.perf_counter_ns()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from vlacut.backend import Progress, unwatched
 from vlacut.control.controllers.naming import make_controller
 from vlacut.control.controllers.priced import COSTS
 from vlacut.control.cycle import Cycle
@@ -89,7 +90,7 @@ class LoopComparison:
     def run(
         self,
         controllers: Sequence[str],
-        progress: Callable[[str, int, int], None] = lambda *_: None,
+        progress: Progress = unwatched,
     ) -> tuple[LoopRow, ...]:
         """Every controller, and the best decisions at its cost. Raises InputError."""
         rows = []
