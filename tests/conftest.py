@@ -36,6 +36,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--bless`: golden texts and READMEs are rewritten to what is printed now."""
+    parser.addoption("--bless", action="store_true", help="rewrite golden texts and READMEs")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup() -> None:
     """The same weights in every run, whichever tests it has and in whichever order."""
