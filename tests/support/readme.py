@@ -8,10 +8,12 @@ A comment right before a block says what is special about it; readers do not see
     <!-- not run: WHY -->   commands and options must exist, nothing is run
     <!-- slow -->           runs with -m slow alone
     <!-- measured -->       numbers of what is printed are not compared
+    <!-- fails -->          its commands end with an error
     <!-- prints -->         a block of text: what the block of Python before it prints
-    <!-- file: NAME -->     is written to NAME, for the blocks after it
+    <!-- file: NAME -->     is written to NAME, for the blocks after it; the entry points of a
+                            pyproject.toml are found from then on
 
-A line of three dots stands for any lines. Times of passes and digests are never compared. A command
+A line of three dots stands for any lines, and so does nothing under a command. Times of passes and digests are never compared. A command
 that ends in " &" goes on until the README ends; port 7000 is a free one.
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
 import io
 import os
 import re
@@ -30,6 +33,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import tomllib
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -152,17 +157,20 @@ class Outcome:
 
     @property
     def right(self) -> bool:
-        """Whether they are alike."""
-        return alike(self.shown, self.printed, "measured" in self.block.notes)
+        """Whether they are alike; where nothing is shown, nothing is claimed."""
+        return not self.shown or alike(self.shown, self.printed, "measured" in self.block.notes)
 
     @property
     def blessed(self) -> str:
         """What the README is to have."""
         if self.right:
             return self.raw + self.shown
-        elided = f"\n{_ANY}\n" in f"\n{self.shown}"
-        assert not elided, f"write anew what is left out, by hand:\n{self.difference()}"
-        return self.raw + "".join(f"{line.rstrip()}\n" for line in self.printed.splitlines())
+        lines = [line.rstrip() for line in self.printed.splitlines()]
+        if f"\n{_ANY}\n" in f"\n{self.shown}":
+            lines = _nearest(self.shown.splitlines(), lines)
+        made = "".join(f"{line}\n" for line in lines)
+        assert alike(made, self.printed), f"write it anew, by hand:\n{self.difference()}"
+        return self.raw + made
 
     def difference(self) -> str:
         """For people: what differs."""
@@ -174,6 +182,19 @@ class Outcome:
                 "printed",
             )
         )
+
+
+def _nearest(shown: Sequence[str], printed: Sequence[str]) -> list[str]:
+    """What is shown, each line as the one like it that was printed, in their order."""
+    made, at = [], 0
+    for line in shown:
+        rest = range(at, len(printed))
+        if line != _ANY and rest:
+            ratios = [difflib.SequenceMatcher(None, line, printed[one]).ratio() for one in rest]
+            at += ratios.index(max(ratios)) + 1
+            line = printed[at - 1]
+        made.append(line)
+    return made
 
 
 @dataclass
@@ -203,6 +224,8 @@ class Reader:
             if file := block.notes.get("file"):
                 Path(file).parent.mkdir(parents=True, exist_ok=True)
                 Path(file).write_text(block.text)
+                if file == "pyproject.toml":
+                    _install(tomllib.loads(block.text))
             elif "prints" in block.notes:
                 yield Outcome(block, "", block.text, printed)
             elif not block.runs or ("slow" in block.notes and not later):
@@ -211,10 +234,10 @@ class Reader:
                 printed = self.python(block.text)
             else:
                 for command in block.commands():
-                    printed = self.command(command.line)
+                    printed = self.command(command.line, fails="fails" in block.notes)
                     yield Outcome(block, command.raw, command.shown, printed)
 
-    def command(self, line: str) -> str:
+    def command(self, line: str, *, fails: bool = False) -> str:
         """Run a command; what it prints, on either stream."""
         words = shlex.split(line.replace(_PORT, f":{self.port}"), comments=True)
         if words[-1] == "&":
@@ -228,7 +251,7 @@ class Reader:
             words[0] = sys.executable if words[0] == "python" else words[0]
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             status, out, err = done.returncode, done.stdout, done.stderr
-        assert status == 0, f"{line} ended with {status}: {err or out}"
+        assert (status != 0) is fails, f"{line} ended with {status}: {err or out}"
         return (out + err).replace(f":{self.port}", _PORT)
 
     def _start(self, words: Sequence[str]) -> str:
@@ -251,6 +274,20 @@ class Reader:
             server.terminate()
         for server in self.servers:
             server.communicate(timeout=20)
+
+
+def _install(project: dict[str, Any]) -> None:
+    """Let entry points be found here, as if pip had installed them."""
+    about = project["project"]
+    folder = Path(f"{about['name'].replace('-', '_')}-{about['version']}.dist-info")
+    folder.mkdir()
+    head = f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n"
+    (folder / "METADATA").write_text(head)
+    lines = []
+    for group, entries in about.get("entry-points", {}).items():
+        lines += [f"[{group}]", *(f"{name} = {place}" for name, place in entries.items())]
+    (folder / "entry_points.txt").write_text("\n".join(lines))
+    importlib.invalidate_caches()
 
 
 @contextlib.contextmanager

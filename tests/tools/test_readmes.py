@@ -14,7 +14,7 @@ from support.readme import ROOT, Outcome, blocks, reading
 
 from vlacut.cli.commands import vlacut as commands
 
-FOLDERS = (".", "vlacut/*", "models", "passes", "backends", "tools", "tests", ".github")
+FOLDERS = (".", "vlacut", "vlacut/*", "models", "passes", "backends", "tools", "tests", ".github")
 NAMES = sorted(
     str(path.relative_to(ROOT)) for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md")
 )
