@@ -13,8 +13,9 @@ A comment right before a block says what is special about it; readers do not see
     <!-- file: NAME -->     is written to NAME, for the blocks after it; the entry points of a
                             pyproject.toml are found from then on
 
-A line of three dots stands for any lines, and so does nothing under a command. Times of passes and digests are never compared. A command
-that ends in " &" goes on until the README ends; port 7000 is a free one.
+A line of three dots stands for any lines, and so does nothing under a command. Times of passes and
+digests are never compared. A command that ends in " &" goes on until the README ends; port 7000 is
+a free one.
 """
 
 from __future__ import annotations

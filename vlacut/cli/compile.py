@@ -32,9 +32,12 @@ from vlacut.compiler.tracing import traced_program
 from vlacut.errors import InputError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.hardware import load_device
+from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.printer import print_program
 from vlacut.ir.program import Program
+from vlacut.split.parts import split
+from vlacut.split.printer import print_split
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MODEL_HELP = """
@@ -289,16 +292,19 @@ def _report(
     shell_complete=completion.pipelines,
     help='Passes: "simplify,annotate-cost,..."',
 )
+@click.option("--parts", is_flag=True, help="What partition's cuts come to: parts and schedules.")
 @_shape_option
 @cache_option
 @json_option
-def opt_command(model: str, pipeline: str, shapes: _Shapes, cache: bool, as_json: bool) -> None:
+def opt_command(
+    model: str, pipeline: str, parts: bool, shapes: _Shapes, cache: bool, as_json: bool
+) -> None:
     passes = parse_pipeline(pipeline)
     with progress_bar() as progress:
         progress("load", 0, 1)
         program = _traced(model, shapes, cache)
         timings = passes.run(program, progress)
-    text = print_program(program)
+    text = _parts_text(program) if parts else print_program(program)
     if as_json:
         seconds = {timing.name: timing.seconds for timing in timings}
         print_json(
@@ -306,3 +312,9 @@ def opt_command(model: str, pipeline: str, shapes: _Shapes, cache: bool, as_json
         )
     else:
         sys.stdout.write(text)
+
+
+def _parts_text(program: Program) -> str:
+    """Parts and schedules; PassError if no pass decided where operators are."""
+    dataflow = trace_dataflow(program)
+    return print_split(split(dataflow), [cut.name for cut in cuts_of(dataflow).variants])

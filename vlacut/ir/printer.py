@@ -39,8 +39,13 @@ def _lines(program: Program) -> Iterator[str]:
     for phase in program.phases:
         yield _heading(phase)
         for node in phase.model.graph:
-            yield f"  {_outputs(node)} = {_operator(node)}{_annotations(node, sides)}"
+            yield f"  {operator_text(node)}{_annotations(node, sides)}"
         yield f"  output {', '.join(phase.output_names)}"
+
+
+def operator_text(node: ir.Node) -> str:
+    """An operator on one line: what it makes, of what."""
+    return f"{_outputs(node)} = {_operator(node)}"
 
 
 def _heading(phase: Phase) -> str:
