@@ -14,8 +14,8 @@ A comment right before a block says what is special about it; readers do not see
                             pyproject.toml are found from then on
 
 A line of three dots stands for any lines, and so does nothing under a command. Times of passes and
-digests are never compared. A command that ends in " &" goes on until the README ends; port 7000 is
-a free one.
+digests are never compared, nor how wide a column is. A command that ends in " &" goes on until the
+README ends; port 7000 is a free one.
 """
 
 from __future__ import annotations
@@ -136,8 +136,7 @@ def alike(shown: str, printed: str, measured: bool = False) -> bool:
 
 def _comparable(text: str, measured: bool) -> str:
     text = _DIGEST.sub("#", _TOOK.sub("took #", text))
-    if measured:
-        text = re.sub(r" +", " ", _NUMBER.sub("#", text))
+    text = re.sub(r" +", " ", _NUMBER.sub("#", text) if measured else text)
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
 

@@ -74,10 +74,10 @@ def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:
 @BUNDLE
 @json_option
 def verify_command(path: Path, as_json: bool) -> None:
-    """Compare numbers: of the model a bundle came from, its uncut program, and every cut of that.
+    """Compare every cut with the whole, and that with its model.
 
-    The first was compared when the bundle was compiled; the others run on this machine. Exit status
-    1 if one differs by more than the bundle allows.
+    With the model it was compared when the bundle was compiled; the others run on this machine.
+    Exit status 1 if one differs by more than the bundle allows.
     """
     with progress_bar() as progress:
         results = verify_bundle(open_bundle(path), progress)

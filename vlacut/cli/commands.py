@@ -17,7 +17,10 @@ class _Lazy(click.Group):
         "plan": ("compile:plan_command", "Decide what runs where, and show what it would cost."),
         "opt": ("compile:opt_command", "Print the graph after passes, as stable text."),
         "inspect": ("bundles:inspect_command", "Show what a bundle holds."),
-        "verify": ("bundles:verify_command", "Run every cut of a bundle against the uncut model."),
+        "verify": (
+            "bundles:verify_command",
+            "Compare every cut with the whole, and that with its model.",
+        ),
         "check": ("check:check_command", "Check that devices will run the parts of a bundle."),
         "build": ("build:build_command", "Build engines on the machine that will run them."),
         "serve": ("deploy:serve_command", "Serve the cloud side of a bundle."),
