@@ -26,7 +26,7 @@ from rich.table import Table
 from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle, read_bundle
-from vlacut.plan.plan import Part
+from vlacut.plans.plan import Part
 
 TOKENS = {"prefill": 64, "decode": 1}
 LINK = "1kB/s,1000ms"  # so that everything is on the edge

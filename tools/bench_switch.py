@@ -31,7 +31,7 @@ from vlacut.cli.show.output import console, milliseconds, size, table
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.ir.dataflow import weights_of
-from vlacut.plan.pool import FORMS
+from vlacut.plans.pool import FORMS
 
 _WARM_UP = 20
 _TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0.02ms")

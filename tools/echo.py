@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.hardware import Link
-from vlacut.plan.instructions import Loop, Run, Transfer
-from vlacut.plan.plan import Part, Plan, Variant
+from vlacut.plans.instructions import Loop, Run, Transfer
+from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.pricing.price import Certificate, Price
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.wire.security import cloud_context

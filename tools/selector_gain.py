@@ -29,7 +29,7 @@ import numpy as np
 from vlacut.bundle.manifest import read_bundle
 from vlacut.cli.show.output import console, milliseconds, progress_bar, table
 from vlacut.hardware import Trace, read_recordings
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.simulation import (
     FRAMES,
     LINK,

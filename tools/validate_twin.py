@@ -34,7 +34,7 @@ from vlacut.emulation import shape_of
 from vlacut.emulation.twin import run_twin
 from vlacut.hardware import Link, Trace, read_recordings
 from vlacut.hardware.service import Service
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.simulation import FRAMES, Comparison, Recording, StepWalk, network_of, walks_of
 
 WITHIN = 0.05

@@ -5,28 +5,85 @@
     with vlacut.connect("policy.vlacut", "10.0.0.5:7000") as policy:
         action = policy.step({"image": image, "tokens": tokens})
 
-Importing vlacut imports numpy and the standard library alone: the compiler's half is loaded when
-`compile` is called, so that the same package serves on a robot.
+Importing vlacut imports the standard library alone, and connecting a robot numpy and an executor:
+every name is loaded when it is first used, so that the same package serves on a robot.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlacut.api import compile, connect, serve
+    from vlacut.api import compile, connect, plan, serve, simulate, verify
     from vlacut.control.loop import ControlLoop
+    from vlacut.errors import (
+        BackendError,
+        BundleError,
+        CodecError,
+        DeadlineMissed,
+        HardwareError,
+        InfeasibleError,
+        InputError,
+        ModelDiffers,
+        ModelError,
+        ObservationError,
+        PassError,
+        PeerLost,
+        PeerRefused,
+        PeerUnable,
+        VerificationError,
+        VlacutError,
+        WireError,
+    )
+    from vlacut.frontends.torch_original import TorchPhase
+    from vlacut.ir.program import Phase, Program
 
-__all__ = ["ControlLoop", "compile", "connect", "serve"]
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "CodecError",
+    "ControlLoop",
+    "DeadlineMissed",
+    "HardwareError",
+    "InfeasibleError",
+    "InputError",
+    "ModelDiffers",
+    "ModelError",
+    "ObservationError",
+    "PassError",
+    "PeerLost",
+    "PeerRefused",
+    "PeerUnable",
+    "Phase",
+    "Program",
+    "TorchPhase",
+    "VerificationError",
+    "VlacutError",
+    "WireError",
+    "compile",
+    "connect",
+    "plan",
+    "serve",
+    "simulate",
+    "verify",
+]
+_HOMES = {
+    **dict.fromkeys(("compile", "plan"), "vlacut.api.compiling"),
+    **dict.fromkeys(("connect", "serve", "verify"), "vlacut.api.running"),
+    "simulate": "vlacut.api.simulating",
+    "ControlLoop": "vlacut.control.loop",
+    "Phase": "vlacut.ir.program",
+    "Program": "vlacut.ir.program",
+    "TorchPhase": "vlacut.frontends.torch_original",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'vlacut' has no attribute {name!r}")
-    if name == "ControlLoop":
-        from vlacut.control.loop import ControlLoop
+    return getattr(import_module(_HOMES.get(name, "vlacut.errors")), name)
 
-        return ControlLoop
-    from vlacut import api
 
-    return getattr(api, name)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

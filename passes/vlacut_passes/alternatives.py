@@ -19,8 +19,8 @@ from vlacut.hardware import Bandwidths, parse_bandwidths, parse_bytes
 from vlacut.ir.annotation import CUTS, Cuts
 from vlacut.ir.dataflow import Dataflow, cuts_of, trace_dataflow
 from vlacut.ir.program import Program
-from vlacut.plan.plan import CHOSEN
-from vlacut.plan.pool import FORMS, SEGMENTS, Considered, Pool
+from vlacut.plans.plan import CHOSEN
+from vlacut.plans.pool import FORMS, SEGMENTS, Considered, Pool
 from vlacut.pricing.coding import CodedCrossing, coded_crossings
 from vlacut.pricing.cut import Cut, Sides, make_cut
 from vlacut.pricing.price import in_cloud

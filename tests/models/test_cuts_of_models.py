@@ -23,7 +23,7 @@ from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Transfer, flatten
+from vlacut.plans.instructions import Transfer, flatten
 from vlacut.side import Side
 from vlacut.split.local_execution import example_observation
 from vlacut.split.parts import split

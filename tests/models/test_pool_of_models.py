@@ -26,7 +26,7 @@ from vlacut.ir.dataflow import cuts_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Transfer, steps
+from vlacut.plans.instructions import Transfer, steps
 from vlacut.pricing.price import price
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side

@@ -26,8 +26,8 @@ from vlacut.hardware import Link, Power
 from vlacut.ir.annotation import CUTS
 from vlacut.ir.dataflow import Dataflow, cuts_of
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Transfer, flatten
-from vlacut.plan.plan import Plan
+from vlacut.plans.instructions import Transfer, flatten
+from vlacut.plans.plan import Plan
 from vlacut.pricing.coding import Choice, Offer, cheapest, coded, coded_crossings, joules
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import make_cut

@@ -20,7 +20,7 @@ from vlacut.hardware.service import Service
 from vlacut.hardware.trace import Trace
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.program import Program
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.pricing.picture_cost import USUAL_BITS
 from vlacut.runtime.verification import verify_bundle
 from vlacut.simulation.walk import SimulatedLink, StepWalk

@@ -25,8 +25,8 @@ from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths, parse_link
 from vlacut.ir.dataflow import Dataflow, cuts_of
 from vlacut.ir.program import Program
-from vlacut.plan.plan import Plan, Variant
-from vlacut.plan.pool import FORMS, Fate
+from vlacut.plans.plan import Plan, Variant
+from vlacut.plans.pool import FORMS, Fate
 from vlacut.pricing.cost_graph import CostGraph, Task
 from vlacut.pricing.cut import Cut, make_cut
 from vlacut.pricing.price import Price, price

@@ -20,7 +20,7 @@ from support.deployments import DIGEST, crossing_deployment
 
 import vlacut.runtime
 from vlacut.errors import WireError
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Frame
 from vlacut.runtime.wire.handshake import answer, greet

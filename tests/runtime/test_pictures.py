@@ -22,8 +22,8 @@ from support.pictures import scene
 
 from vlacut.errors import BundleError, CodecError, InputError, PeerUnable, WireError
 from vlacut.hardware import Link
-from vlacut.plan.instructions import Run, Transfer
-from vlacut.plan.plan import Part, Plan, Variant
+from vlacut.plans.instructions import Run, Transfer
+from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.pricing.coding import CodedCrossing
 from vlacut.pricing.price import Certificate, Price
 from vlacut.runtime.cloud.server import Server

@@ -19,8 +19,8 @@ from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.verifier import verify
-from vlacut.plan.instructions import Transfer
-from vlacut.plan.plan import Plan
+from vlacut.plans.instructions import Transfer
+from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.side import Side
 from vlacut.split.parts import split

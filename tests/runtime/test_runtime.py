@@ -25,7 +25,7 @@ from vlacut.errors import (
     WireError,
 )
 from vlacut.hardware import Link, parse_link
-from vlacut.plan.instructions import Transfer, flatten
+from vlacut.plans.instructions import Transfer, flatten
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.interpreter import Walk

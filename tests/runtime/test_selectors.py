@@ -12,7 +12,7 @@ from support.deployments import crossing_deployment
 
 from vlacut.errors import InputError
 from vlacut.hardware import Link, parse_link
-from vlacut.plan.plan import Plan, Variant
+from vlacut.plans.plan import Plan, Variant
 from vlacut.pricing.price import Price
 from vlacut.runtime.network.conformal import LEVELS
 from vlacut.runtime.network.estimate import sampling_interval, shortest_side

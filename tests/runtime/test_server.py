@@ -18,7 +18,7 @@ from support.proxy import Proxy, wait_until
 
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerRefused
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.server import Server

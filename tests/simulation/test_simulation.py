@@ -15,8 +15,8 @@ from support.lstm import untrained
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
-from vlacut.plan.instructions import runs
-from vlacut.plan.plan import Plan, Variant
+from vlacut.plans.instructions import runs
+from vlacut.plans.plan import Plan, Variant
 from vlacut.runtime.network.predictors import make_predictor
 from vlacut.runtime.network.selectors import Forecast, make_selector
 from vlacut.runtime.wire.layout import Layout

@@ -12,9 +12,9 @@ from vlacut.hardware import Link
 from vlacut.ir.annotation import CUTS, Asked, Cuts
 from vlacut.ir.dataflow import Dataflow, cuts_of, key_of
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Move, Run, Transfer, steps
-from vlacut.plan.plan import Plan, Variant
-from vlacut.plan.pool import SEGMENTS, Pool
+from vlacut.plans.instructions import Move, Run, Transfer, steps
+from vlacut.plans.plan import Plan, Variant
+from vlacut.plans.pool import SEGMENTS, Pool
 from vlacut.pricing.cut import Sides, make_cut
 from vlacut.pricing.price import Certificate
 from vlacut.side import Side

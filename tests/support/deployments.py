@@ -16,8 +16,8 @@ from support.programs import cut_at_random, random_program
 from vlacut.backend import Engine
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Instruction, Loop, Run
-from vlacut.plan.plan import Plan, Variant
+from vlacut.plans.instructions import Instruction, Loop, Run
+from vlacut.plans.plan import Plan, Variant
 from vlacut.runtime.cloud.server import Server
 from vlacut.side import Side
 from vlacut.split.parts import split

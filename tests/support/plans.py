@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from support.deployments import deployment_with_alone
 from vlacut.hardware import Link
-from vlacut.plan.instructions import runs
-from vlacut.plan.plan import Plan
+from vlacut.plans.instructions import runs
+from vlacut.plans.plan import Plan
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 

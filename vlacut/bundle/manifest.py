@@ -29,8 +29,8 @@ from vlacut.bundle.model_check import ModelCheck
 from vlacut.bundle.npz import UNREADABLE, read_npz, reason
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, ObservationError
-from vlacut.plan.instructions import MOST_TRIPS
-from vlacut.plan.plan import Part, Plan
+from vlacut.plans.instructions import MOST_TRIPS
+from vlacut.plans.plan import Part, Plan
 from vlacut.side import Side
 
 FORMAT = 4

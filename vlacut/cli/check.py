@@ -14,7 +14,7 @@ from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.hardware import load_device
-from vlacut.plan.plan import Part
+from vlacut.plans.plan import Part
 from vlacut.side import Side
 
 

@@ -22,7 +22,7 @@ from vlacut.cli.show.output import console, json_option, print_json, progress_ba
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
-from vlacut.plan.plan import CHOSEN, Plan
+from vlacut.plans.plan import CHOSEN, Plan
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.edge.timeline import trace_json

@@ -17,7 +17,7 @@ from vlacut.control.ways.playing import PLAYINGS
 from vlacut.errors import InputError
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.simulation.looped.comparing import LoopComparison, LoopRow
 
 F = TypeVar("F", bound=Callable[..., Any])

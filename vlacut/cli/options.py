@@ -10,7 +10,7 @@ import click
 
 from vlacut.cli import completion
 from vlacut.compiler.target import Target
-from vlacut.plan.pool import FORMS
+from vlacut.plans.pool import FORMS
 
 F = TypeVar("F", bound=Callable[..., Any])
 

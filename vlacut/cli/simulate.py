@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.bundle.manifest import read_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.looped import looped_options, simulate_loop
@@ -23,13 +23,12 @@ from vlacut.cli.show.output import (
     table,
 )
 from vlacut.cli.show.traceplot import draw_choices, show_choices
-from vlacut.hardware import parse_link, read_recordings
-from vlacut.plan.plan import CHOSEN, Plan
-from vlacut.runtime.network.predictors import LSTM, NAMES, PREDICTORS
+from vlacut.hardware import parse_link
+from vlacut.plans.plan import CHOSEN, Plan
+from vlacut.runtime.network.predictors import NAMES
 from vlacut.runtime.network.selectors import SELECTORS
-from vlacut.simulation import FRAMES, LINK, Comparison, Recording, Row
-
-ALL = "all"
+from vlacut.simulation import FRAMES, LINK, Comparison, Row
+from vlacut.simulation.bundles import ALL, compare, recordings
 
 
 @click.command("simulate")
@@ -112,57 +111,38 @@ def simulate_command(
         traces = [one.trace for one in recordings(trace)]
         simulate_loop(path, plan, traces, over, as_json, episodes=episodes, **looped)
         return
-    race = Comparison(
-        plan,
-        recordings(trace),
-        over,
-        period,
-        deadline,
-        knows,
-        model=bundle.predictor_path,
-        history=recordings(history) if history else (),
-    )
     start = time.perf_counter()
     with progress_bar() as progress:
-        rows = race.run(_selectors(plan, selectors), _predictors(bundle, predictors), progress)
+        comparison, rows = compare(
+            bundle,
+            trace,
+            selectors=selectors,
+            predictors=predictors,
+            link=link,
+            knows=knows,
+            period=period,
+            deadline=deadline,
+            history=history,
+            progress=progress,
+        )
     took = time.perf_counter() - start
     shown = min(rows[1:], key=lambda row: row.mean_s, default=rows[0])
     if plot and figure:
-        draw_choices(figure, plan, race.recordings[0], shown)
+        draw_choices(figure, plan, comparison.recordings[0], shown)
         save_figure(figure, plot)
-    hours = sum(sum(one.trace.seconds) for one in race.recordings) / 3600
+    hours = sum(sum(one.trace.seconds) for one in comparison.recordings) / 3600
     if as_json:
-        print_json(_json(path, race, rows, hours, took))
+        print_json(_json(path, comparison, rows, hours, took))
         return
     out = console()
     steps = sum(len(row.latencies) for row in rows)
     out.print(_table(plan, rows, deadline))
     out.print(
-        f"\n{len(race.recordings)} traces, {hours:.3g} hours, by {len(rows)} selectors: {steps} "
-        f"steps in {took:.1f} s"
+        f"\n{len(comparison.recordings)} traces, {hours:.3g} hours, by {len(rows)} selectors: "
+        f"{steps} steps in {took:.1f} s"
     )
-    if len(race.recordings) == 1:
-        show_choices(out, plan, race.recordings[0], shown)
-
-
-def recordings(path: Path) -> tuple[Recording, ...]:
-    """The traces of a file or folder, the pieces of a recording each for itself."""
-    return tuple(
-        Recording(f"{name} {piece}" if len(pieces) > 1 else name, trace)
-        for name, pieces in read_recordings(path).items()
-        for piece, trace in enumerate(pieces)
-    )
-
-
-def _selectors(plan: Plan, asked: Sequence[str]) -> list[str]:
-    names = [variant.name for variant in plan.variants]
-    every = [*SELECTORS, *names]
-    return [name for one in asked for name in (every if one == ALL else [one])]
-
-
-def _predictors(bundle: Bundle, asked: Sequence[str]) -> list[str]:
-    every = [*PREDICTORS, *([LSTM] if bundle.predictor_path else [])]
-    return [name for one in asked for name in (every if one == ALL else [one])]
+    if len(comparison.recordings) == 1:
+        show_choices(out, plan, comparison.recordings[0], shown)
 
 
 def _table(plan: Plan, rows: Sequence[Row], deadline: float | None) -> Any:
@@ -182,11 +162,11 @@ def _table(plan: Plan, rows: Sequence[Row], deadline: float | None) -> Any:
 
 
 def _json(
-    path: Path, race: Comparison, rows: Sequence[Row], hours: float, took: float
+    path: Path, comparison: Comparison, rows: Sequence[Row], hours: float, took: float
 ) -> dict[str, Any]:
     return {
         "bundle": str(path),
-        "traces": [recording.name for recording in race.recordings],
+        "traces": [recording.name for recording in comparison.recordings],
         "hours": hours,
         "took_s": took,
         "rows": [

@@ -24,7 +24,7 @@ from vlacut.emulation.twin import TwinStep, run_twin, run_twin_loop
 from vlacut.errors import InputError
 from vlacut.hardware import parse_link
 from vlacut.hardware.trace import Trace, read_trace
-from vlacut.plan.plan import CHOSEN
+from vlacut.plans.plan import CHOSEN
 from vlacut.runtime.network.predictors import LSTM, NAMES
 from vlacut.runtime.network.selectors import SELECTORS
 from vlacut.simulation import FRAMES, Comparison, Recording, Row

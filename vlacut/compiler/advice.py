@@ -10,9 +10,9 @@ from vlacut.hardware import Device
 from vlacut.ir.annotation import EXAMPLE, UNPRICED
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Transfer, flatten
-from vlacut.plan.plan import Plan
-from vlacut.plan.pool import FUSED
+from vlacut.plans.instructions import Transfer, flatten
+from vlacut.plans.plan import Plan
+from vlacut.plans.pool import FUSED
 from vlacut.runtime.network.estimate import shortest_side
 from vlacut.side import Side
 

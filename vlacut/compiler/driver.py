@@ -33,8 +33,8 @@ from vlacut.ir.dataflow import cuts_of, key_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import dtype_name, operators
 from vlacut.ir.pipeline import Timing, parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.plan.plan import Plan, Variant
-from vlacut.plan.pool import Considered
+from vlacut.plans.plan import Plan, Variant
+from vlacut.plans.pool import Considered
 from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
 from vlacut.pricing.price import Price, Strategy
 from vlacut.pricing.roofline import interval

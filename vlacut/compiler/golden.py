@@ -18,8 +18,8 @@ from vlacut.bundle.npz import npz_bytes
 from vlacut.compiler.uncut import Reference
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Move, Run, steps
-from vlacut.plan.plan import Plan
+from vlacut.plans.instructions import Move, Run, steps
+from vlacut.plans.plan import Plan
 from vlacut.runtime.whole import run_whole
 from vlacut.split.local_execution import example_observation
 

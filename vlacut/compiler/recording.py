@@ -15,7 +15,7 @@ from vlacut.compiler.uncut import uncut_engines
 from vlacut.errors import BackendError, InputError
 from vlacut.ir.original import ORIGINAL, Original
 from vlacut.ir.program import Program
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 
 _ANY = "onnxruntime"  # runs what a back end leaves as it is
 _NOTHING = Original("a program", why_not="what the program came from is not known")

@@ -17,7 +17,7 @@ from vlacut.hardware import (
 )
 from vlacut.hardware.trace import read_trace
 from vlacut.ir.pipeline import Pipeline, pass_text
-from vlacut.plan.pool import SEGMENTS
+from vlacut.plans.pool import SEGMENTS
 from vlacut.tensor.codec import parse_codecs
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vlacut.control.situation import STILL, Motion
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.report import StepReport
 from vlacut.side import Side
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlacut.plan.instructions import Transfer, flatten
-from vlacut.plan.plan import Plan
+from vlacut.plans.instructions import Transfer, flatten
+from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.codecs import Coder, coder_of
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec

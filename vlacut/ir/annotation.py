@@ -15,8 +15,8 @@ import numpy as np
 
 from vlacut.errors import PassError
 from vlacut.hardware import Device, Link
-from vlacut.plan.plan import CHOSEN
-from vlacut.plan.pool import NO_POOL, Considered, Pool
+from vlacut.plans.plan import CHOSEN
+from vlacut.plans.pool import NO_POOL, Considered, Pool
 from vlacut.pricing.coding import Offers
 from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import Certificate, Strategy

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlacut.errors import ModelError
-from vlacut.plan.instructions import MOST_TRIPS
+from vlacut.plans.instructions import MOST_TRIPS
 from vlacut.tensor import TensorSpec
 
 if TYPE_CHECKING:

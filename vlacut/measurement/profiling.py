@@ -12,7 +12,7 @@ from vlacut.bundle.costs import FORMAT, MeasuredCosts, MeasuredPart
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import InputError
 from vlacut.measurement.stopwatch import Measured, measure
-from vlacut.plan.plan import Part
+from vlacut.plans.plan import Part
 from vlacut.runtime.engines import load_engines
 from vlacut.side import Side
 from vlacut.tensor.numerics import synthetic

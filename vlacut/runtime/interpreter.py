@@ -12,7 +12,7 @@ import numpy as np
 
 from vlacut.backend import Tensor
 from vlacut.errors import BackendError, WireError
-from vlacut.plan.plan import Part
+from vlacut.plans.plan import Part
 from vlacut.runtime.engines import host_arrays
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.burst import train_of

@@ -10,7 +10,7 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import VlacutError
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.engines import OpenedEngines
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.wire.connection import Connection

@@ -13,7 +13,7 @@ import numpy as np
 from vlacut.backend import Progress, unwatched
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.network.estimate import sampling_interval
 from vlacut.runtime.network.lstm import read_weights
 from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor

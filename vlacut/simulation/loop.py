@@ -18,7 +18,7 @@ from vlacut.errors import InputError
 from vlacut.hardware import Link
 from vlacut.hardware.service import Service
 from vlacut.hardware.trace import Trace
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.simulation.walk import SimulatedLink, StepWalk
 
 

@@ -22,7 +22,7 @@ from vlacut.hardware import Link
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.dataflow import Dataflow, key_of
 from vlacut.ir.program import Program
-from vlacut.plan.instructions import Move, Run, Transfer, steps
+from vlacut.plans.instructions import Move, Run, Transfer, steps
 from vlacut.pricing.cut import make_cut
 from vlacut.runtime.whole import run_whole
 from vlacut.runtime.wire.codecs import coder_of

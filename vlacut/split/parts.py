@@ -17,9 +17,9 @@ from vlacut.ir.dataflow import Dataflow, Use, cuts_of, key_of
 from vlacut.ir.fingerprint import fingerprint
 from vlacut.ir.graphs import node_inputs, value_spec
 from vlacut.ir.program import Phase, Program
-from vlacut.plan.instructions import Instruction
-from vlacut.plan.plan import Part
-from vlacut.plan.pool import FUSED
+from vlacut.plans.instructions import Instruction
+from vlacut.plans.plan import Part
+from vlacut.plans.pool import FUSED
 from vlacut.pricing.coding import coded
 from vlacut.pricing.cost_graph import When
 from vlacut.pricing.cut import Cut

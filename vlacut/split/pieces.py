@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vlacut.ir.dataflow import Dataflow
-from vlacut.plan.pool import FUSED, Engines
+from vlacut.plans.pool import FUSED, Engines
 from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.overlap import grouped
 from vlacut.pricing.regions import NO_JOIN

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from vlacut.ir.dataflow import Dataflow, Use, key_of
 from vlacut.ir.program import Producer
-from vlacut.plan.instructions import (
+from vlacut.plans.instructions import (
     Instruction,
     Loop,
     Move,
@@ -20,7 +20,7 @@ from vlacut.plan.instructions import (
     Trips,
     steps,
 )
-from vlacut.plan.plan import Part
+from vlacut.plans.plan import Part
 from vlacut.pricing.coding import Choice, Choices
 from vlacut.pricing.cost_graph import When
 from vlacut.side import Side

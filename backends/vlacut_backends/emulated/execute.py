@@ -14,7 +14,7 @@ import numpy as np
 
 from vlacut.bundle.manifest import read_bundle
 from vlacut.errors import BackendError
-from vlacut.plan.plan import Part, Plan
+from vlacut.plans.plan import Part, Plan
 
 # A sleep ends late: by 50 us of the kernel's timer slack (prctl(2), PR_SET_TIMERSLACK), and by what
 # it takes to be scheduled again. The rest of the way is waited for awake, and what a run was late

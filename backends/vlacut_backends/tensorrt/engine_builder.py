@@ -26,7 +26,7 @@ from vlacut.bundle.engines import (
 )
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, InputError
-from vlacut.plan.plan import Part
+from vlacut.plans.plan import Part
 from vlacut.side import Side
 from vlacut_backends.tensorrt.key import check_recipe, engine_key, release
 from vlacut_backends.tensorrt.process import ask_worker, remove_leftovers

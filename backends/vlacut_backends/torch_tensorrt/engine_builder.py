@@ -23,7 +23,7 @@ from vlacut.backend import Progress
 from vlacut.bundle.engines import FORMAT, BuildRecord, BuiltPart, EngineRecord
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, InputError
-from vlacut.plan.plan import Part
+from vlacut.plans.plan import Part
 from vlacut.side import Side
 from vlacut.tensor.numerics import synthetic
 from vlacut_backends.tensorrt.bindings import driver

@@ -10,7 +10,7 @@ import numpy as np
 from vlacut.hardware import Bandwidths
 from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.graphs import value_spec
-from vlacut.plan.pool import Considered, Crossing, Fate
+from vlacut.plans.pool import Considered, Crossing, Fate
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Sides
 from vlacut.side import Side

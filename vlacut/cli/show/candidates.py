@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from vlacut.cli.show.output import milliseconds, size, table
-from vlacut.plan.pool import Considered, Crossing
+from vlacut.plans.pool import Considered, Crossing
 
 _SHAPES = 2  # as many as a table's cell names
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from vlacut.cli.show.output import milliseconds, size, table
-from vlacut.plan.plan import Plan, Variant
+from vlacut.plans.plan import Plan, Variant
 from vlacut.pricing.coding import ActionError, CodedCrossing
 from vlacut.side import Side
 

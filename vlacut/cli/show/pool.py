@@ -10,8 +10,8 @@ from rich.console import Console
 from vlacut.cli.show.codecs import codecs_json
 from vlacut.cli.show.output import milliseconds, size, table
 from vlacut.hardware import link_at
-from vlacut.plan.plan import Plan, Variant
-from vlacut.plan.pool import Engines
+from vlacut.plans.plan import Plan, Variant
+from vlacut.plans.pool import Engines
 from vlacut.pricing.dominance import crossings
 from vlacut.tensor.numerics import ROUNDING
 

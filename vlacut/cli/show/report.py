@@ -12,8 +12,8 @@ from vlacut.cli.show.codecs import codecs_json, show_codecs
 from vlacut.cli.show.output import milliseconds, rate, size, table
 from vlacut.cli.show.pool import pool_json, show_pool
 from vlacut.hardware import Link
-from vlacut.plan.instructions import runs
-from vlacut.plan.plan import Part, Plan
+from vlacut.plans.instructions import runs
+from vlacut.plans.plan import Part, Plan
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
 from vlacut.side import Side

@@ -10,7 +10,7 @@ import numpy as np
 
 from vlacut.cli.show.output import console, milliseconds, size, table
 from vlacut.cli.show.report import why
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.report import Source, StepReport
 
 

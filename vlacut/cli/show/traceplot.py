@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.simulation import Recording, Row
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import math
 from bisect import insort
 from collections import deque
 
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.network.selectors import Rates
 
 QUANTILE = 0.9

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vlacut.plan.memory import Memory
-from vlacut.plan.plan import Plan
+from vlacut.plans.memory import Memory
+from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.layout import Layout
 from vlacut.side import Side
 

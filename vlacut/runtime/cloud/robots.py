@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from vlacut.plan.memory import UNKNOWN, Memory
+from vlacut.plans.memory import UNKNOWN, Memory
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.protocol import Greeting
 from vlacut.runtime.wire.stream import shut

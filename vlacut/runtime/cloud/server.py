@@ -20,8 +20,8 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, CodecError, InputError, PeerLost, WireError, one_line
-from vlacut.plan.memory import Memory
-from vlacut.plan.plan import Plan
+from vlacut.plans.memory import Memory
+from vlacut.plans.plan import Plan
 from vlacut.runtime.cloud.reception import Reception
 from vlacut.runtime.cloud.robots import Counts, Robots
 from vlacut.runtime.cloud.turns import SharedEngine, Turns

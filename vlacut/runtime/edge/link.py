@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut.errors import PeerLost, PeerUnable, WireError
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.handshake import greet

@@ -14,7 +14,7 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.link import CloudLink, Line
 from vlacut.runtime.edge.report import Made, Source
 from vlacut.runtime.interpreter import Walk

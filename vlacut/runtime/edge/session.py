@@ -28,7 +28,7 @@ import numpy as np
 from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError, suggestion
 from vlacut.hardware import Link
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.closing import Closing
 from vlacut.runtime.edge.link import CloudLink, Endpoint, dial
 from vlacut.runtime.edge.makers import Alone, StepRequest, Together

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from vlacut.hardware import Link
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.network.predictors import Predictor
 from vlacut.runtime.network.selectors import Forecast, Rates
 from vlacut.runtime.tally import Tally

@@ -22,7 +22,7 @@ import numpy as np
 
 from vlacut.errors import InputError
 from vlacut.hardware import Link
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.network.conformal import LEVELS
 from vlacut.runtime.network.predictors import PREDICTORS, Predictor
 from vlacut.runtime.network.smoothing import LEAST

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.network.predictors import Predictor
 from vlacut.runtime.network.smoothing import LEAST
 

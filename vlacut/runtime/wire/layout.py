@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from vlacut.errors import WireError
-from vlacut.plan.instructions import Transfer
-from vlacut.plan.plan import Plan
+from vlacut.plans.instructions import Transfer
+from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.codecs import Coder, coder_of
 from vlacut.runtime.wire.protocol import FIXED_TIMES, PROBE_BYTES, flat_bytes
 from vlacut.runtime.wire.route import Send, routes_of

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from vlacut.errors import CodecError, InputError
-from vlacut.plan.instructions import Transfer, flatten
-from vlacut.plan.plan import Plan
+from vlacut.plans.instructions import Transfer, flatten
+from vlacut.plans.plan import Plan
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec
 from vlacut.tensor.picture import Pictures, by_picture, pictures_in

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple, Union
 
-from vlacut.plan.instructions import Run, Transfer, steps
-from vlacut.plan.plan import Part, Plan
+from vlacut.plans.instructions import Run, Transfer, steps
+from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.wire.protocol import FIXED_TIMES, HEADER_BYTES, LENGTH_BYTES, TENSORS, Envelope
 from vlacut.side import Side
 from vlacut.tensor.codec import Codec, coded_bytes

@@ -23,7 +23,7 @@ from vlacut.control.ways.playing import make_playing
 from vlacut.control.ways.starving import HOLD, Starving
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
-from vlacut.plan.plan import CHOSEN, Plan
+from vlacut.plans.plan import CHOSEN, Plan
 from vlacut.runtime.network.predictors import Predictor, make_predictor
 from vlacut.runtime.network.selectors import make_selector
 from vlacut.simulation.forecasting import ByForecast

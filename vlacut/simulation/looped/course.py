@@ -13,7 +13,7 @@ import numpy as np
 from vlacut.control.inferring.inference import Answer, Inference, Outlook
 from vlacut.control.inferring.latency import InferenceTimes
 from vlacut.control.inferring.virtual import Course, Delayed
-from vlacut.plan.plan import Plan
+from vlacut.plans.plan import Plan
 from vlacut.runtime.network.selectors import Rates
 from vlacut.simulation.forecasting import ByForecast
 from vlacut.simulation.walk import SimulatedLink, StepWalk

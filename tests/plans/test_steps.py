@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.deployments import deployment
 
-from vlacut.plan.instructions import (
+from vlacut.plans.instructions import (
     Instruction,
     Loop,
     Move,

@@ -1,20 +1,16 @@
-"""The library: what `import vlacut` offers.
-
-`compile` needs the compiler's half installed; `connect` and `serve` do not.
-"""
+"""Running a bundle: both sides of it, and the proof that its cuts compute what the model does."""
 
 from __future__ import annotations
 
-import logging
 import os
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vlacut.backend import Progress, unwatched
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.errors import InputError
 from vlacut.hardware import parse_link, read_recordings
-from vlacut.plan.plan import CHOSEN
+from vlacut.plans.plan import CHOSEN
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import load_engines
@@ -22,16 +18,10 @@ from vlacut.runtime.network.estimate import sampling_interval
 from vlacut.runtime.network.lstm import read_weights
 from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor
 from vlacut.runtime.network.selectors import make_selector
+from vlacut.runtime.verification import CutResult, verify_bundle
 from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.runtime.wire.sockets import parse_address
 from vlacut.side import Side
-
-_log = logging.getLogger("vlacut")
-
-if TYPE_CHECKING:
-    from vlacut.ir.program import Program
-
-_log = logging.getLogger("vlacut.compile")
 
 
 class Policy(EdgeSession):
@@ -176,6 +166,21 @@ def serve(
     )
 
 
+def verify(
+    bundle: str | os.PathLike[str], *, progress: Progress = unwatched
+) -> tuple[CutResult, ...]:
+    """Compare every cut of a bundle with the uncut model, by its numbers, on this machine.
+
+    Args:
+        bundle: path of the bundle.
+        progress: called with what is done, how much of it, and of how much.
+
+    Returns the comparisons; `passed` says of each whether the bundle allows the difference. Raises
+    BundleError or BackendError.
+    """
+    return verify_bundle(open_bundle(Path(bundle)), progress)
+
+
 def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None) -> Bundle:
     """A bundle, checked, and signed by whom it must be."""
     opened = open_bundle(Path(bundle))
@@ -188,62 +193,3 @@ def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None
             ) from error
         check_signature(opened, Path(trusted))
     return opened
-
-
-def compile(  # the name users expect
-    model: Any,
-    args: tuple[Any, ...] = (),
-    *,
-    out: str | os.PathLike[str],
-    **options: Any,
-) -> Bundle:
-    """Cut a model and write the bundle of both sides.
-
-    Args:
-        model: a `Program`, an `nn.Module`, an `fx.GraphModule` or an `ExportedProgram`; or, as on
-            the command line, a path or the name of a model of the zoo.
-        args: example inputs, where the model is a module.
-        out: where to write the bundle.
-        options: those of `vlacut.compiler.target.Target`; `backend`, `pipeline`, `golden`,
-            `model_check`, `model_tolerance`, `predictor` and `progress` as in
-            `vlacut.compiler.driver.compile_program`.
-
-    What a user should know of the plan is logged to the logger `vlacut.compile`, as warnings.
-    Raises InputError, PassError, BackendError, ModelDiffers or BundleError.
-    """
-    from vlacut.compiler.driver import compile_program
-
-    target = _target(options)
-    program = _program(model, args)
-    planned, bundle = compile_program(program, target, Path(out), **options)
-    for warning in planned.warnings:
-        _log.warning("%s", warning)
-    return bundle
-
-
-def _target(options: dict[str, Any]) -> Any:
-    from vlacut.compiler.target import Target
-
-    names = [field.name for field in fields(Target)]
-    try:
-        target = Target(**{name: options.pop(name) for name in names if name in options})
-    except TypeError as error:
-        raise InputError(f"compile needs edge, cloud and link: {error}") from error
-    target.check()
-    return target
-
-
-def _program(model: Any, args: tuple[Any, ...]) -> Program:
-    from vlacut.ir.program import Program
-
-    if isinstance(model, Program):
-        return model
-    if isinstance(model, (str, os.PathLike)):
-        from vlacut.compiler.trace_cache import TraceCache
-        from vlacut.compiler.tracing import traced_program
-
-        return traced_program(os.fspath(model), None, TraceCache(), _log.info)
-    from vlacut.frontends.torch import program_from_module
-
-    made: Program = program_from_module(model, args)
-    return made

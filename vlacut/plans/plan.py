@@ -14,7 +14,7 @@ from functools import cached_property
 
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
-from vlacut.plan.instructions import (
+from vlacut.plans.instructions import (
     MOST_TRIPS,
     Instruction,
     Loop,
@@ -25,8 +25,8 @@ from vlacut.plan.instructions import (
     runs,
     steps,
 )
-from vlacut.plan.memory import UNKNOWN, Memory
-from vlacut.plan.pool import NO_POOL, Pool
+from vlacut.plans.memory import UNKNOWN, Memory
+from vlacut.plans.pool import NO_POOL, Pool
 from vlacut.pricing.coding import EXACT, ActionError, CodedCrossing
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy

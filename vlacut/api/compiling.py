@@ -1,0 +1,260 @@
+"""From a model to a plan, or to the bundle of both sides."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from vlacut.backend import Progress, unwatched
+from vlacut.errors import InputError, suggestion
+
+if TYPE_CHECKING:
+    from vlacut.bundle.manifest import Bundle
+    from vlacut.compiler.driver import Planned
+    from vlacut.compiler.target import Target
+    from vlacut.ir.program import Program
+
+AnyPath = Union[str, "os.PathLike[str]"]
+_log = logging.getLogger("vlacut.compile")
+_NEEDED = ("edge", "cloud", "link")
+_SEVERAL = ("pin", "private", "costs")
+
+
+def plan(
+    model: Any,
+    args: tuple[Any, ...] = (),
+    *,
+    edge: str = "",
+    cloud: str = "",
+    link: str = "",
+    cloud_budget: str = "",
+    cloud_time: str = "",
+    edge_memory: str = "",
+    pin: Sequence[str] = (),
+    private: Sequence[str] = (),
+    minimise: str = "latency",
+    deadline: str = "",
+    link_trace: str = "",
+    quantile: float = 0.95,
+    precision: str = "",
+    quantise: str = "",
+    costs: Sequence[str] = (),
+    codecs: str = "",
+    max_action_error: float | None = None,
+    pool: str = "none",
+    pool_engines: str = "segments",
+    bandwidth: str = "0.1MB/s-100MB/s",
+    kwargs: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    weights: AnyPath | Iterable[AnyPath] = (),
+    cache: bool = True,
+    pipeline: str = "",
+    progress: Progress = unwatched,
+    **unknown: Any,
+) -> Planned:
+    """Decide what of a model runs where, and what that would cost. Nothing is written.
+
+    Args:
+        model: a `Program`, an `nn.Module`, an `fx.GraphModule` or an `ExportedProgram`; or, as on
+            the command line, a path or the name of a model of the zoo.
+        args: example inputs, where the model is a module.
+        edge: the robot's computer: a name of `vlacut devices`, or a TOML file.
+        cloud: the server's, likewise.
+        link: between them: `UP[/DOWN][,RTT]`, e.g. `10MB/s,20ms`, or a TOML file.
+        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for its memory.
+        cloud_time: most compute there per control step, e.g. `80ms`.
+        edge_memory: most bytes of weights on the edge; empty for its memory.
+        pin: operators that have their side, e.g. `vision.*=edge`.
+        private: inputs that leave the edge only through a block: `INPUT[:BLOCK]`.
+        minimise: `latency`, `cloud-time` or `energy` of the edge.
+        deadline: most time of a control step, e.g. `100ms`.
+        link_trace: recorded bandwidths that take the place of the link's rates.
+        quantile: share of the time that the latency is not exceeded, with `link_trace`.
+        precision: `float16` or `bfloat16`; empty as the model is.
+        quantise: `int8` or `float8e4m3fn`; empty for nothing.
+        costs: files of `vlacut profile`, preferred to the device model.
+        codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
+        max_action_error: the most that these may move the action, as a share of its magnitude.
+        pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
+        pool_engines: `segments` that variants share, or `fused`, one per variant and side.
+        bandwidth: what the pool is for: a range, or a folder of traces.
+        kwargs: example keyword inputs, where the model is a module.
+        shapes: what binds dynamic inputs, by name.
+        weights: safetensors files, or folders of them, for a model traced on shapes alone.
+        cache: whether a model is traced by way of the user's cache, where it is named.
+        pipeline: passes to run instead of the default, as text.
+        progress: called with what is done, how much of it, and of how much.
+        unknown: none; an option that is misspelt is refused with the nearest name.
+
+    See `vlacut.compiler.target.Target` for what the options mean in full. Raises InputError,
+    PassError or BackendError.
+    """
+    target = _target("plan", locals())
+    from dataclasses import replace
+
+    from vlacut.compiler.driver import plan_program
+    from vlacut.frontends.checkpoint import load_weights, open_checkpoint
+
+    program = _program(model, args, kwargs, shapes, cache)
+    unused = load_weights(program, open_checkpoint(_paths(weights))) if weights else ""
+    planned = plan_program(program, target, pipeline, progress)
+    return replace(planned, warnings=(unused, *planned.warnings)) if unused else planned
+
+
+def compile(  # the name users expect
+    model: Any,
+    args: tuple[Any, ...] = (),
+    *,
+    out: AnyPath,
+    edge: str = "",
+    cloud: str = "",
+    link: str = "",
+    cloud_budget: str = "",
+    cloud_time: str = "",
+    edge_memory: str = "",
+    pin: Sequence[str] = (),
+    private: Sequence[str] = (),
+    minimise: str = "latency",
+    deadline: str = "",
+    link_trace: str = "",
+    quantile: float = 0.95,
+    precision: str = "",
+    quantise: str = "",
+    costs: Sequence[str] = (),
+    codecs: str = "",
+    max_action_error: float | None = None,
+    pool: str = "none",
+    pool_engines: str = "segments",
+    bandwidth: str = "0.1MB/s-100MB/s",
+    kwargs: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    weights: AnyPath | Iterable[AnyPath] = (),
+    cache: bool = True,
+    backend: str = "onnxruntime",
+    pipeline: str = "",
+    golden: bool = True,
+    model_check: bool = True,
+    model_tolerance: float | None = None,
+    predictor: AnyPath | None = None,
+    progress: Progress = unwatched,
+    **unknown: Any,
+) -> Bundle:
+    """Cut a model and write the bundle of both sides. Until the last moment `out` is untouched.
+
+    Args:
+        model: a `Program`, an `nn.Module`, an `fx.GraphModule` or an `ExportedProgram`; or, as on
+            the command line, a path or the name of a model of the zoo.
+        args: example inputs, where the model is a module.
+        out: where to write the bundle.
+        edge: the robot's computer: a name of `vlacut devices`, or a TOML file.
+        cloud: the server's, likewise.
+        link: between them: `UP[/DOWN][,RTT]`, e.g. `10MB/s,20ms`, or a TOML file.
+        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for its memory.
+        cloud_time: most compute there per control step, e.g. `80ms`.
+        edge_memory: most bytes of weights on the edge; empty for its memory.
+        pin: operators that have their side, e.g. `vision.*=edge`.
+        private: inputs that leave the edge only through a block: `INPUT[:BLOCK]`.
+        minimise: `latency`, `cloud-time` or `energy` of the edge.
+        deadline: most time of a control step, e.g. `100ms`.
+        link_trace: recorded bandwidths that take the place of the link's rates.
+        quantile: share of the time that the latency is not exceeded, with `link_trace`.
+        precision: `float16` or `bfloat16`; empty as the model is.
+        quantise: `int8` or `float8e4m3fn`; empty for nothing.
+        costs: files of `vlacut profile`, preferred to the device model.
+        codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
+        max_action_error: the most that these may move the action, as a share of its magnitude.
+        pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
+        pool_engines: `segments` that variants share, or `fused`, one per variant and side.
+        bandwidth: what the pool is for: a range, or a folder of traces.
+        kwargs: example keyword inputs, where the model is a module.
+        shapes: what binds dynamic inputs, by name.
+        weights: safetensors files, or folders of them, for a model traced on shapes alone.
+        cache: whether a model is traced by way of the user's cache, where it is named.
+        backend: that runs the parts, e.g. `onnxruntime` or `tensorrt`.
+        pipeline: passes to run instead of the default, as text.
+        golden: whether to record a step of the uncut model, if the back end computes.
+        model_check: whether to compare the program with the module or file it came from.
+        model_tolerance: the largest difference from that, as a share of an output's magnitude; by
+            element type if None.
+        predictor: what `vlacut train-predictor` wrote, for the bundle's robots.
+        progress: called with what is done, how much of it, and of how much.
+        unknown: none; an option that is misspelt is refused with the nearest name.
+
+    What a user should know of the plan is logged to the logger `vlacut.compile`, as warnings.
+    Raises InputError, PassError, BackendError, ModelDiffers if the program is not the model that it
+    came from, or BundleError if `out` cannot be written.
+    """
+    target = _target("compile", locals())
+    from vlacut.compiler.driver import compile_program
+    from vlacut.frontends.checkpoint import open_checkpoint
+
+    planned, bundle = compile_program(
+        lambda: _program(model, args, kwargs, shapes, cache),
+        target,
+        Path(out),
+        checkpoint=open_checkpoint(_paths(weights)) if weights else None,
+        backend=backend,
+        pipeline=pipeline,
+        golden=golden,
+        model_check=model_check,
+        model_tolerance=model_tolerance,
+        predictor=Path(predictor) if predictor is not None else None,
+        progress=progress,
+    )
+    for warning in planned.warnings:
+        _log.warning("%s", warning)
+    return bundle
+
+
+def _target(function: str, given: Mapping[str, Any]) -> Target:
+    """The target among the arguments of a function, checked."""
+    for name in given["unknown"]:
+        every = signature(globals()[function]).parameters
+        known = [each for each in every if each != "unknown"]
+        raise InputError(f"{function} has no option {name!r}; {suggestion(name, known)}")
+    missing = [name for name in _NEEDED if not given[name]]
+    if missing:
+        raise InputError(f"{function} needs edge, cloud and link; add {' and '.join(missing)}")
+    from vlacut.compiler.target import Target
+
+    asked = {name: given[name] for name in Target.__dataclass_fields__}
+    for name in _SEVERAL:
+        value = asked[name]
+        asked[name] = (value,) if isinstance(value, str) else tuple(value)
+    target = Target(**asked)
+    target.check()
+    return target
+
+
+def _program(
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+    shapes: Mapping[str, Sequence[int]] | None,
+    cache: bool,
+) -> Program:
+    from vlacut.ir.program import Program
+
+    if isinstance(model, Program):
+        return model
+    bound = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+    if isinstance(model, (str, os.PathLike)):
+        from vlacut.compiler.trace_cache import TraceCache
+        from vlacut.compiler.tracing import traced_program
+
+        kept = TraceCache() if cache else None
+        return traced_program(os.fspath(model), bound or None, kept, _log.info)
+    from vlacut.frontends.torch import program_from_module
+
+    made: Program = program_from_module(model, args, kwargs, shapes=bound or None)
+    return made
+
+
+def _paths(several: AnyPath | Iterable[AnyPath]) -> list[Path]:
+    if isinstance(several, (str, os.PathLike)):
+        return [Path(several)]
+    return [Path(each) for each in several]
