@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vlacut.ir.printer import operator_text
-from vlacut.plan.instructions import Instruction, Loop, Move, Run, Transfer, Trips
+from vlacut.plans.instructions import Instruction, Loop, Move, Run, Transfer, Trips
 from vlacut.split.parts import Split
 from vlacut.tensor.codec import Codec
 
