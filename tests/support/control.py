@@ -52,7 +52,7 @@ def cycle_of(
     """A cycle whose inferences go as `course` says, and are expected to take `expected`."""
     declared = spec or ChunkSpec("action", switched=(2,))
     reader = ChunkReader(declared, output, inputs, TICK_NS * 1e-9)
-    runs = make_executor(executor, reader, inputs)
+    runs = make_executor(executor, inputs)
     return Cycle(
         reader,
         Delayed(make, course, lambda _: Outlook(expected)),

@@ -51,13 +51,18 @@ class Held:
 
 def deployment(seed: int, phases: int = 3) -> tuple[Program, Plan, dict[str, OrtEngine]]:
     program = random_program(seed, phases)
+    return program, *deployed(program, seed)
+
+
+def deployed(program: Program, seed: int) -> tuple[Plan, dict[str, OrtEngine]]:
+    """A program cut at random: its plan, and engines of all parts."""
     dataflow = cut_at_random(program, seed)
     made = split(dataflow)
     engines = {
         part.name: OrtEngine(model, part.outputs)
         for part, model in zip(made.parts, made.models, strict=True)
     }
-    return program, plan_of(dataflow, made), engines
+    return plan_of(dataflow, made), engines
 
 
 def crossing_deployment() -> tuple[Program, Plan, dict[str, OrtEngine]]:

@@ -73,6 +73,12 @@ _OPTIONS = (
         callback=_empty_if_none,
         help="Products of weights in 8 bits, calibrated on the example.",
     ),
+    click.option(
+        "--real-time-chunking",
+        type=click.Choice(["guided", "prefix"]),
+        callback=_empty_if_none,
+        help="Let a denoise loop continue the chunk in force.",
+    ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
     click.option("--deadline", default="", help="Most time of a control step: 100ms."),
     click.option(

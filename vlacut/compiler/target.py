@@ -52,6 +52,8 @@ class Target:
             pass `convert-types`; empty: as the model has it.
         quantise: `int8` or `float8e4m3fn`: what products of weights go through, calibrated on the
             example, see the pass `quantise`; empty: nothing.
+        real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,
+            see the pass of that name; empty: not at all.
         costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
@@ -69,6 +71,7 @@ class Target:
     quantile: float = 0.95
     precision: str = ""
     quantise: str = ""
+    real_time_chunking: str = ""
     costs: tuple[str, ...] = ()
     codecs: str = ""
     max_action_error: float | None = None
@@ -147,6 +150,8 @@ class Target:
         yield "simplify", {}
         for source, target in conversions.items():
             yield "convert-types", {"source": source, "target": target}
+        if self.real_time_chunking:
+            yield "real-time-chunking", {"mode": self.real_time_chunking}
         if self.quantise:
             yield "quantise", {"target": self.quantise}
         if self.precision:

@@ -90,7 +90,7 @@ class ControlLoop(Closing):
                 raise InputError(f"{plan.program} has no output {name!r}; {said}")
         inputs = {one.name: one for one in plan.inputs}
         self._reader = ChunkReader(spec, plan.spec[plan.outputs[spec.output]], inputs, 1 / rate)
-        runs = make_executor(executor, self._reader, inputs)
+        runs = make_executor(executor, inputs)
         self._inputs = {name: one for name, one in inputs.items() if name not in runs.adds}
         routes = routes_of(plan)
         read = read_tables(Path(tables)) if tables is not None else None

@@ -105,7 +105,7 @@ class LoopComparison:
         """One controller."""
         recorded, period_s = self._recorded, self.episodes.period_s
         reader = recorded.reader
-        executor = make_executor(self.executor, reader, {})
+        executor = make_executor(self.executor, {})
         runner = Simulated(
             self.plan,
             self._walks,
