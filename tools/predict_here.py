@@ -285,8 +285,9 @@ def main() -> None:
         factor = drift(device, rows(device, beside, known))
         without = rows(device, unseen, [took / factor for took in seconds])
         print(summary(f"without the machine's drift of {factor:.3f}", device, without))
-    if measured[0].others is not None:
-        print(f"others had {measured[0].others:.1%} of all processors in the turns that counted")
+    load = measured[0].background_load
+    if load is not None:
+        print(f"others had {load:.1%} of all processors in the turns that counted")
 
 
 if __name__ == "__main__":

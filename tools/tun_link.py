@@ -35,7 +35,7 @@ from pathlib import Path
 from validate_link import Peer, exactly, ping, train_rate
 
 from vlacut.cli.show.output import console, milliseconds, table
-from vlacut.emulation import Shape, Way, shape_of
+from vlacut.emulation import DirectionShape, Shape, shape_of
 from vlacut.emulation.direction import LinkDirection
 from vlacut.emulation.shape import scaled
 from vlacut.hardware import Framing, Link
@@ -111,9 +111,9 @@ class TunLink:
                 os.write(self._devices[sink], packet)
 
 
-def _of_packets(way: Way) -> Way:
+def _of_packets(way: DirectionShape) -> DirectionShape:
     """The way at the rate of the wire, since headers are there to be counted; loss is apart."""
-    return Way(scaled(way.trace, 1 / Framing().share), way.delay_s, way.jitter_s)
+    return DirectionShape(scaled(way.trace, 1 / Framing().share), way.delay_s, way.jitter_s)
 
 
 def _open_tun(name: str) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vlacut.emulation import EmulatedLink, Proxy, Shape, Way, shape_of
+from vlacut.emulation import DirectionShape, EmulatedLink, Proxy, Shape, shape_of
 from vlacut.emulation.direction import LinkDirection
 from vlacut.emulation.shape import interrupted
 from vlacut.errors import HardwareError
@@ -24,12 +24,12 @@ SEGMENT = 1448
 Emulated = Proxy | EmulatedLink
 
 
-def lane(way: Way, begins: float | None = 0.0) -> LinkDirection:
-    return LinkDirection(way, SEGMENT, 0, begins)
+def direction(shape: DirectionShape, begins: float | None = 0.0) -> LinkDirection:
+    return LinkDirection(shape, SEGMENT, 0, begins)
 
 
 def test_bytes_leave_one_after_the_other_and_arrive_a_delay_later() -> None:
-    found = lane(Way(STEADY, delay_s=0.01))
+    found = direction(DirectionShape(STEADY, delay_s=0.01))
     assert found.take(1000, 5.0) == pytest.approx(5.011)
     assert found.take(1000, 5.0) == pytest.approx(5.012)
     assert found.take(1000, 6.0) == pytest.approx(6.011)
@@ -37,24 +37,24 @@ def test_bytes_leave_one_after_the_other_and_arrive_a_delay_later() -> None:
 
 def test_what_leaves_together_leaves_within_half_a_millisecond() -> None:
     """At the rate of the time, not the mean: a slow spell of a fast link comes piece by piece."""
-    found = lane(Way(Trace((1e7, 1e9), (1.0, 1.0))))
+    found = direction(DirectionShape(Trace((1e7, 1e9), (1.0, 1.0))))
     assert found.together(10**6, 0.2) == 5000
     assert found.together(10**6, 1.2) == 500_000
     assert found.together(800, 1.2) == 800
     found.take(58_000_000, 0.2)  # the link is busy until 1.05
     assert found.together(10**6, 0.3) == 500_000
-    assert lane(Way(Trace((0.0, 1e9), (1.0, 1.0)))).together(10**6, 0.2) == SEGMENT
+    assert direction(DirectionShape(Trace((0.0, 1e9), (1.0, 1.0)))).together(10**6, 0.2) == SEGMENT
 
 
 def test_until_it_begins_a_lane_only_delays() -> None:
-    found = lane(Way(Trace((0.0, 1e3), (1.0, 1.0)), delay_s=0.01), begins=None)
+    found = direction(DirectionShape(Trace((0.0, 1e3), (1.0, 1.0)), delay_s=0.01), begins=None)
     assert found.take(10**6, 3.0) == pytest.approx(3.01)
     found.begin(4.0)
     assert found.take(500, 4.0) == pytest.approx(5.51)  # an outage of a second comes first
 
 
 def test_jitter_is_of_a_burst_and_overtakes_nothing() -> None:
-    found = lane(Way(STEADY, jitter_s=0.02))
+    found = direction(DirectionShape(STEADY, jitter_s=0.02))
     starts = np.arange(2000) * 0.005
     ends = [(found.take(100, at), found.take(100, at)) for at in starts]
     late = np.array([first for first, _ in ends]) - starts - 100 / 1e6
@@ -67,14 +67,14 @@ def test_jitter_is_of_a_burst_and_overtakes_nothing() -> None:
 
 
 def test_a_lost_segment_holds_back_what_follows_for_a_round_trip() -> None:
-    found = lane(Way(STEADY, loss=0.02, again_s=0.5))
+    found = direction(DirectionShape(STEADY, loss=0.02, again_s=0.5))
     starts = np.arange(5000) * 10.0
     late = np.array([found.take(SEGMENT, at) for at in starts]) - starts - SEGMENT / 1e6
     lost = late > 0.1
     assert late[lost] == pytest.approx(0.5)
     assert late[~lost] == pytest.approx(0.0, abs=1e-9)
     assert lost.mean() == pytest.approx(0.02, abs=0.008)
-    behind = lane(Way(STEADY, loss=0.999, again_s=0.5))
+    behind = direction(DirectionShape(STEADY, loss=0.999, again_s=0.5))
     held = behind.take(100 * SEGMENT, 0.0)
     assert behind.take(1, 0.2) >= held
 
@@ -100,7 +100,7 @@ def test_a_shape_is_of_rates_of_messages() -> None:
 @pytest.mark.parametrize("bad", [{"delay_s": -1.0}, {"jitter_s": -1.0}, {"loss": 1.0}])
 def test_what_no_link_can_do_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(HardwareError, match="must not be negative"):
-        Way(STEADY, **bad)
+        DirectionShape(STEADY, **bad)
 
 
 @contextmanager
@@ -214,7 +214,9 @@ def test_nobody_behind_the_link_is_as_nobody_there() -> None:
 
 def test_the_same_seed_is_the_same_link() -> None:
     def arrivals(seed: int) -> list[float]:
-        found = LinkDirection(Way(STEADY, jitter_s=0.1, loss=0.1, again_s=1.0), SEGMENT, seed, 0.0)
+        found = LinkDirection(
+            DirectionShape(STEADY, jitter_s=0.1, loss=0.1, again_s=1.0), SEGMENT, seed, 0.0
+        )
         return [found.take(SEGMENT, at * 1.0) for at in range(50)]
 
     assert arrivals(1) == arrivals(1)

@@ -15,7 +15,7 @@ import pytest
 
 from vlacut.errors import InputError
 from vlacut.hardware import Device, Profile, load_device, profile_text
-from vlacut.measurement import load as others
+from vlacut.measurement import load as background
 from vlacut.measurement.calibration.blocks import blocks
 from vlacut.measurement.calibration.calibrating import observe, starting_device
 from vlacut.measurement.calibration.fitting import Fit, fit
@@ -28,7 +28,7 @@ from vlacut.measurement.calibration.samples import (
     movements,
     rowwise,
 )
-from vlacut.measurement.load import watch_others
+from vlacut.measurement.load import watch_background_load
 from vlacut.measurement.stopwatch import measure
 from vlacut.pricing.roofline import Cost, Kernel, device_seconds, sequence_seconds
 
@@ -235,7 +235,7 @@ def test_the_stopwatch_takes_the_shortest_run_of_a_turn() -> None:
     assert math.isclose(first.low, 1e-3)
     assert math.isclose(second.shortest, 0.25)
     assert (first.turns, second.turns) == (5, 5)
-    assert first.others is None
+    assert first.background_load is None
 
 
 @pytest.mark.parametrize(
@@ -262,23 +262,23 @@ def test_turns_that_others_disturbed_are_replaced(
     (found,) = measure((job,), 3, clock=lambda: clock[0], watch=watch)
     assert turn[0] == len(shares)
     assert (found.shortest, found.seconds) == (min(taken), sorted(taken)[1])
-    assert found.others is not None
-    assert math.isclose(found.others, mean)
+    assert found.background_load is not None
+    assert math.isclose(found.background_load, mean)
 
 
 def test_others_are_what_is_busy_beside_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stat, spent = tmp_path / "stat", {"perf_counter": 0.0, "process_time": 0.0}
-    monkeypatch.setattr(others, "_STAT", stat)
+    monkeypatch.setattr(background, "_STAT", stat)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "sysconf", lambda _: 100)
     for name in spent:
         monkeypatch.setattr(time, name, lambda name=name: spent[name])
-    assert watch_others()() is None
+    assert watch_background_load()() is None
 
     stat.write_text("cpu  100 0 50 9000 70 10 20 5 100 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
-    share = watch_others()
+    share = watch_background_load()
     spent.update(perf_counter=2.0, process_time=1.5)
     # Of 8 processor-seconds: 2.5 of users, 0.2 of the system, 0.3 stolen, and 1.5 of all its own.
     stat.write_text("cpu  350 0 70 9500 90 10 20 35 350 0 0\n")

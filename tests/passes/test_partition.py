@@ -25,8 +25,8 @@ from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, measured
 from vlacut_passes.partitioning.solver import branch_and_bound
 from vlacut_passes.partitioning.solver.branch_and_bound import BranchAndBound
-from vlacut_passes.partitioning.solver.core import relabel, within_limits
-from vlacut_passes.partitioning.solver.make_core import make_core
+from vlacut_passes.partitioning.solver.problem.make_problem import make_problem
+from vlacut_passes.partitioning.solver.problem.problem import relabel, within_limits
 from vlacut_passes.partitioning.solver.search import optimal_cut
 from vlacut_passes.partitioning.strategies import baselines, strategy_cut
 
@@ -281,7 +281,7 @@ def test_a_core_has_the_price_of_a_cut_and_keeps_it_when_variables_merge() -> No
         power = Power(9.0, float(numbers.integers(0, 9)), *numbers.random(2).tolist(), "test")
         graph = dataclasses.replace(graph, power=power if seed % 2 else None)
         limits = Limits(cloud_bytes=7, edge_bytes=7)
-        core = within_limits(make_core(graph, link), limits)
+        core = within_limits(make_problem(graph, link), limits)
         label = np.concatenate([[0, 1], numbers.integers(0, core.size, core.size - 2)])
         label = np.unique(label, return_inverse=True)[1]
         small = relabel(core, label, int(label.max()) + 1)

@@ -11,12 +11,13 @@ from support.random_graphs import all_cuts, random_graph, random_link
 from vlacut.hardware import Link
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut_passes.partitioning.limits import Limits, Quantity, limited, within
-from vlacut_passes.partitioning.solver.core import Core, holding, within_limits
-from vlacut_passes.partitioning.solver.depths import Span
 from vlacut_passes.partitioning.solver.dual import Dual
-from vlacut_passes.partitioning.solver.known import Incumbent, Known
-from vlacut_passes.partitioning.solver.make_core import make_core
+from vlacut_passes.partitioning.solver.incumbent import Incumbent
 from vlacut_passes.partitioning.solver.milp import chatter_aside
+from vlacut_passes.partitioning.solver.planes import CuttingPlanes
+from vlacut_passes.partitioning.solver.problem.depths import Span
+from vlacut_passes.partitioning.solver.problem.make_problem import make_problem
+from vlacut_passes.partitioning.solver.problem.problem import Problem, holding, within_limits
 from vlacut_passes.partitioning.solver.serial import Hints
 from vlacut_passes.partitioning.states import states
 
@@ -54,30 +55,30 @@ def test_who_holds_no_weights_but_those_of_a_cut_keeps_its_limit_at_its_price(
     for seed, graph, link in cases(300):
         if not sum(graph.weights):
             continue
-        cuts, whole = all_cuts(graph), make_core(graph, link)
+        cuts, whole = all_cuts(graph), make_problem(graph, link)
         known = cuts[seed % len(cuts)]
-        core = within_limits(whole, Limits())
-        x = core.of_tasks(known)
+        problem = within_limits(whole, Limits())
+        x = problem.of_tasks(known)
         assert x is not None
-        most = int(core_bytes(within_limits(whole, limited(Limits(), quantity, 0)), x, quantity))
-        core = within_limits(whole, limited(Limits(), quantity, most))
-        held = holding(core, x)
+        most = int(problem_bytes(within_limits(whole, limited(Limits(), quantity, 0)), x, quantity))
+        problem = within_limits(whole, limited(Limits(), quantity, most))
+        held = holding(problem, x)
         assert held.limits.most[quantity] is None
         assert held.of_tasks(known) is not None, seed
         for row in np.random.default_rng(seed).integers(0, len(cuts), 20):
-            inner, outer = held.of_tasks(cuts[row]), core.of_tasks(cuts[row])
+            inner, outer = held.of_tasks(cuts[row]), problem.of_tasks(cuts[row])
             if inner is not None and outer is not None:
                 others += 1
-                assert within(quantity, core_bytes(core, outer, quantity), most), seed
+                assert within(quantity, problem_bytes(problem, outer, quantity), most), seed
                 assert held.serial_s(inner) + held.peak_s(inner) == pytest.approx(
-                    core.serial_s(outer) + core.peak_s(outer), rel=1e-12, abs=1e-12
+                    problem.serial_s(outer) + problem.peak_s(outer), rel=1e-12, abs=1e-12
                 ), seed
     assert others > 500
 
 
-def core_bytes(core: Core, x: np.ndarray, quantity: Quantity) -> int:
+def problem_bytes(problem: Problem, x: np.ndarray, quantity: Quantity) -> int:
     """Bytes of weights on the side that is limited."""
-    return core.cloud_bytes(x) if quantity is Quantity.CLOUD_BYTES else core.edge_bytes(x)
+    return problem.cloud_bytes(x) if quantity is Quantity.CLOUD_BYTES else problem.edge_bytes(x)
 
 
 def test_the_first_layers_fill_the_budget_and_no_more() -> None:
@@ -103,13 +104,13 @@ def test_the_first_layers_fill_the_budget_and_no_more() -> None:
 def test_a_probe_bounds_as_the_first_round_does_and_leaves_what_is_known() -> None:
     learnt = 0
     for seed, graph, link in cases(60):
-        core = within_limits(make_core(graph, link), Limits())
+        problem = within_limits(make_problem(graph, link), Limits())
         found = []
         for learn in (True, False):
-            known = Known([[] for _ in core.chains])
-            spans = [Span() for _ in core.chains]
-            dual = Dual(core, Incumbent(1e9, None), known, spans)
-            found.append((dual.run(1, learn=learn).bound, len(known.planes)))
+            planes = CuttingPlanes([[] for _ in problem.chains])
+            spans = [Span() for _ in problem.chains]
+            dual = Dual(problem, Incumbent(1e9, None), planes, spans)
+            found.append((dual.run(1, learn=learn).bound, len(planes.assignments)))
         assert found[0][0] == found[1][0], seed
         assert found[1][1] == 1, seed  # what it starts from
         learnt += found[0][1] - 1

@@ -17,8 +17,8 @@ from vlacut.pricing.dominance import crossings
 from vlacut.pricing.loops import Pipelined
 from vlacut.pricing.price import Price, price
 from vlacut.side import Side
-from vlacut_passes.partitioning.solver import ways
-from vlacut_passes.partitioning.solver.make_core import make_core
+from vlacut_passes.partitioning.solver.problem import directions
+from vlacut_passes.partitioning.solver.problem.make_problem import make_problem
 from vlacut_passes.partitioning.solver.search import optimal_cut
 
 EDGE, CLOUD = Side.EDGE, Side.CLOUD
@@ -121,7 +121,7 @@ def test_of_many_loops_those_with_the_most_trips_lead() -> None:
     graph, link = several((2, 5, 3, 4, 2)), Link(1000.0, 1000.0, 0.5)
     leading = [loop.phase for loop in graph.columns.loops if loop.may_lead]
     assert leading == [1, 2, 3]
-    assert len(list(ways.all_ways(graph))) == 3 ** len(leading)
+    assert len(list(directions.all_directions(graph))) == 3 ** len(leading)
     ahead = [EDGE, *(EDGE, CLOUD) * 5, EDGE]
     found = price(graph, ahead, link)
     assert [one.times for one in found.parallel if isinstance(one, Pipelined)] == [4, 2, 3]
@@ -169,24 +169,24 @@ def test_no_walk_of_a_loop_that_leads_one_way_takes_longer_than_its_price() -> N
 
 
 def test_a_core_held_to_ways_has_the_price_of_its_cuts_and_only_those() -> None:
-    """Of every cut, some core has the price, and no core has less."""
+    """Of every cut, some problem has the price, and no problem has less."""
     several = 0
     for seed in range(400):
         numbers = np.random.default_rng(seed)
         graph, link = random_graph(numbers), random_link(numbers)
         if max(graph.trips) == 1:
             continue
-        cores = [make_core(graph, link, held) for held, _ in ways.all_ways(graph)]
+        problems = [make_problem(graph, link, held) for held, _ in directions.all_directions(graph)]
         cuts = all_cuts(graph)
         for row in numbers.integers(0, len(cuts), 5):
             found = price(graph, [CLOUD if one else EDGE for one in cuts[row]], link)
             saved = (one for one in found.parallel if isinstance(one, Pipelined))
             total_s = found.serial_s - sum(one.saved_s(link) for one in saved)
             least = []
-            for core in cores:
-                x = core.of_tasks(cuts[row])
+            for problem in problems:
+                x = problem.of_tasks(cuts[row])
                 if x is not None:
-                    least.append(core.serial_s(x) + core.peak_s(x))
+                    least.append(problem.serial_s(x) + problem.peak_s(x))
             several += len(least) > 1
             assert min(least) == pytest.approx(total_s, rel=1e-12, abs=1e-12), seed
     assert several > 50
@@ -196,7 +196,7 @@ def test_a_core_held_to_ways_has_the_price_of_its_cuts_and_only_those() -> None:
 def test_the_optimum_of_programs_with_loops_is_brute_forces(
     most_splits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ways, "_MOST_SPLITS", most_splits)
+    monkeypatch.setattr(directions, "_MOST_SPLITS", most_splits)
     ahead = 0
     for seed in range(5000, 5600):
         numbers = np.random.default_rng(seed)

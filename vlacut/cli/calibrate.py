@@ -56,9 +56,10 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
         f"each predicted without its family, within a factor of "
         f"{math.exp(1.645 * found.fit.device.stack.spread):.2f}"
     )
-    if found.others is not None and found.others > _WORTH_SAYING:
+    load = found.background_load
+    if load is not None and load > _WORTH_SAYING:
         console().print(
-            f"others had {100 * found.others:.0f} % of all processors meanwhile: what several "
+            f"others had {100 * load:.0f} % of all processors meanwhile: what several "
             f"threads gain, and this spread, are those of a machine in use"
         )
     console().print(f"wrote {out}; next: vlacut plan MODEL --edge {out} ...")
@@ -74,7 +75,7 @@ def _calibration_json(out: Path, found: Calibration) -> dict[str, object]:
         "median_error": _median_error(found),
         "spread": found.fit.device.stack.spread,
         "parameters": parameters,
-        "others": found.others,
+        "background_load": found.background_load,
     }
 
 

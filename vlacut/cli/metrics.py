@@ -52,7 +52,7 @@ def _health(server: Server) -> str:
     return f"stuck: an engine has run for {stuck:.0f} s" if stuck else "ok"
 
 
-class _Request(WSGIRequestHandler):
+class _Handler(WSGIRequestHandler):
     timeout = 5.0  # seconds that a client may be silent
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -65,7 +65,7 @@ class _Http(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def __init__(self, host: str, port: int) -> None:
-        super().__init__((host, port), _Request, bind_and_activate=False)
+        super().__init__((host, port), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener(host, port)
         self.server_name, self.server_port = host, self.socket.getsockname()[1]

@@ -2,6 +2,6 @@
 
 from vlacut.emulation.process import EmulatedLink
 from vlacut.emulation.proxy import Proxy
-from vlacut.emulation.shape import Shape, Way, shape_of
+from vlacut.emulation.shape import DirectionShape, Shape, shape_of
 
-__all__ = ["EmulatedLink", "Proxy", "Shape", "Way", "shape_of"]
+__all__ = ["DirectionShape", "EmulatedLink", "Proxy", "Shape", "shape_of"]

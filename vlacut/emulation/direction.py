@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 
-from vlacut.emulation.shape import Way
+from vlacut.emulation.shape import DirectionShape
 from vlacut.hardware.service import Service
 
 _SLICE_S = 0.5e-3  # what leaves in less time leaves together: a thread's sleep is no finer
@@ -15,17 +15,19 @@ class LinkDirection:
     """Says when bytes arrive; time is the caller's, in seconds.
 
     Args:
-        way: what the direction does.
+        shape: of the direction.
         segment_bytes: what is lost together.
         seed: of jitter and loss.
         begins: when the trace starts; until then nothing but the delay holds bytes up. None: it
             is not known yet, see `begin`.
     """
 
-    def __init__(self, way: Way, segment_bytes: int, seed: int, begins: float | None) -> None:
-        self._way = way
+    def __init__(
+        self, shape: DirectionShape, segment_bytes: int, seed: int, begins: float | None
+    ) -> None:
+        self._shape = shape
         self._segment_bytes = segment_bytes
-        self._service = Service(way.trace)
+        self._service = Service(shape.trace)
         self._numbers = random.Random(seed)
         self._lock = threading.Lock()
         self._begins = begins
@@ -52,11 +54,11 @@ class LinkDirection:
         """When so many bytes that are there now arrive, after all that were taken before."""
         with self._lock:
             if now >= self._free:
-                self._jitter = self._numbers.uniform(0.0, self._way.jitter_s)
+                self._jitter = self._numbers.uniform(0.0, self._shape.jitter_s)
             self._free = self._left(nbytes, max(now, self._free))
-            due = self._free + self._way.delay_s + self._jitter
+            due = self._free + self._shape.delay_s + self._jitter
             if self._lost(nbytes):
-                due += self._way.again_s
+                due += self._shape.again_s
             self._due = max(self._due, due)
             return self._due
 
@@ -66,5 +68,5 @@ class LinkDirection:
         return self._begins + self._service.finish(start - self._begins, nbytes)
 
     def _lost(self, nbytes: int) -> bool:
-        kept = (1 - self._way.loss) ** (nbytes / self._segment_bytes)
-        return self._way.loss > 0 and self._numbers.random() >= kept
+        kept = (1 - self._shape.loss) ** (nbytes / self._segment_bytes)
+        return self._shape.loss > 0 and self._numbers.random() >= kept

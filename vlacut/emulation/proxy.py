@@ -1,8 +1,8 @@
 """Proxy: forwards TCP connections, and lets bytes out when the emulated link would.
 
-A direction of a connection has two threads: one takes bytes in and asks the lane when they arrive,
-one lets them out then. What is between them is bounded, so that a sender is held up as by a full
-socket; a message larger than that may not be sent as far ahead as the price of a cut has it.
+Each direction of a connection has two threads: one takes bytes in and asks the link when they
+arrive; the other lets them out then. What is between them is bounded, so that a sender is held up
+as by a full socket. A larger message may not be sent as far ahead as the price of a cut has it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,9 @@ class Proxy(Closing):
     def __init__(self, server: tuple[str, int], shape: Shape, *, begun: bool = True) -> None:
         self._server = server
         start = time.monotonic() if begun else None
-        ways = enumerate((shape.up, shape.down))
-        self._lanes = tuple(
-            LinkDirection(way, shape.segment_bytes, 2 * shape.seed + index, start)
-            for index, way in ways
+        self._directions = tuple(
+            LinkDirection(direction, shape.segment_bytes, 2 * shape.seed + index, start)
+            for index, direction in enumerate((shape.up, shape.down))
         )
         self._closing = False
         self._lock = threading.Lock()
@@ -52,8 +51,8 @@ class Proxy(Closing):
     def begin(self) -> float:
         """Start both traces now; the time, on the clock of `time.monotonic`."""
         now = time.monotonic()
-        for lane in self._lanes:
-            lane.begin(now)
+        for direction in self._directions:
+            direction.begin(now)
         return now
 
     def close(self) -> None:
@@ -87,9 +86,9 @@ class Proxy(Closing):
 
     def _join(self, near: socket.socket, far: socket.socket) -> None:
         over = threading.Barrier(2, lambda: self._forget(near, far))
-        for source, sink, lane in zip((near, far), (far, near), self._lanes, strict=True):
+        for source, sink, direction in zip((near, far), (far, near), self._directions, strict=True):
             sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Direction(source, sink, lane, over).start()
+            _Direction(source, sink, direction, over).start()
 
     def _forget(self, *ends: socket.socket) -> None:
         with self._lock:
@@ -105,11 +104,11 @@ class _Direction:
         self,
         source: socket.socket,
         sink: socket.socket,
-        lane: LinkDirection,
+        direction: LinkDirection,
         over: threading.Barrier,
     ) -> None:
         self._source, self._sink = source, sink
-        self._lane = lane
+        self._link = direction
         self._over = over
         self._changed = threading.Condition()
         self._queue: deque[tuple[float, bytes]] = deque()
@@ -127,8 +126,8 @@ class _Direction:
             now = time.monotonic()
             start = 0
             while start < len(data):
-                end = start + self._lane.together(len(data) - start, now)
-                due = self._lane.take(end - start, now)
+                end = start + self._link.together(len(data) - start, now)
+                due = self._link.take(end - start, now)
                 self._put(due, data[start:end])
                 start = end
         self._put(due, b"")

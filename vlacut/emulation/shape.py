@@ -25,7 +25,7 @@ _EDGES = 1e-9  # shorter pieces of a trace are rounding
 
 
 @dataclass(frozen=True)
-class Way:
+class DirectionShape:
     """One direction of an emulated link.
 
     Attributes:
@@ -55,8 +55,8 @@ class Way:
 class Shape:
     """Both directions; `seed` makes jitter and loss the same each time."""
 
-    up: Way
-    down: Way
+    up: DirectionShape
+    down: DirectionShape
     segment_bytes: int = 1448
     seed: int = 0
 
@@ -76,7 +76,7 @@ def shape_of(
         link: its rates and round trip.
         trace: rates of the wire up that take the place of the link's; those down keep the link's
             ratio to them.
-        jitter_s: see `Way`; both directions alike.
+        jitter_s: see `DirectionShape`; both directions alike.
         loss: as jitter.
         outages: start and length in seconds, on the trace's clock.
         seed: of jitter and loss.
@@ -87,7 +87,7 @@ def shape_of(
     if outages:
         ups = interrupted(ups, outages)
     ways = (ups, scaled(ups, link.down / link.up))
-    up, down = (Way(rates, link.rtt / 2, jitter_s, loss, link.rtt) for rates in ways)
+    up, down = (DirectionShape(rates, link.rtt / 2, jitter_s, loss, link.rtt) for rates in ways)
     return Shape(up, down, link.framing.segment_bytes, seed)
 
 

@@ -1,7 +1,7 @@
-"""Others: what everything but this process takes of this machine's processors.
+"""Background load: what everything but this process takes of this machine's processors.
 
 An engine of several threads goes at the pace of the last of them, so who has a processor for a
-while makes it slower by more than that while. A measurement says how much others had.
+while makes it slower by more than that while. A measurement says how much of it there was.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _GUESTS = 8  # from here on, what the first two numbers have already
 Watch = Callable[[], "float | None"]
 
 
-def watch_others() -> Watch:
-    """What says how much of all processors others have had since, 0 to 1.
+def watch_background_load() -> Watch:
+    """A function that says the share of all processors that others had since, 0 to 1.
 
-    It says None on a system that does not tell. What a hypervisor took counts as others'.
+    It says None on a system that does not tell. What a hypervisor took counts as background load.
     """
     start, busy, own = time.perf_counter(), _busy_s(), time.process_time()
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut.backend import Progress, unwatched
-from vlacut.measurement.load import Watch, watch_others
+from vlacut.measurement.load import Watch, watch_background_load
 
 _BURST_S = 0.01  # a turn is repeated for so long, so that short runs find their caches warm
 _MAX_BURST = 20
-_QUIET = 0.05  # of all processors: with less in others' hands, the fit's own error is the larger
+_QUIET = 0.05  # of all processors: with less load, the fit's own error is the larger
 _MORE_TURNS = 0.5  # of those asked for, to replace disturbed ones
 
 
@@ -27,8 +27,8 @@ class Measured:
         shortest: of all runs.
         low, high: quartiles over the turns.
         turns: how many there were.
-        others: share of all processors that others had in these turns, on the average; None where
-            the system does not tell.
+        background_load: share of all processors that others had in these turns, on the average;
+            None where the system does not tell.
     """
 
     seconds: float
@@ -36,7 +36,7 @@ class Measured:
     low: float
     high: float
     turns: int
-    others: float | None = None
+    background_load: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class _Turn:
     """Seconds of every run in a turn, and what others had of the processors meanwhile."""
 
     seconds: list[float]
-    others: float | None
+    background_load: float | None
 
     @property
     def is_quiet(self) -> bool:
-        return self.others is None or self.others <= _QUIET
+        return self.background_load is None or self.background_load <= _QUIET
 
 
 def measure(
@@ -56,7 +56,7 @@ def measure(
     turns: int,
     progress: Progress = unwatched,
     clock: Callable[[], float] = time.perf_counter,
-    watch: Callable[[], Watch] = watch_others,
+    watch: Callable[[], Watch] = watch_background_load,
 ) -> tuple[Measured, ...]:
     """Time every run by a clock of seconds, in so many turns, one run after the other in each.
 
@@ -68,16 +68,16 @@ def measure(
     found: list[_Turn] = []
     while len(found) < most and sum(turn.is_quiet for turn in found) < turns:
         progress("measure", len(found), max(turns, len(found) + 1))
-        others = watch()
+        background_load = watch()
         seconds = [_warm(run, clock) for run in runs]
-        found.append(_Turn(seconds, others()))
-    kept = sorted(found, key=lambda turn: turn.others or 0.0)[:turns]
+        found.append(_Turn(seconds, background_load()))
+    kept = sorted(found, key=lambda turn: turn.background_load or 0.0)[:turns]
     levels = np.quantile([turn.seconds for turn in kept], (0.0, 0.25, 0.5, 0.75), axis=0)
-    shares = [turn.others for turn in kept if turn.others is not None]
-    others_had = sum(shares) / len(shares) if shares else None
+    shares = [turn.background_load for turn in kept if turn.background_load is not None]
+    load = sum(shares) / len(shares) if shares else None
     shortest, low, middle, high = levels.tolist()
     columns = zip(middle, shortest, low, high, strict=True)
-    return tuple(Measured(*column, turns, others_had) for column in columns)
+    return tuple(Measured(*column, turns, load) for column in columns)
 
 
 def _warm(run: Callable[[], object], clock: Callable[[], float]) -> float:

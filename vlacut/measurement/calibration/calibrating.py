@@ -35,13 +35,13 @@ class Calibration:
         profile: the machine, for `profile_text`.
         fit: the parameters, with their spread.
         observations: what was measured.
-        others: share of all processors that others had meanwhile; None where nobody knows.
+        background_load: share of all processors that others had meanwhile; None where nobody knows.
     """
 
     profile: Profile
     fit: Fit
     observations: tuple[Observation, ...]
-    others: float | None = None
+    background_load: float | None = None
 
 
 def calibrate(
@@ -64,7 +64,7 @@ def calibrate(
     # On a machine that others use too, the shortest turn is what the machine can do.
     shortest = [found.shortest for found in measured]
     fitted = fit_profile(name, backend, turns, threads, samples, shortest)
-    return replace(fitted, others=measured[0].others)
+    return replace(fitted, background_load=measured[0].background_load)
 
 
 def calibration_samples() -> tuple[Sample, ...]:

@@ -1,4 +1,4 @@
-"""A race: two ways to the same action at once, of which the first valid one wins."""
+"""A race: two runners make the same action at once, and the first valid one wins."""
 
 from __future__ import annotations
 
@@ -9,44 +9,51 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from queue import SimpleQueue
 from typing import Generic, TypeVar, Union
 
-Way = TypeVar("Way", bound=Hashable)
+Runner = TypeVar("Runner", bound=Hashable)
 Result = TypeVar("Result")
 _Run = Union[tuple[Callable[[], Result], "Future[Result]"], None]  # None: no more of them
 
 
-class Race(Generic[Way, Result]):
-    """Runs each way on a thread of its own. A way that is still busy with an earlier race sits the
-    next one out, so that threads do not pile up behind an engine that hangs. They are daemons: an
-    engine that hangs does not keep the process from ending, as it would in a ThreadPoolExecutor.
+class Race(Generic[Runner, Result]):
+    """Every runner has a thread of its own.
+
+    A runner that is still busy with an earlier race sits the next one out, so that threads do not
+    pile up behind an engine that hangs. The threads are daemons: an engine that hangs does not keep
+    the process from ending, as it would in a ThreadPoolExecutor.
     """
 
-    def __init__(self, ways: tuple[Way, ...]) -> None:
-        self._runs: dict[Way, SimpleQueue[_Run[Result]]] = {way: SimpleQueue() for way in ways}
-        self._busy: dict[Way, Future[Result]] = {}
-        self._entered: dict[Way, Future[Result]] = {}
-        for way, runs in self._runs.items():
-            name = f"vlacut-{way}"
+    def __init__(self, runners: tuple[Runner, ...]) -> None:
+        self._runs: dict[Runner, SimpleQueue[_Run[Result]]] = {
+            runner: SimpleQueue() for runner in runners
+        }
+        self._busy: dict[Runner, Future[Result]] = {}
+        self._entered: dict[Runner, Future[Result]] = {}
+        for runner, runs in self._runs.items():
+            name = f"vlacut-{runner}"
             threading.Thread(target=_work, args=(runs,), name=name, daemon=True).start()
 
     def start(self) -> None:
         """Begin another race."""
         self._entered = {}
 
-    def enter(self, way: Way, run: Callable[[], Result]) -> None:
-        """Start a way now, unless it is still busy."""
-        if way in self._busy and not self._busy[way].done():
+    def enter(self, runner: Runner, run: Callable[[], Result]) -> None:
+        """Start a runner now, unless it is still busy."""
+        if runner in self._busy and not self._busy[runner].done():
             return
         future: Future[Result] = Future()
-        self._busy[way] = self._entered[way] = future
-        self._runs[way].put((run, future))
+        self._busy[runner] = self._entered[runner] = future
+        self._runs[runner].put((run, future))
 
-    def winner(self, until: float) -> tuple[Way, Result] | None:
-        """The first way to succeed; None if none has by `until` (monotonic), or all have failed."""
+    def winner(self, until: float) -> tuple[Runner, Result] | None:
+        """The first runner to succeed.
+
+        None if none has by `until` (monotonic), or all have failed.
+        """
         while True:
-            done = {way: run for way, run in self._entered.items() if run.done()}
-            for way, run in done.items():
+            done = {runner: run for runner, run in self._entered.items() if run.done()}
+            for runner, run in done.items():
                 if run.exception() is None:
-                    return way, run.result()
+                    return runner, run.result()
             running = [run for run in self._entered.values() if not run.done()]
             left = until - time.monotonic()
             if not running or left <= 0:
@@ -54,7 +61,7 @@ class Race(Generic[Way, Result]):
             wait(running, left, FIRST_COMPLETED)
 
     def why_not(self) -> str:
-        """What the ways that failed raised, on one line."""
+        """What the runners that failed raised, on one line."""
         failed = (run.exception() for run in self._entered.values() if run.done())
         return "; ".join(str(error) for error in failed if error) or "the deadline passed"
 

@@ -1,1 +1,4 @@
-"""The exact search: graphs and limits in, the best sides and a bound out."""
+"""The exact search: graphs and limits in, the best cut and a bound out.
+
+May import: pricing and the other modules of `partitioning`. Public: `optimal_cut`, `Found`, `MOST`.
+"""

@@ -21,17 +21,24 @@ from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Quantity, within
 from vlacut_passes.partitioning.solver.branching import Choice, Order
 from vlacut_passes.partitioning.solver.coarsen import equal_variables, too_heavy
-from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, Core, only_cloud, relabel
-from vlacut_passes.partitioning.solver.depths import Span, equal_within, step
-from vlacut_passes.partitioning.solver.dual import Dual
+from vlacut_passes.partitioning.solver.dual import Dual, Explored
 from vlacut_passes.partitioning.solver.effort import CUT, Effort
-from vlacut_passes.partitioning.solver.known import Incumbent, Known
+from vlacut_passes.partitioning.solver.incumbent import Incumbent
 from vlacut_passes.partitioning.solver.milp import Cover, cover, solve_milp
+from vlacut_passes.partitioning.solver.planes import CuttingPlanes
+from vlacut_passes.partitioning.solver.problem.depths import Span, equal_within, step
+from vlacut_passes.partitioning.solver.problem.problem import (
+    CLOUD,
+    EDGE,
+    Problem,
+    only_cloud,
+    relabel,
+)
 
 SMALL = 150  # variables: from here on HiGHS is faster than further branches
 _ROUND_EVERY = 4  # levels
 ROUNDED = 120  # variables: so small a problem is worth a better incumbent
-_AGAIN = 0.85  # a core that shrank below this share is worth another relaxation
+_AGAIN = 0.85  # a problem that shrank below this share is worth another relaxation
 _INTEGRAL = 1e-6
 _GIVE_UP = 4  # probes without any success
 DEAR = 0.3  # of the gap
@@ -41,10 +48,10 @@ _NOISE = 1e-10  # relative: nothing is cut off by less than this
 
 @dataclass(frozen=True, eq=False)
 class _Branch:
-    """A part of the assignments: those of a core that do not cut the arcs `forced`."""
+    """A part of the assignments: those of a problem that do not cut the arcs `forced`."""
 
-    core: Core
-    known: Known
+    problem: Problem
+    planes: CuttingPlanes
     spans: tuple[Span, ...]
     bound: float = -np.inf
     forced: tuple[tuple[int, int], ...] = ()
@@ -52,11 +59,11 @@ class _Branch:
 
 
 class BranchAndBound:
-    """The search of one core. A branch's bound is inherited until it is explored itself.
+    """The search of one problem. A branch's bound is inherited until it is explored itself.
 
     Args:
         order: makes the order in which tasks are branched on, once it is needed.
-        core: what to minimise.
+        problem: what to minimise.
         incumbent: an assignment that keeps the limits; it is improved in place.
         effort: how much may be done; the root is bounded whatever is left.
         enough: the search may stop once the incumbent is as low, or the bound is above it.
@@ -65,7 +72,7 @@ class BranchAndBound:
     def __init__(
         self,
         order: Callable[[], Order],
-        core: Core,
+        problem: Problem,
         incumbent: Incumbent,
         effort: Effort,
         enough: float | None = None,
@@ -76,7 +83,10 @@ class BranchAndBound:
         self._enough = enough
         self._bounded = False  # the root is, whatever the effort
         self._left = np.inf  # the lowest bound of a branch that HiGHS did not finish
-        self._open = [_Branch(core, Known([[] for _ in core.chains]), (Span(),) * len(core.chains))]
+        chains = problem.chains
+        self._open = [
+            _Branch(problem, CuttingPlanes([[] for _ in chains]), (Span(),) * len(chains))
+        ]
 
     @property
     def bound(self) -> float:
@@ -109,27 +119,26 @@ class BranchAndBound:
     def _explore(self, branch: _Branch) -> Iterator[_Branch]:
         """What is left to do in a branch: nothing, or two branches."""
         while True:
-            known, forced = branch.known, branch.forced
-            found = Dual(branch.core, self._incumbent, known, branch.spans, forced).run()
-            self._effort.spend(sum(CUT + len(one.cut.tail) / 2 for one in found.relaxed))
-            branch = replace(branch, bound=max(branch.bound, found.bound))
+            explored = self._dual(branch).run()
+            self._spend(explored)
+            branch = replace(branch, bound=max(branch.bound, explored.bound))
             if self._incumbent.closed_by(branch.bound):
                 return
             if branch.depth % _ROUND_EVERY == 0:
-                self._round(branch, found.share)
+                self._round(branch, explored.share)
             value = self._incumbent.value + _NOISE * abs(self._incumbent.value)
-            label = equal_variables(branch.core, found.relaxed, value, forced)
+            label = equal_variables(branch.problem, explored.relaxed, value, branch.forced)
             if label is None:
                 return
-            before = branch.core.size
-            contracted = _contracted(branch, label, found.share)
+            before = branch.problem.size
+            contracted = _contracted(branch, label, explored.share)
             if contracted is None:
                 return
             branch, share = contracted
-            if branch.core.size <= SMALL:
+            if branch.problem.size <= SMALL:
                 self._left = min(self._left, self._exhaust(branch))
                 return
-            if branch.core.size > _AGAIN * before:
+            if branch.problem.size > _AGAIN * before:
                 break
         yield from self._split(branch, share)
 
@@ -139,12 +148,12 @@ class BranchAndBound:
         if chain is not None:
             yield from _by_depth(branch, chain)
             return
-        choice = Choice(branch.core, share, gap, self._order())
+        choice = Choice(branch.problem, share, gap, self._order())
         fixed = self._fixed(branch, choice)
         if fixed:
             yield replace(
                 branch,
-                known=reduce(Known.where, fixed, branch.known),
+                planes=reduce(CuttingPlanes.where, fixed, branch.planes),
                 forced=(*branch.forced, *fixed),
             )
             return
@@ -178,25 +187,36 @@ class BranchAndBound:
 
     def _tried(self, branch: _Branch, arc: tuple[int, int], learn: bool = True) -> _Branch:
         """The assignments of a branch that do not cut an arc, with a first bound."""
-        known, forced = branch.known.where(arc), (*branch.forced, arc)
-        found = Dual(branch.core, self._incumbent, known, branch.spans, forced).run(1, learn=learn)
-        self._effort.spend(sum(CUT + len(one.cut.tail) / 2 for one in found.relaxed))
-        bound = max(branch.bound, found.bound)
-        return replace(branch, known=known, bound=bound, forced=forced, depth=branch.depth + 1)
+        child = replace(
+            branch,
+            planes=branch.planes.where(arc),
+            forced=(*branch.forced, arc),
+            depth=branch.depth + 1,
+        )
+        explored = self._dual(child).run(1, learn=learn)
+        self._spend(explored)
+        return replace(child, bound=max(branch.bound, explored.bound))
+
+    def _dual(self, branch: _Branch) -> Dual:
+        return Dual(branch.problem, self._incumbent, branch.planes, branch.spans, branch.forced)
+
+    def _spend(self, explored: Explored) -> None:
+        """Count the minimum cuts of a relaxation."""
+        self._effort.spend(sum(CUT + len(one.cut.tail) / 2 for one in explored.relaxed))
 
     def _round(self, branch: _Branch, share: Floats) -> None:
         """Improve the incumbent by the best assignment of what the mix splits, the rest as it is,
         if that is a small problem.
         """
-        label = np.arange(branch.core.size)
+        label = np.arange(branch.problem.size)
         label[share < _INTEGRAL] = EDGE
         label[share > 1.0 - _INTEGRAL] = CLOUD
         label[EDGE], label[CLOUD] = EDGE, CLOUD
         kept, label = np.unique(label, return_inverse=True)
         if 2 < len(kept) <= ROUNDED:
-            core = relabel(branch.core, label.astype(np.int64), len(kept))
-            if _fits(core):
-                self._exhaust(replace(branch, core=core))
+            problem = relabel(branch.problem, label.astype(np.int64), len(kept))
+            if _fits(problem):
+                self._exhaust(replace(branch, problem=problem))
 
     def _exhaust(self, branch: _Branch) -> float:
         """Solve a branch with HiGHS; returns its lower bound.
@@ -204,23 +224,23 @@ class BranchAndBound:
         HiGHS keeps a limit to its tolerance only. An assignment that exceeds one after all is cut
         off, and HiGHS asked again, as long as there is effort left.
         """
-        core = branch.core
+        problem = branch.problem
         covers: list[Cover] = []
         span = self._incumbent.value - branch.bound + _NOISE * abs(self._incumbent.value)
         while True:
-            solved = solve_milp(core, covers, span, self._effort)
+            solved = solve_milp(problem, covers, span, self._effort)
             self._effort.spend(CUT + solved.work)
             if solved.x is None:
                 return max(solved.bound, branch.bound)
-            found = core.quantities(solved.x, core.peak_s(solved.x))
-            broken = _broken(core, found)
+            quantities = problem.quantities(solved.x, problem.peak_s(solved.x))
+            broken = _broken(problem, quantities)
             if broken is None:
                 break
             if self._effort.spent:
                 return max(solved.bound, branch.bound)
-            covers.append(cover(core, solved.x, broken))
-        value = float(found[core.limits.minimise])
-        self._incumbent.offer(value, solved.x[core.of_task])
+            covers.append(cover(problem, solved.x, broken))
+        value = float(quantities[problem.limits.minimise])
+        self._incumbent.offer(value, solved.x[problem.of_task])
         if solved.bound >= value - 1e-9 * span:
             return np.inf
         return max(solved.bound, branch.bound)
@@ -230,14 +250,14 @@ def _chain_to_split(branch: _Branch, share: Floats, gap: float) -> int | None:
     """The chain graph with the highest rate, if a change on its deepest chain is dear and the mix
     of assignments splits it.
     """
-    weighs = {Quantity.LATENCY: 1.0, Quantity.ENERGY: branch.core.idle_w}
-    second = weighs.get(branch.core.limits.minimise, 0.0)
+    weighs = {Quantity.LATENCY: 1.0, Quantity.ENERGY: branch.problem.idle_w}
+    second = weighs.get(branch.problem.limits.minimise, 0.0)
     split = np.minimum(share, 1.0 - share) > _INTEGRAL
     rates = [
         second * chain.rate
         if span.low < min(span.high, _MOST_DEPTHS) and split[chain.variable].any()
         else 0.0
-        for chain, span in zip(branch.core.chains, branch.spans, strict=True)
+        for chain, span in zip(branch.problem.chains, branch.spans, strict=True)
     ]
     if not second or max(rates, default=0.0) <= DEAR * gap:
         return None
@@ -247,7 +267,7 @@ def _chain_to_split(branch: _Branch, share: Floats, gap: float) -> int | None:
 def _by_depth(branch: _Branch, chain: int) -> Iterator[_Branch]:
     """Two branches: the deepest chain is as deep as it must be at least, or deeper."""
     span = branch.spans[chain]
-    above = span.low + step(branch.core.chains[chain])
+    above = span.low + step(branch.problem.chains[chain])
     for half in (Span(span.low, span.low), Span(above, span.high)):
         spans = (*branch.spans[:chain], half, *branch.spans[chain + 1 :])
         child = replace(branch, spans=spans, depth=branch.depth + 1)
@@ -258,52 +278,53 @@ def _by_depth(branch: _Branch, chain: int) -> Iterator[_Branch]:
 
 def _joined(branch: _Branch, chain: int) -> _Branch | None:
     """The branch with what is equal at such depths merged; None if edge and cloud are."""
-    core = branch.core
-    label = equal_within(core.chains[chain], core.size, branch.spans[chain].high)
+    problem = branch.problem
+    label = equal_within(problem.chains[chain], problem.size, branch.spans[chain].high)
     if label[EDGE] == label[CLOUD]:
         return None
     size = int(label.max()) + 1
-    if size == core.size:
+    if size == problem.size:
         return branch
-    known = branch.known.relabelled(label, size)
+    planes = branch.planes.relabelled(label, size)
     forced = tuple((int(label[tail]), int(label[head])) for tail, head in branch.forced)
     if (EDGE, CLOUD) in forced:
         return None
-    return replace(branch, core=relabel(core, label, size), known=known, forced=forced)
+    return replace(branch, problem=relabel(problem, label, size), planes=planes, forced=forced)
 
 
 def _contracted(branch: _Branch, label: Ints, share: Floats) -> tuple[_Branch, Floats] | None:
     """The branch with equal variables merged, and its share; None if a side cannot hold what must
     be there.
     """
-    core = relabel(branch.core, label, int(label.max()) + 1)
-    if not _fits(core):
+    problem = relabel(branch.problem, label, int(label.max()) + 1)
+    if not _fits(problem):
         return None
-    heavy = too_heavy(core)
+    heavy = too_heavy(problem)
     if heavy is not None:
-        core = relabel(core, heavy, int(heavy.max()) + 1)
+        problem = relabel(problem, heavy, int(heavy.max()) + 1)
         label = heavy[label]
-    mixed = np.zeros(core.size)
+    mixed = np.zeros(problem.size)
     np.maximum.at(mixed, label, share)
-    known = branch.known.relabelled(label, core.size)
-    return replace(branch, core=core, known=known, forced=()), mixed
+    planes = branch.planes.relabelled(label, problem.size)
+    return replace(branch, problem=problem, planes=planes, forced=()), mixed
 
 
-def _broken(core: Core, found: Floats) -> Quantity | None:
+def _broken(problem: Problem, quantities: Floats) -> Quantity | None:
     """The first limit an assignment breaks."""
-    for one, most in zip(Quantity, core.limits.most, strict=True):
-        if most is not None and not within(one, float(found[one]), most):
+    for one, most in zip(Quantity, problem.limits.most, strict=True):
+        if most is not None and not within(one, float(quantities[one]), most):
             return one
     return None
 
 
-def _fits(core: Core) -> bool:
+def _fits(problem: Problem) -> bool:
     """Whether what must be on a side fits there."""
-    cloudless = only_cloud(core.size)
-    edgeless = (np.arange(core.size) != EDGE).astype(np.int64)
-    limits = core.limits
-    cloud = limits.cloud_bytes is None or core.cloud_bytes(cloudless) <= limits.cloud_bytes
-    return cloud and (limits.edge_bytes is None or core.edge_bytes(edgeless) <= limits.edge_bytes)
+    cloudless = only_cloud(problem.size)
+    edgeless = (np.arange(problem.size) != EDGE).astype(np.int64)
+    limits = problem.limits
+    cloud = limits.cloud_bytes is None or problem.cloud_bytes(cloudless) <= limits.cloud_bytes
+    edge = limits.edge_bytes is None or problem.edge_bytes(edgeless) <= limits.edge_bytes
+    return cloud and edge
 
 
 def _by_bound(branch: _Branch) -> tuple[float, int]:
@@ -311,4 +332,4 @@ def _by_bound(branch: _Branch) -> tuple[float, int]:
 
 
 def _by_size(branch: _Branch) -> tuple[int, float]:
-    return branch.core.size, branch.bound
+    return branch.problem.size, branch.bound

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.layer_chain import layer_chain
-from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, Core
+from vlacut_passes.partitioning.solver.problem.problem import CLOUD, EDGE, Problem
 
 _LIKE_THE_BEST = 0.9  # of the highest score
 _MOST_PROBED = 12
@@ -64,7 +64,7 @@ class Choice:
         gap: between incumbent and bound: no parting needs to be dearer.
     """
 
-    core: Core
+    problem: Problem
     share: Floats
     gap: float
     order: Order
@@ -90,9 +90,9 @@ class Choice:
         """The outermost ones of the layer chain, of the variables with heavy weights that the mix
         splits; none if there is no limit on weights.
         """
-        heaviest = np.zeros(self.core.size)
-        users, owner = self.core.users.members, self.core.users.owner
-        np.maximum.at(heaviest, users, self.core.nbytes[owner].astype(np.float64))
+        heaviest = np.zeros(self.problem.size)
+        users, owner = self.problem.users.members, self.problem.users.owner
+        np.maximum.at(heaviest, users, self.problem.nbytes[owner].astype(np.float64))
         heaviest[(self.share < _SPLIT) | (self.share > 1.0 - _SPLIT)] = 0.0
         heaviest[[EDGE, CLOUD]] = 0.0
         heavy = np.flatnonzero(heaviest > _HEAVY * heaviest.max(initial=0.0))
@@ -116,11 +116,11 @@ class Choice:
     @cached_property
     def _score(self) -> Floats:
         """Split times dear; where nothing is both, the first of the two that tells any apart."""
-        flows = self.core.flows
-        dear = np.zeros(self.core.size)
+        flows = self.problem.flows
+        dear = np.zeros(self.problem.size)
         np.maximum.at(dear, flows.producer, np.minimum(flows.up, flows.down))
-        for chain in self.core.chains:
-            changed = np.zeros(self.core.size)
+        for chain in self.problem.chains:
+            changed = np.zeros(self.problem.size)
             changed[chain.variable] = chain.rate
             dear += changed
         dear = np.minimum(dear, self.gap)
@@ -129,16 +129,16 @@ class Choice:
             score[[EDGE, CLOUD]] = 0.0
             if score.max() > 1e-6 * dear.max(initial=0.0):
                 return score
-        return np.zeros(self.core.size)
+        return np.zeros(self.problem.size)
 
     @cached_property
     def _neck(self) -> NDArray[np.bool_]:
-        neck = np.zeros(self.core.size, dtype=bool)
-        neck[self.core.of_task[self.order.neck]] = True
+        neck = np.zeros(self.problem.size, dtype=bool)
+        neck[self.problem.of_task[self.order.neck]] = True
         return neck
 
     @cached_property
     def _place(self) -> Ints:
-        place = np.full(self.core.size, len(self.order.place))
-        np.minimum.at(place, self.core.of_task, self.order.place)
+        place = np.full(self.problem.size, len(self.order.place))
+        np.minimum.at(place, self.problem.of_task, self.order.place)
         return place

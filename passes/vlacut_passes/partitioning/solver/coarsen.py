@@ -1,4 +1,4 @@
-"""Contraction of a core: no assignment cheaper than the incumbent is lost.
+"""Contraction of a problem: no assignment cheaper than the incumbent is lost.
 
 Reduced costs. Let a relaxation be solved by a minimum cut with its flow, and let x be any feasible
 assignment. Its price is at least its weight in the relaxation, which is the bound plus the residual
@@ -24,12 +24,12 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from vlacut.tensor.numerics import Ints
-from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, Core, only_cloud
+from vlacut_passes.partitioning.solver.problem.problem import CLOUD, EDGE, Problem, only_cloud
 from vlacut_passes.partitioning.solver.relaxation import Relaxed
 
 
 def equal_variables(
-    core: Core,
+    problem: Problem,
     solved: Sequence[Relaxed],
     value: float,
     forced: Sequence[tuple[int, int]] = (),
@@ -39,13 +39,13 @@ def equal_variables(
 
     Labels 0 and 1 are edge and cloud, the others follow the order of the variables.
     """
-    variables = np.arange(core.size)
-    tails = [variables, np.full(core.size, CLOUD)]
-    heads = [np.full(core.size, EDGE), variables]
-    for found in solved:
-        heavy = found.cut.residual > value - found.bound
-        tails.append(found.cut.tail[heavy])
-        heads.append(found.cut.head[heavy])
+    variables = np.arange(problem.size)
+    tails = [variables, np.full(problem.size, CLOUD)]
+    heads = [np.full(problem.size, EDGE), variables]
+    for relaxed in solved:
+        heavy = relaxed.cut.residual > value - relaxed.bound
+        tails.append(relaxed.cut.tail[heavy])
+        heads.append(relaxed.cut.head[heavy])
     if forced:
         tails.append(np.array([tail for tail, _ in forced]))
         heads.append(np.array([head for _, head in forced]))
@@ -56,35 +56,35 @@ def equal_variables(
     if group[EDGE] == group[CLOUD]:
         return None
     first = np.full(size, size)
-    np.minimum.at(first, group[: core.size], variables)
-    _, label = np.unique(first[group[: core.size]], return_inverse=True)
+    np.minimum.at(first, group[: problem.size], variables)
+    _, label = np.unique(first[group[: problem.size]], return_inverse=True)
     return label.astype(np.int64)
 
 
-def too_heavy(core: Core) -> Ints | None:
+def too_heavy(problem: Problem) -> Ints | None:
     """Labels that put on one side what the other cannot hold by itself; None if all fits.
 
     What is on a side already must fit there.
     """
-    limits, variables = core.limits, np.arange(core.size)
-    cloudless = only_cloud(core.size)
+    limits, variables = problem.limits, np.arange(problem.size)
+    cloudless = only_cloud(problem.size)
     label = variables.copy()
     if limits.cloud_bytes is not None:
-        needs = _needs(core, core.users.highest(cloudless) == 1)
-        label[needs > limits.cloud_bytes - core.cloud_bytes(cloudless)] = EDGE
+        needs = _needs(problem, problem.users.highest(cloudless) == 1)
+        label[needs > limits.cloud_bytes - problem.cloud_bytes(cloudless)] = EDGE
     if limits.edge_bytes is not None:
         edgeless = (variables != EDGE).astype(np.int64)
-        needs = _needs(core, core.users.lowest(edgeless) == 0)
-        label[(needs > limits.edge_bytes - core.edge_bytes(edgeless)) & (label != EDGE)] = CLOUD
+        needs = _needs(problem, problem.users.lowest(edgeless) == 0)
+        label[(needs > limits.edge_bytes - problem.edge_bytes(edgeless)) & (label != EDGE)] = CLOUD
     label[EDGE], label[CLOUD] = EDGE, CLOUD
     if (label == variables).all():
         return None
     return np.unique(label, return_inverse=True)[1].astype(np.int64)
 
 
-def _needs(core: Core, held_anyway: NDArray[np.bool_]) -> Ints:
+def _needs(problem: Problem, held_anyway: NDArray[np.bool_]) -> Ints:
     """Per variable, the bytes of the weights it reads that are not held anyway."""
-    nbytes = np.where(held_anyway, 0, core.nbytes)
-    needs = np.zeros(core.size, dtype=np.int64)
-    np.add.at(needs, core.users.members, nbytes[core.users.owner])
+    nbytes = np.where(held_anyway, 0, problem.nbytes)
+    needs = np.zeros(problem.size, dtype=np.int64)
+    np.add.at(needs, problem.users.members, nbytes[problem.users.owner])
     return needs

@@ -1,4 +1,4 @@
-"""A core as a mixed-integer linear program, for HiGHS.
+"""A problem as a mixed-integer linear program, for HiGHS.
 
     x       binary, a variable
     u, d    a flow: u >= x_c - x_p, d >= x_p - x_c for every consumer c of producer p
@@ -24,11 +24,11 @@ from scipy.sparse import csr_array
 
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Quantity
-from vlacut_passes.partitioning.solver.chains import ChainGraph
-from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, LINEAR, Core
 from vlacut_passes.partitioning.solver.effort import Effort
-from vlacut_passes.partitioning.solver.nets import Nets
-from vlacut_passes.partitioning.solver.pipes import Pipe
+from vlacut_passes.partitioning.solver.problem.chains import ChainGraph
+from vlacut_passes.partitioning.solver.problem.nets import Nets
+from vlacut_passes.partitioning.solver.problem.pipes import Pipe
+from vlacut_passes.partitioning.solver.problem.problem import CLOUD, EDGE, LINEAR, Problem
 
 _GRAIN = 1e-4  # of a limit: HiGHS keeps it to 1e-6 of that, bytes of a GPU's memory almost exactly
 _INFEASIBLE = 2  # scipy's status
@@ -58,7 +58,7 @@ class Cover:
     on_edge: Ints
 
 
-def cover(core: Core, x: Ints, quantity: Quantity) -> Cover:
+def cover(problem: Problem, x: Ints, quantity: Quantity) -> Cover:
     """What keeps a quantity over its limit, in an assignment that is: cloud time and bytes cannot
     shrink by more in the cloud, bytes on the edge not by less.
     """
@@ -68,13 +68,13 @@ def cover(core: Core, x: Ints, quantity: Quantity) -> Cover:
     return Cover(none if quantity is Quantity.EDGE_BYTES else one, zero)
 
 
-def solve_milp(core: Core, covers: Sequence[Cover], span: float, effort: Effort) -> Solved:
-    """Minimise a core. `span` is how far below the best known value the optimum may be: the
+def solve_milp(problem: Problem, covers: Sequence[Cover], span: float, effort: Effort) -> Solved:
+    """Minimise a problem. `span` is how far below the best known value the optimum may be: the
     objective is scaled by it, for HiGHS's tolerances are absolute.
     """
-    model = _Model(core, covers)
+    model = _Model(problem, covers)
     scale = 1e4 / span
-    objective = core.limits.minimise
+    objective = problem.limits.minimise
     with chatter_aside():
         result = milp(
             np.array(model.cost)[:, objective] * scale,
@@ -83,14 +83,14 @@ def solve_milp(core: Core, covers: Sequence[Cover], span: float, effort: Effort)
             constraints=model.rows(),
             options={"mip_rel_gap": 0.0, "node_limit": effort.nodes(len(model.cost))},
         )
-    bound, base = result.mip_dual_bound, _base(core)[objective]
+    bound, base = result.mip_dual_bound, _base(problem)[objective]
     low = base + bound / scale if bound is not None and np.isfinite(bound) else -np.inf
     if result.status == _INFEASIBLE:
         low = np.inf
     work = (1 + (result.mip_node_count or 0)) * len(model.cost)
     if result.x is None:
         return Solved(None, low, work)
-    return Solved(np.round(result.x[: core.size]).astype(np.int64), low, work)
+    return Solved(np.round(result.x[: problem.size]).astype(np.int64), low, work)
 
 
 @contextmanager
@@ -109,9 +109,9 @@ def chatter_aside() -> Iterator[None]:
         os.close(kept)
 
 
-def _base(core: Core) -> Floats:
+def _base(problem: Problem) -> Floats:
     base = np.zeros(len(Quantity))
-    base[list(LINEAR)] = core.base
+    base[list(LINEAR)] = problem.base
     return base
 
 
@@ -122,7 +122,7 @@ def _by_quantity(cost: Mapping[Quantity, float]) -> list[float]:
 class _Model:
     """Columns and rows, built up. A row is sum of factor * column >= low."""
 
-    def __init__(self, core: Core, covers: Sequence[Cover]) -> None:
+    def __init__(self, problem: Problem, covers: Sequence[Cover]) -> None:
         self.cost: list[list[float]] = []
         self.integral: list[int] = []
         self.upper: list[float] = []
@@ -130,24 +130,24 @@ class _Model:
         self._column: list[int] = []
         self._factor: list[float] = []
         self._low: list[float] = []
-        for linear in core.unary.T.tolist():
+        for linear in problem.unary.T.tolist():
             self._new(dict(zip(LINEAR, linear, strict=True)), 1.0, integral=1)
         self._at_least({CLOUD: 1.0}, 1.0)
         self.upper[EDGE] = 0.0
-        for paid, seconds, joules in self._flows(core.flows):
+        for paid, seconds, joules in self._flows(problem.flows):
             self.cost[paid] = _by_quantity({_LATENCY: seconds, _ENERGY: joules})
-        self._weights(core)
-        for chain in core.chains:
-            self._chain(chain.shrunk(core.size), core.idle_w)
-        for pipe in core.pipes:
-            self._pipe(pipe, core.idle_w)
-        for low, high in zip(*(ends.tolist() for ends in core.rising), strict=True):
+        self._weights(problem)
+        for chain in problem.chains:
+            self._chain(chain.shrunk(problem.size), problem.idle_w)
+        for pipe in problem.pipes:
+            self._pipe(pipe, problem.idle_w)
+        for low, high in zip(*(ends.tolist() for ends in problem.rising), strict=True):
             self._at_least({high: 1.0, low: -1.0}, 0.0)
         for one in covers:
             self._cover(one)
-        for quantity, most in zip(Quantity, core.limits.most, strict=True):
+        for quantity, most in zip(Quantity, problem.limits.most, strict=True):
             if most is not None:
-                room = most - float(_base(core)[quantity])
+                room = most - float(_base(problem)[quantity])
                 self._limit(quantity, room, (most or 1.0) * _GRAIN)
 
     def rows(self) -> LinearConstraint:
@@ -184,11 +184,11 @@ class _Model:
                         self._at_least({paid: 1.0, consumer: -sign, producer: sign}, 0.0)
         return columns
 
-    def _weights(self, core: Core) -> None:
-        on_edge, in_cloud = core.counted
-        start = core.users.start
-        for index, nbytes in enumerate(core.nbytes.tolist()):
-            users = core.users.members[start[index] : start[index + 1]].tolist()
+    def _weights(self, problem: Problem) -> None:
+        on_edge, in_cloud = problem.counted
+        start = problem.users.start
+        for index, nbytes in enumerate(problem.nbytes.tolist()):
+            users = problem.users.members[start[index] : start[index + 1]].tolist()
             if in_cloud:
                 held = self._new({Quantity.CLOUD_BYTES: float(nbytes)}, 1.0)
                 for user in users:

@@ -1,6 +1,6 @@
-"""The Lagrangian relaxation of a core: a minimum cut for every choice of multipliers.
+"""The Lagrangian relaxation of a problem: a minimum cut for every choice of multipliers.
 
-Two things keep a core from being a minimum cut: the limits and the peaks. A limited quantity is
+Two things keep a problem from being a minimum cut: the limits and the peaks. A limited quantity is
 priced at a multiplier for what it exceeds its limit by. The deepest chain is bounded from below by
 any mix of paths with weights that add up to the chain's rate, the longest stage of a pipe by any
 mix of its stages. What is left is a sum of terms
@@ -19,9 +19,9 @@ import numpy as np
 
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Quantity
-from vlacut_passes.partitioning.solver.core import CLOUD, EDGE, LINEAR, Core
 from vlacut_passes.partitioning.solver.mincut import MinCut, min_cut
-from vlacut_passes.partitioning.solver.nets import Nets, Sets
+from vlacut_passes.partitioning.solver.problem.nets import Nets, Sets
+from vlacut_passes.partitioning.solver.problem.problem import CLOUD, EDGE, LINEAR, Problem
 
 
 @dataclass(frozen=True)
@@ -62,31 +62,31 @@ class _Arcs:
 
 
 class Relaxation:
-    """The relaxation of a core; its arcs are laid out once.
+    """The relaxation of a problem; its arcs are laid out once.
 
     Args:
-        core: what to relax.
+        problem: what to relax.
         forced: arcs that cost `forced_s` where they are cut, for variables that are to be on a
             side: (EDGE, v) keeps v on the edge, (v, CLOUD) in the cloud.
         forced_s: in units of the objective; as much as no cut of use has.
     """
 
     def __init__(
-        self, core: Core, forced: Sequence[tuple[int, int]] = (), forced_s: float = 0.0
+        self, problem: Problem, forced: Sequence[tuple[int, int]] = (), forced_s: float = 0.0
     ) -> None:
-        self._core = core
-        self._helpers = core.size
+        self._problem = problem
+        self._helpers = problem.size
         self._forced: list[_Arcs] = []
-        flows = core.flows
+        flows = problem.flows
         self._ends = self._both(flows)
-        self._piped = [self._both(pipe.moves) for pipe in core.pipes]
-        on_edge, in_cloud = core.counted
+        self._piped = [self._both(pipe.moves) for pipe in problem.pipes]
+        on_edge, in_cloud = problem.counted
         if in_cloud:
-            self._in_cloud = self._any(core.users, EDGE, CLOUD)
+            self._in_cloud = self._any(problem.users, EDGE, CLOUD)
         if on_edge:
-            self._on_edge = self._any(core.users, CLOUD, EDGE)
-        if len(core.rising[0]):
-            high, low = core.rising[::-1]
+            self._on_edge = self._any(problem.users, CLOUD, EDGE)
+        if len(problem.rising[0]):
+            high, low = problem.rising[::-1]
             ends = (high == EDGE) | (low == CLOUD)  # of infinite arcs no flow comes to an end
             self._forced.append(_Arcs(high, low, np.where(ends, forced_s, np.inf)))
         if forced:
@@ -120,14 +120,17 @@ class Relaxation:
 
     def solve(self, mix: Mix) -> Relaxed:
         """The minimum over all assignments at these multipliers."""
-        core = self._core
-        unary, base = mix.of[list(LINEAR)] @ core.unary, float(mix.of[list(LINEAR)] @ core.base)
-        for pipe, weights in zip(core.pipes, mix.stages, strict=True):
+        problem = self._problem
+        unary, base = (
+            mix.of[list(LINEAR)] @ problem.unary,
+            float(mix.of[list(LINEAR)] @ problem.base),
+        )
+        for pipe, weights in zip(problem.pipes, mix.stages, strict=True):
             unary += weights[:2] @ pipe.unary
             base += float(weights[:2] @ pipe.base)
         gain = np.minimum(unary, 0.0)
-        variables = np.arange(core.size)
-        source, sink = np.full(core.size, EDGE), np.full(core.size, CLOUD)
+        variables = np.arange(problem.size)
+        source, sink = np.full(problem.size, EDGE), np.full(problem.size, CLOUD)
         arcs = [
             _Arcs(source, variables, unary - gain),
             _Arcs(variables, sink, -gain),
@@ -143,35 +146,35 @@ class Relaxation:
         )
         kept = (weight > 0) & (tail != head) & (head != EDGE) & (tail != CLOUD)
         allowed = sum(
-            float(of) * most for of, most in zip(mix.of, core.limits.most, strict=True) if most
+            float(of) * most for of, most in zip(mix.of, problem.limits.most, strict=True) if most
         )
         offset = base + float(gain.sum()) - allowed + mix.constant
         cut = min_cut(self._helpers, tail[kept], head[kept], weight[kept])
-        return Relaxed(offset + cut.value, cut.sink_side[: core.size], cut)
+        return Relaxed(offset + cut.value, cut.sink_side[: problem.size], cut)
 
     def _moved(self, mix: Mix) -> Iterator[_Arcs]:
-        flows, (up, down) = self._core.flows, self._ends
+        flows, (up, down) = self._problem.flows, self._ends
         of_s, of_j = mix.of[Quantity.LATENCY], mix.of[Quantity.ENERGY]
         yield _Arcs(flows.producer, up, of_s * flows.up + of_j * flows.up_j)
         yield _Arcs(down, flows.producer, of_s * flows.down + of_j * flows.down_j)
 
     def _piped_through(self, mix: Mix) -> Iterator[_Arcs]:
         for pipe, (up, down), weights in zip(
-            self._core.pipes, self._piped, mix.stages, strict=True
+            self._problem.pipes, self._piped, mix.stages, strict=True
         ):
             moves, weight = pipe.moves, float(weights[2])
             yield _Arcs(moves.producer, up, weight * moves.up)
             yield _Arcs(down, moves.producer, weight * moves.down)
 
     def _held(self, mix: Mix) -> Iterator[_Arcs]:
-        core = self._core
-        on_edge, in_cloud = core.counted
+        problem = self._problem
+        on_edge, in_cloud = problem.counted
         if in_cloud:
-            source = np.full(len(core.users), EDGE)
-            yield _Arcs(source, self._in_cloud, core.nbytes * mix.of[Quantity.CLOUD_BYTES])
+            source = np.full(len(problem.users), EDGE)
+            yield _Arcs(source, self._in_cloud, problem.nbytes * mix.of[Quantity.CLOUD_BYTES])
         if on_edge:
-            sink = np.full(len(core.users), CLOUD)
-            yield _Arcs(self._on_edge, sink, core.nbytes * mix.of[Quantity.EDGE_BYTES])
+            sink = np.full(len(problem.users), CLOUD)
+            yield _Arcs(self._on_edge, sink, problem.nbytes * mix.of[Quantity.EDGE_BYTES])
 
 
 def _both_ways(path: Ints, weight: float) -> _Arcs:

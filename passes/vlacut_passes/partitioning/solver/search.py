@@ -1,13 +1,14 @@
-"""The best cut of a graph within limits, with the proof that there is none better.
+"""The best cut of a graph within limits, with the proof that no cut is better.
 
 A cut costs what it costs with its sides working in turn (`serial`), less what the states of its
-regions save (`overlap`), the ways of its loops being given (`make_core`). So the best cut of some
-states is the best one in turn with the tasks that make these states held, and a bound on that, less
-what the states save, bounds all cuts in them. Of every choice of ways, states are branched on
-region by region, the lowest bound first, those that differ in their joins alone together at
-first; a region without a state saves nothing, which every cut may do. The splits of loops come
-last. Most searches end at once: what a state saves is less than what it costs. So what can still be
-divided is searched briefly.
+regions save (`overlap`). The directions of its loops are given (`problem.make_problem`). So the
+best cut of some states is the best one in turn that keeps the tasks of these states on their sides.
+A bound on that cut, less what the states save, bounds all cuts in these states.
+
+For every choice of directions, the search branches on states, region by region, the lowest bound
+first. States that differ in their joins alone stay together at first. A region without a state
+saves nothing, and every cut may do so. The splits of loops come last. Most searches end at once: a
+state saves less than it costs. So a node that can still be divided is searched briefly.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from vlacut.side import Side
 from vlacut.tensor.numerics import ROUNDING, Ints
 from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured
-from vlacut_passes.partitioning.solver.core import Core, placed
 from vlacut_passes.partitioning.solver.effort import Effort
-from vlacut_passes.partitioning.solver.make_core import make_core
+from vlacut_passes.partitioning.solver.problem.directions import Directions, Split, all_directions
+from vlacut_passes.partitioning.solver.problem.make_problem import make_problem
+from vlacut_passes.partitioning.solver.problem.problem import Problem, placed
 from vlacut_passes.partitioning.solver.serial import Hints, SerialSearch, binding
-from vlacut_passes.partitioning.solver.ways import Split, Ways, all_ways
 from vlacut_passes.partitioning.states import State, agree, states
 
 MOST = 40e6  # most a minute of one core
@@ -94,15 +95,15 @@ def optimal_cut(
     Raises InfeasibleError if no cut keeps the limits: which one binds, and by how much.
     """
     asked = limits or Limits()
-    cases = [_make_case(graph, link, *ways) for ways in all_ways(graph)]
+    cases = [_make_case(graph, link, *directions) for directions in all_directions(graph)]
     hints = Hints(graph, link, asked.cloud_bytes, starts)
 
     def best(limits: Limits) -> Found:
         return _Search(cases, hints, binding(graph, limits), Effort(effort)).run()
 
     def least(limits: Limits) -> tuple[float, float]:
-        found = best(limits)
-        return found.value, found.bound
+        optimum = best(limits)
+        return optimum.value, optimum.bound
 
     try:
         return best(asked)
@@ -112,7 +113,7 @@ def optimal_cut(
 
 @dataclass(frozen=True)
 class _Case:
-    """Cuts whose loops have given ways.
+    """Cuts whose loops have given directions.
 
     Attributes:
         options: the states of every region.
@@ -120,16 +121,19 @@ class _Case:
             are no such loops, or they are taken as they are.
     """
 
-    core: Core
+    problem: Problem
     options: Sequence[Sequence[State]]
     splits: Sequence[State]
 
 
-def _make_case(graph: CostGraph, link: Link, ways: Ways, splits: Sequence[Split]) -> _Case:
-    options = [found for one in graph.regions if (found := states(graph, one, link, ways))]
-    options.sort(key=lambda found: -found[0].saved_s)
-    core = make_core(graph, link, ways)
-    return _Case(core, options, [State(split) for split in splits if split])
+def _make_case(
+    graph: CostGraph, link: Link, directions: Directions, splits: Sequence[Split]
+) -> _Case:
+    every = (states(graph, region, link, directions) for region in graph.regions)
+    options = [of_region for of_region in every if of_region]
+    options.sort(key=lambda of_region: -of_region[0].saved_s)
+    problem = make_problem(graph, link, directions)
+    return _Case(problem, options, [State(split) for split in splits if split])
 
 
 @dataclass(frozen=True)
@@ -289,21 +293,21 @@ class _Search:
         if self._best:
             cutoff = self._best.value
             cutoff += self._worth * saved_s
-        core = placed(node.case.core, node.chosen)
-        if core is None:
+        problem = placed(node.case.problem, node.chosen)
+        if problem is None:
             return replace(node, in_turn=np.inf)
         briefly = not node.complete and any(state.sides for state in node.chosen)
         most = _BRIEFLY if briefly else None
-        search = SerialSearch(core, limits, self._effort, self._hints, cutoff, most)
+        search = SerialSearch(problem, limits, self._effort, self._hints, cutoff, most)
         try:
-            found = search.run()
+            optimum = search.run()
         except InfeasibleError as error:
             self._why = self._why or error
             return replace(node, in_turn=np.inf)
-        self._methods[found.method] = None
-        if found.x is not None:
-            self._offer(_sides(found.x))
-        node = replace(node, in_turn=max(node.in_turn, found.bound), searched=not briefly)
+        self._methods[optimum.method] = None
+        if optimum.x is not None:
+            self._offer(_sides(optimum.x))
+        node = replace(node, in_turn=max(node.in_turn, optimum.bound), searched=not briefly)
         if not self._hinted and not self._closed(self._bound(node)):
             self._hinted = True
             for sides in self._hints.cuts:
@@ -312,9 +316,9 @@ class _Search:
 
     def _offer(self, sides: Sides) -> None:
         cost = price(self._graph, sides, self._link)
-        found = measured(cost)
-        value = found[self._limits.minimise]
-        if not all_within(found, self._limits.most):
+        quantities = measured(cost)
+        value = quantities[self._limits.minimise]
+        if not all_within(quantities, self._limits.most):
             return
         if self._best is None or value < self._best.value * (1 - ROUNDING):
             self._best = _Incumbent(sides, cost, value)

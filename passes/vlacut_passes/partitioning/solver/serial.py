@@ -1,4 +1,4 @@
-"""The best assignment of a core within limits, the sides working one after the other.
+"""The best assignment of a problem within limits, the sides working one after the other.
 
 1. A Lagrangian relaxation, a minimum cut, bounds the objective from below (`dual`). Without hops
    and limits the first minimum cut is the answer; with hops the bound mostly meets an assignment's
@@ -27,9 +27,14 @@ from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, all_within, limited, within
 from vlacut_passes.partitioning.solver.branch_and_bound import BranchAndBound
 from vlacut_passes.partitioning.solver.branching import Order, make_order
-from vlacut_passes.partitioning.solver.core import Core, holding, only_cloud, within_limits
 from vlacut_passes.partitioning.solver.effort import Effort
-from vlacut_passes.partitioning.solver.known import Incumbent
+from vlacut_passes.partitioning.solver.incumbent import Incumbent
+from vlacut_passes.partitioning.solver.problem.problem import (
+    Problem,
+    holding,
+    only_cloud,
+    within_limits,
+)
 from vlacut_passes.partitioning.strategies import all_edge, baselines
 
 
@@ -96,10 +101,10 @@ class InTurn:
 
 
 class SerialSearch:
-    """The search of a core.
+    """The search of a problem.
 
     Args:
-        core: what to cut, without limits.
+        problem: what to cut, without limits.
         limits: what is asked for.
         effort: how much may be done.
         hints: cuts to start from, and an order.
@@ -109,14 +114,14 @@ class SerialSearch:
 
     def __init__(
         self,
-        core: Core,
+        problem: Problem,
         limits: Limits,
         effort: Effort,
         hints: Hints,
         cutoff: float = np.inf,
         most: int | None = None,
     ) -> None:
-        self._core = core
+        self._problem = problem
         self._limits = limits
         self._effort = effort
         self._hints = hints
@@ -136,21 +141,21 @@ class SerialSearch:
         if incumbent.x is None:
             bound = self._cutoff if incumbent.closed_by(bound) else bound
             return InTurn(None, self._cutoff, min(bound, self._cutoff), self._method)
-        found = self._measured(within_limits(self._core, limits), incumbent.x)
-        assert found is not None, "the start keeps its pins, and so does what replaced it"
-        value = float(found[limits.minimise])
+        quantities = self._measured(within_limits(self._problem, limits), incumbent.x)
+        assert quantities is not None, "the start keeps its pins, and so does what replaced it"
+        value = float(quantities[limits.minimise])
         if incumbent.closed_by(bound):
             bound = incumbent.value if incumbent.value < value * (1 - 1e-9) else value
         return InTurn(incumbent.x, value, min(bound, value), self._method)
 
     def _start(self) -> Ints:
         """An assignment that keeps all limits."""
-        core = within_limits(self._core, self._limits)
+        problem = within_limits(self._problem, self._limits)
         for x in self._hints.starts():
-            found = self._measured(core, x)
-            if found is not None and all_within(found.tolist(), self._limits.most):
+            quantities = self._measured(problem, x)
+            if quantities is not None and all_within(quantities.tolist(), self._limits.most):
                 return x
-        return self._lowered(only_cloud(core.size)[core.of_task])
+        return self._lowered(only_cloud(problem.size)[problem.of_task])
 
     def _lowered(self, x: Ints) -> Ints:
         """What keeps all limits: one quantity after the other is minimised until it does."""
@@ -159,9 +164,9 @@ class SerialSearch:
             if most is None:
                 continue
             limits = replace(kept, minimise=quantity)
-            found = self._measured(within_limits(self._core, limits), x)
-            assert found is not None, "the first one keeps its pins, and so do the others"
-            if not within(quantity, float(found[quantity]), most):
+            quantities = self._measured(within_limits(self._problem, limits), x)
+            assert quantities is not None, "the first one keeps its pins, and so do the others"
+            if not within(quantity, float(quantities[quantity]), most):
                 incumbent, bound = self._minimise(limits, x, enough=most)
                 if not within(quantity, incumbent.value, most):
                     raise _infeasible(kept, quantity, most, bound)
@@ -178,49 +183,49 @@ class SerialSearch:
         enough: float | None = None,
     ) -> tuple[Incumbent, float]:
         """The best assignment of tasks from `start` on, and its bound."""
-        core = within_limits(self._core, limits)
+        problem = within_limits(self._problem, limits)
         incumbent = Incumbent(cutoff, start)
         if start is not None:
-            self._offer(incumbent, core, start)
-        search = BranchAndBound(lambda: self._hints.order, core, incumbent, self._effort, enough)
+            self._offer(incumbent, problem, start)
+        search = BranchAndBound(lambda: self._hints.order, problem, incumbent, self._effort, enough)
         self._method = "min-cut"
         if not search.run(most=1) or search.bound < incumbent.value:
             self._method = "branch and bound over min-cuts"
             for x in self._hints.starts():
-                self._offer(incumbent, core, x)
+                self._offer(incumbent, problem, x)
             if start is not None:
-                self._refine(incumbent, core)
+                self._refine(incumbent, problem)
             search.run(self._most)
         return incumbent, search.bound
 
-    def _offer(self, incumbent: Incumbent, core: Core, x: Ints) -> None:
-        found = self._measured(core, x)
-        if found is not None and all_within(found.tolist(), core.limits.most):
-            incumbent.offer(float(found[core.limits.minimise]), x)
+    def _offer(self, incumbent: Incumbent, problem: Problem, x: Ints) -> None:
+        quantities = self._measured(problem, x)
+        if quantities is not None and all_within(quantities.tolist(), problem.limits.most):
+            incumbent.offer(float(quantities[problem.limits.minimise]), x)
 
-    def _refine(self, incumbent: Incumbent, core: Core) -> None:
-        """Offer the best assignments that hold no weights but those of a known one: without a limit
-        on weights, these are mostly found at once.
+    def _refine(self, incumbent: Incumbent, problem: Problem) -> None:
+        """Offer the best assignments that hold no weights but those of a start: without a limit on
+        weights, the search mostly finds these at once.
         """
-        limits, seen = core.limits, set[bytes]()
+        limits, seen = problem.limits, set[bytes]()
         if limits.cloud_bytes is None and limits.edge_bytes is None:
             return
-        known = list(self._hints.starts())
+        starts = list(self._hints.starts())
         if limits.cloud_bytes is not None:
-            known.append(self._hints.first_layers(limits.cloud_bytes))
-        for tasks in known:
-            x = core.of_tasks(tasks)
-            if x is None or not all_within(core.quantities(x, 0.0).tolist(), limits.most):
+            starts.append(self._hints.first_layers(limits.cloud_bytes))
+        for tasks in starts:
+            x = problem.of_tasks(tasks)
+            if x is None or not all_within(problem.quantities(x, 0.0).tolist(), limits.most):
                 continue
-            held = holding(core, x)
+            held = holding(problem, x)
             if held.of_task.tobytes() not in seen:
                 seen.add(held.of_task.tobytes())
                 BranchAndBound(lambda: self._hints.order, held, incumbent, self._effort).run(most=1)
 
-    def _measured(self, core: Core, tasks: Ints) -> Floats | None:
-        """The quantities of an assignment of tasks; None where the core has it otherwise."""
-        x = core.of_tasks(tasks)
-        return None if x is None else core.quantities(x, core.peak_s(x))
+    def _measured(self, problem: Problem, tasks: Ints) -> Floats | None:
+        """The quantities of an assignment of tasks; None where the problem has it otherwise."""
+        x = problem.of_tasks(tasks)
+        return None if x is None else problem.quantities(x, problem.peak_s(x))
 
 
 def binding(graph: CostGraph, limits: Limits) -> Limits:

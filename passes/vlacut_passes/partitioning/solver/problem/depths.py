@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from vlacut.tensor.numerics import Ints
-from vlacut_passes.partitioning.solver.chains import ChainGraph
+from vlacut_passes.partitioning.solver.problem.chains import ChainGraph
 
 NO_LIMIT = 2**31
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut.tensor.numerics import Floats, Ints
-from vlacut_passes.partitioning.solver.nets import Nets, merged_nets, summed
+from vlacut_passes.partitioning.solver.problem.nets import Nets, merged_nets, summed
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""Ways: which loops are held to lead one way, and from which side.
+"""Loop directions: which loops are held to lead one way, and from which side.
 
-What the later trips of a loop cost hangs on whether its changes of side all lead one way, see
-`vlacut.pricing.loops`. So there is a core in which every loop waits, whose price is never below a
-cut's own, and one for each choice of loops that are held to lead one way, with the price they have
-then. The best cut is the best of all of them. Where a loop is on one side as a whole both prices
-are the same, so of the latter only cuts that split the loop are searched.
+What the later trips of a loop cost depends on whether its changes of side all lead one way, see
+`vlacut.pricing.loops`. So there is one problem in which every loop waits. Its price is never below
+a cut's own. And there is one problem per choice of loops that are held to lead one way, with the
+price they have then. The best cut is the best of all of them. Where a loop is on one side as a
+whole, both prices are the same; so the latter search only cuts that split the loop.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.loops import PhaseLoop
 from vlacut.side import Side
 from vlacut.tensor.numerics import Ints
-from vlacut_passes.partitioning.solver.core import settled
+from vlacut_passes.partitioning.solver.problem.problem import settled
 
-Ways = Mapping[int, Side]
+Directions = Mapping[int, Side]
 """The loops that are held to lead one way, by phase, and the side that they lead from."""
 
 Split = tuple[tuple[int, Side], ...]
@@ -31,13 +31,18 @@ Split = tuple[tuple[int, Side], ...]
 _MOST_SPLITS = 64
 
 
-def all_ways(graph: CostGraph) -> Iterator[tuple[Ways, list[Split]]]:
-    """Every choice of loops and ways, none first, with splits so that every cut in which these
-    loops are on both sides has one of them.
+def all_directions(graph: CostGraph) -> Iterator[tuple[Directions, list[Split]]]:
+    """Every choice of loops and directions, none first.
+
+    With splits, so that every cut in which these loops are on both sides has one of them.
     """
     loops = [loop for loop in graph.columns.loops if loop.may_lead]
-    for chosen in product(*(_ways(graph.columns, loop) for loop in loops)):
-        held = [(loop, *way) for loop, way in zip(loops, chosen, strict=True) if way is not None]
+    for chosen in product(*(_directions(graph.columns, loop) for loop in loops)):
+        held = [
+            (loop, *direction)
+            for loop, direction in zip(loops, chosen, strict=True)
+            if direction is not None
+        ]
         yield (
             {loop.phase: source for loop, source, _ in held},
             _together([splits for _, _, splits in held]),
@@ -51,14 +56,14 @@ def _together(splits: Sequence[Sequence[Split]]) -> list[Split]:
     return [tuple(chain.from_iterable(several)) for several in product(*splits)]
 
 
-def _ways(columns: Columns, loop: PhaseLoop) -> list[tuple[Side, list[Split]] | None]:
-    """None, and the ways in which the loop can be on both sides."""
-    found: list[tuple[Side, list[Split]] | None] = [None]
+def _directions(columns: Columns, loop: PhaseLoop) -> list[tuple[Side, list[Split]] | None]:
+    """None, and the directions in which the loop can be on both sides."""
+    directions: list[tuple[Side, list[Split]] | None] = [None]
     for source in Side:
         splits = _splits(columns, loop, source)
         if splits:
-            found.append((source, splits))
-    return found
+            directions.append((source, splits))
+    return directions
 
 
 def _splits(columns: Columns, loop: PhaseLoop, source: Side) -> list[Split]:
@@ -82,9 +87,11 @@ def _splits(columns: Columns, loop: PhaseLoop, source: Side) -> list[Split]:
     return [((one, Side.EDGE), (other, Side.CLOUD)) for one, other in pairs]
 
 
-def rising_of(columns: Columns, ways: Ways) -> tuple[Ints, Ints]:
-    """Pairs of tasks, low and high: x[low] <= x[high] where loops have these ways."""
-    pairs = [_rising(loop, ways[loop.phase]) for loop in columns.loops if loop.phase in ways]
+def rising_of(columns: Columns, directions: Directions) -> tuple[Ints, Ints]:
+    """Pairs of tasks, low and high: x[low] <= x[high] where loops have these directions."""
+    pairs = [
+        _rising(loop, directions[loop.phase]) for loop in columns.loops if loop.phase in directions
+    ]
     none = np.zeros(0, dtype=np.int64)
     lows, highs = [low for low, _ in pairs], [high for _, high in pairs]
     return np.concatenate([none, *lows]), np.concatenate([none, *highs])

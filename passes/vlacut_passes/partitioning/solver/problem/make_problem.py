@@ -1,4 +1,4 @@
-"""A cost graph as a core, its loops having given ways, see `ways`."""
+"""A cost graph as a problem, its loops having given directions, see `directions`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.loops import PhaseLoop
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Limits
-from vlacut_passes.partitioning.solver.chains import ChainGraph
-from vlacut_passes.partitioning.solver.core import Core, relabel
-from vlacut_passes.partitioning.solver.nets import Nets, Sets, starts
-from vlacut_passes.partitioning.solver.pipes import Pipe
-from vlacut_passes.partitioning.solver.ways import Ways, rising_of, variables
+from vlacut_passes.partitioning.solver.problem.chains import ChainGraph
+from vlacut_passes.partitioning.solver.problem.directions import Directions, rising_of, variables
+from vlacut_passes.partitioning.solver.problem.nets import Nets, Sets, starts
+from vlacut_passes.partitioning.solver.problem.pipes import Pipe
+from vlacut_passes.partitioning.solver.problem.problem import Problem, relabel
 
 
-def make_core(graph: CostGraph, link: Link, ways: Ways | None = None) -> Core:
-    """The core of a graph without limits; a variable a task, but for tasks that are pinned, or
-    equal because of the ways. Regions save nothing in it.
+def make_problem(graph: CostGraph, link: Link, directions: Directions | None = None) -> Problem:
+    """The problem of a graph without limits; a variable a task, but for tasks that are pinned, or
+    equal because of the directions. Regions save nothing in it.
     """
-    columns, held = graph.columns, ways or {}
+    columns, held = graph.columns, directions or {}
     loops, rising = [loop for loop in columns.loops if loop.phase in held], rising_of(columns, held)
     busy_w, idle_w = (graph.power.busy_w, graph.power.idle_w) if graph.power else (0.0, 0.0)
     edge_s, cloud_s = columns.edge_s, columns.cloud_s
@@ -31,7 +31,7 @@ def make_core(graph: CostGraph, link: Link, ways: Ways | None = None) -> Core:
     first_s = edge_s * share, cloud_s * share
     edge_j = (busy_w - idle_w) * edge_s + idle_w * first_s[0]
     order = np.argsort(columns.read, kind="stable")
-    core = Core(
+    problem = Problem(
         size=len(graph.tasks),
         of_task=np.arange(len(graph.tasks)),
         base=np.array([first_s[0].sum(), 0.0, edge_j.sum()], dtype=np.float64),
@@ -46,8 +46,8 @@ def make_core(graph: CostGraph, link: Link, ways: Ways | None = None) -> Core:
         idle_w=idle_w,
     )
     label = variables(columns, rising)
-    assert label is not None, "no cut keeps these ways"
-    return relabel(core, label, int(label.max(initial=1)) + 1, whole=True)
+    assert label is not None, "no cut keeps these directions"
+    return relabel(problem, label, int(label.max(initial=1)) + 1, whole=True)
 
 
 def _nets(columns: Columns, link: Link, power: Power | None, piped: NDArray[np.bool_]) -> Nets:
@@ -108,7 +108,7 @@ def _consumers(columns: Columns, moved: NDArray[np.bool_]) -> Sets:
     return Sets(ends, columns.consumers[moved[columns.owner]])
 
 
-def _chains(columns: Columns, link: Link, held: Ways) -> tuple[ChainGraph, ...]:
+def _chains(columns: Columns, link: Link, held: Directions) -> tuple[ChainGraph, ...]:
     """The chain graphs of what hops count; none if hops cost nothing."""
     if link.hop_s == 0:
         return ()

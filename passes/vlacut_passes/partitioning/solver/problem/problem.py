@@ -17,8 +17,8 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 from vlacut.side import Side
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Limits, Quantity
-from vlacut_passes.partitioning.solver.chains import ChainGraph
-from vlacut_passes.partitioning.solver.nets import (
+from vlacut_passes.partitioning.solver.problem.chains import ChainGraph
+from vlacut_passes.partitioning.solver.problem.nets import (
     Nets,
     Sets,
     distinct,
@@ -26,7 +26,7 @@ from vlacut_passes.partitioning.solver.nets import (
     pairs_of,
     summed,
 )
-from vlacut_passes.partitioning.solver.pipes import Pipe
+from vlacut_passes.partitioning.solver.problem.pipes import Pipe
 from vlacut_passes.partitioning.states import State
 
 EDGE, CLOUD = 0, 1
@@ -34,7 +34,7 @@ LINEAR = (Quantity.LATENCY, Quantity.CLOUD_TIME, Quantity.ENERGY)  # rows of `ba
 
 
 @dataclass(frozen=True, kw_only=True)
-class Core:
+class Problem:
     """Find x in {0, 1}^size with x[0] = 0 and x[1] = 1 that minimises a quantity within limits.
 
     Compute is `base + unary @ x`, by `LINEAR` quantity. Latency and energy have flows and *peaks*
@@ -144,52 +144,54 @@ def only_cloud(size: int) -> Ints:
     return x
 
 
-def within_limits(core: Core, limits: Limits) -> Core:
-    """A core with these limits and the weights that count for them."""
-    users, nbytes = _merged_weights(core, np.arange(core.size), *counted(limits))
-    return replace(core, users=users, nbytes=nbytes, limits=limits)
+def within_limits(problem: Problem, limits: Limits) -> Problem:
+    """A problem with these limits and the weights that count for them."""
+    users, nbytes = _merged_weights(problem, np.arange(problem.size), *counted(limits))
+    return replace(problem, users=users, nbytes=nbytes, limits=limits)
 
 
-def relabel(core: Core, label: Ints, size: int, *, whole: bool = False) -> Core:
-    """The core with variable v called `label[v]`; variables of one label become one.
+def relabel(problem: Problem, label: Ints, size: int, *, whole: bool = False) -> Problem:
+    """The problem with variable v called `label[v]`; variables of one label become one.
 
     Exact: the price of an assignment to the labels is the price of the same assignment to the
     variables. What cannot cross any more is dropped, and what crosses together becomes one flow.
-    A core that is to get its limits yet is left `whole`: all weights, and chain graphs unshrunk.
+    A problem that is to get its limits yet is left `whole`: all weights, and chain graphs unshrunk.
     """
-    unary = np.stack([summed(label, of, size) for of in core.unary])
-    base = core.base + unary[:, CLOUD]
+    unary = np.stack([summed(label, of, size) for of in problem.unary])
+    base = problem.base + unary[:, CLOUD]
     unary[:, [EDGE, CLOUD]] = 0.0
-    users, nbytes = _merged_weights(core, label, *((True, True) if whole else core.counted))
-    return Core(
+    users, nbytes = _merged_weights(problem, label, *((True, True) if whole else problem.counted))
+    return Problem(
         size=size,
-        of_task=label[core.of_task],
+        of_task=label[problem.of_task],
         base=base,
         unary=unary,
-        flows=merged_nets(core.flows, label),
-        chains=tuple((graph.renamed if whole else graph.relabel)(label) for graph in core.chains),
-        pipes=tuple(pipe.relabel(label, size) for pipe in core.pipes),
+        flows=merged_nets(problem.flows, label),
+        chains=tuple(
+            (graph.renamed if whole else graph.relabel)(label) for graph in problem.chains
+        ),
+        pipes=tuple(pipe.relabel(label, size) for pipe in problem.pipes),
         users=users,
         nbytes=nbytes,
-        rising=_rising(label[core.rising[0]], label[core.rising[1]]),
-        limits=core.limits,
-        idle_w=core.idle_w,
+        rising=_rising(label[problem.rising[0]], label[problem.rising[1]]),
+        limits=problem.limits,
+        idle_w=problem.idle_w,
     )
 
 
-def holding(core: Core, x: Ints) -> Core:
-    """The core of the assignments that hold no weight on a limited side where this one does not:
+def holding(problem: Problem, x: Ints) -> Problem:
+    """The problem of the assignments that hold no weight on a limited side where this one does not:
     they keep its limits on weights, so it has none.
     """
-    limits, label = core.limits, np.arange(core.size)
-    users, owner = core.users.members, core.users.owner
+    limits, label = problem.limits, np.arange(problem.size)
+    users, owner = problem.users.members, problem.users.owner
     if limits.cloud_bytes is not None:
-        label[users[(core.users.highest(x) == 0)[owner]]] = EDGE
+        label[users[(problem.users.highest(x) == 0)[owner]]] = EDGE
     if limits.edge_bytes is not None:
-        label[users[(core.users.lowest(x) == 1)[owner]]] = CLOUD
+        label[users[(problem.users.lowest(x) == 1)[owner]]] = CLOUD
     limits = replace(limits, cloud_bytes=None, edge_bytes=None)
     label = np.unique(label, return_inverse=True)[1].astype(np.int64)
-    return within_limits(relabel(core, label, int(label.max()) + 1), limits)
+    return within_limits(relabel(problem, label, int(label.max()) + 1), limits)
 
 
 def settled(size: int, rising: tuple[Ints, Ints]) -> Ints | None:
@@ -216,10 +218,12 @@ def _rising(low: Ints, high: Ints) -> tuple[Ints, Ints]:
     return pairs[0], pairs[1]
 
 
-def _merged_weights(core: Core, label: Ints, on_edge: bool, in_cloud: bool) -> tuple[Sets, Ints]:
+def _merged_weights(
+    problem: Problem, label: Ints, on_edge: bool, in_cloud: bool
+) -> tuple[Sets, Ints]:
     """Weights that count on a side they may be on, those with the same users added up."""
-    count = len(core.nbytes)
-    owner, member = pairs_of(core.users, label)
+    count = len(problem.nbytes)
+    owner, member = pairs_of(problem.users, label)
     at_edge, at_cloud = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     at_edge[owner[member == EDGE]] = True
     at_cloud[owner[member == CLOUD]] = True
@@ -231,17 +235,20 @@ def _merged_weights(core: Core, label: Ints, on_edge: bool, in_cloud: bool) -> t
     kept &= ~(at_edge & at_cloud)[owner] | (member <= CLOUD)
     first, which, users = distinct(np.zeros(count, dtype=np.int64), owner[kept], member[kept])
     nbytes = np.zeros(len(first), dtype=np.int64)
-    np.add.at(nbytes, which[which >= 0], core.nbytes[which >= 0])
+    np.add.at(nbytes, which[which >= 0], problem.nbytes[which >= 0])
     return users, nbytes
 
 
-def placed(core: Core, chosen: tuple[State, ...]) -> Core | None:
-    """The core with the tasks of these states on their sides; None if no assignment has them so."""
+def placed(problem: Problem, chosen: tuple[State, ...]) -> Problem | None:
+    """The problem with the tasks of these states on their sides.
+
+    None if no assignment has them so.
+    """
     if not any(state.sides for state in chosen):
-        return core
-    sides = [(core.of_task[task], side) for state in chosen for task, side in state.sides]
+        return problem
+    sides = [(problem.of_task[task], side) for state in chosen for task, side in state.sides]
     low = [CLOUD if side is Side.CLOUD else variable for variable, side in sides]
     high = [variable if side is Side.CLOUD else EDGE for variable, side in sides]
-    rising = (np.array([*core.rising[0], *low]), np.array([*core.rising[1], *high]))
-    label = settled(core.size, (rising[0].astype(np.int64), rising[1].astype(np.int64)))
-    return None if label is None else relabel(core, label, int(label.max()) + 1, whole=True)
+    rising = (np.array([*problem.rising[0], *low]), np.array([*problem.rising[1], *high]))
+    label = settled(problem.size, (rising[0].astype(np.int64), rising[1].astype(np.int64)))
+    return None if label is None else relabel(problem, label, int(label.max()) + 1, whole=True)
