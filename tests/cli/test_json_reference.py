@@ -1,0 +1,190 @@
+"""`vlacut/cli/README.md` lists what every command prints with --json; `pytest --bless` rewrites it.
+
+The list is made of what commands print here, a line a value. What stands behind a `#` is written by
+hand, and kept. Commands that take minutes are given what they measure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from support.commands import Vlacut
+from support.readme import ROOT
+from support.shapes import shape_of
+
+from vlacut import registry
+from vlacut.bundle.engines import BuildRecord, BuiltPart, EngineRecord
+from vlacut.cli.build import record_json
+from vlacut.cli.commands import vlacut as commands
+from vlacut.side import Side
+
+README = ROOT / "vlacut" / "cli" / "README.md"
+MODEL = "vit-mlp:tiny"
+TARGET = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "20MB/s,0.1ms")
+POOL = ("--pool", "portfolio:1MB", "--bandwidth", "1MB/s-1GB/s")
+# Objects whose keys are names of the user's, or of plug-ins.
+MAPS = frozenset(
+    [
+        "pass_s",
+        "stage_s",
+        "edge_ms",
+        "cloud_ms",
+        "device_ms",
+        "action",
+        "recipe",
+        "tools",
+        "phases",
+        "about",
+        "scores",
+        "peak",
+        "files",
+        "source",
+    ]
+)
+_LINE = re.compile(r"^(\S+) +([^#\n]*?) *(?:# (.*))?$", re.MULTILINE)
+_BLOCK = re.compile(r"^### ([^\n]+)\n\n```text\n(.*?)```\n", re.MULTILINE | re.DOTALL)
+# Their objects are made in the tests of what they measure.
+ELSEWHERE = {"calibrate", "calibrate-actions", "completion"}
+
+
+def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
+    """Commands, and what each printed in several ways of asking."""
+
+    def printed(*words: object, status: int = 0) -> Any:
+        ended, out, err = vlacut(*words, "--json")
+        assert ended == status, err
+        return json.loads(out)
+
+    made = printed("compile", MODEL, *TARGET, *POOL, "-o", "b")
+    coded = ("--codecs", "int8", "--max-action-error", "0.01", "--minimise", "energy")
+    yield (
+        "plan",
+        [
+            printed("plan", MODEL, *TARGET, *coded),
+            (planned := printed("plan", MODEL, *TARGET, *POOL, "--candidates")),
+        ],
+    )
+    sweep = ("--sweep", "link=0.1MB/s..1GB/s", "--deadline", "0.8ms")
+    yield "plan --sweep", [printed("plan", MODEL, *TARGET, *sweep)]
+    yield "compile, beside what plan has", [_without(made, planned)]
+    yield "opt", [printed("opt", MODEL, "-p", "simplify")]
+    inspected = printed("inspect", "b")
+    yield "inspect, beside what plan has", [_without(inspected, planned)]
+    yield "verify", [printed("verify", "b")]
+    yield (
+        "check",
+        [
+            printed("check", "b", "--no-build"),
+            printed("check", "b", "--no-build", "--dla", status=1),  # it finds something
+        ],
+    )
+    yield "build", [record_json(_record())]
+    server, address = _served()
+    try:
+        yield "serve", [address]
+        where = ("--cloud", address["address"], "--deadline", "10s")
+        yield "run", [printed("run", "b", *where, "--steps", 2)]
+        looped = printed("run", "b", *where, "--rate", 50, "--steps", 5)
+        yield "run --rate, beside steps", [_without(looped, {"steps": []})]
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+    _write_trace(folder / "drive.csv", 5)
+    short = ("--trace", "drive.csv", "--selector", "argmin")
+    yield "simulate", [printed("simulate", "b", *short, "--deadline", "1ms")]
+    yield "twin", [printed("twin", "b", *short, "--steps", 2)]
+    for index in range(4):
+        _write_trace(folder / "traces" / f"{index}.csv", 1200)
+    trained = printed("train-predictor", "traces", "-o", "lstm.npz", "--epochs", 1)
+    yield "train-predictor", [trained]
+    yield "keys", [printed("keys", "KEYS", "--signer")]
+    yield "sign", [printed("sign", "b", "--key", "KEYS/signer/key.pem")]
+    yield "cache", [printed("cache")]
+    yield "cache --clear", [printed("cache", "--clear")]
+    yield "devices", [printed("devices")]
+    yield "models", [printed("models")]
+    yield "profile", [printed("profile", "b", "--side", "edge", "--turns", 3, "-o", "c.json")]
+    yield "any command that fails", [printed("plan", MODEL, status=2)]
+
+
+def _without(more: dict[str, Any], less: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in more.items() if key not in less}
+
+
+def _record() -> BuildRecord:
+    """A build's record, as a machine with TensorRT writes it."""
+    engine = EngineRecord(
+        *(1, "policy.0", "Orin", "TensorRT 10.3.0", "python", {"sm": "87"}, 1, "0", 1.0, 1, 1),
+        *("golden", 0.0, 0.0, 1.0, True),
+    )
+    part = BuiltPart("policy.0", "0", True, engine)
+    return BuildRecord(
+        format=1, bundle="b", program="p", side=Side.EDGE, device="Orin",
+        software="TensorRT 10.3.0", folder="engines", seconds=1.0, parts=(part,),
+    )  # fmt: skip
+
+
+def _served() -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    words = [sys.executable, "-m", "vlacut", "serve", "b", "--port", "0", "--json"]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    return server, json.loads(server.stdout.readline())
+
+
+def _write_trace(file: Path, samples: int) -> None:
+    file.parent.mkdir(exist_ok=True)
+    rates = np.random.default_rng(samples).lognormal(2, 0.3, samples)
+    rows = (f"{step / 10:.1f},{rate:.4f}" for step, rate in enumerate(rates))
+    file.write_text("\n".join(("time_s,mbit_per_s", *rows)))
+
+
+def test_the_reference_is_what_commands_print(
+    vlacut: Vlacut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = registry.names
+    small = {"models": ("vit-mlp",)}  # outlining all takes a minute
+    monkeypatch.setattr(registry, "names", lambda group: small.get(group) or names(group))
+    found = {title: shape_of(data, MAPS) for title, data in objects(vlacut, tmp_path)}
+    text = README.read_text()
+    written = {title: _LINE.findall(body) for title, body in _BLOCK.findall(text)}
+    if pytestconfig.getoption("--bless"):
+        README.write_text(_blessed(text, found, written))
+        return
+    listed = {title: {path: kind for path, kind, _ in lines} for title, lines in written.items()}
+    assert {title: listed.get(title) for title in found} == found, "pytest --bless rewrites it"
+
+
+def _blessed(text: str, found: dict[str, Any], written: dict[str, Any]) -> str:
+    made = []
+    for title, shape in found.items():
+        notes = {path: note for path, _, note in written.get(title, ())}
+        wide = max(map(len, shape), default=0)
+        lines = [
+            f"{path:{wide}}  {kind:14}  # {notes.get(path, '')}" for path, kind in shape.items()
+        ]
+        body = "\n".join(line.removesuffix("# ").rstrip() for line in lines)
+        made.append(f"### {title}\n\n```text\n{body}\n```\n")
+    before, _, rest = text.partition("<!-- made by tests/cli/test_json_reference.py -->\n")
+    after = rest.partition("<!-- end of what is made -->\n")[2]
+    body = "\n".join(made)
+    return (
+        f"{before}<!-- made by tests/cli/test_json_reference.py -->\n\n{body}\n"
+        f"<!-- end of what is made -->\n{after}"
+    )
+
+
+def test_every_command_is_listed() -> None:
+    titles = {
+        title.partition(" ")[0].rstrip(",") for title, _ in _BLOCK.findall(README.read_text())
+    }
+    assert set(commands.list_commands(click.Context(commands))) <= titles | ELSEWHERE
