@@ -42,6 +42,7 @@ def plan(
     quantile: float = 0.95,
     precision: str = "",
     quantise: str = "",
+    real_time_chunking: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
@@ -76,6 +77,7 @@ def plan(
         quantile: share of the time that the latency is not exceeded, with `link_trace`.
         precision: `float16` or `bfloat16`; empty as the model is.
         quantise: `int8` or `float8e4m3fn`; empty for nothing.
+        real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`, preferred to the device model.
         codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, as a share of its magnitude.
@@ -124,6 +126,7 @@ def compile(  # the name users expect
     quantile: float = 0.95,
     precision: str = "",
     quantise: str = "",
+    real_time_chunking: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
@@ -164,6 +167,7 @@ def compile(  # the name users expect
         quantile: share of the time that the latency is not exceeded, with `link_trace`.
         precision: `float16` or `bfloat16`; empty as the model is.
         quantise: `int8` or `float8e4m3fn`; empty for nothing.
+        real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`, preferred to the device model.
         codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, as a share of its magnitude.
