@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def show(found: list[list[Step]], cpu: list[float]) -> None:
-    """A row a model."""
+    """A row per model."""
     table = Table(title=f"Medians of {len(found[0])} steps: vlacut, then a bare socket")
     for column in ("model", "engines", *2 * ("beyond us", "cpu us", "share"), "aim"):
         table.add_column(column, justify="right")

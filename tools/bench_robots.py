@@ -54,7 +54,7 @@ def main() -> None:
     """Run, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--robots", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=10.0, help="steps a second")
+    parser.add_argument("--rate", type=float, default=10.0, help="steps per second")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--window", type=float, default=2.5, help="seconds")
     parser.add_argument("--cloud-ms", type=float, default=1.0, help="of a step")

@@ -58,7 +58,7 @@ Way = Callable[[Link, int], AbstractContextManager[Between]]
 
 @dataclass(frozen=True)
 class Row:
-    """Estimates over one link: bytes a second of either direction, and seconds, step by step."""
+    """Estimates over one link: bytes per second of either direction, and seconds, step by step."""
 
     link: Link
     burst: int
@@ -101,7 +101,7 @@ def packets(link: Link, burst: int) -> Iterator[Between]:
 
 
 def main() -> None:
-    """Run, print a row a link and burst."""
+    """Run, print a row per link and burst."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--pause", type=float, default=0.05, help="seconds between steps")

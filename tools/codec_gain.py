@@ -32,7 +32,7 @@ CODECS = ("", "fp16", "bf16", "int8", "int4", "all")
 
 
 def main() -> None:
-    """Plan everything, print a row a model and link."""
+    """Plan everything, print a row per model and link."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--edge", default="jetson-agx-orin")

@@ -48,7 +48,7 @@ class Uncorrected:
 
 
 def main() -> None:
-    """Train, judge, print a row a predictor."""
+    """Train, judge, print a row per predictor."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("traces", type=Path)
     parser.add_argument("--interval", type=float, default=0.1, help="seconds")

@@ -4,7 +4,7 @@
 
 On Orin + A100 and Thor + A100, at 1, 10 and 100 MB/s, without and with the paper's cloud budget:
 the weights of the backbone (12.06 GiB for OpenVLA and CogACT; RoboECC, tables II and III). A model
-is traced and simplified once, priced once a pair of devices; only `partition` runs for every row.
+is traced and simplified once, priced once per pair of devices; only `partition` runs for every row.
 
 A ratio is a strategy's latency over ours: below 1 it would be faster. One with a star is of a cut
 that is not allowed: over the budget, or not bit-exact. The exit status is 1 if an allowed cut is
@@ -101,7 +101,7 @@ def plan(program: Program, model: str, edge: str, link: str, budget: int) -> Cas
 
 
 def show(out: Console, found: Sequence[Case]) -> None:
-    """A table a pair of devices."""
+    """A table per pair of devices."""
     names = list(dict.fromkeys(row.name for case in found for row in case.strategies[1:]))
     columns = ("model", "link", "budget\nGiB", "pass\ns", "gap\n%", "ours\nms")
     heads = (*columns, *(name.replace("-", "\n") for name in names))

@@ -39,7 +39,7 @@ _COLUMNS = (
 
 
 def main() -> None:
-    """Print a table a model."""
+    """Print a table per model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("traces", type=Path)
     parser.add_argument("--models", nargs="+", default=["openvla", "cogact"])

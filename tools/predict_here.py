@@ -9,7 +9,7 @@ that grows slower does so for both; a device is fitted to the medians of the tur
 the shortest runs, which is what a machine that others use too can do. With it, calibration's blocks
 are measured in these turns: what they took over what the device says of them is the machine's drift
 since it was calibrated, and the figures are printed as they are and without it. Prints for each of
-the two a row a part, measured over predicted as a plot, the median error, the share inside the
+the two a row per part, measured over predicted as a plot, the median error, the share inside the
 stated interval, and what others had of the processors meanwhile.
 """
 
@@ -42,7 +42,7 @@ from vlacut.pricing.roofline import interval, sequence_seconds
 from vlacut.side import Side
 from vlacut.split.parts import split_at, whole
 
-_LINK = parse_link("10MB/s")  # the split needs one; nothing here hangs on it
+_LINK = parse_link("10MB/s")  # the split needs one; nothing here depends on it
 _PLOT_COLUMNS = 41
 _PLOT_SPAN = 1.0  # of the logarithm, to either side
 

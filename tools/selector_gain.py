@@ -48,7 +48,7 @@ LEAST = 1e-9  # below it a share is rounding
 
 
 def main() -> None:
-    """Print a table a bundle."""
+    """Print a table per bundle."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("traces", type=Path)
     parser.add_argument("bundles", type=Path, nargs="+")

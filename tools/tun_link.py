@@ -155,7 +155,7 @@ def cannot() -> str:
 
 
 def main() -> None:
-    """Measure, print a row a link."""
+    """Measure, print a row per link."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rates", nargs="+", type=float, default=[8, 80], help="Mbit/s")
     parser.add_argument("--rtts", nargs="+", type=float, default=[5, 20, 50], help="milliseconds")

@@ -33,7 +33,7 @@ _MBIT = 1e6 / 8
 
 
 def main() -> None:
-    """Measure, print a row a link."""
+    """Measure, print a row per link."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rates", nargs="+", type=float, default=[1, 8, 80, 400], help="Mbit/s")
     parser.add_argument("--rtts", nargs="+", type=float, default=[5, 20, 50], help="milliseconds")
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def measure(rate: float, rtt: float) -> tuple[float, float, float]:
-    """Rates up and down in bytes a second, and the median round trip."""
+    """Rates up and down in bytes per second, and the median round trip."""
     nbytes = int(max(2e5, rate))
     with Peer() as peer, EmulatedLink(peer.address, shape_of(Link(rate, rate, rtt))) as link:
         sock = socket.create_connection(link.address)
@@ -142,7 +142,7 @@ def ping(sock: socket.socket) -> float:
 
 
 def train_rate(sock: socket.socket, nbytes: int) -> float:
-    """Bytes a second of a stream, at its receiver."""
+    """Bytes per second of a stream, at its receiver."""
     first = len(sock.recv(1 << 16))
     start = time.perf_counter()
     left = nbytes - first

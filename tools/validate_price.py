@@ -69,7 +69,7 @@ class Row:
 
 
 def main() -> None:
-    """Run, print a row a cut and link."""
+    """Run, print a row per cut and link."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--cuts", nargs="+", default=STRATEGIES)

@@ -39,13 +39,13 @@ from vlacut.simulation import FRAMES, Comparison, Recording, StepWalk, network_o
 
 WITHIN = 0.05
 TRIED = 12
-LEAST_RATE = 1e5  # bytes a second: below it a piece holds no ten steps
+LEAST_RATE = 1e5  # bytes per second: below it a piece holds no ten steps
 
 Step = tuple[float, float, int]  # start, latency, variant
 
 
 def main() -> None:
-    """Run, print a row a trace."""
+    """Run, print a row per trace."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("traces", type=Path)

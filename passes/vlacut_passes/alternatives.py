@@ -57,7 +57,8 @@ class AddAlternatives:
             block on both sides); or `portfolio:BYTES`, any operator may move, within so many
             doubled bytes.
         bandwidth: see `vlacut.hardware.bandwidths`.
-        engines: `segments`, small ones that the variants share, or `fused`, one a variant and side.
+        engines: `segments`, small ones that the variants share, or `fused`, one per variant and
+            side.
 
     Raises InputError for another pool or form of engines, PassError without `partition`.
     """

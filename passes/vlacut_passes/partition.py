@@ -53,7 +53,7 @@ class Partition:
         cloud_budget: most bytes of distinct weights in the cloud, e.g. `12.1GB`; empty: what the
             device that `annotate-cost` was told has, less its reserve.
         edge_memory: the same of the edge.
-        cloud_time: most compute in the cloud, a control step, e.g. `20ms`; empty: no limit.
+        cloud_time: most compute in the cloud, per control step, e.g. `20ms`; empty: no limit.
         deadline: most latency of a control step; empty: no limit.
         minimise: `latency`, `cloud-time` (how many robots one GPU carries), or `energy` of the
             edge, see `vlacut.hardware.power`.

@@ -75,7 +75,7 @@ def test_plan_keeps_the_limits_asked_for(vlacut: Vlacut, onnx_file: Path) -> Non
 def test_plan_ends_with_proof_and_verdict(vlacut: Vlacut, onnx_file: Path) -> None:
     _, out, _ = vlacut("plan", onnx_file, *TARGET)
     table, _, end = out.partition("Proven: no cut within the limits has a lower latency")
-    assert "Strategies, a control step" in table
+    assert "Strategies, per control step" in table
     assert end.strip().splitlines()[-1].endswith(".")
     assert "No split pays here" in end
 
@@ -138,7 +138,7 @@ def test_codecs_from_plan_to_verify(vlacut: Vlacut, onnx_file: Path, tmp_path: P
     assert row["latency_ms"] == pytest.approx(spent)
     status, out, _ = vlacut("compile", *words, "-o", tmp_path / "b")
     assert status == 0
-    assert "Codecs, a control step" in out
+    assert "Codecs, per control step" in out
     assert re.search(r"^optimal: codecs take 0\.\d+ ms more$", out, re.MULTILINE)
     assert re.search(r"off by 0\.\d+ of its magnitude at most, on 4 observations", out)
     status, out, _ = vlacut("verify", tmp_path / "b")
@@ -260,7 +260,7 @@ def test_a_pool_is_reported_and_run(vlacut: Vlacut, onnx_file: Path, tmp_path: P
     pooled += ("--cloud-budget", "17kB", "--pool", "portfolio:1MB", "--bandwidth", "1kB/s-1TB/s")
     status, out, _ = vlacut("plan", onnx_file, *pooled)
     assert status == 0
-    assert "Variants, a control step" in out
+    assert "Variants, per control step" in out
     assert "in expectation" in out
     status, out, _ = vlacut("plan", onnx_file, *pooled, "--candidates")
     assert status == 0

@@ -122,7 +122,7 @@ def test_a_budget_is_kept_to_the_byte_whatever_its_size() -> None:
 
 
 def slow_quantities(graph: CostGraph, link: Link, cuts: np.ndarray) -> np.ndarray:
-    """Latency, cloud time, and weights held in the cloud and on the edge: a row a cut."""
+    """Latency, cloud time, and weights held in the cloud and on the edge: a row per cut."""
     totals, in_cloud = slow_totals(graph, link, cuts)
     cloud_s = sum(
         cuts[:, index] * task.cloud_s * graph.trips_of(index)
@@ -134,7 +134,7 @@ def slow_quantities(graph: CostGraph, link: Link, cuts: np.ndarray) -> np.ndarra
 
 
 def slow_energy(graph: CostGraph, cuts: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Joules of the edge: a row a cut."""
+    """Joules of the edge: a row per cut."""
     assert graph.power is not None
     joules = graph.power.idle_w * totals
     for index, task in enumerate(graph.tasks):

@@ -132,7 +132,7 @@ def test_every_controller_is_above_the_best_decisions_of_its_cost() -> None:
     assert newest.tallied.age_s[0] == min(row.played.tallied.age_s[0] for row in rows)
     assert len(newest.ran) == max(len(row.played.ran) for row in rows)
     assert by_name["when-empty"].played.error > newest.error
-    # It errs less than the joints' rule and the calendar, for no more inferences than one a step.
+    # It errs less than the joints' rule and the calendar, for no more inferences than one per step.
     price = by_name["price"].played
     assert price.error < by_name["rapid"].played.error
     assert len(price.ran) < len(newest.ran)

@@ -110,7 +110,7 @@ def in_turn(graph: CostGraph) -> CostGraph:
 
 
 def all_cuts(graph: CostGraph) -> np.ndarray:
-    """Every assignment that keeps the pins: a row a cut, 1 in the cloud. In binary order."""
+    """Every assignment that keeps the pins: a row per cut, 1 in the cloud. In binary order."""
     free = [index for index, task in enumerate(graph.tasks) if task.pinned is None]
     cuts = np.zeros((2 ** len(free), len(graph.tasks)), dtype=np.int64)
     for bit, index in enumerate(free):

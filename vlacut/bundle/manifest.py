@@ -2,7 +2,7 @@
 
     manifest.json          the plan, the recipe, the digest of every other file
     manifest.json.sha256   the digest of the manifest
-    parts/NAME.onnx        one a part; weights are references into the store
+    parts/NAME.onnx        one per part; weights are references into the store
     whole/PHASE.onnx       the uncut phases, which `verify` compares with
     weights/SHA256         one a distinct weight
     predictors/SHA256      a trained predictor of the bandwidth, where one was given

@@ -48,7 +48,7 @@ _OPTIONS = (
         default="",
         help="Most bytes of weights there: 12.1GB; default: its memory.",
     ),
-    click.option("--cloud-time", default="", help="Most compute there a control step: 80ms."),
+    click.option("--cloud-time", default="", help="Most compute there per control step: 80ms."),
     click.option("--edge-memory", default="", help="The same of the edge; default: its memory."),
     click.option("--pin", multiple=True, help="Operators that have their side: 'vision.*=edge'."),
     click.option(
@@ -99,7 +99,7 @@ _OPTIONS = (
         default=Target.pool_engines,
         show_default=True,
         type=click.Choice(FORMS),
-        help="Shared by the variants, or one a variant.",
+        help="Shared by the variants, or one per variant.",
     ),
     click.option(
         "--bandwidth",

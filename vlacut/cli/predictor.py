@@ -69,7 +69,7 @@ def train_command(
 
 
 def score_table(title: str, scores: dict[str, Score]) -> object:
-    """A row a predictor."""
+    """A row per predictor."""
     columns = ("predictor", "MAE", "RMSE", "30 % over", "its 10 % quantile", "that 30 % over")
     rows = [
         (

@@ -26,7 +26,9 @@ from vlacut.runtime.edge.timeline import trace_json
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--rate", type=click.FloatRange(0, min_open=True), help="Ticks a second: a loop."),
+    click.option(
+        "--rate", type=click.FloatRange(0, min_open=True), help="Ticks per second: a loop."
+    ),
     click.option("--chunk", default="", help="Output with the commands; the only one, without it."),
     click.option(
         "--controller",

@@ -157,7 +157,7 @@ def _table(plan: Plan, rows: Sequence[Row], deadline: float | None) -> Any:
         if row.missed is not None:
             line.append(f"{row.missed / len(row.latencies):.2%}")
         lines.append(line)
-    title = f"{plan.program} on {plan.edge} and {plan.cloud}, milliseconds a control step"
+    title = f"{plan.program} on {plan.edge} and {plan.cloud}, milliseconds per control step"
     return table(title, columns, lines, left=2)
 
 

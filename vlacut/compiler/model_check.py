@@ -169,7 +169,7 @@ def _flips(found: Sequence[_Difference], coarsest: str) -> Iterator[str]:
 
 
 def _rounded(figure: float) -> float:
-    """To two digits: the last ones hang on how many threads there are."""
+    """To two digits: the last ones depend on how many threads there are."""
     return float(f"{figure:.2g}")
 
 

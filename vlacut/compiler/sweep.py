@@ -30,7 +30,7 @@ class Axis:
 
     Attributes:
         name: `link` or `cloud-budget`.
-        low, high: its ends, in bytes a second (of the uplink) or bytes; low is above 0.
+        low, high: its ends, in bytes per second (of the uplink) or bytes; low is above 0.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Point:
     """The plan at one point.
 
     Attributes:
-        amount: bytes a second (of the uplink) or bytes.
+        amount: bytes per second (of the uplink) or bytes.
         strategies: rows of the report, the chosen one first; empty where no cut is allowed.
         certificate: of the optimum; None where no cut is allowed.
         why_not: why none is; empty if one is.

@@ -30,7 +30,7 @@ class Target:
         link: see `vlacut.hardware.link`.
         cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; by default what the device
             has, less its reserve.
-        cloud_time: most compute in the cloud a control step, e.g. `80ms`.
+        cloud_time: most compute in the cloud per control step, e.g. `80ms`.
         edge_memory: the same of the edge.
         pin: operators that have their side, e.g. `vision.*=edge`.
         private: inputs of which no value leaves the edge but through a block, `INPUT[:BLOCK]`.

@@ -47,7 +47,7 @@ class ControlLoop(Closing):
     Args:
         policy: of `vlacut.connect`; the loop's alone while that is open.
         chunk: the output that holds the commands, see `vlacut.control.ways.chunk`.
-        rate: ticks a second.
+        rate: ticks per second.
         controller: name of one, see `vlacut.control.controllers.naming`, or one itself.
         executor: `sync`, `async` or `rtc`, see `vlacut.control.executors`.
         playing: `naive`, `aligned`, `blend` or `ensemble`, see `vlacut.control.ways.playing`; the
@@ -55,7 +55,7 @@ class ControlLoop(Closing):
         starve: `hold` or `stop`, see `vlacut.control.ways.starving`.
         entropy: name of the output that tells how unsure the policy is; none if empty.
         tables: file of `vlacut calibrate-actions`, for controllers and for the scale of `sense`.
-        sense_rate: samples of the joints a second, that `sense` will be given.
+        sense_rate: samples of the joints per second, that `sense` will be given.
         record: file to write episodes to at the end, see `vlacut.control.recording.episodes`.
         clock: nanoseconds, as `time.perf_counter_ns`, which the session is on too.
         options: of the controller, see its class.
@@ -81,7 +81,7 @@ class ControlLoop(Closing):
         **options: Any,
     ) -> None:
         if not 0 < rate < math.inf:
-            raise InputError(f"a rate of {rate:g} ticks a second; it must be above 0")
+            raise InputError(f"a rate of {rate:g} ticks per second; it must be above 0")
         plan = policy.plan
         spec = parse_chunk(chunk) if isinstance(chunk, str) else chunk
         for name in filter(None, (spec.output, entropy)):

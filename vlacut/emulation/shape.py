@@ -29,8 +29,8 @@ class DirectionShape:
     """One direction of an emulated link.
 
     Attributes:
-        trace: bytes a second of the stream over time, headers of the segments taken off; it starts
-            again at its end.
+        trace: bytes per second of the stream over time, headers of the segments taken off; it
+            starts again at its end.
         delay_s: from the last byte sent to its arrival.
         jitter_s: a burst's extra delay is between 0 and this, each as likely.
         loss: share of the segments that are lost.

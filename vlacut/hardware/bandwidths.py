@@ -3,8 +3,8 @@
     0.1MB/s-100MB/s     every factor equally likely: log-uniform
     FILE or FOLDER      recorded: see `vlacut.hardware.trace`
 
-A distribution is kept as weighted points. They are points of seconds a byte, because the price of a
-cut is affine in that: the mean over a group of bandwidths is the price at the group's mean.
+A distribution is kept as weighted points of seconds per byte. The price of a cut is affine in that,
+so the mean over a group of bandwidths is the price at the group's mean.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Bandwidths:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The least and the greatest seconds a byte."""
+        """The least and the greatest seconds per byte."""
         return self.seconds_per_byte[0], self.seconds_per_byte[-1]
 
 

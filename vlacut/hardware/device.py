@@ -40,10 +40,10 @@ class Device:
     Attributes:
         name: as users write it, with the mode and the stack where they are not the profile's own.
         peak: dense FLOP/s by element type.
-        memory_bandwidth: bytes a second.
+        memory_bandwidth: bytes per second.
         memory_bytes: memory of the machine.
         cache_bytes: of the last cache that all multiprocessors share; 0 for none.
-        cache_bandwidth: bytes a second out of that cache.
+        cache_bandwidth: bytes per second out of that cache.
         multiprocessors: of a GPU, or cores of a CPU: tiles that are worked on at the same time.
         stack: the software.
         source: where each figure is from.

@@ -5,8 +5,8 @@
     10MB/s/40MB/s,20ms         uplink / downlink
     my-link.toml               a file that sets the other figures too
 
-Units are decimal: 1 MB/s = 10**6 bytes a second, 1 Mbit/s = 10**6 bits a second. Rates are those of
-the wire: what tensors get of them is less by the headers of the segments.
+Units are decimal: 1 MB/s = 10**6 bytes per second, 1 Mbit/s = 10**6 bits per second. Rates are
+those of the wire: tensors get less, by the headers of the segments.
 
     up = "80Mbit/s"            # the only figure that a file must give
     down = "200Mbit/s"         # as up
@@ -75,7 +75,7 @@ class Link:
     """The network between the edge and the cloud.
 
     Attributes:
-        up: bytes of tensors a second from edge to cloud, headers of the segments taken off.
+        up: bytes of tensors per second from edge to cloud, headers of the segments taken off.
         down: the same from cloud to edge.
         rtt: round-trip time of an empty message, in seconds.
         message_s: seconds that a message costs beyond its bytes and its propagation: both ends'
@@ -100,12 +100,12 @@ class Link:
 
     @property
     def wire_up(self) -> float:
-        """Bytes a second up, headers included: the rate as users write it."""
+        """Bytes per second up, headers included: the rate as users write it."""
         return self.up / self.framing.share
 
     @property
     def wire_down(self) -> float:
-        """Bytes a second down, headers included."""
+        """Bytes per second down, headers included."""
         return self.down / self.framing.share
 
     def at(self, wire_up: float) -> Link:

@@ -30,7 +30,7 @@ class Power:
                 f"power: idle_w ({self.idle_w:g}) must be from 0 to busy_w ({self.busy_w:g})"
             )
         if min(self.up_j_per_byte, self.down_j_per_byte) < 0:
-            raise HardwareError("power: joules a byte must not be negative")
+            raise HardwareError("power: joules per byte must not be negative")
 
     def joules(self, total_s: float, busy_s: float, bytes_up: int, bytes_down: int) -> float:
         """Joules of so many seconds, of which it computes in some and waits in the others."""

@@ -18,7 +18,7 @@ class Service:
     """What a link carries from second 0 of a trace on, again and again.
 
     Args:
-        trace: rates in bytes a second.
+        trace: rates in bytes per second.
         share: of these rates, what is left to the bytes of messages (`Framing.share`).
 
     Attributes:
@@ -38,7 +38,7 @@ class Service:
             raise HardwareError("a trace that carries nothing from start to end: nothing arrives")
 
     def rate(self, at: float) -> float:
-        """Bytes a second at a time."""
+        """Bytes per second at a time."""
         return self._rates[self._interval(at % self.seconds)]
 
     def carried(self, until: float) -> float:
@@ -70,5 +70,5 @@ class Service:
 
 
 def constant(rate: float) -> Service:
-    """A link of one rate, in bytes a second of messages."""
+    """A link of one rate, in bytes per second of messages."""
     return Service(Trace((rate,), (1.0,)))

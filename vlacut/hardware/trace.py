@@ -3,7 +3,7 @@
 Formats, by a file's content:
 
     time_s,mbit_per_s          CSV with this header: start of an interval in seconds, and the mean
-    0.0,41.2                   rate over it in 10**6 bits a second
+    0.0,41.2                   rate over it in 10**6 bits per second
     12                         mahimahi: a line a chance to send 1500 bytes, in milliseconds from
     12                         the start, not falling; read as the rate over steps of 100 ms
 
@@ -37,7 +37,7 @@ class Trace:
     """Bandwidths of a link, each with how long it lasted.
 
     Attributes:
-        rates: bytes a second, none below 0.
+        rates: bytes per second, none below 0.
         seconds: how long, each above 0.
 
     Raises HardwareError if there are none, or numbers that cannot be.
@@ -54,7 +54,7 @@ class Trace:
 
     @property
     def mean(self) -> float:
-        """Mean bandwidth over time, in bytes a second."""
+        """Mean bandwidth over time, in bytes per second."""
         moved = sum(rate * spent for rate, spent in zip(self.rates, self.seconds, strict=True))
         return moved / sum(self.seconds)
 

@@ -1,4 +1,4 @@
-"""The text of a program: stable, one operator a line, annotations behind it.
+"""The text of a program: stable, one operator per line, annotations behind it.
 
     program tiny(image: float32[1, 3, 28, 28]) -> (action: float32[1, 7])
     phase main

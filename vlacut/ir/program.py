@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")  # it becomes part of file names and of ke
 
 @dataclass(frozen=True)
 class Phase:
-    """One graph, run `trips` times a control step.
+    """One graph, run `trips` times per control step.
 
     Args:
         name: unique in the program.

@@ -26,7 +26,7 @@ def profile_bundle(
 ) -> MeasuredCosts:
     """Measure the parts that these sides hold; this machine must be both, if both are given.
 
-    Inputs are synthetic: the time of a part hangs on shapes.
+    Inputs are synthetic: the time of a part depends on shapes.
     Raises InputError if there is no such part, BackendError if one cannot run here.
     """
     plan = bundle.plan

@@ -55,7 +55,7 @@ class Transfer:
 
     @property
     def varies(self) -> bool:
-        """Whether how many bytes it has hangs on the numbers."""
+        """Whether how many bytes it has depends on the numbers."""
         return any(codec.varies for codec in self.codecs)
 
 
@@ -102,7 +102,7 @@ def steps(schedule: Iterable[Instruction], *, between: bool = True) -> Iterator[
     Args:
         schedule: of a variant.
         between: also walk the trips between the first and the last of a loop. They do what the
-            first does, so who only asks what can be done leaves them out.
+            first does, so a check of what can be done leaves them out.
     """
     position = 0
     for loop in _loops(schedule):

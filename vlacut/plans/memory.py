@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of the cloud's machine. What an engine needs inside itself while it runs is not known
-    to a plan, and is not in it.
+    """Bytes of the cloud's machine.
+
+    A plan does not know what an engine needs inside itself while it runs, so that is not counted.
 
     Attributes:
         device: the machine has; 0 if unknown.

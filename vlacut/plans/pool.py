@@ -13,7 +13,7 @@ class Engines:
     """What the engines of all variants hold, in one of the two forms they can have.
 
     Attributes:
-        form: `segments`, shared by the variants, or `fused`, one a variant and side.
+        form: `segments`, shared by the variants, or `fused`, one per variant and side.
         edge, cloud: how many there are.
         edge_bytes, cloud_bytes: weights, where every engine holds a copy of its own; executors
             that map the store hold each weight once, whatever the form.

@@ -1,11 +1,11 @@
 """Coding: which codec every crossing has, what it saves and costs, and what it does to the action.
 
-What a codec costs on a flow depends on nothing but the flow, the direction and the link. So the
-cheapest one is known before the cut is, in seconds, or in joules where the energy of the edge is
-minimised; and a search over cuts whose flows are so coded is a search over cuts and codecs
-together. Two things are left out: where both sides work at once in a region, a tensor that is
-there in time anyway might do without its codec; and under a deadline a form that takes more joules
-might be worth its seconds.
+The cost of a codec on a flow depends on the flow, the direction and the link alone. So the cheapest
+codec is known before the cut is: in seconds, or in joules where the energy of the edge is
+minimised. A search over cuts of a graph with coded flows is therefore a search over cuts and codecs
+together. It leaves two things out. Where both sides work at once in a region, a tensor that is
+there in time anyway might need no codec. Under a deadline, a form that takes more joules might be
+worth the seconds that it saves.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class CodedCrossing:
         source: the side that sends it.
         codec: how it is written.
         raw_bytes, coded_bytes: of a control step, without and with the codec.
-        edge_s, cloud_s: seconds that the codec takes, a control step.
+        edge_s, cloud_s: seconds that the codec takes, per control step.
         alone: error of the action with this crossing coded and no other; None if not measured.
     """
 
@@ -171,7 +171,7 @@ def choices_of(graph: CostGraph) -> dict[str, Choice]:
 
 
 def crossing_alone(graph: CostGraph, sides: Sequence[Side]) -> CostGraph:
-    """The graph with no flows but those that cross: what the codecs of a cut hang on."""
+    """The graph with no flows but those that cross: what the codecs of a cut depend on."""
     kept = (
         flow
         for flow in graph.flows

@@ -1,4 +1,4 @@
-"""A cost graph as columns: an array an attribute, for what walks over all tasks and flows."""
+"""A cost graph as columns: an array per attribute, for what walks over all tasks and flows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Columns:
 
     Attributes:
         phase, trips: of every task.
-        edge_s, cloud_s: compute of every task by side, a control step.
+        edge_s, cloud_s: compute of every task by side, per control step.
         pinned: of every task, its side, or FREE.
         reader, read: pairs of a task and a weight that it reads.
         weights: bytes of every weight.
@@ -74,7 +74,7 @@ class Columns:
         return found
 
     def crossing_s(self, coded: Coded, rate: float) -> Floats:
-        """Seconds that every flow takes a control step where it crosses: link and codec."""
+        """Seconds that every flow takes per control step where it crosses: link and codec."""
         codec_s = coded.edge_s + coded.cloud_s
         return coded.nbytes * self.count / rate + codec_s * self.count
 

@@ -50,7 +50,7 @@ class Flow:
 
     A value that is produced every trip is up to two flows: its productions before the last trip
     (read in the trip, or carried into the next one), and its last (read in the trip, or by a later
-    phase). So each flow crosses as a whole or not at all, once a direction at most.
+    phase). So each flow crosses as a whole or not at all, once per direction at most.
 
     Attributes:
         name: `phase/value`.

@@ -24,8 +24,8 @@ class Standing:
         other: name of that one.
         ratio: its latency over the cut's, each at least a nanosecond; above 1 the cut is faster.
         why_not: the constraint that the other breaks; empty if it breaks none.
-        changes_at: uplink bandwidth, in bytes a second, at which the faster one becomes the slower
-            one; 0 if there is none.
+        changes_at: uplink bandwidth, in bytes per second, at which the faster one becomes the
+            slower one; 0 if there is none.
     """
 
     other: str
@@ -42,8 +42,8 @@ def latency_ratio(one: Price, other: Price) -> float:
 def changes_at(one: Price, other: Price, link: Link) -> float:
     """See `Standing.changes_at`. The prices are those at the link.
 
-    Between their bends both prices are lines over seconds a byte. Of several such bandwidths, that
-    which is the smallest factor away.
+    Between their bends both prices are lines over seconds per byte. Of several such bandwidths it
+    is the one that is the smallest factor away.
     """
     now = 1 / link.up
     met = crossings(one, other, link)
@@ -51,7 +51,7 @@ def changes_at(one: Price, other: Price, link: Link) -> float:
 
 
 def crossings(one: Price, other: Price, link: Link) -> list[float]:
-    """Seconds a byte up at which two prices change places, the downlink scaled alike."""
+    """Seconds per byte up at which two prices change places, the downlink scaled alike."""
     places = sorted({0.0, *one.bends(link), *other.bends(link)})
     ends = [*places[1:], max(places[-1], 1 / link.up) * 2]
     met = []

@@ -1,13 +1,14 @@
 """Loops whose changes of side all lead one way: their trips follow one another without waiting.
 
-Where every value that crosses within a trip of a loop leaves one and the same side, and what is
-carried stays where it is, that side waits for nothing of the other. It runs ahead trip by trip, and
-its own compute, the link and the other side's compute work at once on different trips: a flow shop
-of three machines, in which n equal jobs take one of each and n - 1 times the longest of the three
-(Johnson, Optimal two- and three-stage production schedules, 1954).
+Suppose that every value that crosses within a trip of a loop leaves one and the same side, and that
+what is carried stays where it is. Then that side waits for nothing of the other. It runs ahead trip
+by trip: its own compute, the link and the other side's compute work at once on different trips.
+This is a flow shop of three machines, in which n equal jobs take one of each and n - 1 times the
+longest of the three (Johnson, Optimal two- and three-stage production schedules, 1954).
 
-That holds of any number of loops; it is counted for those `MOST_LEADING` of a program that have the
-most trips, since the search tries every choice of them. Others are priced as if they waited.
+That holds of any number of loops. The price counts it for the `MOST_LEADING` loops of a program
+with the most trips, since the search tries every choice of them. It prices others as if they
+waited.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Pipelined:
         return self.times * (sum(stages) - max(stages))
 
     def bends(self, link: Link) -> list[float]:
-        """Seconds a byte up at which what is saved changes its slope, the downlink scaled alike."""
+        """Seconds per byte up at which the saving changes its slope, the downlink scaled alike."""
         room = max(self.edge_s, self.cloud_s) - self.codec_s
         nbytes = self.bytes_up + self.bytes_down * (link.up / link.down)
         return [room / nbytes] if room > 0 and 0 < nbytes < math.inf else []

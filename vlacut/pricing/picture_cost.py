@@ -18,7 +18,7 @@ from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec
 from vlacut.tensor.picture import Pictures, pictures_in
 
-# Bits a pixel of photographs at 224 x 224.
+# Bits per pixel of photographs at 224 x 224.
 USUAL_BITS = {
     Codec.ZSTD: 13.49,
     Codec.JPEG95: 3.92,

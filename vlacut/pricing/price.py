@@ -1,4 +1,4 @@
-"""What a cut costs: the one price function of the search, the report and the run-time policy.
+"""What a cut costs: the one price function of the search, the report and the run-time selectors.
 
 The price of a cut is edge compute + cloud compute + transfers + hops - overlap, where
 
@@ -17,9 +17,9 @@ The price of a cut is edge compute + cloud compute + transfers + hops - overlap,
   other. In a loop that leads one way a region counts in the first trip alone: in later trips the
   longest of the three covers it.
 
-What else may overlap in a step (a transfer for a later phase beside compute) is not counted: where
-every phase, and every trip of the other loops, waits for the one before, the price bounds the step
-from above. Weights count once a side, whatever the number of phases that use them.
+Other overlap in a step (a transfer for a later phase beside compute) is not counted. So the price
+bounds the step from above, where every phase, and every trip of the other loops, waits for the one
+before. Weights count once per side, whatever the number of phases that use them.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Price:
         return serial_s - sum(one.saved_s(link) for one in self.parallel)
 
     def bends(self, link: Link) -> list[float]:
-        """Seconds a byte up between which the price is a line, the downlink scaled alike."""
+        """Seconds per byte up between which the price is a line, the downlink scaled alike."""
         return sorted({place for one in self.parallel for place in one.bends(link)})
 
 

@@ -76,9 +76,9 @@ class Parallel:
         return self.times * max(0.0, serial_s - max(ends))
 
     def bends(self, link: Link) -> list[float]:
-        """Seconds a byte up at which what is saved may change its slope, the downlink scaled alike.
+        """Seconds per byte up at which the saving may change its slope, the downlink scaled alike.
 
-        Every end is a line over seconds a byte; two lines meet at one place at most.
+        Every end is a line over seconds per byte; two lines meet at one place at most.
         """
         still = replace(link, up=math.inf, down=math.inf)
         fixed, there = self._lines(still)[1], self._lines(link)[1]
@@ -125,7 +125,7 @@ def find_regions(
         phases: of every task; -1 for the observation.
         within: pairs of producer and consumer of one trip; producers come first.
         from_outside: pairs of producer and consumer of different trips or phases.
-        seconds: of every task on the edge, a control step.
+        seconds: of every task on the edge, per control step.
         trips: of every phase.
     """
     found: list[ParallelRegion] = []

@@ -141,7 +141,7 @@ def _tiled_share(kernel: Kernel, device: Device) -> float:
 
 
 def _appetite(dtype: str, device: Device) -> float:
-    """Bytes a second that a tile of a type takes in at full rate, over those of bfloat16."""
+    """Bytes per second that a tile of a type takes in at full rate, over those of bfloat16."""
     half = device.peak.get("bfloat16")
     if half is None:
         return 1.0

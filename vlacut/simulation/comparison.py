@@ -51,7 +51,7 @@ class Row:
     Attributes:
         selector: its name, or the variant's that it always runs.
         predictor: its name; empty where the selector asks for no forecast.
-        outcomes: one a recording.
+        outcomes: one per recording.
         deadline: of a step in seconds; None for none.
     """
 

@@ -52,7 +52,7 @@ class Score:
     Attributes:
         samples: how many were predicted.
         mae, rmse: mean absolute error and root of the mean squared error of the point forecast, in
-            bytes a second.
+            bytes per second.
         over: share of samples whose point forecast is more than 1.3 times what came.
         covered: share of samples that reach the 10 % quantile; 0.9, if that is one.
         quantile_over: as `over`, of the 10 % quantile.

@@ -67,7 +67,7 @@ def train(
     """Fit the network.
 
     Args:
-        recordings: of bytes a second of the wire, a sample each `interval_s`; pieces of a
+        recordings: of bytes per second of the wire, a sample each `interval_s`; pieces of a
             recording follow one another without being continuous.
         interval_s: seconds.
         seed: of the weights' start and the order of the sequences.

@@ -1,7 +1,7 @@
-"""Split: carries a cut out. Sides on the operators in, parts and their schedule out.
+"""Split: carries a cut out. Cuts in, parts and their schedules out.
 
-With a pool there are several placements of the same operators, the variants: one set of parts
-serves them all, with a schedule each. What becomes a part: see `vlacut.split.pieces`.
+A pool has several placements of the same operators: the variants. One set of parts serves all of
+them, and each has its own schedule. `vlacut.split.pieces` says what becomes a part.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Split:
         parts: of all variants, those of the first one first, in the order of its schedule.
         models: the operators of every part, in the same order. Inputs and outputs are named by
             their keys; weights are shared with the program, by reference.
-        schedules: for both sides, one a variant.
+        schedules: for both sides, one per variant.
         tensors: spec of every key in the schedules.
     """
 

@@ -40,7 +40,7 @@ def make_pieces(
 
     Args:
         dataflow: of the program.
-        placements: the side of every task, one a variant.
+        placements: the side of every task, one per variant.
         fused: a piece is a whole level of one variant; only those alike in all operators are
             shared. Otherwise pieces are segments.
     """

@@ -1,6 +1,6 @@
 """The schedule of a cut: parts in order, with the transfers and moves between them.
 
-A tensor is sent as soon as it exists, once a production at most, and only in the trips in which
+A tensor is sent as soon as it exists, once per production at most, and only in the trips in which
 the other side reads it. Tensors of one part that go the same way in the same trips go together. The
 cloud hears of every step it takes part in before it has anything to do in it.
 """
@@ -46,8 +46,8 @@ def make_schedule(
 def told(schedule: Sequence[Instruction], in_cloud: Collection[str]) -> tuple[Instruction, ...]:
     """A schedule in which the edge tells the cloud of the step before that has anything to do.
 
-    Where the cloud begins with what depends on weights alone, or with what comes from nowhere else
-    of the edge's, a transfer without tensors does.
+    Where the cloud begins with what depends on weights alone, or with what reads nothing of the
+    edge's, this is a transfer without tensors.
 
     Args:
         schedule: of a step.
@@ -71,9 +71,9 @@ class _Writer:
         self._readers = dataflow.readers
 
     def observation(self) -> Iterator[Transfer]:
-        """What the cloud reads of the observation, a transfer for each phase that reads it first.
+        """What the cloud reads of the observation, one transfer per phase that reads it first.
 
-        So that the first phase can start before the last phase's inputs are across.
+        So the first phase can start before the last phase's inputs are across.
         """
         by_phase: dict[int, list[str]] = {}
         for spec in self._program.inputs:

@@ -1,8 +1,8 @@
-"""The weight store of a bundle: one file a distinct tensor, named by its content.
+"""The weight store of a bundle: one file per distinct tensor, named by its content.
 
-Tensors are streamed in: each is hashed and written from where it lies (a file, a torch storage) in
-pieces, so that memory holds a few pieces. Those of a checkpoint may come before anybody asks for
-them, while the model is still being traced.
+The store streams tensors in: it hashes and writes each from where it lies (a file, a torch storage)
+in pieces, so that memory holds a few pieces. The tensors of a checkpoint may come before a model
+asks for them, while the model is still being traced.
 """
 
 from __future__ import annotations

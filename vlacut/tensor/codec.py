@@ -52,7 +52,7 @@ class Codec(str, Enum):
 
     @property
     def varies(self) -> bool:
-        """Whether how many bytes it takes hangs on the numbers: it does for pictures."""
+        """Whether how many bytes it takes depends on the numbers: it does for pictures."""
         return self is Codec.ZSTD or self.quality is not None
 
 

@@ -1,7 +1,7 @@
 """Numbers: types of arrays, rounding of sums, inputs to try an engine with, and how far two actions
 are apart.
 
-As the time of an engine hangs on shapes, any legal numbers do to measure with.
+As the time of an engine depends on shapes, any legal numbers do to measure with.
 """
 
 from __future__ import annotations

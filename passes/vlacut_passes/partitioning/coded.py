@@ -1,12 +1,12 @@
 """The best cut and its codecs, within an error of the action.
 
-Codecs are chosen with the cut (`vlacut.pricing.coding`). Then the model is run: where the action is
-further off than allowed, every coded crossing is run with no other coded, those with the most error
-for the seconds they save lose their codec, as few as it takes, and the search starts again without
-these. Every round takes at least one codec from a tensor, so it ends. At the end, codecs that the
-cut found can bear after all, and those that other cuts lost, are given back, and the search starts
-again as long as that pays. The cut is the best one for the codecs that are left; which ones these
-are is a heuristic.
+The search chooses codecs with the cut (`vlacut.pricing.coding`). Then the model runs with them. If
+the action is further off than allowed, the model runs once per coded crossing, with no other
+crossing coded. The crossings with the most error for the seconds they save lose their codec, as few
+as it takes, and the search starts again. Every round takes at least one codec from a tensor, so the
+rounds end. At the end the cut gets codecs back: those it can bear after all, and those that other
+cuts lost. The search starts again as long as that pays. The cut is the best one for the codecs that
+are left. Which codecs these are is a heuristic.
 """
 
 from __future__ import annotations

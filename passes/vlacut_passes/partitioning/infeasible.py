@@ -1,8 +1,8 @@
 """Why no cut keeps the limits: which of them bind, and by how much.
 
-Of the limits, one is dropped after the other as long as what is left still cannot be kept. Those
-that remain cannot be kept together, but without any one of them can; so each of them binds, and by
-how much is how little of it there can be with the others kept.
+One limit after the other is dropped, as long as no cut keeps the rest. No cut keeps those that
+remain together, but some cut keeps all but any one of them. So each of them binds. It binds by the
+difference between the limit and the least that a cut has which keeps the others.
 """
 
 from __future__ import annotations

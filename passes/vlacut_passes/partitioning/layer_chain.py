@@ -1,8 +1,8 @@
 """A program as one chain of layers, and what a single cut of the chain costs, for every place.
 
-Layered systems know no other cuts: everything before the place is on the edge, everything behind it
-in the cloud. The tasks of later phases go with those of the first phase that read the same weights:
-a layer is in one place, whatever the number of its executions.
+Layered systems know no other cuts: everything before the place is on the edge, and everything
+behind it is in the cloud. A task of a later phase goes with the tasks of the first phase that read
+the same weights. So a layer is in one place, whatever the number of its executions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class LayerChain:
         return tuple(Side.CLOUD if one else Side.EDGE for one in (self.rank >= place).tolist())
 
     def compute_s(self) -> Floats:
-        """Seconds of compute, a place."""
+        """Seconds of compute, per place."""
         columns, order = self.graph.columns, list(self.order)
         edge, cloud = columns.edge_s, columns.cloud_s
         fixed = edge[self.rank < 0].sum() + cloud[self.rank == len(order)].sum()
@@ -59,7 +59,7 @@ class LayerChain:
         return np.asarray(fixed + before + behind)
 
     def transfer_s(self, link: Link, among: NDArray[np.bool_] | None = None) -> Floats:
-        """Seconds of transfers, a place; of some flows, or of all."""
+        """Seconds of transfers, per place; of some flows, or of all."""
         columns = self.graph.columns
         home, read = self.rank[columns.producer], self.rank[columns.consumers]
         first, last = home.copy(), home.copy()
@@ -71,7 +71,7 @@ class LayerChain:
         return np.asarray(self._between(home, last, up) + self._between(first, home, down))
 
     def held_bytes(self, side: Side) -> Ints:
-        """Bytes of the distinct weights on a side, a place."""
+        """Bytes of the distinct weights on a side, per place."""
         columns, places = self.graph.columns, len(self.order)
         rank = self.rank[columns.reader]
         first = np.full(len(columns.weights), places)
@@ -86,14 +86,14 @@ class LayerChain:
         return self._between(low, high, columns.weights[read])
 
     def _between(self, low: Ints, high: Ints, amount: NDArray[Any]) -> NDArray[Any]:
-        """What is there at the places behind `low` up to `high`, a place."""
+        """What is there at the places behind `low` up to `high`, per place."""
         there = np.zeros(len(self.order) + 2, dtype=amount.dtype)
         np.add.at(there, low + 1, amount)
         np.subtract.at(there, np.minimum(high, len(self.order)) + 1, amount)
         return np.cumsum(there)[:-1]
 
     def fewest_hops(self) -> Ints:
-        """A lower bound on the hops, a place."""
+        """A lower bound on the hops, per place."""
         columns = self.graph.columns
         hops = self._first_hops()
         phase = columns.phase[columns.after]
@@ -103,7 +103,7 @@ class LayerChain:
         return hops
 
     def _one_way(self, loop: PhaseLoop) -> NDArray[np.bool_]:
-        """Whether a loop leads one way, a place."""
+        """Whether a loop leads one way, per place."""
         if not loop.may_lead:
             return np.zeros(len(self.order) + 1, dtype=bool)
         start, end = self.rank[loop.before], self.rank[loop.after]
@@ -113,7 +113,7 @@ class LayerChain:
         return np.asarray(both_ways + carried == 0)
 
     def _pipelined_s(self, loop: PhaseLoop, link: Link) -> Floats:
-        """What a loop saves where it leads one way, a place."""
+        """What a loop saves where it leads one way, per place."""
         columns, last = self.graph.columns, np.full(len(self.rank), len(self.order))
         mine = columns.phase == loop.phase
         later = mine * (loop.times / (loop.times + 1))
@@ -157,7 +157,7 @@ class LayerChain:
         return np.maximum(once, 2 * twice)
 
     def _covered(self, low: Ints, high: Ints) -> Ints:
-        """1 at the places that are behind `low` and not behind `high` for some pair, a place."""
+        """1 at the places that are behind `low` and not behind `high` for some pair, per place."""
         some = high > low
         return (self._between(low[some], high[some], np.ones_like(low[some])) > 0).astype(np.int64)
 

@@ -14,10 +14,10 @@ class Quantity(IntEnum):
     """What a cut has so much of; also the index into every array of quantities."""
 
     LATENCY = 0  # seconds of a control step
-    CLOUD_TIME = 1  # seconds of compute in the cloud, a control step
+    CLOUD_TIME = 1  # seconds of compute in the cloud, per control step
     CLOUD_BYTES = 2  # distinct weights in the cloud
     EDGE_BYTES = 3  # distinct weights on the edge
-    ENERGY = 4  # joules of the edge, a control step
+    ENERGY = 4  # joules of the edge, per control step
 
     def text(self, value: float) -> str:
         """A value of the quantity, for people."""
@@ -51,9 +51,9 @@ class Limits:
     Attributes:
         minimise: the objective.
         latency: seconds of a control step.
-        cloud_time: seconds of compute in the cloud, a control step.
+        cloud_time: seconds of compute in the cloud, per control step.
         cloud_bytes, edge_bytes: of distinct weights held on a side.
-        energy: joules of the edge, a control step.
+        energy: joules of the edge, per control step.
         notes: on limits that users did not set, where they are from.
     """
 

@@ -1,8 +1,8 @@
 """States of regions: which branches a cut leaves whole on which side, and what that saves.
 
-A cut is in one state of every region. What the state saves is known from the sides of its whole
-branches and of the joins alone, so a cut costs what it costs with nothing in parallel, less what
-its states save.
+A cut is in one state of every region. The sides of its whole branches and of the joins alone say
+what the state saves. So the price of a cut is its price with nothing in parallel, less what its
+states save.
 """
 
 from __future__ import annotations

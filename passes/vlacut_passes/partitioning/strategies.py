@@ -19,9 +19,10 @@ Three more need the program, see `program_cuts` and `coded.all_cloud_coded`:
 | `all-cloud-coded`   | `all-cloud` with the codecs that the optimum may use                   |
 
 Sources: RoboECC, section IV-A.3 and tables II and III (a cloud load of 12.06 GiB is that of the 32
-layers); Kang et al., Neurosurgeon, ASPLOS 2017, figure 9. Algorithm 1 as printed has no layer that
-is not cut: a layer here is an operator, so its place is the finest there is. It compares times
-against the optimum after moving on to the next place; taken is the place that was timed.
+layers); Kang et al., Neurosurgeon, ASPLOS 2017, figure 9. In Algorithm 1 as printed every
+layer can be cut: here a layer is an operator, so a place is the finest there is. The algorithm
+compares a time with the optimum after it moved on to the next place. We take the place that it
+timed.
 """
 
 from __future__ import annotations

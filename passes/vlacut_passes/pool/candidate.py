@@ -97,8 +97,8 @@ def undominated(
 ) -> list[Candidate]:
     """Those of the others that no candidate is at least as good as in every way.
 
-    That is: as cheap at every bandwidth of these seconds a byte, without a doubled weight that the
-    worse one does without. Of equals the first stays.
+    That is: as cheap at every bandwidth of these seconds per byte, without a doubled weight that
+    the worse one does without. Of equals the first stays.
     """
     there = np.array(points)
     kept = [chosen]

@@ -1,9 +1,9 @@
 """Candidates from the exact search: the best placements at several bandwidths and charges.
 
-A weight that a placement holds where the chosen cut does not is *charged*: seconds a byte, as if it
-were sent. Without a charge the search finds the best placement whatever it doubles; the higher the
-charge, the fewer bytes it doubles. So what is found is best for its bytes (the Lagrangian's way
-through a knapsack), at the cost of a search without a budget.
+A weight that a placement holds where the chosen cut does not is *charged*: seconds per byte, as if
+it were sent. Without a charge the search finds the best placement whatever it doubles. The higher
+the charge, the fewer bytes it doubles. So every placement is the best for its bytes (a Lagrangian
+relaxation of a knapsack), and costs no more than a search without a budget.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Ledger:
         good: Sequence[Candidate],
         kept: Mapping[str, Candidate],
     ) -> Iterator[Considered]:
-        """An entry a candidate, the chosen cut's first.
+        """An entry per candidate, the chosen cut's first.
 
         Args:
             origins: where each placement comes from.

@@ -43,7 +43,7 @@ def candidates_json(considered: Sequence[Considered]) -> list[dict[str, Any]]:
 
 
 def show_candidates(console: Console, considered: Sequence[Considered], link: str) -> None:
-    """A row a placement."""
+    """A row per placement."""
     rows = [
         (
             one.origin,

@@ -46,7 +46,7 @@ def show_codecs(console: Console, plan: Plan) -> None:
         return
     columns = ("tensor", "way", "codec", "bytes", "coded", "edge ms", "cloud ms", "error alone")
     rows = [_row(crossing) for crossing in chosen.coded]
-    console.print(table("\nCodecs, a control step", columns, rows, left=3))
+    console.print(table("\nCodecs, per control step", columns, rows, left=3))
     console.print(error_text(chosen.action_error))
 
 

@@ -64,7 +64,7 @@ def show_pool(console: Console, plan: Plan) -> None:
         for variant in plan.variants
     ]
     columns = ("variant", "best at (uplink)", f"ms at {plan.link}", "compute", "up", "down", "hops")
-    console.print(table("\nVariants, a control step", columns, rows, left=2))
+    console.print(table("\nVariants, per control step", columns, rows, left=2))
     pool = plan.pool
     console.print(
         f"\nOver {pool.bandwidths} a step takes {milliseconds(pool.expected_s)} ms in expectation, "
@@ -97,7 +97,7 @@ def _range(low: float, high: float) -> str:
 
 
 def best_ranges(plan: Plan, variant: Variant) -> list[tuple[float, float]]:
-    """The uplink bandwidths, bytes a second, at which no variant is cheaper, the lowest first.
+    """The uplink bandwidths, bytes per second, at which no variant is cheaper, the lowest first.
 
     With the downlink in the plan's ratio to it. What overlaps bends prices, so that another variant
     may be cheaper in between.

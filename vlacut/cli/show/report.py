@@ -114,11 +114,11 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
     counted = runs(plan.variants[0].schedule)
     parts = [_part_row(plan.part[name], plan, times) for name, times in counted.items()]
     headings = ("part", "side", "what", "why there", "runs", "ms", "weights")
-    console.print(table("Parts, a control step", headings, parts, left=4))
+    console.print(table("Parts, per control step", headings, parts, left=4))
     show_codecs(console, plan)
     if len(plan.variants) > 1:
         show_pool(console, plan)
-    console.print(table("\nStrategies, a control step", (*columns, *weights), rows))
+    console.print(table("\nStrategies, per control step", (*columns, *weights), rows))
     for strategy in plan.strategies:
         if not strategy.feasible:
             console.print(f"* {strategy.name} is not allowed: {strategy.why_not}", style="dim")

@@ -52,7 +52,7 @@ def draw_choices(figure: Figure, plan: Plan, recording: Recording, row: Row) -> 
     top.plot(times, rates, drawstyle="steps-post", linewidth=0.8)
     top.set(title=f"{recording.name}, {row.selector} {row.predictor}", ylabel="Mbit/s")
     middle.plot(outcome.starts, outcome.latencies * 1e3, ".", markersize=2)
-    middle.set(ylabel="ms a step", yscale="log")
+    middle.set(ylabel="ms per step", yscale="log")
     bottom.plot(outcome.starts, outcome.variants, drawstyle="steps-post")
     names = [variant.name for variant in plan.variants]
     bottom.set_yticks(range(len(names)), names)

@@ -18,7 +18,7 @@ _LEAST = 1e-9
 
 
 def sense_rate(episodes: Episodes) -> float:
-    """Samples of the joints a second; 0 where there are none."""
+    """Samples of the joints per second; 0 where there are none."""
     if len(episodes.sense_ns) < 2:
         return 0.0
     return 1e9 / max(1.0, float(np.median(np.diff(episodes.sense_ns))))

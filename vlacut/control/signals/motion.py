@@ -1,7 +1,7 @@
 """What the joints tell: RAPID's scores from velocities and torques, sample by sample.
 
 RAPID (arXiv 2603.07949) finds moments that matter in the joints alone. Of a sample, at a rate of
-some hundreds a second,
+some hundreds per second,
 
     a = |W_a (qd - qd_prev)| rate      the acceleration
     d = |W_t (tau - tau_prev)|         the torque's change, the torque being a mean over 10 ms
@@ -96,13 +96,13 @@ class MotionMeter:
     """Scores samples of the joints' sensors. Any thread may sense, any may read.
 
     Args:
-        rate: samples a second.
+        rate: samples per second.
         scale: of the scores.
     """
 
     def __init__(self, rate: float = RATE, scale: MotionScale = UNFITTED) -> None:
         if not 1 < rate < 1e5:
-            raise InputError(f"{rate:g} samples of the joints a second: must be within 1 and 1e5")
+            raise InputError(f"{rate:g} samples of the joints per second: must be within 1 and 1e5")
         self._rate, self._period_ns = rate, 1e9 / rate
         self._scale = scale
         self._lock = threading.Lock()

@@ -1,8 +1,8 @@
 """Predicting measurements again and again, for devices that differ in parameters.
 
-Graphs are made of few kernels that are distinct, so each of those is priced once; and the seconds
-of a kernel hang on the parameters of its own operator alone, so one pass over the kernels gives the
-derivatives by that parameter of all operators.
+A graph has few distinct kernels, so each of those is priced once. The seconds of a kernel depend on
+the parameters of its own operator alone. So one pass over the kernels gives the derivatives by that
+parameter of all operators.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _LEAST_SPREAD = 1e-3
 
 
 class Outlook(Protocol):
-    """A forecast to correct. Bytes a second, and their natural logarithms.
+    """A forecast to correct. Bytes per second, and their natural logarithms.
 
     Attributes:
         first: where the corrections of `LEVELS` begin, in units of `scale`.

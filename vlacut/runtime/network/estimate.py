@@ -62,7 +62,7 @@ def shortest_side(plan: Plan) -> float:
 
 
 class _Direction:
-    """The bandwidth of one direction, in bytes a second of the wire.
+    """The bandwidth of one direction, in bytes per second of the wire.
 
     Attributes:
         newest: the newest sample.
@@ -226,7 +226,7 @@ class NetworkEstimates:
 
     def _at_least(self, way: _Direction, nbytes: int, spent_ns: int, clock: CloudClock) -> None:
         """Half of the delay is how long the first byte of the clock's best exchange was on the way,
-        by that same clock, so the difference does not hang on the offset of the clocks.
+        by that same clock, so the difference does not depend on the offset of the clocks.
         """
         half_ns = clock.error_ns
         if spent_ns + half_ns <= 0:  # the clock has jumped

@@ -7,7 +7,7 @@
     ar          autoregression, fitted as it goes by recursive least squares
     lstm        the network that `vlacut train-predictor` fits, from a bundle
 
-Samples and predictions are bytes a second of the wire, headers included, as traces and `--link`
+Samples and predictions are bytes per second of the wire, headers included, as traces and `--link`
 write them. Every predictor also gives quantiles, held to what they say by online conformal
 correction (`vlacut.runtime.network.conformal`).
 """
@@ -25,7 +25,7 @@ from vlacut.runtime.network.smoothing import Autoregression, Ewma, Harmonic, Hol
 
 
 class Predictor(Protocol):
-    """The bandwidth of one direction of a link, in bytes a second of the wire."""
+    """The bandwidth of one direction of a link, in bytes per second of the wire."""
 
     def update(self, bytes_per_s: float) -> None:
         """Take one sample; one for each sampling interval, 0 for an outage.

@@ -41,7 +41,7 @@ class Rates(NamedTuple):
     """What a network is taken for.
 
     Attributes:
-        up, down: bytes a second of the wire.
+        up, down: bytes per second of the wire.
         rtt_s: round-trip time of an empty message.
     """
 
@@ -52,7 +52,7 @@ class Rates(NamedTuple):
     def over(self, link: Link) -> Link:
         """The link, with these bandwidths and this round trip.
 
-        An outage counts as `LEAST` bytes a second: at none at all every price is infinite.
+        An outage counts as `LEAST` bytes per second: at none at all every price is infinite.
         """
         share = link.framing.share
         up, down = max(self.up, LEAST) * share, max(self.down, LEAST) * share
@@ -63,10 +63,10 @@ class Forecast(NamedTuple):
     """What the network will be like during the next step; to be asked before it begins.
 
     Attributes:
-        up, down: bytes a second of the wire: the point forecast of None, or the bandwidth that is
+        up, down: bytes per second of the wire: the point forecast of None, or the bandwidth that is
             reached with probability `1 - q` of a quantile q; see `Predictor.predict`.
         rtt_s: round-trip time of an empty message.
-        up_now: the newest sample of the uplink, in bytes a second of the wire.
+        up_now: the newest sample of the uplink, in bytes per second of the wire.
     """
 
     up: Rate
@@ -93,7 +93,7 @@ class Selector(Protocol):
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether its choice hangs on the forecast; if not, none is made for it."""
+        """Whether its choice depends on the forecast; if not, none is made for it."""
 
     def select(self, forecast: Forecast) -> int:
         """Index of the plan's variant for the next step."""

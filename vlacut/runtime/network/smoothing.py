@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-LEAST = 1e3  # bytes a second: what an outage counts as, where a mean or a ratio needs more than 0
+LEAST = 1e3  # bytes per second: what an outage counts as, where a mean or a ratio needs more than 0
 
 
 class Last:

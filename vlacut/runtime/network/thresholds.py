@@ -28,7 +28,7 @@ _TRIED = 32
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Changes of the bandwidth, in bytes a second of the wire, beyond which the cut moves."""
+    """Changes of the bandwidth, in bytes per second of the wire, beyond which the cut moves."""
 
     high: float = math.inf
     low: float = -math.inf
@@ -36,7 +36,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Change:
-    """A predicted change of the uplink, and the bandwidth that came, in bytes a second."""
+    """A predicted change of the uplink, and the bandwidth that came, in bytes per second."""
 
     predicted: float
     came: float

@@ -42,7 +42,7 @@ class Exchange(NamedTuple):
 
 
 class CloudClock:
-    """The cloud's clock, as the last exchanges show it; one a connection.
+    """The cloud's clock, as the last exchanges show it; one per connection.
 
     Attributes:
         offset_ns: the cloud's clock less the edge's.

@@ -1,6 +1,6 @@
 """A route: what one side does in a step of a variant, with loops opened and waits worked out.
 
-It is made once a variant, so that a step only follows it. What the other side sends is waited for
+It is made once per variant, so that a step only follows it. What the other side sends is waited for
 as late as possible: only when a part, a move or a transfer needs a tensor that is still on its way.
 So a side computes what it can while the link works.
 """

@@ -1,12 +1,14 @@
 """Branch and bound: improves an incumbent until it is optimal, or its effort is spent.
 
-Every branch is bounded by its Lagrangian relaxation (`dual`) and contracted by reduced costs
-(`coarsen`); once it is small, it goes to HiGHS (`milp`). Branches are on one variable: on the edge,
-or in the cloud. Before that, variables from all over the layer chain are probed: where the bound of
-one side is not below the incumbent, the variable is on the other, and all of these are fixed at
+The Lagrangian relaxation (`dual`) bounds every branch, and reduced costs contract it (`coarsen`).
+Once a branch is small, it goes to HiGHS (`milp`). Two branches differ in one variable: it is on the
+edge, or in the cloud.
+
+Before it branches, the search probes variables from all over the layer chain. If the bound of one
+side is not below the incumbent, the variable is on the other side. All such variables are fixed at
 once. So a budget that some layers must leave the cloud for is not searched layer by layer. Where
-weights are limited, they mostly leave from the ends of the chain: there both sides of a few
-variables are tried, and the one with the best two bounds is branched on.
+weights are limited, layers mostly leave from the ends of the chain. There the search tries both
+sides of a few variables, and branches on the one with the best two bounds.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class _Model:
         self._low.append(low)
 
     def _flows(self, flows: Nets) -> list[tuple[int, float, float]]:
-        """A column a flow and direction, without a cost; the seconds and joules that it takes."""
+        """A column per flow and direction, without a cost; the seconds and joules that it takes."""
         start, columns = flows.consumers.start, list[tuple[int, float, float]]()
         for index, producer in enumerate(flows.producer.tolist()):
             members = flows.consumers.members[start[index] : start[index + 1]].tolist()

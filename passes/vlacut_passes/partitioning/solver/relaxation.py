@@ -1,9 +1,9 @@
 """The Lagrangian relaxation of a problem: a minimum cut for every choice of multipliers.
 
-Two things keep a problem from being a minimum cut: the limits and the peaks. A limited quantity is
-priced at a multiplier for what it exceeds its limit by. The deepest chain is bounded from below by
-any mix of paths with weights that add up to the chain's rate, the longest stage of a pipe by any
-mix of its stages. What is left is a sum of terms
+Two things keep a problem from being a minimum cut: the limits and the peaks. A multiplier prices
+what a limited quantity exceeds its limit by. Any mix of paths with weights that add up to the rate
+of a chain graph bounds its deepest chain from below. Any mix of the stages of a pipe bounds its
+longest stage. What is left is a sum of terms
 
     w * [x_a = 0 and x_b = 1], w >= 0
 
@@ -26,8 +26,8 @@ from vlacut_passes.partitioning.solver.problem.problem import CLOUD, EDGE, LINEA
 
 @dataclass(frozen=True)
 class Mix:
-    """Multipliers: of every quantity, 1 for the objective; weighted paths (units a change); and
-    weights of the stages of every pipe (units a second).
+    """Multipliers: of every quantity, 1 for the objective; weighted paths (units per change); and
+    weights of the stages of every pipe (units per second).
 
     Attributes:
         constant: what every assignment costs beside them.

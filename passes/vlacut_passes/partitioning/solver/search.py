@@ -262,7 +262,7 @@ class _Search:
 
     @property
     def _again(self) -> bool:
-        """Whether a search does not hang on what is saved beside it."""
+        """Whether a search does not depend on what is saved beside it."""
         return self._limits.latency is None and self._limits.energy is None
 
     def _saved_s(self, node: _Node) -> float:

@@ -1,7 +1,7 @@
 """Pipes: later trips of a loop that leads one way, each of which takes the longest of three stages.
 
-The stages are linear in the assignment, flows included, so any mix of them with weights that add up
-to 1 bounds the longest from below: as paths do the deepest chain, see `relaxation`.
+The stages are linear in the assignment, flows included. So any mix of them with weights that add up
+to 1 bounds the longest stage from below. Paths bound the deepest chain alike, see `relaxation`.
 """
 
 from __future__ import annotations
