@@ -3,6 +3,8 @@
 Exit status: 0 done, 2 the request or a file is at fault, 1 anything else (a peer that is lost, full
 or failed, a back end, a verification that found a difference). An error is one line on standard
 error and, with `--json`, an object on standard output.
+
+May import: everything. Public: `main`.
 """
 
 from __future__ import annotations

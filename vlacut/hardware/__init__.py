@@ -1,4 +1,7 @@
-"""Hardware: devices, links, their bandwidths, and the profiles that the package ships."""
+"""Hardware: devices, links, their bandwidths, and the profiles that the package ships.
+
+May import: tensor, errors. Public: those of `__all__`.
+"""
 
 from vlacut.hardware.bandwidths import Bandwidths, link_at, parse_bandwidths
 from vlacut.hardware.device import Cuda, Device

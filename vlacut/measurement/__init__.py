@@ -1,4 +1,4 @@
 """Measuring this machine: calibration, profiles of bundles, and a stopwatch that knows the load.
 
-May import: the compiler and what lies below.
+May import: the API and what lies below. Public: `profile_bundle`.
 """

@@ -3,6 +3,8 @@
 race = Comparison(bundle.plan, [Recording("office", read_trace(path))], bundle.plan.link)
 for row in race.run(["argmin", "thresholds"], ["last", "ewma"]):
     print(row.selector, row.predictor, row.mean_s, row.quantile_s(0.95))
+
+May import: control, runtime and what lies below. Public: those of `__all__`.
 """
 
 from vlacut.simulation.comparison import CLAIRVOYANT, FRAMES, LINK, Comparison, Recording, Row

@@ -1,6 +1,7 @@
 """Tensors as everything here sees them: specs, codecs' sizes, pictures, numbers to try.
 
-May import: errors, side.
+May import: errors, side. Public: `TensorSpec`, `dtype_bits`, `Codec`, `Coding`, `coded_bytes`,
+`Pictures`, `pictures_in`, `Ints`, `Floats`, `ROUNDING`, `synthetic`, `varied`, `magnitude`.
 """
 
 from vlacut.tensor.spec import TensorSpec, dtype_bits

@@ -1,1 +1,5 @@
-"""Element types: which operators need float32, and what changes the types of the others."""
+"""Element types: which operators need float32, and what changes the types of the others.
+
+May import: ir and what lies below. Public: `mix_precision`, `convert`, `products`,
+`largest_activations`.
+"""

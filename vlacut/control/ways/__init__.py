@@ -1,4 +1,5 @@
 """Chunks, and the ways to play them.
 
-May import: what lies below control.
+May import: what lies below control. Public: `Chunk`, `ChunkReader`, `parse_chunk`, `Playing`,
+`make_playing`, `Starving`.
 """

@@ -5,5 +5,5 @@ imports the modules that its trees name, and compiles source from the names of i
 opens no file of a user's. What the file holds is read here, member by member and field by field;
 only what is known to be data is handed to torch, as objects, and whatever else is there is refused.
 
-May import: torch and sympy, and errors.
+May import: torch and sympy, and errors. Public: `read_program`.
 """

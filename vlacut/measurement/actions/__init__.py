@@ -2,4 +2,6 @@
 
 chunks.py runs the bundle on what was recorded; fitting.py has the learnt risk, binning.py the
 quantiles by bin, calibrating.py all of it.
+
+May import: the API, control and what lies below. Public: `calibrate_actions`.
 """
