@@ -17,7 +17,9 @@ _NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
 _SYMBOL = re.compile(
     r"^\s*\d+: \S+\s+\S+\s+(\w+)\s+(GLOBAL|WEAK)\s+\S+\s+(\S+)\s+([\w$.]+)(?:@@?(\S+))?"
 )
-_OF_THE_SYSTEM = re.compile(r"lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|util|gomp|ld-linux.*)\.so.*|ld-.*")
+_OF_THE_SYSTEM = re.compile(
+    r"lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|util|gomp|ld-linux.*)\.so.*|ld-.*"
+)
 
 
 def make_stubs(torch: Path, out: Path) -> None:
@@ -39,7 +41,9 @@ def make_stubs(torch: Path, out: Path) -> None:
             _, binding, place, symbol, version = match.groups()
             if place != "UND":
                 defined.add(symbol)
-            elif binding == "GLOBAL" and not (version or "").startswith(("GLIBC", "GCC", "CXX", "GOMP", "OMP")):
+            elif binding == "GLOBAL" and not (version or "").startswith(
+                ("GLIBC", "GCC", "CXX", "GOMP", "OMP")
+            ):
                 wanted.add((symbol, (version or "").strip("()")))
     by_library: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for symbol, version in sorted(wanted):

@@ -1,4 +1,4 @@
-"""A program as a folder: phases as ONNX files, and `program.toml` that says how they go together.
+"""A program as a folder: phases as files, and `program.toml` that says how they go together.
 
 name = "policy"                       # optional, the folder's name otherwise
 inputs = ["image", "state"]           # optional, what no earlier phase makes otherwise
@@ -6,7 +6,9 @@ outputs = ["action"]
 
 [[phase]]
 name = "denoise"
-file = "denoise.onnx"
+file = "denoise.onnx"                 # or denoise.pt2, as vlacut-export writes it
+inputs = ["noise", "context"]         # of a .pt2 file: names of its tensors, in order
+outputs = ["noise_out"]               # of a .pt2 file
 trips = 10                            # optional, 1 otherwise
 carried = { noise_out = "noise" }     # optional
 """
@@ -17,18 +19,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import tomllib
 
 from vlacut.errors import ModelError
 from vlacut.frontends.normalize import separate_weights
-from vlacut.frontends.onnx import Shapes, finish_graph, note_files, read_graph
+from vlacut.frontends.onnx import Shapes, file_runner, finish_graph, read_graph
+from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.graphs import value_spec
+from vlacut.ir.original import Numbers, Original, Runner, note, precision_of
 from vlacut.ir.program import Phase, Program
 from vlacut.tensor import TensorSpec
 
 _PROGRAM_KEYS = {"name": str, "inputs": list, "outputs": list, "phase": list}
-_PHASE_KEYS = {"name": str, "file": str, "trips": int, "carried": dict}
+_PHASE_KEYS = {
+    "name": str,
+    "file": str,
+    "trips": int,
+    "carried": dict,
+    "inputs": list,
+    "outputs": list,
+}
 
 
 def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
@@ -43,8 +55,12 @@ def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
     description = _description(folder / "program.toml")
     phases: list[Phase] = []
     given = dict(shapes or {})
+    example: dict[str, np.ndarray] = {}
     for entry in description["phase"]:
-        phases.append(_phase(folder, entry, phases, given))
+        if entry["file"].endswith(".pt2"):
+            phases.append(_traced_phase(folder, entry, phases, given, example))
+        else:
+            phases.append(_phase(folder, entry, phases, given))
     unknown = [name for name in given if all(name not in phase.input_names for phase in phases)]
     if unknown:
         raise ModelError(f"{folder}: no phase has the input {unknown[0]} to bind")
@@ -53,6 +69,9 @@ def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
     outputs = tuple(_made(phases, name, folder) for name in description["outputs"])
     name = description.get("name", folder.resolve().name)
     program = Program(name, tuple(phases), inputs, outputs)
+    known = {spec.name: example[spec.name] for spec in inputs if spec.name in example}
+    if known:
+        EXAMPLE.put(program, known)
     note_folder(program, folder)
     return program
 
@@ -60,8 +79,29 @@ def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
 def note_folder(program: Program, folder: Path) -> None:
     """Let the model check run the files of a folder that a program came from."""
     entries = _description(folder / "program.toml")["phase"]
-    files = {entry["name"]: folder / entry["file"] for entry in entries}
-    note_files(program, files, f"the files of {folder.name}")
+    runners = {
+        phase.name: _traced_runner(phase, folder / entry["file"])
+        if entry["file"].endswith(".pt2")
+        else file_runner(phase, folder / entry["file"])
+        for phase, entry in zip(program.phases, entries, strict=True)
+    }
+    what = f"the files of {folder.resolve().name}"
+    note(program, Original(what, runners, precision=precision_of(program)))
+
+
+def _traced_runner(phase: Phase, file: Path) -> Runner:
+    """Runs a .pt2 file by torch, which is imported when it is first run."""
+    inputs, outputs = phase.input_names, phase.output_names
+    runners: list[Runner] = []
+
+    def run(given: Mapping[str, np.ndarray]) -> Numbers:
+        if not runners:
+            from vlacut.frontends.torch import pt2_runner
+
+            runners.append(pt2_runner(file, inputs, outputs))
+        return runners[0](given)
+
+    return run
 
 
 def program_files(path: Path) -> list[Path]:
@@ -83,10 +123,15 @@ def _description(file: Path) -> Mapping[str, Any]:
         if not isinstance(entry, dict):
             raise ModelError(f"{where} must be a table; write [[phase]]")
         _check(entry, _PHASE_KEYS, ("name", "file"), where)
-    for key in ("inputs", "outputs"):
-        if not all(isinstance(name, str) for name in description.get(key, ())):
-            raise ModelError(f"{file}: {key} must be a list of names")
+        _check_names(entry, where)
+    _check_names(description, str(file))
     return description
+
+
+def _check_names(table: Mapping[str, Any], where: str) -> None:
+    for key in ("inputs", "outputs"):
+        if not all(isinstance(name, str) for name in table.get(key, ())):
+            raise ModelError(f"{where}: {key} must be a list of names")
 
 
 def _check(
@@ -102,12 +147,41 @@ def _check(
             raise ModelError(f"{where}: {key} is missing")
 
 
+def _traced_phase(
+    folder: Path,
+    entry: Mapping[str, Any],
+    earlier: Sequence[Phase],
+    given: Shapes,
+    example: dict[str, np.ndarray],
+) -> Phase:
+    """A phase out of a .pt2 file; what its example has of the observation is added to that."""
+    from vlacut.frontends.torch import pt2_phase
+
+    file = _inside(folder, entry)
+    for key in ("inputs", "outputs"):
+        if not entry.get(key):
+            raise ModelError(f"{folder}: phase {entry['name']}: {key} is missing; name its tensors")
+    shapes = {name: given[name] for name in entry["inputs"] if name in given}
+    model, found = pt2_phase(file, entry["inputs"], entry["outputs"], shapes)
+    model.graph.name = entry["name"]
+    example.update({name: array for name, array in found.items() if name not in example})
+    return Phase(entry["name"], model, entry.get("trips", 1), entry.get("carried", {}))
+
+
+def _inside(folder: Path, entry: Mapping[str, Any]) -> Path:
+    file = folder / str(entry["file"])
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{folder}: phase {entry['name']}: {entry['file']} is outside the folder")
+    return file
+
+
 def _phase(
     folder: Path, entry: Mapping[str, Any], earlier: Sequence[Phase], given: Shapes
 ) -> Phase:
-    file = folder / entry["file"]
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise ModelError(f"{folder}: phase {entry['name']}: {entry['file']} is outside the folder")
+    file = _inside(folder, entry)
+    for key in ("inputs", "outputs"):
+        if key in entry:
+            raise ModelError(f"{folder}: phase {entry['name']}: an ONNX file has {key} of its own")
     model = read_graph(file)
     shapes = {}
     for value in model.graph.inputs:

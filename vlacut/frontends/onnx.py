@@ -53,22 +53,12 @@ def onnx_program(path: str | Path, shapes: Shapes | None = None) -> Program:
 
 def note_file(program: Program, path: Path) -> None:
     """Let the model check run the file that a program came from."""
-    note_files(program, {"main": path}, f"the file {path.name}")
+    runners = {phase.name: file_runner(phase, path) for phase in program.phases}
+    note(program, Original(f"the file {path.name}", runners, precision=precision_of(program)))
 
 
-def note_files(program: Program, files: Mapping[str, Path], what: str) -> None:
-    """Let the model check run the files that the phases of a program came from, as they are.
-
-    Args:
-        program: of which a phase's inputs and outputs are in the order of its file's.
-        files: by name of phase.
-        what: they are, for people.
-    """
-    runners = {phase.name: _runner(phase, files[phase.name]) for phase in program.phases}
-    note(program, Original(what, runners, precision=precision_of(program)))
-
-
-def _runner(phase: Phase, file: Path) -> Runner:
+def file_runner(phase: Phase, file: Path) -> Runner:
+    """Runs the file that a phase came from as it is; inputs and outputs are in its order."""
     given = [value_spec(value) for value in phase.model.graph.inputs]
     outputs = phase.output_names
     engines: list[Engine] = []  # loaded when it is first run, and once

@@ -37,10 +37,11 @@ from vlacut.frontends.torch_original import (
     note_module,
     note_phases,
     tensors,
+    torch_runner,
 )
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.graphs import value_spec
-from vlacut.ir.original import Face, Original
+from vlacut.ir.original import Face, Original, Runner
 from vlacut.ir.program import Phase, Program
 from vlacut.tensor import TensorSpec
 
@@ -51,6 +52,8 @@ __all__ = [
     "program_from_module",
     "program_from_torch",
     "pt2_original",
+    "pt2_phase",
+    "pt2_runner",
     "shapes_only",
 ]
 
@@ -144,6 +147,30 @@ def load_pt2(
     """
     file = Path(path)
     return program_from_module(_read(file), name=file.stem, opset=opset, shapes=shapes)
+
+
+def pt2_phase(
+    file: Path,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    opset: int = 20,
+) -> tuple[ir.Model, dict[str, np.ndarray]]:
+    """The graph of a .pt2 file whose tensors have these names, and its example by name.
+
+    Raises ModelError as `load_pt2` does.
+    """
+    exported, where = _read(file), str(file)
+    model = _finish(emit(exported, opset, where), where, inputs, outputs, shapes)
+    examples = _examples(exported, inputs)
+    real = {name: tensor for name, tensor in examples.items() if is_real(tensor)}
+    return model, {name: _array(tensor) for name, tensor in real.items()}
+
+
+def pt2_runner(file: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
+    """Runs a .pt2 file by torch."""
+    exported = _read(file)
+    return torch_runner(exported.module(), exported.example_inputs or ((), {}), inputs, outputs)
 
 
 def pt2_original(face: Face, file: Path) -> Original:

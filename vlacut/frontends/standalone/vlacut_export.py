@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """vlacut-export: trace a policy where it is at home, and write what vlacut compiles elsewhere.
 
-This file alone, Python's standard library and your own PyTorch, from 2.4 on: copy it beside your
-policy, or have it as the command `vlacut-export` by `pip install vlacut`, which needs numpy alone.
+This file alone, Python from 3.10 on and its library, and your own PyTorch from 2.4 on: copy it
+beside your policy, or have it as a command by `pip install vlacut`, which needs numpy alone.
 
-    python export_script.py policy.py:make -o FOLDER
+    python vlacut_export.py policy.py:make -o FOLDER
     vlacut compile FOLDER --edge ... --cloud ... --link ... -o policy.vlacut     # elsewhere
 
 `make` returns `(module, args)`, `(module, args, kwargs)`, or a policy of several phases:
@@ -47,9 +47,10 @@ import tempfile
 import types
 import warnings
 import zipfile
-import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -82,8 +83,9 @@ class ExportError(Exception):
     """What is wrong, where, and what to do, on one line."""
 
 
-def export_policy(policy: Any, out: "os.PathLike[str] | str", tolerance: Optional[float] = None,
-                  check: bool = True) -> List[str]:
+def export_policy(
+    policy: Any, out: os.PathLike[str] | str, tolerance: float | None = None, check: bool = True
+) -> list[str]:
     """Trace a policy and write the folder `out`, which must not be there yet.
 
     Args:
@@ -98,6 +100,8 @@ def export_policy(policy: Any, out: "os.PathLike[str] | str", tolerance: Optiona
     folder = Path(out)
     if folder.exists():
         raise ExportError(f"{folder}: is there already; name another folder, or remove it")
+    if not folder.absolute().parent.is_dir():
+        raise ExportError(f"{folder.absolute().parent}: No such file or directory; make it first")
     described = _described(policy)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=str(folder.absolute().parent)))
     said = []
@@ -120,24 +124,30 @@ _POLICY_KEYS = ("name", "phases", "inputs", "outputs", "state")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def _described(policy: Any) -> Dict[str, Any]:
+def _described(policy: Any) -> dict[str, Any]:
     if isinstance(policy, Mapping):
         unknown = [key for key in policy if key not in _POLICY_KEYS]
         if unknown or "phases" not in policy or not policy.get("outputs"):
             raise ExportError(
                 f"a policy has {', '.join(_POLICY_KEYS)}; "
-                + (f"{unknown[0]!r} is none of them" if unknown else "phases and outputs are needed")
+                + (
+                    f"{unknown[0]!r} is none of them"
+                    if unknown
+                    else "phases and outputs are needed"
+                )
             )
         phases = [_phase_of(item) for item in policy["phases"]]
         return {"name": "policy", **policy, "phases": phases}
     items = policy if isinstance(policy, tuple) else (policy,)
     if len(items) not in (2, 3) or not isinstance(items[1], tuple):
-        raise ExportError("it must be (module, args), (module, args, kwargs) or a mapping of phases")
+        raise ExportError(
+            "it must be (module, args), (module, args, kwargs) or a mapping of phases"
+        )
     args, kwargs = items[1], dict(items[2]) if len(items) == 3 else {}
     return {"name": "policy", "phases": [_phase_of_module(items[0], args, kwargs)]}
 
 
-def _phase_of(item: Mapping[str, Any]) -> Dict[str, Any]:
+def _phase_of(item: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [key for key in item if key not in _PHASE_KEYS]
     missing = [key for key in _PHASE_KEYS[:4] if key not in item]
     if unknown or missing:
@@ -176,8 +186,9 @@ def _bound(module: torch.nn.Module, method: str, where: str) -> torch.nn.Module:
     return twin
 
 
-def _phase_of_module(module: torch.nn.Module, args: Tuple[Any, ...],
-                     kwargs: Mapping[str, Any]) -> Dict[str, Any]:
+def _phase_of_module(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
     """A module with whatever arguments, called with its tensors in a row."""
     leaves, tree = pytree.tree_flatten((args, dict(kwargs)))
     places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
@@ -186,7 +197,7 @@ def _phase_of_module(module: torch.nn.Module, args: Tuple[Any, ...],
 
     def call(*tensors: torch.Tensor) -> Any:
         filled = list(leaves)
-        for place, tensor in zip(places, tensors):
+        for place, tensor in zip(places, tensors, strict=True):
             filled[place] = tensor
         its_args, its_kwargs = pytree.tree_unflatten(filled, tree)
         return type(module).forward(module, *its_args, **its_kwargs)
@@ -197,14 +208,14 @@ def _phase_of_module(module: torch.nn.Module, args: Tuple[Any, ...],
         "name": "main",
         "module": twin,
         "call": twin,
-        "inputs": dict(zip(names, (leaves[place] for place in places))),
+        "inputs": dict(zip(names, (leaves[place] for place in places), strict=True)),
         "outputs": None,  # named as what it returns
         "trips": 1,
         "carried": {},
     }
 
 
-def _argument_names(module: torch.nn.Module, args: Tuple[Any, ...]) -> List[str]:
+def _argument_names(module: torch.nn.Module, args: tuple[Any, ...]) -> list[str]:
     try:
         parameters = list(inspect.signature(module.forward).parameters.values())
     except (TypeError, ValueError):
@@ -213,12 +224,12 @@ def _argument_names(module: torch.nn.Module, args: Tuple[Any, ...]) -> List[str]
     return [names[index] if index < len(names) else f"arg_{index}" for index in range(len(args))]
 
 
-def _paths(tree: Any, arguments: Sequence[str]) -> List[List[Any]]:
+def _paths(tree: Any, arguments: Sequence[str]) -> list[list[Any]]:
     """Where each leaf of `(args, kwargs)` is: the argument's name, then keys and places."""
     numbered = pytree.tree_unflatten(list(range(tree.num_leaves)), tree)
-    found: Dict[int, List[Any]] = {}
+    found: dict[int, list[Any]] = {}
 
-    def walk(item: Any, path: List[Any]) -> None:
+    def walk(item: Any, path: list[Any]) -> None:
         if isinstance(item, int) and not isinstance(item, bool):
             found[item] = path
         elif isinstance(item, Mapping):
@@ -233,18 +244,18 @@ def _paths(tree: Any, arguments: Sequence[str]) -> List[List[Any]]:
                 walk(leaf, [*path, index])
 
     args, kwargs = numbered
-    for name, item in zip(arguments, args):
+    for name, item in zip(arguments, args, strict=True):
         walk(item, [name])
     for name, item in kwargs.items():
         walk(item, [name])
     return [found[index] for index in range(tree.num_leaves)]
 
 
-def _free_names(paths: Sequence[Sequence[Any]]) -> List[str]:
+def _free_names(paths: Sequence[Sequence[Any]]) -> list[str]:
     """Keys of mappings alone where nothing else is called so, else the whole path."""
     short = [_short(path) for path in paths]
     whole = [".".join(map(str, path)) for path in paths]
-    return [one if short.count(one) == 1 else all_ for one, all_ in zip(short, whole)]
+    return [one if short.count(one) == 1 else all_ for one, all_ in zip(short, whole, strict=True)]
 
 
 def _short(path: Sequence[Any]) -> str:
@@ -255,11 +266,11 @@ def _short(path: Sequence[Any]) -> str:
 # A phase as a .pt2 file -------------------------------------------------------------------------
 
 
-def _write_phase(phase: Dict[str, Any], folder: Path, tolerance: Optional[float],
-                 check: bool) -> str:
+def _write_phase(phase: dict[str, Any], folder: Path, tolerance: float | None, check: bool) -> str:
     name, tensors = phase["name"], tuple(phase["inputs"].values())
     real = [tensor.detach().clone() for tensor in tensors]  # two that are one would be one input
     exported = _export(phase["module"], tuple(real), name)
+    _refuse_writes(exported, name)
     with torch.no_grad():
         returned = phase["call"](*[tensor.clone() for tensor in real])
     names = _output_names(returned, list(phase["inputs"]))
@@ -278,12 +289,12 @@ def _write_phase(phase: Dict[str, Any], folder: Path, tolerance: Optional[float]
     return f"phase {name}: {said}"
 
 
-def _export(module: torch.nn.Module, tensors: Tuple[torch.Tensor, ...], name: str) -> Any:
+def _export(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], name: str) -> Any:
     for part in module.modules():
         if part.training and isinstance(part, (torch.nn.Dropout, torch.nn.BatchNorm2d)):
             raise ExportError(f"phase {name}: the module is in training; call module.eval() first")
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _grad_mode_kept():
             warnings.simplefilter("ignore")
             return torch.export.export(module, tensors, strict=False)
     except Exception as error:  # the user's code may raise anything
@@ -294,17 +305,62 @@ def _export(module: torch.nn.Module, tensors: Tuple[torch.Tensor, ...], name: st
         ) from error
 
 
-def _output_names(returned: Any, inputs: Sequence[str]) -> List[str]:
-    paths: List[List[Any]] = []
+def _refuse_writes(exported: Any, name: str) -> None:
+    """Weights and inputs stay as they are, or a step could not be run in two places."""
+    written = [
+        spec.target
+        for spec in exported.graph_signature.output_specs
+        if spec.kind.name != "USER_OUTPUT"
+    ]
+    specs = {
+        spec.arg.name: spec.target or spec.arg.name for spec in exported.graph_signature.input_specs
+    }
+    views = dict(specs)  # nodes that are part of one of these
+    for node in exported.graph_module.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        for argument, value in zip(schema.arguments if schema else (), node.args, strict=False):
+            whole = views.get(value.name) if isinstance(value, torch.fx.Node) else None
+            if whole is None or argument.alias_info is None:
+                continue
+            if argument.alias_info.is_write:
+                written.append(whole)
+            views[node.name] = whole
+    if written:
+        raise ExportError(
+            f"phase {name}: writes into {written[0]}; return the new value as an output (and call "
+            f"module.eval() first, if it is a running statistic)"
+        )
 
-    def walk(item: Any, path: List[Any]) -> None:
+
+@contextmanager
+def _grad_mode_kept() -> Iterator[None]:
+    """Meanwhile `with torch.no_grad()` does nothing: no gradient is computed in any case.
+
+    Torch 2.4 traces what is inside as a graph of its own, and mixes up the names of outputs.
+    """
+    kinds: Any = (torch.no_grad, torch.enable_grad, torch.inference_mode)
+    before = [(kind, kind.__enter__, kind.__exit__) for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.__enter__ = lambda self: None
+            kind.__exit__ = lambda self, *_: None
+        yield
+    finally:
+        for kind, enter, leave in before:
+            kind.__enter__, kind.__exit__ = enter, leave
+
+
+def _output_names(returned: Any, inputs: Sequence[str]) -> list[str]:
+    paths: list[list[Any]] = []
+
+    def walk(item: Any, path: list[Any]) -> None:
         if isinstance(item, torch.Tensor):
             paths.append(path)
         elif isinstance(item, Mapping):
             for key, each in item.items():
                 walk(each, [*path, str(key)])
         elif hasattr(item, "_fields"):
-            for key, each in zip(item._fields, item):
+            for key, each in zip(item._fields, item, strict=True):
                 walk(each, [*path, str(key)])
         elif isinstance(item, (list, tuple)):
             for index, each in enumerate(item):
@@ -317,7 +373,7 @@ def _output_names(returned: Any, inputs: Sequence[str]) -> List[str]:
         return [f"output_{index}" for index in range(len(tensors))]
     short = [_without_places(path) for path in paths]
     names = []
-    for path, one in zip(paths, short):
+    for path, one in zip(paths, short, strict=True):
         whole = ".".join(map(str, path)) or "0"
         free = one and short.count(one) == 1
         made = one if free else (whole if path and isinstance(path[0], str) else f"output_{whole}")
@@ -336,10 +392,10 @@ class _Writer:
     def __init__(self, exported: Any, where: str, outputs: int) -> None:
         self._exported, self._where = exported, where
         self._signature = exported.graph_signature
-        self._values: Dict[str, Any] = {}
-        self._same: Dict[str, str] = {}  # a getitem that another one stands for
-        self._weights: Dict[str, Tuple[torch.Tensor, bool]] = {}
-        self._constants: Dict[str, Tuple[torch.Tensor, bool]] = {}
+        self._values: dict[str, Any] = {}
+        self._same: dict[str, str] = {}  # a getitem that another one stands for
+        self._weights: dict[str, tuple[torch.Tensor, bool]] = {}
+        self._constants: dict[str, tuple[torch.Tensor, bool]] = {}
         self._count = outputs
 
     def write(self, path: Path, example: Sequence[torch.Tensor]) -> None:
@@ -363,7 +419,7 @@ class _Writer:
             archive.add("archive_version", b"0")
             archive.add("byteorder", sys.byteorder.encode())
 
-    def _program(self) -> Dict[str, Any]:
+    def _program(self) -> dict[str, Any]:
         graph = self._exported.graph_module.graph
         held = {**self._exported.state_dict, **self._exported.constants}
         specs = {spec.arg.name: spec for spec in self._signature.input_specs}
@@ -401,7 +457,9 @@ class _Writer:
                         "signature": {
                             "inputs": [],
                             "outputs": [],
-                            "in_spec": _spec([_leaves("tuple", self._tensors(given)), _leaves("dict", 0)]),
+                            "in_spec": _spec(
+                                [_leaves("tuple", self._tensors(given)), _leaves("dict", 0)]
+                            ),
                             "out_spec": json.dumps([1, _leaves("tuple", len(outputs))]),
                             "forward_arg_names": [],
                         },
@@ -419,7 +477,7 @@ class _Writer:
     def _tensors(given: Sequence[Mapping[str, Any]]) -> int:
         return sum("user_input" in item for item in given)
 
-    def _input(self, node: Any, spec: Any, held: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    def _input(self, node: Any, spec: Any, held: Mapping[str, Any]) -> dict[str, Any] | None:
         kind, arg = spec.kind.name, {"name": node.name}
         if kind == "USER_INPUT":
             return {"user_input": {"arg": {"as_tensor": arg}}}
@@ -438,14 +496,10 @@ class _Writer:
             return {"tensor_constant": {"arg": arg, "tensor_constant_name": spec.target}}
         raise ExportError(f"phase {self._where}: {node.name} is a {kind}, and must be a tensor")
 
-    def _outputs(self, output: Any) -> List[Dict[str, Any]]:
-        for spec in self._signature.output_specs:
-            if spec.kind.name != "USER_OUTPUT":
-                raise ExportError(
-                    f"phase {self._where}: writes into {spec.target}; return the new value as an "
-                    f"output (and call module.eval() first, if it is a running statistic)"
-                )
-        nodes = [node for node in pytree.tree_leaves(output.args) if isinstance(node, torch.fx.Node)]
+    def _outputs(self, output: Any) -> list[dict[str, Any]]:
+        nodes = [
+            node for node in pytree.tree_leaves(output.args) if isinstance(node, torch.fx.Node)
+        ]
         made = [{"as_tensor": {"name": self._named(node)}} for node in nodes]
         if len(made) != self._count:
             raise ExportError(
@@ -454,7 +508,7 @@ class _Writer:
         return made
 
     def _named(self, node: Any) -> str:
-        return self._same.get(node.name, node.name)
+        return self._same.get(str(node.name), str(node.name))
 
     def _note(self, name: str, tensor: Any) -> None:
         if not isinstance(tensor, torch.Tensor):
@@ -464,7 +518,7 @@ class _Writer:
             )
         self._values[name] = _meta(tensor, self._where)
 
-    def _node(self, node: Any) -> Iterator[Dict[str, Any]]:
+    def _node(self, node: Any) -> Iterator[dict[str, Any]]:
         if node.op in ("placeholder", "output") or node.target is operator.getitem:
             return
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
@@ -475,14 +529,15 @@ class _Writer:
         schema = node.target._schema
         if any(word in schema.name for word in _DROPPED) and not node.users:
             return
+        name = schema.name.replace("::", ".")
         yield {
-            "target": f"torch.ops.{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}",
+            "target": f"torch.ops.{name}.{schema.overload_name or 'default'}",
             "inputs": list(self._arguments(node, schema)),
             "outputs": self._made(node, schema),
             "metadata": {"nn_module_stack": _stack(node)},
         }
 
-    def _arguments(self, node: Any, schema: Any) -> Iterator[Dict[str, Any]]:
+    def _arguments(self, node: Any, schema: Any) -> Iterator[dict[str, Any]]:
         for index, argument in enumerate(schema.arguments):
             if index < len(node.args) and not argument.kwarg_only:
                 value, kind = node.args[index], 1
@@ -492,7 +547,7 @@ class _Writer:
                 continue
             yield {"name": argument.name, "arg": self._value(value, argument, node), "kind": kind}
 
-    def _value(self, value: Any, argument: Any, node: Any) -> Dict[str, Any]:
+    def _value(self, value: Any, argument: Any, node: Any) -> dict[str, Any]:
         simple = _simple(value)
         if simple is not None:
             return simple
@@ -505,11 +560,9 @@ class _Writer:
             f"which there is no form"
         )
 
-    def _list(self, items: List[Any], kind: str, node: Any) -> Dict[str, Any]:
+    def _list(self, items: list[Any], kind: str, node: Any) -> dict[str, Any]:
         if any(isinstance(item, torch.fx.Node) for item in items):
-            named = [
-                None if item is None else {"name": self._named(item)} for item in items
-            ]
+            named = [None if item is None else {"name": self._named(item)} for item in items]
             if all(item is not None for item in named):
                 return {"as_tensors": named}
             return {
@@ -525,9 +578,11 @@ class _Writer:
             return {"as_ints": items}
         if all(isinstance(item, (int, float)) for item in items):
             return {"as_floats": [_number(float(item)) for item in items]}
-        raise ExportError(f"phase {self._where}: {node.name} takes {items}: there is no form for it")
+        raise ExportError(
+            f"phase {self._where}: {node.name} takes {items}: there is no form for it"
+        )
 
-    def _made(self, node: Any, schema: Any) -> List[Dict[str, Any]]:
+    def _made(self, node: Any, schema: Any) -> list[dict[str, Any]]:
         returns, value = schema.returns, node.meta.get("val")
         if not returns or value is None:
             return []
@@ -543,7 +598,7 @@ class _Writer:
             {"as_none": True} if name is None else {"as_tensor": {"name": name}} for name in names
         ]
 
-    def _taken(self, node: Any, index: int, value: Any) -> Optional[str]:
+    def _taken(self, node: Any, index: int, value: Any) -> str | None:
         """The name of an operator's output at a place: that of the node which takes it."""
         takers = [user for user in node.users if user.args[1] == index]
         if value is None:
@@ -554,7 +609,7 @@ class _Writer:
         return name
 
 
-def _simple(value: Any) -> Optional[Dict[str, Any]]:
+def _simple(value: Any) -> dict[str, Any] | None:
     if value is None:
         return {"as_none": True}
     for kind, key in ((bool, "as_bool"), (int, "as_int"), (str, "as_string")):
@@ -589,7 +644,7 @@ def _type(dtype: torch.dtype, where: str) -> int:
     return _TYPES[name]
 
 
-def _meta(tensor: torch.Tensor, where: str, requires_grad: bool = False) -> Dict[str, Any]:
+def _meta(tensor: torch.Tensor, where: str, requires_grad: bool = False) -> dict[str, Any]:
     sizes, strides = list(tensor.shape), list(tensor.stride())
     if not all(isinstance(size, int) for size in (*sizes, *strides)):
         raise ExportError(f"phase {where}: a shape is {sizes}; shapes must be static")
@@ -614,13 +669,13 @@ def _stack(node: Any) -> str:
     return ";".join(entries)
 
 
-def _leaves(kind: str, count: int) -> Dict[str, Any]:
-    leaf = {"type": None, "context": None, "children_spec": []}
+def _leaves(kind: str, count: int) -> dict[str, Any]:
+    leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
     context = "[]" if kind == "dict" else "null"
     return {"type": f"builtins.{kind}", "context": context, "children_spec": [leaf] * count}
 
 
-def _spec(children: List[Dict[str, Any]]) -> str:
+def _spec(children: list[dict[str, Any]]) -> str:
     return json.dumps([1, {"type": "builtins.tuple", "context": "null", "children_spec": children}])
 
 
@@ -632,7 +687,7 @@ class _Archive:
         self._file = path.open("wb")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED, allowZip64=True)
 
-    def __enter__(self) -> "_Archive":
+    def __enter__(self) -> _Archive:
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -643,12 +698,19 @@ class _Archive:
         """A member."""
         self._stream(name, [data])
 
-    def add_tensors(self, start: str, tensors: Mapping[str, Tuple[torch.Tensor, bool]]) -> Dict[str, Any]:
+    def add_tensors(
+        self, start: str, tensors: Mapping[str, tuple[torch.Tensor, bool]]
+    ) -> dict[str, Any]:
         """Members `start_0`, `start_1`, ..., one a distinct tensor; the table of them."""
-        table: Dict[str, Any] = {}
-        written: Dict[Tuple[Any, ...], str] = {}
+        table: dict[str, Any] = {}
+        written: dict[tuple[Any, ...], str] = {}
         for name, (tensor, is_parameter) in tensors.items():
-            identity = (tensor.data_ptr() or id(tensor), tensor.dtype, tensor.shape, tensor.stride())
+            identity = (
+                tensor.data_ptr() or id(tensor),
+                tensor.dtype,
+                tensor.shape,
+                tensor.stride(),
+            )
             plain = tensor.detach().cpu().contiguous()
             if identity not in written:
                 written[identity] = f"{start}_{len(written)}"
@@ -681,8 +743,9 @@ def _pieces(tensor: torch.Tensor) -> Iterator[bytes]:
 # A trace against its module ---------------------------------------------------------------------
 
 
-def _compare(phase: Dict[str, Any], exported: Any, example: Sequence[torch.Tensor],
-             tolerance: Optional[float]) -> str:
+def _compare(
+    phase: dict[str, Any], exported: Any, example: Sequence[torch.Tensor], tolerance: float | None
+) -> str:
     """Run both on the example and on variations of it; raises ExportError where they differ."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -694,11 +757,13 @@ def _compare(phase: Dict[str, Any], exported: Any, example: Sequence[torch.Tenso
             wanted = _run(phase["call"], given)
         except Exception as error:  # the user's code, on numbers that the user did not choose
             if seed == 0:
-                raise ExportError(f"phase {phase['name']}: raises on its example: {error}") from error
+                raise ExportError(
+                    f"phase {phase['name']}: raises on its example: {error}"
+                ) from error
             continue
         observations += 1
         which = "a variation of the example" if seed else "the example"
-        for name, one, other in zip(names, _run(traced, given), wanted):
+        for name, one, other in zip(names, _run(traced, given), wanted, strict=True):
             difference, size = _apart(one, other)
             share = difference / size if size else (math.inf if difference else 0.0)
             allowed = tolerance if tolerance is not None else _allowed(wanted)
@@ -727,7 +792,7 @@ def _allowed(tensors: Sequence[torch.Tensor]) -> float:
     return max((_TOLERANCES.get(dtype, _SLOPPIEST) for dtype in floats), default=1e-4)
 
 
-def _run(call: Callable[..., Any], given: Sequence[torch.Tensor]) -> List[torch.Tensor]:
+def _run(call: Callable[..., Any], given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         made = pytree.tree_leaves(call(*[tensor.clone() for tensor in given]))
     return [leaf for leaf in made if isinstance(leaf, torch.Tensor)]
@@ -746,15 +811,17 @@ def _varied(tensor: torch.Tensor, seed: int, index: int) -> torch.Tensor:
     if plain.dtype == torch.bool or (low >= 0 and high <= 1):
         last = plain.shape[-1] if plain.ndim else 1
         places = torch.arange(last)
-        turned = places >= (last + 1) // 2 if seed == 1 else (
-            (torch.rand(plain.shape, generator=numbers) < 0.5) & (places > 0)
+        turned = (
+            places >= (last + 1) // 2
+            if seed == 1
+            else ((torch.rand(plain.shape, generator=numbers) < 0.5) & (places > 0))
         )
         turned = turned if last > 1 else torch.ones((), dtype=torch.bool)
         return torch.where(turned, 1 - plain.long(), plain.long()).to(tensor)
     return torch.randint(low, high + 1, plain.shape, generator=numbers).to(tensor)
 
 
-def _apart(one: torch.Tensor, other: torch.Tensor) -> Tuple[float, float]:
+def _apart(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
     """The largest difference, and the largest finite magnitude of the other."""
     if one.shape != other.shape:
         return math.inf, 1.0
@@ -817,7 +884,8 @@ def _made_by(text: str) -> Any:
         raise ExportError(f"{text}: write file.py:function, of a file that is there")
     sys.path.insert(0, str(path.resolve().parent))
     spec = importlib.util.spec_from_file_location(f"vlacut_user_{path.stem}", str(path))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None  # for it ends in .py
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -827,7 +895,7 @@ def _made_by(text: str) -> Any:
     return function()
 
 
-def main(words: Optional[Sequence[str]] = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     parser = argparse.ArgumentParser(
         prog="vlacut-export", description="Trace a policy in your own environment, for vlacut."
@@ -838,12 +906,18 @@ def main(words: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--no-check", action="store_true", help="do not compare with the module")
     asked = parser.parse_args(words)
     try:
-        for line in export_policy(_made_by(asked.model), asked.out, asked.tolerance, not asked.no_check):
+        for line in export_policy(
+            _made_by(asked.model), asked.out, asked.tolerance, not asked.no_check
+        ):
             print(line)
-    except (ExportError, OSError) as error:
+    except ExportError as error:
         print(f"vlacut-export: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {asked.out}; next: vlacut compile {asked.out} --edge ... --cloud ... --link ... -o BUNDLE")
+    except OSError as error:
+        print(f"vlacut-export: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    options = "--edge ... --cloud ... --link ... -o BUNDLE"
+    print(f"wrote {asked.out}; next: vlacut compile {asked.out} {options}")
     return 0
 
 

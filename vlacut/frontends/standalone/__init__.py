@@ -1,0 +1,1 @@
+"""Scripts that run without vlacut, in the environment of a policy: each is one file to copy."""
