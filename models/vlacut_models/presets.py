@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -34,6 +34,7 @@ class Policy:
         phases: in the order of execution, all of one module.
         observation, action: names of the program's inputs and outputs.
         opset: the oldest operator set that has what it needs.
+        state: outputs of a control step that are inputs of the next.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Policy:
     observation: tuple[str, ...]
     action: tuple[str, ...]
     opset: int
+    state: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -49,7 +51,10 @@ class Policy:
 
     def program(self) -> Program:
         """Trace every phase."""
-        return program_from_torch(self.name, self.phases, self.observation, self.action, self.opset)
+        return program_from_torch(
+            *(self.name, self.phases, self.observation, self.action, self.opset),
+            state=self.state,
+        )
 
     def outline(self) -> Outline:
         """Its size, without tracing."""
@@ -135,10 +140,12 @@ class Examples:
         phases: Sequence[TorchPhase],
         observation: Sequence[str],
         action: Sequence[str],
+        state: Mapping[str, str] | None = None,
     ) -> Policy:
         """The policy, in the oldest operator set that has what it needs."""
         opset = _OPSET if self.real else _BFLOAT16_OPSET
-        return Policy(name, tuple(phases), tuple(observation), tuple(action), opset)
+        names = tuple(observation), tuple(action)
+        return Policy(name, tuple(phases), *names, opset, dict(state or {}))
 
 
 def on_shapes(make: Callable[[], M], dtype: torch.dtype = torch.bfloat16) -> M:

@@ -2,8 +2,8 @@
 
 Source: Li et al., RoboFlamingo (arXiv 2311.01378), and its published configuration: OpenFlamingo-3B
 with MPT-1B, both cameras through one resampler, hidden states pooled by their maximum, an LSTM of 4
-layers of 1,024 and two MLPs for pose and gripper. The LSTM's state goes from action to observation:
-the caller hands back `next.*` of a step as the input of the next, and zeros at the first.
+layers of 1,024 and two MLPs for pose and gripper. What the LSTM remembers is the program's state:
+zeros in the first step of an episode.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def roboflamingo(preset: str) -> Policy:
     config = choose(PRESETS, "roboflamingo", preset)
     examples = Examples(preset)
     made = phases(examples.module(lambda: RoboFlamingo(config)), examples)
-    memory = ["memory.hidden", "memory.cell"]
-    observation = ["pixel_values", "input_ids", *memory]
-    action = ["action", *(f"next.{name}" for name in memory)]
-    return examples.policy("roboflamingo", made, observation, action)
+    state = {f"next.{name}": name for name in ("memory.hidden", "memory.cell")}
+    return examples.policy(
+        "roboflamingo", made, ["pixel_values", "input_ids"], ["action"], state=state
+    )

@@ -28,6 +28,7 @@ from vlacut.side import Side
 from vlacut.split.pieces import engines_of
 from vlacut_passes.partitioning.coded import Codecs, offered_codecs
 from vlacut_passes.partitioning.limits import Quantity, within
+from vlacut_passes.partitioning.on_reset import tasks_on_reset
 from vlacut_passes.partitioning.pins import pinned
 from vlacut_passes.partitioning.strategies import all_cloud, all_edge
 from vlacut_passes.pool.candidate import (
@@ -192,6 +193,7 @@ class _Search:
             for name, cut in (("all-edge", all_edge), ("all-cloud", all_cloud)):
                 found.setdefault(cut(self.graph), name)
             free = set(range(len(self.chosen.sides)))
+        free -= tasks_on_reset(self.dataflow)  # no step is faster for it
         searched = best_placements(
             *(self.graph, self.chosen, self.link, self.bandwidths, self._room, free),
             self._codecs.coded,

@@ -14,6 +14,7 @@ from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.program import Program
 from vlacut.pricing import codec_cost, picture_cost
 from vlacut.pricing.coding import Offer
+from vlacut.pricing.cost_graph import When
 from vlacut.runtime.wire.codecs import coder_of
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, Coding, coded_bytes, parse_codecs, takes
@@ -47,8 +48,11 @@ class AnnotateCodecs:
         of_numbers = [codec for codec in codecs if not codec.varies]
         of_pictures = [codec for codec in codecs if codec.varies]
         offers: dict[str, Offer] = {}
-        for key, spec in trace_dataflow(program).specs.items():
-            up = tuple(_of_numbers(of_numbers, spec, edge, cloud))
+        dataflow = trace_dataflow(program)
+        # State goes as it is: what is lost of it would add up, step after step.
+        left = {use.key for use in dataflow.uses if use.when in (When.NEXT, When.RESET)}
+        for key, spec in dataflow.specs.items():
+            up = () if key in left else tuple(_of_numbers(of_numbers, spec, edge, cloud))
             if up:
                 # Down, the cloud encodes and the edge decodes.
                 there = _of_numbers(of_numbers, spec, cloud, edge)

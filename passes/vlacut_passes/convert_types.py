@@ -17,6 +17,7 @@ from vlacut.ir.annotation import CONVERTED, EXAMPLE
 from vlacut.ir.elements import carried, numbers
 from vlacut.ir.graphs import dtype_name
 from vlacut.ir.program import Program
+from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
 from vlacut_passes.types.mixed import mix_precision
 from vlacut_passes.types.values import convert, set_type_attributes
@@ -70,6 +71,7 @@ class ConvertTypes:
 
     def _convert_all(self, program: Program, source: ir.DataType) -> None:
         target = _FLOATS[self.target]
+        before = [program.state_spec(state) for state in program.state]
         for phase in program.phases:
             for value in _values(phase.model):
                 if value.dtype == source:
@@ -77,6 +79,8 @@ class ConvertTypes:
             for node in phase.model.graph.all_nodes():
                 set_type_attributes(node, source, target)
         self._convert_example(program, source)
+        pairs = zip(program.state, before, strict=True)
+        program.state = tuple(self._converted(state, spec, source) for state, spec in pairs)
         program.inputs = tuple(self._renamed(spec, source) for spec in program.inputs)
         program.outputs = tuple(self._renamed(spec, source) for spec in program.outputs)
 
@@ -89,6 +93,13 @@ class ConvertTypes:
                 example[spec.name] = carried(known, replace(spec, dtype=self.target))
         if example:
             EXAMPLE.put(program, example)
+
+    def _converted(self, state: State, spec: TensorSpec, source: ir.DataType) -> State:
+        """The state with its initial value in the new type."""
+        if state.initial is None or spec.dtype != dtype_name(source):
+            return state
+        known = numbers(state.initial, spec.dtype)
+        return replace(state, initial=carried(known, replace(spec, dtype=self.target)))
 
     def _renamed(self, spec: TensorSpec, source: ir.DataType) -> TensorSpec:
         return replace(spec, dtype=self.target) if spec.dtype == dtype_name(source) else spec

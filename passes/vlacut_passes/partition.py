@@ -23,6 +23,7 @@ from vlacut_passes.partitioning.coded import (
     parse_action_error,
 )
 from vlacut_passes.partitioning.limits import Limits, Quantity, limited
+from vlacut_passes.partitioning.on_reset import place_on_reset
 from vlacut_passes.partitioning.pins import SEPARATOR, find_pins, pinned, split_items
 from vlacut_passes.partitioning.solver.search import MOST, Found, optimal_cut
 from vlacut_passes.partitioning.strategies import (
@@ -119,6 +120,9 @@ class Partition:
         chosen = cuts.pop(self.strategy)
         if not chosen.feasible:
             raise InfeasibleError(f"strategy {chosen.name}: {chosen.why_not}")
+        if self.strategy == "optimal":
+            given = search.graph, asked.pins, chosen, asked.link, limits, self.effort
+            chosen = place_on_reset(dataflow, *given)
         certificate = best.found.certificate(self.minimise)
         CUTS.put(
             program,

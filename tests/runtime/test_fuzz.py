@@ -25,7 +25,17 @@ from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Frame
 from vlacut.runtime.wire.handshake import answer, greet
 from vlacut.runtime.wire.layout import Layout
-from vlacut.runtime.wire.protocol import ERROR, PROBE, TENSORS, Greeting, Header, checksum
+from vlacut.runtime.wire.protocol import (
+    ERROR,
+    FETCH,
+    HEADER_BYTES,
+    PROBE,
+    STATE,
+    TENSORS,
+    Greeting,
+    Header,
+    checksum,
+)
 from vlacut.runtime.wire.route import Route
 from vlacut.side import Side
 
@@ -91,12 +101,13 @@ def test_frames_of_steps_that_are_over_are_dropped_and_counted(together: bool) -
 
 HEADERS = st.builds(
     Header,
-    st.sampled_from((TENSORS, ERROR, PROBE)),
+    st.sampled_from((TENSORS, ERROR, PROBE, STATE, FETCH)),
     st.integers(0, 2),
     st.integers(0, 20) | st.integers(0, 65535),
     st.integers(0, 4) | st.integers(0, 65535),
     st.integers(0, 3) | st.integers(0, 2**64 - 1),
     st.integers(0, 600) | st.integers(0, 2**64 - 1),
+    st.integers(0, 4) | st.integers(0, 2**64 - 1),
 )
 FORGED = st.builds(
     lambda header, check, data: header.pack(check) + data,
@@ -121,7 +132,9 @@ def test_a_frame_that_is_not_the_one_due_is_read_all_the_same(receiver: Side) ->
     frames = valid_frames(PLAN, receiver)
     assert len(frames) > 1
     found, _ = read_all(b"".join(frames[1:]), receiver)
-    assert [each.header.nbytes for each in found] == [len(data) - 32 for data in frames[1:]]
+    assert [each.header.nbytes for each in found] == [
+        len(data) - HEADER_BYTES for data in frames[1:]
+    ]
     assert all((array == 3).all() for each in found for array in each.tensors)
 
 

@@ -19,6 +19,7 @@ from vlacut.errors import PeerLost, PeerRefused, PeerUnable
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.link import Line
 from vlacut.runtime.edge.makers import Alone
+from vlacut.runtime.edge.memory import Remembered
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.handshake import answer
 from vlacut.runtime.wire.protocol import ERROR, Greeting, Header, sealed
@@ -202,7 +203,7 @@ def test_a_server_that_is_closed_ends() -> None:
 def test_the_longest_run_may_be_forgotten_by_two_at_once() -> None:
     """In a hedged step the edge's run may end, and push it out, while it is being forgotten."""
     _, plan, engines = deployment_with_alone()
-    alone = Alone(plan, engines)
+    alone = Alone(plan, engines, Remembered(plan, {}, shared=True))
 
     class Pushed(deque[float]):
         def remove(self, value: float) -> None:

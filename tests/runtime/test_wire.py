@@ -14,8 +14,10 @@ from vlacut.runtime.wire.clock import CloudClock, Exchange
 from vlacut.runtime.wire.protocol import (
     CHECKED,
     ERROR,
+    FETCH,
     HEADER_BYTES,
     PROBE,
+    STATE,
     TENSORS,
     Envelope,
     Greeting,
@@ -31,13 +33,13 @@ from vlacut.runtime.wire.protocol import (
 
 def test_header_vectors() -> None:
     """The bytes on the wire, as the docstring of `wire` specifies them."""
-    header = Header(kind=1, variant=2, position=3, trip=4, step=5, nbytes=6)
+    header = Header(kind=1, variant=2, position=3, trip=4, step=5, nbytes=6, base=7)
     vector = bytes.fromhex("5643010000020003000400000a0b0c0d")
-    vector += bytes.fromhex("00000000000000050000000000000006")
+    vector += bytes.fromhex("000000000000000500000000000000070000000000000006")
     assert header.pack(0x0A0B0C0D) == vector
     assert unpack_header(vector) == (header, 0x0A0B0C0D)
     with pytest.raises(WireError, match="no frame"):
-        unpack_header(bytes(32))
+        unpack_header(bytes(40))
 
 
 def test_greeting_vectors() -> None:
@@ -96,7 +98,7 @@ def test_the_checksum_notices_changed_and_shifted_bytes(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(min_size=32, max_size=32))
+@given(st.binary(min_size=40, max_size=40))
 def test_any_header_is_read_or_refused(data: bytes) -> None:
     """Half of them with what every header must have, or hardly one would be read."""
     right = b"\x56\x43\x01\0" + data[4:10] + b"\0\0" + data[12:]
@@ -105,7 +107,7 @@ def test_any_header_is_read_or_refused(data: bytes) -> None:
         header, check = unpack_header(data)
     except WireError:
         return
-    assert header.kind in (TENSORS, ERROR, PROBE)
+    assert header.kind in (TENSORS, ERROR, PROBE, STATE, FETCH)
     assert header.pack(check) == data
 
 
@@ -139,9 +141,9 @@ def test_a_header_sealed_ahead_is_that_of_its_step() -> None:
     data = np.arange(100, dtype=np.uint8)
     envelope = Envelope(TENSORS, 1, 2, 3, data.nbytes)
     assert envelope.place == (1, 2, 3)
-    for ahead, step in ((5, 5), (5, 6), (2**64 - 1, 2**64 - 1), (2**64, 7)):
-        envelope.seal_ahead(ahead)
-        header = Header(TENSORS, 1, 2, 3, step, data.nbytes)
+    for ahead, step, base in ((5, 5, 0), (5, 6, 6), (2**64 - 1, 2**64 - 1, 9), (2**64, 7, 3)):
+        envelope.seal_ahead(ahead, ahead)
+        header = Header(TENSORS, 1, 2, 3, step, data.nbytes, base)
         for payload in ([], [data], [data[:60].tobytes(), data[60:]]):
-            assert envelope.seal(step, payload) == header.pack(checksum(header, payload))
+            assert envelope.seal(step, payload, base) == header.pack(checksum(header, payload))
     assert (envelope.ahead_step, len(envelope.ahead)) == (2**64 - 1, HEADER_BYTES)

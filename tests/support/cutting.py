@@ -18,7 +18,7 @@ from vlacut.plans.pool import SEGMENTS, Pool
 from vlacut.pricing.cut import Sides, make_cut
 from vlacut.pricing.price import Certificate
 from vlacut.side import Side
-from vlacut.split.parts import Split
+from vlacut.split.parts import Split, plan_states
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 
 LINK = Link(1e6, 2e6, 0.01)
@@ -63,6 +63,7 @@ def placements_of(dataflow: Dataflow) -> list[Sides]:
 def plan_of(dataflow: Dataflow, made: Split) -> Plan:
     program = dataflow.program
     cut = cuts_of(dataflow).chosen
+    chosen = Variant("chosen", made.schedule, cut.price, cut.crossings, first=made.firsts[0])
     return Plan(
         program=program.name,
         edge="e",
@@ -74,9 +75,10 @@ def plan_of(dataflow: Dataflow, made: Split) -> Plan:
         },
         tensors=made.tensors,
         parts=made.parts,
-        variants=(Variant("chosen", made.schedule, cut.price, cut.crossings),),
+        variants=(chosen,),
         strategies=(),
         certificate=PROVEN,
+        states=plan_states(dataflow),
     )
 
 
@@ -103,17 +105,56 @@ def run_whole(program: Program, observed: dict[str, np.ndarray]) -> dict[str, np
     return {spec.name: outputs[spec.name] for spec in program.outputs}
 
 
+class Reference:
+    """A program run step after step, in a plain loop: what a robot's actions must be."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.engines = {phase.name: session(phase.model) for phase in program.phases}
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self.state: dict[str, np.ndarray] | None = None
+
+    def step(self, observed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The action; the docstring of `vlacut.ir.state` line by line."""
+        program, first = self.program, self.state is None
+        state = self.state
+        if state is None:
+            state = {one.input: one.first(program.state_spec(one)) for one in program.state}
+        outputs: dict[str, np.ndarray] = {}
+        for phase in program.phases:
+            if phase.when == "reset" and not first:
+                continue
+            given = observed | (state if phase.when == "step" else {}) | outputs
+            fed = {name: given[name] for name in phase.input_names}
+            for _ in range(phase.trips):
+                found = self.engines[phase.name].run(None, fed)
+                made = dict(zip(phase.output_names, found, strict=True))
+                fed |= {target: made[output] for output, target in phase.carried.items()}
+            if phase.when == "reset":
+                state = state | made
+            outputs |= made
+        stays = {name: array for name, array in state.items() if name not in self._fed()}
+        self.state = stays | {one.input: outputs[one.output] for one in program.state}
+        return {spec.name: outputs[spec.name] for spec in program.outputs}
+
+    def _fed(self) -> set[str]:
+        return {one.input for one in self.program.state}
+
+
 class Walk:
     """Walks a schedule with both sides in one place, counting what crosses."""
 
-    def __init__(self, made: Split, observed: dict[str, np.ndarray]) -> None:
+    def __init__(self, made: Split, observed: dict[str, np.ndarray], run: bool = True) -> None:
         self.models = {
             part.name: (part, session(model))
             for part, model in zip(made.parts, made.models, strict=True)
         }
         self.held = {Side.EDGE: dict(observed), Side.CLOUD: {}}
         self.moved = {Side.EDGE: 0, Side.CLOUD: 0}
-        for step in steps(made.schedule):
+        for step in steps(made.schedule) if run else ():
             self.do(step.instruction)
 
     def do(self, step: Run | Transfer | Move) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from support.cutting import all_on, plan_of, session, write_cuts
+from support.cutting import all_on, plan_of, session, sides_of, write_cuts
 from support.programs import cut_at_random, random_program
 from vlacut.backend import Engine
-from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Instruction, Loop, Run
 from vlacut.plans.plan import Plan, Variant
@@ -63,6 +63,43 @@ def deployed(program: Program, seed: int) -> tuple[Plan, dict[str, OrtEngine]]:
         for part, model in zip(made.parts, made.models, strict=True)
     }
     return plan_of(dataflow, made), engines
+
+
+def pool_deployment(
+    program: Program, seed: int, variants: int = 3, alone: bool = False
+) -> tuple[Plan, dict[str, OrtEngine]]:
+    """A program cut at random in several ways; with `alone`, the last of them on the edge."""
+    dataflow = cut_at_random(program, seed)
+    numbers = np.random.default_rng((seed, 11))
+    placements = [sides_of(dataflow)]
+    for _ in range(variants - 1 - alone):
+        there = numbers.random(len(dataflow.nodes)) < numbers.random()
+        sides = [Side.CLOUD if one else Side.EDGE for one in there.tolist()]
+        placements.append((Side.EDGE, *sides[1:-1], Side.EDGE))
+    if alone:
+        placements.append(all_on(dataflow, Side.EDGE))
+    write_cuts(dataflow, *placements)
+    made = split(dataflow)
+    engines = {
+        part.name: OrtEngine(model, part.outputs)
+        for part, model in zip(made.parts, made.models, strict=True)
+    }
+    found = tuple(
+        Variant(f"v{index}", schedule, cut.price, first=first)
+        for index, (schedule, first, cut) in enumerate(
+            zip(made.schedules, made.firsts, cuts_of(dataflow).variants, strict=True)
+        )
+    )
+    return replace(plan_of(dataflow, made), variants=found, kept_observations=4), engines
+
+
+def initial_of(program: Program) -> dict[str, np.ndarray]:
+    """State at first, by key, as a bundle has it."""
+    return {
+        one.input: one.first(program.state_spec(one))
+        for one in program.state
+        if one.initial is not None and program.reset_source(one.input) is None
+    }
 
 
 def crossing_deployment() -> tuple[Program, Plan, dict[str, OrtEngine]]:

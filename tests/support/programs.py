@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
@@ -11,6 +13,7 @@ from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.program import Phase, Program
+from vlacut.ir.state import State
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
@@ -37,6 +40,56 @@ def random_program(seed: int, phases: int = 3) -> Program:
         tuple(TensorSpec(name, "float32", (1, _WIDTH)) for name in observed),
         (TensorSpec(action, "float32", (1, _WIDTH)),),
     )
+
+
+def random_stateful(seed: int, phases: int = 3) -> Program:
+    """As `random_program`, with up to three states, and sometimes a phase that runs on reset.
+
+    A state is bounded, so that its numbers stay numbers over many steps.
+    """
+    numbers = np.random.default_rng((seed, 5))
+    observed, states = ("image", "position"), ["h0", "h1", "h2"]
+    known = [*observed]
+    made: list[Phase] = []
+    if numbers.random() < 0.5:
+        made.append(replace(_random_phase(numbers, 9, known), when="reset"))
+        known += made[0].output_names
+    known += states
+    for index in range(phases):
+        phase = _with_bounded(_random_phase(numbers, index, known), index)
+        made.append(phase)
+        known += [name for name in phase.output_names if name not in known]
+    steps = [phase for phase in made if phase.when == "step"]
+    read = {name for phase in steps for name in phase.input_names}
+    written = [name for phase in steps for name in phase.output_names if name[0] == "b"]
+    chosen = [
+        State(str(numbers.choice(written)), name, _initial(numbers))
+        for name in states
+        if name in read
+    ]
+    return Program(
+        f"stateful{seed}",
+        tuple(made),
+        tuple(TensorSpec(name, "float32", (1, _WIDTH)) for name in observed),
+        (TensorSpec(made[-1].output_names[0], "float32", (1, _WIDTH)),),
+        state=tuple(chosen),
+    )
+
+
+def _initial(numbers: np.random.Generator) -> np.ndarray | None:
+    if numbers.random() < 0.5:
+        return None
+    return numbers.standard_normal((1, _WIDTH)).astype(np.float32)
+
+
+def _with_bounded(phase: Phase, index: int) -> Phase:
+    """The phase with the hyperbolic tangent of its first output as another one."""
+    graph = phase.model.graph
+    node = _node("Tanh", (graph.outputs[0],), f"b{index}")
+    node.outputs[0].name = f"b{index}"
+    graph.append(node)
+    graph.outputs.append(node.outputs[0])
+    return phase
 
 
 def _random_phase(numbers: np.random.Generator, index: int, known: list[str]) -> Phase:

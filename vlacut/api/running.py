@@ -37,7 +37,11 @@ class Policy(EdgeSession):
         **options: Any,
     ) -> None:
         engines = load_engines(bundle, Side.EDGE, emulate)
-        super().__init__(bundle.plan, bundle.digest, engines, address, timeout, **options)
+        super().__init__(
+            *(bundle.plan, bundle.digest, engines, address, timeout),
+            initial=bundle.initial_state(),
+            **options,
+        )
         self.bundle = bundle
 
     def __enter__(self) -> Policy:
@@ -82,7 +86,8 @@ def connect(
             if empty.
         emulate: take the time that the plan predicts for every part, and compute nothing.
 
-    Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays.
+    Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays, and
+    `reset()`, which begins an episode.
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
     opened = _open(bundle, trusted)
@@ -163,6 +168,7 @@ def serve(
         insecure=insecure,
         most_robots=most_robots,
         memory=memory,
+        initial=opened.initial_state(),
     )
 
 

@@ -7,6 +7,8 @@
     weights/SHA256         one a distinct weight
     predictors/SHA256      a trained predictor of the bandwidth, where one was given
     golden/observation.npz, golden/action.npz   one control step of the uncut model
+    golden/sequence.npz    where it remembers: that step, those after it, and the state they left
+    initial.npz            initial values of state that are not zeros
     golden/parts/NAME.npz  where engines are built later: the inputs and outputs, by key, of a
                            part's first run in that step
 
@@ -19,18 +21,19 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vlacut.bundle.model_check import ModelCheck
-from vlacut.bundle.npz import UNREADABLE, read_npz, reason
+from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.bundle.serde import from_json, to_json
-from vlacut.errors import BundleError, ObservationError
+from vlacut.errors import BundleError, InputError, ObservationError
 from vlacut.plans.instructions import MOST_TRIPS
 from vlacut.plans.plan import Part, Plan
+from vlacut.plans.state import PlanState, initial_state
 from vlacut.side import Side
 
 FORMAT = 4
@@ -68,12 +71,14 @@ class WholePhase:
         trips: how often a control step runs it.
         inputs: in the order of the graph's inputs.
         outputs: keys of the outputs.
+        on_reset: whether the first step of an episode alone runs it.
     """
 
     name: str
     trips: int
     inputs: tuple[Binding, ...]
     outputs: tuple[str, ...]
+    on_reset: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ class Manifest:
         tolerance: how far a cut's action may be from the uncut model's, as a share of the largest
             magnitude in it; 0 where the back end promises the same bits.
         whole: the uncut phases.
+        states: what a step of these leaves to the next; the plan's, and what no action hangs on.
         pipeline: text of the pipeline that made the plan.
         tools: versions of what made it.
         predictor: the file of a trained predictor of the bandwidth; empty if there is none.
@@ -101,11 +107,23 @@ class Manifest:
     recipes: Mapping[str, Mapping[str, str]]
     tolerance: float
     whole: tuple[WholePhase, ...]
+    states: tuple[PlanState, ...]
     pipeline: str
     tools: Mapping[str, str]
     predictor: str
     model_check: ModelCheck
     files: Mapping[str, FileEntry]
+
+
+@dataclass(frozen=True)
+class GoldenStep:
+    """A recorded control step of the uncut model: the observation, the action, and the state that
+    it left, by key.
+    """
+
+    observation: dict[str, np.ndarray]
+    action: dict[str, np.ndarray]
+    state: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -161,6 +179,51 @@ class Bundle:
         except ObservationError as error:
             raise BundleError(f"{path}: {error}") from error
 
+    def golden_sequence(self) -> tuple[GoldenStep, ...]:
+        """The recorded steps of an episode, one after the other; a single one where the model does
+        not remember.
+
+        Raises BundleError as `golden` does.
+        """
+        first, action = self.golden("observation"), self.golden("action")
+        if not self.manifest.states:
+            return (GoldenStep(first, action, {}),)
+        path = self.root / "golden" / "sequence.npz"
+        arrays = _golden_arrays(path)
+        count = len({name.partition("/")[0] for name in arrays})
+        kinds = {
+            "observation": {spec.name: spec for spec in self.plan.inputs},
+            "action": {name: self.plan.spec[key] for name, key in self.plan.outputs.items()},
+            "state": {state.key: self.plan.spec[state.key] for state in self.manifest.states},
+        }
+        try:
+            return tuple(
+                GoldenStep(
+                    **{
+                        kind: {
+                            name: one.check(arrays[f"{step}/{kind}/{name}"])
+                            for name, one in specs.items()
+                        }
+                        for kind, specs in kinds.items()
+                    }
+                )
+                for step in range(count)
+            )
+        except (KeyError, ObservationError) as error:
+            raise BundleError(f"{path}: {error}; compile the bundle again") from error
+
+    def initial_state(self) -> dict[str, np.ndarray]:
+        """State in the first step of an episode, by key, of the uncut model.
+
+        Raises BundleError if what the bundle holds does not fit the plan.
+        """
+        path = self.root / "initial.npz"
+        given = _golden_arrays(path) if any(one.given for one in self.manifest.states) else {}
+        try:
+            return initial_state(self.manifest.states, self.plan.spec, given)
+        except InputError as error:
+            raise BundleError(f"{path}: {error}") from error
+
     def part_golden_path(self, part: Part) -> Path | None:
         """The file of a part's inputs and outputs, to verify its engine with; None without."""
         name = f"golden/parts/{part.name}.npz"
@@ -176,6 +239,18 @@ class Bundle:
     def parts(self, side: Side) -> tuple[Part, ...]:
         """The parts that a side holds."""
         return tuple(part for part in self.plan.parts if part.side is side)
+
+
+def sequence_bytes(steps: Sequence[GoldenStep]) -> bytes:
+    """The file of a recorded sequence, as `Bundle.golden_sequence` reads it."""
+    return npz_bytes(
+        {
+            f"{number}/{kind}/{name}": array
+            for number, step in enumerate(steps)
+            for kind, arrays in vars(step).items()
+            for name, array in arrays.items()
+        }
+    )
 
 
 def _golden_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -278,7 +353,12 @@ def _check_whole(file: Path, manifest: Manifest) -> None:
         raise BundleError(f"{file}: tolerance {manifest.tolerance} must be finite, and at least 0")
     models = [f"parts/{part.name}.onnx" for part in manifest.plan.parts]
     models += [f"whole/{phase.name}.onnx" for phase in manifest.whole]
-    held = {spec.name for spec in manifest.plan.inputs}
+    plan = manifest.plan
+    known = {state.key: state for state in manifest.states}
+    unlike = any(known.get(state.key) != state for state in plan.states)
+    if unlike or known.keys() - plan.spec.keys():
+        raise BundleError(f"{file}: its uncut phases have other state than its plan")
+    held = {spec.name for spec in plan.inputs} | known.keys()
     for phase in manifest.whole:
         made = {binding.key for binding in phase.inputs} | set(phase.outputs)
         read = {binding.initial for binding in phase.inputs} - held
@@ -288,6 +368,10 @@ def _check_whole(file: Path, manifest: Manifest) -> None:
         held |= made
     missing = [name for name in models if name not in manifest.files]
     missing += sorted(set(manifest.plan.outputs.values()) - held)
+    used = {one.source for one in manifest.states} | {one.reset for one in manifest.states}
+    missing += sorted(used - held - {""})
+    if any(one.given for one in manifest.states) and "initial.npz" not in manifest.files:
+        missing.append("initial.npz")
     if missing:
         raise BundleError(f"{file}: {missing[0]} is in no file of the bundle; compile it again")
 

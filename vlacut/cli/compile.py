@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.tracing import traced_program
 from vlacut.errors import InputError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
+from vlacut.frontends.remember import AUTO, parse_state, remember
 from vlacut.hardware import load_device
 from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
@@ -47,6 +48,28 @@ _MODEL_HELP = """
 
 
 _Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a user calls MODEL, and what is said of it beside."""
+
+    model: str
+    shapes: Mapping[str, tuple[int, ...]]
+    state: tuple[str, ...]
+    cache: bool
+
+    def traced(self) -> Program:
+        """The program, by way of the cache if that is wanted."""
+        cache = TraceCache() if self.cache else None
+        program = traced_program(self.model, self.shapes, cache, _note)
+        if self.state:
+            pairs = parse_state(program, self.state)
+            remember(program, pairs)
+            if AUTO in self.state:
+                said = (f"{output} -> {fed}" for output, fed in pairs.items())
+                _note(f"state: {', '.join(said)}")
+        return program
 
 
 class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
@@ -66,10 +89,19 @@ class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
 
 
 def _shape_option(command: F) -> F:
-    option = click.option(
-        "--shape", "shapes", type=_Shape(), multiple=True, help="Bind a dynamic input."
-    )
-    return option(command)
+    for option in (
+        click.option(
+            "--state",
+            multiple=True,
+            metavar="OUTPUT=INPUT",
+            help="State: an output of a step, an input of the next; auto: by their names.",
+        ),
+        click.option(
+            "--shape", "shapes", type=_Shape(), multiple=True, help="Bind a dynamic input."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command("plan", help=f"Decide what runs where, and show what it would cost.{_MODEL_HELP}")
@@ -92,6 +124,7 @@ def plan_command(
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: _Shapes,
+    state: tuple[str, ...],
     cache: bool,
     swept: str,
     plot: Path | None,
@@ -99,7 +132,7 @@ def plan_command(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    target, named = _target(pipeline, asked), (model, shapes, weights, cache)
+    target, named = _target(pipeline, asked), (_Named(model, dict(shapes), state, cache), weights)
     if swept:
         if candidates:
             raise InputError("--candidates is of one plan; leave --sweep out")
@@ -118,18 +151,13 @@ def plan_command(
 
 
 def _loaded(
-    model: str, shapes: _Shapes, weights: tuple[Path, ...], cache: bool, progress: Stages
+    named: _Named, weights: tuple[Path, ...], progress: Stages
 ) -> tuple[Program, tuple[str, ...]]:
     """The program with its weights, and what to say of those that it has no use for."""
     progress("load", 0, 1)
-    program = _traced(model, shapes, cache)
+    program = named.traced()
     unused = load_weights(program, open_checkpoint(weights)) if weights else ""
     return program, (unused,) if unused else ()
-
-
-def _traced(model: str, shapes: _Shapes, cache: bool) -> Program:
-    """The program, by way of the cache if that is wanted."""
-    return traced_program(model, dict(shapes), TraceCache() if cache else None, _note)
 
 
 def _note(line: str) -> None:
@@ -137,7 +165,7 @@ def _note(line: str) -> None:
 
 
 def _sweep(
-    named: tuple[str, _Shapes, tuple[Path, ...], bool],
+    named: tuple[_Named, tuple[Path, ...]],
     target: Target,
     axis: Axis,
     pipeline: str,
@@ -198,6 +226,7 @@ def compile_command(
     pipeline: str,
     weights: tuple[Path, ...],
     shapes: _Shapes,
+    state: tuple[str, ...],
     cache: bool,
     out: Path,
     backend: str,
@@ -211,7 +240,7 @@ def compile_command(
     target = _target(pipeline, asked)
     with progress_bar() as progress:
         planned, bundle = compile_program(
-            lambda: _traced(model, shapes, cache),
+            _Named(model, dict(shapes), state, cache).traced,
             target,
             out,
             checkpoint=open_checkpoint(weights),
@@ -297,12 +326,18 @@ def _report(
 @cache_option
 @json_option
 def opt_command(
-    model: str, pipeline: str, parts: bool, shapes: _Shapes, cache: bool, as_json: bool
+    model: str,
+    pipeline: str,
+    parts: bool,
+    shapes: _Shapes,
+    state: tuple[str, ...],
+    cache: bool,
+    as_json: bool,
 ) -> None:
     passes = parse_pipeline(pipeline)
     with progress_bar() as progress:
         progress("load", 0, 1)
-        program = _traced(model, shapes, cache)
+        program = _Named(model, dict(shapes), state, cache).traced()
         timings = passes.run(program, progress)
     text = _parts_text(program) if parts else print_program(program)
     if as_json:

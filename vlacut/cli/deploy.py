@@ -129,6 +129,9 @@ def _serve_metrics(server: Server, place: str) -> str:
     help="An .npz with the observation; the golden one without it.",
 )
 @click.option("--steps", default=1, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--reset-every", type=click.IntRange(1), help="Steps of an episode; one without end if not."
+)
 @click.option("--deadline", callback=seconds, help="A step returns by then, e.g. 100ms.")
 @click.option("--hedge", is_flag=True, help="Meet it with the edge alone, beside the cloud.")
 @click.option(
@@ -167,6 +170,7 @@ def run_command(
     trusted: Path | None,
     observation: Path | None,
     steps: int,
+    reset_every: int | None,
     deadline: float | None,
     hedge: bool,
     selector: str,
@@ -209,6 +213,7 @@ def run_command(
     reports: list[StepReport] = []
     looped = LoopRun()
     action: Mapping[str, np.ndarray] = {}
+    first: Mapping[str, np.ndarray] = {}
     try:
         with session, progress_bar() as progress:
             golden = bundle.golden("observation") if bundle.has_golden else None
@@ -222,7 +227,10 @@ def run_command(
                     session, observed, steps, looped, progress, rate=rate, record=record, **loop
                 )
             for step in range(steps if rate is None else 0):
+                if reset_every and step % reset_every == 0:
+                    session.reset()
                 action = session.step(observed)
+                first = first or action
                 reports.append(session.last)
                 progress("run", step + 1, steps)
     finally:  # also of a run that failed or was interrupted, which one wants to see
@@ -236,7 +244,9 @@ def run_command(
     reference = bundle.golden("action") if _same(observed, golden) else None
     if output:
         write_file(output, npz_bytes(action))
-    error = None if reference is None else largest_difference(action, reference)
+    # Of a model that remembers, the first step of the episode was recorded on this observation.
+    compared = first if bundle.plan.states else action
+    error = None if reference is None else largest_difference(compared, reference)
     if as_json:
         print_json(run_json(reports, action, error))
     else:

@@ -89,6 +89,20 @@ _OPTIONS = (
         help="What the cut is chosen for.",
     ),
     click.option(
+        "--state-copies",
+        type=click.Choice(["edge"]),
+        callback=_empty_if_none,
+        help="The edge holds all state after a step, and can go on alone.",
+    ),
+    click.option(
+        "--keep-observations",
+        "kept_observations",
+        default=Target.kept_observations,
+        show_default=True,
+        type=click.IntRange(0),
+        help="To run steps again whose state the cloud lost.",
+    ),
+    click.option(
         "--pool",
         default=Target.pool,
         show_default=True,

@@ -19,6 +19,7 @@ from vlacut.bundle.manifest import (
     read_bundle,
     write_manifest,
 )
+from vlacut.bundle.npz import npz_bytes
 from vlacut.bundle.staging import staged_folder
 from vlacut.compiler.advice import advice, slow_samples
 from vlacut.compiler.model_check import check_tolerance
@@ -27,22 +28,22 @@ from vlacut.compiler.target import Target
 from vlacut.errors import BackendError
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, load_device
-from vlacut.ir.annotation import CONVERTED, MEASURED, Cuts, forget
+from vlacut.ir.annotation import CONVERTED, MEASURED, STATE_COPIES, Cuts, forget
 from vlacut.ir.bindings import doubtful_bindings
-from vlacut.ir.dataflow import cuts_of, key_of, trace_dataflow, weights_of
+from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import dtype_name, operators
 from vlacut.ir.pipeline import Timing, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.plans.plan import Plan, Variant
 from vlacut.plans.pool import Considered
 from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
-from vlacut.pricing.price import Price, Strategy
+from vlacut.pricing.price import Price, Strategy, price
 from vlacut.pricing.roofline import interval
 from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.network.lstm import read_weights
 from vlacut.side import Side
 from vlacut.split.emission import bundle_models, save, whole_phases
-from vlacut.split.parts import Split, split
+from vlacut.split.parts import Split, plan_states, split, whole_states
 from vlacut.split.weights import WeightStore
 
 _SHOWN_FINDINGS = 3
@@ -91,6 +92,8 @@ def plan_program(
     target.check_pipeline(passes)
     doubtful = tuple(doubtful_bindings(program))
     forget(program)
+    if target.state_copies:
+        STATE_COPIES.put(program, True)
     timings = passes.run(program, progress)
     progress("plan", len(passes.passes), len(passes.passes))
     dataflow = trace_dataflow(program)
@@ -107,11 +110,14 @@ def plan_program(
         },
         tensors=parts.tensors,
         parts=parts.parts,
-        variants=tuple(_variants(cuts, parts)),
+        variants=tuple(_variants(dataflow, cuts, parts)),
         strategies=cuts.strategies,
         pool=cuts.pool,
         standings=tuple(_standings(chosen, link, cuts.strategies)),
         certificate=cuts.certificate,
+        states=plan_states(dataflow),
+        state_copies=target.state_copies == Side.EDGE.value,
+        kept_observations=target.kept_observations,
     )
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
     converted = CONVERTED.find(program) or ""
@@ -156,9 +162,12 @@ def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Ite
             yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
 
 
-def _variants(cuts: Cuts, parts: Split) -> Iterator[Variant]:
-    for cut, schedule in zip(cuts.variants, parts.schedules, strict=True):
-        yield Variant(cut.name, schedule, cut.price, cut.crossings, cut.error)
+def _variants(dataflow: Dataflow, cuts: Cuts, parts: Split) -> Iterator[Variant]:
+    on_reset, link = dataflow.reset_graph(), cuts.asked.link
+    made = zip(cuts.variants, parts.schedules, parts.firsts, strict=True)
+    for cut, schedule, first in made:
+        more = None if on_reset is None else price(on_reset, cut.sides, link)
+        yield Variant(cut.name, schedule, cut.price, cut.crossings, cut.error, first, more)
 
 
 def compile_program(
@@ -228,6 +237,7 @@ def compile_program(
                 store.externalise(model)
                 save(model, folder / path)
         _refuse(against, backend)
+        write_initial(program, folder)
         recorder = Recorder(program, planned.plan, phases, folder, backend, progress)
         record, said = recorder.run(golden, model_check, model_tolerance)
         manifest = Manifest(
@@ -237,6 +247,7 @@ def compile_program(
             recipes=recipes,
             tolerance=max(builder.tolerance(phase.model) for phase in program.phases),
             whole=phases,
+            states=whole_states(program),
             pipeline=planned.pipeline,
             tools=_tools(),
             predictor=add_predictor(folder, predictor) if predictor else "",
@@ -246,6 +257,17 @@ def compile_program(
         write_manifest(folder, manifest)
     more = filter(None, (unused, slow_samples(interval_s, planned.plan), *said))
     return replace(planned, warnings=(*more, *planned.warnings)), read_bundle(out)
+
+
+def write_initial(program: Program, folder: Path) -> None:
+    """Write the initial values of state that are not zeros into a bundle's folder."""
+    given = {
+        state.input: state.first(program.state_spec(state))
+        for state in program.state
+        if state.initial is not None and program.reset_source(state.input) is None
+    }
+    if given:
+        (folder / "initial.npz").write_bytes(npz_bytes(given))
 
 
 def _refuse(against: Sequence[tuple[str, Finding]], backend: str) -> None:

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.bundle.manifest import WholePhase
+from vlacut.bundle.manifest import GoldenStep, WholePhase, sequence_bytes
 from vlacut.bundle.npz import npz_bytes
 from vlacut.compiler.uncut import Reference
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Move, Run, steps
 from vlacut.plans.plan import Plan
-from vlacut.runtime.whole import run_whole
-from vlacut.split.local_execution import example_observation
+from vlacut.runtime.whole import SEQUENCE, UncutEpisode
+from vlacut.split.local_execution import example_observation, initial_of
+from vlacut.split.parts import whole_states
+from vlacut.tensor.numerics import varied
 
 
 def write_golden(
@@ -32,7 +34,8 @@ def write_golden(
     engines: Mapping[str, Engine],
     reference: Reference | None,
 ) -> None:
-    """Run the uncut phases in a bundle's folder once, and record observation and action there.
+    """Run the uncut phases in a bundle's folder once, and record observation and action there; of
+    a program that remembers, an episode of `SEQUENCE` steps, with the state that each left.
 
     Args:
         program: that is compiled.
@@ -46,27 +49,36 @@ def write_golden(
     """
     observation = example_observation(program)
     (folder / "golden").mkdir()
-    tensors = run_whole(phases, engines, observation)
+    states = whole_states(program)
+    initial = initial_of(program)
     if reference is not None:
-        _write_parts(plan, reference, observation, folder / "golden" / "parts")
-    action = {
-        spec.name: tensors[key_of(program, program.output_source(spec.name))]
-        for spec in program.outputs
-    }
-    for which, arrays in (("observation", observation), ("action", action)):
+        _write_parts(plan, reference, {**observation, **initial}, folder / "golden" / "parts")
+    episode = UncutEpisode(phases, engines, states, initial)
+    steps: list[GoldenStep] = []
+    for number in range(SEQUENCE if states else 1):
+        observed = varied(program.inputs, observation, number)
+        tensors = episode.step(observed)
+        action = {
+            spec.name: tensors[key_of(program, program.output_source(spec.name))]
+            for spec in program.outputs
+        }
+        steps.append(GoldenStep(observed, action, episode.state))
+    for which, arrays in (("observation", observation), ("action", steps[0].action)):
         (folder / "golden" / f"{which}.npz").write_bytes(npz_bytes(arrays))
+    if states:
+        (folder / "golden" / "sequence.npz").write_bytes(sequence_bytes(steps))
 
 
 def _write_parts(
-    plan: Plan, reference: Reference, observation: Mapping[str, np.ndarray], folder: Path
+    plan: Plan, reference: Reference, held_first: Mapping[str, np.ndarray], folder: Path
 ) -> None:
     """Record the first run of each part, every variant walked with both sides in one place."""
     folder.mkdir()
     engines = {part.name: reference.load(f"parts/{part.name}.onnx") for part in plan.parts}
     written: set[str] = set()
     for variant in plan.variants:
-        held = dict(observation)
-        for _, _, _, instruction in steps(variant.schedule):
+        held = dict(held_first)
+        for _, _, _, instruction in steps((*variant.first, *variant.schedule)):
             if isinstance(instruction, Run):
                 part = plan.part[instruction.part]
                 held |= engines[part.name].run({key: held[key] for key in part.inputs})

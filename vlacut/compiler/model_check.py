@@ -30,9 +30,17 @@ from vlacut.ir.elements import carried, numbers
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import PRECISIONS, Original, precision_of
 from vlacut.ir.program import Program
-from vlacut.split.local_execution import example_observation
+from vlacut.split.local_execution import example_observation, initial_of
+from vlacut.split.parts import whole_states
 from vlacut.tensor import TensorSpec
-from vlacut.tensor.numerics import FLOATS, MASKED, largest_difference, magnitude, probing
+from vlacut.tensor.numerics import (
+    FLOATS,
+    MASKED,
+    largest_difference,
+    magnitude,
+    probing,
+    synthetic,
+)
 
 # The largest difference allowed, as a share of the output's largest magnitude. Where types are
 # mixed the coarsest counts. Measured: the zoo in float32 stays below 2e-6, in float16 below
@@ -41,6 +49,7 @@ TOLERANCES = dict(zip(PRECISIONS, (1e-6, 1e-4, 2e-2, 5e-2, 0.25), strict=True))
 _ROUNDING = ("float16", "bfloat16", "8 bits")  # in these a choice between two may fall otherwise
 _LARGE = 4 << 30
 _MOST_TRIPS = 256
+_STATE_SEED = 7
 _MAX_REASON = 200
 _EXAMPLE = "the example"
 
@@ -189,6 +198,9 @@ class _Walk:
     ) -> None:
         self._original, self._phases, self._engines = original, phases, engines
         self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in program.inputs}
+        self._states = whole_states(program)
+        self._initial = initial_of(program)
+        self._specs |= {one.input: program.state_spec(one) for one in program.states}
         for phase in program.phases:
             for value in (*phase.model.graph.inputs, *phase.model.graph.outputs):
                 key = f"{phase.name}/{value.name}"
@@ -198,7 +210,13 @@ class _Walk:
         """Every output that is compared. Raises _NotTaken if the model does not take it, where it
         is a variation; what the model raised where it is the example.
         """
-        held = {name: _plain(observation[name], self._specs[name]) for name in observation}
+        # Beside the example, in the middle of an episode: state is drawn, too.
+        state = {
+            key: initial if which == _EXAMPLE else synthetic(self._specs[key], _STATE_SEED)
+            for key, initial in self._initial.items()
+        }
+        begun = {**observation, **state}
+        held = {name: _plain(array, self._specs[name]) for name, array in begun.items()}
         most = _MOST_TRIPS if which == _EXAMPLE else 2
         for phase in self._phases:
             held |= {one.key: held[one.initial] for one in phase.inputs}
@@ -211,6 +229,9 @@ class _Walk:
                     yield from self._compared(phase, given, made, run)
                 held |= made
                 held |= {one.key: made[one.carried] for one in phase.inputs if one.carried}
+            if phase.on_reset:
+                made_here = [one for one in self._states if one.reset in phase.outputs]
+                held |= {one.key: held[one.reset] for one in made_here}
 
     def _model(self, phase: WholePhase, given: Arrays, which: str) -> dict[str, np.ndarray]:
         named = {key.partition("/")[2]: array for key, array in given.items()}

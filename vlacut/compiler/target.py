@@ -17,7 +17,9 @@ from vlacut.hardware import (
 )
 from vlacut.hardware.trace import read_trace
 from vlacut.ir.pipeline import Pipeline, pass_text
+from vlacut.plans.plan import MOST_KEPT
 from vlacut.plans.pool import SEGMENTS
+from vlacut.side import Side
 from vlacut.tensor.codec import parse_codecs
 
 
@@ -54,6 +56,10 @@ class Target:
             example, see the pass `quantise`; empty: nothing.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,
             see the pass of that name; empty: not at all.
+        state_copies: `edge`, so that the edge holds all state after every step, and can go on
+            alone; what that moves over the link is priced. Empty: state is where it is read.
+        kept_observations: of how many steps the edge keeps observations, to run them again where
+            the cloud lost what they left.
         costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
@@ -78,6 +84,8 @@ class Target:
     pool: str = "none"
     pool_engines: str = SEGMENTS
     bandwidth: str = "0.1MB/s-100MB/s"
+    state_copies: str = ""
+    kept_observations: int = 4
 
     def network(self) -> Link:
         """The link to plan for. Raises HardwareError where link, trace or quantile are at fault."""
@@ -108,6 +116,10 @@ class Target:
         parse_codecs(self.codecs)
         if self.pool != "none":
             parse_bandwidths(self.bandwidth)
+        if self.state_copies not in ("", Side.EDGE.value):
+            raise InputError(f"--state-copies: {self.state_copies!r}: write edge, or leave it out")
+        if not 0 <= self.kept_observations <= MOST_KEPT:
+            raise InputError(f"--keep-observations: write a number from 0 to {MOST_KEPT}")
         if self.max_action_error is not None and not self.max_action_error >= 0:
             raise InputError(
                 f"--max-action-error: {self.max_action_error:g}: write a share of the action's "

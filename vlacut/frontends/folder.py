@@ -11,11 +11,16 @@ inputs = ["noise", "context"]         # of a .pt2 file: names of its tensors, in
 outputs = ["noise_out"]               # of a .pt2 file
 trips = 10                            # optional, 1 otherwise
 carried = { noise_out = "noise" }     # optional
+when = "reset"                        # optional: in the first step of an episode alone
+
+[state]                               # optional: outputs of a step, inputs of the next
+next_h = "h"                          # zeros at first
+next_c = { input = "c", initial = "c.npy", name = "cell" }
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,7 @@ import numpy as np
 import onnx_ir as ir
 import tomllib
 
+from vlacut.bundle.npz import UNREADABLE, reason
 from vlacut.errors import ModelError
 from vlacut.frontends.normalize import separate_weights
 from vlacut.frontends.onnx import Shapes, file_runner, finish_graph, read_graph
@@ -30,9 +36,10 @@ from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Numbers, Original, Runner, note, precision_of
 from vlacut.ir.program import Phase, Program
+from vlacut.ir.state import STEP, State
 from vlacut.tensor import TensorSpec
 
-_PROGRAM_KEYS = {"name": str, "inputs": list, "outputs": list, "phase": list}
+_PROGRAM_KEYS = {"name": str, "inputs": list, "outputs": list, "phase": list, "state": dict}
 _PHASE_KEYS = {
     "name": str,
     "file": str,
@@ -40,7 +47,9 @@ _PHASE_KEYS = {
     "carried": dict,
     "inputs": list,
     "outputs": list,
+    "when": str,
 }
+_STATE_KEYS = {"input": str, "initial": str, "name": str}
 
 
 def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
@@ -65,10 +74,11 @@ def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
     if unknown:
         raise ModelError(f"{folder}: no phase has the input {unknown[0]} to bind")
     separate_weights(phases)
-    inputs = _observation(phases, description.get("inputs"), folder)
+    states = tuple(_states(folder, description.get("state", {})))
+    inputs = _observation(phases, description.get("inputs"), folder, {one.input for one in states})
     outputs = tuple(_made(phases, name, folder) for name in description["outputs"])
     name = description.get("name", folder.resolve().name)
-    program = Program(name, tuple(phases), inputs, outputs)
+    program = Program(name, tuple(phases), inputs, outputs, state=states)
     known = {spec.name: example[spec.name] for spec in inputs if spec.name in example}
     if known:
         EXAMPLE.put(program, known)
@@ -107,7 +117,10 @@ def _traced_runner(phase: Phase, file: Path) -> Runner:
 def program_files(path: Path) -> list[Path]:
     """The files of a folder's program, the description first; raises as `folder_program` does."""
     description = _description(path / "program.toml")
-    return [path / "program.toml", *(path / entry["file"] for entry in description["phase"])]
+    given = [one for one in description.get("state", {}).values() if isinstance(one, dict)]
+    names = [entry["file"] for entry in description["phase"]]
+    names += [one["initial"] for one in given if "initial" in one]
+    return [path / "program.toml", *(path / name for name in names)]
 
 
 def _description(file: Path) -> Mapping[str, Any]:
@@ -124,6 +137,12 @@ def _description(file: Path) -> Mapping[str, Any]:
             raise ModelError(f"{where} must be a table; write [[phase]]")
         _check(entry, _PHASE_KEYS, ("name", "file"), where)
         _check_names(entry, where)
+    for output, fed in description.get("state", {}).items():
+        where = f"{file}: state {output}"
+        if isinstance(fed, dict):
+            _check(fed, _STATE_KEYS, ("input",), where)
+        elif not isinstance(fed, str):
+            raise ModelError(f"{where} must be the name of an input, or a table; is {fed!r}")
     _check_names(description, str(file))
     return description
 
@@ -157,7 +176,7 @@ def _traced_phase(
     """A phase out of a .pt2 file; what its example has of the observation is added to that."""
     from vlacut.frontends.torch import pt2_phase
 
-    file = _inside(folder, entry)
+    file = _inside(folder, entry["file"], f"phase {entry['name']}")
     for key in ("inputs", "outputs"):
         if not entry.get(key):
             raise ModelError(f"{folder}: phase {entry['name']}: {key} is missing; name its tensors")
@@ -165,20 +184,14 @@ def _traced_phase(
     model, found = pt2_phase(file, entry["inputs"], entry["outputs"], shapes)
     model.graph.name = entry["name"]
     example.update({name: array for name, array in found.items() if name not in example})
-    return Phase(entry["name"], model, entry.get("trips", 1), entry.get("carried", {}))
-
-
-def _inside(folder: Path, entry: Mapping[str, Any]) -> Path:
-    file = folder / str(entry["file"])
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise ModelError(f"{folder}: phase {entry['name']}: {entry['file']} is outside the folder")
-    return file
+    when = entry.get("when", STEP)
+    return Phase(entry["name"], model, entry.get("trips", 1), entry.get("carried", {}), when)
 
 
 def _phase(
     folder: Path, entry: Mapping[str, Any], earlier: Sequence[Phase], given: Shapes
 ) -> Phase:
-    file = _inside(folder, entry)
+    file = _inside(folder, entry["file"], f"phase {entry['name']}")
     for key in ("inputs", "outputs"):
         if key in entry:
             raise ModelError(f"{folder}: phase {entry['name']}: an ONNX file has {key} of its own")
@@ -193,7 +206,31 @@ def _phase(
             shapes[name] = value_spec(feeding).shape
     model.graph.name = entry["name"]
     finish_graph(model, shapes, str(file))
-    return Phase(entry["name"], model, entry.get("trips", 1), entry.get("carried", {}))
+    when = entry.get("when", STEP)
+    return Phase(entry["name"], model, entry.get("trips", 1), entry.get("carried", {}), when)
+
+
+def _states(folder: Path, table: Mapping[str, Any]) -> Iterator[State]:
+    """The states of the description; initial values are read out of .npy files of the folder."""
+    for output, fed in table.items():
+        told = {"input": fed} if isinstance(fed, str) else fed
+        initial = None
+        if "initial" in told:
+            file = _inside(folder, told["initial"], f"state {output}")
+            try:
+                initial = np.load(file, allow_pickle=False)
+            except UNREADABLE as error:
+                raise ModelError(f"{file}: cannot be read: {reason(error)}") from error
+            if not isinstance(initial, np.ndarray):
+                raise ModelError(f"{file}: is no .npy file; write the array with numpy.save")
+        yield State(output, told["input"], initial, told.get("name", ""))
+
+
+def _inside(folder: Path, name: str, what: str) -> Path:
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{folder}: {what}: {name} is outside the folder")
+    return file
 
 
 def _is_static(value: ir.Value) -> bool:
@@ -217,13 +254,13 @@ def _made(phases: Sequence[Phase], name: str, folder: Path) -> TensorSpec:
 
 
 def _observation(
-    phases: Sequence[Phase], names: Sequence[str] | None, folder: Path
+    phases: Sequence[Phase], names: Sequence[str] | None, folder: Path, states: Set[str]
 ) -> tuple[TensorSpec, ...]:
     free = {
         str(value.name): value_spec(value)
         for index, phase in enumerate(phases)
         for value in phase.model.graph.inputs
-        if _feeding(phases[:index], str(value.name)) is None
+        if str(value.name) not in states and _feeding(phases[:index], str(value.name)) is None
     }
     for name in names if names is not None else ():
         if name not in free:

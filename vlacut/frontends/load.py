@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -35,8 +35,8 @@ def load_program(model: str, shapes: Shapes | None = None) -> Program:
     """The program that MODEL names: a file, a folder, a function, or a model of the zoo.
 
     A function of a .py file is run: it returns a Program, or `(module, args)`, or
-    `(module, args, kwargs)`. Nothing else runs code of the user's. `shapes` binds the dynamic
-    dimensions of files and folders.
+    `(module, args, kwargs)`, or that with a mapping from outputs to inputs that are state. Nothing
+    else runs code of the user's. `shapes` binds the dynamic dimensions of files and folders.
 
     Raises ModelError saying what is wrong with it, or what MODEL can be.
     """
@@ -138,6 +138,7 @@ class Traceable:
     module: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    state: Mapping[str, str] = field(default_factory=dict)
 
 
 def trace(made: Program | Traceable, model: str) -> Program:
@@ -147,19 +148,20 @@ def trace(made: Program | Traceable, model: str) -> Program:
     from vlacut.frontends.torch import program_from_module
 
     name = model.rpartition(":")[2]
-    return program_from_module(made.module, made.args, made.kwargs, name=name)
+    return program_from_module(made.module, made.args, made.kwargs, name=name, state=made.state)
 
 
 def _traceable(made: Any, where: str) -> Traceable:
     items = made if isinstance(made, tuple) else (made,)
-    fits = len(items) in (2, 3) and isinstance(items[1], tuple)
-    fits = fits and (len(items) == 2 or isinstance(items[2], Mapping))
+    fits = len(items) in (2, 3, 4) and isinstance(items[1], tuple)
+    fits = fits and all(isinstance(one, Mapping) for one in items[2:])
     if not fits:
         raise ModelError(
-            f"{where} returned {type(made).__name__}; it must return a Program, (module, args) or "
-            f"(module, args, kwargs)"
+            f"{where} returned {type(made).__name__}; it must return a Program, (module, args), "
+            f"(module, args, kwargs) or (module, args, kwargs, state)"
         )
-    return Traceable(items[0], items[1], items[2] if len(items) == 3 else {})
+    kwargs, state = [*items[2:], {}, {}][:2]
+    return Traceable(items[0], items[1], kwargs, state)
 
 
 def _imported(file: Path) -> ModuleType:

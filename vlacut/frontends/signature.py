@@ -65,6 +65,7 @@ def _state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _lines(made: Traceable) -> Iterator[str]:
+    yield f"state {sorted(made.state.items())}"
     for name, module in made.module.named_modules(remove_duplicate=False):
         kind = type(module)
         own = {

@@ -27,6 +27,7 @@ from vlacut.errors import ModelError
 from vlacut.frontends.dimensions import bind_shapes
 from vlacut.frontends.normalize import normalize, separate_weights
 from vlacut.frontends.pt2.program import read_program
+from vlacut.frontends.remember import remember
 from vlacut.frontends.shapes import infer_shapes
 from vlacut.frontends.torch_export import emit, export, faked, is_real, quiet, reason, shapes_only
 from vlacut.frontends.torch_original import (
@@ -43,6 +44,7 @@ from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Face, Original, Runner
 from vlacut.ir.program import Phase, Program
+from vlacut.ir.state import State, states_of
 from vlacut.tensor import TensorSpec
 
 __all__ = [
@@ -64,8 +66,14 @@ def program_from_torch(
     observation: Sequence[str],
     action: Sequence[str],
     opset: int = 20,
+    state: Mapping[str, str] | None = None,
+    initial: Mapping[str, torch.Tensor] | None = None,
 ) -> Program:
     """Trace every phase of a policy.
+
+    `state` says which outputs of a control step are which inputs of the next; neither is in the
+    observation or the action. `initial` has the values of such inputs in the first step of an
+    episode, where they are not zeros.
 
     Weights are named as the module's parameters, and every operator keeps its module path. The
     example inputs that are real tensors are recorded as `annotation.EXAMPLE`.
@@ -78,7 +86,9 @@ def program_from_torch(
     examples: dict[str, torch.Tensor] = {}
     for phase in phases:
         examples = {**phase.inputs, **examples}
-    program = _program(name, made, observation, action, examples)
+    values = {fed: _array(tensor) for fed, tensor in (initial or {}).items()}
+    states = states_of(state or {}, values)
+    program = _program(name, made, observation, action, examples, states)
     note_phases(program, phases)
     return program
 
@@ -90,12 +100,14 @@ def program_from_module(
     name: str = "model",
     opset: int = 20,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    state: Mapping[str, str] | None = None,
 ) -> Program:
     """Trace a module, or take a traced one, as the one phase `main` of a program.
 
     Inputs are named as the arguments of `forward`, nested ones by their path; outputs by their keys
     where a mapping or a dataclass is returned, else `output_0`, `output_1`, ... `shapes` binds the
-    dynamic dimensions of an ExportedProgram that has some.
+    dynamic dimensions of an ExportedProgram that has some. `state` is as in `program_from_torch`;
+    at first it is zeros.
 
     Raises ModelError as `program_from_torch` does.
     """
@@ -115,6 +127,8 @@ def program_from_module(
         note_exported(program, exported)
     else:
         note_module(program, module, *(exported.example_inputs or (args, kwargs or {})))
+    if state:
+        remember(program, state)
     return program
 
 
@@ -198,7 +212,7 @@ def _phase(phase: TorchPhase, opset: int) -> Phase:
     model = emit(exported, opset, where)
     model.graph.name = phase.name
     model = _finish(model, where, list(phase.inputs), phase.outputs, {})
-    return Phase(phase.name, model, phase.trips, dict(phase.carried))
+    return Phase(phase.name, model, phase.trips, dict(phase.carried), phase.when)
 
 
 def _finish(
@@ -233,11 +247,12 @@ def _program(
     observation: Sequence[str],
     action: Sequence[str],
     examples: Mapping[str, torch.Tensor],
+    state: tuple[State, ...] = (),
 ) -> Program:
     separate_weights(phases)
     inputs = tuple(_spec(name, phases, item, "input") for item in observation)
     outputs = tuple(_spec(name, phases[::-1], item, "output") for item in action)
-    program = Program(name, phases, inputs, outputs)
+    program = Program(name, phases, inputs, outputs, state=state)
     real = {item: examples[item] for item in observation if is_real(examples.get(item))}
     if real:
         EXAMPLE.put(program, {item: _array(tensor) for item, tensor in real.items()})

@@ -17,6 +17,7 @@ from vlacut.errors import ModelError
 from vlacut.frontends.torch_export import is_real, quiet
 from vlacut.ir.original import Face, Numbers, Original, Runner, face_of, note, precision_of
 from vlacut.ir.program import Program
+from vlacut.ir.state import STEP
 
 MODULE, EXPORTED = "your PyTorch module", "the exported program"
 SHAPES_ALONE = "it was traced on shapes alone"
@@ -32,7 +33,7 @@ class TorchPhase:
         inputs: example tensors by name, in the order of the method's arguments.
         outputs: names of the tensors it returns, in the order in which nested ones flatten.
         method: which method of the module the phase is.
-        trips, carried: as in `vlacut.ir.program.Phase`.
+        trips, carried, when: as in `vlacut.ir.program.Phase`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TorchPhase:
     method: str = "forward"
     trips: int = 1
     carried: Mapping[str, str] = field(default_factory=dict)
+    when: str = STEP
 
 
 def note_phases(program: Program, phases: Sequence[TorchPhase]) -> None:

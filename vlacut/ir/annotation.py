@@ -168,11 +168,12 @@ MEASURED: Key[tuple[Side, ...]] = Key("measured", "measured-cost", lambda sides:
 MACHINES: Key[Machines] = Key("machines", "annotate-cost")
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
+STATE_COPIES: Key[bool] = Key("state-copies", "the compiler")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")
 NOTES: Key[tuple[str, ...]] = Key("notes", "the front end", lambda notes: f"{len(notes)} lines")
 
 
 def forget(program: HasMeta) -> None:
     """Drop what passes that not every target has wrote on a program for an earlier one."""
-    for key in (OFFERS, CUTS):
+    for key in (OFFERS, CUTS, STATE_COPIES):
         key.drop(program)

@@ -14,9 +14,10 @@ from functools import cached_property
 import onnx_ir as ir
 
 from vlacut.errors import PassError
-from vlacut.ir.annotation import CUTS, MACHINES, SECONDS, Cuts, Seconds
+from vlacut.ir.annotation import CUTS, MACHINES, SECONDS, STATE_COPIES, Cuts, Seconds
 from vlacut.ir.graphs import node_inputs, operators, value_spec, weights_read
 from vlacut.ir.program import Producer, Program
+from vlacut.ir.state import State
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
@@ -72,28 +73,72 @@ class Dataflow:
         return found
 
     def cost_graph(self) -> CostGraph:
-        """The program for pricing. Needs `annotate-cost`; raises PassError without it.
+        """A control step for pricing. Needs `annotate-cost`; raises PassError without it.
 
-        It is made once: what is annotated later is not in it.
+        What runs on reset takes no time in it, and holds its weights. It is made once: what is
+        annotated later is not in it.
         """
         return self._costs
 
     @cached_property
     def _costs(self) -> CostGraph:
+        return self._graph(on_reset=False)
+
+    def reset_graph(self) -> CostGraph | None:
+        """What the first step of an episode takes beyond, of the same tasks; None for nothing."""
+        return self._reset_costs
+
+    @cached_property
+    def _reset_costs(self) -> CostGraph | None:
+        resets = any(phase.on_reset for phase in self.program.phases)
+        return self._graph(on_reset=True) if resets else None
+
+    def _graph(self, on_reset: bool) -> CostGraph:
         weight_index, weights = _weights(self)
+        phases = self.program.phases
+        counts = tuple(phase.on_reset is on_reset for phase in phases)
         tasks = tuple(
-            _task(self, index, weight_index.get(index, ())) for index in range(len(self.nodes))
+            _task(self, index, weight_index.get(index, ()), counts)
+            for index in range(len(self.nodes))
         )
-        trips = tuple(phase.trips for phase in self.program.phases)
+        uses = [use for use in self.uses if self.happens_on_reset(use) is on_reset]
+        waits = {
+            Dependency(use.producer, use.consumer, _WAITS[use.when])
+            for use in uses
+            if use.when in _WAITS
+        }
         dependencies = sorted(
-            {Dependency(use.producer, use.consumer, use.when) for use in self.uses}
-            | set(_begun(self)),
+            waits | set(_begun(self, uses, counts)),
             key=lambda edge: (edge.consumer, edge.producer, edge.when.value),
+        )
+        trips = tuple(
+            phase.trips if counted else 1 for phase, counted in zip(phases, counts, strict=True)
         )
         machines = MACHINES.find(self.program)
         power = machines.edge.power if machines else None
-        flows = tuple(_flows(self))
+        flows = tuple(_flows(self, uses))
         return CostGraph(tasks, flows, tuple(dependencies), weights, trips, power=power)
+
+    @cached_property
+    def states(self) -> tuple[State, ...]:
+        """The program's state that anything reads."""
+        read = {use.target for use in self.uses if use.when in (When.NEXT, When.RESET)}
+        return tuple(state for state in self.program.states if state.input in read)
+
+    def happens_on_reset(self, use: Use) -> bool:
+        """Whether a use is one of what runs on reset, or of what that makes."""
+        phase = self.phases[use.consumer]
+        consumer = phase < len(self.program.phases) and self.program.phases[phase].on_reset
+        return consumer or use.when is When.RESET
+
+
+# A dependency of each use that somebody waits for.
+_WAITS = {
+    When.WITHIN: When.WITHIN,
+    When.INITIAL: When.INITIAL,
+    When.CARRIED: When.CARRIED,
+    When.RESET: When.INITIAL,
+}
 
 
 def cuts_of(dataflow: Dataflow) -> Cuts:
@@ -110,7 +155,7 @@ def cuts_of(dataflow: Dataflow) -> Cuts:
 
 
 def trace_dataflow(program: Program) -> Dataflow:
-    """The dataflow of a verified program. What the action does not depend on is left out."""
+    """The dataflow of a verified program. What no action of an episode depends on is left out."""
     tracer = _Tracer(program)
     uses = tuple(tracer.uses())
     live = _live(uses, len(tracer.nodes) - 1)
@@ -144,7 +189,7 @@ def _live(uses: Iterable[Use], action: int) -> list[int]:
 
 
 def key_of(program: Program, source: Producer) -> str:
-    """Key of what a source names: a name of the observation, or `phase/output`."""
+    """Key of what a source names: a name of the observation or of state, or `phase/output`."""
     return (
         source.name
         if source.phase is None
@@ -176,7 +221,9 @@ class _Tracer:
             for phase in program.phases
             for value in phase.model.graph.outputs
         }
+        self._states = {state.input: state for state in program.states}
         self.specs = {spec.name: spec for spec in program.inputs}
+        self.specs |= {name: program.state_spec(one) for name, one in self._states.items()}
 
     def uses(self) -> Iterator[Use]:
         for task, (node, phase) in enumerate(zip(self.nodes, self.phases, strict=True)):
@@ -187,6 +234,9 @@ class _Tracer:
         for spec in self._program.outputs:
             source = self._program.output_source(spec.name)
             yield self._use(action, source, When.INITIAL)
+        if STATE_COPIES.find(self._program):
+            for state in self._states.values():
+                yield from self._state_uses(action, state)
 
     def _value_uses(self, task: int, phase: int, value: ir.Value) -> Iterator[Use]:
         maker = value.producer()
@@ -194,10 +244,23 @@ class _Tracer:
             yield self._use(task, Producer(phase, str(value.name)), When.WITHIN, value)
         elif value.is_graph_input() and not value.is_initializer():
             name = str(value.name)
-            yield self._use(task, self._program.source(phase, name), When.INITIAL, target=name)
+            source = self._program.source(phase, name)
+            if source.phase is None and name in self._states:
+                yield from self._state_uses(task, self._states[name])
+            else:
+                yield self._use(task, source, When.INITIAL, target=name)
             carried = self._program.carried_output(phase, name)
             if carried is not None:
                 yield self._use(task, Producer(phase, carried), When.CARRIED, target=name)
+
+    def _state_uses(self, task: int, state: State) -> Iterator[Use]:
+        """What a task reads of a state: after a step, and on reset."""
+        made = self._program.state_source(state)
+        if made is not None:
+            yield self._use(task, made, When.NEXT, target=state.input)
+        first = self._program.reset_source(state.input)
+        if first is not None:
+            yield self._use(task, first, When.RESET, target=state.input)
 
     def _use(
         self,
@@ -236,38 +299,45 @@ def _weights(dataflow: Dataflow) -> tuple[dict[int, tuple[int, ...]], tuple[int,
     return of_task, tuple(nbytes)
 
 
-def _task(dataflow: Dataflow, index: int, weights: tuple[int, ...]) -> Task:
+def _task(dataflow: Dataflow, index: int, weights: tuple[int, ...], counts: Sequence[bool]) -> Task:
+    """A task; without time if its phase does not count."""
     node, phase = dataflow.nodes[index], dataflow.phases[index]
     if node is None:
         name = "observation" if index == 0 else "action"
         return Task(name, phase, 0.0, 0.0, pinned=Side.EDGE)
     time: Seconds = SECONDS.get(node)
+    if not counts[phase]:
+        time = Seconds(0.0, 0.0)
     name = f"{dataflow.program.phases[phase].name}/{node.name}"
     return Task(name, phase, time.edge, time.cloud, weights)
 
 
-def _begun(dataflow: Dataflow) -> Iterator[Dependency]:
+def _begun(dataflow: Dataflow, uses: Iterable[Use], counts: Sequence[bool]) -> Iterator[Dependency]:
     """What waits for nothing but the beginning of the step, of which the observation tells.
 
     So it is priced: a cloud that reads nothing of the edge's must hear that a step has begun.
     """
-    waits = {use.consumer for use in dataflow.uses if use.when is not When.CARRIED}
+    waits = {use.consumer for use in uses if use.when not in (When.CARRIED, When.NEXT)}
     for task, node in enumerate(dataflow.nodes):
-        if node is not None and task not in waits:
+        if node is not None and counts[dataflow.phases[task]] and task not in waits:
             yield Dependency(0, task, When.INITIAL)
 
 
-def _flows(dataflow: Dataflow) -> Iterator[Flow]:
-    for key, uses in dataflow.readers.items():
-        producer = uses[0].producer
-        phase = dataflow.phases[producer]
+def _flows(dataflow: Dataflow, uses: Iterable[Use]) -> Iterator[Flow]:
+    readers: dict[str, list[Use]] = {}
+    for use in uses:
+        readers.setdefault(use.key, []).append(use)
+    for key, found in readers.items():
+        producer = found[0].producer
+        phase, nbytes = dataflow.phases[producer], dataflow.specs[key].nbytes
         trips = dataflow.program.phases[phase].trips if phase >= 0 else 1
-        last = [use.consumer for use in uses if use.when is not When.CARRIED]
-        before = [use.consumer for use in uses if use.when is not When.INITIAL]
+        last = [use.consumer for use in found if use.when is not When.CARRIED]
+        now = [use.consumer for use in found if use.when not in (When.CARRIED, When.NEXT)]
+        before = [use.consumer for use in found if use.when in (When.WITHIN, When.CARRIED)]
         if last:
-            yield Flow(key, producer, _distinct(last), dataflow.specs[key].nbytes, 1)
+            later = tuple(sorted(set(last) - set(now)))
+            yield Flow(key, producer, _distinct(last), nbytes, 1, later=later)
         if before and trips > 1:
-            nbytes = dataflow.specs[key].nbytes
             yield Flow(key, producer, _distinct(before), nbytes, trips - 1, before_last=True)
 
 

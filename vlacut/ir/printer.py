@@ -35,6 +35,9 @@ def _lines(program: Program) -> Iterator[str]:
     inputs = ", ".join(map(str, program.inputs))
     outputs = ", ".join(map(str, program.outputs))
     yield f"program {program.name}({inputs}) -> ({outputs})"
+    for state in program.state:
+        given = "" if state.initial is None else ", given at first"
+        yield f"state {state.output} -> {program.state_spec(state)}{given}"
     sides = _sides(program)
     for phase in program.phases:
         yield _heading(phase)
@@ -51,7 +54,8 @@ def operator_text(node: ir.Node) -> str:
 def _heading(phase: Phase) -> str:
     carried = ", ".join(f"{output} -> {fed}" for output, fed in phase.carried.items())
     trips = f" x {phase.trips}" if phase.trips > 1 else ""
-    return f"phase {phase.name}{trips}" + (f" carrying {carried}" if carried else "")
+    when = " on reset" if phase.on_reset else ""
+    return f"phase {phase.name}{when}{trips}" + (f" carrying {carried}" if carried else "")
 
 
 def _outputs(node: ir.Node) -> str:

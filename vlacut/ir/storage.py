@@ -1,9 +1,11 @@
 """A program as files, and back: what a cache keeps of one, to the last name and bit.
 
-    program.json     names, trips, carried tensors, inputs, outputs, notes; where each weight lies
+    program.json     names, trips, carried tensors, state, inputs, outputs, notes; where each
+                     weight lies
     N.onnx           the graph of phase N; small constants inside
     weights.bin      contents that lie in no other file, each aligned
     example.npz      the recorded example, if there is one
+    initial.npz      initial values of state that are not zeros, if there are any
 
 A weight that lies in a file stays there and is referred to; so is, by its name, one that whoever
 reads the program will hand over. What has a shape alone keeps that.
@@ -23,10 +25,11 @@ import onnx_ir as ir
 from vlacut.bundle.npz import npz_bytes, read_npz
 from vlacut.ir.annotation import EXAMPLE, NOTES
 from vlacut.ir.program import Phase, Program
+from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
 
 DESCRIPTION = "program.json"
-_WEIGHTS, _EXAMPLE = "weights.bin", "example.npz"
+_WEIGHTS, _EXAMPLE, _INITIAL = "weights.bin", "example.npz", "initial.npz"
 _INLINE_BYTES = 1 << 16  # up to it, a reference and a map of its own cost more
 _ALIGNMENT = 64
 
@@ -57,6 +60,9 @@ def write_program(program: Program, folder: Path, held: frozenset[str] = frozens
                 if name not in placed:
                     placed[name] = _place(name, value.const_value, held, weights)
             _write_graph(phase.model, folder / f"{index}.onnx", placed)
+    initial = {one.input: one.initial for one in program.state if one.initial is not None}
+    if initial:
+        (folder / _INITIAL).write_bytes(npz_bytes(initial))
     example = EXAMPLE.find(program)
     if example:
         (folder / _EXAMPLE).write_bytes(npz_bytes(example))
@@ -65,8 +71,16 @@ def write_program(program: Program, folder: Path, held: frozenset[str] = frozens
         "inputs": [_spec_json(spec) for spec in program.inputs],
         "outputs": [_spec_json(spec) for spec in program.outputs],
         "phases": [
-            {"name": phase.name, "trips": phase.trips, "carried": dict(phase.carried)}
+            {
+                "name": phase.name,
+                "trips": phase.trips,
+                "carried": dict(phase.carried),
+                "when": phase.when,
+            }
             for phase in program.phases
+        ],
+        "state": [
+            {"output": one.output, "input": one.input, "name": one.name} for one in program.state
         ],
         "weights": {name: vars(one) for name, one in placed.items() if one.kind != _INSIDE},
         "notes": list(NOTES.find(program) or ()),
@@ -88,9 +102,14 @@ def read_program(folder: Path, held: Held | None = None) -> Program:
         for name, value in model.graph.initializers.items():
             if name in places:
                 value.const_value = _content(value, places[name], folder, held or {})
-        phases.append(Phase(entry["name"], model, entry["trips"], entry["carried"]))
+        phases.append(Phase(entry["name"], model, entry["trips"], entry["carried"], entry["when"]))
     inputs, outputs = (tuple(map(_spec, description[key])) for key in ("inputs", "outputs"))
-    program = Program(description["name"], tuple(phases), inputs, outputs)
+    initial = read_npz(folder / _INITIAL) if (folder / _INITIAL).is_file() else {}
+    state = tuple(
+        State(one["output"], one["input"], initial.get(one["input"]), one["name"])
+        for one in description["state"]
+    )
+    program = Program(description["name"], tuple(phases), inputs, outputs, state=state)
     if (folder / _EXAMPLE).is_file():
         EXAMPLE.put(program, read_npz(folder / _EXAMPLE))
     if description["notes"]:

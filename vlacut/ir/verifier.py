@@ -115,8 +115,24 @@ def weights_agree(program: Program) -> Iterator[str]:
             yield from _mismatch(f"weight {name} of {first} and {phase.name}", known, spec)
 
 
+def states_fit(program: Program) -> Iterator[str]:
+    """What a state has in the next step, and at first, is of one type and shape."""
+    for state in program.states:
+        spec = program.state_spec(state)
+        made = program.reset_source(state.input)
+        if made is not None:
+            yield from _mismatch(f"state {state.name}", _source_spec(program, made), spec)
+        elif state.initial is not None:
+            given, named = state.initial, f"state {state.name}: its initial value"
+            if (given.dtype, given.shape) != (spec.numpy_dtype, spec.numpy_shape):
+                yield f"{named} is {given.dtype}{list(given.shape)}, not {spec}"
+
+
 def _source_spec(program: Program, source: Producer) -> TensorSpec:
     if source.phase is None:
+        state = program.state_of(source.name)
+        if state is not None:
+            return program.state_spec(state)
         return next(spec for spec in program.inputs if spec.name == source.name)
     outputs = program.phases[source.phase].model.graph.outputs
     return value_spec(next(value for value in outputs if value.name == source.name))
@@ -137,5 +153,6 @@ PHASE_RULES: tuple[Callable[[Phase], Iterator[str]], ...] = (
 PROGRAM_RULES: tuple[Callable[[Program], Iterator[str]], ...] = (
     bindings_fit,
     outputs_fit,
+    states_fit,
     weights_agree,
 )

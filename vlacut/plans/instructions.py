@@ -40,12 +40,14 @@ class Transfer:
         source: the side that sends.
         trips: in which.
         codecs: of the tensors, one each; empty if all go as they are.
+        later: whether they are state, which nobody waits for before the next control step.
     """
 
     tensors: tuple[str, ...]
     source: Side
     trips: Trips = Trips.ALL
     codecs: tuple[Codec, ...] = ()
+    later: bool = False
 
     @property
     def coded(self) -> tuple[tuple[str, Codec], ...]:

@@ -1,8 +1,8 @@
 """Plan: what runs where, in which order, and what crosses. Plain data, checked when constructed.
 
 A *part* is what one engine runs. A *schedule* is the control step as instructions that both sides
-walk: each does what is its own. Tensors go by keys: `name` for the observation, `phase/name` for
-everything else.
+walk: each does what is its own. Tensors go by keys: `name` for the observation and for state,
+`phase/name` for everything else.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Union
 
 from vlacut.errors import BundleError
 from vlacut.hardware import Link
@@ -27,6 +28,7 @@ from vlacut.plans.instructions import (
 )
 from vlacut.plans.memory import UNKNOWN, Memory
 from vlacut.plans.pool import NO_POOL, Pool
+from vlacut.plans.state import PlanState, StateUse, state_use
 from vlacut.pricing.coding import EXACT, ActionError, CodedCrossing
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
@@ -34,6 +36,7 @@ from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, coded_bytes, takes
 
+MOST_KEPT = 1024  # observations
 CHOSEN = "chosen"  # the name of a plan's first variant
 
 
@@ -78,6 +81,8 @@ class Variant:
         price: of a control step.
         coded: the crossings that have a codec.
         action_error: what these do to the action.
+        first: what the first step of an episode does before its schedule.
+        first_price: of that, on top of the step's; None if there is nothing.
     """
 
     name: str
@@ -85,6 +90,8 @@ class Variant:
     price: Price
     coded: tuple[CodedCrossing, ...] = ()
     action_error: ActionError = EXACT
+    first: tuple[Instruction, ...] = ()
+    first_price: Union[Price, None] = None
 
     @cached_property
     def crossing(self) -> Mapping[str, CodedCrossing]:
@@ -110,6 +117,10 @@ class Plan:
         standings: the plan's choice against everything on one machine.
         pool: what the variants cost and gain together.
         memory: of the cloud's machine.
+        states: what a control step leaves to the next.
+        state_copies: whether the edge holds all of it after every step, so that it can go on alone.
+        kept_observations: of how many steps the edge keeps observations, to run them again where
+            the cloud lost what they left.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -128,19 +139,43 @@ class Plan:
     standings: tuple[Standing, ...] = ()
     pool: Pool = NO_POOL
     memory: Memory = UNKNOWN
+    states: tuple[PlanState, ...] = ()
+    state_copies: bool = False
+    kept_observations: int = 0
 
     def __post_init__(self) -> None:
         for what, names in (
             ("tensor", [spec.name for spec in self.tensors]),
             ("part", [part.name for part in self.parts]),
             ("variant", [variant.name for variant in self.variants]),
+            ("state", [state.key for state in self.states]),
         ):
             if len(set(names)) != len(names):
                 raise BundleError(f"plan of {self.program}: two {what}s share a name")
         if not self.variants:
             raise BundleError(f"plan of {self.program}: no variant")
-        for variant in self.variants:
-            _Rehearsal(self).walk(variant)
+        unknown = [state.key for state in self.states if state.key not in self.spec]
+        if unknown or not 0 <= self.kept_observations <= MOST_KEPT:
+            raise BundleError(
+                f"plan of {self.program}: no spec of state {', '.join(unknown)}, or more than "
+                f"{MOST_KEPT} observations kept"
+            )
+        for index, variant in enumerate(self.variants):
+            _Rehearsal(self, first=False).walk(variant)
+            if self.states:
+                _Rehearsal(self, first=True).walk(variant)
+                self._check_kept(index)
+
+    def _check_kept(self, index: int) -> None:
+        """Every side keeps what it reads of a state in the next step."""
+        use = self.state_uses[index]
+        for side in Side:
+            lost = use.reads[side] - use.keeps[side] - use.first_keeps[side]
+            if lost:
+                raise BundleError(
+                    f"plan of {self.program}, variant {self.variants[index].name}: the {side} does "
+                    f"not keep state {', '.join(sorted(lost))}"
+                )
 
     @cached_property
     def spec(self) -> Mapping[str, TensorSpec]:
@@ -160,7 +195,7 @@ class Plan:
     @cached_property
     def crosses(self) -> tuple[bool, ...]:
         """Whether anything crosses the link, by variant."""
-        flat = (flatten(variant.schedule) for variant in self.variants)
+        flat = (flatten((*one.first, *one.schedule)) for one in self.variants)
         return tuple(any(isinstance(step, Transfer) for step in steps) for steps in flat)
 
     def sent_bytes(self, variant: Variant, coded: Iterable[tuple[str, Codec]]) -> int:
@@ -175,27 +210,66 @@ class Plan:
                 found += coded_bytes(codec, spec)
         return found
 
+    @cached_property
+    def state_keys(self) -> frozenset[str]:
+        """Keys of all state."""
+        return frozenset(state.key for state in self.states)
+
+    @cached_property
+    def staying_keys(self) -> frozenset[str]:
+        """Keys of state that stays as it is until the next reset."""
+        return frozenset(state.key for state in self.states if not state.source)
+
+    @cached_property
+    def state_uses(self) -> tuple[StateUse, ...]:
+        """What every variant does with state."""
+        inputs = {part.name: (part.side, part.inputs) for part in self.parts}
+        keys, staying = self.state_keys, self.staying_keys
+        return tuple(
+            state_use(one.schedule, one.first, keys, staying, inputs) for one in self.variants
+        )
+
+    def move_bytes(self, before: int, after: int) -> tuple[int, int]:
+        """Bytes of state that cross up and down when a step by one variant follows one by another,
+        nothing having been lost.
+        """
+        if before == after or not self.states:
+            return 0, 0
+        held, read = self.state_uses[before], self.state_uses[after].reads
+        there = {side: held.held_after(side, held.first_keeps[side], False) for side in Side}
+        missing = {side: (read[side] - there[side]) & there[side.other] for side in Side}
+        up, down = (
+            sum(self.spec[key].nbytes for key in missing[side]) for side in (Side.CLOUD, Side.EDGE)
+        )
+        return up, down
+
     def variant_parts(self, variant: Variant, side: Side) -> tuple[Part, ...]:
         """The parts a variant runs on a side, in the order of their first run."""
-        parts = (self.part[name] for name in runs(variant.schedule))
+        first = runs(variant.first)
+        parts = (self.part[name] for name in {**runs(variant.schedule), **first})
         return tuple(part for part in parts if part.side is side)
 
 
 class _Rehearsal:
-    """Walks a schedule on names alone: who holds which tensor when."""
+    """Walks a schedule on names alone: who holds which tensor when. In a first step of an episode
+    both sides hold what has an initial value; in others, all state that they read.
+    """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, first: bool) -> None:
         self._plan = plan
+        self._first = first
+        known = {state.key for state in plan.states if not (first and state.reset)}
         observed = {spec.name for spec in plan.inputs}
-        self._held: dict[Side, set[str]] = {Side.EDGE: observed, Side.CLOUD: set()}
+        self._held: dict[Side, set[str]] = {Side.EDGE: observed | known, Side.CLOUD: known}
         self._told = False  # whether the cloud has heard of the step
 
     def walk(self, variant: Variant) -> None:
         where = f"plan of {self._plan.program}, variant {variant.name}"
-        for item in variant.schedule:
+        schedule = (*variant.first, *variant.schedule) if self._first else variant.schedule
+        for item in schedule:
             if isinstance(item, Loop) and not 2 <= item.trips <= MOST_TRIPS:
                 raise BundleError(f"{where}: a loop of {item.trips} trips")
-        for step in steps(variant.schedule, between=False):
+        for step in steps(schedule, between=False):
             place = where + (f", trip {step.trip}" if step.trips > 1 else "")
             self._do(step.instruction, place, variant)
         missing = set(self._plan.outputs.values()) - self._held[Side.EDGE]

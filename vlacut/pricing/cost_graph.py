@@ -49,8 +49,9 @@ class Flow:
     """A value that crosses whenever one of its consumers is not on its producer's side.
 
     A value that is produced every trip is up to two flows: its productions before the last trip
-    (read in the trip, or carried into the next one), and its last (read in the trip, or by a later
-    phase). So each flow crosses as a whole or not at all, once per direction at most.
+    (read in the trip, or carried into the next one), and its last (read in the trip, by a later
+    phase, or as state by the next control step). So each flow crosses as a whole or not at all,
+    once per direction at most.
 
     Attributes:
         name: `phase/value`.
@@ -60,6 +61,8 @@ class Flow:
         count: productions in a control step.
         before_last: whether these are the productions before the last trip.
         up, down: how it is coded where it crosses in that direction; None where it goes as it is.
+        later: those consumers that read it in the next control step alone: they make it cross, and
+            nothing in this step waits for that.
     """
 
     name: str
@@ -70,6 +73,11 @@ class Flow:
     before_last: bool = False
     up: Coding | None = None
     down: Coding | None = None
+    later: tuple[int, ...] = ()
+
+    def awaited_by(self, task: int) -> bool:
+        """Whether a task reads it in the step that makes it."""
+        return task in self.consumers and task not in self.later
 
     def coding(self, source: Side) -> Coding:
         """What a production comes to where it crosses from a side."""
@@ -85,16 +93,21 @@ class Flow:
 
 
 class When(str, Enum):
-    """In which trips of its phase a task waits for another."""
+    """In which trips of its phase a task waits for another, or reads it without waiting."""
 
     WITHIN = "within"  # every trip, for the same trip's value
     INITIAL = "initial"  # the first trip, for an earlier phase's value or the observation
     CARRIED = "carried"  # every trip but the first, for the trip before
+    NEXT = "next"  # the first trip, what the control step before left: nothing waits for that
+    RESET = "reset"  # the same in the first step of an episode, of what runs on reset
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """Task `consumer` waits for task `producer`, so a change of side between them is a hop."""
+    """Task `consumer` waits for task `producer`, so a change of side between them is a hop.
+
+    It is `WITHIN`, `INITIAL` or `CARRIED`: see `Flow.later` for state.
+    """
 
     producer: int
     consumer: int

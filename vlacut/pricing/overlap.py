@@ -92,8 +92,8 @@ def parallel(
         once = [graph.tasks[task] for task in tasks]
         lanes[side] = SideWork(
             sum(task.edge_s if side is Side.EDGE else task.cloud_s for task in once),
-            _coded_bytes(side.other, (one for one in read if not inside.isdisjoint(one.consumers))),
-            _coded_bytes(side, (one for one in made if region.exit in one.consumers)),
+            _coded_bytes(side.other, (one for one in read if any(map(one.awaited_by, inside)))),
+            _coded_bytes(side, (one for one in made if one.awaited_by(region.exit))),
             waits_in,
             waits_out,
         )

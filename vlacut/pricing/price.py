@@ -17,6 +17,11 @@ The price of a cut is edge compute + cloud compute + transfers + hops - overlap,
   other. In a loop that leads one way a region counts in the first trip alone: in later trips the
   longest of the three covers it.
 
+State is a flow from what makes it to what reads it in the next control step: it costs its bytes
+where the two are on different sides, and no hop, for nobody waits for it in the step that sends it.
+What runs on reset is in no step but the first of an episode, and priced apart, by a graph of its
+own: see `vlacut.ir.dataflow`.
+
 Other overlap in a step (a transfer for a later phase beside compute) is not counted. So the price
 bounds the step from above, where every phase, and every trip of the other loops, waits for the one
 before. Weights count once per side, whatever the number of phases that use them.

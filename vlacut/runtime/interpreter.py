@@ -19,10 +19,11 @@ from vlacut.runtime.wire.burst import train_of
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Frame
 from vlacut.runtime.wire.protocol import HEADER_BYTES, TENSORS
-from vlacut.runtime.wire.route import Compute, Rename, Route, Send
+from vlacut.runtime.wire.route import Compute, Recall, Rename, Route, Send
 from vlacut.side import Side
 
 _WORTH_A_THREAD = 64 * 1024  # bytes
+_NO_STATE: Mapping[str, Tensor] = {}
 
 
 class StepAbandoned(Exception):
@@ -37,11 +38,16 @@ class Walk:
         engines: this side's parts, by name; opened, if what they make shall stay on their device.
 
     Attributes:
+        crosses: whether it sends or receives anything.
         tally: of the step that was begun last.
+        kept: state that it left on this side, by key; what the cloud still has to send of it comes
+            in later.
     """
 
     def __init__(self, route: Route, engines: Mapping[str, Any]) -> None:
+        self.crosses = route.crosses
         self.tally = Tally()
+        self.kept: dict[str, Tensor] = {}
         self._route = route
         self._on_cloud = route.side is Side.CLOUD
         self._engines: dict[str, Any] = dict(engines)
@@ -53,6 +59,7 @@ class Walk:
             Compute: Walk._compute,
             Send: Walk._send,
             Rename: Walk._rename,
+            Recall: Walk._recall,
         }
         stops = (
             # What is sealed ahead is one connection's: others are at other steps.
@@ -68,6 +75,8 @@ class Walk:
         step: int,
         connection: Connection | None = None,
         meanwhile: Callable[[], object] | None = None,
+        base: int = 0,
+        state: Mapping[str, Tensor] = _NO_STATE,
     ) -> list[np.ndarray]:
         """Carry a step out; returns copies of the tensors wanted at its end.
 
@@ -81,11 +90,14 @@ class Walk:
             step: its number.
             connection: to the other side; None where the variant does not cross.
             meanwhile: called once, when what is to be sent first is on its way.
+            base: the version of state that it builds on.
+            state: that, on this side, by key; more may come in on the connection.
         """
         route, tally = self._route, Tally(cloud_parts=self._route.cloud_parts)
         self.tally = tally
         self._held: dict[str, Tensor] = dict(held)
         self._step, self._connection, self._meanwhile = step, connection, meanwhile
+        self._base, self._state = base, state
         self._taken = self._taken_ns = self._taken_first_ns = self._codec_ns = 0
         self._told = [0] * (2 * len(route.cloud_parts))
         if connection is None:
@@ -99,12 +111,15 @@ class Walk:
                 while self._taken < needs:
                     self._take_next()
                 do(self, stop)
-            while self._taken < len(route.due):
+            awaited = len(route.due) if self._on_cloud else route.awaited
+            while self._taken < awaited:
                 self._take_next()
             if connection is not None:
                 if connection.outbox.nbytes:
                     connection.flush()
                 tally.late = connection.receiver.dropped - dropped
+            if route.remembers:
+                self._keep_state()
             return list(map(np.array, self._on_host(map(self._held.__getitem__, wanted))))
         finally:
             self._held = {}  # a device writes anew over what nobody holds
@@ -118,6 +133,48 @@ class Walk:
 
     def _rename(self, stop: Rename) -> None:
         self._held[stop.target] = self._held[stop.source]
+
+    def _recall(self, stop: Recall) -> None:
+        state = self._state
+        for key in stop.keys:
+            if key not in state:
+                if self._connection is None:
+                    raise WireError(f"state {key} is not on this side, and there is no connection")
+                self._connection.wait_for(key, state)
+            self._held[key] = state[key]
+
+    def _keep_state(self) -> None:
+        """What this side has for the next step; what the cloud sends of it yet is owed."""
+        route, held = self._route, self._held
+        self.kept = kept = {key: held[key] for key in route.stays if key in held}
+        owed = self._owe(kept) if self._taken < len(route.due) else ()
+        for source, target, received in route.keeps:
+            if source not in owed:  # what was received lies where the next step's frames come in
+                (copied,) = self._on_host((held[source],)) if received else (held[source],)
+                kept[target] = np.array(copied) if received else copied
+
+    def _owe(self, kept: dict[str, Tensor]) -> set[str]:
+        """Take frames of state that are there, and leave word for the others; their tensors."""
+        connection, route = self._connection, self._route
+        assert connection is not None
+        receiver = connection.receiver
+        while receiver.inbox and self._taken < len(route.due):
+            if receiver.inbox[0].step < self._step:
+                receiver.inbox.popleft()
+                receiver.dropped += 1
+            else:
+                self._take_next()
+        targets: dict[str, list[str]] = {}
+        for keep in route.keeps:
+            targets.setdefault(keep.source, []).append(keep.target)
+        late = set[str]()
+        for rank in range(self._taken, len(route.due)):
+            tensors = route.transfers[rank].tensors
+            keys = [(at, to) for at, key in enumerate(tensors) for to in targets.get(key, ())]
+            receiver.owe((TENSORS, self._step, route.due[rank]), kept, tuple(keys))
+            self.tally.received += route.sizes[rank]
+            late.update(tensors)
+        return late
 
     def _compute(self, stop: Compute) -> None:
         connection, part = self._connection, stop.part
@@ -176,7 +233,8 @@ class Walk:
         now = perf_counter_ns()
         tally.posted.append((now, HEADER_BYTES + envelope.nbytes))
         times = self._times(connection, now) if self._on_cloud else b""
-        connection.post(envelope, self._step, arrays, times)
+        base = 0 if self._on_cloud else self._base
+        connection.post(envelope, self._step, arrays, times, base)
         tally.sent += nbytes
 
     def _encoded(

@@ -8,7 +8,7 @@ program.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,12 @@ from vlacut.backend import Engine, Progress, unwatched
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.runtime.engines import load_engines
-from vlacut.runtime.local import run_both
-from vlacut.runtime.whole import load_whole, run_whole
+from vlacut.runtime.local import LocalStep, run_episode
+from vlacut.runtime.whole import UncutEpisode, load_whole
 from vlacut.side import Side
 from vlacut.tensor.numerics import largest_difference, magnitude, varied
+
+Made = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]  # an action, and state by key
 
 MODULE, UNCUT, CUT = "module", "uncut program", "cut"
 
@@ -54,7 +56,8 @@ class CutResult:
 
 
 def verify_bundle(bundle: Bundle, progress: Progress = unwatched) -> tuple[CutResult, ...]:
-    """Run the uncut program and every variant on the golden observation, and compare.
+    """Run the uncut program and every variant on the golden observation, and compare; of a program
+    that remembers, on the golden sequence, every action and every state of it.
 
     Both sides of a variant run in this process and talk over the real wire. One with codecs is run
     on variations of the observation too, as many as its error was measured on, and may be as far
@@ -68,8 +71,8 @@ def verify_bundle(bundle: Bundle, progress: Progress = unwatched) -> tuple[CutRe
     progress("uncut", 0, steps)
     results = [_module(bundle.manifest.model_check)]
     if uncut.runs:
-        recorded = bundle.golden("action")
-        results.append(_compare(UNCUT, UNCUT, recorded, uncut.action(0), _OTHER_MACHINE))
+        pairs = zip(uncut.recorded, uncut.made(0), strict=True)
+        results.append(_worst(UNCUT, UNCUT, pairs, _OTHER_MACHINE))
     else:
         why_not = f"engines of {bundle.manifest.backend} are built of its parts alone"
         results.append(CutResult(UNCUT, UNCUT, 0.0, 0.0, why_not))
@@ -79,11 +82,10 @@ def verify_bundle(bundle: Bundle, progress: Progress = unwatched) -> tuple[CutRe
         stated = variant.action_error
         tolerance = bundle.manifest.tolerance + (stated.allowed or 0.0)
         compared = [
-            _compare(
+            _worst(
                 CUT,
                 variant.name,
-                run_both(plan, engines, index, uncut.observation(seed)),
-                uncut.action(seed),
+                _pairs(uncut.run_cut(engines, index, seed), uncut.made(seed)),
                 tolerance,
             )
             for seed in uncut.seeds(stated.observations)
@@ -92,40 +94,65 @@ def verify_bundle(bundle: Bundle, progress: Progress = unwatched) -> tuple[CutRe
     return tuple(results)
 
 
+def _pairs(made: Sequence[LocalStep], references: Sequence[Made]) -> Iterator[tuple[Made, Made]]:
+    """Every action and every state on either side, with the uncut program's."""
+    for step, (action, state) in zip(made, references, strict=True):
+        for held in step.state.values():
+            there = {key: held[key] for key in state if key in held}
+            yield (step.action, there), (action, {key: state[key] for key in there})
+
+
 class _Uncut:
-    """The uncut model on the golden observation, seed 0, and on variations of it.
+    """The uncut model on the golden sequence, seed 0; of a model that does not remember also on
+    variations of its one observation.
 
     Attributes:
         runs: whether it runs here; where engines are built on the device, there are none of it,
             and what was recorded takes its place.
+        recorded: actions and states of the golden sequence.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
-        self._plan, self._phases = bundle.plan, manifest.whole
-        self._golden = bundle.golden("observation")
-        self._actions: dict[int, dict[str, np.ndarray]] = {}
-        self._engines: Mapping[str, Engine] = {}
+        self._plan, self._states = bundle.plan, manifest.states
+        self._initial = bundle.initial_state()
+        golden = bundle.golden_sequence()
+        self._golden = [step.observation for step in golden]
+        self.recorded: list[Made] = [(step.action, step.state) for step in golden]
+        self._made: dict[int, list[Made]] = {}
         self.runs = manifest.backend not in registry.names("engine_builders")
         if self.runs:
             executor = registry.load("executors", manifest.backend)()
             recipe = bundle.recipe(Side.EDGE)
-            self._engines = load_whole(executor, bundle.root, manifest.whole, recipe)
+            engines = load_whole(executor, bundle.root, manifest.whole, recipe)
+            self._episode = UncutEpisode(manifest.whole, engines, manifest.states, self._initial)
         else:
-            self._actions[0] = bundle.golden("action")
+            self._made[0] = self.recorded
 
     def seeds(self, wanted: int) -> range:
-        """Of the observations to compare: so many, where it runs."""
-        return range(max(1, wanted) if self.runs else 1)
+        """Of the observations to compare: so many, where it runs and does not remember."""
+        return range(max(1, wanted) if self.runs and not self._states else 1)
 
-    def observation(self, seed: int) -> dict[str, np.ndarray]:
-        return varied(self._plan.inputs, self._golden, seed)
+    def observations(self, seed: int) -> list[dict[str, np.ndarray]]:
+        """Those of a sequence."""
+        return [varied(self._plan.inputs, one, seed) for one in self._golden]
 
-    def action(self, seed: int) -> dict[str, np.ndarray]:
-        if seed not in self._actions:
-            tensors = run_whole(self._phases, self._engines, self.observation(seed))
-            self._actions[seed] = {name: tensors[key] for name, key in self._plan.outputs.items()}
-        return self._actions[seed]
+    def run_cut(self, engines: Mapping[str, Engine], variant: int, seed: int) -> list[LocalStep]:
+        """The sequence by a variant."""
+        given = {state.key: self._initial[state.key] for state in self._states if state.given}
+        return run_episode(self._plan, engines, variant, self.observations(seed), given)
+
+    def made(self, seed: int) -> list[Made]:
+        """The actions of a sequence, and the states that its steps left."""
+        if seed not in self._made:
+            self._episode.reset()
+            self._made[seed] = [self._step(observed) for observed in self.observations(seed)]
+        return self._made[seed]
+
+    def _step(self, observed: Mapping[str, np.ndarray]) -> Made:
+        tensors = self._episode.step(observed)
+        action = {name: tensors[key] for name, key in self._plan.outputs.items()}
+        return action, self._episode.state
 
 
 def _badness(result: CutResult) -> float:
@@ -139,6 +166,19 @@ def _badness(result: CutResult) -> float:
 def _module(record: ModelCheck) -> CutResult:
     allowed = record.tolerance * record.magnitude
     return CutResult(MODULE, record.against, record.difference, allowed, record.why_not)
+
+
+def _worst(
+    comparison: str, name: str, pairs: Iterable[tuple[Made, Made]], tolerance: float
+) -> CutResult:
+    """The worst of all actions and states: each state is measured by its own magnitude."""
+    compared = []
+    for (action, state), (reference, left) in pairs:
+        compared.append(_compare(comparison, name, action, reference, tolerance))
+        for key, array in state.items():
+            one, other = {key: array}, {key: left[key]}
+            compared.append(_compare(comparison, name, one, other, tolerance))
+    return max(compared, key=_badness)
 
 
 def _compare(

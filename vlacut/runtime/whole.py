@@ -9,6 +9,9 @@ import numpy as np
 
 from vlacut.backend import Engine, Executor
 from vlacut.bundle.manifest import WholePhase
+from vlacut.plans.state import PlanState
+
+SEQUENCE = 8  # steps of an episode that are recorded and compared, of a model that remembers
 
 
 def run_whole(
@@ -16,14 +19,65 @@ def run_whole(
     engines: Mapping[str, Engine],
     observation: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """All tensors by key after a control step of the uncut phases; engines by phase name."""
-    held = dict(observation)
+    """All tensors by key after a control step of the uncut phases; engines by phase name.
+
+    Of a model that remembers see `UncutEpisode`.
+    """
+    return _run(phases, engines, dict(observation), ())
+
+
+class UncutEpisode:
+    """The uncut model, one control step after the other.
+
+    Args:
+        phases: the uncut ones.
+        engines: by phase name.
+        states: what a step leaves to the next.
+        initial: that at first, by key.
+
+    Attributes:
+        state: what the next step builds on, by key.
+    """
+
+    def __init__(
+        self,
+        phases: Sequence[WholePhase],
+        engines: Mapping[str, Engine],
+        states: Sequence[PlanState] = (),
+        initial: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self._phases, self._engines, self._states = phases, engines, states
+        self._initial = dict(initial or {})
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self.state = dict(self._initial)
+        self._first = True
+
+    def step(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All tensors by key after the step."""
+        phases = [one for one in self._phases if self._first or not one.on_reset]
+        held = _run(phases, self._engines, {**observation, **self.state}, self._states)
+        self._first = False
+        self.state = {one.key: held[one.source or one.key] for one in self._states}
+        return held
+
+
+def _run(
+    phases: Sequence[WholePhase],
+    engines: Mapping[str, Engine],
+    held: dict[str, np.ndarray],
+    states: Sequence[PlanState],
+) -> dict[str, np.ndarray]:
     for phase in phases:
         held |= {binding.key: held[binding.initial] for binding in phase.inputs}
         for _ in range(phase.trips):
             made = engines[phase.name].run({item.key: held[item.key] for item in phase.inputs})
             held |= made
             held |= {item.key: made[item.carried] for item in phase.inputs if item.carried}
+        if phase.on_reset:
+            held |= {one.key: held[one.reset] for one in states if one.reset in phase.outputs}
     return held
 
 

@@ -48,6 +48,7 @@ def _whole_phase(program: Program, index: int) -> WholePhase:
         trips=phase.trips,
         inputs=tuple(_binding(program, index, name) for name in phase.input_names),
         outputs=tuple(f"{phase.name}/{name}" for name in phase.output_names),
+        on_reset=phase.on_reset,
     )
 
 

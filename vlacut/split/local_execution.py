@@ -24,11 +24,11 @@ from vlacut.ir.dataflow import Dataflow, key_of
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Move, Run, Transfer, steps
 from vlacut.pricing.cut import make_cut
-from vlacut.runtime.whole import run_whole
+from vlacut.runtime.whole import SEQUENCE, UncutEpisode
 from vlacut.runtime.wire.codecs import coder_of
 from vlacut.side import Side
 from vlacut.split.emission import save, whole_phases
-from vlacut.split.parts import Split, split_at, whole
+from vlacut.split.parts import Split, split_at, whole, whole_states
 from vlacut.split.weights import WeightStore
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec
@@ -71,7 +71,11 @@ class Gauge:
         self._workshop = workshop
         program = dataflow.program
         example = example_observation(program)
-        self._observations = [varied(program.inputs, example, seed) for seed in range(OBSERVATIONS)]
+        self._states = whole_states(program)
+        self._read = [state.input for state in dataflow.states]
+        self._initial = initial_of(program)
+        count = SEQUENCE if self._states else OBSERVATIONS
+        self._observations = [varied(program.inputs, example, seed) for seed in range(count)]
         self._actions = {
             spec.name: key_of(program, program.output_source(spec.name)) for spec in program.outputs
         }
@@ -87,7 +91,8 @@ class Gauge:
         return len(self._references)
 
     def error(self, sides: Sides, codecs: Codecs) -> float:
-        """The largest error of all observations, see `vlacut.pricing.coding.ActionError`.
+        """The largest error of all observations, see `vlacut.pricing.coding.ActionError`. Of a
+        program that remembers they are the steps of an episode, and its state counts too.
 
         Args:
             sides: of every task.
@@ -96,8 +101,9 @@ class Gauge:
         asked = sides, tuple(sorted(codecs.items()))
         if asked not in self._errors:
             executed = self._engines(sides)
+            executed.begin(self._initial)
             self._errors[asked] = max(
-                relative_difference(self._action(executed.run(observed, codecs)), reference)
+                max(map(relative_difference, self._made(executed.run(observed, codecs)), reference))
                 for observed, reference in zip(self._observations, self._references, strict=False)
             )
         return self._errors[asked]
@@ -113,20 +119,25 @@ class Gauge:
             self._executed[sides] = _LocalExecution(made, self._workshop.parts(made))
         return self._executed[sides]
 
-    def _uncut(self) -> list[dict[str, np.ndarray]]:
+    def _uncut(self) -> list[list[dict[str, np.ndarray]]]:
         program = self._dataflow.program
         phases = whole_phases(program)
         engines = self._workshop.phases(program)
-        made = []
+        episode = UncutEpisode(phases, engines, self._states, self._initial)
+        references = []
         for observed in self._observations:
-            action = self._action(run_whole(phases, engines, observed))
-            if not np.isfinite(magnitude(action)):
+            made = self._made({**episode.step(observed), **episode.state})
+            if not all(np.isfinite(magnitude(one)) for one in made):
                 break
-            made.append(action)
-        return made
+            references.append(made)
+            if not self._states:
+                episode.reset()
+        return references
 
-    def _action(self, held: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: held[key] for name, key in self._actions.items()}
+    def _made(self, held: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """The action, and each state that a step left."""
+        action = {name: held[key] for name, key in self._actions.items()}
+        return [action, *({key: held[key]} for key in self._read)]
 
 
 class _Workshop:
@@ -166,19 +177,28 @@ class _LocalExecution:
     """A cut with its engines; walks the schedule of both sides."""
 
     def __init__(self, made: Split, engines: Mapping[str, Engine]) -> None:
-        self._schedule = made.schedule
+        self._first, self._schedule = made.firsts[0], made.schedule
         self._part = {part.name: part for part in made.parts}
         self._spec = {spec.name: spec for spec in made.tensors}
         self._engines = engines
 
+    def begin(self, initial: Mapping[str, np.ndarray]) -> None:
+        """Begin an episode."""
+        self._held = {side: dict(initial) for side in Side}
+        self._begun = False
+
     def run(
         self, observation: Mapping[str, np.ndarray], codecs: Codecs
     ) -> Mapping[str, np.ndarray]:
-        """All tensors that the edge holds after a control step, by key."""
-        held = {Side.EDGE: dict(observation), Side.CLOUD: {}}
-        for step in steps(self._schedule):
+        """All tensors after the next control step of the episode, by key; the edge's, where both
+        sides have one.
+        """
+        held = self._held
+        held[Side.EDGE] |= observation
+        for step in steps(self._schedule if self._begun else (*self._first, *self._schedule)):
             self._do(step.instruction, held, codecs)
-        return held[Side.EDGE]
+        self._begun = True
+        return {**held[Side.CLOUD], **held[Side.EDGE]}
 
     def _do(
         self,
@@ -224,3 +244,12 @@ def example_observation(program: Program) -> dict[str, np.ndarray]:
             recorded.get(spec.name, values.astype(spec.numpy_dtype))
         )
     return observation
+
+
+def initial_of(program: Program) -> dict[str, np.ndarray]:
+    """State in the first step of an episode, by key; without what is made on reset."""
+    return {
+        state.input: state.first(program.state_spec(state))
+        for state in program.state
+        if program.reset_source(state.input) is None
+    }

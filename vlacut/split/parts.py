@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import onnx_ir as ir
 
@@ -17,16 +18,18 @@ from vlacut.ir.dataflow import Dataflow, Use, cuts_of, key_of
 from vlacut.ir.fingerprint import fingerprint
 from vlacut.ir.graphs import node_inputs, value_spec
 from vlacut.ir.program import Phase, Program
+from vlacut.ir.state import State
 from vlacut.plans.instructions import Instruction
 from vlacut.plans.plan import Part
 from vlacut.plans.pool import FUSED
+from vlacut.plans.state import PlanState
 from vlacut.pricing.coding import coded
-from vlacut.pricing.cost_graph import When
+from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import price
 from vlacut.side import Side
 from vlacut.split.pieces import Piece, make_pieces
-from vlacut.split.schedule import make_schedule
+from vlacut.split.schedule import make_first, make_schedule
 from vlacut.tensor import TensorSpec
 
 
@@ -39,12 +42,14 @@ class Split:
         models: the operators of every part, in the same order. Inputs and outputs are named by
             their keys; weights are shared with the program, by reference.
         schedules: for both sides, one per variant.
+        firsts: what the first step of an episode does before them.
         tensors: spec of every key in the schedules.
     """
 
     parts: tuple[Part, ...]
     models: tuple[ir.Model, ...]
     schedules: tuple[tuple[Instruction, ...], ...]
+    firsts: tuple[tuple[Instruction, ...], ...]
     tensors: tuple[TensorSpec, ...]
 
     @property
@@ -90,7 +95,32 @@ def split_at(dataflow: Dataflow, variants: Sequence[Cut], link: Link, fused: boo
             make_schedule(dataflow, cut.sides, [made[piece][1] for piece in pieces], cut.choices)
             for cut, pieces in zip(cuts, by_variant, strict=True)
         ),
-        tuple(_specs(dataflow.program, [border for border, _ in made.values()]).values()),
+        tuple(
+            make_first(dataflow, cut.sides, [made[piece][1] for piece in pieces])
+            for cut, pieces in zip(cuts, by_variant, strict=True)
+        ),
+        tuple(_specs(dataflow, [border for border, _ in made.values()]).values()),
+    )
+
+
+def plan_states(dataflow: Dataflow) -> tuple[PlanState, ...]:
+    """What a control step leaves to the next, as a plan says it."""
+    return tuple(_plan_state(dataflow.program, state) for state in dataflow.states)
+
+
+def whole_states(program: Program) -> tuple[PlanState, ...]:
+    """The same of the uncut phases, with what no action hangs on."""
+    return tuple(_plan_state(program, state) for state in program.states)
+
+
+def _plan_state(program: Program, state: State) -> PlanState:
+    made, first = program.state_source(state), program.reset_source(state.input)
+    return PlanState(
+        state.name,
+        state.input,
+        key_of(program, made) if made else "",
+        key_of(program, first) if first else "",
+        given=state.initial is not None and first is None,
     )
 
 
@@ -107,12 +137,23 @@ class _CutDataflow:
         self.total_s = cut.price.total_s
         self.task = {node: task for task, node in enumerate(dataflow.nodes) if node is not None}
 
-    def saves_s(self, tasks: Iterable[int]) -> float:
-        """What moving these tasks to the other side would add to a control step."""
+    def saves_s(self, tasks: Sequence[int]) -> float:
+        """What moving these tasks to the other side would add to a control step; of what runs on
+        reset, to the first one of an episode.
+        """
         sides = list(self.sides)
         for task in tasks:
             sides[task] = sides[task].other
+        phase = self.program.phases[self.dataflow.phases[tasks[0]]]
+        if self.first is not None and phase.on_reset:
+            now_s = price(self.first, self.sides, self.link).total_s
+            return price(self.first, sides, self.link).total_s - now_s
         return price(self.costs, sides, self.link).total_s - self.total_s
+
+    @cached_property
+    def first(self) -> CostGraph | None:
+        """What the first step of an episode costs beyond."""
+        return self.dataflow.reset_graph()
 
     def node(self, task: int) -> ir.Node:
         """The operator of a task that is neither the observation nor the action."""
@@ -190,8 +231,10 @@ def _part(cut: _CutDataflow, border: Border, number: int) -> Part:
     )
 
 
-def _specs(program: Program, borders: Iterable[Border]) -> dict[str, TensorSpec]:
+def _specs(dataflow: Dataflow, borders: Iterable[Border]) -> dict[str, TensorSpec]:
+    program = dataflow.program
     specs = {spec.name: spec for spec in program.inputs}
+    specs |= {state.input: program.state_spec(state) for state in program.states}
     for border in borders:
         for value, key in (*border.inputs.items(), *border.outputs.items()):
             specs.setdefault(key, value_spec(value, key))

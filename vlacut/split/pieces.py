@@ -44,8 +44,15 @@ def make_pieces(
         fused: a piece is a whole level of one variant; only those alike in all operators are
             shared. Otherwise pieces are segments.
     """
-    graph = dataflow.cost_graph()
+    phases = dataflow.program.phases
+    graph, first = dataflow.cost_graph(), dataflow.reset_graph()
     places = [places_of(graph, sides) for sides in placements]
+    if first is not None:
+        resets = {index for index, phase in enumerate(phases) if phase.on_reset}
+        on_reset = [phase in resets for phase in dataflow.phases]
+        for own, sides in zip(places, placements, strict=True):
+            known = zip(own, places_of(first, sides), on_reset, strict=True)
+            own[:] = [late if first_alone else early for early, late, first_alone in known]
     segments = list(zip(*places, strict=True))
     found = []
     for own in places:

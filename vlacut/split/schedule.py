@@ -7,7 +7,7 @@ cloud hears of every step it takes part in before it has anything to do in it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from vlacut.ir.dataflow import Dataflow, Use, key_of
 from vlacut.ir.program import Producer
@@ -34,13 +34,23 @@ def make_schedule(
 
     A tensor that crosses has the codec of its choice.
     """
-    writer = _Writer(dataflow, sides, choices)
-    schedule: list[Instruction] = list(writer.observation())
-    for index, phase in enumerate(dataflow.program.phases):
-        schedule += writer.entry(index)
-        body = writer.body(index, [part for part in parts if part.phase == phase.name])
-        schedule += body if phase.trips == 1 else [Loop(phase.trips, tuple(body))]
-    return told(schedule, [part.name for part in parts if part.side is Side.CLOUD])
+    writer = _Writer(dataflow, sides, _step_uses(dataflow, on_reset=False), choices)
+    body = [*_phases(writer, dataflow, parts, on_reset=False), *writer.later()]
+    return (*told(body, [part.name for part in parts if part.side is Side.CLOUD]), *writer.kept())
+
+
+def make_first(
+    dataflow: Dataflow, sides: Sequence[Side], parts: Sequence[Part]
+) -> tuple[Instruction, ...]:
+    """What runs on reset, before the schedule of an episode's first step. Nothing is coded."""
+    if not any(phase.on_reset for phase in dataflow.program.phases):
+        return ()
+    writer = _Writer(dataflow, sides, _step_uses(dataflow, on_reset=True), {})
+    body = list(_phases(writer, dataflow, parts, on_reset=True))
+    return (
+        *told(body, [part.name for part in parts if part.side is Side.CLOUD]),
+        *writer.made_on_reset(),
+    )
 
 
 def told(schedule: Sequence[Instruction], in_cloud: Collection[str]) -> tuple[Instruction, ...]:
@@ -62,13 +72,37 @@ def told(schedule: Sequence[Instruction], in_cloud: Collection[str]) -> tuple[In
     return tuple(schedule)
 
 
+def _step_uses(dataflow: Dataflow, on_reset: bool) -> list[Use]:
+    return [use for use in dataflow.uses if dataflow.happens_on_reset(use) is on_reset]
+
+
+def _phases(
+    writer: _Writer, dataflow: Dataflow, parts: Sequence[Part], on_reset: bool
+) -> Iterator[Instruction]:
+    yield from writer.observation()
+    for index, phase in enumerate(dataflow.program.phases):
+        if phase.on_reset is on_reset:
+            yield from writer.entry(index)
+            body = writer.body(index, [part for part in parts if part.phase == phase.name])
+            yield from body if phase.trips == 1 else [Loop(phase.trips, tuple(body))]
+
+
 class _Writer:
-    def __init__(self, dataflow: Dataflow, sides: Sequence[Side], choices: Choices) -> None:
+    def __init__(
+        self,
+        dataflow: Dataflow,
+        sides: Sequence[Side],
+        uses: Iterable[Use],
+        choices: Choices,
+    ) -> None:
+        readers: dict[str, list[Use]] = {}
+        for use in uses:
+            readers.setdefault(use.key, []).append(use)
         self._dataflow = dataflow
         self._choices = choices
         self._program = dataflow.program
         self._sides = sides
-        self._readers = dataflow.readers
+        self._readers: Mapping[str, Sequence[Use]] = readers
 
     def observation(self) -> Iterator[Transfer]:
         """What the cloud reads of the observation, one transfer per phase that reads it first.
@@ -108,13 +142,51 @@ class _Writer:
 
     def _transfers(self, part: Part, trips: int) -> Iterator[Transfer]:
         groups: dict[Trips, list[str]] = {}
-        for key in part.outputs:
-            away = [use.when for use in self._readers[key] if self._on(use, part.side.other)]
+        for key in part.outputs:  # of what is read by the same phase's parts, or later
+            away = [use.when for use in self._away(key) if use.when is not When.NEXT]
             if away:
                 groups.setdefault(_trips(away, trips), []).append(key)
         for when in Trips:
             if when in groups:
                 yield self._transfer(groups[when], part.side, when)
+
+    def later(self) -> Iterator[Transfer]:
+        """What the other side reads of state in the next step, and nobody there in this one."""
+        found: dict[Side, list[str]] = {}
+        for key in self._readers:
+            away = {use.when for use in self._away(key)}
+            if When.NEXT in away and not away & {When.WITHIN, When.INITIAL}:
+                found.setdefault(self._home(key), []).append(key)
+        for side in Side:
+            if side in found:
+                yield Transfer(tuple(found[side]), side, later=True)
+
+    def kept(self) -> Iterator[Move]:
+        """What either side has of the next step's state."""
+        for state in self._dataflow.states:
+            made = self._program.state_source(state)
+            if made is not None:
+                yield self._keep(made, state.input, When.NEXT)
+
+    def made_on_reset(self) -> Iterator[Move]:
+        """What either side has of the state that was made on reset."""
+        for state in self._dataflow.states:
+            made = self._program.reset_source(state.input)
+            if made is not None:
+                yield self._keep(made, state.input, When.RESET)
+
+    def _keep(self, made: Producer, target: str, when: When) -> Move:
+        key = key_of(self._program, made)
+        crosses = any(use.when is not When.CARRIED for use in self._away(key))
+        home = self._home(key)
+        return Move(key, target, tuple(Side) if crosses else (home,))
+
+    def _home(self, key: str) -> Side:
+        return self._sides[self._readers[key][0].producer]
+
+    def _away(self, key: str) -> list[Use]:
+        """Uses on the other side than the producer's."""
+        return [use for use in self._readers.get(key, ()) if not self._on(use, self._home(key))]
 
     def _transfer(self, keys: Sequence[str], source: Side, trips: Trips) -> Transfer:
         codecs = tuple(self._choices.get(key, Choice()).codec(source) for key in keys)
@@ -143,6 +215,6 @@ class _Writer:
 
 def _trips(reads: Sequence[When], trips: int) -> Trips:
     """The trips in which a value is read, given how it is."""
-    if trips == 1 or When.WITHIN in reads or len(set(reads)) > 1:
+    if trips == 1 or When.WITHIN in reads or (When.CARRIED in reads and len(set(reads)) > 1):
         return Trips.ALL
-    return Trips.LAST if reads[0] is When.INITIAL else Trips.BEFORE_LAST
+    return Trips.BEFORE_LAST if reads[0] is When.CARRIED else Trips.LAST

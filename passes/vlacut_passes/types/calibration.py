@@ -78,7 +78,8 @@ def largest_activations(
     Raises PassError where a weight has no content.
     """
     recorded = EXAMPLE.find(program) or {}
-    held = {spec.name: recorded.get(spec.name, synthetic(spec)) for spec in program.inputs}
+    states = {state.input: state.first(program.state_spec(state)) for state in program.state}
+    held = states | {spec.name: recorded.get(spec.name, synthetic(spec)) for spec in program.inputs}
     return {
         phase.name: _watch(program, index, phase, found[phase.name], held)
         for index, phase in enumerate(program.phases)

@@ -17,10 +17,16 @@ def kept_ports(program: Program) -> set[Port]:
         for name in phase.input_names:
             source = program.source(index, name)
             joined.join((index, "in", name), _made(source.phase, source.name))
+            state = program.state_of(name) if source.phase is None else None
+            for made in (program.state_source(state), program.reset_source(name)) if state else ():
+                if made is not None:
+                    joined.join((index, "in", name), _made(made.phase, made.name))
             output = program.carried_output(index, name)
             if output is not None:
                 joined.join((index, "in", name), (index, "out", output))
     ends = [_made(None, spec.name) for spec in program.inputs]
+    # An initial value has the type that it was given in.
+    ends += [_made(None, one.input) for one in program.state if one.initial is not None]
     ends += [
         _made(found.phase, found.name)
         for spec in program.outputs

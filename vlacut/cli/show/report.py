@@ -11,6 +11,7 @@ from rich.console import Console
 from vlacut.cli.show.codecs import codecs_json, show_codecs
 from vlacut.cli.show.output import milliseconds, rate, size, table
 from vlacut.cli.show.pool import pool_json, show_pool
+from vlacut.cli.show.states import show_states, states_json
 from vlacut.hardware import Link
 from vlacut.plans.instructions import runs
 from vlacut.plans.plan import Part, Plan
@@ -35,6 +36,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "verdict": verdict(plan),
         "codecs": codecs_json(plan.variants[0]),
         "pool": pool_json(plan),
+        "states": states_json(plan),
         "memory": {**vars(plan.memory), "robots": plan.memory.robots},
     }
 
@@ -113,8 +115,11 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
     weights = ("edge holds", "cloud holds")
     counted = runs(plan.variants[0].schedule)
     parts = [_part_row(plan.part[name], plan, times) for name, times in counted.items()]
+    on_reset = runs(plan.variants[0].first)
+    parts += [_part_row(plan.part[name], plan, times, True) for name, times in on_reset.items()]
     headings = ("part", "side", "what", "why there", "runs", "ms", "weights")
     console.print(table("Parts, per control step", headings, parts, left=4))
+    show_states(console, plan)
     show_codecs(console, plan)
     if len(plan.variants) > 1:
         show_pool(console, plan)
@@ -155,13 +160,13 @@ def _strategy_row(strategy: Strategy) -> tuple[str, ...]:
     )
 
 
-def _part_row(part: Part, plan: Plan, times: int) -> tuple[str, ...]:
+def _part_row(part: Part, plan: Plan, times: int, on_reset: bool = False) -> tuple[str, ...]:
     return (
         part.name,
         part.side.value,
         part.label,
         why(part, plan),
-        str(times),
+        f"{times} on reset" if on_reset else str(times),
         milliseconds(part.seconds * times),
         size(part.weight_bytes),
     )

@@ -31,6 +31,8 @@ def _step_json(report: StepReport) -> dict[str, Any]:
         "variant": report.variant,
         "source": report.source.value,
         "reason": report.reason,
+        "state": report.state.value,
+        "again": report.again,
         "latency_ms": report.latency_s * 1e3,
         "age_ms": report.age_s * 1e3,
         "edge_ms": {name: spent * 1e3 for name, spent in report.edge_s.items()},
@@ -73,6 +75,10 @@ def show_steps(plan: Plan, reports: Sequence[StepReport], error: float | None) -
     columns = ("part", "side", "what", planned, "median ms", "p95 ms", "max ms")
     out.print(table(f"{len(reports)} control steps, measured here", columns, rows, left=4))
     _show_fallbacks(reports)
+    rules = Counter(report.state for report in reports)
+    if plan.states:
+        said = (f"{rule} in {count}" for rule, count in sorted(rules.items()))
+        out.print(f"state: {', '.join(said)} of {len(reports)} steps")
     if error is not None:
         out.print(f"\nlargest difference of the action from the uncut model's: {error:g}")
 

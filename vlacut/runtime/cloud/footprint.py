@@ -9,6 +9,8 @@ from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.layout import Layout
 from vlacut.side import Side
 
+_VERSIONS = 2  # of state: what a step builds on, and what it leaves
+
 
 def cloud_memory(plan: Plan, device: int, weights: Mapping[str, int]) -> Memory:
     """What the plan takes of the cloud's machine.
@@ -28,4 +30,10 @@ def robot_bytes(plan: Plan) -> int:
         {key for part in parts for key in part.outputs} for parts in plan.cloud_parts
     )  # a step holds them until its end
     step = max(sum(plan.spec[key].nbytes for key in keys) for keys in made)
-    return Layout(plan, Side.CLOUD).nbytes + step
+    return Layout(plan, Side.CLOUD).nbytes + step + _VERSIONS * state_bytes(plan, Side.CLOUD)
+
+
+def state_bytes(plan: Plan, side: Side) -> int:
+    """Bytes of one version of the state that a side holds at most."""
+    held = [use.keeps[side] | use.first_keeps[side] for use in plan.state_uses]
+    return max((sum(plan.spec[key].nbytes for key in keys) for keys in held), default=0)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import time
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
 from vlacut.plans.memory import UNKNOWN, Memory
+from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.protocol import Greeting
 from vlacut.runtime.wire.stream import shut
+
+_LET_GO_S = 1.0  # that a robot waits for its older session
+_REMEMBERED_S = 600.0
 
 
 @dataclass
@@ -45,13 +50,25 @@ class _Robot:
 class Robots:
     """The sessions of a server. All methods may be called from any thread.
 
+    A robot that was lost is remembered for a while, with its state, as long as no other needs the
+    room.
+
     Args:
         most: robots at a time.
         memory: of the machine; no more robots than fit there are let in.
+        remembering: makes the memory of a robot's state.
     """
 
-    def __init__(self, most: int, memory: Memory = UNKNOWN) -> None:
+    def __init__(
+        self,
+        most: int,
+        memory: Memory = UNKNOWN,
+        remembering: Callable[[], RobotMemory] | None = None,
+    ) -> None:
         self._most = most
+        self._remembering = remembering
+        self._memories: OrderedDict[bytes, RobotMemory] = OrderedDict()
+        self._lost_at: dict[bytes, float] = {}
         self._fit = memory.robots
         self._lock = threading.Lock()
         self._robots: dict[bytes, _Robot] = {}
@@ -86,6 +103,7 @@ class Robots:
             why = "" if old else self._full(deadlines, step_s)
             if not why:
                 self._robots[greeting.token] = _Robot(deadline_s, sock, greeting.first_ns)
+                self._forget_some()
         if old:
             self.count("replaced")
             shut(old.sock)
@@ -102,13 +120,49 @@ class Robots:
             return f"its engines would take {load:.2f} s of every second"
         return ""
 
-    def leave(self, sock: socket.socket) -> None:
-        """A session ended; does nothing if it was never admitted, or the robot has a newer one."""
+    def recall(self, token: bytes) -> RobotMemory | None:
+        """The memory of a robot that was let in, once an older session of it has let go; None where
+        the plan has no state.
+        """
+        if self._remembering is None:
+            return None
+        with self._lock:
+            old = self._memories.pop(token, None)
+        # One that an engine still runs for is lost: whoever takes it over would share it.
+        found = old if old and old.released.wait(_LET_GO_S) else self._remembering()
+        found.released.clear()
+        with self._lock:
+            self._memories[token] = found
+            self._lost_at.pop(token, None)
+        return found
+
+    def leave(self, sock: socket.socket, lost: bool = False) -> None:
+        """A session ended; does nothing if it was never admitted, or the robot has a newer one.
+
+        Args:
+            sock: its connection.
+            lost: whether the robot may come back for its state.
+        """
         with self._lock:
             for token, robot in self._robots.items():
                 if robot.sock is sock:
                     del self._robots[token]
+                    self._lost_at[token] = time.monotonic()
+                    if not lost:
+                        self._memories.pop(token, None)
+                    self._forget_some()
                     return
+
+    def _forget_some(self) -> None:
+        """Forget robots that were lost long ago, or whose room is needed."""
+        room = self._most if self._fit is None else min(self._most, self._fit)
+        gone = [token for token in self._memories if token not in self._robots]
+        for token in gone:
+            late = time.monotonic() - self._lost_at.get(token, 0.0) > _REMEMBERED_S
+            if late or len(self._memories) > room:
+                del self._memories[token]
+        for token in [token for token in self._lost_at if token not in self._memories]:
+            del self._lost_at[token]
 
     def hang_up(self) -> None:
         """End all sessions."""

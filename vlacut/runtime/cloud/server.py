@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from vlacut.backend import Engine
 from vlacut.errors import BackendError, CodecError, InputError, PeerLost, WireError, one_line
 from vlacut.plans.memory import Memory
 from vlacut.plans.plan import Plan
+from vlacut.plans.state import initial_state
+from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.cloud.reception import Reception
 from vlacut.runtime.cloud.robots import Counts, Robots
 from vlacut.runtime.cloud.turns import SharedEngine, Turns
@@ -32,9 +35,9 @@ from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.handshake import answer
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.pictures import require_libraries
-from vlacut.runtime.wire.protocol import CHECKED, PROBE, Greeting, Header
+from vlacut.runtime.wire.protocol import CHECKED, FETCH, PROBE, STATE, Greeting, Header
 from vlacut.runtime.wire.receiver import PeerLeft
-from vlacut.runtime.wire.route import Route, routes_of
+from vlacut.runtime.wire.route import Route, first_routes_of, routes_of
 from vlacut.runtime.wire.security import peer_name, require_authentication, secure
 from vlacut.runtime.wire.sockets import set_options
 from vlacut.side import Side
@@ -58,6 +61,7 @@ class Server:
         timeout: seconds without progress within a step after which a robot counts as lost.
         most_robots: at a time; more are refused, see `Robots.admit`.
         memory: bytes of this machine; the plan's device has its own figure.
+        initial: state in the first step of an episode, by key, where it is not zeros.
 
     Raises InputError if the address cannot be had, peers there would not be authenticated, no robot
     fits the memory beside the engines, or a codec of the plan is not installed.
@@ -76,6 +80,7 @@ class Server:
         timeout: float = 10.0,
         most_robots: int = 64,
         memory: int | None = None,
+        initial: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> None:
         require_authentication(host, tls, insecure)
         require_libraries(plan)
@@ -83,13 +88,16 @@ class Server:
         _check_memory(plan, self.memory)
         self._plan = plan
         self._routes = routes_of(plan, Side.CLOUD)
+        self._firsts = first_routes_of(plan, Side.CLOUD)
+        first = initial_state(plan.states, plan.spec, initial)
         self._digest = digest
         self._turns = Turns()
         self._engines = engines
         self._tls = tls
         self._timeout = timeout
         self._most_robots = most_robots
-        self._robots = Robots(most_robots, self.memory)
+        remembering = partial(RobotMemory, plan, first) if plan.states else None
+        self._robots = Robots(most_robots, self.memory, remembering)
         self._reception = Reception(host, port, self._serve, partial(self._note, "refused"))
 
     @property
@@ -156,42 +164,51 @@ class Server:
         """One robot, from handshake to end; whatever it does, the others go on."""
         try:
             try:
-                sock, greeting = self._admit(plain)
+                sock, greeting, memory = self._admit(plain)
             finally:
                 self._reception.known()
             name = peer_name(sock)
             peer = f"{name}@{peer}" if name else peer
+            lost = True
             try:
-                self._serve_robot(sock, peer, bool(greeting.flags & CHECKED))
+                lost = self._serve_robot(sock, peer, bool(greeting.flags & CHECKED), memory)
             finally:
-                self._dismiss(sock)
+                self._dismiss(sock, lost)
         except PeerLost as error:
             self._note("lost", peer, str(error))
         except WireError as error:
             self._note("refused", peer, str(error))
 
-    def _admit(self, plain: socket.socket) -> tuple[socket.socket, Greeting]:
-        """The connection of a robot that may be served, and what it said."""
+    def _admit(self, plain: socket.socket) -> tuple[socket.socket, Greeting, RobotMemory | None]:
+        """The connection of a robot that may be served, what it said, and its memory."""
         try:
             set_options(plain, self._timeout)
         except OSError as error:
             plain.close()
             raise PeerLost(f"it hung up at once: {error.strerror}") from error
         sock = secure(plain, self._tls, _HANDSHAKE_S, server=True)
+        memory: RobotMemory | None = None
+
+        def told(greeting: Greeting) -> bytes:
+            nonlocal memory
+            memory = self._robots.recall(greeting.token)
+            return memory.told() if memory else b""
+
         try:
             greeting = answer(
-                sock,
-                self._digest,
-                _HANDSHAKE_S,
+                *(sock, self._digest, _HANDSHAKE_S),
                 lambda found: self._no_room(found, sock),
+                told,
             )
         except BaseException:  # also of a robot that had its room, and hung up before it heard
-            self._dismiss(sock)
+            if memory is not None:
+                memory.release()
+            self._dismiss(sock, True)
             raise
-        return sock, greeting
+        return sock, greeting, memory
 
-    def _dismiss(self, sock: socket.socket) -> None:
-        self._robots.leave(sock)
+    def _dismiss(self, sock: socket.socket, lost: bool) -> None:
+        self._robots.leave(sock, lost)
         sock.close()
 
     def _no_room(self, greeting: Greeting, sock: socket.socket) -> str:
@@ -205,7 +222,10 @@ class Server:
         steps = self._robots.counts.steps
         return self._turns.held_s / steps if steps else 0.0
 
-    def _serve_robot(self, sock: socket.socket, peer: str, checked: bool) -> None:
+    def _serve_robot(
+        self, sock: socket.socket, peer: str, checked: bool, memory: RobotMemory | None
+    ) -> bool:
+        """Serve a robot until it leaves or is lost; whether it may come back for its state."""
         layout = Layout(self._plan, Side.CLOUD)
         connection = Connection(sock, layout, self._timeout, checked=checked)
         self._note("connected", peer, "")
@@ -215,13 +235,19 @@ class Server:
                 layout.empty = engines.empty
                 shared = {name: SharedEngine(each, self._turns) for name, each in engines.items()}
                 walks = [Walk(each, shared) for each in self._routes]
+                firsts = [Walk(each, shared) for each in self._firsts]
                 last = False
-                while route is not None and not last:
-                    last = self.draining  # who sends ahead has one more step, not all
-                    route = self._step(connection, route, walks)
+                try:
+                    while route is not None and not last:
+                        last = self.draining  # who sends ahead has one more step, not all
+                        route = self._step(connection, route, walks, firsts, memory)
+                finally:
+                    if memory is not None:
+                        memory.release()
             self._note("left", peer, "the server is stopping")
         except PeerLeft:
             self._note("left", peer, "")
+            return False
         except CodecError as error:
             self._note("failed", peer, str(error))
             connection.send_error(str(error))
@@ -233,8 +259,16 @@ class Server:
             self._note("failed", peer, text)
             _log.debug("where it failed", exc_info=True)
             connection.send_error(text)
+        return True
 
-    def _step(self, connection: Connection, before: Route, walks: Sequence[Walk]) -> Route | None:
+    def _step(
+        self,
+        connection: Connection,
+        before: Route,
+        walks: Sequence[Walk],
+        firsts: Sequence[Walk],
+        memory: RobotMemory | None,
+    ) -> Route | None:
         """Serve the next step; its route, None if the server is stopping."""
         due = before.due[0] if before.due else None
         frame = None
@@ -245,11 +279,19 @@ class Server:
         if frame.kind == PROBE:
             _answer_probe(connection)
             return before
-        variant = frame.place[0]
+        if memory is not None and frame.kind in (STATE, FETCH):
+            _move_state(connection, memory)
+            return before
+        variant, step, base = frame.place[0], frame.step, frame.base
         route, walk = self._routes[variant], walks[variant]
         done = True
         try:
-            walk.run({}, (), frame.step, connection)
+            if memory is None:
+                walk.run({}, (), step, connection)
+            else:
+                walk = walk if base else firsts[variant]
+                walk.run({}, (), step, connection, base=base, state=memory.base(base))
+                memory.leave(step, base, walk.kept)
         except StepAbandoned:
             done = False
             time.sleep(_PAUSE_S)
@@ -270,6 +312,18 @@ def _check_memory(plan: Plan, memory: Memory) -> None:
             f"GB; this {plan.cloud} has {memory.device / 1e9:.4g} GB: compile with a lower "
             f"--cloud-budget, or give what it has with --memory"
         )
+
+
+def _move_state(connection: Connection, memory: RobotMemory) -> None:
+    """Take in a tensor of state, or send one that the robot asks for: the frame that is next."""
+    frame = connection.receive()
+    index = frame.place[1]
+    if frame.kind == STATE:
+        memory.put(frame.base, index, frame.tensors[0])
+        return
+    array = memory.get(frame.base, index)
+    connection.send(Header(STATE, 0, index, 0, frame.step, array.nbytes, frame.base), [array])
+    connection.flush()
 
 
 def _answer_probe(connection: Connection) -> None:

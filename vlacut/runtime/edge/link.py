@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.handshake import greet
 from vlacut.runtime.wire.layout import Empty, Layout
 from vlacut.runtime.wire.protocol import CHECKED
+from vlacut.runtime.wire.remembered import memory_bytes, unpack_memory
 from vlacut.runtime.wire.security import secure
 from vlacut.runtime.wire.sockets import connected, set_options, written
 from vlacut.side import Side
@@ -56,10 +57,13 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Line:
-    """A connection that works, and the clock at its end."""
+    """A connection that works, the clock at its end, and what the cloud holds of this robot's
+    state: keys by version.
+    """
 
     connection: Connection
     clock: CloudClock
+    cloud: dict[int, frozenset[str]] = field(default_factory=dict)
 
 
 def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
@@ -77,13 +81,16 @@ def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
     try:
         deadline_ns = round(endpoint.deadline_s * 1e9)
         flags = CHECKED if endpoint.checked else 0
-        first = greet(sock, endpoint.digest, endpoint.token, deadline_ns, limit, flags)
+        first, told = greet(
+            *(sock, endpoint.digest, endpoint.token, deadline_ns, limit, flags),
+            memory_bytes=memory_bytes(plan),
+        )
     except BaseException:
         sock.close()
         raise
     layout = Layout(plan, Side.EDGE, empty)
     connection = Connection(sock, layout, endpoint.timeout, checked=endpoint.checked)
-    return Line(connection, CloudClock(first))
+    return Line(connection, CloudClock(first), unpack_memory(plan, told))
 
 
 def _nobody(address: tuple[str, int], error: OSError) -> str:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
 from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.link import CloudLink, Line
+from vlacut.runtime.edge.memory import Moment, Remembered, find_path
+from vlacut.runtime.edge.remembering import RememberingSteps
 from vlacut.runtime.edge.report import Made, Source
+from vlacut.runtime.edge.request import StepRequest
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.network.estimate import NetworkEstimates
 from vlacut.runtime.network.selectors import Forecast
@@ -24,28 +27,11 @@ from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.frame import Heard
 from vlacut.runtime.wire.protocol import PROBE, PROBE_BYTES, Header
-from vlacut.runtime.wire.route import Route, routes_of
+from vlacut.runtime.wire.route import Route, first_routes_of, routes_of
 from vlacut.side import Side
 
 _REMEMBERED = 16
 _PROBE = np.zeros(PROBE_BYTES, np.uint8)
-
-
-@dataclass(slots=True)
-class StepRequest:
-    """A step to be made.
-
-    Attributes:
-        observation: checked.
-        captured_ns: when it was captured.
-        step: its number.
-        variant: index of the plan's.
-    """
-
-    observation: Mapping[str, np.ndarray]
-    captured_ns: int
-    step: int
-    variant: int
 
 
 class Together:
@@ -57,6 +43,7 @@ class Together:
         asked: whether a forecast is asked for before each step. If so, the network is probed where
             the steps do not tell of it; if not, a step forecasts while it waits for the cloud.
         timeout: for how many seconds a step without a deadline is begun again.
+        memory: what steps build on.
 
     Attributes:
         expected: the last forecast.
@@ -70,9 +57,12 @@ class Together:
         network: NetworkEstimates,
         asked: bool,
         timeout: float,
+        memory: Remembered,
     ) -> None:
         self._plan = plan
         self._walks = [Walk(route, engines) for route in routes_of(plan, Side.EDGE)]
+        firsts = [Walk(route, engines) for route in first_routes_of(plan, Side.EDGE)]
+        self._steps = RememberingSteps(plan, memory, self._walks, firsts)
         self._link = link
         self._network = network
         self._asked = asked
@@ -111,15 +101,15 @@ class Together:
         """
         if not self._plan.crosses[request.variant]:
             line = self._link.line if self._link else None
-            if line:
-                if not self._asked:
-                    self._expect()
-                self._probe(line, request.step)
-            walk = self._walks[request.variant]
-            made = _walked(self._plan, walk, request, Source.CHOSEN)
-            if line:
-                self._listen(line)
-            return made
+            if self._steps.can_stay(request, line, self._link is not None):
+                if line:
+                    if not self._asked:
+                        self._expect()
+                    self._probe(line, request)
+                made = self._here(line, request, until)
+                if line:
+                    self._listen(line)
+                return made
         if self._link is None:
             name = self._plan.variants[request.variant].name
             raise InputError(f"variant {name} crosses the link; name the cloud's HOST:PORT")
@@ -143,33 +133,47 @@ class Together:
                     self._link.drop(line, error)
                 raise
 
+    def _here(self, line: Line | None, request: StepRequest, until: float) -> Made:
+        """By a variant that does not cross, on what the edge holds."""
+        if self._plan.states:
+            if line:
+                line.connection.until = until  # what is owed of the state may still have to come
+            return self._steps.make(request, line, Source.CHOSEN, None)
+        return _walked(self._plan, self._walks[request.variant], request, Source.CHOSEN)
+
     def _over(self, line: Line, request: StepRequest, until: float) -> Made:
         connection, walk = line.connection, self._walks[request.variant]
         connection.until = until
         meanwhile = None if self._asked else self._expect
         wanted = self._plan.outputs.values()
         try:
-            arrays = walk.run(request.observation, wanted, request.step, connection, meanwhile)
+            if self._plan.states:
+                made = self._steps.make(request, line, Source.CHOSEN, meanwhile)
+            else:
+                arrays = walk.run(request.observation, wanted, request.step, connection, meanwhile)
+                action = dict(zip(self._plan.outputs, arrays, strict=True))
+                made = Made(action, Source.CHOSEN, request.captured_ns, walk.tally)
         except DeadlineMissed:
-            self._network.missed(walk.tally)
+            self._network.missed(self._steps.tally if self._plan.states else walk.tally)
             raise
         if self._noted is not None:  # nobody waited for the cloud in this step
             self.settle()
-        self._noted = connection.take_heard(), walk.tally, line.clock
+        self._noted = connection.take_heard(), made.tally, line.clock
         if self._asked:
             self.settle()
-            self._probe(line, request.step)
-        action = dict(zip(self._plan.outputs, arrays, strict=True))
-        return Made(action, Source.CHOSEN, request.captured_ns, walk.tally)
+            self._probe(line, request)
+        return made
 
-    def _probe(self, line: Line, step: int) -> None:
+    def _probe(self, line: Line, request: StepRequest) -> None:
         """Send a probe if one is due, unless the connection still has something to deliver."""
         connection = line.connection
         if not self._asked or connection.torn or connection.silent_s or not self._network.probe():
             return
         try:
             connection.until = math.inf
-            connection.send(Header(PROBE, 0, 0, 0, step, PROBE_BYTES), [_PROBE])
+            step = self._steps.number if self._plan.states else request.step
+            base = step if self._plan.states else 0  # it gives no step up
+            connection.send(Header(PROBE, 0, 0, 0, step, PROBE_BYTES, base), [_PROBE])
         except WireError as error:
             self._drop(line, error)
 
@@ -192,19 +196,32 @@ class Alone:
     Raises InputError if the plan has none.
     """
 
-    def __init__(self, plan: Plan, engines: Mapping[str, Engine]) -> None:
+    def __init__(self, plan: Plan, engines: Mapping[str, Engine], memory: Remembered) -> None:
         if all(plan.crosses):
             raise InputError(f"the plan of {plan.program} has no all-edge variant to fall back on")
         self._plan = plan
-        self._walk = Walk(Route(plan, Side.EDGE, plan.crosses.index(False)), engines)
+        self._variant = index = plan.crosses.index(False)
+        self._walk = Walk(Route(plan, Side.EDGE, index), engines)
+        first = Walk(Route(plan, Side.EDGE, index, first=bool(plan.states)), engines)
+        count = len(plan.variants)
+        self._steps = RememberingSteps(plan, memory, [self._walk] * count, [first] * count)
         self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
         zeros = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in plan.inputs}
-        self.make(StepRequest(zeros, 0, 0, plan.crosses.index(False)))
+        self.make(StepRequest(zeros, 0, 0, index, memory.begin() if plan.states else None))
 
     @property
     def seconds(self) -> float:
         """The longest that one of the last runs took; the first was a rehearsal on zeros."""
         return max(self._took_s)
+
+    def runs(self, moment: Moment | None) -> int:
+        """How many it takes to make a step on a state, runs of earlier steps included; 0 if the
+        edge cannot have that state.
+        """
+        if moment is None:
+            return 1
+        path = find_path(self._plan, self._variant, moment, None, {})
+        return 0 if path is None else 1 + len(path.again)
 
     def fits(self, seconds: float) -> bool:
         """Whether it can be made in so many seconds, by the last runs.
@@ -223,8 +240,12 @@ class Alone:
     def make(self, request: StepRequest) -> Made:
         """The action. Raises BackendError."""
         start = time.monotonic()
-        made = _walked(self._plan, self._walk, request, Source.ALONE)
-        self._took_s.append(time.monotonic() - start)
+        if self._plan.states:
+            mine = replace(request, variant=self._variant)
+            made = self._steps.make(mine, None, Source.ALONE, None)
+        else:
+            made = _walked(self._plan, self._walk, request, Source.ALONE)
+        self._took_s.append((time.monotonic() - start) / (1 + made.again))
         return made
 
 

@@ -10,6 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from vlacut.hardware import Link
+from vlacut.plans.state import StateRule
+from vlacut.runtime.edge.memory import Moment
 from vlacut.runtime.network.selectors import Rates
 from vlacut.runtime.tally import Span, Tally
 
@@ -38,12 +40,18 @@ class Made:
         source: where it comes from.
         captured_ns: when the observation that it answers was captured.
         tally: of the step.
+        moment: the state that it left; None where the plan has none.
+        rule: by which the sides agreed on the state that it builds on.
+        again: how many steps were run again for that.
     """
 
     action: dict[str, np.ndarray]
     source: Source
     captured_ns: int
     tally: Tally
+    moment: Moment | None = None
+    rule: StateRule = StateRule.NONE
+    again: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,16 @@ class StepReport:
     def source(self) -> Source:
         """Where the action comes from."""
         return self.made.source
+
+    @property
+    def state(self) -> StateRule:
+        """By which rule the sides agreed on the state that the action builds on."""
+        return self.made.rule
+
+    @property
+    def again(self) -> int:
+        """How many steps were run again, to have that state on both sides."""
+        return self.made.again
 
     @property
     def latency_s(self) -> float:
@@ -138,12 +156,14 @@ class StepReport:
 
     @property
     def bytes_up(self) -> int:
-        """Of tensors, in coded form where they have a codec."""
+        """Of tensors, in coded form where they have a codec; state that was moved included."""
         return self.made.tally.sent
 
     @property
     def bytes_down(self) -> int:
-        """Of tensors, in coded form where they have a codec."""
+        """Of tensors, in coded form where they have a codec; state that was moved included, and
+        what the cloud sends of the next step's.
+        """
         return self.made.tally.received
 
     @property

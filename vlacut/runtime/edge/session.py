@@ -11,6 +11,10 @@ A step whose connection fails starts again from its observation on the next conn
 made in the background; without a deadline, for `timeout` seconds. A refusal (another bundle, an
 engine that failed) would come again: with a deadline the step falls back at once, without one it
 raises. An engine of the edge is not interrupted; with `hedge` the step does not wait for it either.
+
+State is what the action that was returned last left, whoever made it; a step that was given up
+leaves none, and a stale repeat builds on nothing. How the sides agree on it: see `memory`, and
+`StateRule` for what the report says of that.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -29,11 +34,14 @@ from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError, suggestion
 from vlacut.hardware import Link
 from vlacut.plans.plan import Plan
+from vlacut.plans.state import StateRule, initial_state
 from vlacut.runtime.closing import Closing
 from vlacut.runtime.edge.link import CloudLink, Endpoint, dial
-from vlacut.runtime.edge.makers import Alone, StepRequest, Together
+from vlacut.runtime.edge.makers import Alone, Together
+from vlacut.runtime.edge.memory import Moment, Remembered, copied
 from vlacut.runtime.edge.race import Race
 from vlacut.runtime.edge.report import Made, Source, StepReport
+from vlacut.runtime.edge.request import StepRequest
 from vlacut.runtime.engines import OpenedEngines
 from vlacut.runtime.network.estimate import NetworkEstimates, sampling_interval
 from vlacut.runtime.network.predictors import PREDICTORS, Predictor
@@ -69,6 +77,8 @@ class EdgeSession(Closing):
         insecure: allow an address off loopback without `tls`.
         checked: let checksums cover tensors, see `vlacut.runtime.wire.protocol`; if None, where
             nothing else guards them.
+        initial: state in the first step of an episode, by key, where the plan says that it is not
+            zeros.
 
     Raises InputError if every variant crosses the link and no address is given, or to hedge without
     a deadline or an all-edge variant; PeerRefused if the wrong one answers; PeerLost if nobody
@@ -93,6 +103,7 @@ class EdgeSession(Closing):
         tls: ssl.SSLContext | None = None,
         insecure: bool = False,
         checked: bool | None = None,
+        initial: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> None:
         if hedge and deadline is None:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
@@ -126,9 +137,15 @@ class EdgeSession(Closing):
             require_authentication(address[0], tls, insecure)
             require_libraries(plan)
         together = self._open(engines)
+        crossing = address is not None and any(plan.crosses)
+        shared = hedge or (crossing and deadline is not None and not all(plan.crosses))
+        first = initial_state(plan.states, plan.spec, initial)
+        self._memory = Remembered(plan, first, shared)
+        self._moment: Moment | None = None
+        self.reset()
         if address is not None and any(plan.crosses):
-            if hedge or (deadline is not None and not all(plan.crosses)):
-                self._alone = Alone(plan, self._open(engines))
+            if shared:
+                self._alone = Alone(plan, self._open(engines), self._memory)
             token = secrets.token_bytes(TOKEN_BYTES)
             if checked is None:
                 checked = tls is None and not is_loopback(address[0])
@@ -147,9 +164,17 @@ class EdgeSession(Closing):
             network,
             self._selector.looks_ahead,
             timeout,
+            self._memory,
         )
         if hedge:
             self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE))
+
+    def reset(self) -> None:
+        """Begin an episode: the next step builds on the initial state, and runs what runs on reset.
+
+        A session begins with one.
+        """
+        self._moment = self._memory.begin() if self._plan.states else None
 
     def step(
         self,
@@ -177,11 +202,13 @@ class EdgeSession(Closing):
             variant = selector.select(
                 together.forecast() if selector.looks_ahead else self._planned
             )
-        request = StepRequest(checked, captured, self._step, variant)
+        request = StepRequest(checked, captured, self._step, variant, self._moment)
         try:
             made, reason = self._make(request, until)
         finally:
             self._step += 1
+        if self._moment is not None and made.source is not Source.STALE:
+            self._commit(made)
         if made.source is not self._source:
             self._note_change(made.source, request.step, reason)
         returned, name = time.perf_counter_ns(), self._names[variant]
@@ -191,17 +218,27 @@ class EdgeSession(Closing):
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return dict(zip(made.action, map(np.array, made.action.values()), strict=True))
 
+    def _commit(self, made: Made) -> None:
+        """The action is returned: the next step builds on what it left."""
+        moment, most = made.moment, self._memory.observations
+        assert moment is not None
+        if most:
+            moment.observation = copied(moment.observation)
+        moment.forget_before(most)
+        self._moment = moment
+
     def _make(self, request: StepRequest, until: float) -> tuple[Made, str]:
         """The action, and why it is not by the plan's variant."""
         if self._deadline is None:
             return self._together.make(request, until), ""
         if self._race is not None and self._alone is not None:
             return self._hedge(self._race, self._alone, request, until)
-        turn = self._turn_to_alone(until)
+        turn = self._turn_to_alone(until, request)
         try:
             return self._together.make(request, turn), ""
         except (DeadlineMissed, WireError) as error:
             reason = str(error)
+        # Where the edge could not make it alone, its turn is the deadline.
         if self._alone is not None and time.monotonic() < turn + self._spare_s < until:
             return self._alone.make(request), reason
         return self._repeat(request, reason), reason
@@ -215,12 +252,13 @@ class EdgeSession(Closing):
             how = "by the edge alone" if source is Source.ALONE else "the last one again"
             _log.warning("from step %d on actions are %s: %s", step, how, reason)
 
-    def _turn_to_alone(self, until: float) -> float:
+    def _turn_to_alone(self, until: float, request: StepRequest) -> float:
         """When the edge must begin alone to meet the deadline; the deadline if it cannot."""
         left = until - time.monotonic() - self._spare_s
-        if self._alone is None or not self._alone.fits(left):
+        runs = self._alone.runs(request.moment) if self._alone else 0
+        if self._alone is None or not runs or not self._alone.fits(left / runs):
             return until
-        return until - self._spare_s - self._alone.seconds
+        return until - self._spare_s - self._alone.seconds * runs
 
     def _hedge(
         self, race: Race[Source, Made], alone: Alone, request: StepRequest, until: float
@@ -228,7 +266,7 @@ class EdgeSession(Closing):
         """The plan's variant, and from the last moment on the edge alone beside it."""
         race.start()
         race.enter(Source.CHOSEN, lambda: self._together.make(request, until))
-        turn = self._turn_to_alone(until)
+        turn = self._turn_to_alone(until, request)
         won = race.winner(turn)
         if won is None and turn < until:
             race.enter(Source.ALONE, lambda: alone.make(request))
@@ -246,7 +284,8 @@ class EdgeSession(Closing):
                 f"no action for step {request.step} within {self._deadline:g} s, and none before "
                 f"it to fall back on: {reason}"
             )
-        return replace(self._made, source=Source.STALE, tally=Tally())
+        rule = StateRule.KEPT if self._plan.states else StateRule.NONE
+        return replace(self._made, source=Source.STALE, tally=Tally(), rule=rule, again=0)
 
     @property
     def plan(self) -> Plan:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vlacut.errors import DeadlineMissed, PeerLost
+from vlacut.errors import DeadlineMissed, PeerLost, WireError
 from vlacut.runtime.wire.frame import Frame, Heard
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.mover import Mover
@@ -26,6 +26,7 @@ from vlacut.runtime.wire.protocol import (
 from vlacut.runtime.wire.receiver import Receiver
 from vlacut.runtime.wire.route import Due
 from vlacut.runtime.wire.stream import ENDED, IDLE_S, IN, OUT, TlsStream, stream_of
+from vlacut.side import Side
 
 
 class Connection:
@@ -60,6 +61,8 @@ class Connection:
         self._timeout = timeout
         self._checked = checked
         self._closed = False
+        # A step of the edge mostly builds on the one before.
+        self._chained = layout.remembers and layout.receiver is Side.EDGE
 
     def close(self) -> None:
         """End it, also for a thread that waits for it; calling it again does nothing."""
@@ -73,16 +76,21 @@ class Connection:
 
     def send(self, header: Header, arrays: Sequence[np.ndarray]) -> None:
         """As `post`, of a frame whose header nobody has packed before."""
-        kind, variant, position, trip, step, nbytes = header
-        self.post(Envelope(kind, variant, position, trip, nbytes), step, arrays)
+        kind, variant, position, trip, step, nbytes, base = header
+        self.post(Envelope(kind, variant, position, trip, nbytes), step, arrays, b"", base)
 
     def post(
-        self, envelope: Envelope, step: int, arrays: Sequence[np.ndarray], times: bytes = b""
+        self,
+        envelope: Envelope,
+        step: int,
+        arrays: Sequence[np.ndarray],
+        times: bytes = b"",
+        base: int = 0,
     ) -> None:
         """Begin to send a frame, behind those before it; its arrays must stay as they are until
         `flush`. The times come before them. Raises PeerLost if the connection ended.
         """
-        header = envelope.seal(step, (times, *arrays) if self._checked else ()) + times
+        header = envelope.seal(step, (times, *arrays) if self._checked else (), base) + times
         views: list[View] = [header, *map(_packed, arrays)]
         sent = 0
         if not (self._tls or self.outbox.nbytes):
@@ -93,7 +101,7 @@ class Connection:
         if self.receiver.unanswered_since == math.inf:
             self.receiver.unanswered_since = time.monotonic()
         if not self._checked:
-            envelope.seal_ahead(step + 1)
+            envelope.seal_ahead(step + 1, step + 1 if self._chained else 0)
 
     def leave_written(self) -> None:
         """What a step that was given up still has to send stays as it is."""
@@ -186,16 +194,26 @@ class Connection:
         self.receiver.inbox.appendleft(frame)
 
     def superseded(self, step: int) -> bool:
-        """Whether a frame of a later step has arrived."""
+        """Whether a later step has begun that does not build on this one.
+
+        No payload of a later step is read: it would overwrite what this one may still need.
+        """
         receiver = self.receiver
         while (
-            receiver.newest <= step
+            max(receiver.newest, receiver.later) <= step
             and not receiver.full
             and (self._tls or self._stream.readable)
             and self.receiver.read()
         ):
             pass
-        return receiver.newest > step
+        return receiver.gives_up(step)
+
+    def wait_for(self, key: str, tensors: Mapping[str, object]) -> None:
+        """Return once a tensor of state is there that is owed. Raises as `receive`."""
+        while key not in tensors:
+            if not self.receiver.owed:
+                raise WireError(f"a step builds on state {key}, which is not here")
+            self._progress()
 
     def listen(self) -> None:
         """Take in what has arrived, without waiting. Raises PeerLost or WireError."""

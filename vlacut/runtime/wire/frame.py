@@ -38,16 +38,18 @@ class Frame(Heard):
         place: which Transfer it is: variant, position and trip.
         step: its number.
         room: with the tensors; overwritten by the same transfer of the next step.
+        base: the version of state that it names.
     """
 
     place: tuple[int, int, int]
     step: int
     room: Room
+    base: int = 0
 
     @property
     def header(self) -> Header:
         """What it is."""
-        return Header(self.kind, *self.place, self.step, self.nbytes - HEADER_BYTES)
+        return Header(self.kind, *self.place, self.step, self.nbytes - HEADER_BYTES, self.base)
 
     @property
     def tensors(self) -> tuple[np.ndarray, ...]:

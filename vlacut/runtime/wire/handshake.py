@@ -28,14 +28,17 @@ def greet(
     deadline_ns: int,
     timeout: float,
     flags: int = 0,
-) -> Exchange:
-    """The edge's half of the handshake; the four times of it.
+    memory_bytes: int = 0,
+) -> tuple[Exchange, bytes]:
+    """The edge's half of the handshake; the four times of it, and what the cloud remembers, in so
+    many bytes (`vlacut.runtime.wire.remembered`).
 
     Raises PeerLost, WireError, or PeerRefused with what differs.
     """
     sent = time.perf_counter_ns()
     _send(sock, Greeting(Status.OK, digest, token, sent, deadline_ns, flags))
-    version, found = _receive(sock, timeout)
+    end = time.monotonic() + timeout
+    version, found = _receive(sock, end)
     if found is None:
         raise PeerRefused(f"the cloud speaks protocol {version}, this edge {VERSION}; update one")
     if found.status == Status.OTHER_BUNDLE or found.digest != digest:
@@ -47,7 +50,8 @@ def greet(
         raise PeerUnable("the cloud is full: it serves as many robots as it can, or is stopping")
     if found.status != Status.OK or (found.token, found.flags) != (token, flags):
         raise WireError(f"the cloud answered another greeting, with status {found.status}")
-    return Exchange(sent, found.first_ns, found.second_ns, time.perf_counter_ns())
+    times = Exchange(sent, found.first_ns, found.second_ns, time.perf_counter_ns())
+    return times, _read(sock, memory_bytes, end)
 
 
 def answer(
@@ -55,13 +59,15 @@ def answer(
     digest: bytes,
     timeout: float,
     full: Callable[[Greeting], str] = lambda _: "",
+    memory: Callable[[Greeting], bytes] = lambda _: b"",
 ) -> Greeting:
     """The cloud's half of the handshake; the edge's greeting.
 
-    `full` says why there is no room for the robot, or nothing. Raises PeerLost, WireError, or
+    `full` says why there is no room for the robot, or nothing; `memory` what is remembered of one
+    that has room. Raises PeerLost, WireError, or
     PeerRefused if it was this side that refused.
     """
-    version, found = _receive(sock, timeout)
+    version, found = _receive(sock, time.monotonic() + timeout)
     now = time.perf_counter_ns()
     if found is None:
         _send(sock, Greeting(Status.OTHER_VERSION, digest, bytes(16), now, now))
@@ -77,20 +83,19 @@ def answer(
     if why:
         _send(sock, replace(mine, status=Status.FULL))
         raise PeerUnable(f"there is no room for another robot: {why}")
-    _send(sock, mine)
+    _send(sock, mine, memory(found))
     return found
 
 
-def _send(sock: socket.socket, greeting: Greeting) -> None:
+def _send(sock: socket.socket, greeting: Greeting, memory: bytes = b"") -> None:
     try:
-        sock.sendall(greeting.pack())
+        sock.sendall(greeting.pack() + memory)
     except OSError as error:
         raise _hung_up(error.strerror or str(error)) from error
 
 
-def _receive(sock: socket.socket, timeout: float) -> tuple[int, Greeting | None]:
-    """The version of the other side, and its greeting if that is this one."""
-    end = time.monotonic() + timeout
+def _receive(sock: socket.socket, end: float) -> tuple[int, Greeting | None]:
+    """The version of the other side, and its greeting if that is this one, by `end`."""
     start = _read(sock, GREETING_START_BYTES, end)
     version = unpack_version(start)
     if version != VERSION:

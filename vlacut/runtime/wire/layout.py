@@ -14,7 +14,7 @@ from vlacut.plans.instructions import Transfer
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.codecs import Coder, coder_of
 from vlacut.runtime.wire.protocol import FIXED_TIMES, PROBE_BYTES, flat_bytes
-from vlacut.runtime.wire.route import Send, routes_of
+from vlacut.runtime.wire.route import Send, first_routes_of, routes_of
 from vlacut.side import Side
 from vlacut.tensor.codec import Codec
 
@@ -149,26 +149,34 @@ class Layout:
 
     Attributes:
         empty: makes room of a shape and an element type.
+        receiver: whose it is.
+        remembers: whether the plan has state.
     """
 
     def __init__(self, plan: Plan, receiver: Side, empty: Empty = np.empty) -> None:
         self._plan = plan
         self.empty = empty
-        self._receiver = receiver
+        self.receiver = receiver
+        self.remembers = bool(plan.states)
         self._due: dict[_Place, tuple[int, Transfer]] = {}
         self._encodes: list[tuple[str, Codec]] = []  # at each place of its own, see `encoded`
-        for route in routes_of(plan, receiver):
-            self._due |= zip(route.due, enumerate(route.transfers), strict=True)
+        self._most = 0
+        for route in (*routes_of(plan, receiver), *first_routes_of(plan, receiver)):
+            self._most = max(self._most, len(route.due))
+            # what runs on reset comes before the first frame of a step
+            ranks = enumerate(route.transfers, -route.on_reset)
+            self._due |= zip(route.due, ranks, strict=True)
             sends = (stop for stop in route.stops if isinstance(stop, Send))
             self._encodes += [item for stop in sends if stop.encodes for item in stop.coded]
         self._rooms: dict[_Place, tuple[int, Room]] = {}
+        self._state_rooms: dict[int, Room] = {}
         self._coders: dict[tuple[str, Codec], Coder] = {}
         self._written: dict[tuple[_Place, str], np.ndarray] = {}  # empty key: all that varies
 
     @property
     def most_frames(self) -> int:
         """Most frames that a step of any variant receives."""
-        return max((rank + 1 for rank, _ in self._due.values()), default=0)
+        return self._most + len(self._plan.states)
 
     @property
     def nbytes(self) -> int:
@@ -176,6 +184,7 @@ class Layout:
         received = [item for _, transfer in self._due.values() for item in transfer.coded]
         coded = [*received, *self._encodes]
         nbytes = sum(self._plan.spec[key].nbytes for key, _ in received)
+        nbytes += sum(self._plan.spec[state.key].nbytes for state in self._plan.states)
         return nbytes + sum(
             self._coder(*item).nbytes for item in coded if item[1] is not Codec.NONE
         )
@@ -236,10 +245,25 @@ class Layout:
             found = self._rooms[due] = rank, self._make_room(variant, transfer)
         return found
 
+    def state_room(self, index: int) -> Room:
+        """Room for a tensor of state, by its index in the plan. Raises WireError for no such."""
+        if index >= len(self._plan.states):
+            raise WireError(f"the peer sent state {index}: there is none")
+        if index not in self._state_rooms:
+            spec = self._plan.spec[self._plan.states[index].key]
+            array = np.empty(spec.numpy_shape, spec.numpy_dtype)
+            self._state_rooms[index] = Room(np.empty(0, ">u8"), (array,))
+        return self._state_rooms[index]
+
+    @cached_property
+    def no_room(self) -> Room:
+        """For a frame without a payload."""
+        return Room(np.empty(0, ">u8"), ())
+
     @cached_property
     def probe_room(self) -> Room:
         """Room for a probe, or for the answer to one."""
-        if self._receiver is Side.EDGE:
+        if self.receiver is Side.EDGE:
             return Room(np.empty(FIXED_TIMES, ">u8"), ())
         return Room(np.empty(0, ">u8"), (np.empty(PROBE_BYTES, np.uint8),))
 
@@ -261,7 +285,7 @@ class Layout:
                 tensors.append(np.empty(decoder[0].nbytes, np.uint8))
                 decoders.append(decoder)
         count = FIXED_TIMES + 2 * len(self._plan.cloud_parts[variant])
-        times = np.empty(count if self._receiver is Side.EDGE else 0, ">u8")
+        times = np.empty(count if self.receiver is Side.EDGE else 0, ">u8")
         if not varying:
             return Room(times, tuple(tensors), tuple(decoders))
         held = np.empty(sum(coder.nbytes for coder, _ in varying), np.uint8)

@@ -18,26 +18,39 @@ little-endian, as numpy lays them out. No number from the peer ever sizes an all
 
 The first 12 bytes keep their meaning in every version, so that versions can refuse each other. Two
 sides that hold different bundles never exchange a tensor. A token seen before is the same robot
-again: the cloud ends that robot's older session. Clocks are monotonic, in nanoseconds, of unknown
+again: the cloud ends that robot's older session. Where the plan has state, 0 from the cloud is
+followed by its memory of the robot: two versions of its state (u64; 0 if there is none), each with
+a bit for every state that it holds of it, that of the plan's first in the lowest of the first byte.
+Clocks are monotonic, in nanoseconds, of unknown
 epoch; the four times of a handshake estimate their offset (`vlacut.runtime.wire.clock`).
 
-**Frames.** After the handshake either side sends frames: a header of 32 bytes and a payload.
+**Frames.** After the handshake either side sends frames: a header of 40 bytes and a payload.
 
     0   magic 0x5643 (u16)
-    2   kind (u8): 1 tensors, 2 error, 3 probe
+    2   kind (u8): 1 tensors, 2 error, 3 probe, 4 state, 5 fetch
     3   zero
     4   variant (u16), position (u16), trip (u16): which Transfer of which schedule; position counts
         the flattened schedule, trip the turns of the loop around it
     10  two zero bytes
     12  checksum (u32)
     16  step (u64)
-    24  length of the payload (u64)
+    24  base (u64): the version of state that the step builds on; from the cloud 0, but in state
+    32  length of the payload (u64)
 
 Variant, position and trip fix the payload's length for the receiver, or where pictures are coded
 the least and the most that it may be, and a frame that claims another is refused. Which variant
 runs is the sender's to say, frame by frame. Steps only grow: a frame of a later step abandons the
 earlier one on the cloud, and the edge drops frames of earlier steps. A step that failed starts
 again from its observation, on a new connection; nothing of the old connection outlives it.
+
+**State.** What step n leaves to the next has the version n + 1; the initial state has version 0. A
+step that builds on version n + 1 needs step n: the cloud ends it first. A step that builds on an
+earlier one has given up those since, and what they left is forgotten: no more is held than the base
+of a step and what it leaves. A transfer that is `later` is sent as any other, and nobody waits for
+it before the next step. A state frame is one tensor of state of the version `base`: position is its
+index in the plan, variant and trip are 0. The edge sends one, before the frames of a step, where
+the cloud lacks it; the cloud, where the edge asks for it: a fetch frame, which has no payload.
+A step that reads state which the cloud does not hold ends the connection.
 
 **Tensors.** From the edge: the tensors of the Transfer, in its order, without gaps; each as it is,
 or as the codec that the Transfer names for it writes it (`vlacut.runtime.wire.codecs`). So the
@@ -60,7 +73,8 @@ the last run of it began.
 
 **Probes.** Between two steps the edge may send a probe, whose payload is 32768 zero bytes, to learn
 the bandwidth where no tensor crosses. The cloud answers it with a probe of the same step that holds
-the first seven times. Variant, position and trip of both are 0.
+the first seven times. Variant, position and trip of both are 0. Where the plan has state, the base
+of a probe is its step: it gives nothing up.
 
 **Errors.** An engine that fails on one side is said to the other: the payload of an error frame is
 one line of UTF-8, at most 512 bytes. It ends the connection. Frames that break these rules end it
@@ -91,7 +105,7 @@ from vlacut.errors import WireError
 
 VERSION = 4
 MAX_ERROR_BYTES = 512
-_KINDS = TENSORS, ERROR, PROBE = 1, 2, 3
+_KINDS = TENSORS, ERROR, PROBE, STATE, FETCH = 1, 2, 3, 4, 5
 PROBE_BYTES = 32768
 LENGTH_BYTES = 4  # of a coded tensor whose length varies
 FIXED_TIMES = 7  # what the cloud says first in every frame: see the docstring
@@ -99,10 +113,10 @@ TOKEN_BYTES = 16
 _MAGIC = b"VLACUT\0\0"
 _GREETING = struct.Struct("!8sHHI32s16sQQ")
 _GREETING_START = struct.Struct("!8sHH")
-_HEADER = struct.Struct("!HBBHHHHIQQ")
+_HEADER = struct.Struct("!HBBHHHHIQQQ")
 _FRAME_MAGIC = 0x5643
-_REST = struct.Struct("!QQ")  # of a header: what comes after the checksum
-_CHECK_AT, _CHECK_BYTES, _STEP = 12, 4, slice(16, 24)
+_REST = struct.Struct("!QQQ")  # of a header: what comes after the checksum
+_CHECK_AT, _CHECK_BYTES, _STEP, _BASE = 12, 4, slice(16, 24), slice(24, 32)
 _LAST_STEP = 2**64 - 1
 _ROW_WORDS = 512
 _BLOCK_BYTES = 8 * _ROW_WORDS
@@ -164,21 +178,24 @@ class Header(NamedTuple):
     trip: int
     step: int
     nbytes: int
+    base: int = 0
 
     def pack(self, check: int) -> bytes:
-        """The 32 bytes on the wire, with this checksum."""
-        kind, variant, position, trip, step, nbytes = self
-        return _HEADER.pack(_FRAME_MAGIC, kind, 0, variant, position, trip, 0, check, step, nbytes)
+        """The 40 bytes on the wire, with this checksum."""
+        kind, variant, position, trip, step, nbytes, base = self
+        place = variant, position, trip
+        return _HEADER.pack(_FRAME_MAGIC, kind, 0, *place, 0, check, step, base, nbytes)
 
 
 def unpack_header(data: bytes | bytearray | memoryview) -> tuple[Header, int]:
-    """The header in 32 bytes, and the checksum it claims; WireError if it is none."""
-    magic, kind, zero, variant, position, trip, zeros, check, step, nbytes = _HEADER.unpack(data)
+    """The header in 40 bytes, and the checksum it claims; WireError if it is none."""
+    magic, kind, zero, variant, position, trip, zeros, check, *rest = _HEADER.unpack(data)
     if magic != _FRAME_MAGIC or kind not in _KINDS:
         raise WireError(f"the peer sent no frame (magic {magic:#06x}, kind {kind})")
     if zero or zeros:
         raise WireError("the peer sent a header with bits set that must be zero")
-    return Header(kind, variant, position, trip, step, nbytes), check
+    step, base, nbytes = rest
+    return Header(kind, variant, position, trip, step, nbytes, base), check
 
 
 class Envelope:
@@ -194,11 +211,14 @@ class Envelope:
     Attributes:
         kind: of all of them.
         place: variant, position and trip.
-        ahead_step: of the header that is sealed ahead.
+        ahead_step, ahead_base: of the header that is sealed ahead.
         ahead: this header; empty if there is none.
     """
 
-    __slots__ = ("_check", "_start", "ahead", "ahead_step", "kind", "nbytes", "place")
+    __slots__ = (
+        *("_check", "_start", "ahead", "ahead_base", "ahead_step"),
+        *("kind", "nbytes", "place"),
+    )
 
     def __init__(self, kind: int, variant: int, position: int, trip: int, nbytes: int) -> None:
         packed = Header(kind, variant, position, trip, 0, nbytes).pack(0)
@@ -206,29 +226,30 @@ class Envelope:
         self.nbytes = nbytes
         self._start = packed[:_CHECK_AT]
         self._check = zlib.crc32(packed[: _CHECK_AT + _CHECK_BYTES])
-        self.ahead_step, self.ahead = -1, b""
+        self.ahead_step, self.ahead_base, self.ahead = -1, 0, b""
 
     def sized(self, nbytes: int) -> Envelope:
         """The same for frames with a payload of so many bytes."""
         return Envelope(self.kind, *self.place, nbytes)
 
-    def seal(self, step: int, payload: Sequence[Payload] = ()) -> bytes:
-        """The 32 bytes of a header on the wire, with the checksum of its frame.
+    def seal(self, step: int, payload: Sequence[Payload] = (), base: int = 0) -> bytes:
+        """The 40 bytes of a header on the wire, with the checksum of its frame.
 
         No payload where its tensors are not covered: see the module's docstring.
         """
-        if step == self.ahead_step and not payload:
+        if step == self.ahead_step and base == self.ahead_base and not payload:
             return self.ahead
-        rest = _REST.pack(step, self.nbytes)
+        rest = _REST.pack(step, base, self.nbytes)
         check = zlib.crc32(rest, self._check)
         for data in payload:
             check = _tensor_checksum(flat_bytes(data), check)
         return self._start + check.to_bytes(_CHECK_BYTES, "big") + rest
 
-    def seal_ahead(self, step: int) -> None:
+    def seal_ahead(self, step: int, base: int = 0) -> None:
         """Have the header of a step ready, of a frame whose tensors are not covered."""
         if step <= _LAST_STEP:
-            self.ahead_step, self.ahead = step, self.seal(step)
+            self.ahead = self.seal(step, (), base)
+            self.ahead_step, self.ahead_base = step, base
 
 
 def checksum(header: Header, payload: Iterable[Payload]) -> int:
@@ -240,14 +261,19 @@ def checksum(header: Header, payload: Iterable[Payload]) -> int:
 
 
 def sealed(header: Header, payload: Sequence[Payload] = ()) -> bytes:
-    """The 32 bytes of a header on the wire: see `Envelope.seal`."""
-    kind, variant, position, trip, step, nbytes = header
-    return Envelope(kind, variant, position, trip, nbytes).seal(step, payload)
+    """The 40 bytes of a header on the wire: see `Envelope.seal`."""
+    kind, variant, position, trip, step, nbytes, base = header
+    return Envelope(kind, variant, position, trip, nbytes).seal(step, payload, base)
 
 
 def step_of(packed: bytes | bytearray) -> int:
-    """The step that the 32 bytes of a header name."""
+    """The step that the 40 bytes of a header name."""
     return int.from_bytes(packed[_STEP], "big")
+
+
+def base_of(packed: bytes | bytearray) -> int:
+    """The version of state that the 40 bytes of a header name."""
+    return int.from_bytes(packed[_BASE], "big")
 
 
 def flat_bytes(data: Payload) -> np.ndarray:

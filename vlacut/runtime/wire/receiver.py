@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,20 +17,27 @@ from vlacut.runtime.wire.layout import Layout, Room
 from vlacut.runtime.wire.outbox import advanced
 from vlacut.runtime.wire.protocol import (
     ERROR,
+    FETCH,
     HEADER_BYTES,
     MAX_ERROR_BYTES,
     PROBE,
+    STATE,
     TENSORS,
     Envelope,
     Header,
+    base_of,
     checksum,
     step_of,
     unpack_header,
 )
 from vlacut.runtime.wire.route import Due
 from vlacut.runtime.wire.stream import Stream
+from vlacut.side import Side
 
 _MOST_HEARD = 256
+_MOST_OWED = 4096  # frames: of a few steps
+
+Owed = tuple[int, int, tuple[int, int, int]]  # kind; step, or version of state; place
 
 
 class PeerLeft(PeerLost):
@@ -74,6 +82,7 @@ class Receiver:
         unanswered_since: when something was sent after which no byte came, on the clock of
             `time.monotonic`; infinity if bytes came.
         meter: told of waits for the stream that are not `read`'s own.
+        owed: frames of state that will come at any time, and where copies of their tensors go.
     """
 
     def __init__(self, stream: Stream, layout: Layout, checked: bool) -> None:
@@ -88,6 +97,11 @@ class Receiver:
         self._checked = checked
         self._room_for = layout.most_frames + 1  # so that a later step is seen behind a whole one
         self._heard: deque[Heard] = deque(maxlen=_MOST_HEARD)
+        self.owed: OrderedDict[Owed, tuple[dict[str, Any], tuple[tuple[int, str], ...]]]
+        self.owed = OrderedDict()
+        # An edge's step mostly builds on the one before.
+        self._chained = layout.remembers and layout.receiver is Side.CLOUD
+        self._remembers = layout.remembers
         self._last = (-1, 0)
         self._header = bytearray(HEADER_BYTES)
         self._header_view = memoryview(self._header)
@@ -119,6 +133,20 @@ class Receiver:
         self._heard.clear()
         return heard
 
+    def gives_up(self, step: int) -> bool:
+        """Whether a later step has begun, as far as one knows, that does not build on this one."""
+        for frame in self.inbox:
+            if frame.step > step:
+                return frame.base <= step
+        header = self._current[0] if self._current else None
+        return header is not None and header.step > step and header.base <= step
+
+    def owe(self, owed: Owed, into: dict[str, Any], keys: tuple[tuple[int, str], ...]) -> None:
+        """Put copies of a frame's tensors, by their index in it, under these keys once it comes."""
+        self.owed[owed] = into, keys
+        if len(self.owed) > _MOST_OWED:  # of steps that the cloud gave up
+            self.owed.popitem(last=False)
+
     def expect(self, due: Due, step: int) -> None:
         """The next frame should be this one: its room receives along with its header.
 
@@ -134,7 +162,7 @@ class Receiver:
             guess = _Awaited(due, rank, room, self._header_view, self._checked)
             self._awaited[due] = guess
         if not self._checked:
-            guess.envelope.seal_ahead(step)
+            guess.envelope.seal_ahead(step, step if self._chained else 0)
         self._guess = guess
         self._into = guess.views
         self._lacks = guess.nbytes
@@ -167,13 +195,13 @@ class Receiver:
     def _as_due(self, due: _Awaited, now: int) -> bool:
         """Take a frame that came at once; False if it is another one, or was altered."""
         envelope = due.envelope
-        step = envelope.ahead_step
+        step, base = envelope.ahead_step, envelope.ahead_base
         if self._header != envelope.ahead:
-            step = step_of(self._header)
-            if self._header != envelope.seal(step, due.payload):
+            step, base = step_of(self._header), base_of(self._header)
+            if self._header != envelope.seal(step, due.payload, base):
                 return False
         self._check_turn(step, due.rank, envelope.place)
-        header = Header(TENSORS, *envelope.place, step, due.room.nbytes)
+        header = Header(TENSORS, *envelope.place, step, due.room.nbytes, base)
         self._keep(header, due.room, now, self.meter.at_once(now))
         return True
 
@@ -231,20 +259,35 @@ class Receiver:
 
     def _keep(self, header: Header, room: Room, now: int, burst: Burst) -> None:
         """A frame is whole, and right."""
-        kind, step = header.kind, header.step
-        if step > self.newest:  # whoever sent it has given the earlier steps up
-            self.dropped += len(self.inbox)
-            self.inbox.clear()
+        kind, step, base = header.kind, header.step, header.base
+        if step > self.newest:  # whoever sent it has given the steps up that it does not build on
+            if self.inbox:
+                kept = [frame for frame in self.inbox if frame.step < base]
+                self.dropped += len(self.inbox) - len(kept)
+                self.inbox = deque(kept)
             self.newest = step
         self.answered = True
         times = tuple(room.times.tolist()) if room.times.size else ()
         nbytes = HEADER_BYTES + header.nbytes
-        frame = Frame(kind, burst, times, now, nbytes, header[1:4], step, room)
-        self._heard.append(frame)
-        if kind != PROBE or not times:
+        frame = Frame(kind, burst, times, now, nbytes, header[1:4], step, room, base)
+        if kind != STATE:
+            self._heard.append(frame)
+        if self._remembers and not self._chained and self._pay(frame):
+            pass
+        elif kind != PROBE or not times:
             self.inbox.append(frame)
         self._current = self._guess = None
         self._into, self._lacks = (self._header_view,), HEADER_BYTES
+
+    def _pay(self, frame: Frame) -> bool:
+        """Put a frame of state where it is owed; whether it was one."""
+        state = frame.kind == STATE
+        owed = self.owed.pop((frame.kind, frame.base if state else frame.step, frame.place), None)
+        if owed is not None:
+            into, keys = owed
+            tensors = frame.room.decoded()
+            into.update({key: np.array(tensors[index]) for index, key in keys})
+        return owed is not None or state  # one that nobody asked for is of a step given up
 
     def _room_of(self, header: Header) -> Room:
         if header.kind == ERROR:
@@ -253,7 +296,12 @@ class Receiver:
             text = np.empty(MAX_ERROR_BYTES, np.uint8)[: header.nbytes]
             return Room(np.empty(0, ">u8"), (text,))
         room = self._layout.probe_room
-        if header.kind != PROBE:
+        if header.kind in (STATE, FETCH):
+            if self._chained is False and header.kind == FETCH:
+                raise WireError("the cloud asked for state: the edge alone does")
+            room = self._layout.state_room(header.position)
+            room = room if header.kind == STATE else self._layout.no_room
+        elif header.kind != PROBE:
             rank, room = self._layout.room(header.variant, header.position, header.trip)
             self._check_turn(header.step, rank, header[1:4])
         if not room.least_bytes <= header.nbytes <= room.nbytes:

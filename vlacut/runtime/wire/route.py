@@ -8,11 +8,11 @@ So a side computes what it can while the link works.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Union
 
-from vlacut.plans.instructions import Run, Transfer, steps
-from vlacut.plans.plan import Part, Plan
+from vlacut.plans.instructions import Move, Run, Transfer, flatten, steps
+from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.runtime.wire.protocol import FIXED_TIMES, HEADER_BYTES, LENGTH_BYTES, TENSORS, Envelope
 from vlacut.side import Side
 from vlacut.tensor.codec import Codec, coded_bytes
@@ -62,11 +62,32 @@ class Rename(NamedTuple):
     target: str
 
 
-Stop = Union[Send, Compute, Rename]
+class Recall(NamedTuple):
+    """Take tensors of state, once `needs` of the step's frames have been taken."""
+
+    needs: int
+    keys: tuple[str, ...]
+
+
+class Keep(NamedTuple):
+    """Keep a tensor as state for the next step; one that was received lies where the next step's
+    frames come in.
+    """
+
+    source: str
+    target: str
+    received: bool
+
+
+Stop = Union[Send, Compute, Rename, Recall]
 
 
 class Route:
     """What a side does in a step.
+
+    Args:
+        plan, side, variant: whose route.
+        first: whether in the first step of an episode, with what runs on reset before the rest.
 
     Attributes:
         side: whose.
@@ -80,9 +101,15 @@ class Route:
         times: how a frame of the cloud says these.
         ahead_bytes: of a frame that it receives, before the tensors.
         crosses: whether it sends or receives anything.
+        on_reset: how many of the frames it receives are of what runs on reset.
+        awaited: how many of these frames a step of the edge waits for; what comes behind them is
+            state.
+        keeps: what is kept for the next step, at the end of this one.
+        stays: keys of state that is as it was, where the side has it.
+        remembers: whether there is any state.
     """
 
-    def __init__(self, plan: Plan, side: Side, variant: int) -> None:
+    def __init__(self, plan: Plan, side: Side, variant: int, first: bool = False) -> None:
         self.side = side
         self.variant = variant
         self.name = plan.variants[variant].name
@@ -95,26 +122,54 @@ class Route:
         due: list[Due] = []
         transfers: list[Transfer] = []
         awaited: dict[str, int] = {}
-        for position, trip, _, item in steps(plan.variants[variant].schedule):
+        keeps: list[Keep] = []
+        recalled = set[str]()
+        staying = plan.staying_keys
+
+        def read(keys: Iterable[str]) -> int:
+            """What must be there first; state is recalled where it is first read."""
+            wanted = tuple(key for key in keys if key in plan.state_keys and key not in recalled)
+            if wanted:
+                recalled.update(wanted)
+                stops.append(Recall(needs, wanted))
+            return max(needs, _needs(awaited, keys))
+
+        self.on_reset = self.awaited = 0
+        self.remembers = bool(plan.states)
+        for on_reset, position, trip, item in _steps(plan.variants[variant], first):
             if isinstance(item, Transfer) and item.source is not side:
                 due.append(Due(variant, position, trip))
                 transfers.append(item)
                 sizes.append(_nbytes(plan, item))
                 awaited.update(dict.fromkeys(item.tensors, len(due)))
+                self.on_reset += on_reset
+                if not item.later:
+                    self.awaited = len(due)
             elif isinstance(item, Transfer):
-                needs = max(needs, _needs(awaited, item.tensors))
+                needs = read(item.tensors)
                 stops.append(Send(needs, *self._sent(plan, item, position, trip)))
             elif isinstance(item, Run):
                 part = plan.part[item.part]
                 if part.side is side:
-                    needs = max(needs, _needs(awaited, part.inputs))
+                    needs = read(part.inputs)
                     place = self.cloud_parts.index(part.name) if side is Side.CLOUD else 0
                     stops.append(Compute(needs, part, sum(sizes[needs:]), place))
-            elif side in item.sides:
-                needs = max(needs, _needs(awaited, (item.source,)))
+            elif side not in item.sides:
+                continue
+            elif item.target in plan.state_keys:
+                if item.target in staying or not on_reset:
+                    keeps.append(Keep(item.source, item.target, item.source in awaited))
+                if on_reset:  # the same step reads it, too
+                    recalled.add(item.target)
+                    needs = read((item.source,))
+                    stops.append(Rename(needs, item.source, item.target))
+            else:
+                needs = read((item.source,))
                 stops.append(Rename(needs, item.source, item.target))
         self.stops, self.due, self.transfers = tuple(stops), tuple(due), tuple(transfers)
-        self.sizes = tuple(sizes)
+        self.sizes, self.keeps = tuple(sizes), tuple(keeps)
+        kept = {keep.target for keep in keeps}
+        self.stays = tuple(sorted(staying - kept))
         self.crosses = bool(due) or any(isinstance(stop, Send) for stop in stops)
 
     def _sent(
@@ -131,6 +186,25 @@ class Route:
 def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:
     """The routes of a side, by variant."""
     return tuple(Route(plan, side, index) for index in range(len(plan.variants)))
+
+
+def first_routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:
+    """The routes of a side in the first step of an episode, by variant."""
+    if not plan.states:
+        return ()
+    return tuple(Route(plan, side, index, first=True) for index in range(len(plan.variants)))
+
+
+def _steps(variant: Variant, first: bool) -> Iterator[tuple[bool, int, int, Run | Transfer | Move]]:
+    """Everything a step does: whether on reset, position, trip and instruction. Positions of what
+    runs on reset come behind all others.
+    """
+    if first:
+        behind = len(flatten(variant.schedule))
+        for position, trip, _, item in steps(variant.first):
+            yield True, behind + position, trip, item
+    for position, trip, _, item in steps(variant.schedule):
+        yield False, position, trip, item
 
 
 def _nbytes(plan: Plan, item: Transfer) -> int:

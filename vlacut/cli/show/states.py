@@ -1,0 +1,94 @@
+"""What a plan remembers from one control step to the next: where, how much, and what crosses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from vlacut.cli.show.output import milliseconds, size, table
+from vlacut.plans.instructions import Transfer, flatten
+from vlacut.plans.plan import Plan, Variant
+from vlacut.plans.state import PlanState
+from vlacut.side import Side
+
+
+def states_json(plan: Plan) -> dict[str, Any]:
+    """The states of the chosen cut, and the rules by which sides come to agree."""
+    chosen = plan.variants[0]
+    return {
+        "states": [
+            {
+                "name": state.name,
+                "key": state.key,
+                "bytes": plan.spec[state.key].nbytes,
+                "read": [side.value for side in _reading(plan, state)],
+                "held": [side.value for side in _holding(plan, state)],
+                "crosses": _way(plan, chosen, state),
+                "until_reset": not state.source,
+            }
+            for state in plan.states
+        ],
+        "copies": "edge" if plan.state_copies else "",
+        "kept_observations": plan.kept_observations,
+        "reset_ms": chosen.first_price.total_s * 1e3 if chosen.first_price else 0.0,
+        "moves": [
+            {"from": one.name, "to": other.name, "up": up, "down": down}
+            for before, one in enumerate(plan.variants)
+            for after, other in enumerate(plan.variants)
+            for up, down in [plan.move_bytes(before, after)]
+            if up or down
+        ],
+    }
+
+
+def show_states(console: Console, plan: Plan) -> None:
+    """The states of the chosen cut; nothing if there are none."""
+    if not plan.states:
+        return
+    chosen = plan.variants[0]
+    rows = [
+        (
+            state.name,
+            size(plan.spec[state.key].nbytes),
+            " and ".join(side.value for side in _reading(plan, state)),
+            " and ".join(side.value for side in _holding(plan, state)),
+            _way(plan, chosen, state) or "stays",
+        )
+        for state in plan.states
+    ]
+    columns = ("state", "bytes", "read on", "held on", "every step")
+    console.print(table("\nState, from one control step to the next", columns, rows, left=1))
+    if chosen.first_price is not None:
+        spent = milliseconds(chosen.first_price.total_s)
+        console.print(f"The first step of an episode takes {spent} ms more.", style="dim")
+    console.print(_rule(plan), style="dim")
+
+
+def _rule(plan: Plan) -> str:
+    """What happens where the cloud lost state, as the manifest has it."""
+    again = plan.kept_observations
+    rules = ["sent again where the edge has a copy"]
+    if again:
+        rules.append(f"made again from up to {again} observations")
+    rules.append("else reset")
+    copies = "The edge holds all of it. " if plan.state_copies else ""
+    return f"{copies}State that the cloud lost is {', '.join(rules)}."
+
+
+def _reading(plan: Plan, state: PlanState) -> list[Side]:
+    use = plan.state_uses[0]
+    return [side for side in Side if state.key in use.reads[side]]
+
+
+def _holding(plan: Plan, state: PlanState) -> list[Side]:
+    use = plan.state_uses[0]
+    return [side for side in Side if state.key in use.keeps[side] | use.first_keeps[side]]
+
+
+def _way(plan: Plan, variant: Variant, state: PlanState) -> str:
+    """The way that what a step leaves goes: `up`, `down`, or empty where it stays."""
+    for item in flatten(variant.schedule):
+        if isinstance(item, Transfer) and state.source in item.tensors:
+            return "up" if item.source is Side.EDGE else "down"
+    return ""
