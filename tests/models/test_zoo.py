@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from support.cutting import Reference
 from support.zoo import CLASSES, matrix_flops, model, module, observation, program, run, weights
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -161,13 +162,18 @@ def test_an_outline_says_the_size_without_tracing(name: str, preset: str) -> Non
     assert outline.phases == {phase.name: phase.trips for phase in of.phases}
 
 
-def test_a_memory_that_is_handed_back_makes_the_next_step_another() -> None:
-    given = observation(program("roboflamingo"))
-    for name in ("memory.hidden", "memory.cell"):
-        given[name] = np.zeros_like(given[name])
-    first = run("roboflamingo", given)
-    given.update({name: first[f"next.{name}"] for name in ("memory.hidden", "memory.cell")})
-    assert np.abs(run("roboflamingo", given)["action"] - first["action"]).max() > 1e-3
+def test_what_is_remembered_makes_the_next_step_another() -> None:
+    made = program("roboflamingo")
+    assert [state.input for state in made.state] == ["memory.hidden", "memory.cell"]
+    assert [spec.name for spec in made.inputs] == ["pixel_values", "input_ids"]
+    assert [spec.name for spec in made.outputs] == ["action"]
+    reference = Reference(made)
+    given = observation(made)
+    first, second = (reference.step(given)["action"] for _ in range(2))
+    np.testing.assert_array_equal(first, run("roboflamingo", given)["action"])
+    assert np.abs(second - first).max() > 1e-3
+    reference.reset()
+    np.testing.assert_array_equal(reference.step(given)["action"], first)
 
 
 # Counts of the checkpoints openvla/openvla-7b, lerobot/smolvla_base and lerobot/pi0_base.

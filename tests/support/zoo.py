@@ -65,9 +65,9 @@ def smolvla(policy: Any, given: Tensors) -> Any:
 
 def roboflamingo(policy: Any, given: Tensors) -> Any:
     features = policy.language(given["input_ids"], policy.vision(given["pixel_values"]))
-    made = policy.head(features, given["memory.hidden"], given["memory.cell"])
-    names = ("action", "next.memory.hidden", "next.memory.cell")
-    return dict(zip(names, made, strict=True))
+    config = policy.config
+    zeros = torch.zeros(config.cells, 1, config.memory)
+    return {"action": policy.head(features, zeros, zeros)[0]}
 
 
 def vit_mlp(policy: Any, given: Tensors) -> Any:
@@ -126,7 +126,8 @@ def program(name: str, preset: str = "tiny") -> Program:
 
 
 def observation(made: Program) -> Arrays:
-    return dict(EXAMPLE.get(made))
+    recorded = EXAMPLE.get(made)
+    return {spec.name: recorded[spec.name] for spec in made.inputs}
 
 
 @cache
@@ -142,8 +143,11 @@ def sessions(name: str) -> list[ort.InferenceSession]:
 
 
 def run(name: str, given: Mapping[str, np.ndarray]) -> Arrays:
-    """A control step by ONNX Runtime, with the binding rules of `vlacut.ir.program`."""
+    """The first control step of an episode by ONNX Runtime, with the binding rules of
+    `vlacut.ir.program`.
+    """
     made, values = program(name), dict(given)
+    values |= {one.input: one.first(made.state_spec(one)) for one in made.state}
     for phase, session in zip(made.phases, sessions(name), strict=True):
         inputs = {item: values[item] for item in phase.input_names}
         for _ in range(phase.trips):

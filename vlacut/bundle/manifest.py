@@ -36,7 +36,7 @@ from vlacut.plans.plan import Part, Plan
 from vlacut.plans.state import PlanState, initial_state
 from vlacut.side import Side
 
-FORMAT = 4
+FORMAT = 5
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28

@@ -103,7 +103,7 @@ import numpy as np
 
 from vlacut.errors import WireError
 
-VERSION = 4
+VERSION = 5
 MAX_ERROR_BYTES = 512
 _KINDS = TENSORS, ERROR, PROBE, STATE, FETCH = 1, 2, 3, 4, 5
 PROBE_BYTES = 32768
