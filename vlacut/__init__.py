@@ -15,12 +15,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlacut.api import compile, connect, plan, serve, simulate, verify
-    from vlacut.control.loop import ControlLoop
-    from vlacut.errors import (
+    from vlacut.api import (
         BackendError,
         BundleError,
         CodecError,
+        ControlLoop,
         DeadlineMissed,
         HardwareError,
         InfeasibleError,
@@ -32,12 +31,19 @@ if TYPE_CHECKING:
         PeerLost,
         PeerRefused,
         PeerUnable,
+        Phase,
+        Program,
+        TorchPhase,
         VerificationError,
         VlacutError,
         WireError,
+        compile,
+        connect,
+        plan,
+        serve,
+        simulate,
+        verify,
     )
-    from vlacut.frontends.torch_original import TorchPhase
-    from vlacut.ir.program import Phase, Program
 
 __all__ = [
     "BackendError",
@@ -68,21 +74,12 @@ __all__ = [
     "simulate",
     "verify",
 ]
-_HOMES = {
-    **dict.fromkeys(("compile", "plan"), "vlacut.api.compiling"),
-    **dict.fromkeys(("connect", "serve", "verify"), "vlacut.api.running"),
-    "simulate": "vlacut.api.simulating",
-    "ControlLoop": "vlacut.control.loop",
-    "Phase": "vlacut.ir.program",
-    "Program": "vlacut.ir.program",
-    "TorchPhase": "vlacut.frontends.torch_original",
-}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'vlacut' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "vlacut.errors")), name)
+    return getattr(import_module("vlacut.api"), name)
 
 
 def __dir__() -> list[str]:

@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 
     from vlacut.hardware import Device
 
-Progress = Callable[[str, int, int], None]
-"""Is told what is done, how much of it, and of how much."""
-
-
-def unwatched(*_: object) -> None:
-    """Progress that nobody watches."""
-
 
 @dataclass(frozen=True)
 class Finding:

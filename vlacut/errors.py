@@ -1,4 +1,6 @@
-"""The exception tree. Every error a user can cause or meet is one of these, and its message is one
+"""What users are told: how far work is, and what went wrong.
+
+The exception tree. Every error a user can cause or meet is one of these, and its message is one
 line that says what is wrong, where, and what to do.
 
     VlacutError
@@ -23,7 +25,14 @@ line that says what is wrong, where, and what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+Progress = Callable[[str, int, int], None]
+"""Is told what is done, how much of it, and of how much."""
+
+
+def unwatched(*_: object) -> None:
+    """Progress that nobody watches."""
 
 
 class VlacutError(Exception):

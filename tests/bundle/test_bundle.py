@@ -16,11 +16,11 @@ import pytest
 from support.programs import TARGET, looping_program
 
 from vlacut.bundle.manifest import open_bundle, read_bundle
-from vlacut.bundle.npz import npz_bytes
 from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import BundleError, InfeasibleError, ModelError
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side
+from vlacut.tensor.npz import npz_bytes
 
 
 def contents(bundle: Path) -> dict[str, bytes]:

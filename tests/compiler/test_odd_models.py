@@ -11,7 +11,6 @@ from support.commands import Vlacut
 from support.onnx_text import write
 
 from vlacut.bundle.manifest import open_bundle
-from vlacut.bundle.npz import npz_bytes, read_npz
 from vlacut.cli.show.report import verdict
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
@@ -19,6 +18,7 @@ from vlacut.errors import BundleError, ModelError
 from vlacut.frontends.folder import folder_program
 from vlacut.frontends.onnx import onnx_program
 from vlacut.runtime.verification import verify_bundle
+from vlacut.tensor.npz import npz_bytes, read_npz
 from vlacut_backends.tensorrt.golden import read_golden
 
 TARGET = Target("jetson-agx-orin", "a100", "10MB/s,20ms")

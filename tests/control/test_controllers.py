@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from support.arm import SENSED, TICK_S, script
 from support.control import OBSERVATION, TICK_NS, cycle_of
 
-from vlacut.bundle.npz import npz_bytes, read_npz
 from vlacut.control.controllers.entropy import Entropy
 from vlacut.control.controllers.learnt import Risk
 from vlacut.control.controllers.naming import CONTROLLERS, make_controller
@@ -27,6 +26,7 @@ from vlacut.control.signals.risk import FEATURES, RiskModel
 from vlacut.control.situation import Ahead, Buffered, Keep, Motion, Request, Seam, Situation
 from vlacut.control.tables import ActionTables, read_tables, write_tables
 from vlacut.errors import BundleError, InputError
+from vlacut.tensor.npz import npz_bytes, read_npz
 
 ROUTES = (
     Route("edge", "edge", "float32", edge_s=0.3),

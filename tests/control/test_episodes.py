@@ -13,7 +13,6 @@ from support.control import INPUTS, OBSERVATION, OUTPUT, TICK_NS, cycle_of
 from support.deployments import serving_thread
 
 from vlacut.api import serve
-from vlacut.bundle.npz import npz_bytes, read_npz
 from vlacut.control.inferring.virtual import Course
 from vlacut.control.recording.episodes import read_episodes, write_episodes
 from vlacut.control.recording.recorder import Recorder
@@ -22,6 +21,7 @@ from vlacut.control.timeline import TRACK, command_ages, command_slices
 from vlacut.control.ways.chunk import ChunkReader, ChunkSpec
 from vlacut.errors import InputError
 from vlacut.runtime.edge.timeline import trace_json
+from vlacut.tensor.npz import npz_bytes, read_npz
 
 
 def recorded(path: Path, episodes: int = 2, most_bytes: int = 1 << 20) -> Recorder:

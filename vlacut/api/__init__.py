@@ -1,14 +1,86 @@
 """The library: what `import vlacut` offers, each a function that says all its options.
 
-`plan` and `compile` need the compiler's half installed; nothing else does, and importing this loads
-numpy and the standard library alone.
+A name is loaded when it is first used. `plan`, `compile`, `Program`, `Phase` and `TorchPhase` need
+the compiler's half installed; the others need numpy and the standard library alone.
 
-May import: compiler, simulation and what lies below. Public: `plan`, `compile`, `verify`,
-`simulate`, `connect`, `serve`, and `Policy`, which `connect` returns.
+May import: everything but the command line and what measures or emulates. Public: those of
+`__all__`.
 """
 
-from vlacut.api.compiling import compile, plan
-from vlacut.api.running import Policy, connect, serve, verify
-from vlacut.api.simulating import simulate
+from __future__ import annotations
 
-__all__ = ["Policy", "compile", "connect", "plan", "serve", "simulate", "verify"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlacut.api.compiling import compile, plan
+    from vlacut.api.running import Policy, connect, serve, verify
+    from vlacut.api.simulating import simulate
+    from vlacut.control.loop import ControlLoop
+    from vlacut.errors import (
+        BackendError,
+        BundleError,
+        CodecError,
+        DeadlineMissed,
+        HardwareError,
+        InfeasibleError,
+        InputError,
+        ModelDiffers,
+        ModelError,
+        ObservationError,
+        PassError,
+        PeerLost,
+        PeerRefused,
+        PeerUnable,
+        VerificationError,
+        VlacutError,
+        WireError,
+    )
+    from vlacut.frontends.torch_original import TorchPhase
+    from vlacut.ir.program import Phase, Program
+
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "CodecError",
+    "ControlLoop",
+    "DeadlineMissed",
+    "HardwareError",
+    "InfeasibleError",
+    "InputError",
+    "ModelDiffers",
+    "ModelError",
+    "ObservationError",
+    "PassError",
+    "PeerLost",
+    "PeerRefused",
+    "PeerUnable",
+    "Phase",
+    "Policy",
+    "Program",
+    "TorchPhase",
+    "VerificationError",
+    "VlacutError",
+    "WireError",
+    "compile",
+    "connect",
+    "plan",
+    "serve",
+    "simulate",
+    "verify",
+]
+_HOMES = {
+    **dict.fromkeys(("compile", "plan"), "vlacut.api.compiling"),
+    **dict.fromkeys(("Policy", "connect", "serve", "verify"), "vlacut.api.running"),
+    "simulate": "vlacut.api.simulating",
+    "ControlLoop": "vlacut.control.loop",
+    "Phase": "vlacut.ir.program",
+    "Program": "vlacut.ir.program",
+    "TorchPhase": "vlacut.frontends.torch_original",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'vlacut.api' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "vlacut.errors")), name)

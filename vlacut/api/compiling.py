@@ -9,8 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from vlacut.backend import Progress, unwatched
-from vlacut.errors import InputError, suggestion
+from vlacut.errors import InputError, Progress, suggestion, unwatched
 
 if TYPE_CHECKING:
     from vlacut.bundle.manifest import Bundle

@@ -6,11 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vlacut.backend import Progress, unwatched
 from vlacut.bundle.manifest import Bundle, open_bundle
-from vlacut.errors import InputError
+from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import parse_link, read_recordings
-from vlacut.plans.plan import CHOSEN
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import load_engines
@@ -58,7 +56,7 @@ def connect(
     tls: str | os.PathLike[str] | None = None,
     insecure: bool = False,
     trusted: str | os.PathLike[str] | None = None,
-    selector: str = CHOSEN,
+    selector: str = "chosen",
     predictor: str = "",
     history: str | os.PathLike[str] | None = None,
     link: str = "",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlacut.backend import Progress, unwatched
+from vlacut.errors import Progress, unwatched
 
 if TYPE_CHECKING:
     from vlacut.simulation import Row
@@ -45,12 +45,13 @@ def simulate(
     no choice of variants makes any step end sooner. Raises InputError or BundleError.
     """
     from vlacut.bundle.manifest import read_bundle
-    from vlacut.simulation.bundles import compare
+    from vlacut.simulation.named import compare
 
     opened = read_bundle(Path(bundle))
     _, rows = compare(
-        opened,
+        opened.plan,
         Path(trace),
+        model=opened.predictor_path,
         selectors=(selector,) if isinstance(selector, str) else tuple(selector),
         predictors=(predictor,) if isinstance(predictor, str) else tuple(predictor),
         link=link,

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from vlacut.backend import Progress
 from vlacut.bundle.serde import from_json, to_json
-from vlacut.errors import BackendError, BundleError
+from vlacut.errors import BackendError, BundleError, Progress
 from vlacut.side import Side
 
 if TYPE_CHECKING:

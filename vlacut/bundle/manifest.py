@@ -28,13 +28,13 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.bundle.model_check import ModelCheck
-from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, InputError, ObservationError
 from vlacut.plans.instructions import MOST_TRIPS
 from vlacut.plans.plan import Part, Plan
 from vlacut.plans.state import PlanState, initial_state
 from vlacut.side import Side
+from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
 FORMAT = 5
 _MANIFEST = "manifest.json"

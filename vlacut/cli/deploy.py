@@ -11,7 +11,6 @@ import click
 import numpy as np
 
 from vlacut.api import connect, serve
-from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.bundle.staging import write_file
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
@@ -29,6 +28,7 @@ from vlacut.runtime.edge.timeline import trace_json
 from vlacut.runtime.network.predictors import NAMES
 from vlacut.runtime.network.selectors import SELECTORS
 from vlacut.runtime.wire.sockets import parse_address, written
+from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.tensor.numerics import largest_difference
 
 _TLS = click.option(

@@ -12,7 +12,6 @@ import click
 import numpy as np
 
 from vlacut.api import Policy
-from vlacut.backend import Progress
 from vlacut.control.controllers.naming import CONTROLLERS, WHEN_EMPTY
 from vlacut.control.executors import ASYNC, EXECUTORS
 from vlacut.control.loop import ControlLoop
@@ -20,6 +19,7 @@ from vlacut.control.report import CommandReport
 from vlacut.control.timeline import TRACK, command_ages, command_slices
 from vlacut.control.ways.playing import PLAYINGS
 from vlacut.control.ways.starving import HOLD, RULES
+from vlacut.errors import Progress
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.edge.timeline import trace_json
 

@@ -28,7 +28,7 @@ from vlacut.plans.plan import CHOSEN, Plan
 from vlacut.runtime.network.predictors import NAMES
 from vlacut.runtime.network.selectors import SELECTORS
 from vlacut.simulation import FRAMES, LINK, Comparison, Row
-from vlacut.simulation.bundles import ALL, compare, recordings
+from vlacut.simulation.named import ALL, compare, recordings
 
 
 @click.command("simulate")
@@ -114,8 +114,9 @@ def simulate_command(
     start = time.perf_counter()
     with progress_bar() as progress:
         comparison, rows = compare(
-            bundle,
+            plan,
             trace,
+            model=bundle.predictor_path,
             selectors=selectors,
             predictors=predictors,
             link=link,

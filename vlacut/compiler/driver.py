@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.backend import Finding, Progress, unwatched
+from vlacut.backend import Finding
 from vlacut.bundle.manifest import (
     FORMAT,
     Bundle,
@@ -19,13 +19,12 @@ from vlacut.bundle.manifest import (
     read_bundle,
     write_manifest,
 )
-from vlacut.bundle.npz import npz_bytes
 from vlacut.bundle.staging import staged_folder
 from vlacut.compiler.advice import advice, slow_samples
 from vlacut.compiler.model_check import check_tolerance
 from vlacut.compiler.recording import Recorder
 from vlacut.compiler.target import Target
-from vlacut.errors import BackendError
+from vlacut.errors import BackendError, Progress, unwatched
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, load_device
 from vlacut.ir.annotation import CONVERTED, MEASURED, STATE_COPIES, Cuts, forget
@@ -45,6 +44,7 @@ from vlacut.side import Side
 from vlacut.split.emission import bundle_models, save, whole_phases
 from vlacut.split.parts import Split, plan_states, split, whole_states
 from vlacut.split.weights import WeightStore
+from vlacut.tensor.npz import npz_bytes
 
 _SHOWN_FINDINGS = 3
 _TOOLS = ("vlacut", "numpy", "onnx", "onnx-ir", "torch", "scipy")

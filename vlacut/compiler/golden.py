@@ -14,7 +14,6 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.bundle.manifest import GoldenStep, WholePhase, sequence_bytes
-from vlacut.bundle.npz import npz_bytes
 from vlacut.compiler.uncut import Reference
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program
@@ -23,6 +22,7 @@ from vlacut.plans.plan import Plan
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode
 from vlacut.split.local_execution import example_observation, initial_of
 from vlacut.split.parts import whole_states
+from vlacut.tensor.npz import npz_bytes
 from vlacut.tensor.numerics import varied
 
 

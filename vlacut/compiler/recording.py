@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.backend import Progress
 from vlacut.bundle.manifest import WholePhase
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.compiler.golden import write_golden
 from vlacut.compiler.model_check import check_model
 from vlacut.compiler.uncut import uncut_engines
-from vlacut.errors import BackendError, InputError
+from vlacut.errors import BackendError, InputError, Progress
 from vlacut.ir.original import ORIGINAL, Original
 from vlacut.ir.program import Program
 from vlacut.plans.plan import Plan

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vlacut.backend import Progress, unwatched
 from vlacut.compiler.target import Target
-from vlacut.errors import InfeasibleError, InputError
+from vlacut.errors import InfeasibleError, InputError, Progress, unwatched
 from vlacut.hardware import Link, parse_bytes, parse_link
 from vlacut.ir.annotation import CUTS, forget
 from vlacut.ir.pipeline import Pass, Pipeline, parse_pipeline

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlacut.bundle.npz import UNREADABLE
 from vlacut.ir.program import Program
 from vlacut.ir.storage import Held, content_bytes, read_program, write_program
+from vlacut.tensor.npz import UNREADABLE
 
 MOST_BYTES = 4_000_000_000  # of all entries
 _LARGEST_SHARE = 2  # an entry takes half of them at most

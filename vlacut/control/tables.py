@@ -32,11 +32,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.bundle.staging import write_file
 from vlacut.control.signals.motion import MotionScale
 from vlacut.control.signals.risk import FEATURES, RiskModel
 from vlacut.errors import BundleError
+from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
 FORMAT = 1
 

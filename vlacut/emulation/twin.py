@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 
 from vlacut.api import connect
-from vlacut.backend import Progress, unwatched
 from vlacut.control.loop import ControlLoop
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.report import CommandReport
 from vlacut.emulation import EmulatedLink, Shape
 from vlacut.emulation.observation import planned_observation
-from vlacut.errors import InputError, PeerLost
+from vlacut.errors import InputError, PeerLost, Progress, unwatched
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.wire.sockets import parse_address
 

@@ -28,7 +28,6 @@ import numpy as np
 import onnx_ir as ir
 import tomllib
 
-from vlacut.bundle.npz import UNREADABLE, reason
 from vlacut.errors import ModelError
 from vlacut.frontends.normalize import separate_weights
 from vlacut.frontends.onnx import Shapes, file_runner, finish_graph, read_graph
@@ -38,6 +37,7 @@ from vlacut.ir.original import Numbers, Original, Runner, note, precision_of
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import STEP, State
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.npz import UNREADABLE, reason
 
 _PROGRAM_KEYS = {"name": str, "inputs": list, "outputs": list, "phase": list, "state": dict}
 _PHASE_KEYS = {

@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.errors import HardwareError
-from vlacut.tensor.numerics import ROUNDING
 
 _HEADER = ["time_s", "mbit_per_s"]
 _BYTES_PER_MBIT = 1e6 / 8
@@ -82,7 +81,7 @@ class Trace:
         """
         if not 0 < share <= 1:
             raise HardwareError(f"quantile {share:g} must be above 0 and at most 1, e.g. 0.95")
-        left = share * sum(self.seconds) * (1 - ROUNDING)  # sums of the same times may differ
+        left = share * sum(self.seconds) * (1 - 1e-12)  # sums of the same times may differ
         for rate, spent in sorted(zip(self.rates, self.seconds, strict=True), reverse=True):
             left -= spent
             if left <= 0:

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from vlacut import registry
-from vlacut.backend import Progress, unwatched
-from vlacut.errors import PassError, VlacutError
+from vlacut.errors import PassError, Progress, VlacutError, unwatched
 from vlacut.ir import verifier
 from vlacut.ir.program import Program
 

@@ -22,11 +22,11 @@ from typing import Any, BinaryIO
 
 import onnx_ir as ir
 
-from vlacut.bundle.npz import npz_bytes, read_npz
 from vlacut.ir.annotation import EXAMPLE, NOTES
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.npz import npz_bytes, read_npz
 
 DESCRIPTION = "program.json"
 _WEIGHTS, _EXAMPLE, _INITIAL = "weights.bin", "example.npz", "initial.npz"
@@ -91,7 +91,7 @@ def write_program(program: Program, folder: Path, held: frozenset[str] = frozens
 def read_program(folder: Path, held: Held | None = None) -> Program:
     """The program of a folder that `write_program` filled.
 
-    Raises one of `bundle.npz.UNREADABLE`, TypeError or AttributeError for a folder that it did not
+    Raises one of `tensor.npz.UNREADABLE`, TypeError or AttributeError for a folder that it did not
     fill: check its files before.
     """
     description = json.loads((folder / DESCRIPTION).read_bytes())

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
-from vlacut.backend import Progress, unwatched
 from vlacut.bundle.costs import FORMAT, MeasuredCosts, MeasuredPart
 from vlacut.bundle.manifest import Bundle
-from vlacut.errors import InputError
+from vlacut.errors import InputError, Progress, unwatched
 from vlacut.measurement.stopwatch import Measured, measure
-from vlacut.plans.plan import Part
 from vlacut.runtime.engines import load_engines
 from vlacut.side import Side
 from vlacut.tensor.numerics import synthetic
@@ -40,7 +38,6 @@ def profile_bundle(
         for part in parts
     ]
     measured = measure(runs, turns, progress)
-    names = {Side.EDGE: plan.edge, Side.CLOUD: plan.cloud}
     return MeasuredCosts(
         format=FORMAT,
         program=plan.program,
@@ -49,13 +46,14 @@ def profile_bundle(
         host=f"{platform.node()}, {platform.machine()}, {platform.platform()}",
         versions=_versions(bundle.manifest.backend),
         parts=tuple(
-            _measured(part, names[part.side], times)
-            for part, times in zip(parts, measured, strict=True)
+            _measured(bundle, part.name, times) for part, times in zip(parts, measured, strict=True)
         ),
     )
 
 
-def _measured(part: Part, device: str, times: Measured) -> MeasuredPart:
+def _measured(bundle: Bundle, name: str, times: Measured) -> MeasuredPart:
+    plan = bundle.plan
+    part = plan.part[name]
     return MeasuredPart(
         name=part.name,
         phase=part.phase,
@@ -63,7 +61,7 @@ def _measured(part: Part, device: str, times: Measured) -> MeasuredPart:
         outputs=part.outputs,
         digest=part.digest,
         side=part.side,
-        device=device,
+        device=plan.edge if part.side is Side.EDGE else plan.cloud,
         predicted_s=part.seconds,
         seconds=times.seconds,
         low_s=times.low,

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut import registry
-from vlacut.backend import Engine, Progress, unwatched
+from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.model_check import ModelCheck
+from vlacut.errors import Progress, unwatched
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import LocalStep, run_episode
 from vlacut.runtime.whole import UncutEpisode, load_whole

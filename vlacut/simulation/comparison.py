@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.backend import Progress, unwatched
+from vlacut.errors import Progress, unwatched
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
 from vlacut.plans.plan import Plan

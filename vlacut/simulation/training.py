@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlacut.backend import Progress, unwatched
-from vlacut.errors import InputError
+from vlacut.errors import InputError, Progress, unwatched
 from vlacut.runtime.network.conformal import LEVELS
 from vlacut.runtime.network.lstm import FORMAT, Features, Lstm, LstmWeights
 from vlacut.runtime.network.smoothing import LEAST

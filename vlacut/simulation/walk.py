@@ -18,8 +18,7 @@ from enum import IntEnum
 from vlacut.hardware.service import Service
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.protocol import HEADER_BYTES
-from vlacut.runtime.wire.route import Compute, Route, Send
-from vlacut.side import Side
+from vlacut.runtime.wire.route import Compute, Send, both_routes
 from vlacut.tensor.codec import Codec
 
 
@@ -148,7 +147,7 @@ class StepWalk:
 
 def _ops(plan: Plan, variant: int) -> Iterator[_Op]:
     """What both sides do in a step, each after what it waits for of the other."""
-    routes = [Route(plan, side, variant) for side in Side]
+    routes = both_routes(plan, variant)
     stops = [deque(route.stops) for route in routes]
     frames: list[list[int]] = [[], []]  # sent by each side, numbered together
     decodes: list[list[float]] = [[], []]  # what its receiver then takes for each

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from vlacut.backend import Progress
 from vlacut.bundle.engines import (
     FORMAT,
     BuildRecord,
@@ -25,7 +24,7 @@ from vlacut.bundle.engines import (
     write_record,
 )
 from vlacut.bundle.manifest import Bundle
-from vlacut.errors import BackendError, InputError
+from vlacut.errors import BackendError, InputError, Progress
 from vlacut.plans.plan import Part
 from vlacut.side import Side
 from vlacut_backends.tensorrt.key import check_recipe, engine_key, release

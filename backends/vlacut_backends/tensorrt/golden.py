@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlacut.bundle.engines import GOLDEN, NOTHING
-from vlacut.bundle.npz import UNREADABLE, read_npz, reason
 from vlacut.errors import BackendError, BundleError
+from vlacut.tensor.npz import UNREADABLE, read_npz, reason
 
 if TYPE_CHECKING:
     from vlacut_backends.tensorrt.execute import Port

@@ -13,8 +13,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Any
 
-from vlacut.backend import Progress
-from vlacut.errors import BackendError
+from vlacut.errors import BackendError, Progress
 
 _COMMAND = [sys.executable, "-m", "vlacut_backends.tensorrt.worker"]
 _REMEMBERED = 3

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlacut.backend import Progress
 from vlacut.bundle.engines import FORMAT, BuildRecord, BuiltPart, EngineRecord
 from vlacut.bundle.manifest import Bundle
-from vlacut.errors import BackendError, InputError
+from vlacut.errors import BackendError, InputError, Progress
 from vlacut.plans.plan import Part
 from vlacut.side import Side
 from vlacut.tensor.numerics import synthetic

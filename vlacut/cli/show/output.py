@@ -23,8 +23,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from vlacut.backend import Progress
-from vlacut.errors import InputError
+from vlacut.errors import InputError, Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 

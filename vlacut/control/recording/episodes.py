@@ -36,9 +36,9 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.bundle.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.bundle.staging import write_file
 from vlacut.errors import InputError
+from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
 FORMAT = 1
 _OBSERVATION = "observation/"

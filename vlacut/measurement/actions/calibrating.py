@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlacut.backend import Progress, unwatched
 from vlacut.bundle.manifest import Bundle
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.recording.replay import aheads, features, fit_motion, held_out, motions
 from vlacut.control.recording.staleness import ahead_of, ranges, staleness, variation
 from vlacut.control.tables import ActionTables
 from vlacut.control.ways.chunk import ChunkReader
-from vlacut.errors import InputError
+from vlacut.errors import InputError, Progress, unwatched
 from vlacut.measurement.actions.binning import by_bin, conformal_quantile, edges_of, stale_table
 from vlacut.measurement.actions.chunks import Inferences, reader_of
 from vlacut.measurement.actions.fitting import auc, fit_logistic, threshold_of

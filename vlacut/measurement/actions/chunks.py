@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from vlacut import registry
-from vlacut.backend import Engine, Progress
+from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.ways.chunk import ChunkReader, parse_chunk
-from vlacut.errors import InputError
+from vlacut.errors import InputError, Progress
 from vlacut.runtime.edge.session import check_observation
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both

@@ -12,7 +12,7 @@ from itertools import islice
 
 import onnx_ir as ir
 
-from vlacut.backend import Progress, unwatched
+from vlacut.errors import Progress, unwatched
 from vlacut.hardware import KINDS, Device, Profile, Stack
 from vlacut.ir.annotation import KERNEL
 from vlacut.ir.graphs import value_spec

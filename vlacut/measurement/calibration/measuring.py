@@ -11,8 +11,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from vlacut import registry
-from vlacut.backend import Progress, unwatched
-from vlacut.errors import InputError
+from vlacut.errors import InputError, Progress, unwatched
 from vlacut.ir.graphs import value_spec
 from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.stopwatch import Measured, measure

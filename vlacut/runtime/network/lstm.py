@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.bundle.npz import UNREADABLE, read_npz, reason
 from vlacut.errors import BundleError
 from vlacut.runtime.network.conformal import LEVELS
 from vlacut.runtime.network.smoothing import Ewma
+from vlacut.tensor.npz import UNREADABLE, read_npz, reason
 
 FORMAT = 1
 _SLOW_SHARE = 0.05  # of the newest sample in the slow mean

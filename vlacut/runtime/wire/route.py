@@ -183,6 +183,11 @@ class Route:
         return envelope, item.tensors, item.coded, encodes, nbytes, item.varies
 
 
+def both_routes(plan: Plan, variant: int) -> tuple[Route, Route]:
+    """What the edge and the cloud do in a step of a variant."""
+    return Route(plan, Side.EDGE, variant), Route(plan, Side.CLOUD, variant)
+
+
 def routes_of(plan: Plan, side: Side) -> tuple[Route, ...]:
     """The routes of a side, by variant."""
     return tuple(Route(plan, side, index) for index in range(len(plan.variants)))

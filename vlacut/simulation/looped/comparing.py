@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.backend import Progress, unwatched
 from vlacut.control.controllers.naming import make_controller
 from vlacut.control.controllers.priced import COSTS
 from vlacut.control.cycle import Cycle
@@ -21,6 +20,7 @@ from vlacut.control.signals.motion import UNFITTED
 from vlacut.control.tables import ActionTables
 from vlacut.control.ways.playing import make_playing
 from vlacut.control.ways.starving import HOLD, Starving
+from vlacut.errors import Progress, unwatched
 from vlacut.hardware import Link
 from vlacut.hardware.trace import Trace
 from vlacut.plans.plan import CHOSEN, Plan

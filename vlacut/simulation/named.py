@@ -1,14 +1,13 @@
-"""A bundle over recorded bandwidths: names, as users write them, to a comparison and its rows."""
+"""A plan over recorded bandwidths: names, as users write them, to a comparison and its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlacut.backend import Progress, unwatched
-from vlacut.bundle.manifest import Bundle
-from vlacut.errors import InputError
+from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import parse_link, read_recordings
+from vlacut.plans.plan import Plan
 from vlacut.runtime.network.predictors import LSTM, PREDICTORS
 from vlacut.runtime.network.selectors import SELECTORS
 from vlacut.simulation.comparison import FRAMES, LINK, Comparison, Recording, Row
@@ -17,9 +16,10 @@ ALL = "all"
 
 
 def compare(
-    bundle: Bundle,
+    plan: Plan,
     trace: Path,
     *,
+    model: Path | None = None,
     selectors: Sequence[str] = (ALL,),
     predictors: Sequence[str] = ("ewma",),
     link: str = "",
@@ -31,11 +31,12 @@ def compare(
 ) -> tuple[Comparison, tuple[Row, ...]]:
     """Run selectors and predictors over recorded bandwidths; see `vlacut.api.simulating.simulate`.
 
+    `model` is of the predictor `lstm`.
+
     Raises InputError for names there are not, HardwareError for a trace that carries nothing.
     """
     if knows not in (LINK, FRAMES):
         raise InputError(f"selectors know {LINK} or {FRAMES}, not {knows!r}")
-    plan = bundle.plan
     comparison = Comparison(
         plan,
         recordings(trace),
@@ -43,11 +44,11 @@ def compare(
         period,
         deadline,
         knows,
-        model=bundle.predictor_path,
+        model=model,
         history=recordings(history) if history else (),
     )
     variants = [variant.name for variant in plan.variants]
-    trained = [LSTM] if bundle.predictor_path else []
+    trained = [LSTM] if model else []
     every = [*SELECTORS, *variants], [*PREDICTORS, *trained]
     rows = comparison.run(_named(selectors, every[0]), _named(predictors, every[1]), progress)
     return comparison, rows
