@@ -64,6 +64,29 @@ def test_compile_serve_step(form: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(action, module(*ARGS).detach().numpy(), atol=1e-6)
 
 
+class Remembering(nn.Module):
+    """What it saw last is fed to its next control step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.see = nn.Linear(64, 8)
+
+    def forward(self, image: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]:
+        next_seen = torch.tanh(self.see(image) + seen)
+        return {"action": next_seen * 2, "next_seen": next_seen}
+
+
+@pytest.mark.parametrize("state", [{"next_seen": "seen"}, "auto"], ids=["named", "auto"])
+def test_state_is_said_to_plan_and_compile(state: dict[str, str] | str) -> None:
+    target = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "100GB/s"}
+    module = Remembering().eval()
+    planned = vlacut.plan(module, ARGS, **target, state=state)
+    assert [spec.name for spec in planned.plan.inputs if spec.name != "seen"] == ["image"]
+    assert list(planned.plan.outputs) == ["action"]
+    with pytest.raises(InputError, match="it has no output next_sean; did you mean next_seen"):
+        vlacut.plan(module, ARGS, **target, state={"next_sean": "seen"})
+
+
 def test_a_target_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="compile needs edge, cloud and link; add cloud and link"):
         vlacut.compile(Policy(), ARGS, out=tmp_path / "b", edge="a100")

@@ -48,6 +48,9 @@ def plan(
     pool: str = "none",
     pool_engines: str = "segments",
     bandwidth: str = "0.1MB/s-100MB/s",
+    state_copies: str = "",
+    kept_observations: int = 4,
+    state: Mapping[str, str] | str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     weights: AnyPath | Iterable[AnyPath] = (),
@@ -77,12 +80,18 @@ def plan(
         precision: `float16` or `bfloat16`; empty as the model is.
         quantise: `int8` or `float8e4m3fn`; empty for nothing.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
+        real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`, preferred to the device model.
         codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, as a share of its magnitude.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.
         bandwidth: what the pool is for: a range, or a folder of traces.
+        state_copies: `edge`, so that the robot can always go on alone; empty: state is where it is
+            read.
+        kept_observations: of how many steps the robot keeps observations, to run them again.
+        state: outputs and the inputs of the next control step that they are fed to; `auto` finds
+            pairs by their names.
         kwargs: example keyword inputs, where the model is a module.
         shapes: what binds dynamic inputs, by name.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
@@ -100,7 +109,7 @@ def plan(
     from vlacut.compiler.driver import plan_program
     from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 
-    program = _program(model, args, kwargs, shapes, cache)
+    program = _program(model, args, kwargs, shapes, state, cache)
     unused = load_weights(program, open_checkpoint(_paths(weights))) if weights else ""
     planned = plan_program(program, target, pipeline, progress)
     return replace(planned, warnings=(unused, *planned.warnings)) if unused else planned
@@ -132,6 +141,9 @@ def compile(  # the name users expect
     pool: str = "none",
     pool_engines: str = "segments",
     bandwidth: str = "0.1MB/s-100MB/s",
+    state_copies: str = "",
+    kept_observations: int = 4,
+    state: Mapping[str, str] | str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     weights: AnyPath | Iterable[AnyPath] = (),
@@ -167,12 +179,18 @@ def compile(  # the name users expect
         precision: `float16` or `bfloat16`; empty as the model is.
         quantise: `int8` or `float8e4m3fn`; empty for nothing.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
+        real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`, preferred to the device model.
         codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, as a share of its magnitude.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.
         bandwidth: what the pool is for: a range, or a folder of traces.
+        state_copies: `edge`, so that the robot can always go on alone; empty: state is where it is
+            read.
+        kept_observations: of how many steps the robot keeps observations, to run them again.
+        state: outputs and the inputs of the next control step that they are fed to; `auto` finds
+            pairs by their names.
         kwargs: example keyword inputs, where the model is a module.
         shapes: what binds dynamic inputs, by name.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
@@ -196,7 +214,7 @@ def compile(  # the name users expect
     from vlacut.frontends.checkpoint import open_checkpoint
 
     planned, bundle = compile_program(
-        lambda: _program(model, args, kwargs, shapes, cache),
+        lambda: _program(model, args, kwargs, shapes, state, cache),
         target,
         Path(out),
         checkpoint=open_checkpoint(_paths(weights)) if weights else None,
@@ -234,6 +252,23 @@ def _target(function: str, given: Mapping[str, Any]) -> Target:
 
 
 def _program(
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+    shapes: Mapping[str, Sequence[int]] | None,
+    state: Mapping[str, str] | str | None,
+    cache: bool,
+) -> Program:
+    from vlacut.frontends.remember import parse_state, remember
+
+    program = _traced(model, args, kwargs, shapes, cache)
+    if state:
+        pairs = parse_state(program, [state]) if isinstance(state, str) else state
+        remember(program, pairs)
+    return program
+
+
+def _traced(
     model: Any,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None,
