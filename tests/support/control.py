@@ -55,7 +55,7 @@ def cycle_of(
     runs = make_executor(executor, inputs)
     return Cycle(
         reader,
-        Delayed(make, course, lambda _: Outlook(expected)),
+        Delayed(make, course, lambda _: Outlook(expected, expected)),
         [Route(f"v{index}", "cut", "float32") for index in range(len(expected))],
         runs,
         make_playing(playing or runs.playing, reader),

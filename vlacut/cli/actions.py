@@ -23,8 +23,8 @@ from vlacut.measurement.actions.chunks import with_fresh_chunks
     "--alpha",
     default=ALPHA,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of errors that may be beyond the tables.",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of errors that may be beyond the tables; of 0 these are means.",
 )
 @click.option(
     "--eps",

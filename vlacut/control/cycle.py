@@ -182,7 +182,7 @@ class Cycle:
     def _situation(self, now_ns: int, motion: Motion, outlook: Outlook) -> Situation:
         tick_s = self._period_s if self._last_ns is None else (now_ns - self._last_ns) * 1e-9
         left_s, newest = self._playing.left_s(now_ns), self._playing.newest
-        step_s = outlook.times[outlook.likely] + self._playing.overlap_s
+        step_s = outlook.late[outlook.likely] + self._playing.overlap_s
         buffer = Buffered(
             left_s,
             math.inf if newest is None else (now_ns - newest.captured_ns) * 1e-9,
@@ -224,7 +224,7 @@ class Cycle:
             return None
         self._pending = None
         chosen = outlook.likely if wanted.variant is None else wanted.variant
-        delay = math.ceil(outlook.times[chosen] / self._reader.spec.period_s)
+        delay = math.ceil(outlook.late[chosen] / self._reader.spec.period_s)
         in_force = InForce(self._playing.rest(now_ns), delay)
         copied = {name: np.array(array) for name, array in observation.items()}
         given = self._executor.observed(copied, self._reader, in_force)

@@ -94,7 +94,8 @@ class Situation(NamedTuple):
         tick: its number, from 0.
         tick_s: seconds since the tick before, as the loop was called; its period at first.
         forecast: of the network; None where nothing crosses one.
-        times: predicted seconds of an inference by each variant, of observation to chunk.
+        times: predicted seconds of an inference by each variant, from observation to chunk: in the
+            middle, not at most.
         motion, ahead, buffer: see there.
         entropy: of the newest chunk, in nats; None where the policy tells none.
         executed: commands of late, the newest last, each [width].

@@ -2,9 +2,9 @@
 
 The error of a command is the mean over its columns of how far it is from what the policy would have
 said now, as a share of the column's range. `e_variant` is what a variant adds to it, `e_stale` what
-the age of its observation does; both are upper quantiles of recorded errors (`alpha` of them are
-larger), conformal by bin (Vovk's Mondrian conformal prediction), and do not fall with the risk, nor
-with the age. The file is numpy's .npz without pickles:
+the age of its observation does; both are means of recorded errors, or upper quantiles that `alpha`
+of them exceed, conformal by bin (Vovk's Mondrian conformal prediction). They do not fall with the
+risk, nor with the age. The file is numpy's .npz without pickles:
 
     format                    1
     variants                  V names
@@ -14,7 +14,7 @@ with the age. The file is numpy's .npz without pickles:
     e_variant                 V x B
     e_stale                   D x B      by age in periods, from 0
     eps                       B          the error that is allowed
-    alpha                     share of errors beyond the tables
+    alpha                     share of errors beyond the tables; 0 of means
     counts                    B          ticks that a bin was made of
     risk_weights, risk_mean, risk_scale      FEATURES
     risk_bias, risk_threshold

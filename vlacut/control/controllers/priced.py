@@ -2,12 +2,14 @@
 
     E(v)    = e_variant[v][b] + e_stale[b][T(v) + half of what is played]
     E(keep) = e_stale[b][age + T + a tick]
-    the cheapest of keep and all v with E <= eps[b]; if there is none, the least E
+    the cheapest of keep and all v with E <= eps[b]; if no v has, of those within eps[b] of the
+    least E, since what is too little to be an error is too little to pay for
 
 where b is the bin of the tick's risk and T the predicted time of an inference. A chunk that is
 asked for now is used from T on; so what keeping costs is the age that commands will have by the
-time a request of the next tick would be answered, T that of the fastest variant. What is played is
-the mean time between requests. Skipping an inference (RAPID), a cheaper precision (DyQ-VLA), a
+time a request of the next tick would be answered, T that of the variant that is best now. Where
+the chunk in force would be over by then, there is no keeping. What is played is the mean time
+between requests. Skipping an inference (RAPID), a cheaper precision (DyQ-VLA), a
 nearer route (RoboECC, RAPID) and a deeper pipeline (ActionFlow) are one comparison.
 
 Without tables the error of a command is its age, for every variant.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from vlacut.control.report import Route
 from vlacut.control.signals.risk import RiskSignals
@@ -107,26 +109,33 @@ class Priced:
 
     def _choose(self, situation: Situation, bin_: int) -> Decision:
         buffer, times = situation.buffer, situation.times
-        fastest_s = min(times[place] for place in self._allowed)
         allowed = self._most_age_s if self._tables is None else float(self._tables.eps[bin_])
-        keep = math.inf
-        if buffer.left_s > fastest_s + 1.5 * situation.tick_s:
-            keep = self._stale(bin_, buffer.age_s + fastest_s + situation.tick_s)
-        said = f"bin {bin_}" if self._tables else "no tables, age alone"
-        if keep <= allowed:
-            return Keep(said)
         errors = {
             place: self._error(place, bin_, times[place] + self._played_s / 2)
             for place in self._allowed
         }
-        good = [place for place, error in errors.items() if error <= allowed]
-        if good:
-            best = min(good, key=lambda place: (self._costs[place], errors[place]))
-            return Request(best, why=f"{said}: keeping would err {keep:.3g} of {allowed:.3g}")
-        best = min(errors, key=errors.__getitem__)
-        if keep <= errors[best]:
-            return Keep(f"{said}: nothing errs less")
-        return Request(best, why=f"{said}: errs least")
+        least = min(errors.values())
+        limit = allowed if least <= allowed else least + allowed
+        best = self._cheapest(errors, limit, times, buffer.left_s)
+        keep = math.inf
+        if not buffer.runs_out and buffer.left_s > times[best] + 1.5 * situation.tick_s:
+            keep = self._stale(bin_, buffer.age_s + times[best] + situation.tick_s)
+        said = f"bin {bin_}" if self._tables else "no tables, age alone"
+        if keep <= limit:
+            return Keep(said)
+        return Request(best, why=f"{said}: keeping would err {keep:.3g} of {limit:.3g}")
+
+    def _cheapest(
+        self, errors: Mapping[int, float], limit: float, times: Sequence[float], left_s: float
+    ) -> int:
+        """Of the variants that err no more, the cheapest that is there before the chunk in force is
+        over; if none is, the one that is there first.
+        """
+        good = [place for place, error in errors.items() if error <= limit]
+        in_time = [place for place in good if times[place] <= left_s]
+        if in_time:
+            return min(in_time, key=lambda place: (self._costs[place], errors[place]))
+        return min(good, key=lambda place: (times[place], self._costs[place]))
 
     def _error(self, variant: int, bin_: int, age_s: float) -> float:
         stale = self._stale(bin_, age_s)
@@ -143,10 +152,14 @@ class Priced:
         """A new chunk against what the old one had for the same time is a measured error.
 
         By the quantile tracker that `vlacut.runtime.network.conformal` has, so that the share of
-        errors beyond the tables stays what it was promised to be.
+        errors beyond the tables stays what it was promised to be; of means, so that they stay that.
         """
         if seam.difference.size != tables.scale.size:
             return
         error = float((seam.difference / tables.scale).mean())
-        beyond = error > self._stale(bin_, seam.gap_s)
-        self._drift = max(-1.0, min(2.0, self._drift + _RATE * (beyond - tables.alpha)))
+        promised = self._stale(bin_, seam.gap_s)
+        if tables.alpha:
+            off = (error > promised) - tables.alpha
+        else:
+            off = max(-1.0, min(1.0, (error - promised) / float(tables.eps[bin_])))
+        self._drift = max(-1.0, min(2.0, self._drift + _RATE * off))

@@ -67,12 +67,14 @@ class Outlook(NamedTuple):
     """What the next inference will take.
 
     Attributes:
-        times: seconds by variant, see `Situation.times`.
+        times: seconds by variant, in the middle, see `Situation.times`.
+        late: seconds by variant that most inferences take no longer than.
         likely: index of the variant that the runner will choose if it is not told.
         forecast: of the network, if there is one.
     """
 
     times: Sequence[float]
+    late: Sequence[float]
     likely: int = 0
     forecast: Forecast | None = None
 

@@ -1,10 +1,11 @@
 """How long inferences take: the plan's price at the forecast, held to what they took here.
 
 The price knows the link and the variants, and what machines were planned for; that this machine is
-slower or busier shows in the ratio of what an inference took to its price. The upper quantile of
-the last ratios of a variant corrects its price: the ceil((n + 1) q)-th smallest of n, as in split
-conformal prediction (Lei et al. 2018), the largest where there are too few. While the session falls
-back, an inference takes no less than the last one did: with a deadline, that.
+slower or busier shows in the ratio of what an inference took to its price. A quantile of the last
+ratios of a variant corrects its price: the median for what an inference will take, and for what it
+will hardly exceed the ceil((n + 1) q)-th smallest of n, as in split conformal prediction (Lei et
+al. 2018), the largest where there are too few. While the session falls back, an inference takes no
+less than the last one did: with a deadline, that.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class InferenceTimes:
         self._plan = plan
         self._quantile = quantile
         self._ratios = [deque[float](maxlen=_REMEMBERED) for _ in plan.variants]
-        self._factor = [1.0] * len(plan.variants)
+        self._middle = [1.0] * len(plan.variants)
+        self._upper = [1.0] * len(plan.variants)
         self._least_s = 0.0
 
     def fell_back(self, seconds: float) -> None:
@@ -51,12 +53,17 @@ class InferenceTimes:
         for ratio in ratios:
             insort(ordered, ratio)
         rank = math.ceil((len(ordered) + 1) * self._quantile)
-        self._factor[variant] = ordered[min(rank, len(ordered)) - 1]
+        self._upper[variant] = ordered[min(rank, len(ordered)) - 1]
+        self._middle[variant] = ordered[(len(ordered) - 1) // 2]
 
-    def at(self, rates: Rates) -> tuple[float, ...]:
-        """Seconds by variant, over a network."""
+    def at(self, rates: Rates) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Seconds by variant over a network: in the middle, and hardly exceeded."""
         link = rates.over(self._plan.link)
-        return tuple(
-            max(self._least_s, factor * variant.price.over(link))
-            for factor, variant in zip(self._factor, self._plan.variants, strict=True)
-        )
+        prices = [variant.price.over(link) for variant in self._plan.variants]
+        made = [
+            tuple(
+                max(self._least_s, one * price) for one, price in zip(factors, prices, strict=True)
+            )
+            for factors in (self._middle, self._upper)
+        ]
+        return made[0], made[1]

@@ -88,7 +88,7 @@ class Worker(Closing):
 
     def _look(self, likely: int) -> Outlook:
         forecast = self._session.forecast()
-        return Outlook(self._times.at(forecast.at()), likely, forecast)
+        return Outlook(*self._times.at(forecast.at()), likely, forecast)
 
     def _work(self) -> None:
         while (inference := self._asked.get()) is not None:

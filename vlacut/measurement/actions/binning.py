@@ -1,4 +1,4 @@
-"""Bins of risk, and conformal quantiles of errors in them."""
+"""Bins of risk, and the errors in them: their means, or conformal quantiles."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ BINS, LEAST = 8, 100  # LEAST ticks in a bin
 
 
 def edges_of(risks: np.ndarray, bins: int = BINS, least: int = LEAST) -> np.ndarray:
-    """Risks between bins of as many ticks each: at most `bins`, of at least `least` ticks."""
-    count = max(1, min(bins, len(risks) // least))
-    made: np.ndarray = np.unique(np.quantile(risks, np.arange(1, count) / count))
+    """Risks between bins, each of half of the ticks that are riskier than those before: at most
+    `bins`, of at least `least` ticks. What is decided hangs on the few risky ones.
+    """
+    levels = [1 - 0.5**place for place in range(1, bins)]
+    enough = [level for level in levels if (1 - level) * len(risks) >= least]
+    made: np.ndarray = np.unique(np.quantile(risks, enough)) if enough else np.zeros(0)
     return made
 
 
@@ -28,9 +31,17 @@ def conformal_quantile(errors: np.ndarray, alpha: float) -> float:
     return float(known[min(rank, known.size) - 1])
 
 
+def typical(errors: np.ndarray, alpha: float) -> float:
+    """Their conformal quantile; of an alpha of 0 their mean, 0 of none."""
+    if alpha:
+        return conformal_quantile(errors, alpha)
+    known = errors[np.isfinite(errors)]
+    return float(known.mean()) if known.size else 0.0
+
+
 def by_bin(errors: np.ndarray, bins: np.ndarray, count: int, alpha: float) -> np.ndarray:
-    """Conformal quantiles [count] of errors [N] by bins [N]; they do not fall with the bin."""
-    made = np.array([conformal_quantile(errors[bins == one], alpha) for one in range(count)])
+    """What is typical [count] of errors [N] by bins [N]; it does not fall with the bin."""
+    made = np.array([typical(errors[bins == one], alpha) for one in range(count)])
     rising: np.ndarray = np.maximum.accumulate(made)
     return rising
 

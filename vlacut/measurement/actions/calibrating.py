@@ -14,11 +14,11 @@ from vlacut.control.recording.staleness import ahead_of, ranges, staleness, vari
 from vlacut.control.tables import ActionTables
 from vlacut.control.ways.chunk import ChunkReader
 from vlacut.errors import InputError, Progress, unwatched
-from vlacut.measurement.actions.binning import by_bin, conformal_quantile, edges_of, stale_table
+from vlacut.measurement.actions.binning import by_bin, edges_of, stale_table, typical
 from vlacut.measurement.actions.chunks import Inferences, reader_of
 from vlacut.measurement.actions.fitting import auc, fit_logistic, threshold_of
 
-ALPHA = 0.1
+ALPHA = 0.0
 _CRITICAL = 0.8  # quantile of the errors of playing on, above which a tick is critical
 _LEAST_TICKS = 40
 _LEAST_EPS = 0.01  # a policy whose plan never moves is still a robot's, which follows no better
@@ -58,15 +58,16 @@ def calibrate_actions(
     Args:
         bundle: whose variants.
         episodes: observations, and sensors if there were any.
-        alpha: share of errors that may be beyond the tables.
+        alpha: share of errors that may be beyond the tables: these are quantiles then, and bounds;
+            of 0 they are means, which decide better on what is to be expected.
         eps: the error that is allowed, in shares of ranges; if None, what the policy's own plan
-            moves from one tick to the next, but for alpha, and 1 % at least.
+            moves from one tick to the next, by the same alpha, and 1 % at least.
         every: how many ticks lie between those that variants are run on.
         progress: called with what is done.
 
     Raises InputError where there is too little, or what was recorded is not of this bundle.
     """
-    if not 0 < alpha < 1 or every < 1 or (eps is not None and not eps > 0):
+    if not 0 <= alpha < 1 or every < 1 or (eps is not None and not eps > 0):
         raise InputError("alpha must be within 0 and 1, eps above 0, and every at least 1")
     reader = reader_of(bundle, episodes)
     ran = Inferences(bundle, episodes)
@@ -118,7 +119,7 @@ def fit_tables(
     edges = edges_of(risks[known])
     bins, count = np.searchsorted(edges, risks, "right"), len(edges) + 1
     moves = variation(chunks[:, : reader.spec.horizon], scale, bounds).reshape(-1)
-    allowed = max(_LEAST_EPS, conformal_quantile(moves, alpha)) if eps is None else eps
+    allowed = max(_LEAST_EPS, typical(moves, alpha)) if eps is None else eps
     shifted = _led(errors, lead, bounds)
     ticks = np.arange(0, episodes.ticks, every)[: apart.shape[1]]
     tables = ActionTables(

@@ -89,4 +89,4 @@ class Simulated:
 
     def _look(self, now_ns: int) -> Outlook:
         forecast = self._knows.forecast(now_ns * 1e-9)
-        return Outlook(self._times.at(forecast.at()), self._likely, forecast)
+        return Outlook(*self._times.at(forecast.at()), self._likely, forecast)
