@@ -6,7 +6,7 @@
 | `vlacut.builders`        | a class that is a `Builder`                               |
 | `vlacut.executors`       | a class that is an `Executor`                             |
 | `vlacut.checkers`        | a class that is a `Checker`                               |
-| `vlacut.engine_builders` | an `EngineBuilder`, see `vlacut.bundle.engines`           |
+| `vlacut.engine_builders` | an `EngineBuilder`, see `vlacut.bundle.engine_records`           |
 | `vlacut.models`          | a `Model` of the zoo, see `vlacut.ir.program`             |
 """
 

@@ -17,13 +17,13 @@ import pytest
 from support.fake_machine import FAKES, TARGET, fake_machine, looping_bundle
 from support.programs import looping_program
 
-from vlacut.bundle.engines import BuildRecord
+from vlacut.bundle.engine_records import BuildRecord
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.bundle.serde import from_json
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError
 from vlacut.side import Side
-from vlacut_backends.tensorrt.driver import Driver
+from vlacut_backends.tensorrt.cuda import Driver
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.execute import TensorRTExecutor
 

@@ -15,7 +15,7 @@ from support.deployments import served
 from support.fake_machine import fake_machine, looping_bundle
 
 import vlacut
-from vlacut.bundle.engines import GOLDEN
+from vlacut.bundle.engine_records import GOLDEN
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, VlacutError
 from vlacut.measurement.profiling import profile_bundle
@@ -24,9 +24,9 @@ from vlacut.runtime.engines import OpenedEngines, host_arrays, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side
-from vlacut_backends.tensorrt.bindings import driver
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.golden import Golden, compare
+from vlacut_backends.tensorrt.handles import driver
 from vlacut_backends.tensorrt.lane import Lane
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """The fake TensorRT against NVIDIA's: every name and signature that we use, in three releases.
 
-NVIDIA's bindings are one extension module a release, about 1 MB, on the package index: 10.3 is that
-of JetPack 6, 11.4 the newest, 10.16 the last of 10. Their libraries are not there, but importing
-the bindings takes no more than ten symbols, which a stub of C provides; nothing is called. Three
-releases cannot be installed side by side, so they are unpacked into folders, once a checkout.
+NVIDIA's bindings are one extension module per release, about 1 MB, on the package index: 10.3 is
+that of JetPack 6, 11.4 the newest, 10.16 the last of 10. Their libraries are not there, but
+importing the bindings takes no more than ten symbols, which a stub of C provides; nothing is
+called. Three releases cannot be installed side by side, so they are unpacked into folders, once per
+checkout.
 (`tensorrt-lean` would be 46 MB each, begins at 10.15, and has no builder.)
 """
 

@@ -22,7 +22,7 @@ from support.readme import ROOT
 from support.shapes import shape_of
 
 from vlacut import registry
-from vlacut.bundle.engines import BuildRecord, BuiltPart, EngineRecord
+from vlacut.bundle.engine_records import BuildRecord, BuiltPart, EngineRecord
 from vlacut.cli.build import record_json
 from vlacut.cli.commands import vlacut as commands
 from vlacut.side import Side

@@ -15,7 +15,8 @@ import pytest
 
 from vlacut.errors import InputError
 from vlacut.hardware import Device, Profile, load_device, profile_text
-from vlacut.measurement import load as background
+from vlacut.measurement import background_load as background
+from vlacut.measurement.background_load import watch_background_load
 from vlacut.measurement.calibration.blocks import blocks
 from vlacut.measurement.calibration.calibrating import observe, starting_device
 from vlacut.measurement.calibration.fitting import Fit, fit
@@ -28,7 +29,6 @@ from vlacut.measurement.calibration.samples import (
     movements,
     rowwise,
 )
-from vlacut.measurement.load import watch_background_load
 from vlacut.measurement.stopwatch import measure
 from vlacut.pricing.roofline import Cost, Kernel, device_seconds, sequence_seconds
 

@@ -14,7 +14,7 @@ from vlacut.bundle.serde import from_json, to_json
 from vlacut.hardware import Link, link_at
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
 from vlacut.pricing.dominance import crossings
-from vlacut.pricing.loops import Pipelined
+from vlacut.pricing.phase_loops import Pipelined
 from vlacut.pricing.price import Price, price
 from vlacut.side import Side
 from vlacut_passes.partitioning.solver.problem import directions

@@ -14,7 +14,7 @@ import pytest
 from support.programs import looping_program
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import Target, compile_program
-from vlacut_backends.tensorrt import bindings
+from vlacut_backends.tensorrt import handles
 
 if TYPE_CHECKING:
     from fakes.fake_cuda import FakeDriver
@@ -24,7 +24,7 @@ PINS = (*(f"{name}=cloud" for name in CLOUD), "node_embed=edge", "node_features=
 # The same GPU on both sides, so that one process can be both.
 TARGET = Target("a100", "a100", "10GB/s,0us", pin=PINS)
 FAKES = Path(__file__).parent / "fakes"
-_CACHED = (bindings.driver, bindings.tensorrt, bindings.logger)
+_CACHED = (handles.driver, handles.tensorrt, handles.logger)
 _MODULES = ("fake_device", "fake_cuda", "tensorrt")
 
 

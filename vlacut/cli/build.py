@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from vlacut import registry
-from vlacut.bundle.engines import NOTHING, BuildRecord, BuiltPart
+from vlacut.bundle.engine_records import NOTHING, BuildRecord, BuiltPart
 from vlacut.bundle.manifest import open_bundle
 from vlacut.bundle.serde import to_json
 from vlacut.cli.arguments import BUNDLE

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut.errors import Progress, unwatched
-from vlacut.measurement.load import Watch, watch_background_load
+from vlacut.measurement.background_load import Watch, watch_background_load
 
 _BURST_S = 0.01  # a turn is repeated for so long, so that short runs find their caches warm
 _MAX_BURST = 20

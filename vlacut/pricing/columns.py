@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.pricing.loops import MOST_LEADING, PhaseLoop
+from vlacut.pricing.phase_loops import MOST_LEADING, PhaseLoop
 from vlacut.tensor.numerics import Floats, Ints
 
 FREE = -1

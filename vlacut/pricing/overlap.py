@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from vlacut.pricing.columns import Columns, moved
 from vlacut.pricing.cost_graph import CostGraph, Flow
-from vlacut.pricing.loops import PhaseLoop, Pipelined
+from vlacut.pricing.phase_loops import PhaseLoop, Pipelined
 from vlacut.pricing.regions import NO_JOIN, Parallel, ParallelRegion, SideWork
 from vlacut.side import Side
 from vlacut.tensor.numerics import Ints

@@ -10,8 +10,8 @@ The price of a cut is edge compute + cloud compute + transfers + hops - overlap,
   phase as many as the longest chain in it, from wherever the trip before left what it carries;
 - where all changes of side in a loop lead one way, and nothing that it carries crosses, no trip
   waits for one before: later trips take no hops, and each takes the longest of its edge compute,
-  its transfers and its cloud compute, see `vlacut.pricing.loops`. A side runs in order, so a loop
-  that crosses both ways waits in every trip, carried or not;
+  its transfers and its cloud compute, see `vlacut.pricing.phase_loops`. A side runs in order, so a
+  loop that crosses both ways waits in every trip, carried or not;
 - overlap is what that saves, and what the sides save by working in parallel in the regions of a
   phase, see `vlacut.pricing.regions`: branches that are on one side as a whole, beside such on the
   other. In a loop that leads one way a region counts in the first trip alone: in later trips the
@@ -37,8 +37,8 @@ import numpy as np
 from vlacut.hardware import Link
 from vlacut.pricing.columns import FREE, moved
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.loops import Pipelined
 from vlacut.pricing.overlap import one_way_loops, parallels
+from vlacut.pricing.phase_loops import Pipelined
 from vlacut.pricing.regions import Parallel
 from vlacut.side import Side
 from vlacut.tensor.numerics import Ints

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from vlacut.bundle.engines import (
+from vlacut.bundle.engine_records import (
     FORMAT,
     BuildRecord,
     BuiltPart,
@@ -37,10 +37,10 @@ PYTHON, TRTEXEC = "python", "trtexec"
 
 
 class TensorRTEngineBuilder:
-    """See `vlacut.bundle.engines.EngineBuilder`. Interfaces: `python`, and `trtexec`."""
+    """See `vlacut.bundle.engine_records.EngineBuilder`. Interfaces: `python`, and `trtexec`."""
 
     def build(self, bundle: Bundle, side: Side, via: str, progress: Progress) -> BuildRecord:
-        """See `vlacut.bundle.engines.EngineBuilder`."""
+        """See `vlacut.bundle.engine_records.EngineBuilder`."""
         if via not in ("", PYTHON, TRTEXEC):
             raise InputError(f"--via {via}: TensorRT is built by {PYTHON} or {TRTEXEC}")
         binary = find_trtexec() if via == TRTEXEC else ""

@@ -20,10 +20,10 @@ import numpy as np
 
 from vlacut.backend import Lane as AnyLane
 from vlacut.backend import Tensor
-from vlacut.bundle.engines import engines_folder, find_engine
+from vlacut.bundle.engine_records import engines_folder, find_engine
 from vlacut.errors import BackendError
-from vlacut_backends.tensorrt.bindings import driver, logger, tensorrt
-from vlacut_backends.tensorrt.driver import Driver
+from vlacut_backends.tensorrt.cuda import Driver
+from vlacut_backends.tensorrt.handles import driver, logger, tensorrt
 from vlacut_backends.tensorrt.key import check_recipe, engine_key
 from vlacut_backends.tensorrt.lane import DeviceTensor, Lane
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlacut.bundle.engines import GOLDEN, NOTHING
+from vlacut.bundle.engine_records import GOLDEN, NOTHING
 from vlacut.errors import BackendError, BundleError
 from vlacut.tensor.npz import UNREADABLE, read_npz, reason
 

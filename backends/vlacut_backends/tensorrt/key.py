@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlacut.bundle.engines import sha256_of
+from vlacut.bundle.engine_records import sha256_of
 from vlacut.errors import BackendError
-from vlacut_backends.tensorrt.driver import Gpu
+from vlacut_backends.tensorrt.cuda import Gpu
 from vlacut_backends.tensorrt.recipe import from_texts, parse_version
 
 

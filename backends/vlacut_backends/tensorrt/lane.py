@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from vlacut.errors import BackendError
-from vlacut_backends.tensorrt.driver import Driver
+from vlacut_backends.tensorrt.cuda import Driver
 
 _CLOSE_S = 1.0
 

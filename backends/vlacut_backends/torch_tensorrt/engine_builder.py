@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlacut.bundle.engines import FORMAT, BuildRecord, BuiltPart, EngineRecord
+from vlacut.bundle.engine_records import FORMAT, BuildRecord, BuiltPart, EngineRecord
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, InputError, Progress
 from vlacut.plans.plan import Part
 from vlacut.side import Side
 from vlacut.tensor.numerics import synthetic
-from vlacut_backends.tensorrt.bindings import driver
 from vlacut_backends.tensorrt.golden import Golden, compare
+from vlacut_backends.tensorrt.handles import driver
 from vlacut_backends.tensorrt.recipe import from_texts
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ _FREE_SHARE = 2  # as with our own engines
 
 
 class TorchTensorRTEngineBuilder:
-    """See `vlacut.bundle.engines.EngineBuilder`, and the module: its engines have no files."""
+    """See `vlacut.bundle.engine_records.EngineBuilder`. Its engines have no files: see above."""
 
     def build(self, bundle: Bundle, side: Side, via: str, progress: Progress) -> BuildRecord:
-        """See `vlacut.bundle.engines.EngineBuilder`."""
+        """See `vlacut.bundle.engine_records.EngineBuilder`."""
         if via:
             raise InputError("--via chooses an interface of TensorRT; torch-tensorrt has none")
         gpu = driver().gpu

@@ -46,10 +46,10 @@ def _kept(asked: Limits, kept: Sequence[Quantity], least: Least) -> bool:
     """Whether a cut was found that keeps these limits."""
     *others, last = kept
     try:
-        found, _ = least(_only(asked, others, last))
+        value, _ = least(_only(asked, others, last))
     except InfeasibleError:
         return False
-    return within(last, found, _most(asked, last))
+    return within(last, value, _most(asked, last))
 
 
 def _most(asked: Limits, quantity: Quantity) -> float:

@@ -35,7 +35,7 @@ def with_jpeg(
     """
     shown = {spec.name: bytes_of(spec) for spec in observation}
     flows, tasks = list(graph.flows), list(graph.tasks)
-    edge_s, found = 0.0, False
+    edge_s, coded = 0.0, False
     for index, flow in enumerate(flows):
         seen = shown.get(flow.name) if flow.producer == _OBSERVATION else None
         readers = [task for task in flow.consumers if sides[task] is Side.CLOUD]
@@ -46,8 +46,8 @@ def with_jpeg(
             spent = decode_s(_CODEC, seen, nbytes, cloud) / graph.trips_of(reader)
             tasks[reader] = replace(tasks[reader], cloud_s=tasks[reader].cloud_s + spent)
             edge_s += encode_s(_CODEC, seen, nbytes, edge)
-            found = True
-    if not found:
+            coded = True
+    if not coded:
         return None
     sensor = tasks[_OBSERVATION]
     tasks[_OBSERVATION] = replace(sensor, edge_s=sensor.edge_s + edge_s)
@@ -56,7 +56,7 @@ def with_jpeg(
 
 def bytes_of(spec: TensorSpec) -> TensorSpec | None:
     """The pictures of a tensor as bytes in colour, on top of each other; None if it has none."""
-    found = pictures_in(spec)
-    if found is None:
+    pictures = pictures_in(spec)
+    if pictures is None:
         return None
-    return TensorSpec(spec.name, "uint8", (found.count * found.height, found.width, 3))
+    return TensorSpec(spec.name, "uint8", (pictures.count * pictures.height, pictures.width, 3))

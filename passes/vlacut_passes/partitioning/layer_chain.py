@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from vlacut.hardware import Link
 from vlacut.pricing.cost_graph import CostGraph, When
-from vlacut.pricing.loops import PhaseLoop
 from vlacut.pricing.overlap import one_way_loops, parallels
+from vlacut.pricing.phase_loops import PhaseLoop
 from vlacut.side import Side
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.states import states
@@ -186,8 +186,8 @@ class LayerChain:
 
     def _most_saved_s(self, link: Link) -> float:
         """What working in parallel in regions may save at any place."""
-        found = (states(self.graph, region, link) for region in self.graph.regions)
-        return sum(options[0].saved_s for options in found if options)
+        every = (states(self.graph, region, link) for region in self.graph.regions)
+        return sum(options[0].saved_s for options in every if options)
 
 
 def layer_chain(graph: CostGraph) -> LayerChain:

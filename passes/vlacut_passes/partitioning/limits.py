@@ -73,10 +73,10 @@ class Limits:
     def broken(self, price: Price) -> str:
         """The limits a price breaks, and by how much; empty if it keeps them."""
         return "; ".join(
-            f"{NAMES[one]}: {one.text(found)}, {one.text(found - most)} over the limit"
+            f"{NAMES[one]}: {one.text(amount)}, {one.text(amount - most)} over the limit"
             f"{self.note(one)}"
-            for one, found, most in zip(Quantity, measured(price), self.most, strict=True)
-            if most is not None and not within(one, found, most)
+            for one, amount, most in zip(Quantity, measured(price), self.most, strict=True)
+            if most is not None and not within(one, amount, most)
         )
 
     def note(self, quantity: Quantity) -> str:
@@ -95,15 +95,15 @@ def measured(price: Price) -> tuple[float, ...]:
     return price.total_s, price.cloud_s, *held, price.edge_j
 
 
-def within(quantity: Quantity, found: float, most: float) -> bool:
+def within(quantity: Quantity, amount: float, most: float) -> bool:
     """Whether a limit is kept: bytes to the byte, seconds to rounding."""
     exact = quantity in (Quantity.CLOUD_BYTES, Quantity.EDGE_BYTES)
-    return found <= (most if exact else most + ROUNDING * abs(most))
+    return amount <= (most if exact else most + ROUNDING * abs(most))
 
 
-def all_within(found: Sequence[float], most: Sequence[float | None]) -> bool:
+def all_within(amounts: Sequence[float], most: Sequence[float | None]) -> bool:
     """Whether every limit is kept."""
     return all(
         limit is None or within(one, value, limit)
-        for one, value, limit in zip(Quantity, found, most, strict=True)
+        for one, value, limit in zip(Quantity, amounts, most, strict=True)
     )

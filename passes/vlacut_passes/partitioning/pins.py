@@ -81,15 +81,15 @@ def _put(
 
 def _matches(dataflow: Dataflow, pattern: str) -> list[int]:
     """Tasks that a pattern matches."""
-    found = [
+    tasks = [
         task
         for task, node in enumerate(dataflow.nodes)
         if node is not None and any(fnmatchcase(name, pattern) for name in _names(node))
     ]
-    if not found:
+    if not tasks:
         known = {name: None for node in dataflow.nodes if node is not None for name in _names(node)}
         raise InputError(f"{pattern!r} matches no block and no operator{_near(pattern, known)}")
-    return found
+    return tasks
 
 
 def _names(node: ir.Node) -> Iterator[str]:
@@ -127,16 +127,16 @@ def _private(dataflow: Dataflow, name: str, pattern: str) -> list[int]:
     for use in dataflow.uses:
         readers.setdefault(use.producer, []).append(use.consumer)
     stack = sorted({use.consumer for use in dataflow.uses if use.key == name})
-    found = set(stack)
+    kept = set(stack)
     while stack:
         task = stack.pop()
         inside = blocks.get(task)
         for reader in readers.get(task, ()):
             leaves = inside is not None and blocks.get(reader) != inside
-            if not leaves and reader not in found:
-                found.add(reader)
+            if not leaves and reader not in kept:
+                kept.add(reader)
                 stack.append(reader)
-    return _operators(dataflow, found)
+    return _operators(dataflow, kept)
 
 
 def _operators(dataflow: Dataflow, tasks: Iterable[int]) -> list[int]:

@@ -36,9 +36,9 @@ class State:
     several: tuple[State, ...] = ()
 
 
-def _together(found: list[State]) -> State:
+def _together(alike: list[State]) -> State:
     """States as one: on given sides is what is there in all of them."""
-    first, *others = sorted(found, key=lambda one: (-one.saved_s, one.sides))
+    first, *others = sorted(alike, key=lambda one: (-one.saved_s, one.sides))
     if not others:
         return first
     common = set(first.sides).intersection(*(one.sides for one in others))
@@ -53,7 +53,7 @@ def states(
     the phases that lead one way.
     """
     times = trips_of(graph, region, one_way)
-    found: list[State] = []
+    every: list[State] = []
     for placed in product((*Side, None), repeat=len(region.branches)):
         groups: dict[Side, list[int]] = {side: [] for side in Side}
         for side, branch in zip(placed, region.branches, strict=True):
@@ -61,8 +61,8 @@ def states(
                 groups[side] += branch
         if all(groups.values()):
             alike = list(_every(graph, region, link, groups, times))
-            found += [_together(alike)] if alike else []
-    return sorted(found, key=lambda one: (-one.saved_s, one.sides))
+            every += [_together(alike)] if alike else []
+    return sorted(every, key=lambda one: (-one.saved_s, one.sides))
 
 
 def _every(

@@ -139,10 +139,10 @@ def _why_no_jpeg(seen: Iterable[TensorSpec]) -> str:
 def _backbone_in_cloud(dataflow: Dataflow, graph: CostGraph) -> Sides | None:
     sides = []
     for node, task in zip(dataflow.nodes, graph.tasks, strict=True):
-        found = STRUCTURE.find(node) if node is not None else None
-        if node is not None and found is None:
+        structure = STRUCTURE.find(node) if node is not None else None
+        if node is not None and structure is None:
             return None
-        side = Side.CLOUD if found and found.stage == "backbone" else Side.EDGE
+        side = Side.CLOUD if structure and structure.stage == "backbone" else Side.EDGE
         if task.pinned not in (None, side):
             return None
         sides.append(side)

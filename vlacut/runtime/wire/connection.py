@@ -12,8 +12,7 @@ import numpy as np
 from vlacut.errors import DeadlineMissed, PeerLost, WireError
 from vlacut.runtime.wire.frame import Frame, Heard
 from vlacut.runtime.wire.layout import Layout
-from vlacut.runtime.wire.mover import Mover
-from vlacut.runtime.wire.outbox import Outbox, View
+from vlacut.runtime.wire.outbox import Mover, Outbox, View
 from vlacut.runtime.wire.protocol import (
     ERROR,
     HEADER_BYTES,

@@ -1,9 +1,9 @@
 """Loop directions: which loops are held to lead one way, and from which side.
 
 What the later trips of a loop cost depends on whether its changes of side all lead one way, see
-`vlacut.pricing.loops`. So there is one problem in which every loop waits. Its price is never below
-a cut's own. And there is one problem per choice of loops that are held to lead one way, with the
-price they have then. The best cut is the best of all of them. Where a loop is on one side as a
+`vlacut.pricing.phase_loops`. So there is one problem in which every loop waits. Its price is never
+below a cut's own. And there is one problem per choice of loops that are held to lead one way, with
+the price they have then. The best cut is the best of all of them. Where a loop is on one side as a
 whole, both prices are the same; so the latter search only cuts that split the loop.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from vlacut.pricing.columns import FREE, Columns
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.loops import PhaseLoop
+from vlacut.pricing.phase_loops import PhaseLoop
 from vlacut.side import Side
 from vlacut.tensor.numerics import Ints
 from vlacut_passes.partitioning.solver.problem.problem import settled

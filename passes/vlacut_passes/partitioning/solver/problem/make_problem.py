@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vlacut.hardware import Link, Power
 from vlacut.pricing.columns import Columns
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.pricing.loops import PhaseLoop
+from vlacut.pricing.phase_loops import PhaseLoop
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.problem.chains import ChainGraph

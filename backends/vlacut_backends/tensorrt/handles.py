@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from vlacut.errors import BackendError
-from vlacut_backends.tensorrt.driver import Driver
+from vlacut_backends.tensorrt.cuda import Driver
 
 _log = logging.getLogger("vlacut.tensorrt")
 
