@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vlacut.bundle.manifest import Bundle, open_bundle
-from vlacut.errors import InputError, Progress, unwatched
+from vlacut.backend import Engine
+from vlacut.bundle.holding import held
+from vlacut.bundle.manifest import Bundle, check_files, open_bundle, read_bundle
+from vlacut.errors import BundleError, InputError, Progress, unwatched
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import load_engines
+from vlacut.runtime.network.conformal import Conformal
 from vlacut.runtime.network.estimate import sampling_interval
-from vlacut.runtime.network.lstm import read_weights
+from vlacut.runtime.network.lstm import Lstm, read_weights
 from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor
 from vlacut.runtime.network.selectors import make_selector
 from vlacut.runtime.verification import CutResult, verify_bundle
@@ -32,9 +36,10 @@ class Policy(EdgeSession):
         timeout: float,
         *,
         emulate: bool = False,
+        in_place: bool = False,
         **options: Any,
     ) -> None:
-        engines = load_engines(bundle, Side.EDGE, emulate)
+        engines = _engines(bundle, Side.EDGE, emulate, in_place)
         super().__init__(
             *(bundle.plan, bundle.digest, engines, address, timeout),
             initial=bundle.initial_state(),
@@ -61,6 +66,7 @@ def connect(
     history: str | os.PathLike[str] | None = None,
     link: str = "",
     emulate: bool = False,
+    in_place: bool = False,
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
 
@@ -83,6 +89,7 @@ def connect(
         link: what the network is taken for until something crossed, as for `compile`; the plan's
             if empty.
         emulate: take the time that the plan predicts for every part, and compute nothing.
+        in_place: run on the bundle's own files, see `vlacut.bundle.holding`.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays, and
     `reset()`, which begins an episode.
@@ -90,14 +97,7 @@ def connect(
     """
     opened = _open(bundle, trusted)
     name = predictor or (LSTM if opened.predictor_path else "ewma")
-    make_predictor(name, opened.predictor_path)  # what is wrong with it is said now
-    interval_s = sampling_interval(opened.plan)
-    if name == LSTM and opened.predictor_path:
-        interval_s = read_weights(opened.predictor_path).interval_s
-
-    def predict() -> Predictor:
-        return make_predictor(name, opened.predictor_path)
-
+    predict, interval_s = _predictor(opened, name)
     return Policy(
         opened,
         parse_address(cloud) if cloud else None,
@@ -117,7 +117,18 @@ def connect(
         tls=edge_context(Path(tls)) if tls is not None else None,
         insecure=insecure,
         emulate=emulate,
+        in_place=in_place,
     )
+
+
+def _predictor(opened: Bundle, name: str) -> tuple[Callable[[], Predictor], float]:
+    """What makes predictors of that name, and the seconds between their samples."""
+    if name == LSTM and opened.predictor_path:
+        data = opened.read(opened.manifest.predictor)
+        weights = read_weights(opened.predictor_path, data)
+        return lambda: Conformal(Lstm(weights)), weights.interval_s
+    make_predictor(name)  # what is wrong with it is said now
+    return lambda: make_predictor(name), sampling_interval(opened.plan)
 
 
 def _samples(history: Path, interval_s: float) -> list[tuple[float, ...]]:
@@ -137,6 +148,7 @@ def serve(
     most_robots: int = 64,
     memory: int | None = None,
     emulate: bool = False,
+    in_place: bool = False,
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
 
@@ -150,12 +162,13 @@ def serve(
         most_robots: at a time; more are refused.
         memory: bytes that the machine has for this; what the plan's device has, if None.
         emulate: take the time that the plan predicts for every part, and compute nothing.
+        in_place: run on the bundle's own files, see `vlacut.bundle.holding`.
 
     What happens is logged to the logger `vlacut.server`.
     Raises BundleError, BackendError, or InputError as `Server` does.
     """
     opened = _open(bundle, trusted)
-    engines = load_engines(opened, Side.CLOUD, emulate)
+    engines = _engines(opened, Side.CLOUD, emulate, in_place)
     return Server(
         opened.plan,
         opened.digest,
@@ -186,8 +199,8 @@ def verify(
 
 
 def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None) -> Bundle:
-    """A bundle, checked, and signed by whom it must be."""
-    opened = open_bundle(Path(bundle))
+    """A bundle by its manifest, signed by whom it must be; `_engines` checks its files."""
+    opened = read_bundle(Path(bundle))
     if trusted is not None:
         try:
             from vlacut.security.signing import check_signature
@@ -197,3 +210,13 @@ def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None
             ) from error
         check_signature(opened, Path(trusted))
     return opened
+
+
+def _engines(bundle: Bundle, side: Side, emulate: bool, in_place: bool) -> dict[str, Engine]:
+    """A side's engines, of files that were verified and that nobody else can change."""
+    with held(bundle, side, in_place) as root:
+        mine = {name for name in bundle.manifest.files if not in_place and (root / name).exists()}
+        for problem in check_files(bundle, mine):
+            raise BundleError(f"{bundle.root}: {problem}; compile it again, or copy it again")
+        return load_engines(bundle, side, emulate, root)
+

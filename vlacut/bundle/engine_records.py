@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vlacut.bundle.private import beside
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BackendError, BundleError, Progress
 from vlacut.side import Side
@@ -160,7 +161,7 @@ def keep_engine(folder: Path, key: str, made: Path, record: EngineRecord) -> Non
 
 def write_record(path: Path, record: EngineRecord | BuildRecord) -> None:
     """Write a record beside its place, sync it, and put it there."""
-    passing = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    passing = beside(path)
     text = json.dumps(to_json(record), indent=1, sort_keys=True) + "\n"
     passing.write_text(text, encoding="utf-8")
     _sync(passing)

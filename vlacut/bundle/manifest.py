@@ -21,7 +21,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,9 +143,14 @@ class Bundle:
         """What the executor of a side must know."""
         return self.manifest.recipes[side.value]
 
+    @staticmethod
+    def part_file(part: Part) -> str:
+        """The name of a part's file."""
+        return f"parts/{part.name}.onnx"
+
     def part_path(self, part: Part) -> Path:
         """The file of a part."""
-        return self.root / "parts" / f"{part.name}.onnx"
+        return self.root / self.part_file(part)
 
     @property
     def predictor_path(self) -> Path | None:
@@ -171,7 +176,7 @@ class Bundle:
         specs = {spec.name: spec for spec in self.plan.inputs}
         if which == "action":
             specs = {name: self.plan.spec[key] for name, key in self.plan.outputs.items()}
-        arrays = _golden_arrays(path)
+        arrays = self._arrays(f"golden/{which}.npz")
         if set(arrays) != set(specs):
             raise BundleError(f"{path}: holds {sorted(arrays)}, must be {sorted(specs)}")
         try:
@@ -189,7 +194,7 @@ class Bundle:
         if not self.manifest.states:
             return (GoldenStep(first, action, {}),)
         path = self.root / "golden" / "sequence.npz"
-        arrays = _golden_arrays(path)
+        arrays = self._arrays("golden/sequence.npz")
         count = len({name.partition("/")[0] for name in arrays})
         kinds = {
             "observation": {spec.name: spec for spec in self.plan.inputs},
@@ -218,7 +223,7 @@ class Bundle:
         Raises BundleError if what the bundle holds does not fit the plan.
         """
         path = self.root / "initial.npz"
-        given = _golden_arrays(path) if any(one.given for one in self.manifest.states) else {}
+        given = self._arrays("initial.npz") if any(one.given for one in self.manifest.states) else {}
         try:
             return initial_state(self.manifest.states, self.plan.spec, given)
         except InputError as error:
@@ -232,9 +237,28 @@ class Bundle:
     def part_golden(self, part: Part) -> dict[str, np.ndarray] | None:
         """Inputs and outputs of a part, by key; None if not recorded."""
         path = self.part_golden_path(part)
-        if path is None:
-            return None
-        return _golden_arrays(path)
+        return None if path is None else self._arrays(f"golden/parts/{part.name}.npz")
+
+    def read(self, name: str) -> bytes:
+        """A small file of it, as it was compiled; BundleError if it is missing or altered."""
+        entry, path = self.manifest.files.get(name), self.root / name
+        if entry is None:
+            raise BundleError(f"{self.root}: {name} is none of its files; compile it again")
+        try:
+            data = path.read_bytes() if path.stat().st_size == entry.nbytes else b""
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise BundleError(f"{self.root}: {name} is altered; compile it again, or copy it again")
+        return data
+
+    def _arrays(self, name: str) -> dict[str, np.ndarray]:
+        try:
+            return read_npz(self.read(name))
+        except UNREADABLE as error:
+            raise BundleError(
+                f"{self.root / name}: cannot be read: {reason(error)}; compile the bundle again"
+            ) from error
 
     def parts(self, side: Side) -> tuple[Part, ...]:
         """The parts that a side holds."""
@@ -251,15 +275,6 @@ def sequence_bytes(steps: Sequence[GoldenStep]) -> bytes:
             for name, array in arrays.items()
         }
     )
-
-
-def _golden_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return read_npz(path)
-    except UNREADABLE as error:
-        raise BundleError(
-            f"{path}: cannot be read: {reason(error)}; compile the bundle again"
-        ) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -299,10 +314,12 @@ def open_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def check_files(bundle: Bundle) -> list[str]:
-    """One line for every file that is missing or altered."""
+def check_files(bundle: Bundle, without: Container[str] = ()) -> list[str]:
+    """One line for every file that is missing or altered, but for those `without`."""
     problems = []
     for name, entry in bundle.manifest.files.items():
+        if name in without:
+            continue
         path = bundle.root / name
         if not path.is_file():
             problems.append(f"{name} is missing")

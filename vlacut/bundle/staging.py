@@ -1,7 +1,7 @@
 """A folder or a file that appears whole or not at all: written beside, synced, then renamed.
 
-An interrupted writer leaves what was there before, and at most `.NAME.partial-PID` beside it. The
-next writer of a folder removes what is left of one.
+An interrupted writer leaves what was there before, and at most `.NAME.partial-*` beside it. The
+next writer of a folder removes what is left of one that was killed (`vlacut.bundle.private`).
 """
 
 from __future__ import annotations
@@ -9,37 +9,41 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vlacut.bundle.private import PrivateFolder, beside, remove_leftovers
 from vlacut.errors import BundleError
 
 _AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+_NO_REPLACE, _EXCHANGE = 1, 2  # of renameat2
+_MANIFEST = "manifest.json"
 
 
 @contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
     """An empty folder to fill; it takes the target's place when the block ends without an error.
 
-    Raises BundleError if the target is something else than a bundle or an empty folder, or if the
-    disk is full or not writable.
+    Raises BundleError if the target is something else than a bundle or an empty folder, then or
+    before, or if the disk is full or not writable. What somebody else put there stays.
     """
     _check_replaceable(target)
-    staging = target.parent / f".{target.name}.partial-{os.getpid()}"
+    stem = f".{target.name}.partial"
+    staging: PrivateFolder | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target)
-        staging.mkdir()
-        yield staging
-        _sync(staging)
-        _take_place(staging, target)
+        remove_leftovers(target.parent, stem)
+        staging = PrivateFolder(target.parent, stem)
+        yield staging.path
+        staging.path.chmod(_usual_mode(staging.path))
+        _sync(staging.path)
+        _take_place(staging.path, target)
     except OSError as error:
         raise BundleError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if staging is not None:
+            staging.remove()
 
 
 def write_file(path: Path, data: str | bytes) -> None:
@@ -53,41 +57,33 @@ def write_file(path: Path, data: str | bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    made = beside(path)
     try:
-        with beside.open("wb") as file:
+        with made.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.rename(path)
+        made.rename(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
         raise
 
 
 def _check_replaceable(target: Path) -> None:
     if target.is_dir():
-        if any(target.iterdir()) and not (target / "manifest.json").is_file():
+        if any(target.iterdir()) and not (target / _MANIFEST).is_file():
             raise BundleError(f"{target}: is a folder but no bundle; choose another place with -o")
     elif target.exists():
         raise BundleError(f"{target}: is a file; choose another place with -o")
 
 
-def _remove_leftovers(target: Path) -> None:
-    for path in target.parent.glob(f".{target.name}.partial-*"):
-        pid = path.name.rpartition("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _usual_mode(folder: Path) -> int:
+    """The mode of folders that this process makes."""
+    usual = folder / ".mode"
+    usual.mkdir()
+    mode = usual.stat().st_mode & 0o777
+    usual.rmdir()
+    return mode
 
 
 def _sync(folder: Path) -> None:
@@ -100,10 +96,13 @@ def _sync(folder: Path) -> None:
 
 
 def _take_place(staging: Path, target: Path) -> None:
-    if target.exists():
-        _exchange(staging, target)
-    else:
-        staging.rename(target)
+    """Put the folder there; at its own path is then what was there before, if it may go."""
+    if not _rename(staging, target, _NO_REPLACE):
+        _check_replaceable(target)  # again: it may have appeared, or been filled, since
+        _swap(staging, target)
+        if not _may_go(staging):  # somebody filled it just now
+            _swap(staging, target)
+            _check_replaceable(target)
     handle = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -111,17 +110,39 @@ def _take_place(staging: Path, target: Path) -> None:
         os.close(handle)
 
 
-def _exchange(one: Path, other: Path) -> None:
-    """Swap two folders in one step, so that at no moment either name is missing."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    names = (os.fsencode(one), os.fsencode(other))
-    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+def _may_go(before: Path) -> bool:
+    """Whether what was there is a bundle; an empty folder is removed at once."""
+    if (before / _MANIFEST).is_file():
+        return True
+    try:
+        before.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def _swap(one: Path, other: Path) -> None:
+    """Swap two folders, in one step where the file system can: no name is ever missing then."""
+    if _rename(one, other, _EXCHANGE):
         return
-    number = ctypes.get_errno()
-    if number not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(number, os.strerror(number), str(other))
-    # This file system cannot swap: a kill between these two lines leaves the old one in `aside`.
-    aside = other.with_name(f".{other.name}.before-{os.getpid()}")
+    aside = beside(other)  # a kill between these lines leaves the old one there
     other.rename(aside)
     one.rename(other)
-    shutil.rmtree(aside)
+    aside.rename(one)
+
+
+def _rename(one: Path, other: Path, how: int) -> bool:
+    """renameat2; False where what must not be there is, or the file system has no such call."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = (os.fsencode(one), os.fsencode(other))
+    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], how) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.EEXIST and how == _NO_REPLACE:
+        return False
+    if number not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(number, os.strerror(number), str(other))
+    if how == _NO_REPLACE and not other.exists():
+        one.rename(other)
+        return True
+    return False

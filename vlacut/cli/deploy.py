@@ -35,6 +35,9 @@ _TLS = click.option(
     "--tls", type=click.Path(path_type=Path), help="This machine's folder of vlacut keys."
 )
 _INSECURE = click.option("--insecure", is_flag=True, help="Off loopback without --tls.")
+_IN_PLACE = click.option(
+    "--in-place", is_flag=True, help="Run on BUNDLE's own files, if nobody else may write them."
+)
 _TRUSTED = click.option(
     "--trusted", type=click.Path(path_type=Path), help="public.pem of who must have signed BUNDLE."
 )
@@ -53,6 +56,7 @@ _TRUSTED = click.option(
     "--robots", default=64, show_default=True, type=click.IntRange(1), help="Most at a time."
 )
 @click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
+@_IN_PLACE
 @click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
@@ -67,6 +71,7 @@ def serve_command(
     robots: int,
     memory: str | None,
     emulate: bool,
+    in_place: bool,
     metrics: str | None,
     log_json: bool,
     as_json: bool,
@@ -85,6 +90,7 @@ def serve_command(
         trusted=trusted,
         most_robots=robots,
         emulate=emulate,
+        in_place=in_place,
         memory=parse_bytes(memory) if memory else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -122,6 +128,7 @@ def _serve_metrics(server: Server, place: str) -> str:
 @_TLS
 @_INSECURE
 @_TRUSTED
+@_IN_PLACE
 @click.option(
     "--input",
     "observation",
@@ -168,6 +175,7 @@ def run_command(
     tls: Path | None,
     insecure: bool,
     trusted: Path | None,
+    in_place: bool,
     observation: Path | None,
     steps: int,
     reset_every: int | None,
@@ -208,6 +216,7 @@ def run_command(
         predictor=predictor,
         history=history,
         link=link,
+        in_place=in_place,
     )
     bundle = session.bundle
     reports: list[StepReport] = []

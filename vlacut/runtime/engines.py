@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,11 +63,17 @@ def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
     return listed  # type: ignore[return-value]  # all are arrays by now
 
 
-def load_engines(bundle: Bundle, side: Side, emulate: bool = False) -> dict[str, Engine]:
-    """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times."""
+def load_engines(
+    bundle: Bundle, side: Side, emulate: bool = False, root: Path | None = None
+) -> dict[str, Engine]:
+    """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times.
+
+    The files are those of `root`, where that is given, see `vlacut.bundle.holding`.
+    """
+    root = root or bundle.root
     executor = registry.load("executors", "emulated" if emulate else bundle.manifest.backend)()
     recipe = bundle.recipe(side)
     return {
-        part.name: executor.load(bundle.part_path(part), bundle.root, recipe)
+        part.name: executor.load(root / bundle.part_file(part), root, recipe)
         for part in bundle.parts(side)
     }

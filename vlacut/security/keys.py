@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from vlacut.bundle.private import beside
 from vlacut.errors import InputError
 from vlacut.runtime.wire.security import CA, CERTIFICATE, KEY
 
@@ -157,7 +158,7 @@ def write_secrets(home: Path, files: Mapping[str, bytes]) -> Path:
 
     Returns it. Raises InputError if it is there already, or cannot be written.
     """
-    staging = home.with_name(f".{home.name}.partial-{os.getpid()}")
+    staging = beside(home)
     try:
         home.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         staging.mkdir(mode=0o700)

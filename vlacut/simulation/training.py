@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vlacut.bundle.private import beside
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.runtime.network.conformal import LEVELS
 from vlacut.runtime.network.lstm import FORMAT, Features, Lstm, LstmWeights
@@ -244,7 +245,7 @@ def write_weights(path: Path, weights: LstmWeights) -> None:
 
     Raises InputError if it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = beside(path)
     arrays: dict[str, Any] = {
         field.name: np.asarray(getattr(weights, field.name)) for field in fields(weights)
     }

@@ -27,13 +27,13 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     return data.getvalue()
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, by name; raises one of `UNREADABLE`, see `reason`."""
-    with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):  # numpy would advise to load it with pickle
+def read_npz(file: Path | bytes) -> dict[str, np.ndarray]:
+    """The arrays of a file, or of its bytes, by name; raises one of `UNREADABLE`, see `reason`."""
+    with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as opened:
+        if not zipfile.is_zipfile(opened):  # numpy would advise to load it with pickle
             raise ValueError("it is no .npz")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
+        opened.seek(0)
+        with np.load(opened, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
 

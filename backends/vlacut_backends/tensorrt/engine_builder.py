@@ -6,7 +6,6 @@ error, and no two parts hold memory at the same time. An engine gets its name wh
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -24,16 +23,18 @@ from vlacut.bundle.engine_records import (
     write_record,
 )
 from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.private import PrivateFolder, remove_leftovers
 from vlacut.errors import BackendError, InputError, Progress
 from vlacut.plans.plan import Part
 from vlacut.side import Side
 from vlacut_backends.tensorrt.key import check_recipe, engine_key, release
-from vlacut_backends.tensorrt.process import ask_worker, remove_leftovers
+from vlacut_backends.tensorrt.process import ask_worker
 from vlacut_backends.tensorrt.recipe import from_texts
 from vlacut_backends.tensorrt.trtexec import find_trtexec
 from vlacut_backends.tensorrt.worker import BuildRequest, Machine, Made
 
 PYTHON, TRTEXEC = "python", "trtexec"
+_PASSING = ".partial"
 
 
 class TensorRTEngineBuilder:
@@ -50,11 +51,15 @@ class TensorRTEngineBuilder:
         check_recipe(recipe, machine.tensorrt, machine.gpu.sm)
         folder = engines_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
+        remove_leftovers(folder, _PASSING)
         start = time.monotonic()
-        job = _Job(bundle, recipe, machine, folder, binary, progress)
-        parts = bundle.parts(side)
-        built = tuple(job.part(part, done, len(parts)) for done, part in enumerate(parts))
+        passing = PrivateFolder(folder, _PASSING)
+        try:
+            job = _Job(bundle, recipe, machine, folder, passing.path, binary, progress)
+            parts = bundle.parts(side)
+            built = tuple(job.part(part, done, len(parts)) for done, part in enumerate(parts))
+        finally:
+            passing.remove()
         record = BuildRecord(
             format=FORMAT,
             bundle=bundle.digest.hex(),
@@ -79,6 +84,7 @@ class _Job:
         recipe: Mapping[str, str],
         machine: Machine,
         folder: Path,
+        passing: Path,
         binary: str,
         progress: Progress,
     ) -> None:
@@ -86,6 +92,7 @@ class _Job:
         self._recipe = recipe
         self._machine = machine
         self._folder = folder
+        self._passing = passing
         self._binary = binary
         self._progress = progress
 
@@ -97,12 +104,9 @@ class _Job:
         if found is not None:
             self._progress(f"{part.name}: is there", done + 1, total)
             return BuiltPart(part.name, key, False, found)
-        passing = self._folder / f".{key}.partial-{os.getpid()}"
-        try:
-            record = self._build(part, model, passing, f"{part.name} ({done + 1} of {total})")
-            keep_engine(self._folder, key, passing, record)
-        finally:
-            passing.unlink(missing_ok=True)
+        passing = self._passing / f"{key}.engine"
+        record = self._build(part, model, passing, f"{part.name} ({done + 1} of {total})")
+        keep_engine(self._folder, key, passing, record)
         return BuiltPart(part.name, key, True, record)
 
     def _build(self, part: Part, model: Path, passing: Path, title: str) -> EngineRecord:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from pathlib import Path
 from typing import IO, Any
 
 from vlacut.errors import BackendError, Progress
@@ -104,11 +103,3 @@ def _tail(file: IO[bytes]) -> list[str]:
     file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
     lines = file.read().decode(errors="replace").splitlines()
     return [line for line in lines if line.strip()][-1:]
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what builds left that were killed."""
-    for path in folder.glob(".*.partial-*"):
-        pid = path.name.rpartition("-")[2]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            path.unlink(missing_ok=True)

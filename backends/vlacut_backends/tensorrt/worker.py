@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vlacut.bundle.private import beside
 from vlacut.errors import BackendError, VlacutError
 from vlacut.runtime.engines import OpenedEngines, host_arrays
 from vlacut_backends.tensorrt.cuda import Gpu
@@ -233,7 +234,7 @@ def _use_timing_cache(config: Any, file: str) -> Any:
 
 
 def _keep_timing_cache(config: Any, path: Path) -> None:
-    passing = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    passing = beside(path)
     passing.write_bytes(config.get_timing_cache().serialize())
     passing.replace(path)
 

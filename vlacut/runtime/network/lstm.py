@@ -130,10 +130,13 @@ def read_lstm(path: Path) -> Lstm:
     return Lstm(read_weights(path))
 
 
-def read_weights(path: Path) -> LstmWeights:
-    """What a file holds; BundleError if that is no network of this format."""
+def read_weights(path: Path, data: bytes = b"") -> LstmWeights:
+    """What a file holds; BundleError if that is no network of this format.
+
+    `data` is what was read of it, if it was.
+    """
     try:
-        found = read_npz(path)
+        found = read_npz(data or path)
     except UNREADABLE as error:
         raise BundleError(f"{path}: cannot be read as a predictor: {reason(error)}") from error
     wrong = _wrong(found)

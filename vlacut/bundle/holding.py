@@ -1,0 +1,153 @@
+"""Holding: the files of a bundle that a side runs on, where nobody else can change them any more.
+
+Weights are mapped, so who writes into a file of a bundle that is served changes the policy, and who
+truncates it ends the server (SIGBUS). So a side runs on files of its own, in a folder that nobody
+else may enter, which is gone once the engines have them: a clone where the file system can (btrfs,
+XFS: no bytes are copied), else a copy. Each is verified through the descriptor it was made by.
+
+In place, nothing is copied, and the bundle has to stay as it is: it is refused where somebody else
+than root and this user may write into it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vlacut.bundle.manifest import Bundle, FileEntry
+from vlacut.bundle.private import PrivateFolder, remove_leftovers
+from vlacut.errors import BundleError
+from vlacut.side import Side
+
+_CLONE = 0x40049409  # FICLONE of linux/fs.h
+_NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
+_CHUNK = 1 << 20
+_WEIGHT = re.compile(rb"weights/[0-9a-f]{64}")
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+@contextmanager
+def held(bundle: Bundle, side: Side, in_place: bool = False) -> Iterator[Path]:
+    """A folder with the parts of a side and their weights, verified, until the block ends.
+
+    What was mapped or read meanwhile stays what it is, whatever happens to the bundle.
+
+    Args:
+        bundle: by its manifest.
+        side: whose parts.
+        in_place: give the bundle's own folder, if nobody else may write there.
+
+    Raises BundleError naming the file that is missing, altered or somebody else's to write.
+    """
+    if in_place:
+        _refuse_writable(bundle)
+        yield bundle.root
+        return
+    root = bundle.root.resolve()
+    folder = _private_folder(root.parent, f".{root.name}.held")
+    try:
+        for part in bundle.parts(side):
+            hold(bundle, bundle.part_file(part), folder.path)
+            for name in _weights(folder.path / bundle.part_file(part)):
+                if name in bundle.manifest.files and not (folder.path / name).exists():
+                    hold(bundle, name, folder.path)
+        yield folder.path
+    finally:
+        folder.remove()
+
+
+def _private_folder(beside: Path, stem: str) -> PrivateFolder:
+    """Beside the bundle, where it can be cloned, or where temporary files go."""
+    for parent in (beside, Path(tempfile.gettempdir())):
+        try:
+            remove_leftovers(parent, stem)
+            return PrivateFolder(parent, stem)
+        except OSError as error:
+            failed = error
+    raise BundleError(
+        f"{beside}: there is no room for files that nobody else can change "
+        f"({failed.strerror}); make it writable, or run with --in-place"
+    ) from failed
+
+
+def _weights(part: Path) -> list[str]:
+    """The files that the ONNX file of a part names, in order."""
+    return [name.decode() for name in dict.fromkeys(_WEIGHT.findall(part.read_bytes()))]
+
+
+def hold(bundle: Bundle, name: str, folder: Path) -> None:
+    """A verified file of a bundle, in a folder of one's own, under the same name."""
+    entry, source, target = bundle.manifest.files[name], bundle.root / name, folder / name
+    target.parent.mkdir(exist_ok=True)
+    try:
+        # Not a pipe that nobody writes to: it would wait for ever.
+        given = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise BundleError(
+            f"{bundle.root}: {name} is missing ({error.strerror}); compile it again, or copy it"
+        ) from error
+    try:
+        if not stat.S_ISREG(os.fstat(given).st_mode):
+            raise BundleError(f"{bundle.root}: {name} is no file; compile it again, or copy it")
+        made = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o400)
+        try:
+            if _take(given, made, entry) != entry.sha256:
+                raise BundleError(
+                    f"{bundle.root}: {name} is altered; compile it again, or copy it again"
+                )
+        finally:
+            os.close(made)
+    except OSError as error:
+        raise BundleError(
+            f"{folder.parent}: cannot hold {name}, of {entry.nbytes} bytes: {error.strerror}; make "
+            f"room, or run with --in-place"
+        ) from error
+    finally:
+        os.close(given)
+
+
+def _take(given: int, made: int, entry: FileEntry) -> str:
+    """Clone or copy a file; the digest of what was made, empty if it is of another size."""
+    cloned = _clone(given, made)
+    digest, total = hashlib.sha256(), 0
+    while chunk := os.read(made if cloned else given, _CHUNK):
+        digest.update(chunk)
+        total += len(chunk)
+        if total > entry.nbytes:
+            return ""
+        left = memoryview(chunk) if not cloned else memoryview(b"")
+        while left:
+            left = left[os.write(made, left) :]
+    return digest.hexdigest() if total == entry.nbytes else ""
+
+
+def _clone(given: int, made: int) -> bool:
+    try:
+        fcntl.ioctl(made, _CLONE, given)
+    except OSError as error:
+        if error.errno in _NO_CLONE:
+            return False
+        raise
+    return True
+
+
+def _refuse_writable(bundle: Bundle) -> None:
+    """Raise BundleError if somebody else may write a file of it, or put another in its place."""
+    root = bundle.root.resolve()
+    folders = {root, *((root / name).parent for name in bundle.manifest.files)}
+    for path in [*sorted(folders), *(root / name for name in bundle.manifest.files)]:
+        found = path.stat()
+        mine = found.st_uid in (0, os.geteuid())
+        if not mine or found.st_mode & _OTHERS:
+            raise BundleError(
+                f"{path}: others may write it, so it cannot be run in place; take that right away "
+                f"(chmod -R go-w, chown), or run without --in-place"
+            )
