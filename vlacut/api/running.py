@@ -219,4 +219,3 @@ def _engines(bundle: Bundle, side: Side, emulate: bool, in_place: bool) -> dict[
         for problem in check_files(bundle, mine):
             raise BundleError(f"{bundle.root}: {problem}; compile it again, or copy it again")
         return load_engines(bundle, side, emulate, root)
-

@@ -223,7 +223,9 @@ class Bundle:
         Raises BundleError if what the bundle holds does not fit the plan.
         """
         path = self.root / "initial.npz"
-        given = self._arrays("initial.npz") if any(one.given for one in self.manifest.states) else {}
+        given = (
+            self._arrays("initial.npz") if any(one.given for one in self.manifest.states) else {}
+        )
         try:
             return initial_state(self.manifest.states, self.plan.spec, given)
         except InputError as error:
