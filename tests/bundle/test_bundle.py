@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -71,13 +72,22 @@ def test_a_missing_or_truncated_file_is_named(copy: Path) -> None:
 
 def forge(bundle: Path, change: Callable[[dict[str, object]], None]) -> None:
     """Change the manifest and sign it again, as an attacker who can write files would."""
-    import hashlib
-
     manifest = json.loads((bundle / "manifest.json").read_text())
     change(manifest)
     data = json.dumps(manifest).encode()
     (bundle / "manifest.json").write_bytes(data)
     (bundle / "manifest.json.sha256").write_text(hashlib.sha256(data).hexdigest() + "\n")
+
+
+def forge_file(bundle: Path, name: str, data: bytes) -> None:
+    """Change a file, and the manifest with it."""
+    (bundle / name).write_bytes(data)
+    entry = {"sha256": hashlib.sha256(data).hexdigest(), "nbytes": len(data)}
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"][name] = entry
+
+    forge(bundle, change)
 
 
 def test_no_name_leads_out_of_a_bundle(copy: Path) -> None:
@@ -131,7 +141,7 @@ def test_a_loop_of_too_many_trips_is_refused(copy: Path) -> None:
 
 def test_a_golden_file_that_is_none_is_named(copy: Path) -> None:
     for data in (b"", b"PK\x05\x06", b"\x80\x04garbage", npz_bytes({"a": np.zeros(3)})[:-40]):
-        (copy / "golden" / "action.npz").write_bytes(data)
+        forge_file(copy, "golden/action.npz", data)
         with pytest.raises(BundleError, match=r"action\.npz: cannot be read"):
             read_bundle(copy).golden("action")
 
@@ -143,7 +153,7 @@ def test_a_golden_step_that_does_not_fit_the_plan_is_named(copy: Path) -> None:
         ({"action": right[..., :1]}, "action: shape is"),
         ({"action": right.astype("U3")}, "action: dtype is"),
     ):
-        (copy / "golden" / "action.npz").write_bytes(npz_bytes(arrays))
+        forge_file(copy, "golden/action.npz", npz_bytes(arrays))
         with pytest.raises(BundleError, match=message):
             read_bundle(copy).golden("action")
 
