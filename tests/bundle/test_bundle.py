@@ -82,7 +82,7 @@ def forge(bundle: Path, change: Callable[[dict[str, object]], None]) -> None:
 def forge_file(bundle: Path, name: str, data: bytes) -> None:
     """Change a file, and the manifest with it."""
     (bundle / name).write_bytes(data)
-    entry = {"sha256": hashlib.sha256(data).hexdigest(), "nbytes": len(data)}
+    entry = {"sha256": hashlib.sha256(data).hexdigest(), "nbytes": len(data), "kind": "FileEntry"}
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["files"][name] = entry
