@@ -32,7 +32,7 @@ def test_a_saved_program_comes_back(tmp_path: Path) -> None:
         direct.inputs,
         direct.outputs,
     )
-    np.testing.assert_array_equal(EXAMPLE.get(program)["more_a"], a.numpy())
+    np.testing.assert_array_equal(EXAMPLE.get(program)["a"], a.numpy())
 
 
 def test_a_saved_program_with_dynamic_dimensions_asks_for_them(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from support.torch_models import (
 )
 from torch import nn
 
+from vlacut.errors import ModelError
 from vlacut.frontends.torch import (
     TorchPhase,
     program_from_module,
@@ -230,12 +232,82 @@ def test_nested_arguments_and_results_are_named_by_their_path() -> None:
     module, x, a = seeded(Nested), torch.ones(2, 4), torch.arange(4.0)
     program = program_from_module(module, (x, None, True), {"more": {"a": a}}, name="nested")
     verify(program)
-    assert [spec.name for spec in program.inputs] == ["x", "more_a"]
-    assert [spec.name for spec in program.outputs] == ["y", "pair_0", "pair_1"]
+    assert [spec.name for spec in program.inputs] == ["x", "a"]
+    assert [spec.name for spec in program.outputs] == ["y", "pair.0", "pair.1"]
     made = run_program(program, EXAMPLE.get(program))
     expected = module(x, None, True, {"a": a})
     np.testing.assert_allclose(made["y"], expected["y"].detach().numpy(), rtol=1e-6)
-    np.testing.assert_array_equal(made["pair_0"], x.numpy())
+    np.testing.assert_array_equal(made["pair.0"], x.numpy())
+
+
+class Recurrent(nn.Module):
+    """A batch by key, a state in and out under one name, and a tuple with a mapping in it."""
+
+    def forward(self, batch, h, *more):
+        seen = batch["observation.images.top"] + batch["observation.state"]
+        return seen + more[0], {"h": h + 1, "probability": seen * more[1]["scale"]}
+
+
+def test_names_are_the_users_where_they_are_free() -> None:
+    x = torch.ones(2)
+    batch = {"observation.images.top": x, "observation.state": x}
+    program = program_from_module(Recurrent(), (batch, x, x, {"scale": x}))
+    assert [spec.name for spec in program.inputs] == [
+        *("observation.images.top", "observation.state", "h", "more_0", "scale")
+    ]
+    assert [spec.name for spec in program.outputs] == ["output_0", "h_out", "probability"]
+    both = program_from_module(Pair(), ({"a": x}, {"a": x}))
+    assert [spec.name for spec in both.inputs] == ["left.a", "right.a"]
+    assert [spec.name for spec in both.outputs] == ["h"]
+
+
+class Pair(nn.Module):
+    def forward(self, left, right):
+        return [{"h": left["a"] - right["a"]}]
+
+
+class AllTrue(nn.Module):
+    def forward(self, x, mask):
+        return torch.where(torch.ops.aten._is_all_true(mask), x, -x)
+
+
+class Scattered(nn.Module):
+    def forward(self, x, mask):
+        return x.masked_scatter(mask, x * 2)
+
+
+class Cached(nn.Module):
+    """A language model as it is: it returns its cache."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 9}
+        config = getattr(transformers, f"{kind}Config")(**sizes, **heads)
+        self.model = getattr(transformers, f"{kind}ForCausalLM")(config)
+        self.cached = kind == "Llama"
+
+    def forward(self, tokens):
+        made = self.model(tokens, use_cache=self.cached)
+        return made.past_key_values if self.cached else made.logits
+
+
+@pytest.mark.parametrize(
+    ("module", "cure"),
+    [
+        (AllTrue, "attn_implementation"),
+        (Scattered, "choose with torch.where"),
+        (lambda: Cached("Llama"), "return its layers' keys and values"),
+        (lambda: Cached("Mixtral"), "set_experts_implementation"),
+    ],
+)
+def test_failures_that_are_known_come_with_the_next_step(
+    module: Callable[[], nn.Module], cure: str
+) -> None:
+    made = seeded(module)
+    args = (torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(ModelError, match=cure):
+        program_from_module(made, (tokens(4),) if isinstance(made, Cached) else args)
 
 
 def test_a_model_output_and_a_graph_module_are_taken() -> None:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from vlacut.errors import ModelError
+from vlacut.frontends.cures import with_cure
 from vlacut.ir.folding import fold_constants
 from vlacut.ir.rewriting import remove_unused
 
@@ -31,8 +32,10 @@ def infer_shapes(model: ir.Model, where: str) -> None:
     if unknown:
         shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
         raise ModelError(
-            f"{where}: the shapes of {len(unknown)} values depend on more than the inputs' shapes, "
-            f"first those made by {shown}; shapes must be static"
+            with_cure(
+                f"{where}: the shapes of {len(unknown)} values depend on more than the inputs' "
+                f"shapes, first those made by {shown}; shapes must be static"
+            )
         )
 
 

@@ -21,10 +21,10 @@ import onnx_ir as ir
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError
 from vlacut.frontends.dimensions import bind_shapes
+from vlacut.frontends.names import input_names, output_names
 from vlacut.frontends.normalize import normalize, separate_weights
 from vlacut.frontends.pt2.program import read_program
 from vlacut.frontends.remember import remember
@@ -104,10 +104,9 @@ def program_from_module(
 ) -> Program:
     """Trace a module, or take a traced one, as the one phase `main` of a program.
 
-    Inputs are named as the arguments of `forward`, nested ones by their path; outputs by their keys
-    where a mapping or a dataclass is returned, else `output_0`, `output_1`, ... `shapes` binds the
-    dynamic dimensions of an ExportedProgram that has some. `state` is as in `program_from_torch`;
-    at first it is zeros.
+    Inputs and outputs are named as `vlacut.frontends.names` says. `shapes` binds the dynamic
+    dimensions of an ExportedProgram that has some. `state` is as in `program_from_torch`; at first
+    it is zeros.
 
     Raises ModelError as `program_from_torch` does.
     """
@@ -118,8 +117,8 @@ def program_from_module(
         with faked(module, (args, dict(kwargs or {}))) as (fake_args, fake_kwargs):
             exported = export(module, fake_args, fake_kwargs, where)
     model = emit(exported, opset, where)
-    inputs = [str(value.name) for value in model.graph.inputs]
-    outputs = _output_names(exported, set(inputs))
+    inputs = input_names(exported)
+    outputs = output_names(exported, inputs)
     examples = _examples(exported, inputs)
     phase = Phase("main", _finish(model, where, inputs, outputs, shapes or {}))
     program = _program(name, (phase,), inputs, outputs, examples)
@@ -274,29 +273,6 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
     if plain.dtype == torch.bfloat16:
         plain = plain.view(torch.uint16)
     return plain.numpy().copy()
-
-
-def _output_names(exported: ExportedProgram, inputs: set[str]) -> list[str]:
-    spec = exported.call_spec.out_spec
-    if spec is None:
-        raise ModelError("the exported program does not say what it returns; export it again")
-    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    paths, _ = pytree.tree_flatten_with_path(tree)
-    tensors = [item.arg for item in exported.graph_signature.output_specs]
-    names = []
-    for (path, _), made in zip(paths, tensors, strict=True):
-        if isinstance(made, torch.export.graph_signature.TensorArgument):
-            name = "_".join(str(_key(step)) for step in path) or "0"
-            positional = not path or isinstance(path[0], pytree.SequenceKey)
-            names.append(f"output_{name}" if positional or name in inputs else name)
-    return names
-
-
-def _key(step: Any) -> Any:
-    for attribute in ("key", "idx", "name"):
-        if hasattr(step, attribute):
-            return getattr(step, attribute)
-    return step
 
 
 def _examples(exported: ExportedProgram, names: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError
+from vlacut.frontends.cures import with_cure
 from vlacut.frontends.normalize import name_by_content
 
 _DRAWS = re.compile(r"(rand|randn|randint|normal|bernoulli|multinomial|randperm|uniform)(_.*)?")
@@ -38,7 +39,7 @@ def export(
         with quiet(), torch.no_grad(), redirect_stderr(said):
             exported = torch.export.export(module, args, dict(kwargs), strict=False)
     except Exception as error:  # the user's forward may raise anything
-        raise ModelError(f"{where}: cannot be traced: {reason(error)}") from error
+        raise ModelError(with_cure(f"{where}: cannot be traced: {reason(error)}")) from error
     sys.stderr.write(said.getvalue())  # otherwise it is the user's
     return exported
 
@@ -59,7 +60,7 @@ def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
                 exported, dynamo=True, optimize=False, verbose=False, opset_version=opset
             )
     except Exception as error:
-        raise ModelError(f"{where}: has no ONNX form: {reason(error)}") from error
+        raise ModelError(with_cure(f"{where}: has no ONNX form: {reason(error)}")) from error
     assert made is not None
     assert made.exported_program is not None
     _refuse_writes(made.exported_program, where)
