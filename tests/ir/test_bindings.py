@@ -16,6 +16,7 @@ from vlacut.compiler.driver import plan_program
 from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.rewriting import name_uniquely
+from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
 
 _HEAD = '<ir_version: 10, opset_import: ["": 20]> '
@@ -50,6 +51,17 @@ def test_what_is_meant_so_is_not_warned_of() -> None:
     assert not list(doubtful_bindings(policy(**RIGHT)))
     assert not list(doubtful_bindings(policy(trips=1)))
     assert not list(doubtful_bindings(denoiser()[1]))
+
+
+def test_what_the_next_step_reads_is_read() -> None:
+    recur = phase("recur", "(: x, : h) => (: y, : next_h) { y = Add(x, h) next_h = Tanh(y) }")
+    keep = phase("keep", "(: next_h) => (: kept) { kept = Neg(next_h) }")
+    specs = [TensorSpec(name, "float32", (4,)) for name in ("x", "y")]
+    one = Program("recurrent", (recur, keep), (specs[0],), (specs[1],), state=(State("kept", "h"),))
+    assert not list(doubtful_bindings(one))
+    goal = Phase("goal", phase("goal", "(: x) => (: h) { h = Neg(x) }").model, when="reset")
+    two = Program("goal", (goal, recur), (specs[0],), (specs[1],))
+    assert not list(doubtful_bindings(two))
 
 
 def test_a_phase_that_nothing_reads_is_named_with_what_was_meant() -> None:

@@ -31,14 +31,17 @@ def doubtful_bindings(program: Program) -> Iterator[str]:
 
 
 def _is_read(program: Program, index: int, name: str) -> bool:
-    """Whether a later phase, or the action, reads an output of a phase."""
+    """Whether a later phase, the action or the next step reads an output of a phase."""
     for later in range(index + 1, len(program.phases)):
         for read in program.phases[later].input_names:
             source = program.source(later, read)
             if (source.phase, source.name) == (index, name):
                 return True
-    actions = (program.output_source(spec.name) for spec in program.outputs)
-    return any((source.phase, source.name) == (index, name) for source in actions)
+    sources = [program.output_source(spec.name) for spec in program.outputs]
+    for state in program.states:
+        made = (program.state_source(state), program.reset_source(state.input))
+        sources += [one for one in made if one is not None]
+    return any((source.phase, source.name) == (index, name) for source in sources)
 
 
 def _unread(program: Program, index: int) -> str:
