@@ -28,3 +28,8 @@ def test_the_plan_of_the_benchmarks_crosses_the_link(monkeypatch: pytest.MonkeyP
     plan = echo.echo_plan(100, 10)
     assert plan.crosses == (True,)
     assert [part.side for part in plan.parts] == [Side.EDGE, Side.CLOUD, Side.EDGE]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_is_listed_with_its_question(name: str) -> None:
+    assert f"`{name}" in (TOOLS / "README.md").read_text()
