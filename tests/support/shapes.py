@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 Shape = dict[str, set[str]]
-_TYPES = {bool: "true or false", int: "number", float: "number", str: "text", type(None): "null"}
+_TYPES = {bool: "boolean", int: "number", float: "number", str: "text", type(None): "null"}
 
 
 def shape_of(objects: Iterable[Any], maps: frozenset[str]) -> dict[str, str]:
