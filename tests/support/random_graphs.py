@@ -43,6 +43,32 @@ def random_graph(numbers: np.random.Generator, free: int | None = None) -> CostG
     return CostGraph(tasks, flows, dependencies, weights, trips)
 
 
+def remembering(numbers: np.random.Generator, graph: CostGraph) -> CostGraph:
+    """The graph with state: tasks, earlier ones too, read some values in the next control step."""
+    flows = list(graph.flows)
+    count = len(graph.tasks)
+    for producer in range(1, count - 1):
+        if numbers.random() < 0.5:
+            continue
+        readers = {int(one) for one in numbers.integers(1, count, int(numbers.integers(1, 3)))}
+        last = (index for index, one in enumerate(flows) if one.producer == producer)
+        at = next((index for index in last if not flows[index].before_last), None)
+        old = flows[at] if at is not None else None
+        now = set(old.consumers) if old else set[int]()
+        later = tuple(sorted(readers - now))
+        nbytes = next((one.nbytes for one in flows if one.producer == producer), 0)
+        made = Flow(
+            *(f"v{producer}", producer, tuple(sorted(now | readers))),
+            *(nbytes or int(numbers.integers(0, 40)), 1),
+            later=later,
+        )
+        if at is None:
+            flows.insert(0, made)
+        else:
+            flows[at] = replace(made, nbytes=nbytes)
+    return replace(graph, flows=tuple(flows))
+
+
 def _task(
     numbers: np.random.Generator, index: int, phase: int, phases: int, weights: int, whole: bool
 ) -> Task:

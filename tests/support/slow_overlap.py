@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vlacut.hardware import Link
-from vlacut.pricing.cost_graph import CostGraph, When
+from vlacut.pricing.cost_graph import CostGraph, Flow, When
 from vlacut.pricing.regions import MOST_BRANCHES, WEIGHT
 from vlacut.side import Side
 from vlacut.split.pieces import places_of
@@ -110,10 +110,10 @@ def _saved(
         inside = [one for branch in branches if (cut[branch] == side).all() for one in branch]
         comes = int(entry is not None and cut[entry] != side)
         goes = int(leave is not None and cut[leave] != side)
-        read = next((flow for flow in graph.flows if flow.producer == entry), None)
-        taken = comes and read is not None and set(read.consumers) & set(inside)
+        read = next((flow for flow in graph.flows if flow.producer == entry and _now(flow)), None)
+        taken = comes and read is not None and _now(read) & set(inside)
         read_s = read.nbytes / rates[into] if taken and read else 0.0
-        given = {flow.producer: flow.nbytes for flow in graph.flows if leave in flow.consumers}
+        given = {flow.producer: flow.nbytes for flow in graph.flows if leave in _now(flow)}
         made_s = goes * sum(given.get(one, 0) for one in inside) / rates[out]
         tasks = [graph.tasks[one] for one in inside]
         compute_s = sum(task.cloud_s if side == CLOUD else task.edge_s for task in tasks)
@@ -126,6 +126,11 @@ def _saved(
         if goes:
             done.append(max(busy[out], ready) + made_s + link.hop_s)
     return max(0.0, spent + max(hops) * link.hop_s - max(done))
+
+
+def _now(flow: Flow) -> set[int]:
+    """Who reads it in the step that makes it."""
+    return set(flow.consumers) - set(flow.later)
 
 
 def walk_s(graph: CostGraph, sides: list[Side], link: Link) -> float:

@@ -160,9 +160,13 @@ class CostGraph:
 
     @cached_property
     def flows_of(self) -> Mapping[int, Sequence[Flow]]:
-        """Flows by the task that makes them, those of a value once: by its name."""
+        """Flows by the task that makes them, those of a value once: by its name. Those that no task
+        of the step reads are left out.
+        """
         found: dict[int, dict[str, Flow]] = {}
         for flow in self.flows:
+            if len(flow.later) == len(flow.consumers):
+                continue
             found.setdefault(flow.producer, {}).setdefault(flow.name, flow)
         return {producer: tuple(flows.values()) for producer, flows in found.items()}
 
