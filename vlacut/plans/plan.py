@@ -229,6 +229,19 @@ class Plan:
             state_use(one.schedule, one.first, keys, staying, inputs) for one in self.variants
         )
 
+    @cached_property
+    def moves(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Bytes of state that cross up and down, by the variant before and the one after."""
+        every = range(len(self.variants))
+        return tuple(tuple(self.move_bytes(one, other) for other in every) for one in every)
+
+    def move_s(self, before: int, after: int, link: Link) -> float:
+        """Seconds that a step by one variant takes longer because the one before was by another:
+        state goes up with the step, and what comes down has to be asked for.
+        """
+        up, down = self.moves[before][after]
+        return up / link.up + (down / link.down + 2 * link.hop_s if down else 0.0)
+
     def move_bytes(self, before: int, after: int) -> tuple[int, int]:
         """Bytes of state that cross up and down when a step by one variant follows one by another,
         nothing having been lost.

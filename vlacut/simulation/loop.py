@@ -107,7 +107,8 @@ def run_loop(
     now = start
     while now < seconds and len(starts) < most:
         variant = decider.decide(now)
-        end = walks[variant].end(now, network, decider.busy)
+        before = variants[-1] if variants else None
+        end = walks[variant].end(now, network, decider.busy, before)
         decider.ended(variant, now, end)
         starts.append(now)
         latencies.append(end - now)
@@ -144,7 +145,7 @@ class Clairvoyant:
 
     Whatever starts earlier ends earlier, since nothing on the link overtakes; so no sequence of
     variants ends any step of the loop sooner than this one, back to back or at the ticks of a
-    period.
+    period, where no switch moves state. What it moves is not looked ahead for.
     """
 
     busy = 0.0

@@ -94,13 +94,22 @@ class StepWalk:
         """Whether anything crosses the link."""
         return self.plan.crosses[self.variant]
 
-    def end(self, start: float, network: SimulatedLink, busy: float = 0.0) -> float:
+    def end(
+        self,
+        start: float,
+        network: SimulatedLink,
+        busy: float = 0.0,
+        before: int | None = None,
+    ) -> float:
         """When the action of a step that starts at `start` is there.
 
-        The link is idle then, or its uplink has bytes of before to carry until `busy`.
+        The link is idle then, or its uplink has bytes of before to carry until `busy`. `before` is
+        the variant of the step before, if there was one: state that this one reads elsewhere moves.
         """
         now = [start, start]
         free = [busy if busy > start else start, start]
+        if before is not None and before != self.variant and self.plan.states:
+            self._move(before, now, free, network)
         arrived: list[float] = []
         services = network.up, network.down
         for what, side, amount in self._ops:
@@ -114,6 +123,18 @@ class StepWalk:
                 free[side] = services[side].finish(began, amount)
                 arrived.append(free[side] + network.hop_s)
         return now[0]
+
+    def _move(
+        self, before: int, now: list[float], free: list[float], network: SimulatedLink
+    ) -> None:
+        """State goes up ahead of the step's frames; what the edge lacks, it asks and waits for."""
+        up, down = self.plan.moves[before][self.variant]
+        if up:
+            free[0] = network.up.finish(free[0], up + HEADER_BYTES)
+        if down:
+            free[0] = network.up.finish(free[0], HEADER_BYTES)
+            free[1] = network.down.finish(free[0] + network.hop_s, down + HEADER_BYTES)
+            now[0] = free[1] + network.hop_s
 
     def passages(self, start: float, network: SimulatedLink, busy: float = 0.0) -> list[Passage]:
         """The frames of the same step, in the order of the schedule."""
@@ -175,8 +196,9 @@ def _ops(plan: Plan, variant: int) -> Iterator[_Op]:
                     times = routes[side].times.size if side else 0
                     nbytes = plan.sent_bytes(plan.variants[variant], stop.coded)
                     yield _SEND, side, HEADER_BYTES + times + nbytes
-    if len(frames[1]) > taken[0]:  # a step ends when all that was sent to the edge is there
-        yield from take(0, len(frames[1]))
+    awaited = routes[0].awaited
+    if awaited > taken[0]:  # a step ends when all that the edge waits for is there
+        yield from take(0, awaited)
 
 
 def _codec_seconds(plan: Plan, variant: int, stop: Send) -> tuple[float, float]:

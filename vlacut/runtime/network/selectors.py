@@ -7,7 +7,11 @@
                   that is kept with a probability of 90 %
     thresholds    RoboECC's: see `vlacut.runtime.network.thresholds`
 
-Every step time is the plan's own price of the variant (`Price.over`) at the forecast bandwidths.
+Every step time is the plan's own price of the variant (`Price.over`) at the forecast bandwidths. A
+switch that moves state (`Plan.move_s`) takes the step after it that much longer. `quantile` counts
+that in the step; `argmin` switches once what it would have saved, step by step, comes to as much:
+so it pays at most what it could have saved, as who buys skis once the rent comes to their price
+(Karlin et al., Competitive snoopy caching, 1988).
 """
 
 from __future__ import annotations
@@ -166,7 +170,7 @@ class AtRandom:
 
 
 class Argmin:
-    """The variant with the lowest predicted step time, the first of equals.
+    """The variant with the lowest predicted step time, the first of equals, if the switch pays.
 
     Args:
         plan: whose variants to choose from.
@@ -181,14 +185,28 @@ class Argmin:
         self._gain = gain
         self._quantile = quantile
         self._used: int | None = None
+        self._missed = [0.0] * len(plan.variants)  # seconds by which each was faster so far
 
     def select(self, forecast: Forecast) -> int:
         """Its index."""
         times = step_times(self._plan, forecast, self._quantile)
-        best = min(range(len(times)), key=times.__getitem__)
-        if self._used is None or times[best] < (1 - self._gain) * times[self._used]:
-            self._used = best
-        return self._used
+        every, used = range(len(times)), self._used
+        if used is None:
+            self._used = min(every, key=times.__getitem__)
+            return self._used
+        least, missed = (1 - self._gain) * times[used], self._missed
+        link = forecast.over(self._plan.link, self._quantile) if self._plan.states else None
+        faster = []
+        for one in every:
+            missed[one] = max(0.0, missed[one] + least - times[one])
+            costs_s = self._plan.move_s(used, one, link) if link else 0.0
+            if times[one] < least and missed[one] >= costs_s:
+                faster.append(one)
+        if faster:
+            self._used = min(faster, key=times.__getitem__)
+            self._missed = [0.0] * len(times)
+            return self._used
+        return used
 
 
 class Quantile:
@@ -204,6 +222,7 @@ class Quantile:
     def __init__(self, plan: Plan, deadline: float | None) -> None:
         self._plan = plan
         self._deadline = deadline
+        self._used: int | None = None
         self._cautious = Argmin(plan, quantile=_CAUTION)
 
     def select(self, forecast: Forecast) -> int:
@@ -211,12 +230,20 @@ class Quantile:
         if self._deadline is None:
             return self._cautious.select(forecast)
         links = [forecast.over(self._plan.link, float(level)) for level in LEVELS]
+        expected = forecast.over(self._plan.link)
         ranks = []
-        for variant in self._plan.variants:
-            times = np.array([variant.price.over(link) for link in links])
+        for index in range(len(self._plan.variants)):
+            times = np.array([self._seconds(index, link) for link in links])
             missed = miss_probability(times, self._deadline)
-            ranks.append((missed, variant.price.over(forecast.over(self._plan.link))))
-        return min(range(len(ranks)), key=ranks.__getitem__)
+            ranks.append((missed, self._seconds(index, expected)))
+        self._used = min(range(len(ranks)), key=ranks.__getitem__)
+        return self._used
+
+    def _seconds(self, variant: int, link: Link) -> float:
+        """Of the next step by a variant, with the state that it moves."""
+        step_s = self._plan.variants[variant].price.over(link)
+        used = self._used
+        return step_s if used is None else step_s + self._plan.move_s(used, variant, link)
 
 
 def miss_probability(times: np.ndarray, deadline: float) -> float:
