@@ -134,9 +134,9 @@ def test_the_wire_reads_and_writes_pinned_memory(
     sent: list[int] = []
     post = Connection.post
 
-    def spy(self: Connection, envelope: Any, step: int, arrays: Any, times: bytes = b"") -> None:
+    def spy(self: Connection, envelope: Any, step: int, arrays: Any, *more: Any) -> None:
         sent.extend(array.ctypes.data for array in arrays if array.dtype == np.float32)
-        post(self, envelope, step, arrays, times)
+        post(self, envelope, step, arrays, *more)
 
     copied: list[int] = []
     upload = Lane.upload
