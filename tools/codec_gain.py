@@ -45,7 +45,7 @@ def main() -> None:
         rows += list(measure(model, asked.edge, asked.cloud, asked.links, asked.error))
     columns = ("model", "link", *(codecs or "none" for codecs in CODECS))
     columns += ("none/all", "bytes none", "all", "action's error", "codecs")
-    title = f"Milliseconds a control step, {asked.edge} and {asked.cloud}"
+    title = f"Milliseconds per control step, {asked.edge} and {asked.cloud}"
     Console(width=170, highlight=False).print(table(title, columns, rows, left=2))
 
 

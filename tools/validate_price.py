@@ -88,7 +88,7 @@ def main() -> None:
     out = Console(width=100, highlight=False)
     times = ("a hop", "engines", "predicted", "measured")
     columns = ("model", "cut", "link", "hops", "moved", *times, "error")
-    title = f"Milliseconds a control step, median of {asked.steps}, round trip {asked.rtt:g} ms"
+    title = f"Milliseconds per control step, median of {asked.steps}, round trip {asked.rtt:g} ms"
     out.print(table(title, columns, [line(row) for row in rows], left=2))
     off = [row for row in rows if abs(row.error) > WITHIN]
     worst = max(abs(row.error) for row in rows)

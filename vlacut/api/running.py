@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vlacut.backend import Engine
-from vlacut.bundle.holding import held
-from vlacut.bundle.manifest import Bundle, check_files, open_bundle, read_bundle
-from vlacut.errors import BundleError, InputError, Progress, unwatched
+from vlacut.bundle.manifest import Bundle, open_bundle, read_bundle
+from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import parse_link, read_recordings
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.runtime.engines import load_engines
+from vlacut.runtime.engines import cloud_engines, edge_engines
 from vlacut.runtime.network.conformal import Conformal
 from vlacut.runtime.network.estimate import sampling_interval
 from vlacut.runtime.network.lstm import Lstm, read_weights
@@ -23,7 +21,6 @@ from vlacut.runtime.network.selectors import make_selector
 from vlacut.runtime.verification import CutResult, verify_bundle
 from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.runtime.wire.sockets import parse_address
-from vlacut.side import Side
 
 
 class Policy(EdgeSession):
@@ -39,7 +36,7 @@ class Policy(EdgeSession):
         in_place: bool = False,
         **options: Any,
     ) -> None:
-        engines = _engines(bundle, Side.EDGE, emulate, in_place)
+        engines = edge_engines(bundle, emulate, in_place)
         super().__init__(
             *(bundle.plan, bundle.digest, engines, address, timeout),
             initial=bundle.initial_state(),
@@ -168,7 +165,7 @@ def serve(
     Raises BundleError, BackendError, or InputError as `Server` does.
     """
     opened = _open(bundle, trusted)
-    engines = _engines(opened, Side.CLOUD, emulate, in_place)
+    engines = cloud_engines(opened, emulate, in_place)
     return Server(
         opened.plan,
         opened.digest,
@@ -210,12 +207,3 @@ def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None
             ) from error
         check_signature(opened, Path(trusted))
     return opened
-
-
-def _engines(bundle: Bundle, side: Side, emulate: bool, in_place: bool) -> dict[str, Engine]:
-    """A side's engines, of files that were verified and that nobody else can change."""
-    with held(bundle, side, in_place) as root:
-        mine = {name for name in bundle.manifest.files if not in_place and (root / name).exists()}
-        for problem in check_files(bundle, mine):
-            raise BundleError(f"{bundle.root}: {problem}; compile it again, or copy it again")
-        return load_engines(bundle, side, emulate, root)

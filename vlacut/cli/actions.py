@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vlacut.bundle.manifest import open_bundle
+from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, table
 from vlacut.control.recording.episodes import read_episodes, write_episodes
 from vlacut.control.tables import ActionTables, write_tables
@@ -16,7 +17,7 @@ from vlacut.measurement.actions.chunks import with_fresh_chunks
 
 
 @click.command("calibrate-actions")
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@BUNDLE
 @click.argument("episodes", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File: .npz.")
 @click.option(

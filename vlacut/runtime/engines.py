@@ -10,7 +10,9 @@ import numpy as np
 
 from vlacut import registry
 from vlacut.backend import Engine, Lane, Tensor
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.holding import held
+from vlacut.bundle.manifest import Bundle, check_files
+from vlacut.errors import BundleError
 from vlacut.runtime.closing import Closing
 from vlacut.side import Side
 
@@ -77,3 +79,22 @@ def load_engines(
         part.name: executor.load(root / bundle.part_file(part), root, recipe)
         for part in bundle.parts(side)
     }
+
+
+def edge_engines(bundle: Bundle, emulate: bool, in_place: bool) -> dict[str, Engine]:
+    """The edge's, see `_held_engines`."""
+    return _held_engines(bundle, Side.EDGE, emulate, in_place)
+
+
+def cloud_engines(bundle: Bundle, emulate: bool, in_place: bool) -> dict[str, Engine]:
+    """The cloud's, see `_held_engines`."""
+    return _held_engines(bundle, Side.CLOUD, emulate, in_place)
+
+
+def _held_engines(bundle: Bundle, side: Side, emulate: bool, in_place: bool) -> dict[str, Engine]:
+    """A side's engines, of files that were verified and that nobody else can change."""
+    with held(bundle, side, in_place) as root:
+        mine = {name for name in bundle.manifest.files if not in_place and (root / name).exists()}
+        for problem in check_files(bundle, mine):
+            raise BundleError(f"{bundle.root}: {problem}; compile it again, or copy it again")
+        return load_engines(bundle, side, emulate, root)

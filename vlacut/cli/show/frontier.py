@@ -49,7 +49,7 @@ def show_sweep(console: Console, axis: Axis, points: Sequence[Point]) -> None:
     columns = (axis.name, "chosen", *goal, "hops", "cloud holds", *names)
     columns = tuple(re.sub("[ -]", "\n", name) for name in columns)
     rows = [_row(axis, point, goal, names) for point in points]
-    console.print(table("Milliseconds a control step, by strategy", columns, rows))
+    console.print(table("Milliseconds per control step, by strategy", columns, rows))
     console.print("* is not allowed there; - is no cut at all", style="dim")
     for point in points:
         for said in filter(None, (point.why_not, _unproven(point))):
