@@ -227,8 +227,8 @@ class _Walk:
                 if trip in (0, trips - 1):
                     run = which + (f", trip {trip + 1} of {phase.trips}" if trips > 1 else "")
                     yield from self._compared(phase, given, made, run)
-                held |= made
-                held |= {one.key: made[one.carried] for one in phase.inputs if one.carried}
+                held |= made | self._added(phase, given, made, which)
+                held |= {one.key: held[one.carried] for one in phase.inputs if one.carried}
             if phase.on_reset:
                 made_here = [one for one in self._states if one.reset in phase.outputs]
                 held |= {one.key: held[one.reset] for one in made_here}
@@ -247,6 +247,17 @@ class _Walk:
             ) from error
         return {f"{phase.name}/{name}": array for name, array in made.items()}
 
+    def _added(
+        self, phase: WholePhase, given: Arrays, made: Arrays, run: str
+    ) -> dict[str, np.ndarray]:
+        """Outputs that a pass has added, which the model has none of: its own program's."""
+        added = [key for key in phase.outputs if key not in made]
+        if not added:
+            return {}
+        typed = {key: carried(array, self._specs[key]) for key, array in given.items()}
+        mine = self._run(phase, typed, run)
+        return {key: _plain(mine[key], self._specs[key]) for key in added}
+
     def _compared(
         self, phase: WholePhase, given: Arrays, made: Arrays, run: str
     ) -> Iterator[_Difference]:
@@ -254,7 +265,7 @@ class _Walk:
         mine = self._run(phase, typed, run)
         floats = {key: array for key, array in made.items() if not _is_exact(array)}
         largest = magnitude(floats, finite=True) if floats else 0.0
-        for key in phase.outputs:
+        for key in filter(made.__contains__, phase.outputs):
             array = _plain(mine[key], self._specs[key])
             if array.shape != made[key].shape:
                 raise ModelDiffers(

@@ -175,6 +175,7 @@ class ControlLoop(Closing):
     def reset(self) -> None:
         """Another episode begins: what was asked for in the last one is not played in it."""
         self._cycle.reset()
+        self._worker.reset()
         self._meter.reset()
         if self._recorder is not None:
             self._recorder.reset()

@@ -33,7 +33,7 @@ class Worker(Closing):
         self._clock_ns = clock_ns
         self._names = [variant.name for variant in session.plan.variants]
         self._times = InferenceTimes(session.plan)
-        self._asked: SimpleQueue[Inference | None] = SimpleQueue()
+        self._asked: SimpleQueue[Inference | Callable[[], None] | None] = SimpleQueue()
         self._made: SimpleQueue[Answer | BaseException] = SimpleQueue()
         self._failing = ""
         self._outlook = self._look(0)
@@ -54,6 +54,10 @@ class Worker(Closing):
         if isinstance(made, BaseException):
             raise made
         return made
+
+    def reset(self) -> None:
+        """Another episode begins: the session's does after the step that is under way."""
+        self._asked.put(self._session.reset)
 
     def outlook(self, now_ns: int) -> Outlook:
         """See `Runner`: as the last step left it."""
@@ -92,6 +96,9 @@ class Worker(Closing):
 
     def _work(self) -> None:
         while (inference := self._asked.get()) is not None:
+            if not isinstance(inference, Inference):
+                inference()
+                continue
             try:
                 self._made.put(self.run(inference))
                 self._note("")

@@ -40,6 +40,11 @@ class Inferences:
     """
 
     def __init__(self, bundle: Bundle, episodes: Episodes) -> None:
+        if bundle.plan.states:
+            raise InputError(
+                f"{bundle.plan.program} remembers from one step to the next: what it says at a "
+                f"tick hangs on the steps made before, and no table of ticks holds that"
+            )
         self._plan, self._episodes = bundle.plan, episodes
         self._reader = reader_of(bundle, episodes)
         self._inputs = {one.name: one for one in bundle.plan.inputs}

@@ -1,0 +1,155 @@
+"""What the control loop costs, with an inference beside it: ticks, samples, and their share.
+
+A bundle's both sides run on this machine, the cloud as a process of its own on loopback; every
+inference takes what the plan says (`--emulate`), or what the engines take. Ticks come at `--rate`,
+samples of seven joints at 500 a second on a thread of their own. Reported are
+
+- the time of a tick beyond copying the observation (a copy of it is timed right before each tick);
+- the processor time of `sense`, as a share of one processor at 500 samples a second;
+- both together as a share of the inferences that were saved: those that ticks would have made.
+
+RAPID states 5 to 7 % for the last (table IV of arXiv 2603.07949).
+
+    python tools/bench_control.py policy.vlacut --chunk action,axis=1 --seconds 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from vlacut import ControlLoop, connect
+from vlacut.control.controllers.naming import CONTROLLERS, RAPID
+from vlacut.control.report import CommandReport, tally
+from vlacut.control.signals.motion import MotionMeter
+from vlacut.emulation.observation import planned_observation
+
+SENSED = 500.0
+JOINTS = 7
+ALONE = 20_000  # samples that are scored to time one
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--chunk", default="", help="output with the commands")
+    parser.add_argument("--rate", type=float, default=50.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--controller", choices=CONTROLLERS, default=RAPID)
+    parser.add_argument("--emulate", action="store_true", help="take the plan's times")
+    asked = parser.parse_args()
+    with (
+        cloud(asked.bundle, asked.emulate) as address,
+        connect(asked.bundle, address, emulate=asked.emulate) as policy,
+    ):
+        chunk = asked.chunk or next(iter(policy.plan.outputs))
+        observation = planned_observation(policy.plan)
+        with ControlLoop(policy, chunk, asked.rate, asked.controller) as loop:
+            loop.prime(observation)
+            beyond, reports = ticks(loop, observation, asked.rate, asked.seconds)
+    report(beyond, reports, asked.rate)
+
+
+def ticks(
+    loop: ControlLoop, observation: dict[str, np.ndarray], rate: float, seconds: float
+) -> tuple[np.ndarray, list[CommandReport]]:
+    """Seconds of every tick beyond a copy of the observation, and the reports."""
+    beyond, reports = [], []
+    with sensing(loop):
+        due = time.perf_counter()
+        for _ in range(round(rate * seconds)):
+            time.sleep(max(0.0, due - time.perf_counter()))
+            due = max(due + 1 / rate, time.perf_counter())
+            began = time.perf_counter()
+            copied = {name: np.array(array) for name, array in observation.items()}
+            between = time.perf_counter()
+            loop.tick(copied)
+            ended = time.perf_counter()
+            copying = between - began if loop.last.asked is not None else 0.0
+            beyond.append(ended - between - copying)
+            reports.append(loop.last)
+    return np.array(beyond), reports
+
+
+@contextmanager
+def sensing(loop: ControlLoop) -> Iterator[None]:
+    """While entered, the joints are sensed on a thread."""
+    over = threading.Event()
+    numbers = np.random.default_rng(0)
+    velocities, torques = numbers.standard_normal((2, 4096, JOINTS))
+
+    def sense() -> None:
+        due, place = time.perf_counter(), 0
+        while not over.is_set():
+            loop.sense(None, velocities[place % 4096], torques[place % 4096])
+            place += 1
+            due = max(due + 1 / SENSED, time.perf_counter() - 1 / SENSED)
+            time.sleep(max(0.0, due - time.perf_counter()))
+
+    thread = threading.Thread(target=sense, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def sample_s() -> float:
+    """Processor time of a sample of the joints."""
+    meter, numbers = MotionMeter(SENSED), np.random.default_rng(0)
+    velocities, torques = numbers.standard_normal((2, ALONE, JOINTS))
+    began = time.process_time()
+    for place in range(ALONE):
+        meter.sense(None, velocities[place], torques[place], (place + 1) * 2_000_000)
+    return (time.process_time() - began) / ALONE
+
+
+def report(beyond: np.ndarray, reports: list[CommandReport], rate: float) -> None:
+    """Print what was found."""
+    counted, sample = tally(reports), sample_s()
+    quantiles = np.quantile(beyond, (0.5, 0.99, 0.999)) * 1e3
+    steps = [one.step.latency_s for one in reports if one.step is not None]
+    step_s = float(np.median(steps)) if steps else 0.0
+    spent = len(beyond) * (float(np.median(beyond)) + SENSED / rate * sample)
+    saved = counted.free * len(beyond) * step_s
+    print(f"{len(beyond)} ticks, an inference under way in {_share(reports):.1%} of them")
+    print("tick beyond the copy, ms: median {:.3f}, p99 {:.3f}, p99.9 {:.3f}".format(*quantiles))
+    print(f"longest {beyond.max() * 1e3:.3f} ms")
+    print(f"a sample {sample * 1e6:.2f} us: {sample * SENSED:.3%} of a processor at 500 a second")
+    print(f"ticks and samples: {spent / saved:.2%} of the {saved:.2f} s of inferences they saved")
+    age = " ".join(f"{one * 1e3:.1f}" for one in counted.age_s)
+    print(f"age of commands, ms: mean, p95, p99 {age}; no inference in {counted.free:.1%} of ticks")
+
+
+def _share(reports: list[CommandReport]) -> float:
+    return sum(one.in_flight is not None for one in reports) / max(1, len(reports))
+
+
+@contextmanager
+def cloud(bundle: Path, emulate: bool) -> Iterator[str]:
+    """The bundle's cloud side, as a process; its address."""
+    words = [sys.executable, "-m", "vlacut", "serve", str(bundle), "--port", "0", "--json"]
+    words += ["--emulate"] if emulate else []
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["address"]
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    main()
