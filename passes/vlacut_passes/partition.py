@@ -22,9 +22,10 @@ from vlacut_passes.partitioning.coded import (
     offered_codecs,
     parse_action_error,
 )
-from vlacut_passes.partitioning.limits import Limits, Quantity, limited
+from vlacut_passes.partitioning.limits import Limits, Quantity, limited, measured
 from vlacut_passes.partitioning.on_reset import place_on_reset
 from vlacut_passes.partitioning.pins import SEPARATOR, find_pins, pinned, split_items
+from vlacut_passes.partitioning.simpler import Complexity, simpler_cut
 from vlacut_passes.partitioning.solver.search import MOST, Found, optimal_cut
 from vlacut_passes.partitioning.strategies import (
     ALL_CLOUD_CODED,
@@ -64,6 +65,8 @@ class Partition:
             empty: no limit. Needs `annotate-codecs`.
         effort: after how much work the best cut known is taken, with its gap; see
             `partitioning.effort`.
+        simpler: the share of the optimum that a simpler cut may cost more and is taken, see
+            `partitioning.simpler`; 0 for the optimum itself.
         strategy: `optimal`, or the name of another strategy to carry out instead.
 
     Raises InfeasibleError if no cut keeps the limits, or the strategy asked for does not: which one
@@ -85,6 +88,7 @@ class Partition:
     private: str = ""
     max_action_error: str = ""
     effort: float = MOST
+    simpler: float = 0.01
     strategy: str = "optimal"
 
     def run(self, program: Program) -> None:
@@ -93,6 +97,8 @@ class Partition:
             raise PassError(
                 f"partition has no strategy {self.strategy!r}; it has {', '.join(_KNOWN)}"
             )
+        if not 0 <= self.simpler < 1:
+            raise InputError(f"simpler={self.simpler:g}: write a share of the optimum: 0.01")
         machines = MACHINES.find(program)
         limits = self.limits(machines)
         dataflow = trace_dataflow(program)
@@ -111,28 +117,44 @@ class Partition:
             except InfeasibleError as error:
                 raise InfeasibleError(f"{error}{self._binding_pins(search, codecs)}") from error
             cuts = {cut.name: cut for cut in search.cuts(best, codecs)}
+            taken = self._taken(search, best, codecs)
         if self.strategy not in cuts:
             raise PassError(
                 f"strategy {self.strategy} needs annotate-structure, and no pin against it"
                 if self.strategy == BACKBONE_IN_CLOUD
                 else f"strategy {self.strategy} needs annotate-codecs, and a codec that pays"
             )
-        chosen = cuts.pop(self.strategy)
+        chosen = cuts[self.strategy]
         if not chosen.feasible:
             raise InfeasibleError(f"strategy {chosen.name}: {chosen.why_not}")
+        certificate = best.found.certificate(self.minimise)
+        if taken is not None:
+            chosen, why = taken
+            certificate = replace(certificate, simpler=why)
         if self.strategy == "optimal":
             given = search.graph, asked.pins, chosen, asked.link, limits, self.effort
             chosen = place_on_reset(dataflow, *given)
-        certificate = best.found.certificate(self.minimise)
         CUTS.put(
             program,
             Cuts(
                 asked=asked,
                 chosen=chosen,
                 certificate=replace(certificate, method=certificate.method + codecs.note),
-                others=tuple(cuts.values()),
+                others=tuple(cut for cut in cuts.values() if cut.name != chosen.name),
             ),
         )
+
+    def _taken(self, search: _Search, best: Best, codecs: Codecs) -> tuple[Cut, str] | None:
+        """A cut that is simpler than the optimum and may be taken for it, and why."""
+        if self.strategy != "optimal" or not (self.simpler and best.found.value):
+            return None
+        found = search.simpler(best, codecs, self.simpler)
+        if found is None:
+            return None
+        cut, its, optimal = found
+        more = measured(cut.price)[search.limits.minimise] - best.found.value
+        text = f"{search.limits.minimise.text(more)} more, {more / best.found.value:.2%}"
+        return cut, f"{its}, for {optimal} of optimal: {text}"
 
     def _binding_pins(self, search: _Search, codecs: Codecs) -> str:
         """Which pins and private inputs no cut within the limits keeps; empty if they do not bind.
@@ -204,13 +226,14 @@ class _Search:
     Attributes:
         asked: what every cut keeps.
         graph: of the program, with its pins.
+        limits: what is minimised, and what every cut keeps.
     """
 
     def __init__(self, dataflow: Dataflow, asked: Asked, limits: Limits, effort: float) -> None:
         self.asked = asked
         self.graph = pinned(dataflow.cost_graph(), asked.pins)
         self._dataflow = dataflow
-        self._limits = limits
+        self.limits = limits
         self._effort = effort
         self._simple = baselines(self.graph, asked.link, limits.cloud_bytes)
         self._of_program = list(program_cuts(dataflow, self.graph, asked.link, limits))
@@ -220,7 +243,21 @@ class _Search:
     def best(self, coded: CostGraph) -> Found:
         """The best cut of a coded graph of the program."""
         return optimal_cut(
-            coded, self.asked.link, self._limits, effort=self._effort, starts=self._starts
+            coded, self.asked.link, self.limits, effort=self._effort, starts=self._starts
+        )
+
+    def simpler(
+        self, best: Best, codecs: Codecs, share: float
+    ) -> tuple[Cut, Complexity, Complexity] | None:
+        """See `simpler_cut`."""
+
+        def kept(cut: Cut) -> Cut | None:
+            known = codecs.measured(cut)
+            return known if codecs.keeps(known) else None
+
+        others = [*self._simple.values(), *(cut.sides for cut in self._of_program)]
+        return simpler_cut(
+            best.graph, self.asked.link, self.limits, best.found.sides, others, share, kept
         )
 
     def pinned_by(self, pins: str, private: str) -> CostGraph:
@@ -234,6 +271,6 @@ class _Search:
         """
         yield best.found.cut
         for name, sides in self._simple.items():
-            yield strategy_cut(name, self.graph, sides, self.asked.link, self._limits)
+            yield strategy_cut(name, self.graph, sides, self.asked.link, self.limits)
         yield from self._of_program
-        yield from all_cloud_coded(best.graph, codecs, self.asked.link, self._limits)
+        yield from all_cloud_coded(best.graph, codecs, self.asked.link, self.limits)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from vlacut.cli import completion
-from vlacut.compiler.target import Target
+from vlacut.compiler.target import SIMPLER, Target
 from vlacut.plans.pool import FORMS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,6 +78,13 @@ _OPTIONS = (
         type=click.Choice(["guided", "prefix"]),
         callback=_empty_if_none,
         help="Let a denoise loop continue the chunk in force.",
+    ),
+    click.option(
+        "--simpler",
+        type=float,
+        default=SIMPLER,
+        show_default=True,
+        help="Share of the optimum that a cut of fewer parts may cost more; 0 for the optimum.",
     ),
     click.option("--costs", multiple=True, help="A file of vlacut profile; may be repeated."),
     click.option("--deadline", default="", help="Most time of a control step: 100ms."),

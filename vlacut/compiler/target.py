@@ -22,6 +22,8 @@ from vlacut.plans.pool import SEGMENTS
 from vlacut.side import Side
 from vlacut.tensor.codec import parse_codecs
 
+SIMPLER = 0.01  # as the pass `partition` has it
+
 
 @dataclass(frozen=True)
 class Target:
@@ -60,6 +62,8 @@ class Target:
             alone; what that moves over the link is priced. Empty: state is where it is read.
         kept_observations: of how many steps the edge keeps observations, to run them again where
             the cloud lost what they left.
+        simpler: the share of the optimum that a simpler cut may cost more and is taken; 0 for the
+            optimum itself, see the pass `partition`.
         costs: files of `vlacut profile`, whose measurements are preferred to the device model.
     """
 
@@ -78,6 +82,7 @@ class Target:
     precision: str = ""
     quantise: str = ""
     real_time_chunking: str = ""
+    simpler: float = SIMPLER
     costs: tuple[str, ...] = ()
     codecs: str = ""
     max_action_error: float | None = None
@@ -124,6 +129,11 @@ class Target:
             raise InputError(
                 f"--max-action-error: {self.max_action_error:g}: write a share of the action's "
                 f"magnitude: 0.01"
+            )
+        if not 0 <= self.simpler < 1:
+            raise InputError(
+                f"--simpler: {self.simpler:g}: write a share of the optimum that a simpler cut may "
+                f"cost more: 0.01"
             )
         for name in ("cloud_budget", "edge_memory"):
             self._read(name, parse_bytes)
@@ -193,5 +203,6 @@ class Target:
             "private": ";".join(self.private),
             "cloud-time": self.cloud_time,
             "max-action-error": "" if error is None else repr(float(error)),
+            "simpler": "" if self.simpler == SIMPLER else repr(float(self.simpler)),
         }
         return {name: value for name, value in options.items() if value}

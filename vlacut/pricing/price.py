@@ -137,12 +137,14 @@ class Certificate:
         value: of the best cut found: seconds, or joules, of a control step.
         bound: no cut within the limits has less; equal to `value` if the cut is the optimum.
         method: what proved it.
+        simpler: why a simpler cut was taken in its place, and what that costs; empty if none was.
     """
 
     minimised: str
     value: float
     bound: float
     method: str
+    simpler: str = ""
 
     @property
     def proven(self) -> bool:

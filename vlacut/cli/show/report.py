@@ -55,6 +55,7 @@ def certificate_json(found: Certificate) -> dict[str, Any]:
         f"bound_{unit}": found.bound * scale,
         "proven": found.proven,
         "method": found.method,
+        "simpler": found.simpler,
     }
 
 
@@ -185,6 +186,8 @@ def _why_slower(part: Part, plan: Plan) -> str:
     found = plan.certificate
     if part.name not in runs(plan.variants[0].schedule):
         return "for another bandwidth"
+    if found.simpler:
+        return "simpler so"
     if found.minimised != "latency" or plan.strategies[0].name != "optimal":
         return "not what was asked for"
     return "not allowed" if found.proven else "not allowed, or not found"
@@ -194,11 +197,13 @@ def proof(found: Certificate) -> str:
     """How good the best cut found is proven to be."""
     what = _LESS.get(found.minimised, "less energy of the edge")
     if found.proven:
-        return f"Proven: no cut within the limits has {what} than optimal ({found.method})."
-    return (
-        f"Not proven: a cut within the limits may have {what}, by {found.gap:.2%} at most "
-        f"({found.method})."
-    )
+        said = f"Proven: no cut within the limits has {what} than optimal ({found.method})."
+    else:
+        said = (
+            f"Not proven: a cut within the limits may have {what} than optimal, by "
+            f"{found.gap:.2%} at most ({found.method})."
+        )
+    return f"{said}\nTaken is simpler: {found.simpler}." if found.simpler else said
 
 
 def verdict(plan: Plan) -> str:
