@@ -208,30 +208,53 @@ def camera_plan() -> Plan:
     """Everything in the cloud: two pictures up, of two codecs, and a state between them."""
     action = TensorSpec("policy/action", "float32", (1, 7))
     keys = ("top", "state", "wrist")
-    part = Part("policy.0", "policy", Side.CLOUD, keys, (action.name,), (), 0, 0.0, 0.0, "", "")
+    part = Part(
+        name="policy.0",
+        phase="policy",
+        side=Side.CLOUD,
+        inputs=keys,
+        outputs=(action.name,),
+        weights=(),
+        weight_bytes=0,
+        seconds=0.0,
+        saves_s=0.0,
+        label="",
+        digest="",
+    )
     schedule = (
         Transfer(keys, Side.EDGE, codecs=CODECS),
         Run(part.name),
         Transfer((action.name,), Side.CLOUD),
     )
     known = tuple(
-        CodedCrossing(spec.name, Side.EDGE, codec, spec.nbytes, spec.nbytes // 4, 0.0, 0.0)
+        CodedCrossing(
+            tensor=spec.name,
+            source=Side.EDGE,
+            codec=codec,
+            raw_bytes=spec.nbytes,
+            coded_bytes=spec.nbytes // 4,
+            edge_s=0.0,
+            cloud_s=0.0,
+        )
         for spec, codec in zip((TOP, STATE, WRIST), CODECS, strict=True)
     )
-    free = Price(*(0.0,) * 5, *(0,) * 6)
-    link = Link(1e6, 1e6, 0.01)
+    seconds = dict.fromkeys(("edge_s", "cloud_s", "up_s", "down_s", "hop_s"), 0.0)
+    counts = ("bytes_up", "bytes_down", "crossings", "hops")
+    counts += ("edge_weight_bytes", "cloud_weight_bytes")
     return Plan(
-        "cameras",
-        "jetson-agx-orin",
-        "a100",
-        link,
-        (TOP, STATE, WRIST),
-        {"action": action.name},
-        (TOP, STATE, WRIST, action),
-        (part,),
-        (Variant("chosen", schedule, free, known),),
-        (),
-        Certificate("latency", 0.0, 0.0, ""),
+        program="cameras",
+        edge="jetson-agx-orin",
+        cloud="a100",
+        link=Link(1e6, 1e6, 0.01),
+        inputs=(TOP, STATE, WRIST),
+        outputs={"action": action.name},
+        tensors=(TOP, STATE, WRIST, action),
+        parts=(part,),
+        variants=(
+            Variant("chosen", schedule, Price(**seconds, **dict.fromkeys(counts, 0)), known),
+        ),
+        strategies=(),
+        certificate=Certificate("latency", 0.0, 0.0, ""),
     )
 
 
