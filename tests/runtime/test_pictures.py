@@ -287,7 +287,7 @@ def expected(seen: Mapping[str, np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("checked", [False, True])
 def test_pictures_cross_as_they_are_coded(checked: bool) -> None:
     plan = camera_plan()
-    with served(plan, {"policy.0": Summing()}) as server:
+    with served(plan, {"policy.0": Summing()}, timeout=20.0) as server:
         session = EdgeSession(plan, DIGEST, {}, server.address, checked=checked)
         for seed in range(4):
             seen = observed(seed)
@@ -297,15 +297,14 @@ def test_pictures_cross_as_they_are_coded(checked: bool) -> None:
             assert session.last.bytes_up == sum(one.size + 4 for one in coded) + 2 * 7
             assert session.last.cloud_codec_s > 0
         session.close()
-        counts = server.counts
-    assert counts.steps == 4
+    assert server.counts.steps == 4
 
 
 def test_what_does_not_get_smaller_crosses_too() -> None:
     noise = np.random.default_rng(0).integers(0, 256, TOP.shape, np.uint8)
     seen = observed() | {"top": noise}
     plan = camera_plan()
-    with served(plan, {"policy.0": Summing()}) as server:
+    with served(plan, {"policy.0": Summing()}, timeout=20.0) as server:
         session = EdgeSession(plan, DIGEST, {}, server.address)
         np.testing.assert_array_equal(session.step(seen)["action"], expected(seen))
         session.close()
@@ -321,7 +320,7 @@ def test_a_damaged_picture_costs_its_step_alone(monkeypatch: pytest.MonkeyPatch)
         out[size // 2 : size] = 0
         return size
 
-    with served(plan, {"policy.0": Summing()}) as server:
+    with served(plan, {"policy.0": Summing()}, timeout=20.0) as server:
         session = EdgeSession(plan, DIGEST, {}, server.address)
         session.step(seen)
         monkeypatch.setattr(PictureCoder, "encode", spoilt)
@@ -332,7 +331,7 @@ def test_a_damaged_picture_costs_its_step_alone(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.undo()
         np.testing.assert_array_equal(session.step(seen)["action"], expected(seen))
         session.close()
-        assert server.counts.events["failed"] == 1
+    assert server.counts.events["failed"] == 1
 
 
 def frames_of(lengths: list[int], data: bytes, checked: bool) -> bytes:
