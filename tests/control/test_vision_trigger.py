@@ -1,8 +1,8 @@
 """Noise on the pictures: a trigger that sees them decides otherwise, the joints' does not, exactly.
 
 The setting of RAPID's table I: a cheap inference on the edge says how unsure it is, a strong one in
-the cloud is asked where it is unsure. The policy is a softmax regression on pictures of a blob, trained
-here on clean ones, so that its entropy under noise is its own.
+the cloud is asked where it is unsure. The policy is a softmax regression on pictures of a blob,
+trained here on clean ones, so that its entropy under noise is its own.
 """
 
 from __future__ import annotations
