@@ -52,6 +52,7 @@ def run_twin(
     steps: int | None = None,
     seconds: float | None = None,
     period: float | None = None,
+    observation: Mapping[str, np.ndarray] | None = None,
     progress: Progress = unwatched,
     **options: Any,
 ) -> list[TwinStep]:
@@ -64,6 +65,7 @@ def run_twin(
         seconds: no step starts later. One of the two must be given.
         period: seconds between starts of steps, late ones taking the next tick; None for back to
             back.
+        observation: of every step; by default what `planned_observation` makes.
         progress: called after every step: steps of how many, or seconds.
         options: of `vlacut.connect`.
 
@@ -78,14 +80,14 @@ def run_twin(
         EmulatedLink(server, shape, begun=False) as link,
         connect(bundle, "{}:{}".format(*link.address), emulate=True, **options) as policy,
     ):
-        observation = planned_observation(policy.bundle.plan)
+        seen = observation or planned_observation(policy.bundle.plan)
         epoch = link.begin()
         tick = epoch
         while (steps is None or len(done) < steps) and (
             seconds is None or time.monotonic() - epoch < seconds
         ):
             start = time.monotonic()
-            policy.step(observation)
+            policy.step(seen)
             done.append(TwinStep(start - epoch, policy.last))
             if steps is not None:
                 progress("twin, steps", len(done), steps)

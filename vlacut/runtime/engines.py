@@ -16,6 +16,8 @@ from vlacut.errors import BundleError
 from vlacut.runtime.closing import Closing
 from vlacut.side import Side
 
+EMULATED = "emulated"  # the back end of the twin
+
 
 class OpenedEngines(dict[str, Any], Closing):
     """Engines by part, as one control loop uses them: two loops share no state.
@@ -73,7 +75,7 @@ def load_engines(
     The files are those of `root`, where that is given, see `vlacut.bundle.holding`.
     """
     root = root or bundle.root
-    executor = registry.load("executors", "emulated" if emulate else bundle.manifest.backend)()
+    executor = registry.load("executors", EMULATED if emulate else bundle.manifest.backend)()
     recipe = bundle.recipe(side)
     return {
         part.name: executor.load(root / bundle.part_file(part), root, recipe)
@@ -93,6 +95,8 @@ def cloud_engines(bundle: Bundle, emulate: bool, in_place: bool) -> dict[str, En
 
 def _held_engines(bundle: Bundle, side: Side, emulate: bool, in_place: bool) -> dict[str, Engine]:
     """A side's engines, of files that were verified and that nobody else can change."""
+    if emulate or bundle.manifest.backend == EMULATED:  # nothing is read but the manifest
+        return load_engines(bundle, side, emulate)
     with held(bundle, side, in_place) as root:
         mine = {name for name in bundle.manifest.files if not in_place and (root / name).exists()}
         for problem in check_files(bundle, mine):
