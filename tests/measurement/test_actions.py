@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from support.arm import TICK_S, chunks_of, episodes_of, script
 from support.commands import Vlacut
 from support.deployments import serving_thread
+from support.programs import TARGET, looping_program
 
 from vlacut.api import serve
+from vlacut.compiler.driver import compile_program
 from vlacut.control.recording.episodes import read_episodes
 from vlacut.control.recording.replay import fit_motion, held_out
 from vlacut.control.recording.staleness import ahead_of, ranges, staleness, variation
@@ -178,6 +180,11 @@ def test_a_bundle_calibrated_from_its_own_episode(
         assert status == 0
         assert "no tables" not in out
         assert vlacut(*words, "--steps", 20, "--controller", "rapid", "--tables", tables)[0] == 0
+    kept = compile_program(looping_program(), TARGET, tmp_path / "kept.vlacut", actions=tables)[1]
+    assert kept.actions_path is not None
+    assert read_tables(kept.actions_path).variants == ("chosen",)
+    with pytest.raises(InputError, match="hold no variant"):
+        read_tables(tables).check(["another"])
     status, out, _ = vlacut("calibrate-actions", split_bundle, episode, "-o", tables)
     assert status == 0
     assert "area under the curve" in out

@@ -154,6 +154,7 @@ def compile(  # the name users expect
     model_check: bool = True,
     model_tolerance: float | None = None,
     predictor: AnyPath | None = None,
+    actions: AnyPath | None = None,
     progress: Progress = unwatched,
     **unknown: Any,
 ) -> Bundle:
@@ -202,6 +203,7 @@ def compile(  # the name users expect
         model_tolerance: the largest difference from that, as a share of an output's magnitude; by
             element type if None.
         predictor: what `vlacut train-predictor` wrote, for the bundle's robots.
+        actions: what `vlacut calibrate-actions` wrote, for the same.
         progress: called with what is done, how much of it, and of how much.
         unknown: none; an option that is misspelt is refused with the nearest name.
 
@@ -224,6 +226,7 @@ def compile(  # the name users expect
         model_check=model_check,
         model_tolerance=model_tolerance,
         predictor=Path(predictor) if predictor is not None else None,
+        actions=Path(actions) if actions is not None else None,
         progress=progress,
     )
     for warning in planned.warnings:

@@ -6,6 +6,7 @@
     whole/PHASE.onnx       the uncut phases, which `verify` compares with
     weights/SHA256         one a distinct weight
     predictors/SHA256      a trained predictor of the bandwidth, where one was given
+    actions/SHA256         tables of action errors for the control loop, where they were given
     golden/observation.npz, golden/action.npz   one control step of the uncut model
     golden/sequence.npz    where it remembers: that step, those after it, and the state they left
     initial.npz            initial values of state that are not zeros
@@ -36,7 +37,7 @@ from vlacut.plans.state import PlanState, initial_state
 from vlacut.side import Side
 from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
-FORMAT = 5
+FORMAT = 6
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28
@@ -97,6 +98,7 @@ class Manifest:
         pipeline: text of the pipeline that made the plan.
         tools: versions of what made it.
         predictor: the file of a trained predictor of the bandwidth; empty if there is none.
+        actions: the file of tables of action errors; empty if there are none.
         model_check: how far the uncut phases were from the model that they came from.
         files: every other file of the bundle.
     """
@@ -111,6 +113,7 @@ class Manifest:
     pipeline: str
     tools: Mapping[str, str]
     predictor: str
+    actions: str
     model_check: ModelCheck
     files: Mapping[str, FileEntry]
 
@@ -156,6 +159,11 @@ class Bundle:
     def predictor_path(self) -> Path | None:
         """The file of the trained predictor; None if the bundle has none."""
         return self.root / self.manifest.predictor if self.manifest.predictor else None
+
+    @property
+    def actions_path(self) -> Path | None:
+        """The file of the tables of action errors; None if the bundle has none."""
+        return self.root / self.manifest.actions if self.manifest.actions else None
 
     @property
     def has_golden(self) -> bool:
@@ -286,10 +294,17 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / _MANIFEST_DIGEST).write_text(hashlib.sha256(data).hexdigest() + "\n")
 
 
-def add_predictor(folder: Path, file: Path) -> str:
-    """Copy a trained predictor into a bundle's folder, by its content; its path there."""
-    name = f"predictors/{_sha256(file)}"
-    (folder / "predictors").mkdir()
+PREDICTORS, ACTIONS = "predictors", "actions"
+
+
+def add_file(folder: Path, kind: str, file: Path | None) -> str:
+    """Copy a file into a bundle's folder, among those of its kind and by its content; its path
+    there, empty of None.
+    """
+    if file is None:
+        return ""
+    name = f"{kind}/{_sha256(file)}"
+    (folder / kind).mkdir()
     shutil.copyfile(file, folder / name)
     return name
 
@@ -358,6 +373,8 @@ def _check_names(file: Path, manifest: Manifest) -> None:
     """No name in the manifest may lead out of the bundle."""
     if manifest.predictor and manifest.predictor not in manifest.files:
         raise BundleError(f"{file}: its predictor {manifest.predictor!r} is none of its files")
+    if manifest.actions and manifest.actions not in manifest.files:
+        raise BundleError(f"{file}: its actions {manifest.actions!r} are none of its files")
     if set(manifest.recipes) != {side.value for side in Side}:
         raise BundleError(f"{file}: recipes must be of edge and cloud")
     names = [*manifest.files, *(part.name for part in manifest.plan.parts)]

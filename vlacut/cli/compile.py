@@ -220,6 +220,11 @@ def _sweep(
     type=click.Path(path_type=Path),
     help="What vlacut train-predictor wrote, for the bundle's robots.",
 )
+@click.option(
+    "--actions",
+    type=click.Path(path_type=Path),
+    help="What vlacut calibrate-actions wrote, for the bundle's robots.",
+)
 @json_option
 def compile_command(
     model: str,
@@ -234,6 +239,7 @@ def compile_command(
     model_check: bool,
     model_tolerance: float | None,
     predictor: Path | None,
+    actions: Path | None,
     as_json: bool,
     **asked: Any,
 ) -> None:
@@ -250,6 +256,7 @@ def compile_command(
             model_check=model_check,
             model_tolerance=model_tolerance,
             predictor=predictor,
+            actions=actions,
             progress=progress,
         )
     checked = bundle.manifest.model_check

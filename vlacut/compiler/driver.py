@@ -11,10 +11,12 @@ from pathlib import Path
 from vlacut import registry
 from vlacut.backend import Finding
 from vlacut.bundle.manifest import (
+    ACTIONS,
     FORMAT,
+    PREDICTORS,
     Bundle,
     Manifest,
-    add_predictor,
+    add_file,
     list_files,
     read_bundle,
     write_manifest,
@@ -24,6 +26,7 @@ from vlacut.compiler.advice import advice, slow_samples
 from vlacut.compiler.model_check import check_tolerance
 from vlacut.compiler.recording import Recorder
 from vlacut.compiler.target import Target
+from vlacut.control.tables import read_tables
 from vlacut.errors import BackendError, Progress, unwatched
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, load_device
@@ -182,6 +185,7 @@ def compile_program(
     model_check: bool = True,
     model_tolerance: float | None = None,
     predictor: Path | None = None,
+    actions: Path | None = None,
     progress: Progress = unwatched,
 ) -> tuple[Planned, Bundle]:
     """Plan a program, emit both sides' parts, and write the bundle at `out`.
@@ -202,6 +206,7 @@ def compile_program(
         model_tolerance: the largest difference from that, as a share of an output's magnitude; by
             element type if None.
         predictor: of the bandwidth, trained by `vlacut train-predictor`, to put into the bundle.
+        actions: tables of `vlacut calibrate-actions` for this plan's variants, to put there too.
         progress: called with what is done, how much of it, and of how much.
 
     Raises InputError, PassError, BackendError, ModelDiffers if the program is not the model that it
@@ -209,6 +214,7 @@ def compile_program(
     """
     check_tolerance(model_tolerance)
     interval_s = read_weights(predictor).interval_s if predictor else 0.0
+    tables = read_tables(actions) if actions else None
     builder = registry.load("builders", backend)()
     stored = checkpoint or {}
     devices = {Side.EDGE: target.edge, Side.CLOUD: target.cloud}
@@ -223,6 +229,8 @@ def compile_program(
             unused = load_weights(program, stored) if stored else ""
             text = pipeline or target.pipeline(_needed(builder.conversions, program))
             planned = plan_program(program, target, text, progress)
+            if tables is not None:
+                tables.check([variant.name for variant in planned.plan.variants])
             phases = whole_phases(program)
             count = len(planned.plan.parts) + len(phases)
             models = bundle_models(program, planned.split, phases)
@@ -250,7 +258,8 @@ def compile_program(
             states=whole_states(program),
             pipeline=planned.pipeline,
             tools=_tools(),
-            predictor=add_predictor(folder, predictor) if predictor else "",
+            predictor=add_file(folder, PREDICTORS, predictor),
+            actions=add_file(folder, ACTIONS, actions),
             model_check=record,
             files=list_files(folder),
         )

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from vlacut.bundle.manifest import Bundle
 from vlacut.control.controllers.naming import make_controller
 from vlacut.control.cycle import Cycle
 from vlacut.control.executors import ASYNC
@@ -54,7 +55,8 @@ class ControlLoop(Closing):
             executor's if empty.
         starve: `hold` or `stop`, see `vlacut.control.ways.starving`.
         entropy: name of the output that tells how unsure the policy is; none if empty.
-        tables: file of `vlacut calibrate-actions`, for controllers and for the scale of `sense`.
+        tables: file of `vlacut calibrate-actions`, for controllers and for the scale of `sense`;
+            the bundle's own if None.
         sense_rate: samples of the joints per second, that `sense` will be given.
         record: file to write episodes to at the end, see `vlacut.control.recording.episodes`.
         clock: nanoseconds, as `time.perf_counter_ns`, which the session is on too.
@@ -93,6 +95,9 @@ class ControlLoop(Closing):
         runs = make_executor(executor, inputs)
         self._inputs = {name: one for name, one in inputs.items() if name not in runs.adds}
         routes = routes_of(plan)
+        held: Bundle | None = getattr(policy, "bundle", None)  # of `vlacut.connect`
+        if tables is None and held is not None:
+            tables = held.actions_path
         read = read_tables(Path(tables)) if tables is not None else None
         if isinstance(controller, str):
             controller = make_controller(

@@ -26,6 +26,7 @@ risk, nor with the age. The file is numpy's .npz without pickles:
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,7 @@ import numpy as np
 from vlacut.bundle.staging import write_file
 from vlacut.control.signals.motion import MotionScale
 from vlacut.control.signals.risk import FEATURES, RiskModel
-from vlacut.errors import BundleError
+from vlacut.errors import BundleError, InputError
 from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
 FORMAT = 1
@@ -57,6 +58,14 @@ class ActionTables:
     risk: RiskModel
     motion: MotionScale
     rapid: tuple[float, float]
+
+    def check(self, variants: Iterable[str]) -> None:
+        """Raise InputError if there is a variant that the tables do not hold."""
+        missing = sorted(set(variants) - set(self.variants))
+        if missing:
+            raise InputError(
+                f"the tables hold no variant {', '.join(missing)}; calibrate this bundle"
+            )
 
     @cached_property
     def _stale(self) -> list[list[float]]:

@@ -70,10 +70,8 @@ class Priced:
             raise InputError(f"nothing called {minimise!r} to minimise: {', '.join(COSTS)}")
         if tables is None:
             _log.warning("no tables of action errors: commands are held to their age alone")
-        elif missing := set(names) - set(tables.variants):
-            raise InputError(
-                f"the tables hold no variant {', '.join(sorted(missing))}; calibrate this bundle"
-            )
+        else:
+            tables.check(names)
         self._tables, self._most_age_s = tables, most_age_s
         self._costs = [COSTS[minimise](route) for route in routes]
         self._allowed = [
