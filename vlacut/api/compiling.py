@@ -48,6 +48,7 @@ def plan(
     pool: str = "none",
     pool_engines: str = "segments",
     bandwidth: str = "0.1MB/s-100MB/s",
+    simpler: float = 0.01,
     state_copies: str = "",
     kept_observations: int = 4,
     state: Mapping[str, str] | str | None = None,
@@ -80,13 +81,13 @@ def plan(
         precision: `float16` or `bfloat16`; empty as the model is.
         quantise: `int8` or `float8e4m3fn`; empty for nothing.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
-        real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`, preferred to the device model.
         codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, as a share of its magnitude.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.
         bandwidth: what the pool is for: a range, or a folder of traces.
+        simpler: share of the optimum that a simpler cut may cost more and is taken; 0 for none.
         state_copies: `edge`, so that the robot can always go on alone; empty: state is where it is
             read.
         kept_observations: of how many steps the robot keeps observations, to run them again.
@@ -141,6 +142,7 @@ def compile(  # the name users expect
     pool: str = "none",
     pool_engines: str = "segments",
     bandwidth: str = "0.1MB/s-100MB/s",
+    simpler: float = 0.01,
     state_copies: str = "",
     kept_observations: int = 4,
     state: Mapping[str, str] | str | None = None,
@@ -180,13 +182,13 @@ def compile(  # the name users expect
         precision: `float16` or `bfloat16`; empty as the model is.
         quantise: `int8` or `float8e4m3fn`; empty for nothing.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
-        real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`, preferred to the device model.
         codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, as a share of its magnitude.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.
         bandwidth: what the pool is for: a range, or a folder of traces.
+        simpler: share of the optimum that a simpler cut may cost more and is taken; 0 for none.
         state_copies: `edge`, so that the robot can always go on alone; empty: state is where it is
             read.
         kept_observations: of how many steps the robot keeps observations, to run them again.
