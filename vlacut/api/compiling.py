@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from vlacut.errors import InputError, Progress, suggestion, unwatched
+from vlacut.side import Side
 
 if TYPE_CHECKING:
     from vlacut.bundle.manifest import Bundle
@@ -233,6 +234,9 @@ def compile(  # the name users expect
     )
     for warning in planned.warnings:
         _log.warning("%s", warning)
+    if planned.plan.one_side is not None:
+        where = "on the edge" if planned.plan.one_side is Side.EDGE else "in the cloud"
+        _log.warning("no split pays here: everything runs %s", where)
     return bundle
 
 

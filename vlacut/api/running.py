@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 from vlacut.bundle.manifest import Bundle, open_bundle, read_bundle
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import parse_link, read_recordings
+from vlacut.plans.plan import Plan
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.runtime.engines import cloud_engines, edge_engines
+from vlacut.runtime.engines import cloud_engines, computes, edge_engines, warm_up
 from vlacut.runtime.network.conformal import Conformal
 from vlacut.runtime.network.estimate import sampling_interval
 from vlacut.runtime.network.lstm import Lstm, read_weights
@@ -20,7 +22,10 @@ from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor
 from vlacut.runtime.network.selectors import make_selector
 from vlacut.runtime.verification import CutResult, verify_bundle
 from vlacut.runtime.wire.security import cloud_context, edge_context
-from vlacut.runtime.wire.sockets import parse_address
+from vlacut.runtime.wire.sockets import parse_address, written
+from vlacut.side import Side
+
+_log = logging.getLogger("vlacut.server")
 
 
 class Policy(EdgeSession):
@@ -37,12 +42,27 @@ class Policy(EdgeSession):
         **options: Any,
     ) -> None:
         engines = edge_engines(bundle, emulate, in_place)
+        self._where = "no cloud" if address is None else f"cloud {written(*address)}"
         super().__init__(
             *(bundle.plan, bundle.digest, engines, address, timeout),
             initial=bundle.initial_state(),
             **options,
         )
         self.bundle = bundle
+        if computes(bundle, emulate):
+            self.warm_up()
+
+    def __repr__(self) -> str:
+        count = len(self.plan.variants)
+        return (
+            f"<Policy {self.plan.program}: {count} variant{'s' * (count > 1)}, {self._where}, "
+            f"{self.steps} steps>"
+        )
+
+    def summary(self) -> str:
+        """What runs where, and how the last step went, in a few lines."""
+        last = self.last.summary() if self.steps else "no step was run yet"
+        return f"{self.plan.summary()}\n{self._where}; {last}"
 
     def __enter__(self) -> Policy:
         return self
@@ -64,6 +84,7 @@ def connect(
     link: str = "",
     emulate: bool = False,
     in_place: bool = False,
+    allow_nan: bool = False,
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
 
@@ -87,6 +108,10 @@ def connect(
             if empty.
         emulate: take the time that the plan predicts for every part, and compute nothing.
         in_place: run on the bundle's own files, see `vlacut.bundle.holding`.
+        allow_nan: take an observation that holds a NaN, which is refused otherwise.
+
+    Every engine of the edge runs once on zeros before this returns, so that the first step takes no
+    longer than others.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays, and
     `reset()`, which begins an episode.
@@ -115,6 +140,7 @@ def connect(
         insecure=insecure,
         emulate=emulate,
         in_place=in_place,
+        allow_nan=allow_nan,
     )
 
 
@@ -161,11 +187,16 @@ def serve(
         emulate: take the time that the plan predicts for every part, and compute nothing.
         in_place: run on the bundle's own files, see `vlacut.bundle.holding`.
 
-    What happens is logged to the logger `vlacut.server`.
+    Every engine runs once on zeros before this returns. What happens is logged to the logger
+    `vlacut.server`, and so is a warning where no variant has anything for the cloud to do.
     Raises BundleError, BackendError, or InputError as `Server` does.
     """
     opened = _open(bundle, trusted)
     engines = cloud_engines(opened, emulate, in_place)
+    if computes(opened, emulate):
+        warm_up(opened.parts(Side.CLOUD), engines, opened.plan)
+    if opened.plan.one_side is Side.EDGE:
+        _log.warning("%s", idle_server(opened.plan))
     return Server(
         opened.plan,
         opened.digest,
@@ -177,6 +208,14 @@ def serve(
         most_robots=most_robots,
         memory=memory,
         initial=opened.initial_state(),
+    )
+
+
+def idle_server(plan: Plan) -> str:
+    """What to say of a server of a plan that runs on the edge alone."""
+    return (
+        f"the plan of {plan.program} runs everything on the edge: no robot will ask this server "
+        f"for anything, and vlacut run needs no --cloud"
     )
 
 

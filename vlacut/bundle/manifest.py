@@ -129,13 +129,28 @@ class GoldenStep:
     state: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """An open, checked bundle."""
 
     root: Path
     manifest: Manifest
     digest: bytes
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        return (
+            f"Bundle({str(self.root)!r}: {plan.program}, {len(plan.parts)} parts, "
+            f"{len(plan.variants)} variants, {self.manifest.backend})"
+        )
+
+    def summary(self) -> str:
+        """What runs where, how it compares with its model, and what it takes, in a few lines."""
+        nbytes = sum(entry.nbytes for entry in self.manifest.files.values())
+        return (
+            f"{self.plan.summary()}\n{self.manifest.model_check}\n"
+            f"{self.root}: {nbytes / 1e6:.3g} MB, digest {self.digest.hex()[:12]}"
+        )
 
     @property
     def plan(self) -> Plan:

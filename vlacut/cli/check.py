@@ -102,7 +102,8 @@ def _show(found: list[tuple[Part, str, Checked]]) -> None:
     out.print(table("Checked without a GPU", columns, [_row(*item) for item in found], left=4))
     for part, device, checked in found:
         for finding in checked.findings:
-            out.print(f"{part.name} on {device}, rule {finding.rule}: {finding}", soft_wrap=True)
+            said = f"{part.name} on {device}, rule {finding.rule}: {finding}"
+            out.print(said, soft_wrap=True, markup=False)
 
 
 def _row(part: Part, device: str, checked: Checked) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def serve_command(
         )
     else:
         room = f"up to {server.most_robots} robots, {size(server.memory.robot)} of tensors each"
-        console().print(f"serving {path} on {address}: {room}; Ctrl-C ends it")
+        console().print(f"serving {path} on {address}: {room}; Ctrl-C ends it", markup=False)
     server.serve_forever()
 
 
@@ -166,6 +166,7 @@ def _serve_metrics(server: Server, place: str) -> str:
 @click.option(
     "--timeline", type=click.Path(path_type=Path), help="Write the steps as a trace for Perfetto."
 )
+@click.option("--allow-nan", is_flag=True, help="Take observations that hold a NaN.")
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the cloud.")
 @loop_options
 @json_option
@@ -188,6 +189,7 @@ def run_command(
     output: Path | None,
     timeline: Path | None,
     timeout: float,
+    allow_nan: bool,
     rate: float | None,
     record: Path | None,
     as_json: bool,
@@ -216,6 +218,7 @@ def run_command(
         predictor=predictor,
         history=history,
         link=link,
+        allow_nan=allow_nan,
         in_place=in_place,
     )
     bundle = session.bundle

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9_-]+")  # it becomes part of file names and of keys
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Phase:
     """One graph, run `trips` times per control step.
 
@@ -72,6 +72,9 @@ class Phase:
         if len(set(self.carried.values())) != len(self.carried):
             raise ModelError(f"phase {self.name}: two carried outputs feed one input")
 
+    def __repr__(self) -> str:
+        return f"Phase({self.name} x {self.trips}: {len(self.model.graph)} operators)"
+
     @property
     def on_reset(self) -> bool:
         """Whether it runs in the first step of an episode alone."""
@@ -99,7 +102,7 @@ class Producer:
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Program:
     """A VLA control step: observation in, phases in order, action out. Passes change it in place.
 
@@ -257,6 +260,24 @@ class Program:
             if name in found.output_names and found.on_reset is self.phases[phase].on_reset:
                 return earlier
         return None
+
+    def __repr__(self) -> str:
+        phases = ", ".join(
+            phase.name + (f" x {phase.trips}" if phase.trips > 1 else "") for phase in self.phases
+        )
+        given, made = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
+        return f"Program({self.name}: {phases}; ({given}) -> ({made}))"
+
+    def summary(self) -> str:
+        """A line for each phase: its trips, operators, inputs and outputs."""
+        lines = [repr(self)]
+        for phase in self.phases:
+            trips = f" x {phase.trips}" if phase.trips > 1 else ""
+            lines.append(
+                f"  {phase.name}{trips}: {len(phase.model.graph)} operators, "
+                f"{', '.join(phase.input_names) or 'nothing'} -> {', '.join(phase.output_names)}"
+            )
+        return "\n".join(lines)
 
     def source(self, phase: int, name: str) -> Producer:
         """What binds an input of a phase on its first trip; ModelError if nothing does."""

@@ -99,7 +99,7 @@ class Variant:
         return {one.tensor: one for one in self.coded}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What both sides of a deployment agree on. An illegal plan cannot be constructed.
 
@@ -186,6 +186,38 @@ class Plan:
     def part(self) -> Mapping[str, Part]:
         """Part by name."""
         return {part.name: part for part in self.parts}
+
+    @cached_property
+    def one_side(self) -> Side | None:
+        """The side that everything runs on, in every variant; None where both are needed."""
+        sides = {part.side for one in self.variants for part in self._parts_of(one)}
+        return sides.pop() if len(sides) == 1 else None
+
+    def _parts_of(self, variant: Variant) -> tuple[Part, ...]:
+        return tuple(part for side in Side for part in self.variant_parts(variant, side))
+
+    def __repr__(self) -> str:
+        return (
+            f"Plan({self.program} on {self.edge} and {self.cloud} over {self.link}: "
+            f"{len(self.parts)} parts, {len(self.variants)} variants)"
+        )
+
+    def summary(self) -> str:
+        """What runs where, and what a step is predicted to take, a line for each part."""
+        chosen = self.variants[0]
+        lines = [
+            f"{self.program} on {self.edge} and {self.cloud} over {self.link}: "
+            f"{chosen.price.total_s * 1e3:.3g} ms per control step"
+        ]
+        lines += [
+            f"  {part.name}: {part.side}, {part.seconds * 1e3:.3g} ms, {part.label}"
+            for part in self._parts_of(chosen)
+        ]
+        if self.one_side is not None:
+            lines.append(f"  everything runs on the {self.one_side}")
+        if len(self.variants) > 1:
+            lines.append(f"  variants: {', '.join(one.name for one in self.variants)}")
+        return "\n".join(lines)
 
     @cached_property
     def cloud_parts(self) -> tuple[tuple[Part, ...], ...]:

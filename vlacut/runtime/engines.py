@@ -13,6 +13,7 @@ from vlacut.backend import Engine, Lane, Tensor
 from vlacut.bundle.holding import held
 from vlacut.bundle.manifest import Bundle, check_files
 from vlacut.errors import BundleError
+from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.closing import Closing
 from vlacut.side import Side
 
@@ -53,6 +54,27 @@ class OpenedEngines(dict[str, Any], Closing):
         self.clear()
         while self._lanes:
             self._lanes.popitem()[1].close()
+
+
+def warm_up(parts: Iterable[Part], engines: Mapping[str, Any], plan: Plan) -> None:
+    """Run every engine once on zeros: the first run of one allocates, and takes longer.
+
+    Raises BackendError where one fails.
+    """
+    for part in parts:
+        specs = {key: plan.spec[key] for key in part.inputs}
+        held: dict[str, Any] = {
+            key: np.zeros(spec.numpy_shape, spec.numpy_dtype) for key, spec in specs.items()
+        }
+        take = getattr(engines[part.name], "take", None)
+        if take is not None:
+            held = {key: take(key, array) for key, array in held.items()}
+        engines[part.name].run(held)
+
+
+def computes(bundle: Bundle, emulate: bool) -> bool:
+    """Whether engines compute; those of emulated devices wait for the plan's times."""
+    return not emulate and bundle.manifest.backend != "emulated"
 
 
 def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,10 +23,14 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from vlacut.errors import InputError, Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+_FOLDED, _BETWEEN = 12, 2  # characters: the least of a column of text, and what is between two
 
 
 def json_option(command: F) -> F:
@@ -67,16 +72,74 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=max(found.width, 120))
 
 
+class FittingTable:
+    """A table that clips nothing: what is too wide for a terminal goes on below, names first.
+
+    Args:
+        title: of the table.
+        columns: their names.
+        rows: cells, shown as they are: brackets are no markup.
+        left: how many of the first columns are text. The first holds names, which stay whole, as
+            the numbers in the others do; text between them is folded.
+    """
+
+    def __init__(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int
+    ) -> None:
+        self._title, self._columns, self._rows, self._left = title, columns, rows, left
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        """One table, or as many as it takes."""
+        title, rest = self._title, list(range(1, len(self._columns)))
+        while True:
+            taken = self._fitting(rest, options.max_width)
+            yield self._table(title, [0, *taken])
+            rest = rest[len(taken) :]
+            if not rest:
+                return
+            title = ""
+
+    def _fitting(self, rest: Sequence[int], room: int) -> list[int]:
+        """The next columns that fit beside the names; one at least."""
+        taken: list[int] = []
+        used = self._width(0)
+        for index in rest:
+            used += _BETWEEN + self._width(index)
+            if taken and used > room:
+                break
+            taken.append(index)
+        return taken
+
+    def _width(self, index: int) -> int:
+        """The least that a column takes."""
+        cells = [self._columns[index], *(row[index] for row in self._rows)]
+        widest = max(map(cell_len, cells))
+        return widest if self._is_whole(index) else min(widest, _FOLDED)
+
+    def _is_whole(self, index: int) -> bool:
+        return index == 0 or index >= self._left
+
+    def _table(self, title: str, picked: Sequence[int]) -> Table:
+        made = Table(
+            title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False
+        )
+        for index in picked:
+            made.add_column(
+                Text(self._columns[index]),
+                justify="left" if index < self._left else "right",
+                overflow="fold",
+                no_wrap=self._is_whole(index),
+            )
+        for row in self._rows:
+            made.add_row(*(Text(row[index]) for index in picked))
+        return made
+
+
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
-) -> Table:
+) -> FittingTable:
     """A table whose first `left` columns are text and the others numbers."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for index, name in enumerate(columns):
-        made.add_column(name, justify="left" if index < left else "right", overflow="fold")
-    for row in rows:
-        made.add_row(*row)
-    return made
+    return FittingTable(title, columns, rows, left)
 
 
 class Stages:

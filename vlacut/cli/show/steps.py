@@ -48,6 +48,8 @@ def _step_json(report: StepReport) -> dict[str, Any]:
         "bytes_down": report.bytes_down,
         "frames": report.frames,
         "late": report.late,
+        "overrun_ms": report.overrun.seconds * 1e3 if report.overrun else 0.0,
+        "overrun_by": (report.overrun.engine or "runtime") if report.overrun else "",
         "expected": {
             "up_bytes_per_s": report.link.wire_up,
             "down_bytes_per_s": report.link.wire_down,
@@ -75,6 +77,7 @@ def show_steps(plan: Plan, reports: Sequence[StepReport], error: float | None) -
     columns = ("part", "side", "what", planned, "median ms", "p95 ms", "max ms")
     out.print(table(f"{len(reports)} control steps, measured here", columns, rows, left=4))
     _show_fallbacks(reports)
+    _show_overruns(reports)
     rules = Counter(report.state for report in reports)
     if plan.states:
         said = (f"{rule} in {count}" for rule, count in sorted(rules.items()))
@@ -88,6 +91,14 @@ def _show_fallbacks(reports: Sequence[StepReport]) -> None:
     for source, count in fallen.items():
         first = next(report for report in reports if report.source is source)
         console().print(f"\n{count} of {len(reports)} actions {source}, first since {first.reason}")
+
+
+def _show_overruns(reports: Sequence[StepReport]) -> None:
+    late = [report.overrun for report in reports if report.overrun]
+    if late:
+        worst = max(late, key=lambda overrun: overrun.seconds)
+        count = f"{len(late)} of {len(reports)} steps returned late, the latest"
+        console().print(f"\n{count} {worst}", markup=False)
 
 
 def _spent(report: StepReport, part: str) -> float:

@@ -71,6 +71,10 @@ class Together:
         self._settling = threading.Lock()
         self.expected = network.expected()
 
+    def ran(self, variant: int) -> list[tuple[str, int, int]]:
+        """What the edge's engines ran of a variant's last step: name, start and end."""
+        return self._walks[variant].tally.ran
+
     def settle(self) -> None:
         """Learn from the last step: while it was made nobody had time for that."""
         with self._settling:

@@ -55,6 +55,29 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Overrun:
+    """A step that returned after its deadline.
+
+    Attributes:
+        seconds: that it was late by.
+        engine: the edge's part that ran the longest after the deadline, for an engine is not
+            interrupted; empty if none ran then: the runtime was late, as threads are on a loaded
+            machine.
+        engine_s: seconds that it ran after the deadline.
+    """
+
+    seconds: float
+    engine: str
+    engine_s: float
+
+    def __str__(self) -> str:
+        late = f"{self.seconds * 1e3:.3g} ms after its deadline"
+        if not self.engine:
+            return f"{late}: the runtime, no engine of the edge ran then"
+        return f"{late}: engine {self.engine} ran {self.engine_s * 1e3:.3g} ms of that"
+
+
+@dataclass(frozen=True, repr=False)
 class StepReport:
     """What a control step did. Times in nanoseconds are on the edge's `time.perf_counter_ns`.
 
@@ -67,6 +90,7 @@ class StepReport:
         made: the action, and how it was made.
         planned: the plan's link.
         expected: what the network was expected to be when the variant was chosen.
+        overrun: by how much it was late, and why; None if it was not, or had no deadline.
     """
 
     step: int
@@ -77,6 +101,24 @@ class StepReport:
     made: Made
     planned: Link
     expected: Rates
+    overrun: Overrun | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"StepReport(step {self.step}, {self.variant}, {self.source}, "
+            f"{self.latency_s * 1e3:.3g} ms)"
+        )
+
+    def summary(self) -> str:
+        """Where its action came from and where its time went, on a line."""
+        edge, cloud = sum(self.edge_s.values()), sum(self.cloud_s.values())
+        said = (
+            f"step {self.step} by {self.variant} in {self.latency_s * 1e3:.3g} ms: edge "
+            f"{edge * 1e3:.3g}, cloud {cloud * 1e3:.3g}, network {self.network_s * 1e3:.3g}"
+        )
+        if self.source is not Source.CHOSEN:
+            said += f"; the action is {self.source}: {self.reason}"
+        return said + (f"; {self.overrun}" if self.overrun else "")
 
     @cached_property
     def link(self) -> Link:

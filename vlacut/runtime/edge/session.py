@@ -5,7 +5,8 @@ A step has a deadline, or none. With one, it returns by then, whatever the cloud
 1. the plan's variant, both sides together, for as long as the edge alone could still make it;
 2. else the all-edge variant, if the bundle has one and what it takes fits what is left;
 3. else the last action again, marked stale in the report;
-4. else DeadlineMissed: there has been no action yet.
+4. else there has been no action yet: the all-edge variant's, late, if the bundle has one;
+5. else DeadlineMissed.
 
 A step whose connection fails starts again from its observation on the next connection, which is
 made in the background; without a deadline, for `timeout` seconds. A refusal (another bundle, an
@@ -27,6 +28,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Union
 
 import numpy as np
 
@@ -40,9 +42,9 @@ from vlacut.runtime.edge.link import CloudLink, Endpoint, dial
 from vlacut.runtime.edge.makers import Alone, Together
 from vlacut.runtime.edge.memory import Moment, Remembered, copied
 from vlacut.runtime.edge.race import Race
-from vlacut.runtime.edge.report import Made, Source, StepReport
+from vlacut.runtime.edge.report import Made, Overrun, Source, StepReport
 from vlacut.runtime.edge.request import StepRequest
-from vlacut.runtime.engines import OpenedEngines
+from vlacut.runtime.engines import OpenedEngines, warm_up
 from vlacut.runtime.network.estimate import NetworkEstimates, sampling_interval
 from vlacut.runtime.network.predictors import PREDICTORS, Predictor
 from vlacut.runtime.network.selectors import Always, Forecast, Rates, Selector, steady
@@ -50,10 +52,15 @@ from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.pictures import require_libraries
 from vlacut.runtime.wire.protocol import TOKEN_BYTES
 from vlacut.runtime.wire.security import is_loopback, require_authentication
+from vlacut.side import Side
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.numerics import has_nan
 
 _SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
+_LATE = 4.0  # times what the edge alone takes, that a hedged first step waits beyond its deadline
 _END_S = 1.0  # that `close` waits for an engine of a hedged step
+
+_Noted = tuple[int, str, str, int, int, Made, Link, Rates, Union[Overrun, None]]
 
 _log = logging.getLogger("vlacut.edge")
 
@@ -104,7 +111,9 @@ class EdgeSession(Closing):
         insecure: bool = False,
         checked: bool | None = None,
         initial: Mapping[str, np.ndarray] = MappingProxyType({}),
+        allow_nan: bool = False,
     ) -> None:
+        self._allow_nan = allow_nan
         if hedge and deadline is None:
             raise InputError("to hedge a step it needs a deadline: give one with --deadline")
         for name, given in (("timeout", timeout), ("deadline", deadline)):
@@ -122,7 +131,9 @@ class EdgeSession(Closing):
         self._deadline = deadline
         self._spare_s = _SPARE * (deadline or 0.0)
         self._last: StepReport | None = None
-        self._noted: tuple[int, str, str, int, int, Made, Link, Rates] | None = None  # for `last`
+        self._noted: tuple[int, str, str, int, int, Made, Link, Rates, Overrun | None] | None = (
+            None  # for `last`
+        )
         self._made: Made | None = None
         self._source = Source.CHOSEN  # of the last action
         self._link: CloudLink | None = None
@@ -169,6 +180,20 @@ class EdgeSession(Closing):
         if hedge:
             self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE))
 
+    @property
+    def steps(self) -> int:
+        """How many steps were asked for."""
+        return self._step
+
+    def warm_up(self) -> None:
+        """Run every engine of this side once on zeros, lest the first step wait for it.
+
+        Raises BackendError where one fails.
+        """
+        mine = [part for part in self._plan.parts if part.side is Side.EDGE]
+        for opened in self._opened:
+            warm_up(mine, opened, self._plan)
+
     def reset(self) -> None:
         """Begin an episode: the next step builds on the initial state, and runs what runs on reset.
 
@@ -193,7 +218,7 @@ class EdgeSession(Closing):
         a deadline, DeadlineMissed with one; BackendError if an engine of this side fails. The
         session goes on after any of these.
         """
-        checked = check_observation(self._inputs, observation)
+        checked = check_observation(self._inputs, observation, self._allow_nan)
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
@@ -213,10 +238,21 @@ class EdgeSession(Closing):
             self._note_change(made.source, request.step, reason)
         returned, name = time.perf_counter_ns(), self._names[variant]
         link, expected = self._plan.link, together.expected
-        self._noted = request.step, name, reason, began, returned, made, link, expected
+        overrun = self._overrun(began, returned, variant, made)
+        self._noted = request.step, name, reason, began, returned, made, link, expected, overrun
         self._last, self._made = None, made
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return dict(zip(made.action, map(np.array, made.action.values()), strict=True))
+
+    def _overrun(self, began: int, returned: int, variant: int, made: Made) -> Overrun | None:
+        """By how much a step returned after its deadline, and what ran then; None if it did not."""
+        due = began + round((self._deadline or math.inf) * 1e9) if self._deadline else returned
+        if returned <= due:
+            return None
+        ran = [*self._together.ran(variant), *made.tally.ran]
+        late = {name: min(end, returned) - max(start, due) for name, start, end in ran if end > due}
+        engine = max(late, key=lambda name: late[name], default="")
+        return Overrun((returned - due) * 1e-9, engine, late.get(engine, 0) * 1e-9)
 
     def _commit(self, made: Made) -> None:
         """The action is returned: the next step builds on what it left."""
@@ -241,6 +277,8 @@ class EdgeSession(Closing):
         # Where the edge could not make it alone, its turn is the deadline.
         if self._alone is not None and time.monotonic() < turn + self._spare_s < until:
             return self._alone.make(request), reason
+        if self._alone is not None and self._made is None:
+            return self._alone.make(request), f"{reason}; late, for there was no action before it"
         return self._repeat(request, reason), reason
 
     def _note_change(self, source: Source, step: int, reason: str) -> None:
@@ -272,6 +310,9 @@ class EdgeSession(Closing):
             race.enter(Source.ALONE, lambda: alone.make(request))
             won = race.winner(until)
             _log.info("step %d hedged; %s won", request.step, won[0] if won else "neither")
+        if won is None and self._made is None:  # nothing to repeat: late is better than nothing
+            race.enter(Source.ALONE, lambda: alone.make(request))
+            won = race.winner(until + _LATE * alone.seconds * max(1, alone.runs(request.moment)))
         if won is None:
             reason = race.why_not()
             return self._repeat(request, reason), reason
@@ -322,9 +363,14 @@ class EdgeSession(Closing):
 
 
 def check_observation(
-    expected: Mapping[str, TensorSpec], observation: Mapping[str, np.ndarray]
+    expected: Mapping[str, TensorSpec],
+    observation: Mapping[str, np.ndarray],
+    allow_nan: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The observation, every tensor checked; ObservationError naming the first that is wrong."""
+    """The observation, every tensor checked; ObservationError naming the first that is wrong.
+
+    One that holds a NaN is, unless that is allowed: a policy makes a NaN of it, and hands that on.
+    """
     for name in observation:
         if name not in expected:
             raise ObservationError(f"unexpected tensor {name!r}; {suggestion(name, expected)}")
@@ -334,4 +380,8 @@ def check_observation(
     checked = {}
     for name, spec in expected.items():
         checked[name] = spec.check(np.asarray(observation[name]))
+        if not allow_nan and has_nan(checked[name], spec.dtype):
+            raise ObservationError(
+                f"{name}: holds a NaN; see to its sensor, or let it pass with --allow-nan"
+            )
     return checked
