@@ -102,14 +102,14 @@ def test_a_misspelt_option_is_refused_with_the_nearest_name(
     option: str, near: str, tmp_path: Path
 ) -> None:
     target = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "1GB/s", option: "1"}
-    for function, more in ((vlacut.compile, {"out": tmp_path / "b"}), (vlacut.plans, {})):
+    for function, more in ((vlacut.compile, {"out": tmp_path / "b"}), (vlacut.plan, {})):
         message = f"{function.__name__} has no option '{option}'; did you mean .*{near}"
         with pytest.raises(InputError, match=message):
             function(Policy(), ARGS, **target, **more)  # type: ignore[operator]
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("function", [vlacut.plans, vlacut.compile])
+@pytest.mark.parametrize("function", [vlacut.plan, vlacut.compile])
 def test_every_option_of_a_target_is_written_out(function: Callable[..., object]) -> None:
     """With the same default, so that an editor completes what the command line has."""
     options = signature(function).parameters
@@ -118,14 +118,14 @@ def test_every_option_of_a_target_is_written_out(function: Callable[..., object]
         default = "" if field.default is MISSING else field.default
         assert options[field.name].default == default, field.name
         assert f"\n        {field.name}: " in str(function.__doc__)
-    of_driver = plan_program if function is vlacut.plans else compile_program
+    of_driver = plan_program if function is vlacut.plan else compile_program
     handed = {"program", "target", "checkpoint"}
     assert set(signature(of_driver).parameters) - handed <= set(options)
 
 
 def test_plan_verify_and_simulate_say_what_the_commands_say(tmp_path: Path) -> None:
     target = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "100GB/s"}
-    planned = vlacut.plans(Policy().eval(), ARGS, **target, pool="portfolio:1GB")
+    planned = vlacut.plan(Policy().eval(), ARGS, **target, pool="portfolio:1GB")
     bundle = vlacut.compile(
         Policy().eval(), ARGS, out=tmp_path / "b", **target, pool="portfolio:1GB"
     )
