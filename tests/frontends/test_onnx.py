@@ -148,6 +148,15 @@ def test_an_invalid_graph_is_named(tmp_path: Path, body: str, message: str) -> N
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("opset", [1, 6])
+def test_an_operator_set_that_nothing_runs_is_refused_by_name(tmp_path: Path, opset: int) -> None:
+    body = "g (float[2] x) => (float[2] y) { [first] n = Tanh(x) y = Tanh(n) }"
+    path = write(tmp_path / "m.onnx", body, opset=opset)
+    with pytest.raises(ModelError, match=rf"node first \(Tanh\) is of operator set {opset}, .*7"):
+        load_graph(path)
+    load_graph(write(tmp_path / "m.onnx", body, opset=7))
+
+
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     good = write(
         tmp_path / "good.onnx",

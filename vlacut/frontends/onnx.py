@@ -26,6 +26,7 @@ from vlacut.ir.program import Phase, Program
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_OLDEST = 7  # of ai.onnx: onnxruntime's docs/Versioning.md
 _LIKE = ("RandomNormalLike", "RandomUniformLike")
 _DRAWS = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform", *_LIKE)
 
@@ -84,6 +85,7 @@ def read_graph(path: Path) -> ir.Model:
         raise ModelError(f"{path}: is no ONNX model, or is cut short") from error
     if not len(model.graph) and not model.graph.outputs:
         raise ModelError(f"{path}: is no ONNX model, or is cut short: it has no operator")
+    _refuse_old_operators(model, str(path))
     _refuse_unknown_operators(model, str(path))
     _refuse_draws(model, str(path))
     _refuse_missing_weights(model, path)
@@ -110,6 +112,18 @@ def _check(path: Path) -> None:
     except onnx.checker.ValidationError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ModelError(f"{path}: is no valid ONNX model: {lines[0][:300]}") from error
+
+
+def _refuse_old_operators(model: ir.Model, where: str) -> None:
+    """ONNX Runtime knows no operator set before 7, of which a model uses one alone."""
+    opset = model.graph.opset_imports.get("")
+    if opset is not None and opset < _OLDEST:
+        node = next((node for node in model.graph if node.domain == ""), None)
+        of = f": node {node.name or '(unnamed)'} ({node.op_type})" if node else ""
+        raise ModelError(
+            f"{where}{of} is of operator set {opset}, and ONNX Runtime runs {_OLDEST} and later; "
+            f"export it again, or convert it with onnx.version_converter"
+        )
 
 
 def _refuse_unknown_operators(model: ir.Model, where: str) -> None:
