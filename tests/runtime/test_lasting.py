@@ -108,6 +108,7 @@ def test_a_thread_that_cannot_be_had_is_one_robot_s(monkeypatch: pytest.MonkeyPa
             patch.setattr(threading.Thread, "start", refused)
             for _ in range(70):  # more than may be in the handshake at once
                 with socket.create_connection(server.address) as robot:
+                    robot.sendall(Greeting(0, DIGEST, bytes(16), 1, 0).pack())
                     assert robot.recv(1) == b""
         with EdgeSession(plan, DIGEST, engines, server.address) as policy:
             policy.step(observation(program))

@@ -203,7 +203,7 @@ def test_admission_by_memory(caplog: pytest.LogCaptureFixture) -> None:
             ):
                 EdgeSession(plan, DIGEST, engines, server.address)
             assert wait_until(lambda: server.robots == 1)
-            assert "its memory holds 2 robots beside the engines" in caplog.text
+            assert wait_until(lambda: "memory holds 2 robots beside the engines" in caplog.text)
             with EdgeSession(plan, DIGEST, engines, server.address) as policy:
                 policy.step(observation(program))
     with pytest.raises(InputError, match="compile with a lower --cloud-budget"):

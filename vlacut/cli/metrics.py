@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from socketserver import ThreadingMixIn
+from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from vlacut.cli.answering import Answer, HttpServer
 from vlacut.runtime.cloud.server import Server
-from vlacut.runtime.wire.sockets import listener
 
 
 class _Counts(Collector):
@@ -52,29 +51,6 @@ def _health(server: Server) -> str:
     return f"stuck: an engine has run for {stuck:.0f} s" if stuck else "ok"
 
 
-class _Handler(WSGIRequestHandler):
-    timeout = 5.0  # seconds that a client may be silent
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not events of the server."""
-
-
-class _Http(ThreadingMixIn, WSGIServer):
-    """A thread a request: who asks and is then silent keeps nobody else waiting."""
-
-    daemon_threads = True
-
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__((host, port), _Handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener(host, port)
-        self.server_name, self.server_port = host, self.socket.getsockname()[1]
-        self.setup_environ()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Who hangs up while it is answered is no event of the server either."""
-
-
 def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
     """Serve `/metrics` and `/healthz` from a thread; host and port (0 takes a free one).
 
@@ -84,21 +60,15 @@ def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
     """
     registry = CollectorRegistry()
     registry.register(_Counts(server))
-    metrics = make_wsgi_app(registry)
 
-    def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == "/metrics":
-            found: Iterable[bytes] = metrics(environ, start)
-            return found
-        if environ["PATH_INFO"] != "/healthz":
-            start("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"there are /metrics and /healthz\n"]
-        health = _health(server)
-        status = "200 OK" if health == "ok" else "503 Service Unavailable"
-        start(status, [("Content-Type", "text/plain")])
-        return [f"{health}\n".encode()]
+    def metrics(accept: str) -> Answer:
+        encode, kind = choose_encoder(accept)
+        return Answer(encode(registry), kind)
 
-    http = _Http(host, port)
-    http.set_app(app)
-    threading.Thread(target=http.serve_forever, name="metrics", daemon=True).start()
-    return host, http.server_port
+    def health(_: str) -> Answer:
+        said = _health(server)
+        status = HTTPStatus.OK if said == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
+        return Answer(f"{said}\n".encode(), status=status)
+
+    http = HttpServer(host, port, {"/metrics": metrics, "/healthz": health})
+    return host, http.port

@@ -1,27 +1,45 @@
-"""The reception: where connections come in, each to be served by a thread of its own."""
+"""The reception: where connections come in, and are let through once they have said who they are.
+
+One thread accepts and carries every handshake on, by what has come of each; a robot gets a thread
+of its own once its greeting is whole, with TLS once its keys are right. See `lobby` for who has to
+wait, and who has to leave.
+"""
 
 from __future__ import annotations
 
-import socket
+import resource
+import selectors
+import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
+from vlacut.errors import PeerLost, WireError
+from vlacut.runtime.cloud.lobby import Guest, Lobby
+from vlacut.runtime.cloud.stranger import READ, Stranger
+from vlacut.runtime.wire.handshake import refusal
 from vlacut.runtime.wire.sockets import listener, use_cubic, written
 
 _POLL_S = 0.2
-_REST_S = 1.0  # after a connection that could not be accepted: the next one could not be either
-_MOST_STRANGERS = 64
+_REST_S = 0.05  # after a connection that could not be accepted, and nobody could be sent away for
+_MOST_STRANGERS, _RESERVED = 256, 64
+_SHARE = 4  # of the file descriptors that this process may have, strangers get a quarter at most
+_LONGEST_S, _SHORTEST_S = 5.0, 1.0
+_AT_ONCE = 256  # connections that are accepted before handshakes go on
+_TURN_S = 0.02  # of work on handshakes before connections are accepted again
+_LINGER_S, _MOST_LINGERING = 0.5, 32
 
 
 class Reception:
-    """Accepts connections, and starts a thread for each.
+    """Accepts connections, and starts a thread for each that has greeted.
 
     Args:
         host, port: where to listen, see `vlacut.runtime.wire.sockets.listener`.
-        serve: what the thread does: told the connection, which it owns, and whose it is. It calls
-            `known` once it knows that, or gives up.
-        refused: told whose connection was not taken, and why.
+        tls: in which; None for plain connections.
+        digest: of the bundle.
+        serve: what the thread does: told the stranger, which it owns.
+        refused: told of a connection that was not taken: `lost` or `refused`, whose, and why.
 
     Raises InputError if the address cannot be had.
     """
@@ -30,17 +48,25 @@ class Reception:
         self,
         host: str,
         port: int,
-        serve: Callable[[socket.socket, str], None],
-        refused: Callable[[str, str], None],
+        tls: ssl.SSLContext | None,
+        digest: bytes,
+        serve: Callable[[Stranger], None],
+        refused: Callable[[str, str, str], None],
     ) -> None:
+        self._tls = tls
+        self._digest = digest
         self._serve = serve
         self._refused = refused
         self._stopping = threading.Event()
         self._threads: set[threading.Thread] = set()
-        self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
+        most = min(_MOST_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+        self._lobby = Lobby(most, most * _RESERVED // _MOST_STRANGERS, _LONGEST_S, _SHORTEST_S)
+        self._lingering: deque[tuple[float, Stranger]] = deque()
+        self._events = selectors.DefaultSelector()
         self._listener = listener(host, port)
         use_cubic(self._listener)
-        self._listener.settimeout(_POLL_S)
+        self._listener.setblocking(False)
+        self._events.register(self._listener, READ, None)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -59,12 +85,15 @@ class Reception:
 
     def receive_all(self) -> None:
         """Take connections until `stop` or `close`."""
-        while (accepted := self._accept()) is not None:
-            self._start(*accepted)
+        try:
+            while not self.stopping and self._listener.fileno() >= 0:
+                self._turn()
+        finally:
+            self._dismiss_all()
 
-    def known(self) -> None:
-        """One who was asked has said who it is, or is given up."""
-        self._strangers.release()
+    def know(self, peer: str) -> None:
+        """Who comes from there was let in: it does not wait behind those who never were."""
+        self._lobby.know(_address_of(peer))
 
     def close(self) -> None:
         """Listen no more; threads that serve go on."""
@@ -76,37 +105,113 @@ class Reception:
         for thread in list(self._threads):
             thread.join(max(0.0, end - time.monotonic()))
 
-    def _accept(self) -> tuple[socket.socket, str] | None:
-        """The next connection, and whose it is; None once this is stopping or closed."""
-        while not self.stopping:
+    def _turn(self) -> None:
+        """Accept who has come, and carry on the handshakes of which something has come."""
+        ready = [key.data for key, _ in self._events.select(_POLL_S)]
+        if None in ready:
+            self._accept_all()
+        now = time.monotonic()
+        guests = self._lobby.in_turn((guest for guest in ready if guest is not None), now)
+        for guest in guests:
+            if guest.here:  # it may have had to make room
+                self._advance(guest)
+            if time.monotonic() - now > _TURN_S:
+                break
+        now = time.monotonic()
+        for guest in self._lobby.overdue(now):
+            self._send_away(guest, "it did not finish the handshake in time")
+        while self._lingering and now - self._lingering[0][0] > _LINGER_S:
+            self._lingering.popleft()[1].close()
+
+    def _accept_all(self) -> None:
+        for _ in range(_AT_ONCE):
             try:
                 sock, peer = self._listener.accept()
-            except TimeoutError:
-                continue
+            except (BlockingIOError, ConnectionAbortedError):
+                return
             except OSError as error:
-                if self._listener.fileno() < 0:  # closed: nobody will come
-                    break
-                # Else one of the network, or no file descriptors are left: accept(2).
-                self._refused("somebody", f"cannot be accepted: {error.strerror}")
-                self._stopping.wait(_REST_S)
-                continue
-            if self.stopping:
-                sock.close()
-                break
-            return sock, written(*peer[:2])
-        return None
+                if self._listener.fileno() >= 0:  # else it was closed: nobody will come
+                    self._cannot_accept(error)
+                return
+            stranger = Stranger(sock, written(*peer[:2]), self._tls)
+            guest, out = self._lobby.enter(peer[0], time.monotonic(), stranger)
+            if out is not None:
+                self._send_away(out, "too many connections that have not said who they are")
+            self._events.register(sock, READ, guest)
 
-    def _start(self, sock: socket.socket, peer: str) -> None:
-        if not self._strangers.acquire(blocking=False):
-            sock.close()
-            self._refused(peer, "too many connections that have not said who they are")
-            return
-        thread = threading.Thread(target=self._serve, args=(sock, peer), name=peer, daemon=True)
+    def _cannot_accept(self, error: OSError) -> None:
+        """No file descriptors are left, say: who has waited longest makes room."""
+        self._refused("refused", "somebody", f"cannot be accepted: {error.strerror}")
+        while self._lingering:
+            self._lingering.popleft()[1].close()
+        oldest = self._lobby.overdue(float("inf"))[:1]
+        for guest in oldest:
+            self._send_away(guest, "this machine has no room for more connections")
+        if not oldest:
+            self._stopping.wait(_REST_S)
+
+    def _advance(self, guest: Guest) -> None:
+        stranger: Stranger = guest.holds
+        start = time.monotonic()
+        try:
+            done = stranger.advance()
+            said = refusal(stranger.greeting, stranger.arrived_ns, self._digest) if done else None
+        except WireError as error:
+            self._forget(guest)
+            event = "lost" if isinstance(error, PeerLost) else "refused"
+            self._refused(event, stranger.peer, str(error))
+            self._linger(stranger)
+        else:
+            if said is not None:
+                self._forget(guest)
+                self._refused("refused", stranger.peer, said[1])
+                stranger.say(said[0].pack())
+                self._linger(stranger)
+            elif done:
+                self._forget(guest)
+                self._start(stranger)
+            elif self._events.get_key(stranger.number).events != stranger.waits:
+                self._events.modify(stranger.number, stranger.waits, guest)
+        end = time.monotonic()
+        self._lobby.note(guest.address, end - start, end)
+
+    def _forget(self, guest: Guest) -> None:
+        self._events.unregister(guest.holds.number)
+        self._lobby.leave(guest)
+
+    def _send_away(self, guest: Guest, why: str) -> None:
+        self._forget(guest)
+        guest.holds.close()
+        self._refused("lost", guest.holds.peer, why)
+
+    def _linger(self, stranger: Stranger) -> None:
+        """Let it read why: who closes with bytes unread resets at once."""
+        stranger.part()
+        if stranger.drained() or len(self._lingering) >= _MOST_LINGERING:
+            stranger.close()
+        else:
+            self._lingering.append((time.monotonic(), stranger))
+
+    def _start(self, stranger: Stranger) -> None:
+        thread = threading.Thread(
+            target=self._serve, args=(stranger,), name=stranger.peer, daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:  # the system has no more threads
-            self.known()
-            sock.close()
-            self._refused(peer, str(error))
+            stranger.close()
+            self._refused("refused", stranger.peer, str(error))
             return
         self._threads = {thread for thread in self._threads if thread.is_alive()} | {thread}
+
+    def _dismiss_all(self) -> None:
+        for guest in self._lobby.overdue(float("inf")):
+            self._forget(guest)
+            guest.holds.close()
+        while self._lingering:
+            self._lingering.popleft()[1].close()
+
+
+def _address_of(peer: str) -> str:
+    """The host of what `written` wrote."""
+    return peer.rpartition(":")[0].strip("[]")

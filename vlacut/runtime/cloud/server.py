@@ -26,19 +26,21 @@ from vlacut.plans.plan import Plan
 from vlacut.plans.state import initial_state
 from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.cloud.reception import Reception
+from vlacut.runtime.cloud.refusals import Refusals
 from vlacut.runtime.cloud.robots import Counts, Robots
+from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.cloud.turns import SharedEngine, Turns
 from vlacut.runtime.engines import OpenedEngines
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.wire.burst import train_of
 from vlacut.runtime.wire.connection import Connection
-from vlacut.runtime.wire.handshake import answer
+from vlacut.runtime.wire.handshake import answer_to
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.pictures import require_libraries
 from vlacut.runtime.wire.protocol import CHECKED, FETCH, PROBE, STATE, Greeting, Header
 from vlacut.runtime.wire.receiver import PeerLeft
 from vlacut.runtime.wire.route import Route, first_routes_of, routes_of
-from vlacut.runtime.wire.security import peer_name, require_authentication, secure
+from vlacut.runtime.wire.security import peer_name, require_authentication
 from vlacut.runtime.wire.sockets import set_options
 from vlacut.side import Side
 
@@ -93,12 +95,12 @@ class Server:
         self._digest = digest
         self._turns = Turns()
         self._engines = engines
-        self._tls = tls
         self._timeout = timeout
         self._most_robots = most_robots
         remembering = partial(RobotMemory, plan, first) if plan.states else None
         self._robots = Robots(most_robots, self.memory, remembering)
-        self._reception = Reception(host, port, self._serve, partial(self._note, "refused"))
+        self._refusals = Refusals(self._say)
+        self._reception = Reception(host, port, tls, digest, self._serve, self._refuse)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -160,13 +162,12 @@ class Server:
         """Ask `serve_forever` to return; safe from a signal handler or another thread."""
         self._reception.stop()
 
-    def _serve(self, plain: socket.socket, peer: str) -> None:
+    def _serve(self, stranger: Stranger) -> None:
         """One robot, from handshake to end; whatever it does, the others go on."""
+        peer = stranger.peer
         try:
-            try:
-                sock, greeting, memory = self._admit(plain)
-            finally:
-                self._reception.known()
+            sock, greeting, memory = self._admit(stranger)
+            self._reception.know(peer)
             name = peer_name(sock)
             peer = f"{name}@{peer}" if name else peer
             lost = True
@@ -179,14 +180,15 @@ class Server:
         except WireError as error:
             self._note("refused", peer, str(error))
 
-    def _admit(self, plain: socket.socket) -> tuple[socket.socket, Greeting, RobotMemory | None]:
+    def _admit(self, stranger: Stranger) -> tuple[socket.socket, Greeting, RobotMemory | None]:
         """The connection of a robot that may be served, what it said, and its memory."""
+        sock = stranger.sock
         try:
-            set_options(plain, self._timeout)
+            set_options(sock, self._timeout)
+            sock.settimeout(_HANDSHAKE_S)
         except OSError as error:
-            plain.close()
+            sock.close()
             raise PeerLost(f"it hung up at once: {error.strerror}") from error
-        sock = secure(plain, self._tls, _HANDSHAKE_S, server=True)
         memory: RobotMemory | None = None
 
         def told(greeting: Greeting) -> bytes:
@@ -195,8 +197,8 @@ class Server:
             return memory.told() if memory else b""
 
         try:
-            greeting = answer(
-                *(sock, self._digest, _HANDSHAKE_S),
+            greeting = answer_to(
+                *(sock, stranger.greeting, stranger.arrived_ns, self._digest),
                 lambda found: self._no_room(found, sock),
                 told,
             )
@@ -298,8 +300,16 @@ class Server:
         self._robots.note_step(walk.tally, done)
         return route
 
+    def _refuse(self, event: str, peer: str, why: str) -> None:
+        """Count a connection that was not taken, and log it unless it is one of a flood."""
+        self._robots.count(event)
+        self._refusals.note(event, peer, why)
+
     def _note(self, event: str, peer: str, text: str) -> None:
         self._robots.count(event)
+        self._say(event, peer, text)
+
+    def _say(self, event: str, peer: str, text: str) -> None:
         level = logging.INFO if event in ("connected", "left") else logging.WARNING
         line = f"{event}: {peer}" + (f": {text}" if text else "")
         _log.log(level, line, extra={"event": event, "robot": peer})

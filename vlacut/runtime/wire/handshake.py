@@ -61,30 +61,62 @@ def answer(
     full: Callable[[Greeting], str] = lambda _: "",
     memory: Callable[[Greeting], bytes] = lambda _: b"",
 ) -> Greeting:
-    """The cloud's half of the handshake; the edge's greeting.
+    """The cloud's half of the handshake, waiting for the edge's greeting; returns it.
+
+    Raises as `answer_to` does, or PeerLost.
+    """
+    end = time.monotonic() + timeout
+    data = _read(sock, GREETING_START_BYTES, end)
+    if unpack_version(data) == VERSION:
+        data += _read(sock, GREETING_BYTES - len(data), end)
+    return answer_to(sock, data, time.perf_counter_ns(), digest, full, memory)
+
+
+def answer_to(
+    sock: socket.socket,
+    data: bytes,
+    arrived_ns: int,
+    digest: bytes,
+    full: Callable[[Greeting], str] = lambda _: "",
+    memory: Callable[[Greeting], bytes] = lambda _: b"",
+) -> Greeting:
+    """The cloud's answer to the bytes of a greeting; the edge's greeting.
 
     `full` says why there is no room for the robot, or nothing; `memory` what is remembered of one
-    that has room. Raises PeerLost, WireError, or
-    PeerRefused if it was this side that refused.
+    that has room. Raises PeerLost, WireError, or PeerRefused if it was this side that refused.
     """
-    version, found = _receive(sock, time.monotonic() + timeout)
-    now = time.perf_counter_ns()
-    if found is None:
-        _send(sock, Greeting(Status.OTHER_VERSION, digest, bytes(16), now, now))
-        raise PeerRefused(f"an edge speaks protocol {version}, this cloud {VERSION}")
-    mine = Greeting(Status.OK, digest, found.token, now, time.perf_counter_ns(), found.flags)
-    if found.digest != digest:
-        _send(sock, replace(mine, status=Status.OTHER_BUNDLE))
-        raise PeerRefused(
-            f"an edge holds another bundle ({found.digest.hex()[:12]}) than this cloud "
-            f"({digest.hex()[:12]})"
-        )
+    refused = refusal(data, arrived_ns, digest)
+    if refused is not None:
+        _send(sock, refused[0])
+        raise PeerRefused(refused[1])
+    found = unpack_greeting(data)
+    mine = Greeting(Status.OK, digest, found.token, arrived_ns, time.perf_counter_ns(), found.flags)
     why = full(found)
     if why:
         _send(sock, replace(mine, status=Status.FULL))
         raise PeerUnable(f"there is no room for another robot: {why}")
     _send(sock, mine, memory(found))
     return found
+
+
+def refusal(data: bytes, arrived_ns: int, digest: bytes) -> tuple[Greeting, str] | None:
+    """What to answer a greeting of another version or bundle, and why; None if it is of this one.
+
+    Raises WireError if it is none.
+    """
+    version = unpack_version(data[:GREETING_START_BYTES])
+    if version != VERSION:
+        mine = Greeting(Status.OTHER_VERSION, digest, bytes(16), arrived_ns, arrived_ns)
+        return mine, f"an edge speaks protocol {version}, this cloud {VERSION}"
+    found = unpack_greeting(data)
+    if found.digest == digest:
+        return None
+    now = time.perf_counter_ns()
+    mine = Greeting(Status.OTHER_BUNDLE, digest, found.token, arrived_ns, now, found.flags)
+    return mine, (
+        f"an edge holds another bundle ({found.digest.hex()[:12]}) than this cloud "
+        f"({digest.hex()[:12]})"
+    )
 
 
 def _send(sock: socket.socket, greeting: Greeting, memory: bytes = b"") -> None:

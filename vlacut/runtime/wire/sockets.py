@@ -9,7 +9,7 @@ from contextlib import suppress
 from vlacut.errors import InputError
 
 _MOST_PORT = 65535
-_BACKLOG = 64
+_BACKLOG = 4096  # the kernel takes what it allows (net.core.somaxconn)
 _LONGEST_IDLE_S = 32767  # MAX_TCP_KEEPIDLE of linux/tcp.h
 
 
