@@ -15,6 +15,7 @@ from support.commands import Vlacut
 from support.programs import TARGET, looping_program
 
 from vlacut.compiler.driver import compile_program
+from vlacut.security.keys import make_keys
 
 # Property tests draw the same examples in every run; `--hypothesis-profile default` draws others.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -60,6 +61,14 @@ def split_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _, bundle = compile_program(looping_program(), TARGET, path)
     assert {part.side.value for part in bundle.plan.parts} == {"edge", "cloud"}
     return path
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys of a cloud and of a robot."""
+    folder = tmp_path_factory.mktemp("keys")
+    make_keys(folder, ("robot",), 1)
+    return folder
 
 
 @pytest.fixture(scope="session")

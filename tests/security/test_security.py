@@ -23,13 +23,6 @@ from vlacut.runtime.wire.security import cloud_context, edge_context, is_loopbac
 from vlacut.security.keys import make_keys
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    make_keys(folder, ("robot",), 1)
-    return folder
-
-
 def test_a_step_in_tls(keys: Path) -> None:
     program, plan, engines = crossing_deployment()
     observed = observation(program)

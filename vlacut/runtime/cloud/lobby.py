@@ -14,6 +14,7 @@ from typing import Any
 
 _MOST_ADDRESSES = 4096  # that are remembered
 _HALF_LIFE_S = 1.0  # of the work that an address has made
+_MOST_WORK_S = 0.2  # that counts of it, before its connections are ended unheard
 
 
 @dataclass(eq=False)
@@ -114,6 +115,10 @@ class Lobby:
         self._work.move_to_end(address)
         while len(self._work) > _MOST_ADDRESSES:
             self._work.popitem(last=False)
+
+    def turned_back(self, address: str, now: float) -> bool:
+        """Whether an address has made so much work of late that it has to wait outside."""
+        return address not in self._known and self._worked(address, now) > _MOST_WORK_S
 
     def in_turn(self, guests: Iterable[Guest], now: float) -> list[Guest]:
         """Guests in the order in which to serve them: known ones, then who made least work."""

@@ -19,7 +19,7 @@ from vlacut.errors import PeerLost, WireError
 from vlacut.runtime.cloud.lobby import Guest, Lobby
 from vlacut.runtime.cloud.stranger import READ, Stranger
 from vlacut.runtime.wire.handshake import refusal
-from vlacut.runtime.wire.sockets import listener, use_cubic, written
+from vlacut.runtime.wire.sockets import listener, reset, use_cubic, written
 
 _POLL_S = 0.2
 _REST_S = 0.05  # after a connection that could not be accepted, and nobody could be sent away for
@@ -125,6 +125,7 @@ class Reception:
 
     def _accept_all(self) -> None:
         for _ in range(_AT_ONCE):
+            start = time.monotonic()
             try:
                 sock, peer = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -133,11 +134,17 @@ class Reception:
                 if self._listener.fileno() >= 0:  # else it was closed: nobody will come
                     self._cannot_accept(error)
                 return
-            stranger = Stranger(sock, written(*peer[:2]), self._tls)
-            guest, out = self._lobby.enter(peer[0], time.monotonic(), stranger)
-            if out is not None:
-                self._send_away(out, "too many connections that have not said who they are")
-            self._events.register(sock, READ, guest)
+            if self._lobby.turned_back(peer[0], start):
+                reset(sock)
+                self._refused("refused", written(*peer[:2]), "too many connections from there")
+            else:
+                stranger = Stranger(sock, written(*peer[:2]), self._tls)
+                guest, out = self._lobby.enter(peer[0], start, stranger)
+                if out is not None:
+                    self._send_away(out, "too many connections that have not said who they are")
+                self._events.register(sock, READ, guest)
+            end = time.monotonic()
+            self._lobby.note(peer[0], end - start, end)
 
     def _cannot_accept(self, error: OSError) -> None:
         """No file descriptors are left, say: who has waited longest makes room."""
@@ -181,7 +188,7 @@ class Reception:
 
     def _send_away(self, guest: Guest, why: str) -> None:
         self._forget(guest)
-        guest.holds.close()
+        reset(guest.holds.sock)
         self._refused("lost", guest.holds.peer, why)
 
     def _linger(self, stranger: Stranger) -> None:

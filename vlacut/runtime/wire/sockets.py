@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from contextlib import suppress
 
 from vlacut.errors import InputError
@@ -68,6 +69,13 @@ def set_options(sock: socket.socket, timeout: float) -> None:
         )
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def reset(sock: socket.socket) -> None:
+    """End a connection at once: nothing is sent but that it ended, and nothing of it stays."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
 
 
 def connected(address: tuple[str, int], limit: float) -> socket.socket:
