@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import pytest
 from support.programs import looping_program
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import Target, compile_program
+from vlacut.ir.state import State
 from vlacut_backends.tensorrt import handles
 
 if TYPE_CHECKING:
@@ -59,10 +61,14 @@ def fake_machine(
         _forget()
 
 
-def looping_bundle(folder: Path, target: Target = TARGET) -> Bundle:
-    """Two parts on each side, one of them in a loop with a carried state."""
-    path = folder / "looping.vlacut"
-    return compile_program(looping_program(), target, path, backend="tensorrt")[1]
+def looping_bundle(folder: Path, target: Target = TARGET, remembers: bool = False) -> Bundle:
+    """Two parts on each side, one of them in a loop with a carried state; that begins where the
+    step before left it, if it remembers.
+    """
+    path, program = folder / "looping.vlacut", looping_program()
+    if remembers:
+        program = replace(program, inputs=program.inputs[:1], state=(State("action", "state"),))
+    return compile_program(program, target, path, backend="tensorrt")[1]
 
 
 def _forget() -> None:
