@@ -27,10 +27,10 @@ from vlacut.frontends.load import load_program
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.runtime.whole import run_whole
+from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
-from vlacut.split.local_execution import example_observation
-from vlacut.split.parts import whole
+from vlacut.split.local_execution import example_observation, initial_of
+from vlacut.split.parts import whole, whole_states
 
 BOUND = 0.999
 PRECISIONS = ("float16", "bfloat16")
@@ -92,7 +92,8 @@ def action(program: Program, reference: bool) -> np.ndarray:
         phase.name: Evaluated(whole(phase, [item.key for item in found.inputs]), reference)
         for phase, found in zip(program.phases, described, strict=True)
     }
-    made = run_whole(described, engines, example_observation(program))
+    episode = UncutEpisode(described, engines, whole_states(program), initial_of(program))
+    made = episode.step(example_observation(program))
     keys = [key_of(program, program.output_source(spec.name)) for spec in program.outputs]
     return np.concatenate([made[key].astype(np.float64).ravel() for key in keys])
 

@@ -20,10 +20,10 @@ from vlacut.ir.graphs import value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.rewriting import name_uniquely
-from vlacut.runtime.whole import run_whole
+from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
-from vlacut.split.local_execution import example_observation
-from vlacut.split.parts import whole
+from vlacut.split.local_execution import example_observation, initial_of
+from vlacut.split.parts import whole, whole_states
 from vlacut_passes.types.values import saturated
 
 OTHERS = ("cogact", "openvla", "openvla-oft", "pi0", "roboflamingo", "smolvla")
@@ -54,7 +54,8 @@ def action(program: Program, reference: bool = False) -> np.ndarray:
         phase.name: Evaluated(whole(phase, [item.key for item in found.inputs]), reference)
         for phase, found in zip(program.phases, described, strict=True)
     }
-    made = run_whole(described, engines, example_observation(program))
+    episode = UncutEpisode(described, engines, whole_states(program), initial_of(program))
+    made = episode.step(example_observation(program))
     keys = [key_of(program, program.output_source(spec.name)) for spec in program.outputs]
     return np.concatenate([made[key].astype(np.float64).ravel() for key in keys])
 

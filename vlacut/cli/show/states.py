@@ -53,7 +53,7 @@ def show_states(console: Console, plan: Plan) -> None:
             size(plan.spec[state.key].nbytes),
             " and ".join(side.value for side in _reading(plan, state)),
             " and ".join(side.value for side in _holding(plan, state)),
-            _way(plan, chosen, state) or "stays",
+            _way(plan, chosen, state) or ("stays there" if state.source else "until reset"),
         )
         for state in plan.states
     ]

@@ -48,6 +48,11 @@ class Inferences:
         self._plan, self._episodes = bundle.plan, episodes
         self._reader = reader_of(bundle, episodes)
         self._inputs = {one.name: one for one in bundle.plan.inputs}
+        if bundle.manifest.states:
+            raise InputError(
+                f"{bundle.root}: {bundle.plan.program} remembers from step to step, and ticks are "
+                f"run here each by itself; errors of its actions cannot be measured so"
+            )
         manifest = bundle.manifest
         self._whole: Mapping[str, Engine] | None = None
         if manifest.backend not in registry.names("engine_builders"):
