@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from vlacut.errors import ModelError
+from vlacut.frontends.adapting import Adapted, adapted
 from vlacut.frontends.dimensions import bind_shapes
+from vlacut.frontends.known import KnownValues
 from vlacut.frontends.names import input_names, output_names
 from vlacut.frontends.normalize import normalize, separate_weights
 from vlacut.frontends.pt2.program import read_program
@@ -32,7 +35,6 @@ from vlacut.frontends.shapes import infer_shapes
 from vlacut.frontends.torch_export import emit, export, faked, is_real, quiet, reason, shapes_only
 from vlacut.frontends.torch_original import (
     TorchPhase,
-    bound_method,
     exported_original,
     note_exported,
     note_module,
@@ -40,12 +42,14 @@ from vlacut.frontends.torch_original import (
     tensors,
     torch_runner,
 )
-from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.annotation import EXAMPLE, FIXED, NOTES
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Face, Original, Runner
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State, states_of
 from vlacut.tensor import TensorSpec
+
+_USER = torch.export.graph_signature.InputKind.USER_INPUT
 
 __all__ = [
     "TorchPhase",
@@ -81,15 +85,21 @@ def program_from_torch(
     Raises ModelError if a phase cannot be traced, draws random numbers, writes into its inputs or
     buffers, or if names do not fit together.
     """
-    with _no_collector():
-        made = tuple(_phase(phase, opset) for phase in phases)
     examples: dict[str, torch.Tensor] = {}
+    traced = []
+    with _no_collector():
+        for phase in phases:
+            free = {key for key in phase.inputs if key not in observation}
+            free.update(phase.carried.values() if phase.trips > 1 else ())
+            traced.append(_phase(phase, opset, free))
     for phase in phases:
         examples = {**phase.inputs, **examples}
     values = {fed: _array(tensor) for fed, tensor in (initial or {}).items()}
     states = states_of(state or {}, values)
+    made = tuple(one.phase for one in traced)
     program = _program(name, made, observation, action, examples, states)
     note_phases(program, phases)
+    _say(program, traced, examples)
     return program
 
 
@@ -112,23 +122,81 @@ def program_from_module(
     """
     where = f"model {name}"
     if isinstance(module, ExportedProgram):
-        exported = module
+        model = emit(module, opset, where)
+        given = input_names(module)
+        traced = _Traced(_main(model, module, where, given, shapes), KnownValues(), ())
+        examples = _examples(module, given)
     else:
-        with faked(module, (args, dict(kwargs or {}))) as (fake_args, fake_kwargs):
-            exported = export(module, fake_args, fake_kwargs, where)
-    model = emit(exported, opset, where)
-    inputs = input_names(exported)
-    outputs = output_names(exported, inputs)
-    examples = _examples(exported, inputs)
-    phase = Phase("main", _finish(model, where, inputs, outputs, shapes or {}))
-    program = _program(name, (phase,), inputs, outputs, examples)
+        with (
+            adapted(module, args, kwargs or {}, free=(state or {}).values()) as ready,
+            faked(ready.module, (ready.args, ready.kwargs)) as (fake_args, fake_kwargs),
+        ):
+            exported = export(ready.module, fake_args, fake_kwargs, where)
+            model = emit(exported, opset, where)
+        named = dict(zip(_leaf_names(exported, ready), input_names(exported), strict=True))
+        phase = _main(model, exported, where, list(named.values()), shapes)
+        ready.known.rename(named)
+        traced = _Traced(phase, ready.known, ready.notes)
+        examples = {named[leaf]: tensor for leaf, tensor in ready.examples.items()}
+    inputs, outputs = traced.phase.input_names, traced.phase.output_names
+    program = _program(name, (traced.phase,), inputs, outputs, examples)
     if isinstance(module, ExportedProgram):
-        note_exported(program, exported)
+        note_exported(program, module)
     else:
-        note_module(program, module, *(exported.example_inputs or (args, kwargs or {})))
+        note_module(program, module, args, kwargs or {})
     if state:
         remember(program, state)
+    _say(program, [traced], examples)
     return program
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """A phase, and what its trace depended on."""
+
+    phase: Phase
+    known: KnownValues
+    notes: Sequence[str]
+
+
+def _main(
+    model: ir.Model,
+    exported: ExportedProgram,
+    where: str,
+    inputs: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]] | None,
+) -> Phase:
+    outputs = output_names(exported, inputs)
+    return Phase("main", _finish(model, where, inputs, outputs, shapes or {}))
+
+
+def _leaf_names(exported: ExportedProgram, ready: Adapted) -> list[str]:
+    """What the example calls the graph's inputs, which are in an order of torch's own."""
+    spec = exported.call_spec.in_spec
+    assert spec is not None
+    args, kwargs = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    by_leaf = dict(ready.leaves(args, kwargs))
+    given = [one.arg for one in exported.graph_signature.input_specs if one.kind == _USER]
+    tensor = torch.export.graph_signature.TensorArgument
+    return [by_leaf[leaf] for leaf, arg in enumerate(given) if isinstance(arg, tensor)]
+
+
+def _say(program: Program, traced: Sequence[_Traced], examples: Mapping[str, torch.Tensor]) -> None:
+    """Note what was done to the modules, and which inputs are fixed to the example's value."""
+    notes = [note for one in traced for note in one.notes]
+    fixed = {name: place for one in traced for name, place in one.known.fixed.items()}
+    assumed = {name: place for one in traced for name, place in one.known.assumed.items()}
+    for name, place in fixed.items():
+        notes.append(f"input {name} is fixed to the example's value, which {place} asks for")
+    for name, place in assumed.items():
+        notes.append(f"what {place} decides by the values of {name} is decided as for the example")
+    counted = {name: place for one in traced for name, place in one.known.counted.items()}
+    for name, place in counted.items():
+        notes.append(f"{name} chooses as many places as in the example, at {place}")
+    if notes:
+        NOTES.put(program, tuple(dict.fromkeys(notes)))
+    if fixed:
+        FIXED.put(program, {name: _array(examples[name]) for name in fixed})
 
 
 @contextmanager
@@ -204,14 +272,22 @@ def _read(file: Path) -> ExportedProgram:
         ) from error
 
 
-def _phase(phase: TorchPhase, opset: int) -> Phase:
+def _phase(phase: TorchPhase, opset: int, free: Collection[str]) -> _Traced:
     where = f"phase {phase.name}"
-    with faked(phase.module, (tuple(phase.inputs.values()), {})) as (args, _):
-        exported = export(bound_method(phase.module, phase.method, where), args, {}, where)
-    model = emit(exported, opset, where)
+    if not hasattr(phase.module, phase.method):
+        raise ModelError(f"{where}: {type(phase.module).__name__} has no method {phase.method}")
+    given = tuple(phase.inputs.values())
+    names = tuple(phase.inputs)
+    with (
+        adapted(phase.module, given, {}, phase.method, free, names) as ready,
+        faked(ready.module, (ready.args, {})) as (args, _),
+    ):
+        exported = export(ready.module, args, {}, where)
+        model = emit(exported, opset, where)
     model.graph.name = phase.name
     model = _finish(model, where, list(phase.inputs), phase.outputs, {})
-    return Phase(phase.name, model, phase.trips, dict(phase.carried), phase.when)
+    made = Phase(phase.name, model, phase.trips, dict(phase.carried), phase.when)
+    return _Traced(made, ready.known, ready.notes)
 
 
 def _finish(

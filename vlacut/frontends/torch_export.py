@@ -67,6 +67,7 @@ def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
     model: ir.Model = made.model
     _name_weights(model.graph, exported)
     _keep_output_types(model.graph, exported)
+    _drop_zero_biases(model.graph)
     return model
 
 
@@ -172,6 +173,19 @@ def _keep_output_types(graph: ir.Graph, exported: ExportedProgram) -> None:
         dtype = from_torch_dtype(traced.dtype)
         if value.dtype != dtype:
             graph.outputs[index] = _cast(maker, value, dtype)
+
+
+def _drop_zero_biases(graph: ir.Graph) -> None:
+    """Let a convolution without a bias have none: of conv3d, onnxscript 0.7 makes [channels, 2]."""
+    for node in graph:
+        bias = node.inputs[2] if node.op_type == "Conv" and len(node.inputs) > 2 else None
+        maker = bias.producer() if bias is not None else None
+        zero = maker.inputs[0] if maker is not None and maker.op_type == "Expand" else None
+        source = zero.producer() if zero is not None else None
+        if source is not None and source.op_type == "CastLike" and source.inputs[0] is not None:
+            known = ir.convenience.get_const_tensor(source.inputs[0])
+            if known is not None and not known.numpy().any():
+                node.resize_inputs(2)
 
 
 def _cast(maker: ir.Node, value: ir.Value, dtype: ir.DataType) -> ir.Value:

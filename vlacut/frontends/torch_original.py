@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError
+from vlacut.frontends.adapting import plain_call
 from vlacut.frontends.torch_export import is_real, quiet
 from vlacut.ir.original import Face, Numbers, Original, Runner, face_of, note, precision_of
 from vlacut.ir.program import Program
@@ -70,7 +71,7 @@ def note_module(
     """Let the model check run the module of which a program of one phase is the trace.
 
     Args:
-        program: of which inputs and outputs are in the order of the module's tensors.
+        program: of which outputs are in the order of the module's tensors.
         module: untraced.
         args: that it was traced on.
         kwargs: the same by keyword.
@@ -78,7 +79,12 @@ def note_module(
     if not _are_real((args, dict(kwargs))) or not has_content(module):
         note(program, Original(MODULE, why_not=SHAPES_ALONE))
     else:
-        note(program, _one_phase(face_of(program), MODULE, module, (args, kwargs)))
+        plain = plain_call(module, args, kwargs)
+        runner = torch_runner(
+            plain, (plain.args, plain.kwargs), list(plain.examples), face_of(program).outputs
+        )
+        phases = {face_of(program).phase: runner}
+        note(program, Original(MODULE, phases, precision=precision_of(program)))
 
 
 def note_exported(program: Program, exported: ExportedProgram) -> None:

@@ -170,6 +170,7 @@ UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
 STATE_COPIES: Key[bool] = Key("state-copies", "the compiler")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")
+FIXED: Key[Mapping[str, np.ndarray]] = Key("fixed", "the front end")
 NOTES: Key[tuple[str, ...]] = Key("notes", "the front end", lambda notes: f"{len(notes)} lines")
 
 
