@@ -292,6 +292,8 @@ def _report(
     planned: Planned, stages: Stages, as_json: bool, more: dict[str, Any] | None = None
 ) -> None:
     _warn(planned.warnings)
+    for line in planned.notes:
+        _note(line)
     if as_json:
         seconds = {timing.name: timing.seconds for timing in planned.timings}
         extra = {
@@ -299,6 +301,7 @@ def _report(
             "pass_s": seconds,
             "stage_s": stages.seconds,
             "warnings": planned.warnings,
+            "notes": planned.notes,
             "converted": planned.converted,
             "measured": planned.measured,
             "interval_ms": [bound * 1e3 for bound in planned.interval_s],

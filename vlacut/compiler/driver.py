@@ -30,7 +30,7 @@ from vlacut.control.tables import read_tables
 from vlacut.errors import BackendError, Progress, unwatched
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, load_device
-from vlacut.ir.annotation import CONVERTED, MEASURED, STATE_COPIES, Cuts, forget
+from vlacut.ir.annotation import CONVERTED, FIXED, MEASURED, NOTES, STATE_COPIES, Cuts, forget
 from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import dtype_name, operators
@@ -68,6 +68,7 @@ class Planned:
         interval_s: seconds between which nine of ten steps should lie, the link being as it is
             said to be.
         considered: every placement that the pool considered; none without a pool.
+        notes: what the front end did to the model, and what it took from the example, a line each.
     """
 
     plan: Plan
@@ -79,6 +80,7 @@ class Planned:
     measured: str
     interval_s: tuple[float, float]
     considered: tuple[Considered, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def plan_program(
@@ -99,7 +101,7 @@ def plan_program(
         STATE_COPIES.put(program, True)
     timings = passes.run(program, progress)
     progress("plan", len(passes.passes), len(passes.passes))
-    dataflow = trace_dataflow(program)
+    dataflow, fixed = trace_dataflow(program), FIXED.find(program) or {}
     cuts, parts = cuts_of(dataflow), split(dataflow)
     chosen = cuts.chosen.price
     plan = Plan(
@@ -121,6 +123,7 @@ def plan_program(
         states=plan_states(dataflow),
         state_copies=target.state_copies == Side.EDGE.value,
         kept_observations=target.kept_observations,
+        fixed={name: tuple(map(int, array.flat)) for name, array in fixed.items()},
     )
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
     converted = CONVERTED.find(program) or ""
@@ -137,6 +140,7 @@ def plan_program(
         measured=measured,
         interval_s=bounds,
         considered=cuts.considered,
+        notes=NOTES.find(program) or (),
     )
 
 

@@ -25,6 +25,7 @@ from vlacut.backend import Engine
 from vlacut.bundle.manifest import WholePhase
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import BackendError, InputError, ModelDiffers, ModelError, one_line
+from vlacut.ir.annotation import COUNTED, FIXED
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.elements import carried, numbers
 from vlacut.ir.graphs import value_spec
@@ -114,9 +115,13 @@ def check_model(
     example = example_observation(program)
     walk = _Walk(program, original, phases, engines)
     found, observations, warnings = list(walk.run(example, _EXAMPLE)), 1, []
+    kept = {
+        name: example[name]
+        for name in (*(FIXED.find(program) or ()), *(COUNTED.find(program) or ()))
+    }
     while seeds:
         seed = seeds.pop(0)
-        varied = probing(program.inputs, example, seed)
+        varied = {**probing(program.inputs, example, seed), **kept}
         changed = [name for name in example if not np.array_equal(example[name], varied[name])]
         if not changed:
             continue

@@ -94,6 +94,7 @@ class ControlLoop(Closing):
         self._reader = ChunkReader(spec, plan.spec[plan.outputs[spec.output]], inputs, 1 / rate)
         runs = make_executor(executor, inputs)
         self._inputs = {name: one for name, one in inputs.items() if name not in runs.adds}
+        self._fixed = policy.plan.fixed
         routes = routes_of(plan)
         held: Bundle | None = getattr(policy, "bundle", None)  # of `vlacut.connect`
         if tables is None and held is not None:
@@ -139,7 +140,7 @@ class ControlLoop(Closing):
         the loop was set up. An inference that fails raises nothing: `last` says so, the next one is
         asked for, and commands go on.
         """
-        checked = check_observation(self._inputs, observation)
+        checked = check_observation(self._inputs, observation, self._fixed)
         now = self._clock()
         captured = now if captured_ns is None else min(captured_ns, now)
         self._last = report = self._cycle.tick(checked, now, captured, self._meter.take())
@@ -173,7 +174,7 @@ class ControlLoop(Closing):
 
         Raises what `EdgeSession.step` does.
         """
-        checked = check_observation(self._inputs, observation)
+        checked = check_observation(self._inputs, observation, self._fixed)
         answer = self._worker.run(self._cycle.first(checked, self._clock()))
         self._cycle.prime(answer, self._clock())
 

@@ -43,6 +43,10 @@ _PLACES = ("nonzero", "argwhere", "where")
 _OF_SCALARS = frozenset(("arange", "linspace", "full", "tensor", "as_tensor"))  # made of tensors
 _UNKNOWABLE = ("rand", "normal", "bernoulli", "dropout", "multinomial", "uniform", "empty")
 _ASSUMING = "/transformers/models/"  # code that looks for pictures that are padding
+_SIZED_METHODS = frozenset(
+    ("reshape", "view", "expand", "repeat", "tile", "narrow", "new_zeros", "new_ones", "unflatten")
+)
+_SIZED = _SIZED_METHODS | {"zeros", "ones"}  # their arguments are sizes, not values
 _MASKS = (torch.bool, torch.uint8)
 
 
@@ -75,7 +79,7 @@ class KnownValues(TorchFunctionMode):
 
     def tell(self, tensor: torch.Tensor, value: torch.Tensor, name: str = "") -> None:
         """Let a tensor of the trace be known: a constant, or the input of that name."""
-        if value.numel() > _MOST_ELEMENTS or value.is_meta:
+        if not _is_small(value):
             return
         if name and (value.is_floating_point() or value.is_complex()):
             self._numbers.add(name)
@@ -99,6 +103,8 @@ class KnownValues(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return func(*args, **kwargs)  # in a vmap nothing has its own shape
         name = getattr(func, "__name__", "")
         if name == "__get__":
             return self._attribute(func, args)
@@ -108,6 +114,9 @@ class KnownValues(TorchFunctionMode):
             func, name, args = torch.Tensor.__getitem__, "__getitem__", args[:2]
         if name == "__getitem__" or (name == "__setitem__" and self._places_masked(args)):
             args = (args[0], self._index(args[1]), *args[2:])
+        if name in _SIZED:
+            first, rest = (args[:1], args[1:]) if name in _SIZED_METHODS else ((), args)
+            args = (*first, *pytree.tree_map(self._number, rest))
         tensors = [
             leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
         ]
@@ -117,6 +126,9 @@ class KnownValues(TorchFunctionMode):
                 self._known.pop(kwargs.get("out", tensors[0]), None)  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         inputs = frozenset().union(*(one.inputs for one in known))
+        if name in ("nonzero", "argwhere") and inputs and not inputs & self._numbers:
+            places = self._places(args[0])
+            return places if kwargs.get("as_tuple") else torch.stack(places, dim=-1)
         if name in _ASKS and self._may_fix(inputs):
             return self._value(func, args, kwargs)
         if name == "__setitem__" and _has_mask(args[1]) and not inputs & self._numbers:
@@ -139,7 +151,7 @@ class KnownValues(TorchFunctionMode):
         """The call in the trace; what it makes is known by the same call on values."""
         made = func(*args, **kwargs)
         outputs = _tensors(made)
-        if not outputs or any(one.numel() > _MOST_ELEMENTS or one.is_meta for one in outputs):
+        if not outputs or not all(map(_is_small, outputs)):
             return made
         try:
             values = _tensors(self._value(func, args, kwargs))
@@ -163,7 +175,7 @@ class KnownValues(TorchFunctionMode):
     def _of(self, tensor: torch.Tensor) -> _Known | None:
         found: _Known | None = self._known.get(tensor)  # type: ignore[no-untyped-call]
         plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
-        if found is None and plain and not tensor.is_meta and tensor.numel() <= _MOST_ELEMENTS:
+        if found is None and plain and _is_small(tensor):
             return _Known(tensor)  # a constant of the code
         return found
 
@@ -212,15 +224,21 @@ class KnownValues(TorchFunctionMode):
         known = self._of(index)
         if known is None or (known.inputs & self._numbers and not self._may_fix(known.inputs)):
             return index
-        if not known.inputs or known.inputs & self._numbers:
-            with _disable_current_modes():
-                positions = known.value.nonzero(as_tuple=True)
-            return tuple(self._constant(one) for one in positions)
+        if known.inputs and not known.inputs & self._numbers:
+            return self._places(index)
+        with _disable_current_modes():
+            positions = known.value.nonzero(as_tuple=True)
+        return tuple(self._constant(one) for one in positions)
+
+    def _places(self, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Where a known mask is true: as often as in the example, wherever that is."""
+        known = self._of(mask)
+        assert known is not None
         self.counted.setdefault(", ".join(sorted(known.inputs)), _short(_asker()))
         with _disable_current_modes():
             count = int(known.value.count_nonzero())
         with self:
-            return places_of(index, count)
+            return places_of(mask, count)
 
     def _is_constant(self, tensor: torch.Tensor) -> bool:
         known = self._of(tensor)
@@ -268,6 +286,12 @@ def _writes(name: str, kwargs: dict[str, Any]) -> bool:
 
 
 _IN_PLACE = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__iand__", "__ior__", "__ixor__")
+
+
+def _is_small(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's values can be kept in mind; one whose size depends on values is not."""
+    size = tensor.numel()
+    return isinstance(size, int) and size <= _MOST_ELEMENTS and not tensor.is_meta
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

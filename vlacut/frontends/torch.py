@@ -42,7 +42,7 @@ from vlacut.frontends.torch_original import (
     tensors,
     torch_runner,
 )
-from vlacut.ir.annotation import EXAMPLE, FIXED, NOTES
+from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOTES
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Face, Original, Runner
 from vlacut.ir.program import Phase, Program
@@ -193,6 +193,9 @@ def _say(program: Program, traced: Sequence[_Traced], examples: Mapping[str, tor
     counted = {name: place for one in traced for name, place in one.known.counted.items()}
     for name, place in counted.items():
         notes.append(f"{name} chooses as many places as in the example, at {place}")
+    if counted:
+        names = {name for group in counted for name in group.split(", ")}
+        COUNTED.put(program, tuple(sorted(names)))
     if notes:
         NOTES.put(program, tuple(dict.fromkeys(notes)))
     if fixed:

@@ -171,6 +171,7 @@ CONVERTED: Key[str] = Key("converted", "convert-types")
 STATE_COPIES: Key[bool] = Key("state-copies", "the compiler")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")
 FIXED: Key[Mapping[str, np.ndarray]] = Key("fixed", "the front end")
+COUNTED: Key[tuple[str, ...]] = Key("counted", "the front end", ", ".join)
 NOTES: Key[tuple[str, ...]] = Key("notes", "the front end", lambda notes: f"{len(notes)} lines")
 
 

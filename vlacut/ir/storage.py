@@ -22,7 +22,12 @@ from typing import Any, BinaryIO
 
 import onnx_ir as ir
 
+<<<<<<< HEAD
 from vlacut.ir.annotation import EXAMPLE, NOTES
+=======
+from vlacut.bundle.npz import npz_bytes, read_npz
+from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOTES
+>>>>>>> ee256f3 (frontends: inputs that a trace fixed are checked at run time; a table of 46 families)
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
@@ -84,6 +89,8 @@ def write_program(program: Program, folder: Path, held: frozenset[str] = frozens
         ],
         "weights": {name: vars(one) for name, one in placed.items() if one.kind != _INSIDE},
         "notes": list(NOTES.find(program) or ()),
+        "counted": list(COUNTED.find(program) or ()),
+        "fixed": sorted(FIXED.find(program) or ()),
     }
     (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
 
@@ -112,6 +119,10 @@ def read_program(folder: Path, held: Held | None = None) -> Program:
     program = Program(description["name"], tuple(phases), inputs, outputs, state=state)
     if (folder / _EXAMPLE).is_file():
         EXAMPLE.put(program, read_npz(folder / _EXAMPLE))
+    if description["fixed"]:
+        FIXED.put(program, {name: EXAMPLE.get(program)[name] for name in description["fixed"]})
+    if description["counted"]:
+        COUNTED.put(program, tuple(description["counted"]))
     if description["notes"]:
         NOTES.put(program, tuple(description["notes"]))
     return program

@@ -66,14 +66,14 @@ class Inferences:
         """The chunk [T, W] of the uncut model; of the first variant where that cannot run here."""
         if self._whole is None:
             return self.variant(0, tick)
-        observed = check_observation(self._inputs, self._episodes.observed(tick))
+        observed = check_observation(self._inputs, self._episodes.observed(tick), self._plan.fixed)
         tensors = run_whole(self._phases, self._whole, observed)
         output = self._reader.spec.output
         return self._reader.read(tensors[self._plan.outputs[output]], observed)
 
     def variant(self, variant: int, tick: int) -> np.ndarray:
         """The chunk of a variant."""
-        observed = check_observation(self._inputs, self._episodes.observed(tick))
+        observed = check_observation(self._inputs, self._episodes.observed(tick), self._plan.fixed)
         made = run_both(self._plan, self._engines, variant, observed)
         return self._reader.read(made[self._reader.spec.output], observed)
 

@@ -218,7 +218,9 @@ class EdgeSession(Closing):
         a deadline, DeadlineMissed with one; BackendError if an engine of this side fails. The
         session goes on after any of these.
         """
-        checked = check_observation(self._inputs, observation, self._allow_nan)
+        checked = check_observation(
+            self._inputs, observation, self._plan.fixed, self._allow_nan
+        )
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
@@ -365,11 +367,16 @@ class EdgeSession(Closing):
 def check_observation(
     expected: Mapping[str, TensorSpec],
     observation: Mapping[str, np.ndarray],
+    fixed: Mapping[str, tuple[int, ...]],
     allow_nan: bool = False,
 ) -> dict[str, np.ndarray]:
     """The observation, every tensor checked; ObservationError naming the first that is wrong.
 
-    One that holds a NaN is, unless that is allowed: a policy makes a NaN of it, and hands that on.
+    Args:
+        expected: spec of every tensor by name.
+        observation: by name.
+        fixed: elements of those that the bundle was compiled for one value of.
+        allow_nan: let a NaN pass: a policy makes a NaN of it, and hands that on.
     """
     for name in observation:
         if name not in expected:
@@ -383,5 +390,12 @@ def check_observation(
         if not allow_nan and has_nan(checked[name], spec.dtype):
             raise ObservationError(
                 f"{name}: holds a NaN; see to its sensor, or let it pass with --allow-nan"
+            )
+        if name in fixed and not np.array_equal(checked[name].reshape(-1), fixed[name]):
+            values = np.array(fixed[name]).reshape(spec.shape)
+            shown = " ".join(np.array2string(values, separator=", ", threshold=16).split())
+            raise ObservationError(
+                f"{name}: the bundle was compiled for {shown} alone, and this is another value; "
+                f"compile it again with this one as the example"
             )
     return checked
