@@ -22,12 +22,7 @@ from typing import Any, BinaryIO
 
 import onnx_ir as ir
 
-<<<<<<< HEAD
-from vlacut.ir.annotation import EXAMPLE, NOTES
-=======
-from vlacut.bundle.npz import npz_bytes, read_npz
 from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOTES
->>>>>>> ee256f3 (frontends: inputs that a trace fixed are checked at run time; a table of 46 families)
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec

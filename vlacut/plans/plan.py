@@ -117,14 +117,11 @@ class Plan:
         standings: the plan's choice against everything on one machine.
         pool: what the variants cost and gain together.
         memory: of the cloud's machine.
-<<<<<<< HEAD
         states: what a control step leaves to the next.
         state_copies: whether the edge holds all of it after every step, so that it can go on alone.
         kept_observations: of how many steps the edge keeps observations, to run them again where
             the cloud lost what they left.
-=======
         fixed: elements, in C order, of inputs that must have this value in every observation.
->>>>>>> ee256f3 (frontends: inputs that a trace fixed are checked at run time; a table of 46 families)
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -143,13 +140,10 @@ class Plan:
     standings: tuple[Standing, ...] = ()
     pool: Pool = NO_POOL
     memory: Memory = UNKNOWN
-<<<<<<< HEAD
     states: tuple[PlanState, ...] = ()
     state_copies: bool = False
     kept_observations: int = 0
-=======
     fixed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
->>>>>>> ee256f3 (frontends: inputs that a trace fixed are checked at run time; a table of 46 families)
 
     def __post_init__(self) -> None:
         sizes = {spec.name: math.prod(spec.shape) for spec in self.inputs}
