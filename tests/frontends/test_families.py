@@ -43,9 +43,7 @@ def eager(module: torch.nn.Module, given: dict[str, object]) -> list[np.ndarray]
     """What the module itself returns, caches flattened, in order."""
     with torch.no_grad():
         made = module(**given)
-    plain = {
-        name: caches.flatten(item) if caches.is_cache(item) else item for name, item in made.items()
-    }
+    plain = [caches.flatten(one) if caches.is_cache(one) else one for one in made.values()]
     leaves = pytree.tree_leaves(plain)
     return [leaf.float().numpy() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

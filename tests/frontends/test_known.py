@@ -122,7 +122,7 @@ def test_caches_have_names_and_the_module_stays_as_it_was() -> None:
     program = program_from_module(module, (), given)
     names = [f"past.{layer}.{what}" for layer in range(2) for what in ("key", "value")]
     assert [spec.name for spec in program.inputs] == ["input_ids", *names]
-    assert [spec.name for spec in program.outputs] == ["logits", *(f"next.{n}" for n in names)]
+    assert [spec.name for spec in program.outputs] == ["logits", *(f"{n}_out" for n in names)]
     assert program.outputs[1].shape == (1, 2, 6, 8)
     assert isinstance(given["past_key_values"], transformers.DynamicCache)
     for layer, known in zip(given["past_key_values"].layers, before.layers, strict=True):

@@ -28,6 +28,7 @@ from torch.utils import _pytree as pytree
 from vlacut.frontends import caches
 from vlacut.frontends.experts import dense_experts
 from vlacut.frontends.known import KnownValues
+from vlacut.frontends.names import argument_names
 from vlacut.frontends.torch_export import is_real
 
 _NO_CHECKS = "TRANSFORMERS_DISABLE_TORCH_CHECK"  # read by transformers at every check
@@ -44,7 +45,7 @@ class Adapted:
         args, kwargs: the example, caches flattened.
         known: what the trace depended on, once it was made.
         notes: what was done, a line each.
-        examples: the tensors of the example, by argument and path.
+        examples: the tensors of the example by name, see `vlacut.frontends.names`.
         leaves: gives every leaf of arguments, with its name among the examples.
     """
 
@@ -123,7 +124,8 @@ class PlainCall:
 
     def leaves(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
         """Every leaf of arguments with its name."""
-        return _leaves(self._names, args, kwargs)
+        arguments = {**dict(zip(self._names, args, strict=True)), **kwargs}
+        return zip(pytree.tree_leaves(arguments), argument_names(arguments), strict=True)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = [_object(known, item) for known, item in zip(self._args, args, strict=True)]
@@ -200,15 +202,6 @@ def positional_names(function: Callable[..., Any], count: int) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = [name for name, one in _parameters(function).items() if one.kind in kinds]
     return named[:count] + [f"input_{index}" for index in range(len(named), count)]
-
-
-def _leaves(
-    names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Iterator[tuple[Any, str]]:
-    """Every leaf of arguments, with the argument and the path within as its name, in order."""
-    for name, item in [*zip(names, args, strict=True), *kwargs.items()]:
-        for path, leaf in pytree.tree_flatten_with_path(item)[0]:
-            yield leaf, name + pytree.keystr(path)
 
 
 def _without_cache(

@@ -1,8 +1,8 @@
 """Key-value caches of transformers as flat tensors by name, and back.
 
 A cache is an object with layers, each with tensors. Outside of the module it is a mapping from
-`past.LAYER.key`, `past.LAYER.value` (and `past.LAYER.NAME` for what else a layer keeps) to tensors; inside it
-is a copy of the example's object with these tensors in it.
+`past.LAYER.key`, `past.LAYER.value` (and `past.LAYER.NAME` for what else a layer keeps) to tensors;
+inside it is a copy of the example's object with these tensors in it.
 """
 
 from __future__ import annotations

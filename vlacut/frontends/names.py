@@ -9,7 +9,7 @@ that has an input's name is called `NAME_out`, for both are values of one graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.export import ExportedProgram
@@ -32,15 +32,19 @@ def input_names(exported: ExportedProgram) -> list[str]:
     if spec is not None and spec.num_leaves == len(specs):
         args, kwargs = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
         if len(arguments) == len(args) + len(kwargs):
-            paths = _paths({**dict(zip(arguments, args, strict=False)), **kwargs})
-            given = [".".join(map(str, path)) for path in paths]
-            short = [_behind(path) for path in paths]
-            given = [
-                one if short.count(one) == 1 else all_
-                for one, all_ in zip(short, given, strict=True)
-            ]
+            given = argument_names({**dict(zip(arguments, args, strict=False)), **kwargs})
     tensors = [isinstance(item.arg, TensorArgument) for item in specs]
     return [name for name, is_tensor in zip(given, tensors, strict=True) if is_tensor]
+
+
+def argument_names(arguments: Mapping[str, Any]) -> list[str]:
+    """A name for each leaf of arguments, tensor or not, in order."""
+    paths = _paths(dict(arguments))
+    short = [_behind(path) for path in paths]
+    return [
+        one if short.count(one) == 1 else ".".join(map(str, path))
+        for one, path in zip(short, paths, strict=True)
+    ]
 
 
 def output_names(exported: ExportedProgram, inputs: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ import onnx_ir as ir
 import torch
 from torch import fx
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError
 from vlacut.frontends.adapting import Adapted, adapted
