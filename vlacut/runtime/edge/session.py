@@ -218,9 +218,7 @@ class EdgeSession(Closing):
         a deadline, DeadlineMissed with one; BackendError if an engine of this side fails. The
         session goes on after any of these.
         """
-        checked = check_observation(
-            self._inputs, observation, self._plan.fixed, self._allow_nan
-        )
+        checked = check_observation(self._inputs, observation, self._plan.fixed, self._allow_nan)
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
@@ -367,7 +365,7 @@ class EdgeSession(Closing):
 def check_observation(
     expected: Mapping[str, TensorSpec],
     observation: Mapping[str, np.ndarray],
-    fixed: Mapping[str, tuple[int, ...]],
+    fixed: Mapping[str, tuple[int, ...]] | None = None,
     allow_nan: bool = False,
 ) -> dict[str, np.ndarray]:
     """The observation, every tensor checked; ObservationError naming the first that is wrong.
@@ -391,8 +389,9 @@ def check_observation(
             raise ObservationError(
                 f"{name}: holds a NaN; see to its sensor, or let it pass with --allow-nan"
             )
-        if name in fixed and not np.array_equal(checked[name].reshape(-1), fixed[name]):
-            values = np.array(fixed[name]).reshape(spec.shape)
+        only = (fixed or {}).get(name)
+        if only is not None and not np.array_equal(checked[name].reshape(-1), only):
+            values = np.array(only).reshape(spec.shape)
             shown = " ".join(np.array2string(values, separator=", ", threshold=16).split())
             raise ObservationError(
                 f"{name}: the bundle was compiled for {shown} alone, and this is another value; "
