@@ -110,6 +110,7 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
     yield "train-predictor", [trained]
     yield "keys", [printed("keys", "KEYS", "--signer")]
     yield "sign", [printed("sign", "b", "--key", "KEYS/signer/key.pem")]
+    yield "explain", [printed("explain", MODEL)]
     yield "cache", [printed("cache")]
     yield "cache --clear", [printed("cache", "--clear")]
     yield "devices", [printed("devices")]

@@ -15,6 +15,10 @@ class _Lazy(click.Group):
     where: ClassVar[dict[str, tuple[str, str]]] = {
         "compile": ("compile:compile_command", "Cut a model and write the bundle of both sides."),
         "plan": ("compile:plan_command", "Decide what runs where, and show what it would cost."),
+        "explain": (
+            "explain:explain_command",
+            "Show what was traced of a model, or why not.",
+        ),
         "opt": ("compile:opt_command", "Print the graph after passes, as stable text."),
         "inspect": ("bundles:inspect_command", "Show what a bundle holds."),
         "verify": (
