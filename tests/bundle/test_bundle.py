@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import re
 import shutil
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.forging import forge, forge_file
 from support.programs import TARGET, looping_program
 
 from vlacut.bundle.manifest import open_bundle, read_bundle
@@ -68,26 +67,6 @@ def test_a_missing_or_truncated_file_is_named(copy: Path) -> None:
     weight.unlink()
     with pytest.raises(BundleError, match=f"weights/{weight.name} is missing"):
         open_bundle(copy)
-
-
-def forge(bundle: Path, change: Callable[[dict[str, object]], None]) -> None:
-    """Change the manifest and sign it again, as an attacker who can write files would."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    change(manifest)
-    data = json.dumps(manifest).encode()
-    (bundle / "manifest.json").write_bytes(data)
-    (bundle / "manifest.json.sha256").write_text(hashlib.sha256(data).hexdigest() + "\n")
-
-
-def forge_file(bundle: Path, name: str, data: bytes) -> None:
-    """Change a file, and the manifest with it."""
-    (bundle / name).write_bytes(data)
-    entry = {"sha256": hashlib.sha256(data).hexdigest(), "nbytes": len(data), "kind": "FileEntry"}
-
-    def change(manifest: dict[str, Any]) -> None:
-        manifest["files"][name] = entry
-
-    forge(bundle, change)
 
 
 def test_no_name_leads_out_of_a_bundle(copy: Path) -> None:

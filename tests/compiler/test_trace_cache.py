@@ -67,8 +67,9 @@ def test_a_program_is_read_as_it_was_written(tmp_path: Path, program: Program) -
 
 def test_all_that_a_program_is_made_of_is_kept() -> None:
     """Who adds to one of these adds to `vlacut.ir.storage` too."""
-    assert [one.name for one in fields(Program)] == ["name", "phases", "inputs", "outputs", "meta"]
-    assert [one.name for one in fields(Phase)] == ["name", "model", "trips", "carried"]
+    names = ["name", "phases", "inputs", "outputs", "meta", "state"]
+    assert [one.name for one in fields(Program)] == names
+    assert [one.name for one in fields(Phase)] == ["name", "model", "trips", "carried", "when"]
 
 
 @pytest.fixture
