@@ -179,3 +179,7 @@ def test_a_golden_step_is_what_was_compiled(split_bundle: Path, tmp_path: Path) 
     (bundle / "golden" / "action.npz").write_bytes(b"other")
     with pytest.raises(BundleError, match=r"golden/action\.npz is altered"):
         opened.golden("action")
+
+
+def test_emulated_devices_find_the_plan_among_what_is_held(split_bundle: Path) -> None:
+    vlacut.serve(split_bundle, emulate=True).close()

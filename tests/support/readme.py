@@ -185,16 +185,27 @@ class Outcome:
 
 
 def _nearest(shown: Sequence[str], printed: Sequence[str]) -> list[str]:
-    """What is shown, each line as the one like it that was printed, in their order."""
-    made, at = [], 0
-    for line in shown:
-        rest = range(at, len(printed))
-        if line != _ANY and rest:
-            ratios = [difflib.SequenceMatcher(None, line, printed[one]).ratio() for one in rest]
-            at += ratios.index(max(ratios)) + 1
-            line = printed[at - 1]
-        made.append(line)
+    """What is shown, each run of lines between dots as those like it that were printed next."""
+    made: list[str] = []
+    at, runs = 0, "\n".join(shown).split(_ANY)
+    for number, run in enumerate(runs):
+        lines = run.strip("\n").split("\n") if run.strip("\n") else []
+        last = len(printed) - len(lines)
+        if lines:
+            starts = range(at, last + 1)
+            if number == 0 or number == len(runs) - 1:  # no dots before it, or behind it
+                starts = range(1) if number == 0 else range(last, last + 1)
+            best = max(starts, key=lambda start: _likeness(lines, printed[start:]))
+            made += printed[best : best + len(lines)]
+            at = best + len(lines)
+        if number < len(runs) - 1:
+            made.append(_ANY)
     return made
+
+
+def _likeness(lines: Sequence[str], printed: Sequence[str]) -> float:
+    pairs = zip(lines, printed, strict=False)
+    return sum(difflib.SequenceMatcher(None, *pair).quick_ratio() for pair in pairs)
 
 
 @dataclass
