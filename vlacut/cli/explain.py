@@ -30,9 +30,10 @@ _COSTS = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a
 @cache_option
 @json_option
 def explain_command(model: str, cache: bool, as_json: bool) -> None:
-    """Show what was traced of MODEL, or which line of it cannot be, and what usually helps.
+    """Show what was traced of a model, or why not.
 
-    MODEL is file.py:function, or whatever plan takes.
+    That is which line of it cannot be, and what usually helps. MODEL is file.py:function, or
+    whatever plan takes.
     """
     try:
         program = traced_program(model, {}, TraceCache() if cache else None, _note)
