@@ -14,6 +14,7 @@ import pytest
 from support.coding import there_and_back
 from support.cutting import LINK, Walk, plan_of, sides_of, write_cuts
 from support.deployments import DIGEST, OrtEngine, served
+from support.onnx_text import write
 from support.programs import cut_at_random, looping_program, observation, random_program
 from support.random_graphs import all_cuts, in_turn, random_graph, random_link
 
@@ -22,6 +23,7 @@ from vlacut.bundle.manifest import open_bundle
 from vlacut.compiler.driver import compile_program, plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
+from vlacut.frontends.load import load_program
 from vlacut.hardware import Link, Power
 from vlacut.ir.annotation import CUTS
 from vlacut.ir.dataflow import Dataflow, cuts_of
@@ -388,6 +390,12 @@ def shapes_alone(program: Program) -> Program:
         for value in phase.model.graph.initializers.values():
             value.const_value = None
     return program
+
+
+def test_a_limit_is_kept_by_a_program_that_has_nothing_to_code(tmp_path: Path) -> None:
+    file = write(tmp_path / "m.onnx", "g (int64[3] x) => (int64[3] y) { y = Neg(x) }")
+    target = Target("jetson-agx-orin", "a100", "1MB/s,1ms", codecs="all", max_action_error=0.01)
+    plan_program(load_program(str(file)), target)
 
 
 def test_what_cannot_be_run_is_not_measured_and_says_so() -> None:

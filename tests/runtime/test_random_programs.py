@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from support.deployments import DIGEST, OrtEngine, served
 from support.onnx_text import write
 from support.programs import cut_at_random
 from support.random_models import random_model
+from support.two_processes import run_many
 
 from vlacut.errors import BundleError
 from vlacut.frontends.load import load_program
@@ -66,6 +68,19 @@ def run(seed: int, folder: Path, steps: int = 2) -> None:
 @pytest.mark.parametrize("seed", range(25))
 def test_a_random_program_runs_over_the_real_runtime(seed: int, tmp_path: Path) -> None:
     run(seed, tmp_path / "model")
+
+
+def test_random_programs_through_two_processes(tmp_path: Path) -> None:
+    count = run_many(range(12), tmp_path)
+    assert count["programs"] == 12
+    assert count["crossing"] >= 4
+
+
+@pytest.mark.slow
+def test_random_programs_through_two_processes_for_a_minute(tmp_path: Path) -> None:
+    first = int.from_bytes(os.urandom(3), "big")
+    print(f"the first seed is {first}")
+    assert run_many(range(first, first + 10_000), tmp_path, 60.0)["programs"] > 20
 
 
 def test_a_cloud_that_reads_weights_alone_hears_of_every_step_and_that_is_priced(

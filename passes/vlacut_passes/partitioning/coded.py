@@ -233,10 +233,12 @@ def offered_codecs(
         most: the largest error of the action that is allowed; infinite for any.
         worth: what the cheapest codec of a flow is the cheapest in.
 
-    Raises InputError if there is a limit where the error cannot be measured or nothing is offered.
+    Raises InputError if there is a limit where the error cannot be measured, or no codec was asked
+    for. A program that has nothing to code keeps every limit.
     """
-    offers, gauge, why_not = OFFERS.find(dataflow.program) or {}, None, ""
-    if most < math.inf and not offers:
+    asked, gauge, why_not = OFFERS.find(dataflow.program), None, ""
+    offers = asked or {}
+    if most < math.inf and asked is None:
         raise InputError(f"an action error of {most:g} limits what codecs may do; add --codecs")
     with ExitStack() as stack:
         if offers:
