@@ -48,7 +48,8 @@ def test_a_tiny_model_end_to_end(name: str, tmp_path: Path) -> None:
     assert price.cloud_weight_bytes <= budget
     assert not weights_moved_at_run_time(tmp_path / "b")
     for result in verify_bundle(bundle):
-        assert result.max_abs_error == 0, result
+        # PyTorch's kernels round otherwise than ONNX Runtime's; a cut does not.
+        assert result.passed if result.comparison == "module" else result.max_abs_error == 0, result
     server = vlacut.serve(tmp_path / "b")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
