@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -85,15 +86,15 @@ class Robot:
         self.sources["again"] += report.again
 
 
-def at_random(count: int, seed: int, size: dict[str, int]) -> Iterator[Fault | None]:
-    """Faults of all kinds, anywhere in a step's bytes or after them; None for a restarted cloud."""
+def at_random(seed: int, size: dict[str, int]) -> Iterator[Fault | None]:
+    """Faults of all kinds, anywhere in a step's bytes; None for a restarted cloud."""
     numbers = random.Random(seed)
-    for _ in range(count):
+    while True:
         direction = numbers.choice((UP, DOWN))
         fault = Fault(
             numbers.choice(KINDS),
             direction,
-            numbers.randrange(2 * size[direction] + 1),
+            numbers.randrange(size[direction]),
             seconds=numbers.choice((0.01, 0.05, 0.2)),
             count=numbers.choice((1, 8, 32, 100)),
         )
@@ -101,6 +102,7 @@ def at_random(count: int, seed: int, size: dict[str, int]) -> Iterator[Fault | N
 
 
 def inject(count: int, seed: int, alone: bool = False, hedge: bool = False) -> Counter[str]:
+    """Steps until so many faults have struck, or three times as many were tried."""
     deployment = remembering(alone)
     plan = deployment.plan
     numbers = random.Random(seed)
@@ -123,8 +125,12 @@ def inject(count: int, seed: int, alone: bool = False, hedge: bool = False) -> C
             passed = dict(proxy.passed)
             robot.step()
             size = {way: proxy.passed[way] - passed[way] for way in passed}
-            for fault in at_random(count, seed, size):
+            restarts = 0
+            for fault in islice(at_random(seed, size), 3 * count):
+                if proxy.struck + restarts >= count:
+                    break
                 if fault is None:
+                    restarts += 1
                     clouds.close()
                     start()
                     proxy.hang_up()
@@ -137,7 +143,7 @@ def inject(count: int, seed: int, alone: bool = False, hedge: bool = False) -> C
                     robot.step()
                     if hedge:
                         time.sleep(max(0.0, DEADLINE_S + began - time.monotonic()))
-            robot.sources["struck"] = proxy.struck
+            robot.sources["struck"] = proxy.struck + restarts
     return robot.sources
 
 
@@ -151,6 +157,6 @@ def test_faults(alone: bool, hedge: bool) -> None:
 @pytest.mark.parametrize(("alone", "hedge"), [(False, False), (True, False), (True, True)])
 def test_a_thousand_faults(alone: bool, hedge: bool) -> None:
     sources = inject(1000, seed=6, alone=alone, hedge=hedge)
-    assert sources["struck"] > 600
+    assert sources["struck"] >= 1000
     assert sources["kept"] > 100
     assert sources["recomputed"] + sources["resent"] > 5
