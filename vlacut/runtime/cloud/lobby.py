@@ -1,8 +1,9 @@
 """The lobby: who has connected and has not yet said who it is, bounded and fair by address.
 
-Whoever floods one evicts its own: an address with more than its share loses its oldest, and only an
-address with less makes another's oldest leave. A part of the room is for addresses from which
-somebody was let in before. The fuller it is, the sooner who says nothing has to leave.
+Whoever floods one evicts its own: an address with more than its share loses its oldest, and an
+address with less makes the oldest of the address with the most leave. A part of the room is for
+addresses from which somebody was let in before. The fuller it is, the sooner who says nothing has
+to leave.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Lobby:
         self._guests: dict[bool, OrderedDict[Guest, None]] = {
             known: OrderedDict() for known in self._room
         }
-        self._of: dict[str, OrderedDict[Guest, None]] = {}
+        self._of = {known: _Crowds() for known in self._room}
         self._known: OrderedDict[str, None] = OrderedDict()
         self._work: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._longest_s, self._shortest_s = longest_s, shortest_s
@@ -70,26 +71,25 @@ class Lobby:
     def enter(self, address: str, now: float, holds: Any) -> tuple[Guest, Guest | None]:
         """A guest, and the one that has to leave for it, if one has."""
         known = address in self._known
-        mine, same = self._guests[known], self._of.setdefault(address, OrderedDict())
+        mine, of = self._guests[known], self._of[known]
         out = None
-        if same and len(same) >= max(1, self._room[known] // len(self._of)):
-            out = next(iter(same))
-        elif len(mine) >= self._room[known]:
-            out = next(iter(mine))
+        if of.count(address) >= max(1, self._room[known] // max(1, len(of))):
+            out = of.oldest(address)
+        elif mine and len(mine) >= self._room[known]:
+            out = of.oldest(of.largest())
         if out is not None:
             self.leave(out)
         guest = Guest(address, known, now, holds)
-        mine[guest] = self._of.setdefault(address, OrderedDict())[guest] = None
+        mine[guest] = None
+        of.add(guest)
         return guest, out
 
     def leave(self, guest: Guest) -> None:
         """It is gone; does nothing if it was gone before."""
-        guest.here = False
-        self._guests[guest.known].pop(guest, None)
-        same = self._of.get(guest.address, OrderedDict())
-        same.pop(guest, None)
-        if not same:
-            self._of.pop(guest.address, None)
+        if guest.here:
+            guest.here = False
+            del self._guests[guest.known][guest]
+            self._of[guest.known].remove(guest)
 
     def overdue(self, now: float) -> list[Guest]:
         """Those that have to leave because they took too long, oldest first."""
@@ -133,3 +133,53 @@ class Lobby:
     def _worked(self, address: str, now: float) -> float:
         amount, when = self._work.get(address, (0.0, now))
         return float(amount * 0.5 ** ((now - when) / _HALF_LIFE_S))
+
+
+class _Crowds:
+    """Guests by address, and addresses by how many guests they have. Every operation is O(1)."""
+
+    def __init__(self) -> None:
+        self._guests: dict[str, OrderedDict[Guest, None]] = {}
+        self._sized: dict[int, OrderedDict[str, None]] = {}
+        self._most = 0
+
+    def __len__(self) -> int:
+        """How many addresses there are."""
+        return len(self._guests)
+
+    def count(self, address: str) -> int:
+        """Guests from there."""
+        return len(self._guests.get(address, ()))
+
+    def oldest(self, address: str) -> Guest:
+        """The one from there that came first."""
+        return next(iter(self._guests[address]))
+
+    def largest(self) -> str:
+        """The address with the most guests; of several, the one that has had as many longest."""
+        while not self._sized.get(self._most):
+            self._most -= 1
+        return next(iter(self._sized[self._most]))
+
+    def add(self, guest: Guest) -> None:
+        """A guest came."""
+        same = self._guests.setdefault(guest.address, OrderedDict())
+        same[guest] = None
+        self._resized(guest.address, len(same) - 1, len(same))
+
+    def remove(self, guest: Guest) -> None:
+        """A guest left."""
+        same = self._guests[guest.address]
+        del same[guest]
+        self._resized(guest.address, len(same) + 1, len(same))
+        if not same:
+            del self._guests[guest.address]
+
+    def _resized(self, address: str, before: int, now: int) -> None:
+        if before:
+            del self._sized[before][address]
+            if not self._sized[before]:
+                del self._sized[before]
+        if now:
+            self._sized.setdefault(now, OrderedDict())[address] = None
+            self._most = max(self._most, now)
