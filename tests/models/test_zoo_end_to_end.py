@@ -56,8 +56,10 @@ def test_a_tiny_model_end_to_end(name: str, tmp_path: Path) -> None:
     try:
         with vlacut.connect(tmp_path / "b", "{}:{}".format(*server.address)) as policy:
             golden = policy.bundle.golden("action")
-            for _ in range(3):
+            for step in range(3):
                 action = policy.step(policy.bundle.golden("observation"))
+                if step and bundle.plan.states:
+                    continue  # the record is of a first step; `test_zoo_remembers` has the others
                 for key, expected in golden.items():
                     np.testing.assert_array_equal(action[key], expected)
             moved = (policy.last.bytes_up, policy.last.bytes_down)
