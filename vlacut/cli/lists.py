@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +19,9 @@ from vlacut.hardware import (
     profile_text,
     with_power_modes,
 )
-from vlacut.ir.program import Model, Outline
+
+if TYPE_CHECKING:  # the program's half takes longer to import than `devices` may
+    from vlacut.ir.program import Model, Outline
 
 
 @click.command("devices")
