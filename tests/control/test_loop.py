@@ -192,7 +192,7 @@ def test_an_outage_of_three_seconds(direction: str) -> None:
         assert all(one.command is not None for one in starved)
         after, _ = drive(loop, program, 60)
         ended = next(place for place, one in enumerate(after) if not one.starved)
-        assert sum(one.starved for one in after[ended:]) < len(after) / 2  # a busy machine is slow
+        assert sum(one.starved for one in after[ended:]) < 10  # one inference in ten is slower
         assert min(one.age_s for one in after[-10:]) < 0.5
         ages_are_true([*before, *during, *after])
 
