@@ -88,7 +88,6 @@ class Task:
         instructions: the words a policy may be told, by index.
         most_ticks: after which an episode has failed.
         place: draws an episode, and says which instruction it has.
-        move: what the scene does by itself before a tick, given how many have passed.
         done: whether the episode has succeeded.
     """
 
