@@ -108,6 +108,15 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
         _write_trace(folder / "traces" / f"{index}.csv", 1200)
     trained = printed("train-predictor", "traces", "-o", "lstm.npz", "--epochs", 1)
     yield "train-predictor", [trained]
+    outcomes = "".join(f"{episode},1\n" for episode in range(99))
+    (folder / "a.csv").write_text(f"episode,success\n{outcomes}")
+    yield (
+        "accept",
+        [
+            printed("accept", "a.csv", "a.csv"),
+            printed("accept", "a.csv", "a.csv", "--most-lost", 0.01, status=1),
+        ],
+    )
     yield "keys", [printed("keys", "KEYS", "--signer")]
     yield "sign", [printed("sign", "b", "--key", "KEYS/signer/key.pem")]
     yield "explain", [printed("explain", MODEL)]

@@ -50,6 +50,10 @@ class _Lazy(click.Group):
             "actions:actions_command",
             "Measure what age and variants do to actions, on EPISODES.",
         ),
+        "accept": (
+            "accept:accept_command",
+            "Accept a candidate that loses few of REFERENCE's episodes.",
+        ),
         "calibrate": (
             "calibrate:calibrate_command",
             "Measure this machine, and write it as a device.",
