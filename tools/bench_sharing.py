@@ -117,7 +117,7 @@ def measure(path: Path, how: str) -> dict[str, int]:
 
 def ours(bundle: Bundle) -> Callable[[Part], Engine]:
     """Loads a part as the runtime does."""
-    executor = registry.load("executors", bundle.manifest.backend)()
+    executor = registry.load("executors", bundle.backend(bundle.plan.parts[0].side))()
     return lambda part: executor.load(bundle.part_path(part), bundle.root, bundle.recipe(part.side))
 
 

@@ -14,11 +14,9 @@ import pytest
 from support.zoo import observation, program
 
 import vlacut
-from vlacut import registry
 from vlacut.bundle.manifest import Bundle
 from vlacut.plans.state import StateRule
-from vlacut.runtime.whole import UncutEpisode, load_whole
-from vlacut.side import Side
+from vlacut.runtime.whole import UncutEpisode, load_uncut
 from vlacut.tensor.numerics import varied
 
 OBSERVATIONS = 6
@@ -63,8 +61,8 @@ def drive(bundle: Bundle, steps: int) -> None:
     plan = bundle.plan
     assert len(plan.states) == 2
     assert any(up or down for row in plan.moves for up, down in row)
-    executor = registry.load("executors", bundle.manifest.backend)()
-    engines = load_whole(executor, bundle.root, bundle.manifest.whole, bundle.recipe(Side.EDGE))
+    engines = load_uncut(bundle)
+    assert engines is not None
     uncut = UncutEpisode(
         bundle.manifest.whole, engines, bundle.manifest.states, bundle.initial_state()
     )

@@ -15,7 +15,6 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from vlacut import registry
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.control.cycle import Cycle
 from vlacut.control.inferring.inference import Inference, Outlook
@@ -26,8 +25,7 @@ from vlacut.control.situation import Controller
 from vlacut.control.ways.chunk import ChunkReader, ChunkSpec
 from vlacut.control.ways.playing import make_playing
 from vlacut.control.ways.starving import HOLD, Starving
-from vlacut.runtime.whole import load_whole, run_whole
-from vlacut.side import Side
+from vlacut.runtime.whole import load_uncut, run_whole
 
 from .episodes import sentence
 from .policy import BEFORE, CHUNK, DIMS
@@ -98,10 +96,8 @@ class Deployed:
     def __init__(self, path: Path) -> None:
         self.bundle: Bundle = open_bundle(path)
         manifest = self.bundle.manifest
-        executor = registry.load("executors", manifest.backend)()
-        recipe = self.bundle.recipe(Side.EDGE)
         self._phases = manifest.whole
-        self._engines = load_whole(executor, self.bundle.root, self._phases, recipe)
+        self._engines = load_uncut(self.bundle) or {}
         self.inputs = {spec.name: spec for spec in self.bundle.plan.inputs}
 
     def act(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

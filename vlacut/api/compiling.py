@@ -199,7 +199,7 @@ def compile(  # the name users expect
         shapes: what binds dynamic inputs, by name.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
         cache: whether a model is traced by way of the user's cache, where it is named.
-        backend: that runs the parts, e.g. `onnxruntime` or `tensorrt`.
+        backend: that runs the parts, e.g. `onnxruntime`, or `edge=onnxruntime,cloud=tensorrt`.
         pipeline: passes to run instead of the default, as text.
         golden: whether to record a step of the uncut model, if the back end computes.
         model_check: whether to compare the program with the module or file it came from.

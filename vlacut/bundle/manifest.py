@@ -37,7 +37,7 @@ from vlacut.plans.state import PlanState, initial_state
 from vlacut.side import Side
 from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
-FORMAT = 7
+FORMAT = 8
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28
@@ -89,11 +89,13 @@ class Manifest:
     Attributes:
         format: of the bundle.
         plan: what runs where.
-        backend: name of the executor of the parts.
+        backends: name of the executor of the parts, by side.
         recipes: what that executor must know, by side.
         tolerance: how far a cut's action may be from the uncut model's, as a share of the largest
-            magnitude in it; 0 where the back end promises the same bits.
+            magnitude in it; 0 where the back ends promise the same bits.
+        tolerances: how far an engine may be from what was recorded of its part, likewise, by side.
         whole: the uncut phases.
+        uncut: the side for whose back end, and by whose recipe, they were made.
         states: what a step of these leaves to the next; the plan's, and what no action hangs on.
         pipeline: text of the pipeline that made the plan.
         tools: versions of what made it.
@@ -105,10 +107,12 @@ class Manifest:
 
     format: int
     plan: Plan
-    backend: str
+    backends: Mapping[str, str]
     recipes: Mapping[str, Mapping[str, str]]
     tolerance: float
+    tolerances: Mapping[str, float]
     whole: tuple[WholePhase, ...]
+    uncut: Side
     states: tuple[PlanState, ...]
     pipeline: str
     tools: Mapping[str, str]
@@ -116,6 +120,12 @@ class Manifest:
     actions: str
     model_check: ModelCheck
     files: Mapping[str, FileEntry]
+
+    @property
+    def backend(self) -> str:
+        """The back ends as users write them: one name, or `edge=NAME,cloud=NAME`."""
+        edge, cloud = (self.backends[side.value] for side in Side)
+        return edge if edge == cloud else f"edge={edge},cloud={cloud}"
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,14 @@ class Bundle:
     def recipe(self, side: Side) -> Mapping[str, str]:
         """What the executor of a side must know."""
         return self.manifest.recipes[side.value]
+
+    def backend(self, side: Side) -> str:
+        """The name of the executor of a side."""
+        return self.manifest.backends[side.value]
+
+    def tolerance(self, side: Side) -> float:
+        """How far an engine of a side may be from what was recorded of its part."""
+        return self.manifest.tolerances[side.value]
 
     @staticmethod
     def part_file(part: Part) -> str:
@@ -390,8 +408,9 @@ def _check_names(file: Path, manifest: Manifest) -> None:
         raise BundleError(f"{file}: its predictor {manifest.predictor!r} is none of its files")
     if manifest.actions and manifest.actions not in manifest.files:
         raise BundleError(f"{file}: its actions {manifest.actions!r} are none of its files")
-    if set(manifest.recipes) != {side.value for side in Side}:
-        raise BundleError(f"{file}: recipes must be of edge and cloud")
+    for name in ("recipes", "backends", "tolerances"):
+        if set(getattr(manifest, name)) != {side.value for side in Side}:
+            raise BundleError(f"{file}: {name} must be of edge and cloud")
     names = [*manifest.files, *(part.name for part in manifest.plan.parts)]
     for name in [*names, *(phase.name for phase in manifest.whole)]:
         if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
@@ -400,8 +419,9 @@ def _check_names(file: Path, manifest: Manifest) -> None:
 
 def _check_whole(file: Path, manifest: Manifest) -> None:
     """The parts and the uncut phases have files, and these phases make the action."""
-    if not 0 <= manifest.tolerance < math.inf:
-        raise BundleError(f"{file}: tolerance {manifest.tolerance} must be finite, and at least 0")
+    for tolerance in (manifest.tolerance, *manifest.tolerances.values()):
+        if not 0 <= tolerance < math.inf:
+            raise BundleError(f"{file}: tolerance {tolerance} must be finite, and at least 0")
     models = [f"parts/{part.name}.onnx" for part in manifest.plan.parts]
     models += [f"whole/{phase.name}.onnx" for phase in manifest.whole]
     plan = manifest.plan

@@ -44,7 +44,7 @@ def build_command(path: Path, side: str, via: str, backend: str, as_json: bool) 
     Engines are kept in $VLACUT_ENGINES, or in the user's cache; what is there is not built again.
     """
     bundle = open_bundle(path)
-    name = backend or bundle.manifest.backend
+    name = backend or bundle.backend(Side(side))
     if name not in registry.names("engine_builders"):
         raise InputError(
             f"{path}: back end {name} runs parts as they are: there is nothing to build"

@@ -204,7 +204,7 @@ def _sweep(
     default="onnxruntime",
     show_default=True,
     shell_complete=completion.builders,
-    help="Runs the parts.",
+    help="Runs the parts: a name, or edge=NAME,cloud=NAME.",
 )
 @click.option("--golden/--no-golden", default=True, help="Record a step of the uncut model.")
 @click.option(

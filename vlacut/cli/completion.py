@@ -126,8 +126,9 @@ def predictors(ctx: click.Context, param: click.Parameter, incomplete: str) -> I
 
 
 def builders(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
-    """Back ends that build parts."""
-    return _those(registry.names("builders"), incomplete)
+    """Back ends that build parts, of both sides or of one."""
+    before, equals, _ = incomplete.rpartition("=")
+    return _those((before + equals + name for name in registry.names("builders")), incomplete)
 
 
 def pipelines(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:

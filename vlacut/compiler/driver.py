@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from vlacut import registry
 from vlacut.backend import Finding
 from vlacut.bundle.manifest import (
     ACTIONS,
@@ -23,6 +22,7 @@ from vlacut.bundle.manifest import (
 )
 from vlacut.bundle.staging import staged_folder
 from vlacut.compiler.advice import advice, slow_samples
+from vlacut.compiler.backends import parse_backends
 from vlacut.compiler.model_check import check_tolerance
 from vlacut.compiler.recording import Recorder
 from vlacut.compiler.target import Target
@@ -33,7 +33,7 @@ from vlacut.hardware import Device, Link, load_device
 from vlacut.ir.annotation import CONVERTED, FIXED, MEASURED, NOTES, STATE_COPIES, Cuts, forget
 from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow, weights_of
-from vlacut.ir.graphs import dtype_name, operators
+from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import Timing, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.plans.plan import Plan, Variant
@@ -203,7 +203,7 @@ def compile_program(
         target: what to cut it for.
         out: path of the bundle.
         checkpoint: where the weights are that the program has shapes of alone.
-        backend: name of the builder.
+        backend: name of the builder, or `edge=NAME,cloud=NAME`.
         pipeline: passes to run instead of the target's.
         golden: whether to record a step, if the back end computes.
         model_check: whether to compare with what the program came from.
@@ -219,28 +219,29 @@ def compile_program(
     check_tolerance(model_tolerance)
     interval_s = read_weights(predictor).interval_s if predictor else 0.0
     tables = read_tables(actions) if actions else None
-    builder = registry.load("builders", backend)()
+    ends = parse_backends(backend)
     stored = checkpoint or {}
     devices = {Side.EDGE: target.edge, Side.CLOUD: target.cloud}
-    recipes = {side.value: builder.recipe(load_device(name)) for side, name in devices.items()}
+    recipes = ends.recipes(devices)
     with staged_folder(out) as folder:
         with WeightStore(folder) as store:
-            if stored and not builder.rewrites_weights:
+            if stored and not any(one.rewrites_weights for one in ends.builders.values()):
                 store.prefetch(item.tensor(name) for name, item in stored.items())
             if not isinstance(program, Program):
                 progress("load", 0, 1)
                 program = program()
             unused = load_weights(program, stored) if stored else ""
-            text = pipeline or target.pipeline(_needed(builder.conversions, program))
+            text = pipeline or target.pipeline(ends.conversions(program))
             planned = plan_program(program, target, text, progress)
             if tables is not None:
                 tables.check([variant.name for variant in planned.plan.variants])
             phases = whole_phases(program)
             count = len(planned.plan.parts) + len(phases)
-            models = bundle_models(program, planned.split, phases)
+            models = bundle_models(program, planned.split, phases, ends.uncut)
             against: list[tuple[str, Finding]] = []
             for done, (path, side, model) in enumerate(models):
                 progress("emit", done, count)
+                builder = ends.builders[side]
                 builder.prepare(model, path, recipes[side.value])
                 if done < len(planned.plan.parts):
                     where = f"{planned.plan.parts[done].name} on {devices[side]}"
@@ -250,15 +251,18 @@ def compile_program(
                 save(model, folder / path)
         _refuse(against, backend)
         write_initial(program, folder)
-        recorder = Recorder(program, planned.plan, phases, folder, backend, progress)
+        recorder = Recorder(program, planned.plan, phases, folder, ends, progress)
         record, said = recorder.run(golden, model_check, model_tolerance)
+        tolerances = ends.tolerances(program)
         manifest = Manifest(
             format=FORMAT,
             plan=planned.plan,
-            backend=backend,
+            backends={side.value: name for side, name in ends.names.items()},
             recipes=recipes,
-            tolerance=max(builder.tolerance(phase.model) for phase in program.phases),
+            tolerance=max(tolerances.values()),
+            tolerances=tolerances,
             whole=phases,
+            uncut=ends.uncut,
             states=whole_states(program),
             pipeline=planned.pipeline,
             tools=_tools(),
@@ -293,18 +297,6 @@ def _refuse(against: Sequence[tuple[str, Finding]], backend: str) -> None:
             f"{backend} cannot run {'; '.join([*said, *rest])} (change the model, --pin these "
             f"operators to a side that can, or take another --backend)"
         )
-
-
-def _needed(conversions: Mapping[str, str], program: Program) -> dict[str, str]:
-    """Those conversions whose source a program has."""
-    found = {
-        dtype_name(value.dtype)
-        for phase in program.phases
-        for node in phase.model.graph.all_nodes()
-        for value in (*node.inputs, *node.outputs)
-        if value is not None and value.dtype is not None
-    }
-    return {source: target for source, target in conversions.items() if source in found}
 
 
 def _tools() -> dict[str, str]:

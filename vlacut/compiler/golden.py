@@ -1,8 +1,8 @@
 """The golden step: one control step of the uncut model, recorded when a bundle is made.
 
 A back end that does not run here has it recorded by another one, its `reference`, see
-`vlacut.compiler.uncut`. Then every part's inputs and outputs are recorded too, for whoever builds
-its engine.
+`vlacut.compiler.uncut`. Then the inputs and outputs of every part of that side are recorded too,
+for whoever builds its engine.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.bundle.manifest import GoldenStep, WholePhase, sequence_bytes
-from vlacut.compiler.uncut import Reference
+from vlacut.compiler.uncut import RunsHere
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Move, Run, steps
 from vlacut.plans.plan import Plan
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode
+from vlacut.side import Side
 from vlacut.split.local_execution import example_observation, initial_of
 from vlacut.split.parts import whole_states
 from vlacut.tensor.npz import npz_bytes
@@ -32,7 +33,7 @@ def write_golden(
     phases: Sequence[WholePhase],
     folder: Path,
     engines: Mapping[str, Engine],
-    reference: Reference | None,
+    here: RunsHere,
 ) -> None:
     """Run the uncut phases in a bundle's folder once, and record observation and action there; of
     a program that remembers, an episode of `SEQUENCE` steps, with the state that each left.
@@ -43,7 +44,7 @@ def write_golden(
         phases: the uncut ones.
         folder: where the bundle is being made.
         engines: of the phases, by name.
-        reference: the back end that these are of, where it is not the bundle's own.
+        here: what runs files of the bundle.
 
     Raises BackendError if an engine fails.
     """
@@ -51,8 +52,8 @@ def write_golden(
     (folder / "golden").mkdir()
     states = whole_states(program)
     initial = initial_of(program)
-    if reference is not None:
-        _write_parts(plan, reference, {**observation, **initial}, folder / "golden" / "parts")
+    if any(map(here.refers, Side)):
+        _write_parts(plan, here, {**observation, **initial}, folder / "golden" / "parts")
     episode = UncutEpisode(phases, engines, states, initial)
     steps: list[GoldenStep] = []
     for number in range(SEQUENCE if states else 1):
@@ -70,11 +71,13 @@ def write_golden(
 
 
 def _write_parts(
-    plan: Plan, reference: Reference, held_first: Mapping[str, np.ndarray], folder: Path
+    plan: Plan, here: RunsHere, held_first: Mapping[str, np.ndarray], folder: Path
 ) -> None:
-    """Record the first run of each part, every variant walked with both sides in one place."""
+    """Record the first run of each part of a side that is not run here by its own back end; every
+    variant is walked with both sides in one place.
+    """
     folder.mkdir()
-    engines = {part.name: reference.load(f"parts/{part.name}.onnx") for part in plan.parts}
+    engines = {part.name: here.load(part.side, f"parts/{part.name}.onnx") for part in plan.parts}
     written: set[str] = set()
     for variant in plan.variants:
         held = dict(held_first)
@@ -82,7 +85,7 @@ def _write_parts(
             if isinstance(instruction, Run):
                 part = plan.part[instruction.part]
                 held |= engines[part.name].run({key: held[key] for key in part.inputs})
-                if part.name not in written:
+                if part.name not in written and here.refers(part.side):
                     arrays = {key: held[key] for key in (*part.inputs, *part.outputs)}
                     (folder / f"{part.name}.npz").write_bytes(npz_bytes(arrays))
                     written.add(part.name)

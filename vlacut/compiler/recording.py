@@ -8,15 +8,15 @@ from pathlib import Path
 from vlacut import registry
 from vlacut.bundle.manifest import WholePhase
 from vlacut.bundle.model_check import ModelCheck
+from vlacut.compiler.backends import BackEnds
 from vlacut.compiler.golden import write_golden
 from vlacut.compiler.model_check import check_model
-from vlacut.compiler.uncut import uncut_engines
+from vlacut.compiler.uncut import running_here
 from vlacut.errors import BackendError, InputError, Progress
 from vlacut.ir.original import ORIGINAL, Original
 from vlacut.ir.program import Program
 from vlacut.plans.plan import Plan
 
-_ANY = "onnxruntime"  # runs what a back end leaves as it is
 _NOTHING = Original("a program", why_not="what the program came from is not known")
 
 
@@ -28,7 +28,7 @@ class Recorder:
         plan: of it.
         phases: the uncut ones.
         folder: where the bundle is being made; every model is in it.
-        backend: of the bundle.
+        ends: the back ends of the bundle.
         progress: as of `compile_program`.
     """
 
@@ -38,12 +38,11 @@ class Recorder:
         plan: Plan,
         phases: Sequence[WholePhase],
         folder: Path,
-        backend: str,
+        ends: BackEnds,
         progress: Progress,
     ) -> None:
         self._program, self._plan, self._phases = program, plan, phases
-        self._folder, self._backend, self._progress = folder, backend, progress
-        self._builder = registry.load("builders", backend)()
+        self._folder, self._ends, self._progress = folder, ends, progress
         self._find = ORIGINAL.find(program) or (lambda: _NOTHING)
         self._original = _NOTHING
 
@@ -55,30 +54,33 @@ class Recorder:
         Raises InputError if a golden step is asked for and nothing runs the phases here,
         BackendError if what runs them fails, ModelDiffers where the check does.
         """
-        golden = golden and self._builder.computes
-        runner = self._builder.reference
-        if golden and runner not in registry.names("executors"):
-            raise InputError(
-                f"back end {self._backend} runs nothing here; record no step with --no-golden"
-            )
+        golden = golden and self._ends.computes
+        for side, builder in self._ends.builders.items() if golden else ():
+            if builder.reference not in registry.names("executors"):
+                raise InputError(
+                    f"back end {self._ends.names[side]} runs nothing here; record no step with "
+                    f"--no-golden"
+                )
         why_not = self._why_not(model_check)
         if not golden and why_not:
             return ModelCheck("", why_not), ()
         try:
-            return self._run(runner or _ANY, golden, why_not, tolerance)
+            return self._run(golden, why_not, tolerance)
         except BackendError as error:
             if golden:
                 raise
             return ModelCheck("", f"this machine cannot run the program: {error}"), ()
 
     def _run(
-        self, runner: str, golden: bool, why_not: str, tolerance: float | None
+        self, golden: bool, why_not: str, tolerance: float | None
     ) -> tuple[ModelCheck, tuple[str, ...]]:
         folder, phases = self._folder, self._phases
-        with uncut_engines(folder, phases, self._backend, runner) as (engines, reference):
+        with running_here(folder, self._ends) as here:
+            uncut = self._ends.uncut
+            engines = {one.name: here.load(uncut, f"whole/{one.name}.onnx") for one in phases}
             if golden:
                 self._progress("golden", 0, 1)
-                write_golden(self._program, self._plan, phases, folder, engines, reference)
+                write_golden(self._program, self._plan, phases, folder, engines, here)
             if why_not:
                 return ModelCheck("", why_not), ()
             self._progress("model check", 0, 1)
@@ -91,4 +93,4 @@ class Recorder:
         self._original = self._find()
         if self._original.why_not:
             return self._original.why_not
-        return "" if self._builder.computes else f"parts for {self._backend} compute nothing"
+        return "" if self._ends.computes else f"parts for {self._ends} compute nothing"

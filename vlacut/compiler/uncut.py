@@ -1,7 +1,7 @@
-"""The uncut phases of a bundle that is being made, running on this machine.
+"""What a bundle that is being made computes, run on this machine.
 
-Those of a back end that does not run here are run by another one, its `reference`: the files that
-were emitted, with types the reference lacks converted, and rounded to the model's own between them.
+Files for a back end that does not run here are run by another one, its `reference`: as they were
+emitted, with types the reference lacks converted, and rounded to the model's own between them.
 """
 
 from __future__ import annotations
@@ -15,40 +15,48 @@ import numpy as np
 import onnx_ir as ir
 
 from vlacut import registry
-from vlacut.backend import Engine
-from vlacut.bundle.manifest import WholePhase
+from vlacut.backend import Engine, Executor
+from vlacut.compiler.backends import BackEnds
 from vlacut.ir.elements import elements, numbers
 from vlacut.ir.graphs import dtype_name, value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program
-from vlacut.runtime.whole import load_whole
+from vlacut.side import Side
 from vlacut.split.emission import save
 from vlacut.split.weights import WeightStore
 from vlacut.tensor import TensorSpec
 
 
 @contextmanager
-def uncut_engines(
-    folder: Path, phases: Sequence[WholePhase], backend: str, runner: str
-) -> Iterator[tuple[Mapping[str, Engine], Reference | None]]:
-    """Engines of the phases in a bundle's folder, by name, and the reference that runs them.
-
-    Args:
-        folder: where the bundle is being made.
-        phases: the uncut ones.
-        backend: that the bundle is for.
-        runner: that runs them; where it is the same, there is no reference.
-
-    Raises BackendError if they cannot be loaded.
-    """
-    if runner == backend:
-        recipe = registry.load("builders", backend)().recipe()
-        yield load_whole(registry.load("executors", backend)(), folder, phases, recipe), None
-        return
+def running_here(folder: Path, ends: BackEnds) -> Iterator[RunsHere]:
+    """What runs the files in a bundle's folder until the block ends."""
     with tempfile.TemporaryDirectory(prefix="vlacut-") as scratch:
-        reference = Reference(runner, folder, Path(scratch))
-        names = [phase.name for phase in phases]
-        yield {name: reference.load(f"whole/{name}.onnx") for name in names}, reference
+        yield RunsHere(folder, ends, Path(scratch))
+
+
+class RunsHere:
+    """Loads emitted files of either side. Made by `running_here`."""
+
+    def __init__(self, folder: Path, ends: BackEnds, scratch: Path) -> None:
+        self._folder, self._ends, self._scratch = folder, ends, scratch
+        self._executors: dict[str, Executor] = {}
+        self._references: dict[str, Reference] = {}
+
+    def refers(self, side: Side) -> bool:
+        """Whether another back end stands for that of a side."""
+        return self._ends.runner(side) != self._ends.names[side]
+
+    def load(self, side: Side, file: str) -> Engine:
+        """The engine of a file made for a side; BackendError if it cannot be loaded."""
+        name = self._ends.runner(side)
+        if self.refers(side):
+            if name not in self._references:
+                self._references[name] = Reference(name, self._folder, self._scratch)
+            return self._references[name].load(file)
+        if name not in self._executors:
+            self._executors[name] = registry.load("executors", name)()
+        recipe = self._ends.builders[side].recipe()
+        return self._executors[name].load(self._folder / file, self._folder, recipe)
 
 
 class Reference:

@@ -44,7 +44,7 @@ def profile_bundle(
         bundle=bundle.digest.hex(),
         backend=bundle.manifest.backend,
         host=f"{platform.node()}, {platform.machine()}, {platform.platform()}",
-        versions=_versions(bundle.manifest.backend),
+        versions=_versions(sorted({bundle.backend(side) for side in sides})),
         parts=tuple(
             _measured(bundle, part.name, times) for part, times in zip(parts, measured, strict=True)
         ),
@@ -70,9 +70,9 @@ def _measured(bundle: Bundle, name: str, times: Measured) -> MeasuredPart:
     )
 
 
-def _versions(backend: str) -> dict[str, str]:
+def _versions(backends: Sequence[str]) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for name in ("vlacut", "numpy", backend):
+    for name in ("vlacut", "numpy", *backends):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -74,7 +74,7 @@ def warm_up(parts: Iterable[Part], engines: Mapping[str, Any], plan: Plan) -> No
 
 def computes(bundle: Bundle, emulate: bool) -> bool:
     """Whether engines compute; those of emulated devices wait for the plan's times."""
-    return not emulate and bundle.manifest.backend != "emulated"
+    return not emulate and EMULATED not in bundle.manifest.backends.values()
 
 
 def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
@@ -97,7 +97,7 @@ def load_engines(
     The files are those of `root`, where that is given, see `vlacut.bundle.holding`.
     """
     root = root or bundle.root
-    executor = registry.load("executors", EMULATED if emulate else bundle.manifest.backend)()
+    executor = registry.load("executors", EMULATED if emulate else bundle.backend(side))()
     recipe = bundle.recipe(side)
     return {
         part.name: executor.load(root / bundle.part_file(part), root, recipe)
@@ -117,7 +117,7 @@ def cloud_engines(bundle: Bundle, emulate: bool, in_place: bool) -> dict[str, En
 
 def _held_engines(bundle: Bundle, side: Side, emulate: bool, in_place: bool) -> dict[str, Engine]:
     """A side's engines, of files that were verified and that nobody else can change."""
-    if emulate or bundle.manifest.backend == EMULATED:  # nothing is read but the manifest
+    if emulate or bundle.backend(side) == EMULATED:  # nothing is read but the manifest
         return load_engines(bundle, side, emulate)
     with held(bundle, side, in_place) as root:
         mine = {name for name in bundle.manifest.files if not in_place and (root / name).exists()}

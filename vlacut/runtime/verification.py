@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import Progress, unwatched
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import LocalStep, run_episode
-from vlacut.runtime.whole import UncutEpisode, load_whole
+from vlacut.runtime.whole import UncutEpisode, load_uncut
 from vlacut.side import Side
 from vlacut.tensor.numerics import largest_difference, magnitude, varied
 
@@ -75,7 +74,8 @@ def verify_bundle(bundle: Bundle, progress: Progress = unwatched) -> tuple[CutRe
         pairs = zip(uncut.recorded, uncut.made(0), strict=True)
         results.append(_worst(UNCUT, UNCUT, pairs, _OTHER_MACHINE))
     else:
-        why_not = f"engines of {bundle.manifest.backend} are built of its parts alone"
+        name = bundle.backend(bundle.manifest.uncut)
+        why_not = f"engines of {name} are built of its parts alone"
         results.append(CutResult(UNCUT, UNCUT, 0.0, 0.0, why_not))
     engines = load_engines(bundle, Side.EDGE) | load_engines(bundle, Side.CLOUD)
     for index, variant in enumerate(plan.variants):
@@ -121,11 +121,9 @@ class _Uncut:
         self._golden = [step.observation for step in golden]
         self.recorded: list[Made] = [(step.action, step.state) for step in golden]
         self._made: dict[int, list[Made]] = {}
-        self.runs = manifest.backend not in registry.names("engine_builders")
-        if self.runs:
-            executor = registry.load("executors", manifest.backend)()
-            recipe = bundle.recipe(Side.EDGE)
-            engines = load_whole(executor, bundle.root, manifest.whole, recipe)
+        engines = load_uncut(bundle)
+        self.runs = engines is not None
+        if engines is not None:
             self._episode = UncutEpisode(manifest.whole, engines, manifest.states, self._initial)
         else:
             self._made[0] = self.recorded

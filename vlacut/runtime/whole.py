@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vlacut import registry
 from vlacut.backend import Engine, Executor
-from vlacut.bundle.manifest import WholePhase
+from vlacut.bundle.manifest import Bundle, WholePhase
 from vlacut.plans.state import PlanState
 
 SEQUENCE = 8  # steps of an episode that are recorded and compared, of a model that remembers
@@ -89,3 +90,15 @@ def load_whole(
         phase.name: executor.load(root / "whole" / f"{phase.name}.onnx", root, recipe)
         for phase in phases
     }
+
+
+def load_uncut(bundle: Bundle) -> dict[str, Engine] | None:
+    """Engines of the uncut phases on this machine, by phase name; None where engines are built of
+    parts alone. Raises BackendError if they cannot be loaded.
+    """
+    manifest = bundle.manifest
+    name = bundle.backend(manifest.uncut)
+    if name in registry.names("engine_builders"):
+        return None
+    executor = registry.load("executors", name)()
+    return load_whole(executor, bundle.root, manifest.whole, bundle.recipe(manifest.uncut))

@@ -21,17 +21,17 @@ def whole_phases(program: Program) -> tuple[WholePhase, ...]:
 
 
 def bundle_models(
-    program: Program, split: Split, phases: Sequence[WholePhase]
+    program: Program, split: Split, phases: Sequence[WholePhase], uncut: Side = Side.EDGE
 ) -> Iterator[tuple[str, Side, ir.Model]]:
     """Every model of a bundle with its path and side: the parts, then the uncut phases.
 
-    Whoever runs an uncut phase, it is on the robot's side that it must be readable.
+    `uncut` is the side for whose back end these are made.
     """
     for part, model in zip(split.parts, split.models, strict=True):
         yield f"parts/{part.name}.onnx", part.side, model
     for phase, described in zip(program.phases, phases, strict=True):
         keys = [binding.key for binding in described.inputs]
-        yield f"whole/{phase.name}.onnx", Side.EDGE, whole(phase, keys)
+        yield f"whole/{phase.name}.onnx", uncut, whole(phase, keys)
 
 
 def save(model: ir.Model, path: Path) -> None:

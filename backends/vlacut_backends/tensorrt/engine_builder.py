@@ -158,6 +158,6 @@ class _Job:
             inputs=list(part.inputs),
             outputs=list(part.outputs),
             dtypes={key: spec[key].dtype for key in (*part.inputs, *part.outputs)},
-            tolerance=self._bundle.manifest.tolerance,
+            tolerance=self._bundle.tolerance(part.side),
             trtexec=self._binary,
         )

@@ -113,7 +113,7 @@ def _compiled(
         workspace_bytes=workspace,
         verified=compared.against,
         max_error=compared.error,
-        allowed=bundle.manifest.tolerance,
+        allowed=bundle.tolerance(side),
         device_ms=device_ms,
         graph=False,
     )

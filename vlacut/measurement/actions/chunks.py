@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
 from vlacut.control.recording.episodes import Episodes
@@ -16,7 +15,7 @@ from vlacut.errors import InputError, Progress
 from vlacut.runtime.edge.session import check_observation
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both
-from vlacut.runtime.whole import load_whole, run_whole
+from vlacut.runtime.whole import load_uncut, run_whole
 from vlacut.side import Side
 
 
@@ -53,13 +52,8 @@ class Inferences:
                 f"{bundle.root}: {bundle.plan.program} remembers from step to step, and ticks are "
                 f"run here each by itself; errors of its actions cannot be measured so"
             )
-        manifest = bundle.manifest
-        self._whole: Mapping[str, Engine] | None = None
-        if manifest.backend not in registry.names("engine_builders"):
-            executor = registry.load("executors", manifest.backend)()
-            recipe = bundle.recipe(Side.EDGE)
-            self._whole = load_whole(executor, bundle.root, manifest.whole, recipe)
-        self._phases = manifest.whole
+        self._whole: Mapping[str, Engine] | None = load_uncut(bundle)
+        self._phases = bundle.manifest.whole
         self._engines = load_engines(bundle, Side.EDGE) | load_engines(bundle, Side.CLOUD)
 
     def reference(self, tick: int) -> np.ndarray:
