@@ -1,6 +1,7 @@
 """Every strategy against the optimum, on full-size models: latencies, as ratios to ours.
 
-    python tools/compare_strategies.py [--models openvla cogact] [--links 1MB/s,20ms ...]
+    python tools/compare_strategies.py [--models openvla cogact] [--edges jetson-agx-orin]
+        [--links 1MB/s,20ms ...]
 
 On Orin + A100 and Thor + A100, at 1, 10 and 100 MB/s, without and with the paper's cloud budget:
 the weights of the backbone (12.06 GiB for OpenVLA and CogACT; RoboECC, tables II and III). A model
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import track
 
+from vlacut import registry
 from vlacut.cli.show.output import milliseconds, table
 from vlacut.errors import InfeasibleError
 from vlacut.frontends.load import load_program
@@ -30,7 +32,7 @@ from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.price import Strategy
 
-MODELS = ("openvla", "cogact", "openvla-oft", "pi0", "smolvla", "roboflamingo", "vit-mlp")
+MODELS = registry.names("models")
 EDGES = ("jetson-agx-orin", "jetson-agx-thor")
 LINKS = ("1MB/s,20ms", "10MB/s,20ms", "100MB/s,20ms")
 PAPER = "backbone-in-cloud"
@@ -61,23 +63,26 @@ def main() -> None:
     """Run, print the table and the summary."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--edges", nargs="+", default=EDGES)
     parser.add_argument("--links", nargs="+", default=LINKS)
     parser.add_argument("--no-budget", action="store_true", help="only the rows without a budget")
     asked = parser.parse_args()
     out = Console(width=110, highlight=False)
-    points = len(asked.models) * len(EDGES) * len(asked.links) * (1 if asked.no_budget else 2)
-    rows = cases(asked.models, asked.links, not asked.no_budget)
+    points = len(asked.models) * len(asked.edges) * len(asked.links) * (1 if asked.no_budget else 2)
+    rows = cases(asked.models, asked.edges, asked.links, not asked.no_budget)
     found = list(track(rows, "plan", total=points, console=Console(stderr=True)))
     show(out, found)
     sys.exit(1 if summary(out, found) else 0)
 
 
-def cases(models: Sequence[str], links: Sequence[str], budgets: bool) -> Iterator[Case]:
+def cases(
+    models: Sequence[str], edges: Sequence[str], links: Sequence[str], budgets: bool
+) -> Iterator[Case]:
     """All rows, model by model."""
     for model in models:
         program = load_program(model, {})
         parse_pipeline("simplify,annotate-structure").run(program)
-        for edge in EDGES:
+        for edge in edges:
             parse_pipeline(f"annotate-cost{{edge={edge} cloud=a100}}").run(program)
             for link in links:
                 free = plan(program, model, edge, link, 0)
@@ -105,7 +110,7 @@ def show(out: Console, found: Sequence[Case]) -> None:
     names = list(dict.fromkeys(row.name for case in found for row in case.strategies[1:]))
     columns = ("model", "link", "budget\nGiB", "pass\ns", "gap\n%", "ours\nms")
     heads = (*columns, *(name.replace("-", "\n") for name in names))
-    for edge in EDGES:
+    for edge in dict.fromkeys(case.edge for case in found):
         lines = [line(case, names) for case in found if case.edge == edge]
         out.print(table(f"\n{edge} + a100: latency over ours", heads, lines, left=2))
 

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import track
 
 import vlacut
+from vlacut import registry
 from vlacut.cli.show.output import milliseconds, rate, size, table
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
@@ -43,7 +44,7 @@ from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.wire.sockets import parse_address
 from vlacut.side import Side
 
-MODELS = ("vit-mlp", "openvla", "openvla-oft", "cogact", "pi0", "smolvla", "roboflamingo")
+MODELS = registry.names("models")
 STRATEGIES = ("all-cloud", "backbone-in-cloud", "fixed-half")
 FREE = Link(1e12, 1e12)
 RATES = (1e6, 10e6, 100e6)

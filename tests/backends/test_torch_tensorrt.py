@@ -14,6 +14,7 @@ import torch
 from support.fake_machine import TARGET, fake_machine, looping_bundle
 from support.one_operator import FLOAT, INT64, one_operator, tensor
 
+from vlacut import registry
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
@@ -72,9 +73,7 @@ def test_parts_are_traced_and_give_their_golden_numbers(bundle: Bundle) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "model", ["cogact", "openvla", "openvla-oft", "pi0", "roboflamingo", "smolvla", "vit-mlp"]
-)
+@pytest.mark.parametrize("model", registry.names("models"))
 def test_parts_of_the_zoo(model: str, tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 import torch
 from support.cutting import Reference
-from support.zoo import CLASSES, matrix_flops, model, module, observation, program, run, weights
+from support.zoo import NAMES, matrix_flops, model, module, observation, program, run, weights
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlacut.errors import ModelError
 from vlacut.ir.verifier import verify
 
-NAMES = tuple(CLASSES)
 FULL = [(name, "full") for name in NAMES] + [("cogact", "large")]
 
-# Some names of every part of the published checkpoints.
+# Some names of every part of the published checkpoints; a model without one is not here.
 PUBLISHED = {
     "openvla": """
         vision_backbone.featurizer.cls_token
@@ -101,7 +100,9 @@ def test_phases_compute_what_the_policy_does(name: str) -> None:
     expected, made = model(name).step(given), run(name, given)
     assert list(made) == list(expected)
     for item, array in expected.items():
-        np.testing.assert_allclose(made[item], array, rtol=0, atol=1e-5, err_msg=item)
+        # Actions up to 4 are held to 1e-5, larger ones to as much of the largest.
+        allowed = 1e-5 * max(1.0, np.abs(array).max() / 4)
+        np.testing.assert_allclose(made[item], array, rtol=0, atol=allowed, err_msg=item)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,7 +113,7 @@ def test_an_action_depends_on_every_input(name: str) -> None:
     for item, array in given.items():
         if array.dtype == np.float32:
             other = array + numbers.standard_normal(array.shape, dtype=np.float32)
-        else:  # another instruction; or its second half hidden
+        else:  # the instruction in another order; or its second half hidden
             half = np.arange(array.shape[1]) < array.shape[1] // 2
             other = array & half if array.dtype == np.bool_ else np.roll(array, 1, axis=1)
         changed = run(name, {**given, item: other})["action"]
@@ -123,7 +124,7 @@ def test_an_action_depends_on_every_input(name: str) -> None:
 def test_programs_are_normal_and_have_the_published_names(name: str) -> None:
     made = program(name)
     verify(made)
-    assert set(PUBLISHED[name].split()) <= set(weights(made))
+    assert set(PUBLISHED.get(name, "").split()) <= set(weights(made))
     assert all(phase.trips == 1 or phase.carried for phase in made.phases)
 
 
@@ -219,7 +220,7 @@ def test_full_programs_need_no_weights_and_have_the_sizes_worked_out(
     assert sum(held[item] for item in unknown) == of.parameters
     counted = {phase.name: matrix_flops(phase.model.graph) for phase in made.phases}
     assert counted == dict(of.flops)
-    assert set(PUBLISHED[name].split()) <= unknown
+    assert set(PUBLISHED.get(name, "").split()) <= unknown
 
 
 @pytest.mark.parametrize(("name", "preset"), FULL)

@@ -13,6 +13,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from support.exported import llama, program_of
 
+from vlacut import registry
 from vlacut.errors import PassError
 from vlacut.frontends.load import load_program
 from vlacut.ir.dataflow import key_of
@@ -26,7 +27,7 @@ from vlacut.split.local_execution import example_observation, initial_of
 from vlacut.split.parts import whole, whole_states
 from vlacut_passes.types.values import saturated
 
-OTHERS = ("cogact", "openvla", "openvla-oft", "pi0", "roboflamingo", "smolvla")
+OTHERS = [name for name in registry.names("models") if name != "vit-mlp"]
 MIXED = "simplify,convert-types{{source=weights target={} keep=unsafe}}"
 
 

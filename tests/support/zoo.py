@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
+import pytest
 import torch
 
 from support import zoo_figures
+from vlacut import registry
 from vlacut.frontends.torch import TorchPhase
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.program import Program
@@ -74,7 +76,8 @@ def vit_mlp(policy: Any, given: Tensors) -> Any:
     return {"action": policy(given["pixel_values"], given["state"])}
 
 
-CLASSES: dict[str, tuple[str, Callable[[Any, Tensors], Any]]] = {
+Step = Callable[[Any, Tensors], Any]
+CLASSES: dict[str, tuple[str, Step]] = {
     "openvla": ("OpenVLA", openvla),
     "cogact": ("CogACT", cogact),
     "openvla_oft": ("OpenVLAOFT", openvla_oft),
@@ -83,6 +86,20 @@ CLASSES: dict[str, tuple[str, Callable[[Any, Tensors], Any]]] = {
     "roboflamingo": ("RoboFlamingo", roboflamingo),
     "vit_mlp": ("VitMlp", vit_mlp),
 }
+
+# Every model of this repository: one registered by another package has tests of its own.
+NAMES = tuple(
+    name.replace("-", "_")
+    for name in registry.names("models")
+    if registry.module_of("models", name).startswith("vlacut_models.")
+)
+
+
+def class_and_step(name: str) -> tuple[str, Step]:
+    """The name of a model's class, and its control step in plain torch."""
+    if name not in CLASSES or not hasattr(zoo_figures, name):
+        pytest.fail(f"{name} is not in CLASSES of zoo.py and in zoo_figures.py, of tests/support")
+    return CLASSES[name]
 
 
 @dataclass(frozen=True)
@@ -100,7 +117,7 @@ class Model:
         """A whole control step in plain torch."""
         given = {name: torch.from_numpy(array) for name, array in observation.items()}
         with torch.no_grad():
-            made = CLASSES[self.name][1](self.policy, given)
+            made = class_and_step(self.name)[1](self.policy, given)
         return {name: tensor.numpy() for name, tensor in made.items()}
 
 
@@ -112,7 +129,7 @@ def module(name: str) -> Any:
 def model(name: str, preset: str = "tiny") -> Model:
     code, examples = module(name), Examples(preset)
     config = code.PRESETS[preset]
-    policy = examples.module(lambda: getattr(code, CLASSES[name][0])(config))
+    policy = examples.module(lambda: getattr(code, class_and_step(name)[0])(config))
     if name == "cogact" and examples.real:
         code.see_noise(policy.action_model.net)
     parameters, flops = getattr(zoo_figures, name)(config)
