@@ -41,13 +41,13 @@ class Builder(Protocol):
     """The compile half.
 
     Attributes:
-        conversions: element types the executor lacks, and those to compute in instead; the
-            compiler runs `convert-types` for those that a program has.
-        rewrites_weights: whether `prepare` changes the content of weights; where it does not, a
-            checkpoint is copied ahead.
-        computes: whether engines compute; where they do not, no step can be recorded or verified.
-        reference: the back end by which the golden step is recorded when a bundle is made: itself
-            if it runs here, another one whose numbers it should have, or empty for none.
+        conversions: element types the executor lacks, each with the type to compute in instead.
+            The compiler runs `convert-types` for those that a program has.
+        rewrites_weights: whether `prepare` changes the content of weights. If it does not, the
+            compiler copies a checkpoint ahead.
+        computes: whether engines compute. If they do not, no step can be recorded or verified.
+        reference: the back end that records the golden step when a bundle is made. It is this one
+            if it runs here, another one that should give the same numbers, or empty for none.
     """
 
     conversions: ClassVar[Mapping[str, str]]
@@ -65,9 +65,10 @@ class Builder(Protocol):
         """What stands against running a part, made ready, on the device of a recipe."""
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
-        """What the executor must know to load the parts of a device, for the manifest.
+        """What the executor must know to load the parts on a device; the manifest keeps it.
 
-        Without a device it is for this machine. Raises BackendError if the device cannot run them.
+        Without a device, the recipe is for this machine. Raises BackendError if the device cannot
+        run the parts.
         """
 
     def tolerance(self, model: ir.Model) -> float:
@@ -80,13 +81,13 @@ class Checked:
 
     Attributes:
         part: its name.
-        findings: what stands against it; where there are any, nothing was built.
-        built: what was done with it, for people, never more than was: `parse- and build-checked by
-            TensorRT-RTX 1.7 for sm_80`; empty if nothing.
+        findings: what stands against it; if there are any, nothing was built.
+        built: what was done with the part, for people, e.g. `parse- and build-checked by
+            TensorRT-RTX 1.7 for sm_80`; empty if nothing was.
         why_not: why nothing was built.
-        seconds: that building took.
-        peak_bytes: memory of the process that built it, at most.
-        engine_bytes: of what it built.
+        seconds: how long the build took.
+        peak_bytes: the largest memory of the process that built the engine.
+        engine_bytes: the size of the engine.
     """
 
     part: str
@@ -120,19 +121,19 @@ class Engine(Protocol):
 
 
 class Resident(Protocol):
-    """A tensor in a device's memory, which comes to the host's only when somebody asks for it.
+    """A tensor in a device's memory. It is copied to the host only when somebody asks for it.
 
     Attributes:
-        nbytes: of it.
+        nbytes: its bytes.
     """
 
     nbytes: int
 
     def start(self) -> None:
-        """Begin to copy it to the host, if that was not done before."""
+        """Begin to copy it to the host, unless that has begun already."""
 
     def array(self) -> np.ndarray:
-        """It in host memory, whole. Overwritten once nobody holds this object."""
+        """The whole tensor in host memory; overwritten once nobody holds this object."""
 
 
 Tensor = Union[np.ndarray, Resident]
@@ -158,7 +159,7 @@ class DeviceEngine(Engine, Protocol):
     """
 
     def open(self, join: Callable[[Hashable, Callable[[], Lane]], Lane]) -> OpenEngine:
-        """The engine in a control loop; `join` gives the lane of a back end, made where it must be.
+        """The engine in a control loop; `join` gives the lane of a back end, or makes it.
 
         Raises BackendError.
         """
@@ -168,16 +169,16 @@ class OpenEngine(Protocol):
     """A device's engine in a control loop.
 
     Attributes:
-        device_ns: nanoseconds that the last run took the device, by its own clock.
+        device_ns: nanoseconds of the last run on the device, by the device's own clock.
     """
 
     device_ns: int
 
     def take(self, key: str, tensor: Tensor) -> Tensor:
-        """An input where `run` wants it; what is there already is not copied."""
+        """An input in the memory that `run` reads; it is not copied if it is there already."""
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `Engine.run`; what it makes stays on the device. Raises BackendError."""
+        """As `Engine.run`, but the outputs stay on the device. Raises BackendError."""
 
 
 class Executor(Protocol):

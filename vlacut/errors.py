@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def unwatched(*_: object) -> None:
-    """Progress that nobody watches."""
+    """Takes progress, and shows it to nobody."""
 
 
 class VlacutError(Exception):
@@ -104,9 +104,9 @@ class PeerUnable(PeerRefused):
 
 
 def one_line(text: object) -> str:
-    """What is said, on one line and without what moves a terminal's cursor.
+    """The text on one line, without characters that move a terminal's cursor.
 
-    Who runs an engine, or is at the other end of a wire, may say anything.
+    An engine, or the other end of a wire, may send any text.
     """
     words = " ".join(str(text).split())
     return "".join(each if each.isprintable() else "?" for each in words)

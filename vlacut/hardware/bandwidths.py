@@ -32,8 +32,9 @@ class Bandwidths:
 
     Attributes:
         text: what it was made of, for people.
-        seconds_per_byte: of tensors, headers taken off the rate of the wire; ascending.
-        shares: of the time; they sum to 1.
+        seconds_per_byte: seconds per byte of tensors, ascending; the bytes of headers are not
+            counted, their time is.
+        shares: the share of the time that each is seen; they sum to 1.
     """
 
     text: str
@@ -47,7 +48,7 @@ class Bandwidths:
 
 
 def link_at(link: Link, seconds_per_byte: float) -> Link:
-    """The link with another bandwidth up, and that down in the same ratio to it; 0: infinite."""
+    """The link with another bandwidth up; the one down keeps its ratio to it. 0 means infinite."""
     up = 1 / seconds_per_byte if seconds_per_byte else math.inf
     return replace(link, up=up, down=up * (link.down / link.up))
 
@@ -70,7 +71,7 @@ def parse_bandwidths(text: str) -> Bandwidths:
 
 
 def of_samples(text: str, seconds_per_byte: np.ndarray, lasts: np.ndarray) -> Bandwidths:
-    """The distribution of samples that last so long, in groups of about equal shares."""
+    """The distribution of samples with their durations, in groups of about equal shares."""
     order = np.argsort(seconds_per_byte, kind="stable")
     values, weights = seconds_per_byte[order], lasts[order] / lasts.sum()
     group = np.minimum((np.cumsum(weights) - weights / 2) * _POINTS, _POINTS - 1).astype(int)

@@ -42,14 +42,15 @@ class Device:
         peak: dense FLOP/s by element type.
         memory_bandwidth: bytes per second.
         memory_bytes: memory of the machine.
-        cache_bytes: of the last cache that all multiprocessors share; 0 for none.
+        cache_bytes: size of the last cache that all multiprocessors share; 0 for none.
         cache_bandwidth: bytes per second out of that cache.
-        multiprocessors: of a GPU, or cores of a CPU: tiles that are worked on at the same time.
+        multiprocessors: how many tiles are worked on at the same time: the multiprocessors of a
+            GPU, or the cores of a CPU.
         stack: the software.
         source: where each figure is from.
-        reserve_bytes: of the memory, what the system, the libraries and activations take.
-        power: what it draws; None where the profile does not say.
-        cuda: where it is a GPU of NVIDIA's.
+        reserve_bytes: memory that the system, the libraries and activations take.
+        power: what it draws; None if the profile does not say.
+        cuda: what TensorRT needs to know; None if it is no GPU of NVIDIA's.
     """
 
     name: str

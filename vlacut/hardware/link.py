@@ -43,12 +43,12 @@ class Framing:
     """What TCP puts around the bytes of a message.
 
     Attributes:
-        segment_bytes: of a message in a full segment. Default: the 1500 bytes of an Ethernet frame
-            less 20 of IPv4 (RFC 791) and 32 of TCP with timestamps (RFC 9293, RFC 7323).
-        header_bytes: on the wire beside them: those 52, and 14 of Ethernet (IEEE 802.3). With them
-            an 80 Mbit/s link carries 76.5; 76 to 77 were measured over a shaped veth pair.
-        initial_segments: sent before the first acknowledgement on a new or idle connection
-            (RFC 6928, RFC 9293 3.8.1).
+        segment_bytes: bytes of a message in a full segment. Default: the 1500 bytes of an Ethernet
+            frame less 20 of IPv4 (RFC 791) and 32 of TCP with timestamps (RFC 9293, RFC 7323).
+        header_bytes: bytes of headers per segment: those 52, and 14 of Ethernet (IEEE 802.3). An
+            80 Mbit/s link then carries 76.5; 76 to 77 were measured over a shaped veth pair.
+        initial_segments: segments sent before the first acknowledgement, on a new or idle
+            connection (RFC 6928, RFC 9293 3.8.1).
     """
 
     segment_bytes: int = 1448
@@ -61,7 +61,7 @@ class Framing:
 
     @property
     def share(self) -> float:
-        """Of the rate of the wire, what is left to the bytes of messages."""
+        """The share of the wire's rate that is left to the bytes of messages."""
         return self.segment_bytes / (self.segment_bytes + self.header_bytes)
 
 
@@ -75,11 +75,11 @@ class Link:
     """The network between the edge and the cloud.
 
     Attributes:
-        up: bytes of tensors per second from edge to cloud, headers of the segments taken off.
+        up: bytes of tensors per second from edge to cloud; headers are not counted.
         down: the same from cloud to edge.
         rtt: round-trip time of an empty message, in seconds.
-        message_s: seconds that a message costs beyond its bytes and its propagation: both ends'
-            work on headers and sockets.
+        message_s: seconds per message beyond its bytes and its propagation: the work of both
+            ends on headers and sockets.
         framing: what TCP adds.
     """
 
@@ -109,12 +109,12 @@ class Link:
         return self.down / self.framing.share
 
     def at(self, wire_up: float) -> Link:
-        """The link with another rate of the wire up, and that down in the same ratio to it."""
+        """The link with another rate of the wire up; the one down keeps its ratio to it."""
         up = wire_up * self.framing.share
         return dataclasses.replace(self, up=up, down=up * self.down / self.up)
 
     def first_burst_s(self, nbytes: int, rate: float) -> float:
-        """Seconds that a message takes longer on a connection that idled than on a warm one.
+        """How many seconds longer a message takes on an idle connection than on a warm one.
 
         TCP forgets its window when idle for longer than its retransmission timeout (RFC 5681, 4.1)
         and starts from `initial_segments`, doubling it every round trip. A window that is sent in
@@ -122,12 +122,12 @@ class Link:
 
             sum of max(0, rtt - window / rate), over all windows before the message's last
 
-        An upper bound: an idle connection may keep part of its window. A message every 100 ms
-        keeps the window, and saves this. Not part of the price of a cut.
+        This is an upper bound: an idle connection may keep part of its window. A message every
+        100 ms keeps the window, and saves this time. The price of a cut does not count it.
 
         Args:
-            nbytes: of the message.
-            rate: of its direction, `up` or `down`.
+            nbytes: bytes of the message.
+            rate: bytes per second in its direction, `up` or `down`.
         """
         window = self.framing.initial_segments * self.framing.segment_bytes
         waits, left = 0.0, nbytes
@@ -238,7 +238,7 @@ def _seconds(number: str, unit: str) -> float:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes that a text such as `12.1GB` (decimal) or `386MiB` says; HardwareError otherwise."""
+    """The bytes in a text such as `12.1GB` (decimal) or `386MiB`; HardwareError otherwise."""
     match = _SIZE.fullmatch(text)
     if match is None:
         raise HardwareError(f"size {text!r} does not parse; write e.g. 12.1GB or 386MiB")
@@ -247,7 +247,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds that a text such as `100ms` or `0.5s` says; HardwareError otherwise."""
+    """The seconds in a text such as `100ms` or `0.5s`; HardwareError otherwise."""
     match = re.fullmatch(_SPAN, text.strip())
     if match is None:
         raise HardwareError(f"time {text!r} does not parse; write e.g. 100ms or 0.5s")

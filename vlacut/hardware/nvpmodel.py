@@ -34,9 +34,9 @@ Settings = dict[tuple[str, str], int]
 
 
 def with_power_modes(profile: Profile, path: Path) -> Profile:
-    """The profile with the power modes of that file; its own mode stays as it is.
+    """The profile with the power modes of that file; the profile's own mode stays as it is.
 
-    What the board draws is kept for the modes that the profile knew.
+    Watts are kept for the modes that the profile knew before; the file has none.
 
     Raises HardwareError naming the file if it sets no power modes, or one without a GPU's clock.
     """

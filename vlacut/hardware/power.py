@@ -33,6 +33,6 @@ class Power:
             raise HardwareError("power: joules per byte must not be negative")
 
     def joules(self, total_s: float, busy_s: float, bytes_up: int, bytes_down: int) -> float:
-        """Joules of so many seconds, of which it computes in some and waits in the others."""
+        """Joules over `total_s` seconds: it computes for `busy_s` and waits for the rest."""
         waiting = self.idle_w * (total_s - busy_s) + self.busy_w * busy_s
         return waiting + self.up_j_per_byte * bytes_up + self.down_j_per_byte * bytes_down

@@ -1,7 +1,7 @@
 """Profile: a device in all its power modes, with all its software stacks.
 
-In another mode the peak rates go with clock x multiprocessors, the bandwidth with memory_clock, and
-the host's seconds inversely with host_clock.
+In another mode, peak rates scale with clock x multiprocessors, bandwidth with memory_clock, and
+the host's seconds with 1 / host_clock.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Mode:
     """A power mode.
 
     Attributes:
-        clock: of the multiprocessors, Hz.
-        memory_clock: Hz.
-        host_clock: of the CPU that issues the kernels, Hz.
-        multiprocessors: that are on.
+        clock: the multiprocessors' clock, in Hz.
+        memory_clock: the memory's clock, in Hz.
+        host_clock: the clock of the CPU that issues the kernels, in Hz.
+        multiprocessors: how many are on.
         source: where the figures are from.
     """
 
@@ -47,7 +47,7 @@ class Profile:
         mode: the profile's own mode; empty where it has none.
         modes: all power modes, by name.
         stacks: all software stacks, by name.
-        powers: what it draws, by mode; under an empty name where it has none.
+        powers: what it draws, by mode; a device without modes has one entry, named "".
     """
 
     device: Device

@@ -1,8 +1,7 @@
-"""Service: what a link carries over time, the trace's rate integrated.
+"""Service: the bytes a link carries over time, which is the integral of a trace's rate.
 
-The cumulative form of a trace (the service curve of network calculus): a message that is sent from
-`start` on is through when the bytes carried since then are its own. A trace starts again at its
-end, as in mahimahi's mm-link.
+This is the service curve of network calculus. A message that starts at `start` is through when the
+link has carried as many bytes since then. A trace starts again at its end, as mahimahi's mm-link.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from vlacut.hardware.trace import Trace
 
 
 class Service:
-    """What a link carries from second 0 of a trace on, again and again.
+    """What a link carries from second 0 of a trace on; the trace repeats.
 
     Args:
         trace: rates in bytes per second.
-        share: of these rates, what is left to the bytes of messages (`Framing.share`).
+        share: the share of these rates that is left to the bytes of messages (`Framing.share`).
 
     Attributes:
-        seconds: that the trace lasts.
-        nbytes: carried while it lasts.
+        seconds: how long the trace lasts.
+        nbytes: what the link carries in that time.
 
     Raises HardwareError if the trace carries nothing at all: no message would ever arrive.
     """
@@ -49,7 +48,7 @@ class Service:
         return rounds * self.nbytes + self._moved[index] + since * self._rates[index]
 
     def finish(self, start: float, nbytes: float) -> float:
-        """When so many bytes, sent from `start` on, are through; `start` for none."""
+        """The time when bytes that start at `start` are through; `start` itself for no bytes."""
         if nbytes <= 0:
             return start
         rounds, within = divmod(start, self.seconds)

@@ -40,25 +40,25 @@ class Stack:
         host_s: seconds of the host to issue a kernel. They pass beside the device's work, so they
             count only where the device waits for the host.
         launch_s: seconds of the device for a kernel, beyond its work.
-        half_bytes: a kernel that moves so many bytes gets half of the bandwidth it could.
-        half_tile: a tile of so many rows (or columns) of bfloat16 gets half of the rate it could;
-            of other types in proportion to what they take in at full rate.
-        half_depth: a product summed over so many gets half of the rate it could.
+        half_bytes: a kernel that moves this many bytes gets half of its full bandwidth.
+        half_tile: a tile of this many rows (or columns) of bfloat16 gets half of its full rate.
+            For other types the figure is in proportion to the bytes they read at full rate.
+        half_depth: a product that sums this many terms gets half of its full rate.
         spread: standard deviation of log(measured / predicted).
-        compute: part of the peak rate, in (0, 1], by kind, or `kind.dtype` or `kind.Operator` where
-            a type or an ONNX operator differs; every kind but movement.
-        memory: part of the bandwidth, in (0, 1], by kind, or `kind.Operator`; every kind. Products
-            with a vector have `kind.vector`.
+        compute: the part of the peak rate that is reached, in (0, 1], for every kind but movement.
+            The key is a kind, or `kind.dtype` or `kind.Operator` where a type or operator differs.
+        memory: the part of the bandwidth that is reached, in (0, 1], for every kind. The key is a
+            kind, `kind.Operator`, or `kind.vector` for products with a vector.
         source: where the figures are from.
-        overlap: part of the shorter of compute and memory that passes beside the longer.
-        packs: products pack their second operand first, and leave no processor idle at the edges,
-            as on CPUs; else they are done in tiles.
-        batch_s: seconds for each product of a batch, beyond its work.
+        overlap: the part of the shorter of compute and memory that runs beside the longer.
+        packs: whether products pack their second operand first, as on CPUs. They then leave no
+            processor idle at the edges; other products run in tiles.
+        batch_s: seconds per product of a batch, beyond its work.
         call_s: seconds to call an engine, beyond its kernels.
-        launch: seconds for a kernel by `kind.Operator`, where one takes other than launch_s.
-        wake_s: seconds until the other threads of an engine work on a kernel, too.
-        speedup: how many times as fast all threads are as one, by kind or `kind.Operator`; 1 where
-            nothing is said.
+        launch: seconds per kernel by `kind.Operator`, where that differs from launch_s.
+        wake_s: seconds until all threads of an engine work on a kernel.
+        speedup: how many times faster all threads are than one, by kind or `kind.Operator`;
+            1 if it is not given.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Stack:
         return self.memory.get(f"{kind}.{operator}", self.memory[kind])
 
     def times_faster(self, kind: str, operator: str = "") -> float:
-        """How many times as fast all threads are as one, on large kernels of a kind or operator."""
+        """How many times faster all threads are than one, for large kernels of a kind."""
         return self.speedup.get(f"{kind}.{operator}", self.speedup.get(kind, 1.0))
 
     def parameters(self) -> dict[str, float]:

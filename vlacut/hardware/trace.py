@@ -1,11 +1,11 @@
-"""Trace: recorded bandwidth of a link, and the bandwidth a share of the time reaches.
+"""Trace: recorded bandwidth of a link, and the bandwidth it has for a share of the time.
 
 Formats, by a file's content:
 
     time_s,mbit_per_s          CSV with this header: start of an interval in seconds, and the mean
     0.0,41.2                   rate over it in 10**6 bits per second
-    12                         mahimahi: a line a chance to send 1500 bytes, in milliseconds from
-    12                         the start, not falling; read as the rate over steps of 100 ms
+    12                         mahimahi: each line is a chance to send 1500 bytes, at a time in
+    12                         milliseconds that never falls; read as the rate over 100 ms steps
 
 A folder is all of its `.csv` files, and those of the folders in it, together.
 """
@@ -37,9 +37,9 @@ class Trace:
 
     Attributes:
         rates: bytes per second, none below 0.
-        seconds: how long, each above 0.
+        seconds: how long each lasted, above 0.
 
-    Raises HardwareError if there are none, or numbers that cannot be.
+    Raises HardwareError if there are no rates, or a number is out of range.
     """
 
     rates: tuple[float, ...]
@@ -58,7 +58,7 @@ class Trace:
         return moved / sum(self.seconds)
 
     def sampled(self, interval_s: float) -> tuple[float, ...]:
-        """Mean bandwidths of one interval of so many seconds after the other; a rest is left out.
+        """Mean bandwidths over consecutive intervals of this length, in seconds; a rest is dropped.
 
         Raises HardwareError if the interval is not above 0.
         """
@@ -92,8 +92,8 @@ class Trace:
 def read_recordings(path: Path) -> dict[str, tuple[Trace, ...]]:
     """The traces in a file or a folder, apart, by recording.
 
-    Files of one folder whose names differ in `_p0`, `_p1` ... or `_s0`, `_s1` ... at their ends
-    alone are pieces of one recording. Raises HardwareError as `read_trace` does.
+    Files of one folder are pieces of one recording if their names differ only in an ending `_p0`,
+    `_p1` ... or `_s0`, `_s1` ... Raises HardwareError as `read_trace` does.
     """
     pieces: dict[str, list[Trace]] = {}
     for file in _files(path):

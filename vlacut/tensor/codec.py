@@ -47,12 +47,12 @@ class Codec(str, Enum):
 
     @property
     def quality(self) -> int | None:
-        """Of JPEG; None of another codec."""
+        """The quality of a JPEG codec; None for other codecs."""
         return int(self.value[len(_JPEG) :]) if self.value.startswith(_JPEG) else None
 
     @property
     def varies(self) -> bool:
-        """Whether how many bytes it takes depends on the numbers: it does for pictures."""
+        """Whether its bytes depend on the numbers: those of pictures do."""
         return self is Codec.ZSTD or self.quality is not None
 
 
@@ -86,7 +86,7 @@ def rows_of(spec: TensorSpec) -> tuple[int, int]:
 def coded_bytes(codec: Codec, spec: TensorSpec) -> int:
     """Bytes of a tensor in coded form, scales included; `takes` must hold.
 
-    Of a codec that varies these are the most that there can be: as many as without it.
+    For a codec that varies, this is the upper bound: the bytes of the tensor without it.
     """
     size = math.prod(spec.shape)
     if codec is Codec.NONE or codec.varies:
@@ -100,13 +100,12 @@ def coded_bytes(codec: Codec, spec: TensorSpec) -> int:
 
 @dataclass(frozen=True)
 class Coding:
-    """A codec on a flow that crosses in one direction: what one production comes to.
+    """A codec on a flow that crosses in one direction: the cost of one production.
 
     Attributes:
         codec: how it is written.
-        nbytes: on the wire; of a codec that varies, as many as are expected.
-        edge_s, cloud_s: seconds that its processor takes to encode it on the one side and to decode
-            it on the other.
+        nbytes: bytes on the wire; for a codec that varies, the expected bytes.
+        edge_s, cloud_s: seconds of each side's processor: one side encodes, the other decodes.
     """
 
     codec: Codec

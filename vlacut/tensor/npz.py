@@ -28,7 +28,7 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read_npz(file: Path | bytes) -> dict[str, np.ndarray]:
-    """The arrays of a file, or of its bytes, by name; raises one of `UNREADABLE`, see `reason`."""
+    """The arrays by name, of a file or of its bytes. Raises one of `UNREADABLE`; see `reason`."""
     with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as opened:
         if not zipfile.is_zipfile(opened):  # numpy would advise to load it with pickle
             raise ValueError("it is no .npz")

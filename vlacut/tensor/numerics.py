@@ -1,7 +1,7 @@
-"""Numbers: types of arrays, rounding of sums, inputs to try an engine with, and how far two actions
-are apart.
+"""Numbers: array types, the rounding of sums, inputs to try an engine with, and how far apart two
+actions are.
 
-As the time of an engine depends on shapes, any legal numbers do to measure with.
+The time of an engine depends on shapes, not on values. So any legal numbers will do to measure it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FLOATS, MASKED = 1, 2  # seeds of `probing`: floats alone are drawn anew; masks 
 
 
 def synthetic(spec: TensorSpec, seed: int = 0) -> np.ndarray:
-    """Normal floats; zeros, which are always an index, for other types."""
+    """An array of a spec: normal floats, or zeros for other types (zero is always an index)."""
     if spec.dtype not in ("float16", "float32", "float64"):
         return np.zeros(spec.numpy_shape, spec.numpy_dtype)
     numbers = np.random.default_rng(seed)
@@ -32,9 +32,11 @@ def synthetic(spec: TensorSpec, seed: int = 0) -> np.ndarray:
 def varied(
     specs: Iterable[TensorSpec], observation: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, np.ndarray]:
-    """Another observation like one: floats are normal numbers of its mean and deviation, tensor by
-    tensor; pictures of bytes are moved in their frame, mirrored or not, in another light; other
-    types, and what is all alike or not finite, stay. Seed 0 is the observation.
+    """Another observation, like the one given. Seed 0 gives the observation itself.
+
+    A float tensor is drawn anew: normal, with the mean and deviation it had. A picture of bytes is
+    shifted in its frame, perhaps mirrored, and its contrast and brightness change. Everything else
+    stays as it is: other types, constant tensors, and tensors that are not finite.
     """
     made = dict(observation)
     for index, spec in enumerate(specs):
@@ -70,10 +72,11 @@ def _moved(array: np.ndarray, pictures: Pictures, numbers: np.random.Generator) 
 def probing(
     specs: Iterable[TensorSpec], observation: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, np.ndarray]:
-    """As `varied`, but from seed `MASKED` on with whole numbers too, in the range that they have.
+    """As `varied`; from seed `MASKED` on, whole numbers change too, within the range they have.
 
-    What holds nothing but 0 and 1, or booleans, is taken for a mask: with the seed `MASKED` the
-    second half of its last axis is turned over, as padding is, with later ones any but the first.
+    A tensor of booleans, or of nothing but 0 and 1, is taken for a mask. The seed `MASKED` flips
+    the second half of its last axis, as padding would. Later seeds flip elements at random, but
+    never the first.
     """
     specs = list(specs)
     made = varied(specs, observation, seed)
@@ -120,7 +123,7 @@ def has_nan(array: np.ndarray, dtype: str) -> bool:
 def largest_difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
     """Largest absolute difference over tensors of the same names.
 
-    Where both have a NaN, or the same infinity, they are alike; NaN where only one has a NaN.
+    Two NaNs are alike, and so are two equal infinities. The result is NaN if only one has a NaN.
     """
     pairs = ((one[name].astype(np.float64), other[name].astype(np.float64)) for name in other)
     return float(np.max([_apart(left, right) for left, right in pairs]))
@@ -132,9 +135,9 @@ def _apart(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def magnitude(action: Mapping[str, np.ndarray], *, finite: bool = False) -> float:
-    """Largest magnitude over all tensors of an action; NaN if there is one.
+    """Largest magnitude over all tensors of an action; NaN if the action holds one.
 
-    With `finite`, of those numbers alone that are: masks hold infinities.
+    With `finite`, only finite numbers count: masks hold infinities.
     """
     arrays = (np.abs(array.astype(np.float64)) for array in action.values())
     kept = (array[np.isfinite(array)] if finite else array for array in arrays)
@@ -144,9 +147,9 @@ def magnitude(action: Mapping[str, np.ndarray], *, finite: bool = False) -> floa
 def relative_difference(
     action: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]
 ) -> float:
-    """The largest difference as a share of the reference's magnitude; infinite if one is NaN.
+    """The largest difference as a share of the reference's magnitude; infinite if it is NaN.
 
-    Of a reference that is all zeros, 0 where the action is too, else infinite.
+    If the reference is all zeros, the result is 0 for an action of zeros, and infinite otherwise.
     """
     difference, scale = largest_difference(action, reference), magnitude(reference)
     if difference == 0:

@@ -1,4 +1,4 @@
-"""Pictures: which tensors hold some, and how they lie in them.
+"""Pictures: which tensors hold pictures, and in which layout.
 
 | shape                       | what it holds                                         |
 |-----------------------------|-------------------------------------------------------|
@@ -43,7 +43,7 @@ class Pictures:
 
     @property
     def pixels(self) -> int:
-        """Of all pictures."""
+        """Pixels of all pictures together."""
         return self.count * self.height * self.width
 
 
