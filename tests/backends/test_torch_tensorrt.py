@@ -6,13 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 import torch
 from support.fake_machine import TARGET, fake_machine, looping_bundle
-from support.one_operator import FLOAT, INT64, one_operator, tensor
 
 from vlacut import registry
 from vlacut.bundle.manifest import Bundle
@@ -20,10 +16,8 @@ from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
 from vlacut.frontends.load import load_program
 from vlacut.side import Side
-from vlacut.split.emission import save
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.torch_tensorrt.engine_builder import TorchTensorRTEngineBuilder, compile_part
-from vlacut_backends.torch_tensorrt.module import PartModule
 
 
 class Compiler:
@@ -80,55 +74,6 @@ def test_parts_of_the_zoo(model: str, tmp_path: Path) -> None:
     target = replace(TARGET, pin=(), precision="float16")
     program = load_program(f"{model}:tiny", {})
     check_parts(compile_program(program, target, tmp_path / "part.vlacut", backend="tensorrt")[1])
-
-
-def _ints(name: str, *numbers: int) -> ir.Value:
-    made = tensor(name, (len(numbers),), INT64)
-    made.const_value = ir.tensor(np.array(numbers, np.int64), name=name)
-    return made
-
-
-CASES = [
-    ("Slice", ("starts", (-1,)), ("ends", (-9,)), ("axes", (1,)), ("steps", (-2,))),
-    ("Slice", ("starts", (1,)), ("ends", (99,)), ("axes", (-1,))),
-    ("Gather", ("indices", (-1, 0)), {"axis": 1}),
-    ("Reshape", ("shape", (0, -1, 2))),
-    ("Squeeze", ("axes", (0,))),
-    ("Unsqueeze", ("axes", (-1, 0))),
-    ("Expand", ("shape", (2, 4, 1))),
-    ("Tile", ("repeats", (2, 1, 3))),
-    ("ReduceSum", ("axes", (-1,)), {"keepdims": 0}),
-    ("ReduceMax", ("axes", (1, 2)), {}),
-    ("Pad", ("pads", (0, 1, 2, 0, 0, 3))),
-    ("Softmax", {"axis": 1}),
-    ("Gelu", {"approximate": "tanh"}),
-    ("Transpose", {"perm": [2, 0, 1]}),
-]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
-def test_operators_are_those_of_onnx(case: tuple[Any, ...], tmp_path: Path) -> None:
-    kind, *rest = case
-    attributes = rest.pop() if isinstance(rest[-1], dict) else {}
-    given = tensor("x", (1, 4, 6), FLOAT)
-    weights = [_ints(name, *numbers) for name, numbers in rest]
-    program = one_operator(kind, [given, *weights], (), weights, **attributes)
-    model = program.phases[0].model
-    model.graph.opset_imports[""] = 20
-    model.graph.outputs[0].shape = None
-    save(model, tmp_path / "part" / "one.onnx")
-    path = tmp_path / "part" / "one.onnx"
-    array = np.random.default_rng(0).standard_normal((1, 4, 6)).astype(np.float32)
-    wanted = ort.InferenceSession(path.read_bytes()).run(None, {"x": array})[0]
-    made = PartModule(path, tmp_path)(torch.from_numpy(array))[0]
-    np.testing.assert_allclose(made.numpy(), wanted, rtol=1e-5, atol=1e-6)
-
-
-def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
-    program = one_operator("Erf", [tensor("x", (4,))], (4,))
-    save(program.phases[0].model, tmp_path / "part" / "one.onnx")
-    with pytest.raises(BackendError, match="part one: Erf it is not known"):
-        PartModule(tmp_path / "part" / "one.onnx", tmp_path)
 
 
 def test_without_torch_tensorrt_the_reason_is_told(

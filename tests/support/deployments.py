@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,10 +17,10 @@ from vlacut.backend import Engine
 from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Instruction, Loop, Run
-from vlacut.plans.plan import Plan, Variant
+from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.runtime.cloud.server import Server
 from vlacut.side import Side
-from vlacut.split.parts import split
+from vlacut.split.parts import Split, split
 
 DIGEST = bytes(range(32))
 
@@ -49,25 +49,41 @@ class Held:
         return self._engine.run(inputs)
 
 
-def deployment(seed: int, phases: int = 3) -> tuple[Program, Plan, dict[str, OrtEngine]]:
+Make = Callable[[Part, ir.Model], Any]
+
+
+def in_memory(part: Part, model: ir.Model) -> OrtEngine:
+    """An engine of ONNX Runtime without a file."""
+    return OrtEngine(model, part.outputs)
+
+
+def deployment(
+    seed: int, phases: int = 3, make: Make = in_memory
+) -> tuple[Program, Plan, dict[str, Any]]:
     program = random_program(seed, phases)
-    return program, *deployed(program, seed)
+    return program, *deployed(program, seed, make)
 
 
-def deployed(program: Program, seed: int) -> tuple[Plan, dict[str, OrtEngine]]:
+def deployed(program: Program, seed: int, make: Make = in_memory) -> tuple[Plan, dict[str, Any]]:
     """A program cut at random: its plan, and engines of all parts."""
     dataflow = cut_at_random(program, seed)
     made = split(dataflow)
-    engines = {
-        part.name: OrtEngine(model, part.outputs)
-        for part, model in zip(made.parts, made.models, strict=True)
+    return plan_of(dataflow, made), _engines(made, make)
+
+
+def _engines(made: Split, make: Make) -> dict[str, Any]:
+    return {
+        part.name: make(part, model) for part, model in zip(made.parts, made.models, strict=True)
     }
-    return plan_of(dataflow, made), engines
 
 
 def pool_deployment(
-    program: Program, seed: int, variants: int = 3, alone: bool = False
-) -> tuple[Plan, dict[str, OrtEngine]]:
+    program: Program,
+    seed: int,
+    variants: int = 3,
+    alone: bool = False,
+    make: Make = in_memory,
+) -> tuple[Plan, dict[str, Any]]:
     """A program cut at random in several ways; with `alone`, the last of them on the edge."""
     dataflow = cut_at_random(program, seed)
     numbers = np.random.default_rng((seed, 11))
@@ -80,10 +96,7 @@ def pool_deployment(
         placements.append(all_on(dataflow, Side.EDGE))
     write_cuts(dataflow, *placements)
     made = split(dataflow)
-    engines = {
-        part.name: OrtEngine(model, part.outputs)
-        for part, model in zip(made.parts, made.models, strict=True)
-    }
+    engines = _engines(made, make)
     found = tuple(
         Variant(f"v{index}", schedule, cut.price, first=first)
         for index, (schedule, first, cut) in enumerate(
@@ -102,16 +115,16 @@ def initial_of(program: Program) -> dict[str, np.ndarray]:
     }
 
 
-def crossing_deployment() -> tuple[Program, Plan, dict[str, OrtEngine]]:
+def crossing_deployment(make: Make = in_memory) -> tuple[Program, Plan, dict[str, Any]]:
     """One with both sides at work and several crossings each way."""
     found = next(
-        made
+        seed
         for seed in range(1000)
-        if (price := (made := deployment(seed))[1].variants[0].price).hops >= 4
+        if (price := deployment(seed)[1].variants[0].price).hops >= 4
         and price.bytes_up
         and price.bytes_down
     )
-    return found
+    return deployment(found, make=make)
 
 
 @contextmanager
@@ -129,7 +142,7 @@ def served(
         assert not thread.is_alive()
 
 
-def deployment_with_alone() -> tuple[Program, Plan, dict[str, OrtEngine]]:
+def deployment_with_alone() -> tuple[Program, Plan, dict[str, Any]]:
     """A crossing one that also has an all-edge variant."""
     program, plan, engines = crossing_deployment()
     dataflow = trace_dataflow(program)

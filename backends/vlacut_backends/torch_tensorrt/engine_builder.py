@@ -136,7 +136,7 @@ def compile_part(
     """
     import torch
 
-    from vlacut_backends.torch_tensorrt.module import PartModule
+    from vlacut_backends.aten.module import PartModule
 
     module = PartModule(bundle.part_path(part), bundle.root).to(device).eval()
     spec = bundle.plan.spec

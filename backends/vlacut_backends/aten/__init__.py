@@ -1,0 +1,5 @@
+"""Parts as modules of PyTorch: what the back ends `torch` and `torch-tensorrt` share.
+
+May import: errors, torch, and onnx to read a part's file. Public: `PartModule`, `read_part`,
+`Weights`, `why_not`.
+"""
