@@ -123,6 +123,8 @@ class Engine(Protocol):
 class Resident(Protocol):
     """A tensor in a device's memory. It is copied to the host only when somebody asks for it.
 
+    It is whole, and any thread may read it there.
+
     Attributes:
         nbytes: its bytes.
     """
@@ -175,7 +177,11 @@ class OpenEngine(Protocol):
     device_ns: int
 
     def take(self, key: str, tensor: Tensor) -> Tensor:
-        """An input in the memory that `run` reads; it is not copied if it is there already."""
+        """An input in the memory that `run` reads.
+
+        It is not copied if it is there already, whichever control loop's engine of the same device
+        made it.
+        """
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """As `Engine.run`, but the outputs stay on the device. Raises BackendError."""

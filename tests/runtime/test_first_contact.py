@@ -33,13 +33,14 @@ ON_EDGE = {"edge": TARGET.edge, "cloud": TARGET.cloud, "link": "1kB/s,1s"}
 
 
 class Slow:
-    """An engine that takes its time."""
+    """An engine that takes its time, and counts its runs."""
 
     def __init__(self, engine: Engine, seconds: float) -> None:
-        self._engine, self._seconds = engine, seconds
+        self._engine, self.seconds, self.runs = engine, seconds, 0
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        time.sleep(self._seconds)
+        self.runs += 1
+        time.sleep(self.seconds)
         return self._engine.run(inputs)
 
 
@@ -159,6 +160,24 @@ def test_a_first_step_that_is_late_returns_what_the_edge_makes_alone(hedge: bool
         assert overrun.engine in alone
         assert 0 < overrun.engine_s <= overrun.seconds + 1e-3
         assert f"engine {overrun.engine} ran" in policy.last.summary()
+        for engine in held.values():
+            engine.go.set()
+
+
+def test_a_first_hedged_step_waits_for_an_edge_that_is_slower_than_in_rehearsal() -> None:
+    """On a busy machine threads start late, and a rehearsal of 1 ms promises nothing."""
+    program, plan, engines = deployment_with_alone()
+    held = {name: Held(engine) for name, engine in engines.items()}
+    last = [name for name in engines if name.startswith("alone.")][-1]
+    slow = Slow(engines[last], 0.0)
+    mine = {**engines, last: slow}
+    with (
+        served(plan, held) as server,
+        EdgeSession(plan, DIGEST, mine, server.address, deadline=0.8, hedge=True) as policy,
+    ):
+        slow.seconds = 0.6 / slow.runs
+        policy.step(observation(program))
+        assert policy.last.source is Source.ALONE
         for engine in held.values():
             engine.go.set()
 

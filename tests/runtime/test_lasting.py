@@ -204,7 +204,7 @@ def test_a_server_that_is_closed_ends() -> None:
 def test_the_longest_run_may_be_forgotten_by_two_at_once() -> None:
     """In a hedged step the edge's run may end, and push it out, while it is being forgotten."""
     _, plan, engines = deployment_with_alone()
-    alone = Alone(plan, engines, Remembered(plan, {}, shared=True))
+    alone = Alone(plan, engines, Remembered(plan, {}))
 
     class Pushed(deque[float]):
         def remove(self, value: float) -> None:

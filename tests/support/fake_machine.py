@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.cutting import all_on, sides_of, write_cuts
 from support.programs import looping_program
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import Target, compile_program
+from vlacut.ir.dataflow import trace_dataflow
+from vlacut.ir.program import Program
 from vlacut.ir.state import State
+from vlacut.side import Side
 from vlacut_backends.tensorrt import handles
+from vlacut_passes.alternatives import AddAlternatives
 
 if TYPE_CHECKING:
     from fakes.fake_cuda import FakeDriver
@@ -67,8 +72,29 @@ def looping_bundle(folder: Path, target: Target = TARGET, remembers: bool = Fals
     """
     path, program = folder / "looping.vlacut", looping_program()
     if remembers:
-        program = replace(program, inputs=program.inputs[:1], state=(State("action", "state"),))
+        program = remembering(program)
     return compile_program(program, target, path, backend="tensorrt")[1]
+
+
+def remembering(program: Program) -> Program:
+    """The looping program, with its carried state as the program's own."""
+    return replace(program, inputs=program.inputs[:1], state=(State("action", "state"),))
+
+
+def bundle_with_fallback(folder: Path, patch: pytest.MonkeyPatch) -> Bundle:
+    """One that remembers, of two variants: features in the cloud, and all on the edge."""
+    cloud = ("node_active", "node_features")
+    edge = ("node_embed", "node_join", "node_refined", "node_action")
+    pins = (*(f"{name}=cloud" for name in cloud), *(f"{name}=edge" for name in edge))
+
+    def add_all_edge(_: AddAlternatives, program: Program) -> None:
+        dataflow = trace_dataflow(program)
+        write_cuts(dataflow, sides_of(dataflow), all_on(dataflow, Side.EDGE))
+
+    patch.setattr(AddAlternatives, "run", add_all_edge)  # a pool keeps to what was pinned
+    target = replace(TARGET, pin=pins, pool="block")
+    program = remembering(looping_program())
+    return compile_program(program, target, folder / "b.vlacut", backend="tensorrt")[1]
 
 
 def _forget() -> None:

@@ -1,9 +1,13 @@
-"""A lane: a stream of the GPU with the tensors that lie there, for one control loop.
+"""A lane: streams of the GPU with the tensors that lie there, for one control loop.
 
 A tensor is made on the device, by an engine or from a host array, and stays there: a KV cache and
 the state of a loop are never copied. Only what crosses the link, or is the action, is copied to the
 host, into pinned memory that the wire then sends from. What comes over the wire is received into
 pinned memory too (`empty`), and copied to the device from there.
+
+Lanes of one GPU read each other's tensors where they lie, from any thread: whoever makes a tensor
+hands it on once its stream was waited for. So a loop and the fallback beside it share what they
+remember. Copies to the host have a stream of their own, lest one wait for an engine of another.
 
 Memory is used again by place: an output of a part has as many buffers as were held at the same time
 (two where it is carried into the next trip), in the same order in every step. So engines see the
@@ -30,6 +34,7 @@ class DeviceTensor:
     """A tensor in a lane; see `vlacut.backend.Resident`. Its memory is free once nobody holds it.
 
     Attributes:
+        lane: that made it.
         address: of the device's memory.
         nbytes: of the tensor.
     """
@@ -98,11 +103,11 @@ class _Buffer:
 
 
 class Lane:
-    """See the module. One thread uses it at a time, but for `empty`.
+    """See the module. One thread uses it at a time, but for `empty`, `download` and `wait_for`.
 
     Attributes:
         driver: of CUDA.
-        stream: that everything goes through.
+        stream: that everything goes through but copies to the host.
         held: whoever uses the stream holds it.
     """
 
@@ -111,6 +116,8 @@ class Lane:
         self.driver = driver
         self.stream = driver.stream()
         self.held = threading.Lock()
+        self._copying = driver.stream()
+        self._copies = threading.Lock()
         self._began, self._ended = driver.event(), driver.event()
         self._buffers: dict[Hashable, list[_Buffer]] = {}
         self._graphs: set[int] = set()
@@ -162,26 +169,31 @@ class Lane:
         return buffers[-1]
 
     def download(self, into: np.ndarray, address: int) -> int:
-        """Begin to copy from the device into pinned memory; `wait_for` the number it returns."""
+        """Begin to copy from the device into pinned memory; `wait_for` the number it returns.
+
+        What is there was waited for.
+        """
         self.driver.enter()
-        if into.nbytes:
-            self.driver.call(
-                "cuMemcpyDtoHAsync_v2", into.ctypes.data, address, into.nbytes, self.stream
-            )
-        self._downloads += 1
-        return self._downloads
+        with self._copies:
+            if into.nbytes:
+                self.driver.call(
+                    "cuMemcpyDtoHAsync_v2", into.ctypes.data, address, into.nbytes, self._copying
+                )
+            self._downloads += 1
+            return self._downloads
 
     def wait_for(self, download: int) -> None:
         """Return once a download has come in; those before it have then, too."""
-        if download > self._arrived:
-            self.wait()
+        self.driver.enter()
+        with self._copies:
+            if download > self._arrived:
+                self.driver.call("cuStreamSynchronize", self._copying)
+                self._arrived = self._downloads
 
     def wait(self) -> None:
         """Return once everything on the stream is done."""
         self.driver.enter()
-        due = self._downloads
         self.driver.call("cuStreamSynchronize", self.stream)
-        self._arrived = due
 
     def capture(self, enqueue: Callable[[], None]) -> int:
         """What `enqueue` puts on the stream, as a graph. BackendError if that cannot be."""
@@ -222,7 +234,8 @@ class Lane:
 
     def _release(self) -> None:
         self.driver.enter()
-        self.driver.call("cuStreamSynchronize", self.stream)
+        for stream in (self.stream, self._copying):
+            self.driver.call("cuStreamSynchronize", stream)
         for graph in list(self._graphs):
             self.destroy_graph(graph)
         for buffers in self._buffers.values():
@@ -231,8 +244,9 @@ class Lane:
         self._buffers.clear()
         for event in (self._began, self._ended):
             self.driver.call("cuEventDestroy_v2", event)
-        self.driver.call("cuStreamDestroy_v2", self.stream)
-        self.stream = 0
+        for stream in (self.stream, self._copying):
+            self.driver.call("cuStreamDestroy_v2", stream)
+        self.stream = self._copying = 0
 
     def check_open(self) -> None:
         """Raise BackendError if it was closed."""

@@ -92,16 +92,14 @@ class Path:
 
 
 class Remembered:
-    """What all ways to make a step share.
+    """What all ways to make a step share: state stays on the device, whichever engines made it.
 
     Args:
         plan: of the bundle.
         initial: state at first, by key.
-        shared: whether engines of more than one set read it: then it is kept on the host.
     """
 
-    def __init__(self, plan: Plan, initial: Mapping[str, np.ndarray], shared: bool) -> None:
-        self.shared = shared
+    def __init__(self, plan: Plan, initial: Mapping[str, np.ndarray]) -> None:
         self.observations = plan.kept_observations if is_remote(plan) else 0
         self._initial = initial
         self._numbers = itertools.count()

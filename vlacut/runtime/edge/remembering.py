@@ -129,8 +129,6 @@ class RememberingSteps:
         for key in staying & start.tensors.keys():
             if not first:
                 kept.setdefault(key, start.tensors[key])
-        if self._memory.shared:
-            kept.update(zip(kept, host_arrays(kept.values()), strict=True))
         owed = use.keeps[Side.EDGE] - kept.keys()
         return arrays, Snapshot(number + 1, kept, owed, connection)
 

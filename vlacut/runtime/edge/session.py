@@ -57,7 +57,9 @@ from vlacut.tensor import TensorSpec
 from vlacut.tensor.numerics import has_nan
 
 _SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
-_LATE = 4.0  # times what the edge alone takes, that a hedged first step waits beyond its deadline
+# Times what the edge alone takes, that a hedged first step waits beyond its deadline, and as long
+# as that deadline at least: threads start late on a busy machine.
+_LATE = 4.0
 _END_S = 1.0  # that `close` waits for an engine of a hedged step
 
 _Noted = tuple[int, str, str, int, int, Made, Link, Rates, Union[Overrun, None]]
@@ -148,14 +150,12 @@ class EdgeSession(Closing):
             require_authentication(address[0], tls, insecure)
             require_libraries(plan)
         together = self._open(engines)
-        crossing = address is not None and any(plan.crosses)
-        shared = hedge or (crossing and deadline is not None and not all(plan.crosses))
         first = initial_state(plan.states, plan.spec, initial)
-        self._memory = Remembered(plan, first, shared)
+        self._memory = Remembered(plan, first)
         self._moment: Moment | None = None
         self.reset()
         if address is not None and any(plan.crosses):
-            if shared:
+            if hedge or (deadline is not None and not all(plan.crosses)):
                 self._alone = Alone(plan, self._open(engines), self._memory)
             token = secrets.token_bytes(TOKEN_BYTES)
             if checked is None:
@@ -312,7 +312,8 @@ class EdgeSession(Closing):
             _log.info("step %d hedged; %s won", request.step, won[0] if won else "neither")
         if won is None and self._made is None:  # nothing to repeat: late is better than nothing
             race.enter(Source.ALONE, lambda: alone.make(request))
-            won = race.winner(until + _LATE * alone.seconds * max(1, alone.runs(request.moment)))
+            takes_s = alone.seconds * max(1, alone.runs(request.moment))
+            won = race.winner(until + max(self._deadline or 0.0, _LATE * takes_s))
         if won is None:
             reason = race.why_not()
             return self._repeat(request, reason), reason
