@@ -1,4 +1,4 @@
-"""Products in 8 bits: what is put around them, how far that moves the output, what is stored."""
+"""Products in 8 and 4 bits: what stands around them, how far the output moves, what is stored."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from onnx.reference import ReferenceEvaluator
-from support.exported import llama, program_of
+from support.exported import llama, program_of, vit
+from support.onnx_text import write
 
 from vlacut.errors import PassError
+from vlacut.frontends.load import load_program
 from vlacut.hardware import load_device
-from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.annotation import CONVERTED, EXAMPLE
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.pipeline import parse_pipeline
-from vlacut.ir.program import Program
+from vlacut.ir.program import Phase, Program
 from vlacut.split.emission import save
+from vlacut.tensor.numerics import relative_difference
 from vlacut_backends.tensorrt.check import TensorRTChecker
 from vlacut_backends.tensorrt.rtx import installed
+from vlacut_passes.quantising.observing import Observed, observations
 
-TEXT = "simplify,quantise{{target={} smallest=1024}}"
+TEXT = "simplify,quantise{{weights={} smallest=1024}}"
 TOKENS = np.arange(16)[None] * 5
 
 
@@ -78,14 +83,131 @@ def test_weights_are_stored_in_8_bits(plain: Program) -> None:
 
 
 def test_what_cannot_be_quantised_is_said(plain: Program) -> None:
-    with pytest.raises(PassError, match="knows int8, float8e4m3fn"):
-        parse_pipeline("quantise{target=int3}").run(copied(plain))
+    with pytest.raises(PassError, match="knows int8, float8e4m3fn, int4"):
+        parse_pipeline("quantise{weights=int3}").run(copied(plain))
     with pytest.raises(PassError, match="no product of a weight of 1000000000"):
         parse_pipeline("quantise{smallest=1000000000}").run(copied(plain))
     hollow = copied(plain)
     next(iter(hollow.phases[0].model.graph.initializers.values())).const_value = None
     with pytest.raises(PassError, match="no content to calibrate with"):
         parse_pipeline("quantise{smallest=1024}").run(hollow)
+
+
+FOUR = "simplify,quantise{{weights=int4 smallest=1024 {}}}"
+
+
+def moved(plain: Program, options: str) -> tuple[Program, list[float]]:
+    """A program in 4 bits, and how far it moves the output on observations it has not seen."""
+    program = copied(plain)
+    parse_pipeline(FOUR.format(options)).run(program)
+    before, after = Observed(plain), Observed(program)
+    fresh = observations(plain, 44)[40:]
+    return program, [relative_difference(after.step(one), before.step(one)) for one in fresh]
+
+
+@pytest.mark.parametrize("model", ["llama", "vit"])
+def test_gptq_moves_the_output_less_than_rounding_to_the_nearest(model: str) -> None:
+    torch.manual_seed(0)
+    exported = program_of(*(llama(2) if model == "llama" else vit(2)))
+    spec = exported.inputs[0]
+    picture = np.random.default_rng(0).normal(size=spec.numpy_shape).astype(np.float32)
+    EXAMPLE.put(exported, {spec.name: TOKENS if model == "llama" else picture})
+    _, nearest = moved(exported, "method=rtn")
+    program, rounded = moved(exported, "method=gptq observations=32")
+    assert 0 < np.mean(rounded) < 0.9 * np.mean(nearest)
+    assert "gptq over 32 observations" in CONVERTED.get(program)
+
+
+def test_codes_and_scales_are_what_is_stored(plain: Program) -> None:
+    program = copied(plain)
+    parse_pipeline(FOUR.format("method=rtn group=32")).run(program)
+    model = program.phases[0].model
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    codes = [v for v in model.graph.initializers.values() if v.dtype == ir.DataType.INT4]
+    kinds = [node.op_type for node in model.graph]
+    assert len(codes) == kinds.count("DequantizeLinear") == 14
+    matrices = sum(weight.shape[0] * weight.shape[1] for weight in codes)  # type: ignore[index]
+    sizes = weights_of(program)
+    stored = sum(nbytes for name, nbytes in sizes.items() if ".int4." in name)
+    assert stored == matrices // 2 + matrices // 32 * 4  # half a byte, and a float32 for 32 of them
+
+
+def test_phases_that_share_a_weight_share_its_codes(plain: Program) -> None:
+    one, other = copied(plain).phases[0], copied(plain).phases[0]
+    phases = (Phase("first", one.model), Phase("second", other.model))
+    both = Program("both", phases, plain.inputs, plain.outputs)
+    both.meta.update(plain.meta)
+    alone = copied(plain)
+    for program in (both, alone):
+        parse_pipeline(FOUR.format("observations=2")).run(program)
+    assert weights_of(both) == weights_of(alone)
+    contents = [
+        {
+            name: value.const_value.tobytes()  # type: ignore[union-attr]
+            for name, value in phase.model.graph.initializers.items()
+        }
+        for phase in (*both.phases, *alone.phases)
+    ]
+    assert contents[0] == contents[1]
+    # Both phases see the same rows, so that what GPTQ makes of them is what it makes of one.
+    assert contents[0] == contents[2]
+
+
+def test_what_moves_the_action_most_stays_exact_until_a_bound_holds(plain: Program) -> None:
+    freely, bound = copied(plain), 0.08
+    parse_pipeline(FOUR.format("method=rtn observations=2")).run(freely)
+    program = copied(plain)
+    parse_pipeline(FOUR.format(f"method=rtn observations=2 error={bound}")).run(program)
+    seen = observations(plain, 2)
+    before = Observed(plain)
+
+    def error(of: Program) -> float:
+        after = Observed(of)
+        return max(relative_difference(after.step(one), before.step(one)) for one in seen)
+
+    assert error(program) <= bound < error(freely)
+    inside = [".int4." in name for name in weights_of(program)]
+    assert 0 < sum(inside) / 2 < 14  # codes and scales each
+    exact = copied(plain)
+    parse_pipeline(FOUR.format("method=rtn observations=2 error=1e-9")).run(exact)
+    assert error(exact) == 0
+
+
+def test_a_gemm_keeps_its_bias(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0)
+    weights = {
+        "w": numbers.normal(size=(48, 64)).astype(np.float32),  # outputs, inputs
+        "b": np.arange(48, dtype=np.float32),
+    }
+    body = "main (float[3,64] x) => (float[3,48] y) { y = Gemm<transB=1>(x, w, b) }"
+    program = load_program(str(write(tmp_path / "gemm.onnx", body, weights)))
+    before, after = Observed(program), copied(program)
+    parse_pipeline("quantise{weights=int4 smallest=1024 observations=4}").run(after)
+    kinds = [node.op_type for node in after.phases[0].model.graph]
+    assert kinds == ["DequantizeLinear", "MatMul", "Add"]
+    (seen,) = observations(program, 1)
+    assert 0 < relative_difference(Observed(after).step(seen), before.step(seen)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("group=48", "group is 48, must be one of"),
+        ("method=awq", "method is 'awq', must be rtn or gptq"),
+        ("observations=0", "at least 1"),
+    ],
+)
+def test_options_of_4_bits_are_checked(plain: Program, options: str, said: str) -> None:
+    with pytest.raises(PassError, match=said):
+        parse_pipeline(f"simplify,quantise{{weights=int4 {options}}}").run(copied(plain))
+
+
+def test_inputs_that_are_no_whole_blocks_are_named(tmp_path: Path) -> None:
+    weight = np.ones((100, 64), np.float32)
+    body = "main (float[3,100] x) => (float[3,64] y) { y = MatMul(x, w) }"
+    program = load_program(str(write(tmp_path / "odd.onnx", body, {"w": weight})))
+    with pytest.raises(PassError, match="no weight has a number of inputs that group=32 divides"):
+        parse_pipeline("quantise{weights=int4 smallest=1024}").run(program)
 
 
 def part(program: Program, folder: Path) -> Path:

@@ -175,7 +175,7 @@ class Target:
         if self.real_time_chunking:
             yield "real-time-chunking", {"mode": self.real_time_chunking}
         if self.quantise:
-            yield "quantise", {"target": self.quantise}
+            yield "quantise", {"weights": self.quantise}
         if self.precision:
             options = {"source": "weights", "target": self.precision, "keep": "unsafe"}
             yield "convert-types", options

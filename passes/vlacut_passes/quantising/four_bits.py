@@ -1,0 +1,205 @@
+"""Four bits: weights in blocks, as DequantizeLinear over int4; activations stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from vlacut.errors import PassError
+from vlacut.ir.program import Program
+from vlacut.ir.rewriting import replace_value
+from vlacut_passes.quantising.exact import Weights, kept_exact
+from vlacut_passes.quantising.observing import Observation, Observed
+from vlacut_passes.quantising.products import Product, Products
+from vlacut_passes.quantising.rounding import (
+    GPTQ,
+    Array,
+    Rounded,
+    block_scales,
+    gptq,
+    to_nearest,
+)
+from vlacut_passes.quantising.weights import add_weight, element, element_type, through
+
+INT4 = "int4"
+_OPSET, _IR_VERSION = 21, 10  # the first that have int4, and blocks in DequantizeLinear
+_CHANGED = "GroupNormalization"  # the one operator that means something else from opset 21 on
+
+Key = tuple[str, int]  # a weight's name, and the axis of its outputs
+
+
+@dataclass(frozen=True)
+class FourBits:
+    """How weights are put into 4 bits.
+
+    Attributes:
+        group: inputs of a product that share a scale; a weight whose inputs it does not divide
+            stays as it is.
+        method: `rtn` or `gptq`, see `rounding`.
+        error: the most that the action may move, as a share of its largest magnitude; the weights
+            that move it most for their bytes stay as they are until it holds. None for no limit.
+    """
+
+    group: int
+    method: str
+    error: float | None
+
+    def apply(self, program: Program, found: Products, seen: Sequence[Observation]) -> str:
+        """Quantise the products, in place; what was done, for the report."""
+        chosen = {
+            phase: [product for product in listed if self._fits(product)]
+            for phase, listed in found.items()
+        }
+        if not any(chosen.values()):
+            raise PassError(
+                f"no weight has a number of inputs that group={self.group} divides; take a "
+                f"smaller group"
+            )
+        rounded = self._rounded(program, chosen, seen)
+        exact: frozenset[str] = frozenset()
+        moved = ""
+        if self.error is not None:
+            restored = _stored(chosen, rounded)
+            exact, error = kept_exact(program, restored, seen, self.error)
+            moved = f", which move the action by {error:.2%}"
+        for phase in program.phases:
+            kept = [one for one in chosen[phase.name] if one.name not in exact]
+            if kept:
+                _raise_opset(phase.model, phase.name)
+            for product in kept:
+                _replace(phase.model.graph, product, rounded[_key(product)])
+        done = {_key(one) for listed in chosen.values() for one in listed if one.name not in exact}
+        left = {_key(one) for listed in found.values() for one in listed} - done
+        return (
+            f"{len(done)} weights to {INT4} in groups of {self.group} by {self.method} over "
+            f"{len(seen)} observations{moved}; {len(left)} stay"
+        )
+
+    def _fits(self, product: Product) -> bool:
+        """A matrix whose inputs are whole blocks; a Gemm that is a product and a sum."""
+        node, shape = product.node, product.shape
+        if node.op_type not in ("MatMul", "Gemm") or len(shape) != 2:
+            return False
+        scaled = any(node.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta"))
+        return not scaled and shape[1 - product.channel] % self.group == 0
+
+    def _rounded(
+        self, program: Program, chosen: Products, seen: Sequence[Observation]
+    ) -> dict[Key, Rounded]:
+        grams = _grams(program, chosen, seen) if self.method == GPTQ else {}
+        made = {}
+        for product in _each(chosen):
+            matrix = _matrix(product)
+            scales = block_scales(matrix, self.group)
+            if self.method == GPTQ:
+                made[_key(product)] = gptq(matrix, scales, self.group, grams[_key(product)])
+            else:
+                made[_key(product)] = to_nearest(matrix, scales, self.group)
+        return made
+
+
+def _each(chosen: Products) -> Iterator[Product]:
+    """A product of each weight."""
+    known = {_key(one): one for listed in chosen.values() for one in listed}
+    yield from known.values()
+
+
+def _key(product: Product) -> Key:
+    return product.name, product.channel
+
+
+def _matrix(product: Product) -> Array:
+    """The weight as float32 [inputs, outputs]. Raises PassError where it has no content."""
+    tensor = product.weight.const_value
+    if tensor is None:
+        raise PassError(f"weight {product.name} has no content to quantise; give --weights")
+    array = tensor.numpy().astype(np.float32)
+    return array if product.channel == 1 else np.ascontiguousarray(array.T)
+
+
+def _grams(program: Program, chosen: Products, seen: Sequence[Observation]) -> dict[Key, Array]:
+    """The sum of x xT over all rows of activations, by weight: phases that share one add up."""
+    grams: dict[Key, Array] = {}
+    read: dict[tuple[str, str], set[Key]] = {}
+    for phase, listed in chosen.items():
+        for product in listed:
+            key = _key(product)
+            read.setdefault((phase, str(product.activation.name)), set()).add(key)
+            inputs = product.shape[1 - product.channel]
+            grams.setdefault(key, np.zeros((inputs, inputs), np.float32))
+
+    def see(phase: str, name: str, array: np.ndarray) -> None:
+        rows = array.astype(np.float32).reshape(-1, array.shape[-1])
+        product = rows.T @ rows
+        for key in read[phase, name]:
+            grams[key] += product
+
+    names = {
+        phase: [str(one.activation.name) for one in listed] for phase, listed in chosen.items()
+    }
+    observed = Observed(program, names)
+    for observation in seen:
+        observed.step(observation, see)
+    return grams
+
+
+def _stored(chosen: Products, rounded: Mapping[Key, Rounded]) -> Weights:
+    """The weights that the codes stand for, in the place and type of those that they replace."""
+    made = {}
+    for product in _each(chosen):
+        array = rounded[_key(product)].restored()
+        stored = array if product.channel == 1 else array.T
+        made[product.name] = stored.astype(element(product.weight).numpy())
+    return made
+
+
+def _raise_opset(model: ir.Model, where: str) -> None:
+    """Let a model be of an opset that has int4.
+
+    Raises PassError where that would change what an operator means.
+    """
+    opset = model.graph.opset_imports.get("", 0)
+    if opset < _OPSET:
+        changed = [node.name for node in model.graph.all_nodes() if node.op_type == _CHANGED]
+        if changed:
+            raise PassError(
+                f"phase {where}: {_CHANGED} {changed[0]} of opset {opset} means something else in "
+                f"opset {_OPSET}, which int4 needs; export at opset {_OPSET}"
+            )
+        model.graph.opset_imports[""] = _OPSET
+    model.ir_version = max(model.ir_version, _IR_VERSION)
+
+
+def _replace(graph: ir.Graph, product: Product, rounded: Rounded) -> None:
+    """The product reads codes [inputs, outputs], whichever way round its weight was stored."""
+    node, weight = product.node, product.weight
+    name = f"{product.name}.{INT4}.g{rounded.group}.{product.channel}"
+    if name not in graph.initializers:
+        codes = rounded.codes.astype(ir.DataType.INT4.numpy())
+        add_weight(graph, name, codes, rounded.scales.astype(element(weight).numpy()))
+    blocks = {"axis": 0, "block_size": rounded.group}
+    restored = through(graph, name, blocks, f"{node.name}.weight", weight, node)
+    if node.op_type == "Gemm":
+        _as_product(graph, node, restored)
+    else:
+        node.replace_input_with(1, restored)
+
+
+def _as_product(graph: ir.Graph, gemm: ir.Node, weight: ir.Value) -> None:
+    """A MatMul, and an Add where the Gemm has a bias."""
+    given, output = gemm.inputs[0], gemm.outputs[0]
+    bias = gemm.inputs[2] if len(gemm.inputs) > 2 else None
+    product = ir.node("MatMul", [given, weight], name=f"{gemm.name}.product")
+    made = [product]
+    if bias is not None:
+        made.append(ir.node("Add", [product.outputs[0], bias], name=f"{gemm.name}.bias"))
+    for node in made:
+        node.metadata_props.update(gemm.metadata_props)
+        node.outputs[0].name = node.name
+        node.outputs[0].shape, node.outputs[0].type = output.shape, element_type(output)
+        graph.insert_before(gemm, node)
+    replace_value(output, made[-1].outputs[0])
+    graph.remove(gemm, safe=True)

@@ -1,0 +1,93 @@
+"""Products with weights: where they are, and what says which of them can be quantised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from vlacut.errors import PassError
+from vlacut.ir.program import Program
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+Products = Mapping[str, list["Product"]]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product with a weight.
+
+    Attributes:
+        node: MatMul, Gemm or Conv; its first input is the activation.
+        weight: the initializer.
+        reader: the operator that reads it: the product, or a transposition before it.
+        channel: axis of the output channels in the weight as it is stored.
+    """
+
+    node: ir.Node
+    weight: ir.Value
+    reader: ir.Node
+    channel: int
+
+    @property
+    def activation(self) -> ir.Value:
+        """What the weight is multiplied with."""
+        found = self.node.inputs[0]
+        assert found is not None
+        return found
+
+    @property
+    def name(self) -> str:
+        """The weight's name: products of several phases that share it are rounded alike."""
+        return str(self.weight.name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's shape as it is stored."""
+        return tuple(int(str(dim)) for dim in self.weight.shape or ())
+
+
+def products_of(program: Program, smallest: int) -> dict[str, list[Product]]:
+    """Products with weights of at least so many elements, by phase, in order.
+
+    Raises PassError if there is none.
+    """
+    found = {phase.name: products(phase.model.graph, smallest) for phase in program.phases}
+    if not any(found.values()):
+        raise PassError(f"no product of a weight of {smallest} elements or more")
+    return found
+
+
+def products(graph: ir.Graph, smallest: int) -> list[Product]:
+    """The same of one graph."""
+    found = []
+    for node in graph:
+        if node.domain != "" or node.op_type not in ("MatMul", "Gemm", "Conv"):
+            continue
+        given, second = node.inputs[0], node.inputs[1]
+        if given is None or second is None or given.is_initializer() or given.dtype not in _FLOATS:
+            continue
+        if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) == 1:
+            continue
+        product = _with_weight(node, second)
+        if product is not None and math.prod(product.shape) >= smallest:
+            found.append(product)
+    return found
+
+
+def _with_weight(node: ir.Node, second: ir.Value) -> Product | None:
+    maker = second.producer()
+    first = node.op_type == "Conv" or node.attributes.get_int("transB", 0) == 1
+    if maker is None:
+        rank = len(second.shape) if second.shape is not None else 0
+        last = 0 if first else rank - 1
+        return Product(node, second, node, last) if second.is_initializer() else None
+    weight = maker.inputs[0] if maker.op_type == "Transpose" and maker.domain == "" else None
+    if weight is None or not weight.is_initializer() or len(maker.outputs[0].uses()) != 1:
+        return None
+    rank = len(weight.shape) if weight.shape is not None else 0
+    order = maker.attributes.get_ints("perm", tuple(reversed(range(rank))))
+    return Product(node, weight, maker, order[0 if first else -1])

@@ -1,0 +1,120 @@
+"""Rounding of weights to few bits: to the nearest, or so that later rounding makes up for earlier.
+
+A weight is a matrix [inputs, outputs], read as blocks of `group` inputs with a scale each for every
+output. Symmetric: a code times its scale is the weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+RTN, GPTQ = "rtn", "gptq"
+METHODS = (RTN, GPTQ)
+MOST = 7  # of the codes -8 to 7; -8 has no partner, and TensorRT's scales are symmetric as well
+# The smallest normal float16: scales may be converted to it, and smaller ones lose digits there.
+LEAST_SCALE = 2.0**-14
+# Shares of a block's largest magnitude that are tried as the end of the scale.
+_CLIPS = np.linspace(1.0, 0.7, 13, dtype=np.float32)
+_DAMPING = 0.01  # of the mean of the diagonal, as GPTQ has it (arXiv 2210.17323, section 3.3)
+_LAZY = 128  # inputs whose errors are passed on together, as GPTQ has it
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A weight in few bits.
+
+    Attributes:
+        codes: [inputs, outputs], whole numbers from -7 to 7, as int8.
+        scales: [blocks, outputs], float32.
+        group: inputs that share a scale.
+    """
+
+    codes: NDArray[np.int8]
+    scales: Array
+    group: int
+
+    def restored(self) -> Array:
+        """The weight that the codes stand for, float32, [inputs, outputs]."""
+        return self.codes.astype(np.float32) * np.repeat(self.scales, self.group, axis=0)
+
+
+def block_scales(weight: Array, group: int) -> Array:
+    """A scale for each block and output, [blocks, outputs]: that of the least squared error.
+
+    Tried are ends of the scale from the block's largest magnitude down to 0.7 of it.
+    """
+    blocks = weight.reshape(-1, group, weight.shape[1])
+    largest = np.abs(blocks).max(axis=1)
+    best: Array = np.maximum(largest / MOST, LEAST_SCALE)
+    least = np.full_like(best, np.inf)
+    for clip in _CLIPS:
+        scales = np.maximum(largest * clip / MOST, LEAST_SCALE)
+        codes = np.clip(np.rint(blocks / scales[:, None]), -MOST, MOST)
+        error = ((codes * scales[:, None] - blocks) ** 2).sum(axis=1)
+        better = error < least
+        best, least = np.where(better, scales, best), np.where(better, error, least)
+    return best
+
+
+def to_nearest(weight: Array, scales: Array, group: int) -> Rounded:
+    """Every element to the nearest code of its block's scale."""
+    every = np.repeat(scales, group, axis=0)
+    codes = np.clip(np.rint(weight / every), -MOST, MOST).astype(np.int8)
+    return Rounded(codes, scales, group)
+
+
+def gptq(weight: Array, scales: Array, group: int, gram: Array) -> Rounded:
+    """GPTQ (arXiv 2210.17323, algorithm 1): inputs are rounded one after the other, and what each
+    loses is made up for by those that are still to come.
+
+    The input that is largest over the observations comes first. The result is the better of this
+    and of rounding to the nearest, by the squared error of the product over the observations.
+
+    Args:
+        weight: [inputs, outputs].
+        scales: [blocks, outputs], see `block_scales`; they are not moved.
+        group: inputs that share a scale.
+        gram: [inputs, inputs], the sum of x xT over the observations' activations x.
+    """
+    nearest = to_nearest(weight, scales, group)
+    order = np.argsort(-np.diag(gram), kind="stable")
+    every = np.repeat(scales, group, axis=0)[order]
+    codes = np.empty(weight.shape, np.int8)
+    codes[order] = _in_turn(weight[order], every, _inverse_root(gram[np.ix_(order, order)]))
+    made = Rounded(codes, scales, group)
+    return made if _lost(weight, made, gram) <= _lost(weight, nearest, gram) else nearest
+
+
+def _inverse_root(gram: Array) -> Array:
+    """Upper triangle U with UT U the inverse of the damped matrix."""
+    damped = gram.astype(np.float64)
+    mean = float(np.diag(damped).mean())
+    damped[np.diag_indices_from(damped)] += _DAMPING * mean if mean > 0 else 1.0
+    return np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+
+
+def _in_turn(weight: Array, scales: Array, root: Array) -> NDArray[np.int8]:
+    left = weight.astype(np.float32)
+    codes = np.empty(weight.shape, np.int8)
+    for start in range(0, len(left), _LAZY):
+        end = min(start + _LAZY, len(left))
+        errors = np.empty((end - start, left.shape[1]), np.float32)
+        for index in range(start, end):
+            code = np.clip(np.rint(left[index] / scales[index]), -MOST, MOST)
+            codes[index] = code
+            error = (left[index] - code * scales[index]) / root[index, index]
+            left[index + 1 : end] -= np.outer(root[index, index + 1 : end], error)
+            errors[index - start] = error
+        left[end:] -= root[start:end, end:].T @ errors
+    return codes
+
+
+def _lost(weight: Array, rounded: Rounded, gram: Array) -> float:
+    """Squared error of the product over the observations."""
+    wrong = (rounded.restored() - weight).astype(np.float64)
+    return float(np.einsum("io,ij,jo->", wrong, gram.astype(np.float64), wrong, optimize=True))
