@@ -81,9 +81,15 @@ class AddAlternatives:
         dataflow = trace_dataflow(program)
         cuts, bandwidths = cuts_of(dataflow), parse_bandwidths(self.bandwidth)
         room = parse_bytes(size) if size else None
-        with offered_codecs(dataflow, cuts.asked.link, cuts.asked.action_error) as codecs:
-            search = _Search(dataflow, cuts, bandwidths, room, codecs)
-            kept, measured = search.kept()
+        with offered_codecs(dataflow, cuts.asked) as codecs:
+            while True:
+                search = _Search(dataflow, cuts, bandwidths, room, codecs)
+                kept, measured = search.kept()
+                measured = [codecs.bounded(cut) for cut in measured]
+                wrong = next((cut for cut in measured if not codecs.bears(cut)), None)
+                if wrong is None:
+                    break
+                codecs.tighten(wrong)
         names = [search.name(one, kept) for one in kept]
         named = (replace(cut, name=name) for name, cut in zip(names, measured, strict=True))
         considered = search.considered(dict(zip(names, kept, strict=True)))

@@ -12,7 +12,7 @@ from vlacut.hardware import parse_bytes, parse_link, parse_seconds
 from vlacut.ir.annotation import CUTS, MACHINES, Asked, Cuts, Machines
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.program import Program
-from vlacut.pricing.coding import SECONDS, joules
+from vlacut.pricing.coding import COVERAGE, SECONDS, joules
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut
 from vlacut_passes.partitioning.coded import (
@@ -63,6 +63,9 @@ class Partition:
         private: inputs that must not leave the edge as they are, see `partitioning.pins`.
         max_action_error: the most that codecs may move the action, see `vlacut.pricing.coding`;
             empty: no limit. Needs `annotate-codecs`.
+        calibration: file or folder of observations (`vlacut.tensor.observations`) that bound what
+            codecs do to the action on fresh ones; empty: no bound. Needs `annotate-codecs`.
+        coverage: of that bound, above 0 and below 1.
         effort: after how much work the best cut known is taken, with its gap; see
             `partitioning.effort`.
         simpler: the share of the optimum that a simpler cut may cost more and is taken, see
@@ -87,6 +90,8 @@ class Partition:
     pins: str = ""
     private: str = ""
     max_action_error: str = ""
+    calibration: str = ""
+    coverage: float = COVERAGE
     effort: float = MOST
     simpler: float = 0.01
     strategy: str = "optimal"
@@ -99,6 +104,8 @@ class Partition:
             )
         if not 0 <= self.simpler < 1:
             raise InputError(f"simpler={self.simpler:g}: write a share of the optimum: 0.01")
+        if not 0 < self.coverage < 1:
+            raise InputError(f"coverage={self.coverage:g}: write a share of observations: 0.95")
         machines = MACHINES.find(program)
         limits = self.limits(machines)
         dataflow = trace_dataflow(program)
@@ -107,30 +114,20 @@ class Partition:
             pins=find_pins(dataflow, self.pins, self.private),
             cloud_s=math.inf if limits.cloud_time is None else limits.cloud_time,
             action_error=parse_action_error(self.max_action_error),
+            calibration=self.calibration,
+            coverage=self.coverage,
         )
         search = _Search(dataflow, asked, limits, self.effort)
         power = search.graph.power if limits.minimise is Quantity.ENERGY else None
         worth = joules(power) if power else SECONDS
-        with offered_codecs(dataflow, asked.link, asked.action_error, worth) as codecs:
-            try:
-                best = codecs.best(search.graph, asked.link, search.best)
-            except InfeasibleError as error:
-                raise InfeasibleError(f"{error}{self._binding_pins(search, codecs)}") from error
-            cuts = {cut.name: cut for cut in search.cuts(best, codecs)}
-            taken = self._taken(search, best, codecs)
-        if self.strategy not in cuts:
-            raise PassError(
-                f"strategy {self.strategy} needs annotate-structure, and no pin against it"
-                if self.strategy == BACKBONE_IN_CLOUD
-                else f"strategy {self.strategy} needs annotate-codecs, and a codec that pays"
-            )
-        chosen = cuts[self.strategy]
-        if not chosen.feasible:
-            raise InfeasibleError(f"strategy {chosen.name}: {chosen.why_not}")
-        certificate = best.found.certificate(self.minimise)
-        if taken is not None:
-            chosen, why = taken
-            certificate = replace(certificate, simpler=why)
+        with offered_codecs(dataflow, asked, worth) as codecs:
+            while True:
+                best, cuts, chosen, why = self._chosen(search, codecs)
+                chosen = codecs.bounded(chosen)
+                if codecs.bears(chosen):
+                    break
+                codecs.tighten(chosen)
+        certificate = replace(best.found.certificate(self.minimise), simpler=why)
         if self.strategy == "optimal":
             given = search.graph, asked.pins, chosen, asked.link, limits, self.effort
             chosen = place_on_reset(dataflow, *given)
@@ -143,6 +140,27 @@ class Partition:
                 others=tuple(cut for cut in cuts.values() if cut.name != chosen.name),
             ),
         )
+
+    def _chosen(self, search: _Search, codecs: Codecs) -> tuple[Best, dict[str, Cut], Cut, str]:
+        """The best cut, every strategy's by name, the one to carry out, and, where that is one
+        that is simpler than the optimum, why.
+        """
+        try:
+            best = codecs.best(search.graph, search.asked.link, search.best)
+        except InfeasibleError as error:
+            raise InfeasibleError(f"{error}{self._binding_pins(search, codecs)}") from error
+        cuts = {cut.name: cut for cut in search.cuts(best, codecs)}
+        if self.strategy not in cuts:
+            raise PassError(
+                f"strategy {self.strategy} needs annotate-structure, and no pin against it"
+                if self.strategy == BACKBONE_IN_CLOUD
+                else f"strategy {self.strategy} needs annotate-codecs, and a codec that pays"
+            )
+        chosen = cuts[self.strategy]
+        if not chosen.feasible:
+            raise InfeasibleError(f"strategy {chosen.name}: {chosen.why_not}")
+        taken = self._taken(search, best, codecs)
+        return (best, cuts, chosen, "") if taken is None else (best, cuts, *taken)
 
     def _taken(self, search: _Search, best: Best, codecs: Codecs) -> tuple[Cut, str] | None:
         """A cut that is simpler than the optimum and may be taken for it, and why."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
+from vlacut_backends.tensorrt.execute import OpenTensorRTEngine
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.tensorrt.handles import driver
 from vlacut_backends.tensorrt.lane import Lane
@@ -347,3 +349,38 @@ heavy = {"torch", "onnx", "onnx_ir", "click", "rich", "tensorrt", "onnxruntime"}
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_context_of_a_device_runs_for_the_first_time_in_a_step(
+    bundle: Bundle, gpu: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A robot has contexts of its own on both sides, and the first run of each is on zeros."""
+    firsts: dict[int, tuple[str, bool]] = {}
+    runs: Counter[int] = Counter()
+    kept = []  # so that no two have one id
+    run = OpenTensorRTEngine.run
+
+    def counted(engine: OpenTensorRTEngine, inputs: Mapping[str, Any]) -> Any:
+        arrays = host_arrays(inputs.values())
+        firsts.setdefault(id(engine), (engine._part.name, not any(map(np.any, arrays))))
+        runs[id(engine)] += 1
+        kept.append(engine)
+        return run(engine, inputs)
+
+    monkeypatch.setattr(OpenTensorRTEngine, "run", counted)
+    server = vlacut.serve(bundle.root)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"{server.address[0]}:{server.address[1]}"
+        for _ in range(2):  # the second robot has others than the first
+            with vlacut.connect(bundle.root, address) as policy:
+                for observed in observations(bundle, 2):
+                    policy.step(observed)
+    finally:
+        server.shutdown()
+        thread.join()
+    parts = {part.name for part in bundle.plan.parts}
+    stepped = [name for one, (name, _) in firsts.items() if runs[one] > 1]
+    assert Counter(stepped) == Counter([*parts, *parts])
+    assert all(on_zeros for _, on_zeros in firsts.values())

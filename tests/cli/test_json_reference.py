@@ -67,12 +67,14 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
 
     made = printed("compile", MODEL, *TARGET, *POOL, "-o", "b")
     coded = ("--codecs", "int8", "--max-action-error", "0.01", "--minimise", "energy")
+    calibrated = _calibrated(folder / "calibrated")
     yield (
         "plan",
         [
             printed("plan", MODEL, *TARGET, *coded),
             (planned := printed("plan", MODEL, *TARGET, *POOL, "--candidates")),
             printed("plan", _remembers(folder / "remembers"), *TARGET),
+            printed("plan", *calibrated),
         ],
     )
     sweep = ("--sweep", "link=0.1MB/s..1GB/s", "--deadline", "0.8ms")
@@ -81,7 +83,8 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
     yield "opt", [printed("opt", MODEL, "-p", "simplify")]
     inspected = printed("inspect", "b")
     yield "inspect, beside what plan has", [_without(inspected, planned)]
-    yield "verify", [printed("verify", "b")]
+    printed("compile", *calibrated, "-o", "c")
+    yield "verify", [printed("verify", "b"), printed("verify", "c")]
     yield (
         "check",
         [
@@ -126,6 +129,18 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
     yield "models", [printed("models")]
     yield "profile", [printed("profile", "b", "--side", "edge", "--turns", 3, "-o", "c.json")]
     yield "any command that fails", [printed("plan", MODEL, status=2)]
+
+
+def _calibrated(folder: Path) -> tuple[object, ...]:
+    """A policy whose observation is coded, and observations that calibrate that."""
+    folder.mkdir()
+    body = "f (float[1, 64] x) => (float[1, 64] y) { y = Tanh(x) }"
+    model = onnx_text.write(folder / "f.onnx", body)
+    numbers = np.random.default_rng(0)
+    seen = numbers.standard_normal((40, 1, 64)).astype(np.float32)
+    np.savez(folder / "seen.npz", x=seen)
+    target = (*TARGET[:4], "--link", "10kB/s,1ms", "--pin", "*=cloud", "--codecs", "int8")
+    return model, *target, "--calibration", folder / "seen.npz"
 
 
 def _remembers(folder: Path) -> Path:

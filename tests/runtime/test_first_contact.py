@@ -18,17 +18,21 @@ from support.deployments import (
     deployment_with_alone,
     served,
 )
+from support.onnx_text import write
 from support.programs import TARGET, looping_program, observation
 
 import vlacut
 from vlacut.backend import Engine
 from vlacut.bundle.manifest import open_bundle
 from vlacut.errors import DeadlineMissed, ObservationError
+from vlacut.frontends.load import load_program
+from vlacut.ir.program import Program
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession, check_observation
 from vlacut.tensor import TensorSpec
 from vlacut_backends.onnxruntime.execute import OnnxRuntimeEngine
 
+CROSSING = {"edge": TARGET.edge, "cloud": TARGET.cloud, "link": "100MB/s,1ms"}
 ON_EDGE = {"edge": TARGET.edge, "cloud": TARGET.cloud, "link": "1kB/s,1s"}
 
 
@@ -95,6 +99,55 @@ def test_every_engine_has_run_before_the_first_step(
     finally:
         server.shutdown()
         thread.join(10)
+
+
+def test_what_runs_on_reset_has_run_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every engine of both sides runs once before; the first step then runs what its phases say."""
+    ran: Counter[str] = Counter()
+    run = OnnxRuntimeEngine.run
+
+    def counted(engine: OnnxRuntimeEngine, inputs: Mapping[str, np.ndarray]) -> object:
+        ran[engine._name] += 1
+        return run(engine, inputs)
+
+    both = ["begin.*=cloud", "go.*=edge", "end.*=cloud"]
+    bundle = vlacut.compile(
+        beginning_program(tmp_path / "p"), out=tmp_path / "b", pin=both, **CROSSING
+    )
+    parts = {part.phase: part.name for part in bundle.plan.parts}
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", counted)
+    server = vlacut.serve(bundle.root)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with vlacut.connect(bundle.root, "{}:{}".format(*server.address)) as policy:
+            assert ran == Counter({name: 1 for name in parts.values()})
+            policy.step(bundle.golden("observation"))
+            policy.step(bundle.golden("observation"))
+    finally:
+        server.shutdown()
+        thread.join(10)
+    assert ran == Counter({parts["begin"]: 2, parts["go"]: 3, parts["end"]: 3})
+
+
+def beginning_program(folder: Path) -> Program:
+    """A policy that reads its instruction on reset."""
+    folder.mkdir()
+    size = "float[1,8]"
+    bodies = {
+        "begin": f"({size} words) => ({size} goal) {{ goal = Tanh(words) }}",
+        "go": f"({size} x, {size} goal) => ({size} y) {{ y = Add(x, goal) }}",
+        "end": f"({size} y) => ({size} action) {{ action = Sin(y) }}",
+    }
+    text = 'outputs = ["action"]\n'
+    for name, body in bodies.items():
+        write(folder / f"{name}.onnx", f"{name} {body}")
+        when = 'when = "reset"\n' if name == "begin" else ""
+        text += f'[[phase]]\nname = "{name}"\nfile = "{name}.onnx"\n{when}'
+    (folder / "program.toml").write_text(text)
+    return load_program(str(folder))
 
 
 def test_one_side_is_said_by_compile_and_by_serve(

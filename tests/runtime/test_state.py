@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import onnx_ir as ir
 import pytest
 from support.cutting import Reference
 from support.deployments import DIGEST, initial_of, pool_deployment, served
 from support.programs import observation, random_stateful
 
+from vlacut.ir.program import Program
+from vlacut.plans.instructions import Run, Transfer, flatten
+from vlacut.plans.plan import Plan, Variant
 from vlacut.plans.state import StateRule
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.network.selectors import AtRandom
+from vlacut.side import Side
 
 STEPS = 20
 
@@ -31,8 +38,8 @@ def test_many_pools_switched_at_random_remember(seed: int) -> None:
     drive(seed)
 
 
-def drive(seed: int) -> None:
-    program = random_stateful(seed)
+def drive(seed: int, program: Program | None = None) -> None:
+    program = program or random_stateful(seed)
     plan, engines = pool_deployment(program, seed)
     given = initial_of(program)
     reference = Reference(program)
@@ -69,3 +76,49 @@ def drive(seed: int) -> None:
                     crossed = report.bytes_up, report.bytes_down
                     assert crossed == (cost.bytes_up + moved[0], cost.bytes_down + moved[1])
             before = variant
+
+
+def on_weights_alone(program: Program, seed: int) -> Program:
+    """What runs on reset reads nothing that is observed."""
+    numbers = np.random.default_rng((seed, 6))
+    phases = []
+    for phase in program.phases:
+        if phase.when == "reset":
+            graph = phase.model.graph
+            for value in list(graph.inputs):
+                array = numbers.standard_normal((1, 8)).astype(np.float32)
+                value.const_value = ir.tensor(array, name=value.name)
+                graph.inputs.remove(value)
+                graph.register_initializer(value)
+            phase = replace(phase, trips=1, carried={})
+        phases.append(phase)
+    return replace(program, phases=tuple(phases))
+
+
+def unasked(plan: Plan, variant: Variant) -> bool:
+    """Whether the cloud runs something on reset before it has any tensor of the edge's."""
+    cloud = {part.name for part in plan.parts if part.side is Side.CLOUD}
+    for item in flatten(variant.first):
+        if isinstance(item, Transfer) and item.source is Side.EDGE and item.tensors:
+            return False
+        if isinstance(item, Run) and item.part in cloud:
+            return True
+    return False
+
+
+def test_a_cloud_that_needs_nothing_of_the_edge_on_reset_is_told_to_begin() -> None:
+    """Through the real runtime: a frame that nobody sends is waited for until the time is out."""
+    met = 0
+    for seed in range(400):
+        program = random_stateful(seed)
+        if all(phase.when == "step" for phase in program.phases):
+            continue
+        program = on_weights_alone(program, seed)
+        plan, _ = pool_deployment(program, seed)
+        if not any(unasked(plan, variant) for variant in plan.variants):
+            continue
+        drive(seed, program)
+        met += 1
+        if met == 8:
+            return
+    raise AssertionError(f"only {met} of these programs have such a cut")

@@ -46,6 +46,8 @@ def plan(
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
+    calibration: str = "",
+    coverage: float = 0.95,
     pool: str = "none",
     pool_engines: str = "segments",
     bandwidth: str = "0.1MB/s-100MB/s",
@@ -85,6 +87,8 @@ def plan(
         costs: files of `vlacut profile`, preferred to the device model.
         codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, as a share of its magnitude.
+        calibration: file or folder of observations that bound that on fresh ones.
+        coverage: share of fresh observations that the bound holds for.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.
         bandwidth: what the pool is for: a range, or a folder of traces.
@@ -140,6 +144,8 @@ def compile(  # the name users expect
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
+    calibration: str = "",
+    coverage: float = 0.95,
     pool: str = "none",
     pool_engines: str = "segments",
     bandwidth: str = "0.1MB/s-100MB/s",
@@ -186,6 +192,8 @@ def compile(  # the name users expect
         costs: files of `vlacut profile`, preferred to the device model.
         codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, as a share of its magnitude.
+        calibration: file or folder of observations that bound that on fresh ones.
+        coverage: share of fresh observations that the bound holds for.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.
         bandwidth: what the pool is for: a range, or a folder of traces.

@@ -15,6 +15,7 @@ from vlacut.plans.plan import Plan
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import cloud_engines, computes, edge_engines, warm_up
+from vlacut.runtime.fresh import FRESH
 from vlacut.runtime.network.conformal import Conformal
 from vlacut.runtime.network.estimate import sampling_interval
 from vlacut.runtime.network.lstm import Lstm, read_weights
@@ -220,18 +221,25 @@ def idle_server(plan: Plan) -> str:
 
 
 def verify(
-    bundle: str | os.PathLike[str], *, progress: Progress = unwatched
+    bundle: str | os.PathLike[str],
+    *,
+    fresh: int = FRESH,
+    observations: str | os.PathLike[str] | None = None,
+    progress: Progress = unwatched,
 ) -> tuple[CutResult, ...]:
     """Compare every cut of a bundle with the uncut model, by its numbers, on this machine.
 
     Args:
         bundle: path of the bundle.
+        fresh: variations of the golden observation that codecs are tried on beside.
+        observations: a file or folder of recorded ones in their place.
         progress: called with what is done, how much of it, and of how much.
 
-    Returns the comparisons; `passed` says of each whether the bundle allows the difference. Raises
-    BundleError or BackendError.
+    Returns the comparisons; `passed` says of each whether the bundle allows the difference,
+    `warning` what to know of it. Raises InputError, BundleError or BackendError.
     """
-    return verify_bundle(open_bundle(Path(bundle)), progress)
+    recorded = None if observations is None else Path(observations)
+    return verify_bundle(open_bundle(Path(bundle)), progress, fresh=fresh, observations=recorded)
 
 
 def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None) -> Bundle:

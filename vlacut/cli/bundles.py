@@ -11,6 +11,7 @@ from vlacut.bundle.manifest import Bundle, Manifest, open_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.cli.show.report import plan_json, show_plan
+from vlacut.runtime.fresh import FRESH, Fresh
 from vlacut.runtime.verification import CUT, MODULE, UNCUT, CutResult, verify_bundle
 
 _AGAINST = {
@@ -72,24 +73,55 @@ def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:
 
 @click.command("verify")
 @BUNDLE
+@click.option(
+    "--fresh",
+    default=FRESH,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Variations of the golden observation that codecs are tried on beside.",
+)
+@click.option(
+    "--observations",
+    type=click.Path(path_type=Path),
+    help="Recorded ones (.npz, or a folder of some) in the place of variations.",
+)
 @json_option
-def verify_command(path: Path, as_json: bool) -> None:
+def verify_command(path: Path, fresh: int, observations: Path | None, as_json: bool) -> None:
     """Compare every cut with the whole, and that with its model.
 
     With the model it was compared when the bundle was compiled; the others run on this machine.
-    Exit status 1 if one differs by more than the bundle allows.
+    Cuts with codecs are tried on fresh observations, too. Exit status 1 if one differs by more than
+    the bundle allows.
     """
     with progress_bar() as progress:
-        results = verify_bundle(open_bundle(path), progress)
+        results = verify_bundle(open_bundle(path), progress, fresh=fresh, observations=observations)
     passed = all(result.passed for result in results)
+    for warning in filter(None, (result.warning for result in results)):
+        click.echo(f"warning: {warning}", err=True)
     if as_json:
-        cuts = [{**vars(result), "passed": result.passed} for result in results]
+        cuts = [_result_json(result) for result in results]
         print_json({"bundle": str(path), "passed": passed, "cuts": cuts})
     else:
         columns = ("compared", "what", "verdict", "max |error|", "allowed")
         console().print(table("Three comparisons", columns, [_row(r) for r in results], 3))
+        for result in results:
+            if result.fresh is not None:
+                console().print(_fresh_text(result.name, result.fresh), markup=False)
     if not passed:
         sys.exit(1)
+
+
+def _result_json(result: CutResult) -> dict[str, object]:
+    fresh = None if result.fresh is None else vars(result.fresh)
+    return {**vars(result), "fresh": fresh, "passed": result.passed}
+
+
+def _fresh_text(name: str, fresh: Fresh) -> str:
+    verdict = "" if fresh.passed else f"; chance alone does that in {fresh.chance:.2g} of bundles"
+    return (
+        f"{name}, codecs on {fresh.observations} fresh observations: error at most "
+        f"{fresh.max_error:.3g}; {fresh.beyond} beyond {fresh.allowed:.3g}{verdict}"
+    )
 
 
 def _row(result: CutResult) -> tuple[str, ...]:

@@ -275,6 +275,7 @@ def _target(pipeline: str, asked: dict[str, Any]) -> Target:
         ("quantile", "--link-trace", bool(target.link_trace)),
         ("bandwidth", "--pool", target.pool != "none"),
         ("pool_engines", "--pool", target.pool != "none"),
+        ("coverage", "--calibration", bool(target.calibration)),
     ):
         source = click.get_current_context().get_parameter_source(option)
         if source is not click.core.ParameterSource.DEFAULT and not there:

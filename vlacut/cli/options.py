@@ -11,6 +11,7 @@ import click
 from vlacut.cli import completion
 from vlacut.compiler.target import SIMPLER, Target
 from vlacut.plans.pool import FORMS
+from vlacut.pricing.coding import COVERAGE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,6 +61,18 @@ _OPTIONS = (
         type=float,
         default=None,
         help="Most that codecs may move the action, as a share of its magnitude: 0.01.",
+    ),
+    click.option(
+        "--calibration",
+        default="",
+        help="Observations (.npz, or a folder of some) that bound this on fresh ones.",
+    ),
+    click.option(
+        "--coverage",
+        default=COVERAGE,
+        show_default=True,
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="With --calibration: share of fresh observations that the bound holds for.",
     ),
     click.option(
         "--precision",

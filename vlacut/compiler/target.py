@@ -19,6 +19,7 @@ from vlacut.hardware.trace import read_trace
 from vlacut.ir.pipeline import Pipeline, pass_text
 from vlacut.plans.plan import MOST_KEPT
 from vlacut.plans.pool import SEGMENTS
+from vlacut.pricing.coding import COVERAGE
 from vlacut.side import Side
 from vlacut.tensor.codec import parse_codecs
 
@@ -51,6 +52,9 @@ class Target:
         codecs: those that tensors may cross the link with, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that these may move the action, see
             `vlacut.pricing.coding.ActionError`; None for no limit.
+        calibration: file or folder of observations (`vlacut.tensor.observations`) that bound what
+            codecs do to the action on fresh ones; empty for the error on few alone.
+        coverage: share of fresh observations that this bound holds for, above 0 and below 1.
         precision: `float16` or `bfloat16`: what weights and products are turned into, while what
             needs float32 stays in it and the observation and the action keep their types, see the
             pass `convert-types`; empty: as the model has it.
@@ -86,6 +90,8 @@ class Target:
     costs: tuple[str, ...] = ()
     codecs: str = ""
     max_action_error: float | None = None
+    calibration: str = ""
+    coverage: float = COVERAGE
     pool: str = "none"
     pool_engines: str = SEGMENTS
     bandwidth: str = "0.1MB/s-100MB/s"
@@ -130,6 +136,10 @@ class Target:
                 f"--max-action-error: {self.max_action_error:g}: write a share of the action's "
                 f"magnitude: 0.01"
             )
+        if not 0 < self.coverage < 1:
+            raise InputError(f"--coverage: {self.coverage:g}: write a share of observations: 0.95")
+        if self.calibration and not Path(self.calibration).exists():
+            raise InputError(f"--calibration: {self.calibration}: there is no such file or folder")
         if not 0 <= self.simpler < 1:
             raise InputError(
                 f"--simpler: {self.simpler:g}: write a share of the optimum that a simpler cut may "
@@ -203,6 +213,8 @@ class Target:
             "private": ";".join(self.private),
             "cloud-time": self.cloud_time,
             "max-action-error": "" if error is None else repr(float(error)),
+            "calibration": self.calibration,
+            "coverage": "" if self.coverage == COVERAGE else repr(float(self.coverage)),
             "simpler": "" if self.simpler == SIMPLER else repr(float(self.simpler)),
         }
         return {name: value for name, value in options.items() if value}

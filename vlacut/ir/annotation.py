@@ -17,7 +17,7 @@ from vlacut.errors import PassError
 from vlacut.hardware import Device, Link
 from vlacut.plans.plan import CHOSEN
 from vlacut.plans.pool import NO_POOL, Considered, Pool
-from vlacut.pricing.coding import Offers
+from vlacut.pricing.coding import COVERAGE, Offers
 from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import Certificate, Strategy
 from vlacut.pricing.roofline import Cost, Kernel
@@ -113,12 +113,16 @@ class Asked:
         pins: the tasks that users want on a side.
         cloud_s: most seconds of compute in the cloud, per control step.
         action_error: the most that codecs may move the action, see `ActionError`.
+        calibration: file or folder of observations that bound it; empty for no bound.
+        coverage: of that bound.
     """
 
     link: Link
     pins: Mapping[int, Side] = field(default_factory=dict)
     cloud_s: float = math.inf
     action_error: float = math.inf
+    calibration: str = ""
+    coverage: float = COVERAGE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Union
 
 from vlacut.hardware import Link, Power
 from vlacut.pricing.cost_graph import CostGraph, Flow
 from vlacut.side import Side
 from vlacut.tensor.codec import Codec, Coding
+from vlacut.tensor.split_conformal import rank_of
+
+COVERAGE = 0.95  # of a bound, where nothing else is asked for
 
 Barred = Set[tuple[str, Codec]]  # codecs that flows, by name, may not have
 
@@ -47,23 +51,67 @@ Choices = Mapping[str, Choice]
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A split conformal bound on the error of a fresh observation.
+
+    Drawn as those that it was calibrated on, a fresh observation's error is at most `error` with a
+    chance of `coverage` at least, see `vlacut.tensor.split_conformal`. Under a limit the chance
+    counts bundles and observations together: that a cut passes and yet a fresh error is over it.
+
+    Attributes:
+        error: in the unit of `ActionError`.
+        coverage: above 0 and below 1.
+        observations: that calibrated it; none of them had a say in the choice of codecs.
+        level: the coverage at which it was taken; more than `coverage` where other codecs were
+            tried before (`tries`), for all tries share what may be missed.
+        tries: how many sets of codecs were held to these observations, this one included.
+
+    Raises ValueError for figures that no calibration can have.
+    """
+
+    error: float
+    coverage: float
+    observations: int
+    level: float
+    tries: int = 1
+
+    def __post_init__(self) -> None:
+        if not (0 < self.coverage <= self.level < 1 and self.error >= 0 and self.tries >= 1):
+            raise ValueError("a bound's coverage must be between 0 and 1, its error not negative")
+        if not 1 <= self.rank <= self.observations:
+            raise ValueError(f"{self.observations} observations bound nothing at {self.level:g}")
+
+    @property
+    def rank(self) -> int:
+        """Which of the errors it is, the smallest being 1."""
+        return rank_of(self.observations, self.level)
+
+
+@dataclass(frozen=True)
 class ActionError:
     """How far the codecs of a cut move the action.
 
     The error of an observation is the largest absolute difference over all tensors of the action,
-    as a share of the largest magnitude in the uncut model's action.
+    as a share of the largest magnitude in the uncut model's action. What is measured is the error
+    on so many observations; only a calibrated bound says something of others.
 
     Attributes:
         measured: the largest error of all observations; None where none was measured.
-        allowed: what `verify` allows, in the same unit; None where it cannot be known.
+        allowed: what `verify` allows on these, in the same unit; None where it cannot be known.
         observations: how many were measured.
         why_not: why none was measured; empty if one was, or nothing is coded.
+        bound: on the error of others; None without calibration.
     """
 
-    measured: float | None = 0.0
-    allowed: float | None = 0.0
+    measured: Union[float, None] = 0.0
+    allowed: Union[float, None] = 0.0
     observations: int = 0
     why_not: str = ""
+    bound: Union[Bound, None] = None
+
+    def __post_init__(self) -> None:
+        if self.observations < 0:
+            raise ValueError("the error of an action is not that of fewer than no observations")
 
 
 EXACT = ActionError()

@@ -2,28 +2,28 @@
 
 The *module* or file that it came from with the uncut program, as the manifest records it; the
 *uncut program* as it runs here with what was recorded of it then; and every *cut* with the uncut
-program.
+program. What codecs do is known on the observations that they were chosen on; so a cut that has
+some is run on fresh ones beside.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import Progress, unwatched
 from vlacut.runtime.engines import load_engines
-from vlacut.runtime.local import LocalStep, run_episode
-from vlacut.runtime.whole import UncutEpisode, load_uncut
+from vlacut.runtime.fresh import FRESH, Fresh, measure_fresh
+from vlacut.runtime.references import Made, Uncut, pairs_of
 from vlacut.side import Side
-from vlacut.tensor.numerics import largest_difference, magnitude, varied
-
-Made = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]  # an action, and state by key
+from vlacut.tensor.numerics import largest_difference, magnitude
+from vlacut.tensor.observations import read_observations
 
 MODULE, UNCUT, CUT = "module", "uncut program", "cut"
 
@@ -41,6 +41,7 @@ class CutResult:
         max_abs_error: over all tensors of the action; of the module, of the worst output.
         allowed: by the bundle, in the same units.
         why_not: why nothing was compared; empty if it was.
+        fresh: what codecs do on fresh observations; None where there are no codecs.
     """
 
     comparison: str
@@ -48,14 +49,36 @@ class CutResult:
     max_abs_error: float
     allowed: float
     why_not: str = ""
+    fresh: Fresh | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether the error is allowed; one that is no number is not."""
-        return self.max_abs_error <= self.allowed
+        """Whether the error is allowed, and that of fresh observations; no NaN is."""
+        fresh = self.fresh is None or self.fresh.passed
+        return self.max_abs_error <= self.allowed and fresh
+
+    @property
+    def warning(self) -> str:
+        """What a user should know of it; empty if nothing."""
+        if self.fresh is None or not self.fresh.beyond:
+            return ""
+        fresh = self.fresh
+        kind = "" if fresh.alike else ", none like those that they were measured on,"
+        return (
+            f"{self.name}: on {fresh.beyond} of {fresh.observations} fresh observations{kind} "
+            f"codecs move the action further than {fresh.allowed:.3g} of its magnitude, up to "
+            f"{fresh.max_error:.3g}; compile with a smaller --max-action-error, or with "
+            f"observations of its use as --calibration"
+        )
 
 
-def verify_bundle(bundle: Bundle, progress: Progress = unwatched) -> tuple[CutResult, ...]:
+def verify_bundle(
+    bundle: Bundle,
+    progress: Progress = unwatched,
+    *,
+    fresh: int = FRESH,
+    observations: Path | None = None,
+) -> tuple[CutResult, ...]:
     """Run the uncut program and every variant on the golden observation, and compare; of a program
     that remembers, on the golden sequence, every action and every state of it.
 
@@ -64,10 +87,23 @@ def verify_bundle(bundle: Bundle, progress: Progress = unwatched) -> tuple[CutRe
     off as the plan states: see `vlacut.pricing.coding.ActionError`. Where engines are built on the
     device there are none of the uncut model: what was recorded of it takes its place.
 
-    Raises BundleError if the bundle has no golden observation.
+    A cut with codecs is also run on fresh observations (`vlacut.runtime.fresh`). Drawn as those
+    that its error was measured on, too many that are moved further than is allowed are a failure;
+    else they are a warning.
+
+    Args:
+        bundle: to verify.
+        progress: called with what is done, how much of it, and of how much.
+        fresh: how many variations of the golden observation are drawn; 0 for none.
+        observations: a file or folder of fresh ones (`vlacut.tensor.observations`), taken in their
+            place. For a program that remembers they are the steps of one episode.
+
+    Raises BundleError if the bundle has no golden observation, InputError for observations that
+    cannot be read.
     """
     plan, steps = bundle.plan, 1 + len(bundle.plan.variants)
-    uncut = _Uncut(bundle)
+    given = read_observations(observations, plan.inputs) if observations else []
+    uncut = Uncut(bundle, given)
     progress("uncut", 0, steps)
     results = [_module(bundle.manifest.model_check)]
     if uncut.runs:
@@ -86,72 +122,18 @@ def verify_bundle(bundle: Bundle, progress: Progress = unwatched) -> tuple[CutRe
             _worst(
                 CUT,
                 variant.name,
-                _pairs(uncut.run_cut(engines, index, seed), uncut.made(seed)),
+                pairs_of(uncut.run_cut(engines, index, seed), uncut.made(seed)),
                 tolerance,
             )
-            for seed in uncut.seeds(stated.observations)
+            for seed in uncut.seeds(1 if stated.bound else stated.observations)
         ]
-        results.append(max(compared, key=_badness))
+        found = None
+        if variant.coded and stated.allowed is not None:
+            found = measure_fresh(
+                uncut, engines, index, uncut.fresh(fresh), bundle.manifest.tolerance
+            )
+        results.append(replace(max(compared, key=_badness), fresh=found))
     return tuple(results)
-
-
-def _pairs(made: Sequence[LocalStep], references: Sequence[Made]) -> Iterator[tuple[Made, Made]]:
-    """Every action and every state on either side, with the uncut program's."""
-    for step, (action, state) in zip(made, references, strict=True):
-        for held in step.state.values():
-            there = {key: held[key] for key in state if key in held}
-            yield (step.action, there), (action, {key: state[key] for key in there})
-
-
-class _Uncut:
-    """The uncut model on the golden sequence, seed 0; of a model that does not remember also on
-    variations of its one observation.
-
-    Attributes:
-        runs: whether it runs here; where engines are built on the device, there are none of it,
-            and what was recorded takes its place.
-        recorded: actions and states of the golden sequence.
-    """
-
-    def __init__(self, bundle: Bundle) -> None:
-        manifest = bundle.manifest
-        self._plan, self._states = bundle.plan, manifest.states
-        self._initial = bundle.initial_state()
-        golden = bundle.golden_sequence()
-        self._golden = [step.observation for step in golden]
-        self.recorded: list[Made] = [(step.action, step.state) for step in golden]
-        self._made: dict[int, list[Made]] = {}
-        engines = load_uncut(bundle)
-        self.runs = engines is not None
-        if engines is not None:
-            self._episode = UncutEpisode(manifest.whole, engines, manifest.states, self._initial)
-        else:
-            self._made[0] = self.recorded
-
-    def seeds(self, wanted: int) -> range:
-        """Of the observations to compare: so many, where it runs and does not remember."""
-        return range(max(1, wanted) if self.runs and not self._states else 1)
-
-    def observations(self, seed: int) -> list[dict[str, np.ndarray]]:
-        """Those of a sequence."""
-        return [varied(self._plan.inputs, one, seed) for one in self._golden]
-
-    def run_cut(self, engines: Mapping[str, Engine], variant: int, seed: int) -> list[LocalStep]:
-        """The sequence by a variant."""
-        given = {state.key: self._initial[state.key] for state in self._states if state.given}
-        return run_episode(self._plan, engines, variant, self.observations(seed), given)
-
-    def made(self, seed: int) -> list[Made]:
-        """The actions of a sequence, and the states that its steps left."""
-        if seed not in self._made:
-            self._episode.reset()
-            self._made[seed] = [self._step(observed) for observed in self.observations(seed)]
-        return self._made[seed]
-
-    def _step(self, observed: Mapping[str, np.ndarray]) -> Made:
-        tensors = self._episode.step(observed)
-        action = {name: tensors[key] for name, key in self._plan.outputs.items()}
-        return action, self._episode.state
 
 
 def _badness(result: CutResult) -> float:

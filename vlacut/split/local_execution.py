@@ -8,7 +8,7 @@ is what both sides would compute.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from vlacut import registry
 from vlacut.backend import Builder, Engine, Executor
-from vlacut.errors import BackendError
+from vlacut.errors import BackendError, InputError
 from vlacut.hardware import Link
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.dataflow import Dataflow, key_of
@@ -36,9 +36,13 @@ from vlacut.tensor.numerics import magnitude, relative_difference, varied
 
 OBSERVATIONS = 4  # the example, and variations of it
 _REMEMBERED = 8  # cuts whose engines are kept
+_MOST_SEARCHED = 32  # observations of a calibration that codecs are chosen on
+_SHARE_SEARCHED = 4  # a quarter of them
 
+Observed = Mapping[str, np.ndarray]
 Codecs = Mapping[str, Codec]
 Sides = tuple[Side, ...]
+_Made = list[dict[str, np.ndarray]]  # the action, and each state that a step left
 
 
 def not_runnable(program: Program) -> str:
@@ -50,22 +54,46 @@ def not_runnable(program: Program) -> str:
     return ""
 
 
+def held_out(calibration: Sequence[Observed]) -> Sequence[Observed]:
+    """Those observations of a calibration that have no say in what codecs are chosen."""
+    share = max(OBSERVATIONS, min(_MOST_SEARCHED, len(calibration) // _SHARE_SEARCHED))
+    return calibration[share:]
+
+
 @contextmanager
-def gauging(dataflow: Dataflow, link: Link, backend: str = "onnxruntime") -> Iterator[Gauge]:
+def gauging(
+    dataflow: Dataflow,
+    link: Link,
+    backend: str = "onnxruntime",
+    calibration: Sequence[Observed] = (),
+) -> Iterator[Gauge]:
     """A gauge of a program whose weights have content; its files are removed at the end.
+
+    Args:
+        dataflow: of the program.
+        link: for the parts that are run.
+        backend: that runs them.
+        calibration: observations, in an order that says nothing; empty for variations of the
+            example. A program that remembers has none.
 
     Raises BackendError if the back end cannot run the program.
     """
     with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
         folder = Path(name)
         with WeightStore(folder) as store:
-            yield Gauge(dataflow, link, _Workshop(folder, store, backend))
+            yield Gauge(dataflow, link, _Workshop(folder, store, backend), calibration)
 
 
 class Gauge:
     """Says how far codecs move the action of a program. Made by `gauging`."""
 
-    def __init__(self, dataflow: Dataflow, link: Link, workshop: _Workshop) -> None:
+    def __init__(
+        self,
+        dataflow: Dataflow,
+        link: Link,
+        workshop: _Workshop,
+        calibration: Sequence[Observed] = (),
+    ) -> None:
         self._dataflow = dataflow
         self._link = link
         self._workshop = workshop
@@ -75,13 +103,20 @@ class Gauge:
         self._read = [state.input for state in dataflow.states]
         self._initial = initial_of(program)
         count = SEQUENCE if self._states else OBSERVATIONS
-        self._observations = [varied(program.inputs, example, seed) for seed in range(count)]
+        self._held = held_out(calibration)
+        self._observations: list[Observed] = [
+            varied(program.inputs, example, seed) for seed in range(count)
+        ]
+        if calibration:
+            searched = calibration[: len(calibration) - len(self._held)]
+            self._observations = [example, *searched]
         self._actions = {
             spec.name: key_of(program, program.output_source(spec.name)) for spec in program.outputs
         }
-        self._references = self._uncut()
+        self._references = self._uncut(self._observations)
         if not self._references:
             raise BackendError("the action of the uncut model holds a NaN or an infinity")
+        self._held_references: list[_Made] = []
         self._executed: dict[Sides, _LocalExecution] = {}
         self._errors: dict[tuple[Sides, tuple[tuple[str, Codec], ...]], float] = {}
 
@@ -100,13 +135,43 @@ class Gauge:
         """
         asked = sides, tuple(sorted(codecs.items()))
         if asked not in self._errors:
-            executed = self._engines(sides)
-            executed.begin(self._initial)
             self._errors[asked] = max(
-                max(map(relative_difference, self._made(executed.run(observed, codecs)), reference))
-                for observed, reference in zip(self._observations, self._references, strict=False)
+                self._each(sides, codecs, self._observations, self._references)
             )
         return self._errors[asked]
+
+    @property
+    def held(self) -> int:
+        """How many observations have no say in the choice of codecs; 0 without a calibration."""
+        return len(self._held)
+
+    def held_errors(self, sides: Sides, codecs: Codecs) -> list[float]:
+        """The error of each of those.
+
+        Raises InputError if the uncut model's action is no number on one of them.
+        """
+        if not self._held_references:
+            self._held_references = self._uncut(self._held)
+        if len(self._held_references) < len(self._held):
+            number = len(self._held_references) + 1
+            raise InputError(
+                f"the action of the uncut model holds a NaN or an infinity on observation {number} "
+                f"of the {len(self._held)} that are held out for calibration; leave it out"
+            )
+        return list(self._each(sides, codecs, self._held, self._held_references))
+
+    def _each(
+        self,
+        sides: Sides,
+        codecs: Codecs,
+        observations: Sequence[Observed],
+        references: Sequence[_Made],
+    ) -> Iterator[float]:
+        executed = self._engines(sides)
+        executed.begin(self._initial)
+        for observed, reference in zip(observations, references, strict=False):
+            made = self._made(executed.run(observed, codecs))
+            yield max(map(relative_difference, made, reference))
 
     def _engines(self, sides: Sides) -> _LocalExecution:
         if sides not in self._executed:
@@ -119,13 +184,13 @@ class Gauge:
             self._executed[sides] = _LocalExecution(made, self._workshop.parts(made))
         return self._executed[sides]
 
-    def _uncut(self) -> list[list[dict[str, np.ndarray]]]:
+    def _uncut(self, observations: Sequence[Observed]) -> list[_Made]:
         program = self._dataflow.program
         phases = whole_phases(program)
         engines = self._workshop.phases(program)
         episode = UncutEpisode(phases, engines, self._states, self._initial)
         references = []
-        for observed in self._observations:
+        for observed in observations:
             made = self._made({**episode.step(observed), **episode.state})
             if not all(np.isfinite(magnitude(one)) for one in made):
                 break
@@ -134,7 +199,7 @@ class Gauge:
                 episode.reset()
         return references
 
-    def _made(self, held: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    def _made(self, held: Mapping[str, np.ndarray]) -> _Made:
         """The action, and each state that a step left."""
         action = {name: held[key] for name, key in self._actions.items()}
         return [action, *({key: held[key]} for key in self._read)]

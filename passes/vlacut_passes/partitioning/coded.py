@@ -7,6 +7,13 @@ as it takes, and the search starts again. Every round takes at least one codec f
 rounds end. At the end the cut gets codecs back: those it can bear after all, and those that other
 cuts lost. The search starts again as long as that pays. The cut is the best one for the codecs that
 are left. Which codecs these are is a heuristic.
+
+What is measured is the error on the example and three variations of it. With a calibration it is
+that on the example and some of the calibration's observations; the others have no say until the
+cut is chosen. Then they bound its error (`Codecs.bounded`). If the bound is over the limit, the
+search starts again with less error allowed on the first, as often as the others suffice for: the
+k-th try under a limit may miss a share of (1 - coverage) / 2^k, so all of them together miss no
+more than 1 - coverage. In the end tensors are left with codecs that lose nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +25,13 @@ from dataclasses import dataclass, replace
 
 from vlacut.errors import BackendError, InfeasibleError, InputError, ModelError
 from vlacut.hardware import Link
-from vlacut.ir.annotation import OFFERS
+from vlacut.ir.annotation import OFFERS, Asked
 from vlacut.ir.dataflow import Dataflow
 from vlacut.pricing.coding import (
     SECONDS,
     ActionError,
     Barred,
+    Bound,
     CodedCrossing,
     Offers,
     Worth,
@@ -35,11 +43,14 @@ from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides
 from vlacut.split.local_execution import Gauge, gauging, not_runnable
 from vlacut.tensor.codec import Codec
+from vlacut.tensor.split_conformal import rank_of
+from vlacut_passes.partitioning.calibrated import level_of, lossless, read_calibration
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.search import Found
 from vlacut_passes.partitioning.strategies import ALL_CLOUD_CODED, all_cloud, strategy_cut
 
 _MARGIN = 1.25  # over what was measured: another processor rounds otherwise
+_SHY = 0.9  # of the error that would just have been within the limit, after one that was not
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ class Codecs:
         gauge: runs the model; None where that is not possible.
         why_not: why it is not.
         most: the largest error of the action that is allowed; infinite for any that is a number.
+        coverage: of the bound, if the gauge has a calibration.
         worth: what the cheapest codec of a flow is the cheapest in.
     """
 
@@ -69,12 +81,16 @@ class Codecs:
         gauge: Gauge | None,
         why_not: str,
         most: float,
+        coverage: float,
         worth: Worth = SECONDS,
     ) -> None:
         self._offers = offers
         self._gauge = gauge
         self._why_not = why_not
         self._most = most
+        self._searched = most  # allowed on the observations that codecs are chosen on
+        self._coverage = coverage
+        self._tries = 1
         self._worth = worth
         self._barred: Barred = frozenset()
 
@@ -88,7 +104,10 @@ class Codecs:
         """What a proof of optimality leaves out; empty if nothing."""
         if not self._offers:
             return ""
-        left = ", for the codecs that the error of the action leaves" if self._barred else ""
+        left = ""
+        if self._barred and self._gauge is not None:
+            many = f"{self._gauge.observations} observations"
+            left = f", for the codecs that the error of the action on {many} leaves"
         return f", every tensor in its cheapest form{left}"
 
     def best(self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]) -> Best:
@@ -170,6 +189,41 @@ class Codecs:
         allowed = ActionError(error, self._stated(error), count)
         return replace(cut, crossings=alone, error=allowed)
 
+    def bounded(self, cut: Cut) -> Cut:
+        """A cut with a bound on the error of fresh observations, if there is a calibration."""
+        if self._gauge is None or not self._gauge.held or not cut.crossings:
+            return cut
+        held, level, tries = self._gauge.held, self._level(self._tries), self._tries
+        if rank_of(held, level) > held:  # what is left loses nothing, whatever the observation
+            level, tries = self._coverage, 1
+        codecs = {one.tensor: one.codec for one in cut.crossings}
+        errors = sorted(self._gauge.held_errors(cut.sides, codecs))
+        bound = Bound(errors[rank_of(held, level) - 1], self._coverage, held, level, tries)
+        return replace(cut, error=replace(cut.error, bound=bound))
+
+    def bears(self, cut: Cut) -> bool:
+        """Whether its bound is within the limit; a cut without one is."""
+        bound = cut.error.bound
+        return bound is None or (bound.error <= self._most and math.isfinite(bound.error))
+
+    def tighten(self, cut: Cut) -> None:
+        """Allow less on the observations that codecs are chosen on, after a cut that was chosen
+        there and whose bound is over the limit; or nothing at all, where no try is left.
+        """
+        assert self._gauge is not None, "only what was calibrated has a bound"
+        assert cut.error.bound is not None, "only what was calibrated has a bound"
+        self._tries += 1
+        bound, measured, held = cut.error.bound.error, cut.error.measured or 0.0, self._gauge.held
+        share = self._most / bound
+        if measured and 0 < share < 1 and rank_of(held, self._level(self._tries)) <= held:
+            self._searched = _SHY * measured * share
+        else:
+            self._offers = lossless(self._offers)
+
+    def _level(self, tries: int) -> float:
+        """At which coverage a bound is taken."""
+        return level_of(self._coverage, self._most, tries)
+
     def restrict(self, graph: CostGraph, link: Link, sides: Sides) -> None:
         """Bar codecs until a cut keeps the limit with what is left.
 
@@ -206,7 +260,7 @@ class Codecs:
         return saved_s / error if error else math.inf
 
     def _within(self, error: float) -> bool:
-        return error <= self._most and math.isfinite(error)
+        return error <= self._searched and math.isfinite(error)
 
     def _error(self, sides: Sides, crossings: tuple[CodedCrossing, ...]) -> float:
         assert self._gauge is not None, "only what was measured is too far off"
@@ -222,35 +276,40 @@ class Codecs:
 
 
 @contextmanager
-def offered_codecs(
-    dataflow: Dataflow, link: Link, most: float, worth: Worth = SECONDS
-) -> Iterator[Codecs]:
+def offered_codecs(dataflow: Dataflow, asked: Asked, worth: Worth = SECONDS) -> Iterator[Codecs]:
     """The codecs that `annotate-codecs` offers, with the model ready to be run if it can be.
 
     Args:
         dataflow: of the program.
-        link: for the parts that are run.
-        most: the largest error of the action that is allowed; infinite for any.
+        asked: the link for the parts that are run, the largest error of the action that is allowed,
+            and what calibrates it.
         worth: what the cheapest codec of a flow is the cheapest in.
 
-    Raises InputError if there is a limit where the error cannot be measured, or no codec was asked
-    for. A program that has nothing to code keeps every limit.
+    Raises InputError if there is a limit or a calibration where the error cannot be measured, or no
+    codec was asked for; or if a calibration has too few observations. A program that has nothing to
+    code keeps every limit.
     """
-    asked, gauge, why_not = OFFERS.find(dataflow.program), None, ""
-    offers = asked or {}
-    if most < math.inf and asked is None:
-        raise InputError(f"an action error of {most:g} limits what codecs may do; add --codecs")
+    found, gauge, why_not = OFFERS.find(dataflow.program), None, ""
+    offers, most, held_to = found or {}, asked.action_error, ""
+    if most < math.inf:
+        held_to = f"an action error of {most:g} limits what codecs may do"
+    if asked.calibration:
+        held_to = f"{asked.calibration} calibrates what codecs do"
+    if held_to and found is None:
+        raise InputError(f"{held_to}; add --codecs")
+    calibration = read_calibration(dataflow, asked) if offers and asked.calibration else []
     with ExitStack() as stack:
         if offers:
             why_not = not_runnable(dataflow.program)
         if offers and not why_not:
             try:
-                gauge = stack.enter_context(gauging(dataflow, link))
+                made = gauging(dataflow, asked.link, calibration=calibration)
+                gauge = stack.enter_context(made)
             except (BackendError, ModelError) as error:
                 why_not = str(error)
-        if most < math.inf and why_not:
+        if held_to and why_not:
             raise InputError(f"the error of the action cannot be measured here: {why_not}")
-        yield Codecs(offers, gauge, why_not, most, worth)
+        yield Codecs(offers, gauge, why_not, most, asked.coverage, worth)
 
 
 def parse_action_error(text: str) -> float:
@@ -274,6 +333,7 @@ def all_cloud_coded(coded: CostGraph, codecs: Codecs, link: Link, limits: Limits
         return
     cut = codecs.measured(cut)
     if not codecs.keeps(cut):
-        error = f"the error of the action is {cut.error.measured:.3g}, over the limit"
+        many = f"{cut.error.observations} observations"
+        error = f"the error of the action is {cut.error.measured:.3g} on {many}, over the limit"
         cut = replace(cut, why_not="; ".join(filter(None, (error, cut.why_not))))
     yield cut

@@ -22,6 +22,7 @@ def codecs_json(variant: Variant) -> dict[str, Any]:
             "allowed": error.allowed,
             "observations": error.observations,
             "why_not": error.why_not,
+            "bound": None if error.bound is None else vars(error.bound),
         },
     }
 
@@ -64,10 +65,17 @@ def _row(crossing: CodedCrossing) -> tuple[str, ...]:
 
 
 def error_text(error: ActionError) -> str:
-    """One line on what codecs do to the action."""
+    """What codecs do to the action, and of which observations that is said."""
     if error.measured is None:
         return f"The error of the action is not measured: {error.why_not}."
+    measured = (
+        f"Error on {error.observations} observations: the action is off by {error.measured:.3g} of "
+        f"its magnitude at most; {error.allowed:.3g} is allowed."
+    )
+    bound = error.bound
+    if bound is None:
+        return f"{measured} That bounds no other observation; --calibration does."
     return (
-        f"The action is off by {error.measured:.3g} of its magnitude at most, on "
-        f"{error.observations} observations; {error.allowed:.3g} is allowed."
+        f"{measured} On others like the {bound.observations} that calibrate it: at most "
+        f"{bound.error:.3g}, with a coverage of {bound.coverage:g}."
     )

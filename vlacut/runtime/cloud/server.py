@@ -22,7 +22,7 @@ import numpy as np
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, CodecError, InputError, PeerLost, WireError, one_line
 from vlacut.plans.memory import Memory
-from vlacut.plans.plan import Plan
+from vlacut.plans.plan import Part, Plan
 from vlacut.plans.state import initial_state
 from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.cloud.reception import Reception
@@ -30,7 +30,7 @@ from vlacut.runtime.cloud.refusals import Refusals
 from vlacut.runtime.cloud.robots import Counts, Robots
 from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.cloud.turns import SharedEngine, Turns
-from vlacut.runtime.engines import OpenedEngines
+from vlacut.runtime.engines import OpenedEngines, warm_up
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.wire.burst import train_of
 from vlacut.runtime.wire.connection import Connection
@@ -236,6 +236,7 @@ class Server:
             with OpenedEngines(self._engines) as engines:
                 layout.empty = engines.empty
                 shared = {name: SharedEngine(each, self._turns) for name, each in engines.items()}
+                warm_up(self._on_devices(shared), shared, self._plan)
                 walks = [Walk(each, shared) for each in self._routes]
                 firsts = [Walk(each, shared) for each in self._firsts]
                 last = False
@@ -262,6 +263,11 @@ class Server:
             _log.debug("where it failed", exc_info=True)
             connection.send_error(text)
         return True
+
+    def _on_devices(self, engines: Mapping[str, SharedEngine]) -> list[Part]:
+        """The parts whose engines were opened for this robot alone: none of theirs has run."""
+        mine = (part for part in self._plan.parts if part.side is Side.CLOUD)
+        return [part for part in mine if engines[part.name].take is not None]
 
     def _step(
         self,
