@@ -74,8 +74,8 @@ def error_text(error: ActionError) -> str:
     )
     bound = error.bound
     if bound is None:
-        return f"{measured} That bounds no other observation; --calibration does."
+        return f"{measured}\nThat bounds no other observation; --calibration does."
     return (
-        f"{measured} On others like the {bound.observations} that calibrate it: at most "
+        f"{measured}\nOn others like the {bound.observations} that calibrate it: at most "
         f"{bound.error:.3g}, with a coverage of {bound.coverage:g}."
     )
