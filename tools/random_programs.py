@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -25,7 +26,13 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seeds = range(chosen.first, chosen.first + chosen.count)
-        print(dict(run_many(seeds, Path(folder))))
+        print(dict(run_many(seeds, Path(folder), said=say)))
+
+
+def say(seed: int, count: Counter[str]) -> None:
+    """A line every fifty programs."""
+    if count["programs"] % 50 == 0:
+        print(f"up to seed {seed}: {dict(count)}", flush=True)
 
 
 if __name__ == "__main__":

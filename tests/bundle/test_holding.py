@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 
 import vlacut
+from vlacut.bundle import holding
 from vlacut.bundle.holding import held
 from vlacut.bundle.manifest import open_bundle
 from vlacut.errors import BundleError
 from vlacut.side import Side
+
+CLONING = {"btrfs": "mkfs.btrfs", "xfs": "mkfs.xfs"}
 
 
 @contextmanager
@@ -43,8 +46,30 @@ def place(kind: str, folder: Path) -> Iterator[Path]:
             yield merged
         finally:
             subprocess.run(["umount", "-l", str(merged)], check=True)
+    elif kind in CLONING:
+        with loop_mounted(kind, folder) as made:
+            yield made
     else:
         yield folder
+
+
+@contextmanager
+def loop_mounted(kind: str, folder: Path) -> Iterator[Path]:
+    """A file system of its own, in a file."""
+    image, mounted = folder / "image", folder / "mounted"
+    with image.open("wb") as file:
+        file.truncate(320 << 20)  # XFS makes no less
+    mounted.mkdir()
+    if shutil.which(CLONING[kind]) is None:
+        pytest.skip(f"there is no {CLONING[kind]} here")
+    subprocess.run([CLONING[kind], "-q", str(image)], check=True, capture_output=True)
+    if subprocess.run(["mount", "-o", "loop", image, mounted], capture_output=True).returncode:
+        pytest.skip(f"this user or kernel cannot mount {kind} here")
+    try:
+        mounted.chmod(0o755)
+        yield mounted
+    finally:
+        subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
 @contextmanager
@@ -102,7 +127,7 @@ def remove(bundle: Path) -> None:
 CHANGES: tuple[Callable[[Path], None], ...] = (rewrite, copy_over, truncate, replace, remove)
 
 
-@pytest.mark.parametrize("kind", ["usual", "tmpfs", "overlay"])
+@pytest.mark.parametrize("kind", ["usual", "tmpfs", "overlay", *CLONING])
 def test_what_is_served_stays_what_was_verified(
     split_bundle: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -117,6 +142,55 @@ def test_what_is_served_stays_what_was_verified(
                 for name, array in policy.step(observed).items():
                     np.testing.assert_array_equal(array, first[name], err_msg=change.__name__)
         assert not list(folder.glob(".policy.vlacut.held-*"))
+
+
+@pytest.mark.parametrize("kind", CLONING)
+def test_where_the_file_system_can_a_file_is_held_as_a_clone(kind: str, tmp_path: Path) -> None:
+    with place(kind, tmp_path) as folder:
+        given, made = folder / "given", folder / "made"
+        given.write_bytes(bytes(range(256)) * 4096)
+        with given.open("rb") as source, made.open("wb") as target:
+            assert holding._clone(source.fileno(), target.fileno())
+        with given.open("r+b") as source:
+            source.write(bytes(1 << 20))
+        assert made.read_bytes() == bytes(range(256)) * 4096
+
+
+def test_no_name_leads_to_what_a_server_has_mapped(split_bundle: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "policy.vlacut"
+    shutil.copytree(split_bundle, bundle)
+    words = [sys.executable, "-m", "vlacut", "serve", str(bundle), "--port", "0", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        home = Path(f"/proc/{process.pid}")
+        reached = [str(path.readlink()) for path in (home / "fd").iterdir() if path.is_symlink()]
+        reached += [line.split(maxsplit=5)[-1] for line in (home / "maps").read_text().splitlines()]
+        process.terminate()
+    of_bundle = [path for path in reached if str(tmp_path) in path]
+    assert all(".held-" in path and path.endswith("(deleted)") for path in of_bundle), of_bundle
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_nothing_is_held_where_others_can_put_another_folder_in_its_place(
+    split_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: bool
+) -> None:
+    home, own = tmp_path / "theirs" / "bundles", tmp_path / "own"
+    home.mkdir(parents=True)
+    own.mkdir(mode=0o700)
+    bundle = home / "policy.vlacut"
+    shutil.copytree(split_bundle, bundle)
+    opened = open_bundle(bundle)
+    (home.parent if above else home).chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(own))
+    with held(opened, Side.CLOUD) as folder:
+        assert folder.parent == own
+    monkeypatch.setattr(tempfile, "tempdir", str(home))
+    with pytest.raises(BundleError, match=r"others may write in .*set TMPDIR to a folder of your"):
+        vlacut.serve(bundle)
+    (home.parent if above else home).chmod(0o1777)  # sticky, as /tmp is
+    with held(opened, Side.CLOUD) as folder:
+        assert folder.parent == home
 
 
 def test_what_is_altered_or_missing_is_named_before_anything_runs(

@@ -258,3 +258,38 @@ def test_weights_of_a_branch_are_weights_of_the_graph(tmp_path: Path) -> None:
     for chosen, factor in ((True, 2), (False, 3)):
         made = run_program(program, {"x": ones(2), "c": np.array(chosen)})["y"]
         np.testing.assert_array_equal(made, ones(2) * factor)
+
+
+def test_a_shape_in_a_branch_comes_of_a_weight_of_the_branch(tmp_path: Path) -> None:
+    body = """
+      g (float[2,3] x, bool c) => (float[2,3] y) {
+        y = If (c) <
+          then_branch = then () => (float[2,3] a) {
+            size = Constant <value_ints = [2, 0]> ()
+            a, rest = Split <axis = 0> (x, size)
+          },
+          else_branch = otherwise () => (float[2,3] n) { n = Neg (x) }
+        >
+      }
+    """
+    model = load_graph(write(tmp_path / "m.onnx", body))
+    (inner,) = [graph for graph in model.graphs() if graph.name == "then"]
+    assert [value.shape for node in inner for value in node.outputs] == [(2, 3), (0, 3)]
+    assert not inner.initializers
+
+
+def test_a_shape_in_a_branch_that_depends_on_values_is_refused(tmp_path: Path) -> None:
+    body = """
+      g (float[3] x, bool c) => (float y) {
+        y = If (c) <
+          then_branch = then () => (float a) {
+            where = NonZero (x)
+            kept = Gather (x, where)
+            a = ReduceSum <keepdims = 0> (kept)
+          },
+          else_branch = otherwise () => (float n) { n = ReduceSum <keepdims = 0> (x) }
+        >
+      }
+    """
+    with pytest.raises(ModelError, match=r"shapes of 2 values depend .*\(NonZero\)"):
+        load_graph(write(tmp_path / "m.onnx", body))

@@ -1,7 +1,8 @@
 """Random programs through two real processes: compiled, cut, pooled and coded, against their files.
 
-This process is the robot. Run by path it is the cloud: it serves the bundle that each line of its
-standard input names, prints the port, and ends with it.
+Every variant runs an episode and the first step of the next; of a pool another variant makes each
+step of one more. This process is the robot. Run by path it is the cloud: it serves the bundle that
+each line of its standard input names, prints the port, and ends with it.
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 import vlacut
+import vlacut_passes.alternatives as alternatives
 from vlacut.errors import InputError
 from vlacut.frontends.load import load_program
 from vlacut.ir.dataflow import trace_dataflow
+from vlacut.side import Side
 
-STEPS = 3
+STEPS, RESET_AT = 4, 3
 MOST_ERROR = 0.05
 _LINK = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "10MB/s,1ms"}
 
@@ -93,8 +97,13 @@ def options(folder: Path, draw: random.Random) -> dict[str, Any]:
     return made
 
 
-def run_many(seeds: Iterable[int], folder: Path, seconds: float = math.inf) -> Counter[str]:
-    """Programs of these seeds, for so long at most; what they were."""
+def run_many(
+    seeds: Iterable[int],
+    folder: Path,
+    seconds: float = math.inf,
+    said: Callable[[int, Counter[str]], None] = lambda seed, count: None,
+) -> Counter[str]:
+    """Programs of these seeds, for so long at most; what they were, also said after each."""
     count: Counter[str] = Counter()
     end = time.monotonic() + seconds
     with cloud() as other:
@@ -104,6 +113,7 @@ def run_many(seeds: Iterable[int], folder: Path, seconds: float = math.inf) -> C
             run(seed, folder / str(seed), other, count)
             shutil.rmtree(folder / str(seed))
             count["programs"] += 1
+            said(seed, count)
     return count
 
 
@@ -114,19 +124,66 @@ def run(seed: int, folder: Path, other: Cloud, count: Counter[str]) -> None:
     model, draw = random_model(seed), random.Random(seed)
     chosen = options(model.write(folder / "model"), draw)
     bundle = folder / "bundle.vlacut"
-    made = compiled(folder / "model", bundle, chosen)
-    coded = [bool(variant.coded) for variant in made.plan.variants]
-    for variant, has_codecs in zip(made.plan.variants, coded, strict=True):
-        crosses = made.plan.crosses[made.plan.variants.index(variant)]
-        address = other.serve(bundle) if any(made.plan.crosses) else None
-        with vlacut.connect(bundle, address, selector=variant.name, timeout=10.0) as policy:
-            for step in range(STEPS):
-                observed = model.observation(step)
-                action, expected = policy.step(observed), model.expected(observed)
-                compare(f"seed {seed}, {variant.name}", action, expected, has_codecs, model.halves)
-        count["crossing" if crosses else "on one side"] += 1
-        count["coded"] += has_codecs
-        count["pooled"] += len(coded) > 1
+    with pool_of_any(draw):
+        plan = compiled(folder / "model", bundle, chosen).plan
+    coded = {variant.name: bool(variant.coded) for variant in plan.variants}
+    selectors = {**coded, "random": any(coded.values())} if len(coded) > 1 else coded
+    for selector, has_codecs in selectors.items():
+        address = other.serve(bundle) if any(plan.crosses) else None
+        with vlacut.connect(bundle, address, selector=selector, timeout=10.0) as policy:
+            compare_episodes(f"seed {seed}, {selector}", model, policy, has_codecs)
+    count["crossing"] += sum(plan.crosses)
+    count["on one side"] += len(coded) - sum(plan.crosses)
+    count["coded"] += sum(coded.values())
+    count["pooled"] += len(coded) if len(coded) > 1 else 0
+    count["remembering"] += bool(plan.states)
+
+
+def compare_episodes(where: str, model: Any, policy: Any, coded: bool) -> None:
+    """Steps of an episode and of the next, against the files."""
+    from support.random_models import Uncut
+
+    uncut = Uncut(model)
+    for step in range(STEPS):
+        if step == RESET_AT:
+            policy.reset()
+            uncut.reset()
+        observed = model.observation(step)
+        action, expected = policy.step(observed), uncut.step(observed)
+        compare(f"{where}, step {step}", action, expected, coded, model.halves)
+
+
+@contextmanager
+def pool_of_any(draw: random.Random) -> Iterator[None]:
+    """Let a pool be of placements drawn, and not of those that pay: of so few operators none do."""
+
+    def placements(graph: Any, chosen: Any, *args: Any) -> list[Any]:
+        free = args[-2]
+        sides = [Side.EDGE, Side.CLOUD]
+        share = draw.random()
+        return [
+            tuple(
+                sides[draw.random() < share] if task in free else side
+                for task, side in enumerate(chosen.sides)
+            )
+            for _ in range(3)
+        ]
+
+    def kept(graph: Any, chosen: Any, others: list[Any], *args: Any) -> list[Any]:
+        return draw.sample(others, min(len(others), 3))
+
+    with (
+        patch.multiple(
+            alternatives,
+            best_placements=placements,
+            undominated=lambda graph, chosen, others, points: list(others),
+            select=kept,
+        ),
+        patch.object(
+            alternatives._Search, "name", lambda self, one, kept: f"drawn-{kept.index(one)}"
+        ),
+    ):
+        yield
 
 
 def compiled(model: Path, bundle: Path, chosen: dict[str, Any]) -> Any:

@@ -3,7 +3,10 @@
 Weights are mapped, so who writes into a file of a bundle that is served changes the policy, and who
 truncates it ends the server (SIGBUS). So a side runs on files of its own, in a folder that nobody
 else may enter, which is gone once the engines have them: a clone where the file system can (btrfs,
-XFS: no bytes are copied), else a copy. Each is verified through the descriptor it was made by.
+XFS: no bytes are copied), else a copy. Each is verified through the descriptor it was made by. The
+folder is where nobody else can put another in its place; afterwards no name leads to the files, so
+that sealed memory (`memfd_create`), which is a copy too, would keep out nobody more: who can still
+reach them, root and this user's processes, can write the process's memory.
 
 In place, nothing is copied, and the bundle has to stay as it is: it is refused where somebody else
 than root and this user may write into it.
@@ -23,7 +26,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vlacut.bundle.manifest import Bundle, FileEntry
-from vlacut.bundle.private import PrivateFolder, remove_leftovers
+from vlacut.bundle.private import (
+    PrivateFolder,
+    others_may_move,
+    others_may_write,
+    remove_leftovers,
+)
 from vlacut.errors import BundleError
 from vlacut.side import Side
 
@@ -31,7 +39,6 @@ _CLONE = 0x40049409  # FICLONE of linux/fs.h
 _NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
 _CHUNK = 1 << 20
 _WEIGHT = re.compile(rb"weights/[0-9a-f]{64}")
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextmanager
@@ -66,16 +73,20 @@ def held(bundle: Bundle, side: Side, in_place: bool = False) -> Iterator[Path]:
 
 def _private_folder(beside: Path, stem: str) -> PrivateFolder:
     """Beside the bundle, where it can be cloned, or where temporary files go."""
+    why = []
     for parent in (beside, Path(tempfile.gettempdir())):
         try:
+            if others_may_move(parent):
+                why.append(f"others may write in {parent}, or above it")
+                continue
             remove_leftovers(parent, stem)
             return PrivateFolder(parent, stem)
         except OSError as error:
-            failed = error
+            why.append(f"{parent}: {error.strerror}")
     raise BundleError(
-        f"{beside}: there is no room for files that nobody else can change "
-        f"({failed.strerror}); make it writable, or run with --in-place"
-    ) from failed
+        f"{beside}: there is no room for files that nobody else can change ({'; '.join(why)}); set "
+        f"TMPDIR to a folder of your own, or run with --in-place"
+    )
 
 
 def _weights(part: Path) -> list[str]:
@@ -144,9 +155,7 @@ def _refuse_writable(bundle: Bundle) -> None:
     root = bundle.root.resolve()
     folders = {root, *((root / name).parent for name in bundle.manifest.files)}
     for path in [*sorted(folders), *(root / name for name in bundle.manifest.files)]:
-        found = path.stat()
-        mine = found.st_uid in (0, os.geteuid())
-        if not mine or found.st_mode & _OTHERS:
+        if others_may_write(path.stat()):
             raise BundleError(
                 f"{path}: others may write it, so it cannot be run in place; take that right away "
                 f"(chmod -R go-w, chown), or run without --in-place"

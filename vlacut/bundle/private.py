@@ -10,8 +10,34 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from pathlib import Path
+
+
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def others_may_write(found: os.stat_result) -> bool:
+    """Whether somebody else than root and this user may write a file, or in a folder."""
+    return not _ours(found) or bool(found.st_mode & _OTHERS)
+
+
+def others_may_move(folder: Path) -> bool:
+    """Whether somebody else may put another folder in the place of one that is made in this one.
+
+    Who may write in a folder may rename what is in it, unless it is sticky, as /tmp is; and so on
+    up to the root.
+    """
+    home = folder.resolve()
+    return any(
+        not _ours(found) or (found.st_mode & _OTHERS and not found.st_mode & stat.S_ISVTX)
+        for found in (path.stat() for path in (home, *home.parents))
+    )
+
+
+def _ours(found: os.stat_result) -> bool:
+    return found.st_uid in (0, os.geteuid())
 
 
 def beside(path: Path) -> Path:
