@@ -243,7 +243,7 @@ def _action(numbers: np.random.Generator, phases: list[RandomPhase]) -> list[Val
     steps = [phase for phase in phases if phase.when == "step"]
     latest = {value.name: value for phase in steps for value in phase.outputs}
     others = [value for value in latest.values() if value.name != first.name]
-    return [first, *(value for value in others if numbers.random() < 0.2)]
+    return [first, *(value for value in others if numbers.random() < 0.4)]
 
 
 def _type(numbers: np.random.Generator) -> str:

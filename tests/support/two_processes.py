@@ -91,7 +91,7 @@ def options(folder: Path, draw: random.Random) -> dict[str, Any]:
     if draw.random() < 0.4:
         made["pool"] = "portfolio:1MB"
         made["pool_engines"] = draw.choice(("segments", "fused"))
-        made["pin"] = pins[:2]
+        made["pin"] = pins[: draw.choice((0, 1, 2))]
     elif draw.random() < 0.4:
         made |= {"codecs": "all", "max_action_error": MOST_ERROR, "link": "10kB/s,1ms"}
     return made
@@ -166,7 +166,7 @@ def pool_of_any(draw: random.Random) -> Iterator[None]:
                 sides[draw.random() < share] if task in free else side
                 for task, side in enumerate(chosen.sides)
             )
-            for _ in range(3)
+            for _ in range(6)
         ]
 
     def kept(graph: Any, chosen: Any, others: list[Any], *args: Any) -> list[Any]:

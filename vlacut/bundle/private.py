@@ -14,7 +14,6 @@ import stat
 import tempfile
 from pathlib import Path
 
-
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
