@@ -29,7 +29,7 @@ from vlacut.split.parts import split
 
 
 def deployed(seed: int, folder: Path) -> tuple[Plan, dict[str, OrtEngine]]:
-    program = load_program(str(random_model(seed).write(folder)))
+    program = load_program(str(random_model(seed, remembers=False).write(folder)))
     verify(program)
     dataflow = cut_at_random(program, seed)
     made = split(dataflow)
@@ -51,7 +51,7 @@ g (float[3] x) => (float[3] y) {
 
 def run(seed: int, folder: Path, steps: int = 2) -> None:
     """A robot and a server of a random program, against ONNX Runtime on the files."""
-    model = random_model(seed)
+    model = random_model(seed, remembers=False)  # state is through two processes, below
     plan, engines = deployed(seed, folder)
     address = None
     with served(plan, engines) as server:
@@ -74,6 +74,8 @@ def test_random_programs_through_two_processes(tmp_path: Path) -> None:
     count = run_many(range(12), tmp_path)
     assert count["programs"] == 12
     assert count["crossing"] >= 4
+    assert count["pooled"] >= 4
+    assert count["remembering"] >= 2
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from vlacut.runtime.network.lstm import Lstm, read_weights
 from vlacut.runtime.network.predictors import LSTM, Predictor, make_predictor
 from vlacut.runtime.network.selectors import make_selector
 from vlacut.runtime.verification import CutResult, verify_bundle
+from vlacut.runtime.wire.own_keys import check_keys
 from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.runtime.wire.sockets import parse_address, written
 from vlacut.side import Side
 
 _log = logging.getLogger("vlacut.server")
+_edge_log = logging.getLogger("vlacut.edge")
 
 
 class Policy(EdgeSession):
@@ -137,7 +140,7 @@ def connect(
         link=parse_link(link) if link else None,
         deadline=deadline,
         hedge=hedge,
-        tls=edge_context(Path(tls)) if tls is not None else None,
+        tls=_keys(tls, cloud=False),
         insecure=insecure,
         emulate=emulate,
         in_place=in_place,
@@ -204,12 +207,21 @@ def serve(
         engines,
         host,
         port,
-        tls=cloud_context(Path(tls)) if tls is not None else None,
+        tls=_keys(tls, cloud=True),
         insecure=insecure,
         most_robots=most_robots,
         memory=memory,
         initial=opened.initial_state(),
     )
+
+
+def _keys(folder: str | os.PathLike[str] | None, *, cloud: bool) -> ssl.SSLContext | None:
+    """TLS with the keys of a folder, once it is known that another machine would take them."""
+    if folder is None:
+        return None
+    for line in check_keys(Path(folder), cloud=cloud):
+        (_log if cloud else _edge_log).warning("%s", line)
+    return (cloud_context if cloud else edge_context)(Path(folder))
 
 
 def idle_server(plan: Plan) -> str:

@@ -16,30 +16,49 @@ from vlacut.errors import InputError
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--robot", "robots", multiple=True, help="Name of a robot; again for more.")
 @click.option("--days", default=825, show_default=True, type=click.IntRange(1), help="Valid for.")
+@click.option("--renew", multiple=True, help="Make the keys of a robot, or cloud, anew; again.")
+@click.option("--revoke", multiple=True, help="Take a robot's trust away; again for more.")
 @click.option("--signer", is_flag=True, help="A key that signs bundles, and nothing else.")
 @json_option
 def keys_command(
-    folder: Path, robots: tuple[str, ...], days: int, signer: bool, as_json: bool
+    folder: Path,
+    robots: tuple[str, ...],
+    days: int,
+    renew: tuple[str, ...],
+    revoke: tuple[str, ...],
+    signer: bool,
+    as_json: bool,
 ) -> None:
     """Make keys for the cloud and for robots.
 
     With the same FOLDER later, for more robots. Copy FOLDER/cloud to the cloud and FOLDER/NAME to
     a robot, for --tls. Keep FOLDER/authority.
+    With --renew, the old keys stay valid until they end. With --revoke, copy the new
+    FOLDER/cloud/revoked.pem to the cloud and start the server anew.
     With --signer: FOLDER/signer/key.pem is for vlacut sign, public.pem for --trusted.
     """
     if signer and robots:
         raise InputError("--signer makes a key for bundles, --robot one for a machine; ask for one")
+    if sum(map(bool, (signer or robots, renew, revoke))) > 1:
+        raise InputError("--robot and --signer make keys, --renew and --revoke change; ask for one")
     try:
-        from vlacut.security.keys import make_keys
+        from vlacut.security.keys import make_keys, renew_keys, revoke_keys
         from vlacut.security.signing import make_signer
     except ImportError as error:
         raise InputError(f"keys need {error.name}: pip install 'vlacut[keys]'") from error
-    made = [make_signer(folder)] if signer else make_keys(folder, robots or ("robot",), days)
+    if renew:
+        made = renew_keys(folder, renew, days)
+    elif revoke:
+        made = [revoke_keys(folder, revoke)]
+    else:
+        made = [make_signer(folder)] if signer else make_keys(folder, robots or ("robot",), days)
     if as_json:
         print_json({"folders": [str(path) for path in made]})
         return
     for path in made:
         console().print(f"made {path}")
+    if revoke:
+        console().print("copy it to the cloud, beside its keys, and start the server anew")
 
 
 @click.command("sign")

@@ -3,10 +3,13 @@
     keys/authority/ca.pem, key.pem       to add robots later; keep it where no robot is
     keys/cloud/ca.pem, cert.pem, key.pem
     keys/robot/ca.pem, cert.pem, key.pem
+    keys/cloud/revoked.pem               robots whose trust was taken away, if there are any
     keys/signer/key.pem, public.pem      signs bundles, see `vlacut.security.signing`
 
 Keys are ECDSA on P-256. What a certificate is for is its extended key usage, see
-`vlacut.runtime.wire.security`. To take one machine's trust away, make all keys anew.
+`vlacut.runtime.wire.security`. The authority lasts for ten years at least, so that a machine's keys
+can be made anew before theirs end. To take the cloud's trust away, make all keys anew: robots ask
+for no list of what is revoked.
 """
 
 from __future__ import annotations
@@ -27,17 +30,19 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vlacut.bundle.private import beside
+from vlacut.bundle.staging import write_file
 from vlacut.errors import InputError
-from vlacut.runtime.wire.security import CA, CERTIFICATE, KEY
+from vlacut.runtime.wire.security import CA, CERTIFICATE, KEY, REVOKED
 
 SIGNER = "signer"
 _AUTHORITY, _CLOUD = "authority", "cloud"
 _CLOCKS_APART = timedelta(hours=1)
 _MOST_NAME = 64  # of a common name: RFC 5280, appendix A.1
 _MOST_DAYS = 36500
+_AUTHORITY_DAYS = 3650
 
 
 def make_keys(folder: Path, robots: Sequence[str], days: int) -> list[Path]:
@@ -46,7 +51,7 @@ def make_keys(folder: Path, robots: Sequence[str], days: int) -> list[Path]:
     Args:
         folder: of the deployment.
         robots: names of robots, each a folder.
-        days: for which certificates are valid from today.
+        days: for which certificates are valid from today, as long as the authority's is.
 
     Returns the folders made. Raises InputError if a robot's is there, a name is no folder's or too
     long, or a folder cannot be written.
@@ -62,14 +67,73 @@ def make_keys(folder: Path, robots: Sequence[str], days: int) -> list[Path]:
         raise InputError(f"{days} days: certificates are valid for {_MOST_DAYS} at most")
     made = []
     if not (folder / _AUTHORITY).exists():
-        made.append(_make_authority(folder, days))
+        made.append(_make_authority(folder, max(days, _AUTHORITY_DAYS)))
     if not (folder / _CLOUD).exists():
-        made.append(_make_machine(folder, _CLOUD, ExtendedKeyUsageOID.SERVER_AUTH, days))
-    made += [
-        _make_machine(folder, robot, ExtendedKeyUsageOID.CLIENT_AUTH, days)
-        for robot in dict.fromkeys(robots)
-    ]
+        made.append(_make_machine(folder, _CLOUD, folder / _CLOUD, days))
+    made += [_make_machine(folder, robot, folder / robot, days) for robot in dict.fromkeys(robots)]
     return made
+
+
+def renew_keys(folder: Path, machines: Sequence[str], days: int) -> list[Path]:
+    """Make other keys for machines that have some, in their place; the old ones stay valid.
+
+    Args:
+        folder: of the deployment.
+        machines: `cloud`, or names of robots.
+        days: for which the new certificates are valid from today.
+
+    Returns the folders made. Raises InputError if a machine has none, or nothing can be written.
+    """
+    for machine in machines:
+        _certificate_of(folder, machine)
+    made = []
+    for machine in dict.fromkeys(machines):
+        home = folder / machine
+        new = _make_machine(folder, machine, beside(home), days)
+        kept, old = home / REVOKED, beside(home)
+        try:
+            if kept.exists():
+                shutil.copy2(kept, new / REVOKED)
+            home.rename(old)
+            new.rename(home)
+        except OSError as error:
+            raise InputError(f"{home}: cannot be replaced: {error.strerror}") from error
+        shutil.rmtree(old, ignore_errors=True)
+        made.append(home)
+    return made
+
+
+def revoke_keys(folder: Path, robots: Sequence[str]) -> Path:
+    """Take robots' trust away: the list that the cloud has to have, with all that were before.
+
+    Raises InputError if a robot has no keys here, or the list cannot be read or written.
+    """
+    authority, key = _load_authority(folder / _AUTHORITY)
+    if _CLOUD in robots:
+        raise InputError(
+            "robots ask for no list: to take the cloud's trust away, make all keys anew"
+        )
+    serials = [_certificate_of(folder, robot).serial_number for robot in robots]
+    there, known = folder / _AUTHORITY / REVOKED, []
+    now = datetime.now(timezone.utc)
+    try:
+        if there.exists():
+            known = list(x509.load_pem_x509_crl(there.read_bytes()))
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(authority.subject)
+            .last_update(now - _CLOCKS_APART)
+            .next_update(_ends(authority))
+        )
+        for serial in sorted({*serials, *(one.serial_number for one in known)}):
+            one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+            builder = builder.add_revoked_certificate(one.build())
+        data = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        for home in (folder / _AUTHORITY, folder / _CLOUD):
+            write_file(home / REVOKED, data)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{there}: cannot be read or written: {error}") from error
+    return folder / _CLOUD / REVOKED
 
 
 def _make_authority(folder: Path, days: int) -> Path:
@@ -84,12 +148,14 @@ def _make_authority(folder: Path, days: int) -> Path:
     return write_secrets(folder / _AUTHORITY, {KEY: private_pem(key), CA: certificate})
 
 
-def _make_machine(folder: Path, machine: str, use: ObjectIdentifier, days: int) -> Path:
+def _make_machine(folder: Path, machine: str, home: Path, days: int) -> Path:
     authority, authority_key = _load_authority(folder / _AUTHORITY)
+    cloud = machine == _CLOUD
+    use = ExtendedKeyUsageOID.SERVER_AUTH if cloud else ExtendedKeyUsageOID.CLIENT_AUTH
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     builder = (
-        _certificate(_name(machine), authority.subject, key.public_key(), days)
+        _certificate(_name(machine), authority.subject, key.public_key(), days, _ends(authority))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([use]), critical=True)
@@ -100,7 +166,22 @@ def _make_machine(folder: Path, machine: str, use: ObjectIdentifier, days: int) 
         CERTIFICATE: builder.sign(authority_key, hashes.SHA256()).public_bytes(Encoding.PEM),
         CA: authority.public_bytes(Encoding.PEM),
     }
-    return write_secrets(folder / machine, files)
+    return write_secrets(home, files)
+
+
+def _certificate_of(folder: Path, machine: str) -> x509.Certificate:
+    """A machine's; InputError if it has none."""
+    inside = Path(machine).name == machine and machine not in ("", "..", _AUTHORITY, SIGNER)
+    try:
+        if not inside:
+            raise ValueError("a name is one folder's, of a machine")
+        return x509.load_pem_x509_certificate((folder / machine / CERTIFICATE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / machine}: no keys can be read there: {error}") from error
+
+
+def _ends(certificate: x509.Certificate) -> datetime:
+    return certificate.not_valid_after_utc
 
 
 def _load_authority(home: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -115,9 +196,14 @@ def _load_authority(home: Path) -> tuple[x509.Certificate, ec.EllipticCurvePriva
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    days: int,
+    at_most: datetime | None = None,
 ) -> x509.CertificateBuilder:
     now = datetime.now(timezone.utc)
+    end = now + timedelta(days=days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -125,7 +211,7 @@ def _certificate(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _CLOCKS_APART)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(end if at_most is None else min(end, at_most))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 

@@ -19,10 +19,12 @@ from typing import Any
 from vlacut.errors import InputError, PeerLost, PeerRefused, one_line
 
 CA, CERTIFICATE, KEY = "ca.pem", "cert.pem", "key.pem"
+REVOKED = "revoked.pem"  # beside the cloud's, where a robot's trust was taken away
 _SAME_KEYS = "both need --tls, with keys of the same vlacut keys"
 _ADVICE = {
     "expired": "see that both clocks are right, or make keys anew with vlacut keys",
     "not yet valid": "see that both clocks are right",
+    "revoked": "its trust was taken away with vlacut keys --revoke; make this robot other keys",
     "purpose": "vlacut serve takes the folder cloud of vlacut keys, vlacut run that of a robot",
     "unsupported certificate": "vlacut run takes a robot's folder of vlacut keys, not the cloud's",
 }
@@ -30,9 +32,21 @@ _LINGER_S, _LINGERS = 0.2, 8
 
 
 def cloud_context(folder: Path) -> ssl.SSLContext:
-    """TLS for the cloud, which demands a certificate of robots; InputError if keys are missing."""
+    """TLS for the cloud, which demands a certificate of robots that is not among those revoked.
+
+    Raises InputError if keys are missing, or the list of those revoked cannot be read.
+    """
     context = _context(ssl.PROTOCOL_TLS_SERVER, folder)
     context.num_tickets = 0  # nobody resumes a session here
+    revoked = folder / REVOKED
+    if revoked.exists():
+        try:
+            context.load_verify_locations(revoked)
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(
+                f"{revoked}: cannot be read; copy it again from where vlacut keys --revoke made it"
+            ) from error
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
 
 
@@ -108,9 +122,13 @@ def no_tls(error: Exception) -> PeerRefused | PeerLost:
     reason = str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or "")
     reason = reason or str(getattr(error, "strerror", "") or error)
     low = reason.lower().replace("_", " ")
-    advice = next((advice for word, advice in _ADVICE.items() if word in low), _SAME_KEYS)
     kind = PeerRefused if says_no(error) else PeerLost
-    return kind(f"no TLS with the other side ({low}); {advice}")
+    return kind(f"no TLS with the other side ({low}); {advice_for(low)}")
+
+
+def advice_for(reason: str) -> str:
+    """What to do where TLS says this."""
+    return next((advice for word, advice in _ADVICE.items() if word in reason), _SAME_KEYS)
 
 
 def require_authentication(host: str, context: ssl.SSLContext | None, insecure: bool) -> None:
