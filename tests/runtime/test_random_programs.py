@@ -71,7 +71,7 @@ def test_a_random_program_runs_over_the_real_runtime(seed: int, tmp_path: Path) 
 
 
 def test_random_programs_through_two_processes(tmp_path: Path) -> None:
-    count = run_many(range(12), tmp_path)
+    count = run_many(range(8, 20), tmp_path)
     assert count["programs"] == 12
     assert count["crossing"] >= 4
     assert count["pooled"] >= 4
