@@ -14,6 +14,7 @@ from support.http import fetch
 from support.programs import observation
 from support.proxy import wait_until
 
+from vlacut.cli.answering import Answer, HttpServer
 from vlacut.cli.metrics import serve_metrics
 from vlacut.errors import DeadlineMissed, InputError
 from vlacut.runtime.cloud.server import Server
@@ -131,3 +132,63 @@ def test_who_hangs_up_is_no_event(
                 sock.sendall(data)
         assert fetch(f"http://{host}:{port}/healthz") == (200, "ok\n")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=abc",
+        "application/openmetrics-text; version=1..0",
+        "application/openmetrics-text; version=1.0.0; escaping=\xe9",
+        "text/plain; version=\x00;;=,q=",
+    ],
+)
+def test_no_request_ends_the_answers(accept: str) -> None:
+    _, plan, engines = crossing_deployment()
+    with served(plan, engines) as server:
+        host, port = serve_metrics(server, "127.0.0.1", 0)
+        for _ in range(2):
+            with socket.create_connection((host, port), 10) as sock:
+                sock.sendall(f"GET /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n".encode("latin-1"))
+                reply = b"".join(iter(lambda sock=sock: sock.recv(4096), b""))
+            assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert fetch(f"http://{host}:{port}/healthz") == (200, "ok\n")
+
+
+def test_an_answer_that_fails_is_one_answer(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(accept: str) -> Answer:
+        raise RuntimeError("no\nsuch\x1b[31m")
+
+    http = HttpServer("127.0.0.1", 0, {"/fails": fails, "/works": lambda _: Answer(b"yes")})
+    for _ in range(2):
+        status, _ = fetch(f"http://127.0.0.1:{http.port}/fails")
+        assert status == 500
+    assert fetch(f"http://127.0.0.1:{http.port}/works") == (200, "yes")
+    assert [record.getMessage() for record in caplog.records] == [
+        "no answer to GET /fails: no such?[31m"
+    ] * 2
+
+
+def test_what_peers_say_is_no_label(caplog: pytest.LogCaptureFixture) -> None:
+    """Events and parts are the labels, whoever connects: memory does not grow by who asks."""
+    _, plan, engines = crossing_deployment()
+    with served(plan, engines) as server:
+        host, port = serve_metrics(server, "127.0.0.1", 0)
+        for number in range(20):
+            with socket.create_connection(server.address, 10) as sock:
+                sock.sendall(f'bad"}} evil{{x="{number}\n'.encode() * 8)
+                while sock.recv(4096):
+                    pass
+        assert wait_until(lambda: server.counts.events["refused"] == 20)
+        text = fetch(f"http://{host}:{port}/metrics")[1]
+    labels = {
+        (sample.name, *sample.labels.values())
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.labels
+    }
+    assert {each for each in labels if each[0] == "vlacut_events_total"} == {
+        ("vlacut_events_total", "refused")
+    }
+    assert "evil" not in text
+    assert "evil" not in caplog.text

@@ -6,6 +6,7 @@ and two seconds to come and to be answered; the fuller it is, the less. See `Lob
 
 from __future__ import annotations
 
+import logging
 import selectors
 import socket
 import threading
@@ -15,8 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from vlacut.errors import one_line
 from vlacut.runtime.cloud.lobby import Guest, Lobby
 from vlacut.runtime.wire.sockets import listener
+
+_log = logging.getLogger("vlacut.metrics")
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _MOST, _RESERVED = 32, 8
@@ -89,7 +93,11 @@ class _Request:
             there = " and ".join(self._answers)
             return Answer(f"there are {there}\n".encode(), status=HTTPStatus.NOT_FOUND)
         accept = next((line[7:] for line in lines if line.lower().startswith("accept:")), "")
-        return self._answers[path](accept.strip())
+        try:
+            return self._answers[path](accept.strip())
+        except Exception as error:  # whatever a request makes of it, the next one is answered
+            _log.warning("no answer to GET %s: %s", path, one_line(error))
+            return Answer(b"this request failed\n", status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 class HttpServer:

@@ -62,7 +62,10 @@ def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
     registry.register(_Counts(server))
 
     def metrics(accept: str) -> Answer:
-        encode, kind = choose_encoder(accept)
+        try:
+            encode, kind = choose_encoder(accept)
+        except (TypeError, ValueError):  # of a version that is none
+            encode, kind = choose_encoder("")
         return Answer(encode(registry), kind)
 
     def health(_: str) -> Answer:
