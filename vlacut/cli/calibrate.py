@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -17,6 +19,7 @@ from vlacut.cli.show.output import (
     table,
 )
 from vlacut.hardware import profile_text
+from vlacut.hardware.codec_speed import CodecSpeed
 from vlacut.measurement.calibration.calibrating import Calibration, calibrate
 
 _TURNS = 15
@@ -56,6 +59,12 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
         f"each predicted without its family, within a factor of "
         f"{math.exp(1.645 * found.fit.device.stack.spread):.2f}"
     )
+    rows = [
+        (name, f"{encode.element_s * 1e9:.3g}", f"{decode.element_s * 1e9:.3g}")
+        for name, encode, decode in _codecs(found)
+    ]
+    columns = ("codec", "encode", "decode")
+    console().print(table("\nCodecs, ns an element or pixel", columns, rows))
     load = found.background_load
     if load is not None and load > _WORTH_SAYING:
         console().print(
@@ -63,6 +72,13 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
             f"threads gain, and this spread, are those of a machine in use"
         )
     console().print(f"wrote {out}; next: vlacut plan MODEL --edge {out} ...")
+
+
+def _codecs(found: Calibration) -> Iterator[tuple[str, CodecSpeed, CodecSpeed]]:
+    speeds = found.profile.device.codecs
+    if speeds is not None:
+        for name, encode in speeds.encode.items():
+            yield name, encode, speeds.decode[name]
 
 
 def _calibration_json(out: Path, found: Calibration) -> dict[str, object]:
@@ -76,6 +92,10 @@ def _calibration_json(out: Path, found: Calibration) -> dict[str, object]:
         "spread": found.fit.device.stack.spread,
         "parameters": parameters,
         "background_load": found.background_load,
+        "codecs": {
+            name: {"encode": asdict(encode), "decode": asdict(decode)}
+            for name, encode, decode in _codecs(found)
+        },
     }
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlacut.errors import HardwareError
+from vlacut.hardware.codec_speed import CodecSpeeds
 from vlacut.hardware.power import Power
 from vlacut.hardware.stack import Stack
 
@@ -51,6 +52,8 @@ class Device:
         reserve_bytes: memory that the system, the libraries and activations take.
         power: what it draws; None if the profile does not say.
         cuda: what TensorRT needs to know; None if it is no GPU of NVIDIA's.
+        codecs: how fast its processor codes tensors; None where that was not measured, so that it
+            is priced as that of a server.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Device:
     reserve_bytes: int = 0
     power: Power | None = None
     cuda: Cuda | None = None
+    codecs: CodecSpeeds | None = None
 
     def __post_init__(self) -> None:
         if "float32" not in self.peak or any(rate <= 0 for rate in self.peak.values()):

@@ -1,7 +1,7 @@
 """Profile: a device in all its power modes, with all its software stacks.
 
 In another mode, peak rates scale with clock x multiprocessors, bandwidth with memory_clock, and
-the host's seconds with 1 / host_clock.
+the host's seconds and those of codecs with 1 / host_clock.
 """
 
 from __future__ import annotations
@@ -93,9 +93,11 @@ def _unknown(what: str, name: str, known: tuple[str, ...]) -> HardwareError:
 def _scaled(device: Device, own: Mode, mode: Mode) -> Device:
     compute = mode.clock * mode.multiprocessors / (own.clock * own.multiprocessors)
     memory = mode.memory_clock / own.memory_clock
-    host_s = device.stack.host_s * own.host_clock / mode.host_clock
+    slower = own.host_clock / mode.host_clock
+    host_s = device.stack.host_s * slower
     return replace(
         device,
+        codecs=device.codecs and device.codecs.scaled(slower),
         peak={dtype: rate * compute for dtype, rate in device.peak.items()},
         memory_bandwidth=device.memory_bandwidth * memory,
         cache_bandwidth=max(device.cache_bandwidth * compute, device.memory_bandwidth * memory),

@@ -31,6 +31,15 @@ down_j_per_byte = 1.1e-6
 source = "..."
 [power.busy_w]                      # by mode; without modes, of the one mode `own`
 400W = 400.0
+[codecs]                            # may be left out: then they take what a server's take
+source = "..."
+[codecs.encode.int8]                # the attributes of `CodecSpeed`; of jpeg for every quality
+call_s = 12.7e-6
+element_s = 0.47e-9
+[codecs.encode.int8.conversion_s]
+float64 = 0.2e-9
+[codecs.decode.int8]
+...
 [stacks.tensorrt]
 like = "h100"                       # of that profile's tensorrt, what is not given here
 source = "..."
@@ -46,6 +55,7 @@ from pathlib import Path
 from typing import Any
 
 from vlacut.errors import HardwareError, suggestion
+from vlacut.hardware.codec_speed import CodecSpeed, CodecSpeeds
 from vlacut.hardware.device import Cuda, Device
 from vlacut.hardware.power import Power
 from vlacut.hardware.profile import Mode, Profile
@@ -104,6 +114,7 @@ def profile_text(profile: Profile) -> str:
     if profile.powers:
         table["power"] = _power_table(profile.powers)
     table |= {"cuda": asdict(device.cuda)} if device.cuda else {}
+    table |= {"codecs": asdict(device.codecs)} if device.codecs else {}
     table["modes"] = {name: asdict(mode) for name, mode in profile.modes.items()}
     table["stacks"] = {name: _stack_table(stack) for name, stack in profile.stacks.items()}
     return tomli_w.dumps(table)
@@ -174,6 +185,7 @@ def _profile(table: _Table) -> Profile:
         source=source,
         reserve_bytes=int(table.number("reserve_bytes")) if "reserve_bytes" in given else 0,
         cuda=_cuda(table.table("cuda")) if "cuda" in given else None,
+        codecs=_codecs(table.table("codecs")) if "codecs" in table.values else None,
     )
     powers = _powers(table.table("power"), modes) if "power" in table.values else {}
     return Profile(device, table.text("mode") if modes else "", modes, stacks, powers)
@@ -200,6 +212,25 @@ def _powers(table: _Table, modes: Mapping[str, Mode]) -> dict[str, Power]:
 
 def _cuda(table: _Table) -> Cuda:
     return Cuda(int(table.number("sm")), table.text("oldest"), table.text("newest"))
+
+
+def _codecs(table: _Table) -> CodecSpeeds:
+    encode, decode = (
+        {name: _codec(speed) for name, speed in table.table(way).tables()}
+        for way in ("encode", "decode")
+    )
+    if set(encode) != set(decode):
+        odd = ", ".join(sorted(set(encode) ^ set(decode)))
+        raise HardwareError(f"{table.path}: {odd} must be in both encode and decode")
+    return CodecSpeeds(encode, decode, table.text("source"))
+
+
+def _codec(table: _Table) -> CodecSpeed:
+    more = {name: table.number(name) for name in ("bit_s", "planar_s") if name in table.values}
+    conversions = table.table("conversion_s").numbers()
+    return CodecSpeed(
+        table.number("call_s"), table.number("element_s"), **more, conversion_s=conversions
+    )
 
 
 def _mode(table: _Table) -> Mode:

@@ -2,8 +2,9 @@
 
     seconds = call + max(pixels x (pixel + bits x bit), bytes read and written / bandwidth)
 
-`bits` are those that a pixel takes in coded form. The figures are those of one core of an AMD EPYC
-server (simplejpeg 1.9 on libjpeg-turbo, zstd of backports.zstd 1.8, numpy 2.4), printed by
+`bits` are those that a pixel takes in coded form. Seconds are the device's, where `vlacut
+calibrate` measured it; the bound by memory is in these. Elsewhere they are those of one core of an
+AMD EPYC server (simplejpeg 1.9 on libjpeg-turbo, zstd of backports.zstd 1.8, numpy 2.4), printed by
 `tools/measure_pictures.py`: means over five photographs at 224 x 224 and 512 x 512, calls at
 16 x 16. They stand for the processor of either machine; a robot's core is slower, codecs in
 hardware are faster. The bandwidth is the device's.
@@ -14,6 +15,8 @@ from __future__ import annotations
 import math
 
 from vlacut.hardware import Device
+from vlacut.hardware.codec_speed import JPEG, CodecSpeed
+from vlacut.pricing.codec_cost import measured_speed
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec
 from vlacut.tensor.picture import Pictures, pictures_in
@@ -32,10 +35,17 @@ USUAL_BITS = {
     Codec.JPEG55: 1.23,
     Codec.JPEG50: 1.16,
 }
-# Seconds to encode, and to decode: a call, a pixel, a bit of the coded form, and what a pixel takes
-# beyond where the channels come first.
-_JPEG = ((5.0e-6, 8.0e-6), (1.40e-9, 1.00e-9), (0.27e-9, 0.75e-9), (0.77e-9, 1.00e-9))
-_ZSTD = ((11.0e-6, 17.0e-6), (4.60e-9, 6.20e-9), (0.0, 0.0), (0.0, 3.60e-9))
+# To encode, and to decode.
+_SERVER = {
+    JPEG: (
+        CodecSpeed(5.0e-6, 1.40e-9, 0.27e-9, 0.77e-9),
+        CodecSpeed(8.0e-6, 1.00e-9, 0.75e-9, 1.00e-9),
+    ),
+    Codec.ZSTD.value: (
+        CodecSpeed(11.0e-6, 4.60e-9),
+        CodecSpeed(17.0e-6, 6.20e-9, planar_s=3.60e-9),
+    ),
+}
 
 
 def usual_bytes(codec: Codec, spec: TensorSpec) -> int:
@@ -57,12 +67,14 @@ def decode_s(codec: Codec, spec: TensorSpec, nbytes: int, device: Device) -> flo
 
 def _seconds(codec: Codec, spec: TensorSpec, nbytes: int, device: Device, way: int) -> float:
     found = _pictures(spec)
-    call, pixel, bit, planar = (
-        figures[way] for figures in (_ZSTD if codec is Codec.ZSTD else _JPEG)
-    )
-    each_s = pixel + (planar if found.channels_first else 0.0)
-    worked_s = found.pixels * found.channels / 3 * each_s + 8 * nbytes * bit
-    return call + max(worked_s, (spec.nbytes + nbytes) / device.memory_bandwidth)
+    name = codec.value if codec.quality is None else JPEG
+    measured = measured_speed(name, device, way)
+    speed = measured or _SERVER[name][way]
+    each_s = speed.element_s + (speed.planar_s if found.channels_first else 0.0)
+    worked_s = found.pixels * found.channels / 3 * each_s + 8 * nbytes * speed.bit_s
+    if measured:
+        return speed.call_s + worked_s
+    return speed.call_s + max(worked_s, (spec.nbytes + nbytes) / device.memory_bandwidth)
 
 
 def _pictures(spec: TensorSpec) -> Pictures:

@@ -20,6 +20,7 @@ from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program
 from vlacut.measurement.calibration.blocks import FAMILY_SIZES, blocks
 from vlacut.measurement.calibration.chain import Sample
+from vlacut.measurement.calibration.codecs import measure_codecs
 from vlacut.measurement.calibration.fitting import Fit, fit
 from vlacut.measurement.calibration.measuring import measure_samples
 from vlacut.measurement.calibration.predicting import Observation
@@ -47,7 +48,7 @@ class Calibration:
 def calibrate(
     name: str, backend: str, turns: int, threads: int = 0, progress: Progress = unwatched
 ) -> Calibration:
-    """Measure this machine, and fit a profile of that name to it.
+    """Measure this machine, and fit a profile of that name to it; its codecs are timed, too.
 
     Args:
         name: of the device.
@@ -64,7 +65,9 @@ def calibrate(
     # On a machine that others use too, the shortest turn is what the machine can do.
     shortest = [found.shortest for found in measured]
     fitted = fit_profile(name, backend, turns, threads, samples, shortest)
-    return replace(fitted, background_load=measured[0].background_load)
+    codecs = measure_codecs(_codecs_source(), progress=progress)
+    profile = replace(fitted.profile, device=replace(fitted.profile.device, codecs=codecs))
+    return replace(fitted, profile=profile, background_load=measured[0].background_load)
 
 
 def calibration_samples() -> tuple[Sample, ...]:
@@ -173,6 +176,12 @@ def _sources(backend: str, samples: int, turns: int) -> dict[str, str]:
         "memory_bytes": asked,
         "multiprocessors": f"threads of an engine, of {asked}",
     }
+
+
+def _codecs_source() -> str:
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    cpu = platform.processor() or platform.machine()
+    return f"vlacut calibrate on {platform.node()} ({cpu}), {now}: shortest of the thread's clock"
 
 
 def _version(backend: str) -> str:
