@@ -5,8 +5,8 @@
     with vlacut.connect("policy.vlacut", "10.0.0.5:7000") as policy:
         action = policy.step({"image": image, "tokens": tokens})
 
-Importing vlacut imports the standard library alone, and connecting a robot numpy and an executor:
-every name is loaded when it is first used, so that the same package serves on a robot.
+Each name is loaded when it is first used, so the same package serves on a robot: `import vlacut`
+needs only the standard library, and `connect` needs numpy and an executor.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The library: what `import vlacut` offers, each a function that says all its options.
+"""The library: what `import vlacut` offers. Each function lists all its options.
 
 A name is loaded when it is first used. `plan`, `compile`, `Program`, `Phase` and `TorchPhase` need
-the compiler's half installed; the others need numpy and the standard library alone.
+the compiler's half installed; the others need only numpy and the standard library.
 
 May import: everything but the command line and what measures or emulates. Public: those of
 `__all__`.

@@ -68,43 +68,44 @@ def plan(
     Args:
         model: a `Program`, an `nn.Module`, an `fx.GraphModule` or an `ExportedProgram`; or, as on
             the command line, a path or the name of a model of the zoo.
-        args: example inputs, where the model is a module.
+        args: example inputs, if the model is a module.
         edge: the robot's computer: a name of `vlacut devices`, or a TOML file.
-        cloud: the server's, likewise.
-        link: between them: `UP[/DOWN][,RTT]`, e.g. `10MB/s,20ms`, or a TOML file.
+        cloud: the server, likewise.
+        link: the network between them: `UP[/DOWN][,RTT]`, e.g. `10MB/s,20ms`, or a TOML file.
         cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for its memory.
-        cloud_time: most compute there per control step, e.g. `80ms`.
+        cloud_time: most compute in the cloud per control step, e.g. `80ms`.
         edge_memory: most bytes of weights on the edge; empty for its memory.
-        pin: operators that have their side, e.g. `vision.*=edge`.
+        pin: operators whose side is given, e.g. `vision.*=edge`.
         private: inputs that leave the edge only through a block: `INPUT[:BLOCK]`.
-        minimise: `latency`, `cloud-time` or `energy` of the edge.
-        deadline: most time of a control step, e.g. `100ms`.
-        link_trace: recorded bandwidths that take the place of the link's rates.
-        quantile: share of the time that the latency is not exceeded, with `link_trace`.
-        precision: `float16` or `bfloat16`; empty as the model is.
-        quantise: `int8` or `float8e4m3fn`; empty for nothing.
+        minimise: `latency`, `cloud-time`, or `energy` of the edge.
+        deadline: the longest control step, e.g. `100ms`.
+        link_trace: recorded bandwidths, used instead of the link's rates.
+        quantile: with `link_trace`: the share of the time that the latency must hold for.
+        precision: `float16` or `bfloat16`; empty to leave the model as it is.
+        quantise: `int8` or `float8e4m3fn`; empty to quantise nothing.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
-        costs: files of `vlacut profile`, preferred to the device model.
-        codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
-        max_action_error: the most that these may move the action, as a share of its magnitude.
-        calibration: file or folder of observations that bound that on fresh ones.
+        costs: files of `vlacut profile`; they take precedence over the device model.
+        codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
+        max_action_error: the most that codecs may move the action, as a share of its magnitude.
+        calibration: file or folder of observations that bound that error on fresh ones.
         coverage: share of fresh observations that the bound holds for.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.
-        bandwidth: what the pool is for: a range, or a folder of traces.
-        simpler: share of the optimum that a simpler cut may cost more and is taken; 0 for none.
-        state_copies: `edge`, so that the robot can always go on alone; empty: state is where it is
-            read.
-        kept_observations: of how many steps the robot keeps observations, to run them again.
-        state: outputs and the inputs of the next control step that they are fed to; `auto` finds
-            pairs by their names.
-        kwargs: example keyword inputs, where the model is a module.
-        shapes: what binds dynamic inputs, by name.
+        bandwidth: bandwidths that the pool is for: a range, or a folder of traces.
+        simpler: a simpler cut is taken if it costs at most this share more than the optimum; 0 for
+            never.
+        state_copies: `edge` keeps a copy of all state on the robot, so that it can always go on
+            alone; empty leaves state where it is read.
+        kept_observations: how many steps' observations the robot keeps, to run them again.
+        state: outputs of a step, each with the input of the next step that it feeds; `auto` finds
+            the pairs by name.
+        kwargs: example keyword inputs, if the model is a module.
+        shapes: the shapes of dynamic inputs, by name.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
-        cache: whether a model is traced by way of the user's cache, where it is named.
+        cache: whether to use the user's cache of traced programs, if the model is given by name.
         pipeline: passes to run instead of the default, as text.
-        progress: called with what is done, how much of it, and of how much.
-        unknown: none; an option that is misspelt is refused with the nearest name.
+        progress: called with what is being done, how much is done, and how much there is.
+        unknown: must be empty; a misspelt option is refused with the nearest name.
 
     See `vlacut.compiler.target.Target` for what the options mean in full. Raises InputError,
     PassError or BackendError.
@@ -167,60 +168,61 @@ def compile(  # the name users expect
     progress: Progress = unwatched,
     **unknown: Any,
 ) -> Bundle:
-    """Cut a model and write the bundle of both sides. Until the last moment `out` is untouched.
+    """Cut a model and write the bundle of both sides. `out` appears whole, or not at all.
 
     Args:
         model: a `Program`, an `nn.Module`, an `fx.GraphModule` or an `ExportedProgram`; or, as on
             the command line, a path or the name of a model of the zoo.
-        args: example inputs, where the model is a module.
+        args: example inputs, if the model is a module.
         out: where to write the bundle.
         edge: the robot's computer: a name of `vlacut devices`, or a TOML file.
-        cloud: the server's, likewise.
-        link: between them: `UP[/DOWN][,RTT]`, e.g. `10MB/s,20ms`, or a TOML file.
+        cloud: the server, likewise.
+        link: the network between them: `UP[/DOWN][,RTT]`, e.g. `10MB/s,20ms`, or a TOML file.
         cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; empty for its memory.
-        cloud_time: most compute there per control step, e.g. `80ms`.
+        cloud_time: most compute in the cloud per control step, e.g. `80ms`.
         edge_memory: most bytes of weights on the edge; empty for its memory.
-        pin: operators that have their side, e.g. `vision.*=edge`.
+        pin: operators whose side is given, e.g. `vision.*=edge`.
         private: inputs that leave the edge only through a block: `INPUT[:BLOCK]`.
-        minimise: `latency`, `cloud-time` or `energy` of the edge.
-        deadline: most time of a control step, e.g. `100ms`.
-        link_trace: recorded bandwidths that take the place of the link's rates.
-        quantile: share of the time that the latency is not exceeded, with `link_trace`.
-        precision: `float16` or `bfloat16`; empty as the model is.
-        quantise: `int8` or `float8e4m3fn`; empty for nothing.
+        minimise: `latency`, `cloud-time`, or `energy` of the edge.
+        deadline: the longest control step, e.g. `100ms`.
+        link_trace: recorded bandwidths, used instead of the link's rates.
+        quantile: with `link_trace`: the share of the time that the latency must hold for.
+        precision: `float16` or `bfloat16`; empty to leave the model as it is.
+        quantise: `int8` or `float8e4m3fn`; empty to quantise nothing.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
-        costs: files of `vlacut profile`, preferred to the device model.
-        codecs: that tensors may cross with, e.g. `fp16,int8`, or `all`.
-        max_action_error: the most that these may move the action, as a share of its magnitude.
-        calibration: file or folder of observations that bound that on fresh ones.
+        costs: files of `vlacut profile`; they take precedence over the device model.
+        codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
+        max_action_error: the most that codecs may move the action, as a share of its magnitude.
+        calibration: file or folder of observations that bound that error on fresh ones.
         coverage: share of fresh observations that the bound holds for.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.
-        bandwidth: what the pool is for: a range, or a folder of traces.
-        simpler: share of the optimum that a simpler cut may cost more and is taken; 0 for none.
-        state_copies: `edge`, so that the robot can always go on alone; empty: state is where it is
-            read.
-        kept_observations: of how many steps the robot keeps observations, to run them again.
-        state: outputs and the inputs of the next control step that they are fed to; `auto` finds
-            pairs by their names.
-        kwargs: example keyword inputs, where the model is a module.
-        shapes: what binds dynamic inputs, by name.
+        bandwidth: bandwidths that the pool is for: a range, or a folder of traces.
+        simpler: a simpler cut is taken if it costs at most this share more than the optimum; 0 for
+            never.
+        state_copies: `edge` keeps a copy of all state on the robot, so that it can always go on
+            alone; empty leaves state where it is read.
+        kept_observations: how many steps' observations the robot keeps, to run them again.
+        state: outputs of a step, each with the input of the next step that it feeds; `auto` finds
+            the pairs by name.
+        kwargs: example keyword inputs, if the model is a module.
+        shapes: the shapes of dynamic inputs, by name.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
-        cache: whether a model is traced by way of the user's cache, where it is named.
-        backend: that runs the parts, e.g. `onnxruntime`, or `edge=onnxruntime,cloud=tensorrt`.
+        cache: whether to use the user's cache of traced programs, if the model is given by name.
+        backend: what runs the parts, e.g. `onnxruntime`, or `edge=onnxruntime,cloud=tensorrt`.
         pipeline: passes to run instead of the default, as text.
         golden: whether to record a step of the uncut model, if the back end computes.
         model_check: whether to compare the program with the module or file it came from.
-        model_tolerance: the largest difference from that, as a share of an output's magnitude; by
-            element type if None.
-        predictor: what `vlacut train-predictor` wrote, for the bundle's robots.
-        actions: what `vlacut calibrate-actions` wrote, for the same.
-        progress: called with what is done, how much of it, and of how much.
-        unknown: none; an option that is misspelt is refused with the nearest name.
+        model_tolerance: the largest difference that is allowed, as a share of an output's
+            magnitude; None takes the one of the element type.
+        predictor: a file of `vlacut train-predictor`, for the bundle's robots.
+        actions: a file of `vlacut calibrate-actions`, for the bundle's robots.
+        progress: called with what is being done, how much is done, and how much there is.
+        unknown: must be empty; a misspelt option is refused with the nearest name.
 
-    What a user should know of the plan is logged to the logger `vlacut.compile`, as warnings.
-    Raises InputError, PassError, BackendError, ModelDiffers if the program is not the model that it
-    came from, or BundleError if `out` cannot be written.
+    Warnings about the plan go to the logger `vlacut.compile`. Raises InputError, PassError,
+    BackendError, ModelDiffers if the program does not compute what its model does, or BundleError
+    if `out` cannot be written.
     """
     target = _target("compile", locals())
     from vlacut.compiler.driver import compile_program

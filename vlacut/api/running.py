@@ -1,4 +1,4 @@
-"""Running a bundle: both sides of it, and the proof that its cuts compute what the model does."""
+"""Running a bundle: its two sides, and the proof that its cuts compute what the model does."""
 
 from __future__ import annotations
 
@@ -98,24 +98,24 @@ def connect(
         timeout: seconds without progress after which the cloud counts as lost.
         deadline: seconds within which a step returns, see `vlacut.runtime.edge.session`; None for
             no limit.
-        hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
+        hedge: whether the edge also makes the step alone, once only that can meet the deadline.
         tls: the robot's folder of `vlacut keys`; needed off loopback.
-        insecure: go off loopback without it.
-        trusted: public key that must have signed the bundle, see `vlacut.security.signing`.
-        selector: name of the variant to run, or how to choose one step by step: `argmin`,
+        insecure: go off loopback without keys.
+        trusted: the public key that must have signed the bundle, see `vlacut.security.signing`.
+        selector: the name of the variant to run, or how to choose one at each step: `argmin`,
             `quantile`, `thresholds` or `random`, see `vlacut.runtime.network.selectors`.
-        predictor: of the bandwidth, see `vlacut.runtime.network.predictors`; the bundle's trained
-            one if empty, or `ewma` if it has none.
-        history: recorded bandwidths to find `thresholds` on, a file or a folder; without them they
-            are found as steps come.
-        link: what the network is taken for until something crossed, as for `compile`; the plan's
-            if empty.
-        emulate: take the time that the plan predicts for every part, and compute nothing.
+        predictor: a predictor of the bandwidth, see `vlacut.runtime.network.predictors`. Empty
+            takes the one trained for the bundle, or `ewma` if there is none.
+        history: recorded bandwidths, a file or a folder, to find `thresholds` on. Without them,
+            thresholds are found while steps run.
+        link: the link that is assumed until something has crossed, as for `compile`; empty for the
+            plan's.
+        emulate: wait for the time that the plan predicts for each part, and compute nothing.
         in_place: run on the bundle's own files, see `vlacut.bundle.holding`.
-        allow_nan: take an observation that holds a NaN, which is refused otherwise.
+        allow_nan: accept an observation that holds a NaN; otherwise it is refused.
 
-    Every engine of the edge runs once on zeros before this returns, so that the first step takes no
-    longer than others.
+    Every engine of the edge runs once on zeros before this returns, so the first step takes no
+    longer than the others.
 
     Returns a context manager with `step(observation) -> action`, both dicts of numpy arrays, and
     `reset()`, which begins an episode.
@@ -184,15 +184,15 @@ def serve(
         host: address to listen on.
         port: 0 takes a free one, see `Server.address`.
         tls: the cloud's folder of `vlacut keys`; needed off loopback.
-        insecure: go off loopback without it.
-        trusted: public key that must have signed the bundle, see `vlacut.security.signing`.
-        most_robots: at a time; more are refused.
-        memory: bytes that the machine has for this; what the plan's device has, if None.
-        emulate: take the time that the plan predicts for every part, and compute nothing.
+        insecure: go off loopback without keys.
+        trusted: the public key that must have signed the bundle, see `vlacut.security.signing`.
+        most_robots: how many robots may be connected at a time; more are refused.
+        memory: bytes that the machine has for this; None for what the plan's device has.
+        emulate: wait for the time that the plan predicts for each part, and compute nothing.
         in_place: run on the bundle's own files, see `vlacut.bundle.holding`.
 
-    Every engine runs once on zeros before this returns. What happens is logged to the logger
-    `vlacut.server`, and so is a warning where no variant has anything for the cloud to do.
+    Every engine runs once on zeros before this returns. Events go to the logger `vlacut.server`,
+    and so does a warning if no variant has work for the cloud.
     Raises BundleError, BackendError, or InputError as `Server` does.
     """
     opened = _open(bundle, trusted)
@@ -239,16 +239,16 @@ def verify(
     observations: str | os.PathLike[str] | None = None,
     progress: Progress = unwatched,
 ) -> tuple[CutResult, ...]:
-    """Compare every cut of a bundle with the uncut model, by its numbers, on this machine.
+    """Compare the numbers of every cut of a bundle with those of the uncut model, on this machine.
 
     Args:
         bundle: path of the bundle.
-        fresh: variations of the golden observation that codecs are tried on beside.
-        observations: a file or folder of recorded ones in their place.
-        progress: called with what is done, how much of it, and of how much.
+        fresh: how many variations of the golden observation codecs are tried on, too.
+        observations: a file or folder of recorded observations, instead of variations.
+        progress: called with what is being done, how much is done, and how much there is.
 
-    Returns the comparisons; `passed` says of each whether the bundle allows the difference,
-    `warning` what to know of it. Raises InputError, BundleError or BackendError.
+    Returns the comparisons. Each one's `passed` says whether the bundle allows the difference, and
+    its `warning` what a user should know. Raises InputError, BundleError or BackendError.
     """
     recorded = None if observations is None else Path(observations)
     return verify_bundle(open_bundle(Path(bundle)), progress, fresh=fresh, observations=recorded)

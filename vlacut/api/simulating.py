@@ -1,4 +1,4 @@
-"""The control loop over recorded bandwidths, on paper."""
+"""The control loop over recorded bandwidths, in simulation."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def simulate(
         trace: recorded bandwidths of the uplink: a file, or a folder of them.
         selector: one or several of `vlacut.runtime.network.selectors`, names of variants, or `all`.
         predictor: one or several of `vlacut.runtime.network.predictors`, or `all`.
-        link: round trip, and ratio of the downlink; the plan's if empty.
-        knows: what selectors know: `link`, its rate; or `frames`, what the runtime learns from the
-            frames that cross.
+        link: gives the round trip and the ratio of the downlink; empty for the plan's.
+        knows: what selectors know: `link`, the link's rate; or `frames`, what the runtime learns
+            from the frames that cross.
         period: seconds between starts of steps; None for back to back.
         deadline: of a step in seconds; told to the selectors.
         history: other recordings, to find RoboECC's thresholds on.
-        progress: called with what is done, how much of it, and of how much.
+        progress: called with what is being done, how much is done, and how much there is.
 
-    Returns a row per selector and predictor, the clairvoyant's first: it knows the trace, so that
+    Returns a row per selector and predictor. The first is the clairvoyant's: it knows the trace, so
     no choice of variants makes any step end sooner. Raises InputError or BundleError.
     """
     from vlacut.bundle.manifest import read_bundle

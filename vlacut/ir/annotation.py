@@ -109,9 +109,9 @@ class Asked:
     """What `partition` was asked that every cut of the program keeps.
 
     Attributes:
-        link: that cuts are priced over.
+        link: the link over which cuts are priced.
         pins: the tasks that users want on a side.
-        cloud_s: most seconds of compute in the cloud, per control step.
+        cloud_s: the most seconds of compute in the cloud per control step.
         action_error: the most that codecs may move the action, see `ActionError`.
         calibration: file or folder of observations that bound it; empty for no bound.
         coverage: of that bound.
@@ -130,12 +130,12 @@ class Cuts:
     """The cuts of a program: all that `partition` and `alternatives` decided.
 
     Attributes:
-        asked: what they keep.
+        asked: the limits that all of them keep.
         chosen: the cut to carry out, by the name of its strategy.
         certificate: how good the optimum is proven to be.
         others: the other strategies' cuts, for the report alone.
         alternatives: the variants beside the chosen cut.
-        pool: that the variants make.
+        pool: the pool that the variants make.
         considered: every placement that was considered for the pool.
     """
 
@@ -149,7 +149,7 @@ class Cuts:
 
     @property
     def variants(self) -> tuple[Cut, ...]:
-        """What is carried out, by the name of its variant: the chosen cut first."""
+        """The cuts that are carried out, by the name of the variant; the chosen one first."""
         return (replace(self.chosen, name=CHOSEN), *self.alternatives)
 
     @property
@@ -180,6 +180,6 @@ NOTES: Key[tuple[str, ...]] = Key("notes", "the front end", lambda notes: f"{len
 
 
 def forget(program: HasMeta) -> None:
-    """Drop what passes that not every target has wrote on a program for an earlier one."""
+    """Drop the annotations of optional passes, which an earlier target left on a program."""
     for key in (OFFERS, CUTS, STATE_COPIES):
         key.drop(program)

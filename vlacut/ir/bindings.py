@@ -1,8 +1,8 @@
 """Bindings of a program that are legal, and probably not what was meant: a line each.
 
-A name that is off by a prefix binds to something else, or to nothing, and the program still runs:
-a phase that nothing reads is left out, a loop that carries nothing computes the same in every trip,
-and who reads `tokens` where a loop made `next_tokens` gets those of before the loop.
+A name with a wrong prefix binds to something else, or to nothing, and the program still runs. A
+phase that nothing reads is left out. A loop that carries nothing computes the same in every trip.
+A phase that reads `tokens`, where a loop made `next_tokens`, gets the tokens from before the loop.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Use:
         key: of the value.
         producer, consumer: tasks.
         when: in which trips.
-        target: the phase's input it is read through, if it is from outside the trip.
+        target: the phase's input through which it is read, if it comes from outside the trip.
     """
 
     key: str
@@ -75,8 +75,8 @@ class Dataflow:
     def cost_graph(self) -> CostGraph:
         """A control step for pricing. Needs `annotate-cost`; raises PassError without it.
 
-        What runs on reset takes no time in it, and holds its weights. It is made once: what is
-        annotated later is not in it.
+        What runs on reset takes no time in it, but its weights count. The graph is made once, so
+        later annotations are not in it.
         """
         return self._costs
 
@@ -85,7 +85,7 @@ class Dataflow:
         return self._graph(on_reset=False)
 
     def reset_graph(self) -> CostGraph | None:
-        """What the first step of an episode takes beyond, of the same tasks; None for nothing."""
+        """The extra cost of the first step of an episode, on the same tasks; None for none."""
         return self._reset_costs
 
     @cached_property
@@ -126,7 +126,7 @@ class Dataflow:
         return tuple(state for state in self.program.states if state.input in read)
 
     def happens_on_reset(self, use: Use) -> bool:
-        """Whether a use is one of what runs on reset, or of what that makes."""
+        """Whether a use happens on reset: by what runs then, or of what that makes."""
         phase = self.phases[use.consumer]
         consumer = phase < len(self.program.phases) and self.program.phases[phase].on_reset
         return consumer or use.when is When.RESET
@@ -189,7 +189,7 @@ def _live(uses: Iterable[Use], action: int) -> list[int]:
 
 
 def key_of(program: Program, source: Producer) -> str:
-    """Key of what a source names: a name of the observation or of state, or `phase/output`."""
+    """The key of a source: a name of the observation or of state, or `phase/output`."""
     return (
         source.name
         if source.phase is None

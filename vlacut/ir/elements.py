@@ -1,4 +1,4 @@
-"""Tensors as they are carried at run time, see `vlacut.tensor`, and the numbers that they hold."""
+"""Tensors as the runtime carries them (see `vlacut.tensor`), and the numbers that they hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vlacut.tensor import TensorSpec
 
 
 def elements(dtype: str) -> np.dtype[np.generic]:
-    """The numpy type whose numbers these elements are; ml_dtypes' where numpy lacks it."""
+    """The numpy type of these elements; the one of ml_dtypes if numpy lacks it."""
     return np.dtype({"bfloat16": ir.DataType.BFLOAT16.numpy()}.get(dtype, dtype))
 
 
@@ -19,7 +19,7 @@ def numbers(array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def carried(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """Numbers as a tensor of this type is carried at run time."""
+    """The numbers as the runtime carries a tensor of this type."""
     if array.dtype == spec.numpy_dtype:
         return np.require(array, requirements="C")
     return np.require(array.astype(elements(spec.dtype)).view(spec.numpy_dtype), requirements="C")

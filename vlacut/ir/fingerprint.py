@@ -11,7 +11,8 @@ import onnx_ir as ir
 def fingerprint(nodes: Iterable[ir.Node]) -> str:
     """SHA-256, in hexadecimal, of operators in order.
 
-    Of each: domain, type, attributes, names of its operands, and types and shapes of its outputs.
+    The digest covers each operator's domain, type, attributes and operand names, and the types and
+    shapes of its outputs.
     """
     digest = hashlib.sha256()
     for node in nodes:

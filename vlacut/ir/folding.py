@@ -1,8 +1,8 @@
 """Constant folding that changes no bit and no weight.
 
-Folded is what depends on constants and static shapes alone, is small, and comes out the same on
-every implementation: data movement, integer arithmetic, and those operations on floats that IEEE
-754 rounds correctly. Weights stay as they are, under their names.
+An operator is folded if it depends only on constants and static shapes, is small, and gives the
+same result on every implementation. Those are data movement, integer arithmetic, and the float
+operations that IEEE 754 rounds correctly. Weights stay as they are, under their names.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ _GROWING = frozenset(["ConstantOfShape", "Expand", "EyeLike", "Range", "Tile"])
 
 
 def fold_constants(model: ir.Model, most_elements: int = MOST_ELEMENTS) -> int:
-    """Fold a model's graph in place; the number of values that became constants.
+    """Fold a model's graph in place; returns the number of values that became constants.
 
-    What was folded stays behind as unread operators, for `rewriting.remove_unused`.
+    Folded operators stay behind, unread; `rewriting.remove_unused` removes them.
     """
     graph = model.graph
     known: dict[ir.Value, np.ndarray] = {}

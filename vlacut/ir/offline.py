@@ -1,15 +1,15 @@
-"""Offline: which operators on weights alone run once, when a part is prepared, not every step.
+"""Offline: which operators on weights run once, when a part is prepared, instead of every step.
 
-An operator that depends on weights alone makes the same at every step. So what others read of it
-can be stored in its place, if that is small:
+An operator that depends only on weights gives the same result at every step. So its result can be
+stored in its place, if that is small:
 
 - it has at most `MOST_ELEMENTS` elements (a mask, the angles of a rotary embedding), or
 - it has no more bytes than the weights it is made of (a transposed weight).
 
-What is made of dequantised weights must meet the second, for these are small on purpose. So a
-bundle grows by at most a mebibyte or so a value, or by the bytes of weights that are read as they
-are, too. What is larger runs at every step, unless the device's compiler folds it; and what draws
-random numbers does everywhere.
+A result made of dequantised weights must meet the second rule, because these are small on purpose.
+A stored value therefore adds at most about a mebibyte to a bundle, or the bytes of weights that
+are also read as they are. A larger result is computed at every step, unless the device's compiler
+folds it. An operator that draws random numbers always runs at every step.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Offline:
     """The operators of a graph that depend on weights alone.
 
     Attributes:
-        once: those that run when a part is prepared.
-        each_step: those that make what is too large to be stored.
-        stored: values that take the place of what `once` makes, with their origins.
+        once: operators that run when a part is prepared.
+        each_step: operators whose results are too large to store.
+        stored: values that replace the results of `once`, with their origins.
     """
 
     once: frozenset[ir.Node]
@@ -68,7 +68,7 @@ class Offline:
 
 
 def offline(graph: ir.Graph) -> Offline:
-    """Look at a graph whose shapes are static; see this module's rule."""
+    """Sort the weight-only operators of a graph with static shapes, by this module's rule."""
     origins = _origins(graph)
     nodes = [node for node in graph if node.outputs[0] in origins]
     once, each_step = set(nodes), set[ir.Node]()
@@ -84,7 +84,7 @@ def offline(graph: ir.Graph) -> Offline:
 
 
 def is_repeatable(node: ir.Node) -> bool:
-    """Whether an operator makes the same of the same operands."""
+    """Whether an operator gives the same result for the same operands."""
     return node.op_type not in _RANDOM
 
 

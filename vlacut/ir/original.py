@@ -1,4 +1,4 @@
-"""What a program came from, as it runs by itself: what the front end made of it is held to that."""
+"""What a program came from, able to run by itself: the check compares the program with it."""
 
 from __future__ import annotations
 

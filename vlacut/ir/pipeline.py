@@ -35,14 +35,14 @@ _BOOLEAN = {"true": True, "false": False}
 class Pass(Protocol):
     """Annotates or rewrites a program in place.
 
-    A pass is a frozen dataclass; its fields, of type str, int, float or bool, are its options. A
-    class variable `choices`, by option, lists the values of those that have few: for shells.
+    A pass is a frozen dataclass. Its fields, of type str, int, float or bool, are its options. The
+    class variable `choices` lists the values of options that have few, for completion in shells.
     """
 
     name: ClassVar[str]
 
     def run(self, program: Program) -> None:
-        """Do it. Raises PassError, or an InputError where the user's request is at fault."""
+        """Run the pass. Raises PassError, or an InputError if the user's request is at fault."""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Program:
         name: of the model.
         phases: in the order of execution.
         inputs: the observation.
-        outputs: the action: each the output of that name of the latest phase that has one.
+        outputs: the action. Each is the output of that name of the latest phase that has one.
         meta: program-level annotations, see `vlacut.ir.annotation`.
         state: what a step leaves to the next; `states` has also what stays from a reset on.
     """
@@ -235,11 +235,11 @@ class Program:
         return next((state for state in self.states if state.input == name), None)
 
     def state_source(self, state: State) -> Producer | None:
-        """The phase output that a state has in the next step; None if it stays as it is."""
+        """The phase output that becomes the state in the next step; None if it stays as it is."""
         return self.output_source(state.output) if state.output else None
 
     def reset_source(self, name: str) -> Producer | None:
-        """What a phase that runs on reset makes of that name; None if none does."""
+        """The output of that name of a phase that runs on reset; None if there is none."""
         for index in range(len(self.phases) - 1, -1, -1):
             if self.phases[index].on_reset and name in self.phases[index].output_names:
                 return Producer(index, name)
@@ -318,8 +318,8 @@ class Outline:
 
     Attributes:
         phases: trips by name, in the order of execution.
-        parameters: all of the checkpoint's, also those that no phase reads.
-        weight_bytes: of those, in the model's own types.
+        parameters: how many the checkpoint has, including those that no phase reads.
+        weight_bytes: their bytes, in the model's own types.
     """
 
     phases: Mapping[str, int]

@@ -18,8 +18,8 @@ _SHOWN_ELEMENTS = 8
 def content_name(tensor: ir.TensorProtocol) -> str:
     """A name that equal tensors share and others do not.
 
-    It reads as the tensor where that is short: `int64.2[1,-1]`, `float32.scalar[0.5]`, else ends
-    in a digest.
+    A short tensor is written out: `int64.2[1,-1]`, `float32.scalar[0.5]`. Other names end in a
+    digest.
     """
     array = tensor.numpy()
     stem = f"{dtype_name(tensor.dtype)}.{'x'.join(map(str, array.shape)) or 'scalar'}"
@@ -64,10 +64,10 @@ def _with_name(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
 
 
 def replace_value(old: ir.Value, new: ir.Value) -> None:
-    """Let everything that reads `old`, or hands it out as an output, have `new` instead.
+    """Put `new` in the place of `old`, for all its readers and as an output of the graph.
 
-    A graph's output keeps its name: `new` takes it over if it can, else an Identity makes it. The
-    node that made `old` stays, unread.
+    A graph's output keeps its name: `new` takes the name if it can, otherwise an Identity makes
+    the output. The node that made `old` stays, unread.
     """
     maker = old.producer()
     assert maker is not None, f"{old.name} is made by no operator"

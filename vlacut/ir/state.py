@@ -1,9 +1,9 @@
 """State: what a control step leaves to the next one of its episode.
 
-An *episode* begins when the robot is reset. In its first step a state has its initial value: what
-a phase that runs on reset makes under the name of the state's input, else the value given, else
-zeros. In every later step it has what the step before made. What phases that run on reset make, and
-phases of every step read, is state too: it stays as it is until the next reset.
+An *episode* begins when the robot is reset. In its first step a state has its initial value. That
+is the output, under the name of the state's input, of a phase that runs on reset; else the value
+given; else zeros. In every later step the state has what the step before made. An output of a phase
+that runs on reset, read by a phase of every step, is state too: it stays until the next reset.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class State:
     """A tensor from one control step to the next.
 
     Attributes:
-        output: of the latest phase that has one of that name; empty for what a phase that runs on
-            reset makes, which stays.
-        input: of the phases that read it, in the next step.
+        output: the output of that name, of the latest phase that has one; empty for state that a
+            phase makes on reset, which stays.
+        input: the input of the phases that read it in the next step.
         initial: its value in the first step of an episode, as numpy carries it at run time; None
             for zeros.
         name: for people; the input's, if it is empty.
@@ -57,9 +57,9 @@ class State:
 def states_of(
     pairs: Mapping[str, str], initial: Mapping[str, np.ndarray] | None = None
 ) -> tuple[State, ...]:
-    """The states of a mapping from outputs to inputs; at first zeros, or what is given by input.
+    """The states of a mapping from outputs to inputs. Initial values are given by input, or zeros.
 
-    Raises ModelError for a value that is of none of them.
+    Raises ModelError for a value that belongs to none of them.
     """
     values = dict(initial or {})
     states = tuple(State(output, fed, values.pop(fed, None)) for output, fed in pairs.items())

@@ -1,4 +1,4 @@
-"""A program as files, and back: what a cache keeps of one, to the last name and bit.
+"""A program as files, and back, exact to the last name and bit: what a cache keeps.
 
     program.json     names, trips, carried tensors, state, inputs, outputs, notes; where each
                      weight lies
@@ -7,8 +7,8 @@
     example.npz      the recorded example, if there is one
     initial.npz      initial values of state that are not zeros, if there are any
 
-A weight that lies in a file stays there and is referred to; so is, by its name, one that whoever
-reads the program will hand over. What has a shape alone keeps that.
+A weight that lies in a file stays there, and the program refers to it. A weight that the reader of
+the program will hand over is referred to by its name. A weight without content keeps its shape.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Place:
 def write_program(program: Program, folder: Path, held: frozenset[str] = frozenset()) -> None:
     """Write a program into an empty folder; `held` names weights that `read_program` is given.
 
-    The program is as it was when this returns. Annotations are not kept, but for the front end's.
+    The program is unchanged when this returns. Of its annotations only the front end's are kept.
     """
     placed: dict[str, _Place] = {}  # phases share a weight by its name
     with (folder / _WEIGHTS).open("wb") as weights:
@@ -93,8 +93,8 @@ def write_program(program: Program, folder: Path, held: frozenset[str] = frozens
 def read_program(folder: Path, held: Held | None = None) -> Program:
     """The program of a folder that `write_program` filled.
 
-    Raises one of `tensor.npz.UNREADABLE`, TypeError or AttributeError for a folder that it did not
-    fill: check its files before.
+    For a folder that it did not fill, this raises one of `tensor.npz.UNREADABLE`, TypeError or
+    AttributeError; so check the files first.
     """
     description = json.loads((folder / DESCRIPTION).read_bytes())
     places = {name: _Place(**place) for name, place in description["weights"].items()}

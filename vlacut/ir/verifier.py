@@ -1,6 +1,6 @@
 """The verifier: a list of rules that every program obeys, before and after every pass.
 
-A rule yields one line a violation; the first few are reported together.
+A rule yields one line per violation; the first few are reported together.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def weights_agree(program: Program) -> Iterator[str]:
 
 
 def states_fit(program: Program) -> Iterator[str]:
-    """What a state has in the next step, and at first, is of one type and shape."""
+    """A state has one type and shape: in the first step and in every later one."""
     for state in program.states:
         spec = program.state_spec(state)
         made = program.reset_source(state.input)

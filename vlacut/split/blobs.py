@@ -1,9 +1,10 @@
 """Blobs: files named by the SHA-256 of their content.
 
-`python -m vlacut.split.blobs FOLDER` copies pieces of files into blobs, in a process of its own, so
-that copying a checkpoint and tracing a model take a processor each and no common lock. A line of
-JSON [path, offset, bytes] on standard input is one blob; the line of JSON on standard output is its
-digest, or {"errno", "message"}. It ends with its input, so it does not outlive who asked.
+`python -m vlacut.split.blobs FOLDER` copies pieces of files into blobs, in its own process. So a
+checkpoint is copied on one processor while a model is traced on another, without a common lock.
+Each line of standard input, a JSON list [path, offset, bytes], asks for one blob. The answer, a
+line of JSON on standard output, is its digest or {"errno", "message"}. The process ends when its
+input does, so it does not outlive its caller.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class BlobProcess:
         raise EOFError(answer["message"])
 
     def close(self) -> None:
-        """End the process when it is through with its last blob."""
+        """End the process once its last blob is done."""
         self._process.communicate()
 
 

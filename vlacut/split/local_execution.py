@@ -1,8 +1,8 @@
 """Local execution: a cut program run in one place, to measure what codecs do to its action.
 
-The parts are those that `vlacut.split.parts` makes, run by a back end on this machine; a tensor
-that crosses in coded form is encoded and decoded by the codecs of the runtime. So what is measured
-is what both sides would compute.
+A back end on this machine runs the parts that `vlacut.split.parts` makes. The runtime's codecs
+encode and decode a tensor that crosses in coded form. So the measured action is the one that both
+sides would compute.
 """
 
 from __future__ import annotations
@@ -122,12 +122,14 @@ class Gauge:
 
     @property
     def observations(self) -> int:
-        """How many it measures on: those before the first whose action is not finite."""
+        """How many observations it measures on: those before the first action not finite."""
         return len(self._references)
 
     def error(self, sides: Sides, codecs: Codecs) -> float:
-        """The largest error of all observations, see `vlacut.pricing.coding.ActionError`. Of a
-        program that remembers they are the steps of an episode, and its state counts too.
+        """The largest error of all observations, see `vlacut.pricing.coding.ActionError`.
+
+        If the program remembers, the observations are the steps of an episode, and the errors of
+        its state count too.
 
         Args:
             sides: of every task.

@@ -35,15 +35,16 @@ from vlacut.tensor import TensorSpec
 
 @dataclass(frozen=True)
 class Split:
-    """What a cut and its alternatives come to.
+    """The parts and schedules of a cut and its alternatives.
 
     Attributes:
-        parts: of all variants, those of the first one first, in the order of its schedule.
+        parts: the parts of all variants; those of the first variant come first, in the order of its
+            schedule.
         models: the operators of every part, in the same order. Inputs and outputs are named by
             their keys; weights are shared with the program, by reference.
-        schedules: for both sides, one per variant.
-        firsts: what the first step of an episode does before them.
-        tensors: spec of every key in the schedules.
+        schedules: one per variant, for both sides.
+        firsts: what the first step of an episode does before each schedule.
+        tensors: the spec of every key in the schedules.
     """
 
     parts: tuple[Part, ...]
@@ -73,7 +74,7 @@ def split_at(dataflow: Dataflow, variants: Sequence[Cut], link: Link, fused: boo
     Args:
         dataflow: of the program.
         variants: the chosen cut first.
-        link: that they are priced over.
+        link: the link over which they are priced.
         fused: see `make_pieces`.
     """
     by_variant = make_pieces(dataflow, [cut.sides for cut in variants], fused)
@@ -109,7 +110,7 @@ def plan_states(dataflow: Dataflow) -> tuple[PlanState, ...]:
 
 
 def whole_states(program: Program) -> tuple[PlanState, ...]:
-    """The same of the uncut phases, with what no action hangs on."""
+    """The same for the uncut phases, including state that no action depends on."""
     return tuple(_plan_state(program, state) for state in program.states)
 
 
