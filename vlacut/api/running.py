@@ -12,7 +12,6 @@ from typing import Any
 from vlacut.bundle.manifest import Bundle, open_bundle, read_bundle
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import parse_link, read_recordings
-from vlacut.plans.plan import Plan
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import cloud_engines, computes, edge_engines, warm_up
@@ -200,7 +199,11 @@ def serve(
     if computes(opened, emulate):
         warm_up(opened.parts(Side.CLOUD), engines, opened.plan)
     if opened.plan.one_side is Side.EDGE:
-        _log.warning("%s", idle_server(opened.plan))
+        _log.warning(
+            "the plan of %s runs everything on the edge: no robot will ask this server for "
+            "anything, and vlacut run needs no --cloud",
+            opened.plan.program,
+        )
     return Server(
         opened.plan,
         opened.digest,
@@ -222,14 +225,6 @@ def _keys(folder: str | os.PathLike[str] | None, *, cloud: bool) -> ssl.SSLConte
     for line in check_keys(Path(folder), cloud=cloud):
         (_log if cloud else _edge_log).warning("%s", line)
     return (cloud_context if cloud else edge_context)(Path(folder))
-
-
-def idle_server(plan: Plan) -> str:
-    """What to say of a server of a plan that runs on the edge alone."""
-    return (
-        f"the plan of {plan.program} runs everything on the edge: no robot will ask this server "
-        f"for anything, and vlacut run needs no --cloud"
-    )
 
 
 def verify(

@@ -21,13 +21,13 @@ class MeasuredPart:
     """How long a part takes where it runs.
 
     Attributes:
-        name, phase, inputs, outputs, digest: of the part, as in `Part`.
+        name, phase, inputs, outputs, digest: those of the part, as in `Part`.
         side: the machine that was measured.
         device: the name under which a plan knows that machine.
         predicted_s: what the plan said.
         seconds: median of the measurements.
         low_s, high_s: their quartiles.
-        turns: how many there were.
+        turns: how many measurements there were.
     """
 
     name: str
@@ -53,12 +53,12 @@ class MeasuredCosts:
     """What a machine measured of a bundle.
 
     Attributes:
-        format: of the file.
+        format: number of the file's format.
         program: name of the model.
         bundle: digest of the bundle, in hexadecimal.
         backend: executor that ran the parts.
         host: the machine, for people.
-        versions: of what ran the parts.
+        versions: versions of the software that ran the parts.
         parts: in the order of the plan.
     """
 

@@ -4,8 +4,8 @@
     KEY.json           what it is and how it was verified: without it there is no engine
     BUNDLE-SIDE.json   the record of a build: the side's parts, with their keys and records
 
-A key is a digest of all that an engine depends on, see the back end's. So bundles share engines,
-and none runs where it was not built for. Files are written beside, synced and renamed.
+A key is a digest of all that an engine depends on; the back end makes it. So bundles share engines,
+and no engine runs on a machine it was not built for. Files are written beside, synced and renamed.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ class EngineRecord:
         format: of this record.
         part: name of the part it was first built for.
         device, software: what built it: the GPU, and the library with its version.
-        via: the interface of it that was used.
-        recipe: with which.
-        nbytes, sha256: of the engine's file.
-        seconds: that building took.
-        host_bytes: most memory that the building process held, of the host.
-        workspace_bytes: that tactics were allowed, of the device.
-        verified: what its outputs were compared with: `golden`, or `nothing` where the bundle has
-            no golden tensors of the part.
-        max_error: largest difference from them, as a share of the largest magnitude in a tensor.
-        allowed: the largest that was accepted.
+        via: the interface of the library that was used.
+        recipe: the recipe it was built by.
+        nbytes, sha256: size and digest of the engine's file.
+        seconds: how long the build took.
+        host_bytes: the most host memory that the building process held.
+        workspace_bytes: device memory that tactics were allowed.
+        verified: what its outputs were compared with: `golden`, or `nothing` if the bundle has no
+            golden tensors of the part.
+        max_error: the largest difference from them, as a share of the largest magnitude in a
+            tensor.
+        allowed: the largest error that was accepted.
         device_ms: median time of a run on the device, by its own clock.
         graph: whether its runs are launched as a CUDA graph.
     """
@@ -88,12 +89,12 @@ class BuildRecord:
 
     Attributes:
         format: of this record.
-        bundle: digest of it.
+        bundle: digest of the bundle.
         program: name of the model.
         side: whose parts these are.
-        device, software: what they were built by.
+        device, software: what built them.
         folder: where the engines are.
-        seconds: that all took.
+        seconds: how long the whole build took.
         parts: in the plan's order.
     """
 
@@ -116,11 +117,11 @@ class EngineBuilder(Protocol):
 
         Args:
             bundle: open and checked.
-            side: that this machine is.
+            side: the side that this machine is.
             via: an interface of the back end's library; empty for its own choice.
-            progress: called with what is done, how much of it, and of how much.
+            progress: called with what is being done, how much is done, and how much there is.
 
-        Raises BackendError, and what was built before the failing part stays.
+        Raises BackendError; engines built before the failing part stay.
         """
 
 
@@ -153,7 +154,7 @@ def find_engine(folder: Path, key: str) -> EngineRecord | None:
 
 
 def keep_engine(folder: Path, key: str, made: Path, record: EngineRecord) -> None:
-    """Give a built and verified engine its name; the record last, for without it there is none."""
+    """Give a built and verified engine its name. The record comes last: no record, no engine."""
     _sync(made)
     made.replace(folder / f"{key}.engine")
     write_record(folder / f"{key}.json", record)

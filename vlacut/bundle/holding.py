@@ -1,15 +1,17 @@
-"""Holding: the files of a bundle that a side runs on, where nobody else can change them any more.
+"""Holding: a side's own copy of the files of a bundle, which nobody else can change.
 
-Weights are mapped, so who writes into a file of a bundle that is served changes the policy, and who
-truncates it ends the server (SIGBUS). So a side runs on files of its own, in a folder that nobody
-else may enter, which is gone once the engines have them: a clone where the file system can (btrfs,
-XFS: no bytes are copied), else a copy. Each is verified through the descriptor it was made by. The
-folder is where nobody else can put another in its place; afterwards no name leads to the files, so
-that sealed memory (`memfd_create`), which is a copy too, would keep out nobody more: who can still
-reach them, root and this user's processes, can write the process's memory.
+Weights are mapped. So writing into a file of a bundle that is served would change the policy, and
+truncating it would end the server (SIGBUS). Therefore a side runs on files of its own, in a folder
+that nobody else may enter; the folder is removed once the engines have the files. A file is a clone
+if the file system can do that (btrfs, XFS: no bytes are copied), otherwise a copy. Each is verified
+through the descriptor that wrote it.
 
-In place, nothing is copied, and the bundle has to stay as it is: it is refused where somebody else
-than root and this user may write into it.
+The folder is where nobody else can put another in its place. Afterwards no name leads to the files.
+So sealed memory (`memfd_create`), which is a copy too, would keep out nobody more: those who can
+still reach the files, root and this user's processes, can write the process's memory.
+
+In place, nothing is copied and the bundle must stay as it is. It is refused if anybody but root
+and this user may write into it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlacut.bundle.manifest import Bundle, FileEntry
+from vlacut.bundle.contents import FileEntry
+from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.private import (
     PrivateFolder,
     others_may_move,
@@ -43,9 +46,9 @@ _WEIGHT = re.compile(rb"weights/[0-9a-f]{64}")
 
 @contextmanager
 def held(bundle: Bundle, side: Side, in_place: bool = False) -> Iterator[Path]:
-    """A folder with the parts of a side and their weights, verified, until the block ends.
+    """A folder with a side's parts and their weights, verified, until the block ends.
 
-    What was mapped or read meanwhile stays what it is, whatever happens to the bundle.
+    What was mapped or read by then stays the same, whatever happens to the bundle.
 
     Args:
         bundle: by its manifest.

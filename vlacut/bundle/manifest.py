@@ -4,13 +4,13 @@
     manifest.json.sha256   the digest of the manifest
     parts/NAME.onnx        one per part; weights are references into the store
     whole/PHASE.onnx       the uncut phases, which `verify` compares with
-    weights/SHA256         one a distinct weight
-    predictors/SHA256      a trained predictor of the bandwidth, where one was given
-    actions/SHA256         tables of action errors for the control loop, where they were given
+    weights/SHA256         one per distinct weight
+    predictors/SHA256      a trained predictor of the bandwidth, if one was given
+    actions/SHA256         tables of action errors for the control loop, if they were given
     golden/observation.npz, golden/action.npz   one control step of the uncut model
-    golden/sequence.npz    where it remembers: that step, those after it, and the state they left
+    golden/sequence.npz    of a model that remembers: that step, the next ones, and their state
     initial.npz            initial values of state that are not zeros
-    golden/parts/NAME.npz  where engines are built later: the inputs and outputs, by key, of a
+    golden/parts/NAME.npz  if engines are built later: the inputs and outputs, by key, of a
                            part's first run in that step
 
 Compiling the same model twice gives the same bytes. Nothing in a bundle is code.
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,12 +27,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.bundle.model_check import ModelCheck
+from vlacut.bundle.contents import FileEntry, Manifest, check_manifest
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, InputError, ObservationError
-from vlacut.plans.instructions import MOST_TRIPS
 from vlacut.plans.plan import Part, Plan
-from vlacut.plans.state import PlanState, initial_state
+from vlacut.plans.state import initial_state
 from vlacut.side import Side
 from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
@@ -41,91 +39,6 @@ FORMAT = 8
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """What a file of the bundle must be."""
-
-    sha256: str
-    nbytes: int
-
-
-@dataclass(frozen=True)
-class Binding:
-    """An input of an uncut phase: its key, what binds it first, and what is carried into it.
-
-    `carried` is empty where nothing is.
-    """
-
-    key: str
-    initial: str
-    carried: str
-
-
-@dataclass(frozen=True)
-class WholePhase:
-    """An uncut phase, for reference.
-
-    Attributes:
-        name: of the phase.
-        trips: how often a control step runs it.
-        inputs: in the order of the graph's inputs.
-        outputs: keys of the outputs.
-        on_reset: whether the first step of an episode alone runs it.
-    """
-
-    name: str
-    trips: int
-    inputs: tuple[Binding, ...]
-    outputs: tuple[str, ...]
-    on_reset: bool = False
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a bundle says of itself.
-
-    Attributes:
-        format: of the bundle.
-        plan: what runs where.
-        backends: name of the executor of the parts, by side.
-        recipes: what that executor must know, by side.
-        tolerance: how far a cut's action may be from the uncut model's, as a share of the largest
-            magnitude in it; 0 where the back ends promise the same bits.
-        tolerances: how far an engine may be from what was recorded of its part, likewise, by side.
-        whole: the uncut phases.
-        uncut: the side for whose back end, and by whose recipe, they were made.
-        states: what a step of these leaves to the next; the plan's, and what no action hangs on.
-        pipeline: text of the pipeline that made the plan.
-        tools: versions of what made it.
-        predictor: the file of a trained predictor of the bandwidth; empty if there is none.
-        actions: the file of tables of action errors; empty if there are none.
-        model_check: how far the uncut phases were from the model that they came from.
-        files: every other file of the bundle.
-    """
-
-    format: int
-    plan: Plan
-    backends: Mapping[str, str]
-    recipes: Mapping[str, Mapping[str, str]]
-    tolerance: float
-    tolerances: Mapping[str, float]
-    whole: tuple[WholePhase, ...]
-    uncut: Side
-    states: tuple[PlanState, ...]
-    pipeline: str
-    tools: Mapping[str, str]
-    predictor: str
-    actions: str
-    model_check: ModelCheck
-    files: Mapping[str, FileEntry]
-
-    @property
-    def backend(self) -> str:
-        """The back ends as users write them: one name, or `edge=NAME,cloud=NAME`."""
-        edge, cloud = (self.backends[side.value] for side in Side)
-        return edge if edge == cloud else f"edge={edge},cloud={cloud}"
 
 
 @dataclass(frozen=True)
@@ -176,7 +89,7 @@ class Bundle:
         return self.manifest.backends[side.value]
 
     def tolerance(self, side: Side) -> float:
-        """How far an engine of a side may be from what was recorded of its part."""
+        """How far the outputs of a side's engine may be from those recorded of its part."""
         return self.manifest.tolerances[side.value]
 
     @staticmethod
@@ -226,8 +139,7 @@ class Bundle:
             raise BundleError(f"{path}: {error}") from error
 
     def golden_sequence(self) -> tuple[GoldenStep, ...]:
-        """The recorded steps of an episode, one after the other; a single one where the model does
-        not remember.
+        """The recorded steps of an episode, in order; one step if the model does not remember.
 
         Raises BundleError as `golden` does.
         """
@@ -259,7 +171,7 @@ class Bundle:
             raise BundleError(f"{path}: {error}; compile the bundle again") from error
 
     def initial_state(self) -> dict[str, np.ndarray]:
-        """State in the first step of an episode, by key, of the uncut model.
+        """The uncut model's state in the first step of an episode, by key.
 
         Raises BundleError if what the bundle holds does not fit the plan.
         """
@@ -273,7 +185,7 @@ class Bundle:
             raise BundleError(f"{path}: {error}") from error
 
     def part_golden_path(self, part: Part) -> Path | None:
-        """The file of a part's inputs and outputs, to verify its engine with; None without."""
+        """The file of a part's inputs and outputs, to verify its engine; None if not recorded."""
         name = f"golden/parts/{part.name}.npz"
         return self.root / name if name in self.manifest.files else None
 
@@ -283,7 +195,7 @@ class Bundle:
         return None if path is None else self._arrays(f"golden/parts/{part.name}.npz")
 
     def read(self, name: str) -> bytes:
-        """A small file of it, as it was compiled; BundleError if it is missing or altered."""
+        """The bytes of a small file, as compiled; BundleError if it is missing or altered."""
         entry, path = self.manifest.files.get(name), self.root / name
         if entry is None:
             raise BundleError(f"{self.root}: {name} is none of its files; compile it again")
@@ -331,8 +243,9 @@ PREDICTORS, ACTIONS = "predictors", "actions"
 
 
 def add_file(folder: Path, kind: str, file: Path | None) -> str:
-    """Copy a file into a bundle's folder, among those of its kind and by its content; its path
-    there, empty of None.
+    """Copy a file into the folder of its kind, named by its content; returns its path there.
+
+    None gives an empty path.
     """
     if file is None:
         return ""
@@ -365,7 +278,7 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def check_files(bundle: Bundle, without: Container[str] = ()) -> list[str]:
-    """One line for every file that is missing or altered, but for those `without`."""
+    """One line per file that is missing or altered; files in `without` are not looked at."""
     problems = []
     for name, entry in bundle.manifest.files.items():
         if name in without:
@@ -379,7 +292,10 @@ def check_files(bundle: Bundle, without: Container[str] = ()) -> list[str]:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """A bundle by its manifest alone, for who has just written it; others use `open_bundle`."""
+    """A bundle of which only the manifest is checked, for the process that has just written it.
+
+    Everybody else uses `open_bundle`. Raises BundleError.
+    """
     file = path / _MANIFEST
     if not file.is_file():
         raise BundleError(f"{path}: is no bundle (no {_MANIFEST}); make one with vlacut compile")
@@ -397,54 +313,8 @@ def read_bundle(path: Path) -> Bundle:
     if not isinstance(parsed, dict) or parsed.get("format") != FORMAT:
         raise BundleError(f"{file}: is not of bundle format {FORMAT}; compile it again")
     manifest = from_json(Manifest, parsed, _MANIFEST)
-    _check_names(file, manifest)
-    _check_whole(file, manifest)
+    check_manifest(file, manifest)
     return Bundle(path, manifest, digest.digest())
-
-
-def _check_names(file: Path, manifest: Manifest) -> None:
-    """No name in the manifest may lead out of the bundle."""
-    if manifest.predictor and manifest.predictor not in manifest.files:
-        raise BundleError(f"{file}: its predictor {manifest.predictor!r} is none of its files")
-    if manifest.actions and manifest.actions not in manifest.files:
-        raise BundleError(f"{file}: its actions {manifest.actions!r} are none of its files")
-    for name in ("recipes", "backends", "tolerances"):
-        if set(getattr(manifest, name)) != {side.value for side in Side}:
-            raise BundleError(f"{file}: {name} must be of edge and cloud")
-    names = [*manifest.files, *(part.name for part in manifest.plan.parts)]
-    for name in [*names, *(phase.name for phase in manifest.whole)]:
-        if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
-            raise BundleError(f"{file}: name {name!r} leads out of the bundle")
-
-
-def _check_whole(file: Path, manifest: Manifest) -> None:
-    """The parts and the uncut phases have files, and these phases make the action."""
-    for tolerance in (manifest.tolerance, *manifest.tolerances.values()):
-        if not 0 <= tolerance < math.inf:
-            raise BundleError(f"{file}: tolerance {tolerance} must be finite, and at least 0")
-    models = [f"parts/{part.name}.onnx" for part in manifest.plan.parts]
-    models += [f"whole/{phase.name}.onnx" for phase in manifest.whole]
-    plan = manifest.plan
-    known = {state.key: state for state in manifest.states}
-    unlike = any(known.get(state.key) != state for state in plan.states)
-    if unlike or known.keys() - plan.spec.keys():
-        raise BundleError(f"{file}: its uncut phases have other state than its plan")
-    held = {spec.name for spec in plan.inputs} | known.keys()
-    for phase in manifest.whole:
-        made = {binding.key for binding in phase.inputs} | set(phase.outputs)
-        read = {binding.initial for binding in phase.inputs} - held
-        read |= {binding.carried for binding in phase.inputs if binding.carried} - made
-        if read or not 1 <= phase.trips <= MOST_TRIPS:
-            raise BundleError(f"{file}: uncut phase {phase.name} cannot run: {sorted(read)}")
-        held |= made
-    missing = [name for name in models if name not in manifest.files]
-    missing += sorted(set(manifest.plan.outputs.values()) - held)
-    used = {one.source for one in manifest.states} | {one.reset for one in manifest.states}
-    missing += sorted(used - held - {""})
-    if any(one.given for one in manifest.states) and "initial.npz" not in manifest.files:
-        missing.append("initial.npz")
-    if missing:
-        raise BundleError(f"{file}: {missing[0]} is in no file of the bundle; compile it again")
 
 
 def _sha256(path: Path) -> str:

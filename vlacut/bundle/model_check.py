@@ -13,13 +13,14 @@ class ModelCheck:
     Attributes:
         against: what the uncut program was compared with: `your PyTorch module`; empty if nothing.
         why_not: why it was compared with nothing; empty if it was.
-        difference: the largest, of the output in which it is the largest share of `magnitude`.
-        magnitude: largest magnitude in what the model made of that output.
+        difference: the largest difference, of the output that differs most as a share of its
+            magnitude.
+        magnitude: the largest magnitude of that output, as the model computes it.
         where: that output, the trip and the observation.
         tolerance: the largest share that was allowed.
-        observations: on how many it was compared: the example, and variations of it.
+        observations: how many were compared: the example, and variations of it.
 
-    Raises ValueError where the figures are none, or say that the bundle should not exist.
+    Raises ValueError if a figure is impossible, or says that the bundle should not exist.
     """
 
     against: str

@@ -1,7 +1,8 @@
-"""Folders that one process writes: locked while it lives, removed by the next once it is killed.
+"""Folders that one process writes. They are locked while it lives; if it is killed, the next
+process removes them.
 
-A lock of the kernel's (`flock`) on the folder says whether its process lives, in other containers
-too, where process ids mean nothing. Where a file system has none, nothing of another's is removed.
+A kernel lock (`flock`) on the folder says whether its process lives. That holds across containers,
+where process ids mean nothing. On a file system without locks, no folder of another is removed.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _ours(found: os.stat_result) -> bool:
 
 
 def beside(path: Path) -> Path:
-    """A name beside a path that no other process takes, for what will take its place."""
+    """A name beside a path that no other process takes: for the file that will replace it."""
     return path.with_name(f".{path.name}.partial-{secrets.token_hex(6)}")
 
 
@@ -52,7 +53,7 @@ class PrivateFolder:
         stem: its name begins with this and a dash.
 
     Attributes:
-        path: of it.
+        path: where it is.
 
     Raises OSError.
     """
@@ -71,7 +72,7 @@ class PrivateFolder:
         return _same(path, self._handle)
 
     def release(self) -> None:
-        """It is nobody's any more, wherever it is by now."""
+        """Give it up, wherever it is by now: the lock ends, the folder stays."""
         os.close(self._handle)
 
     def remove(self) -> None:

@@ -1,7 +1,7 @@
 """Frozen dataclasses to plain JSON data and back, strictly, by their type hints.
 
-What comes back is checked: every field present, none unknown, every value of its type. Unions are
-told apart by a `kind` entry with the class's name.
+Data that is read is checked: every field is present, none is unknown, every value has its type. A
+`kind` entry with the class's name tells the members of a union apart.
 """
 
 from __future__ import annotations

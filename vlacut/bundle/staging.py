@@ -25,8 +25,8 @@ _MANIFEST = "manifest.json"
 def staged_folder(target: Path) -> Iterator[Path]:
     """An empty folder to fill; it takes the target's place when the block ends without an error.
 
-    Raises BundleError if the target is something else than a bundle or an empty folder, then or
-    before, or if the disk is full or not writable. What somebody else put there stays.
+    Raises BundleError if the target is neither a bundle nor an empty folder, at the start or at the
+    end, or if the disk is full or not writable. What somebody else put there stays.
     """
     _check_replaceable(target)
     stem = f".{target.name}.partial"
@@ -47,10 +47,10 @@ def staged_folder(target: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, data: str | bytes) -> None:
-    """Write a file, a text in UTF-8; what was there before is replaced in one step, or kept.
+    """Write a file (a text in UTF-8); the old content is replaced in one step, or kept.
 
-    What is no file, such as a device, is written to as it is. Raises OSError, with nothing left
-    beside the file.
+    A path that is no regular file, such as a device, is written to directly. Raises OSError, and
+    then nothing is left beside the file.
     """
     data = data.encode() if isinstance(data, str) else data
     path = path.resolve()  # what a link leads to is replaced, not the link

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle.manifest import Bundle, Manifest, open_bundle
+from vlacut.bundle.contents import Manifest
+from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.cli.show.report import plan_json, show_plan

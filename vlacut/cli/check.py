@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from vlacut import registry
-from vlacut.backend import Checked
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.manifest import open_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
-from vlacut.hardware import load_device
-from vlacut.plans.plan import Part
+from vlacut.compiler.checking import CheckedPart, check_parts
 from vlacut.side import Side
 
 
@@ -47,66 +45,51 @@ def check_command(
     Exit status 1 if a part breaks a rule of its device, is no valid ONNX, or cannot be built.
     """
     bundle = open_bundle(path)
-    parts = bundle.parts(Side(side)) if side else bundle.plan.parts
-    found: list[tuple[Part, str, Checked]] = []
     with progress_bar() as progress:
-        for part in parts:
-            progress(part.name, len(found), len(parts))
-            device = target or _own_device(bundle, part)
-            found.append((part, device, _check(bundle, part, checker, device, build, dla)))
+        results = check_parts(
+            bundle, Side(side) if side else None, checker, target, build, dla, progress
+        )
     if as_json:
-        print_json(_json(path, found))
+        print_json(_json(path, results))
     else:
-        _show(found)
-    if any(checked.findings for _, _, checked in found):
+        _show(results)
+    if any(one.checked.findings for one in results):
         sys.exit(1)
 
 
-def _own_device(bundle: Bundle, part: Part) -> str:
-    return bundle.plan.edge if part.side is Side.EDGE else bundle.plan.cloud
-
-
-def _check(
-    bundle: Bundle, part: Part, checker: str, device: str, build: bool, dla: bool
-) -> Checked:
-    made = registry.load("checkers", checker)()
-    model = bundle.part_path(part)
-    result: Checked = made.check(part.name, model, bundle.root, load_device(device), build, dla)
-    return result
-
-
-def _json(path: Path, found: list[tuple[Part, str, Checked]]) -> dict[str, object]:
+def _json(path: Path, results: Sequence[CheckedPart]) -> dict[str, object]:
     return {
         "bundle": str(path),
-        "passed": not any(checked.findings for _, _, checked in found),
+        "passed": not any(one.checked.findings for one in results),
         "parts": [
             {
-                "name": part.name,
-                "side": part.side.value,
-                "device": device,
-                "findings": [vars(finding) for finding in checked.findings],
-                "built": checked.built,
-                "why_not": checked.why_not,
-                "seconds": checked.seconds,
-                "peak_bytes": checked.peak_bytes,
-                "engine_bytes": checked.engine_bytes,
+                "name": one.part.name,
+                "side": one.part.side.value,
+                "device": one.device,
+                "findings": [vars(finding) for finding in one.checked.findings],
+                "built": one.checked.built,
+                "why_not": one.checked.why_not,
+                "seconds": one.checked.seconds,
+                "peak_bytes": one.checked.peak_bytes,
+                "engine_bytes": one.checked.engine_bytes,
             }
-            for part, device, checked in found
+            for one in results
         ],
     }
 
 
-def _show(found: list[tuple[Part, str, Checked]]) -> None:
+def _show(results: Sequence[CheckedPart]) -> None:
     out = console()
     columns = ("part", "side", "device", "result", "s", "memory", "weights")
-    out.print(table("Checked without a GPU", columns, [_row(*item) for item in found], left=4))
-    for part, device, checked in found:
-        for finding in checked.findings:
-            said = f"{part.name} on {device}, rule {finding.rule}: {finding}"
+    out.print(table("Checked without a GPU", columns, [_row(one) for one in results], left=4))
+    for one in results:
+        for finding in one.checked.findings:
+            said = f"{one.part.name} on {one.device}, rule {finding.rule}: {finding}"
             out.print(said, soft_wrap=True, markup=False)
 
 
-def _row(part: Part, device: str, checked: Checked) -> tuple[str, ...]:
+def _row(one: CheckedPart) -> tuple[str, ...]:
+    part, device, checked = one.part, one.device, one.checked
     verdict = checked.built or f"rules and ONNX hold; not built: {checked.why_not}"
     if checked.findings:
         verdict = f"FAILS: {len(checked.findings)} below"

@@ -24,7 +24,7 @@ from vlacut.cli.show.output import (
     progress_bar,
 )
 from vlacut.cli.show.report import link_json, plan_json, show_plan
-from vlacut.compiler.driver import Planned, compile_program, plan_program
+from vlacut.compiler.driver import Planned, compile_program, parts_text, plan_program
 from vlacut.compiler.sweep import Axis, parse_axis, sweep
 from vlacut.compiler.target import Target
 from vlacut.compiler.trace_cache import TraceCache
@@ -33,12 +33,9 @@ from vlacut.errors import InputError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.frontends.remember import AUTO, parse_state, remember
 from vlacut.hardware import load_device
-from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.printer import print_program
 from vlacut.ir.program import Program
-from vlacut.split.parts import split
-from vlacut.split.printer import print_split
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MODEL_HELP = """
@@ -350,7 +347,7 @@ def opt_command(
         progress("load", 0, 1)
         program = _Named(model, dict(shapes), state, cache).traced()
         timings = passes.run(program, progress)
-    text = _parts_text(program) if parts else print_program(program)
+    text = parts_text(program) if parts else print_program(program)
     if as_json:
         seconds = {timing.name: timing.seconds for timing in timings}
         print_json(
@@ -358,9 +355,3 @@ def opt_command(
         )
     else:
         sys.stdout.write(text)
-
-
-def _parts_text(program: Program) -> str:
-    """Parts and schedules; PassError if no pass decided where operators are."""
-    dataflow = trace_dataflow(program)
-    return print_split(split(dataflow), [cut.name for cut in cuts_of(dataflow).variants])

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut.backend import Finding
+from vlacut.bundle.contents import Manifest
 from vlacut.bundle.manifest import (
     ACTIONS,
     FORMAT,
     PREDICTORS,
     Bundle,
-    Manifest,
     add_file,
     list_files,
     read_bundle,
@@ -46,6 +46,7 @@ from vlacut.runtime.network.lstm import read_weights
 from vlacut.side import Side
 from vlacut.split.emission import bundle_models, save, whole_phases
 from vlacut.split.parts import Split, plan_states, split, whole_states
+from vlacut.split.printer import print_split
 from vlacut.split.weights import WeightStore
 from vlacut.tensor.npz import npz_bytes
 
@@ -81,6 +82,12 @@ class Planned:
     interval_s: tuple[float, float]
     considered: tuple[Considered, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def parts_text(program: Program) -> str:
+    """Parts and schedules of a cut program, as text; PassError if no pass has cut it."""
+    dataflow = trace_dataflow(program)
+    return print_split(split(dataflow), [cut.name for cut in cuts_of(dataflow).variants])
 
 
 def plan_program(

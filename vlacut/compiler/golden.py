@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.bundle.manifest import GoldenStep, WholePhase, sequence_bytes
+from vlacut.bundle.contents import WholePhase
+from vlacut.bundle.manifest import GoldenStep, sequence_bytes
 from vlacut.compiler.uncut import RunsHere
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program

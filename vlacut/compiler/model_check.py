@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.bundle.manifest import WholePhase
+from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import BackendError, InputError, ModelDiffers, ModelError, one_line
 from vlacut.ir.annotation import COUNTED, FIXED

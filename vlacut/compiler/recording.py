@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.bundle.manifest import WholePhase
+from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.compiler.backends import BackEnds
 from vlacut.compiler.golden import write_golden

@@ -9,7 +9,8 @@ import numpy as np
 
 from vlacut import registry
 from vlacut.backend import Engine, Executor
-from vlacut.bundle.manifest import Bundle, WholePhase
+from vlacut.bundle.contents import WholePhase
+from vlacut.bundle.manifest import Bundle
 from vlacut.plans.state import PlanState
 
 SEQUENCE = 8  # steps of an episode that are recorded and compared, of a model that remembers

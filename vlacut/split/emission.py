@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from vlacut.bundle.manifest import Binding, WholePhase
+from vlacut.bundle.contents import Binding, WholePhase
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Producer, Program
 from vlacut.side import Side

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.ways.chunk import ChunkReader, parse_chunk
@@ -52,7 +51,7 @@ class Inferences:
                 f"{bundle.root}: {bundle.plan.program} remembers from step to step, and ticks are "
                 f"run here each by itself; errors of its actions cannot be measured so"
             )
-        self._whole: Mapping[str, Engine] | None = load_uncut(bundle)
+        self._whole = load_uncut(bundle)
         self._phases = bundle.manifest.whole
         self._engines = load_engines(bundle, Side.EDGE) | load_engines(bundle, Side.CLOUD)
 
