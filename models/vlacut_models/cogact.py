@@ -96,7 +96,7 @@ class ActionModel(nn.Module):
 
 
 class CogACT(nn.Module):
-    """The policy; a method a phase, parameters named as in the published checkpoint."""
+    """The policy: one method per phase, parameters named as in the published checkpoint."""
 
     times: Tensor
     clean: Tensor
@@ -196,10 +196,10 @@ def phases(policy: CogACT, examples: Examples) -> list[TorchPhase]:
 
 
 def see_noise(net: DiT) -> None:
-    """Let a head of random weights answer roughly with what it is given, as if that were noise.
+    """Make a head of random weights return roughly its input, as if that were the noise.
 
-    DDIM divides by the share of signal, so that a head that says anything else ends in actions that
-    are all at their bounds, whatever the observation. The factors are found by trial.
+    DDIM divides by the share of signal. A head that returns anything else would end in actions at
+    their bounds, whatever the observation. The factors were found by trial.
     """
     with torch.no_grad():
         inverse = torch.linalg.pinv(net.x_embedder.linear.weight)

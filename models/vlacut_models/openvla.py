@@ -34,7 +34,7 @@ class OpenVLAConfig(PrismaticConfig):
     """Size of an OpenVLA-like policy.
 
     Attributes:
-        actions: action tokens, one a degree of freedom.
+        actions: action tokens, one per degree of freedom.
     """
 
     actions: int = 7
@@ -58,7 +58,7 @@ PRESETS = {
 
 
 class OpenVLA(nn.Module):
-    """The policy; a method a phase, parameters named as in the published checkpoint."""
+    """The policy: one method per phase, parameters named as in the published checkpoint."""
 
     def __init__(self, config: OpenVLAConfig) -> None:
         super().__init__()

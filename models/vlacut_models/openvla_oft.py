@@ -117,7 +117,7 @@ class ActionHead(nn.Module):
 
 
 class OpenVLAOFT(nn.Module):
-    """The policy; a method a phase, parameters named as in the published checkpoints."""
+    """The policy: one method per phase, parameters named as in the published checkpoints."""
 
     def __init__(self, config: OpenVLAOFTConfig) -> None:
         super().__init__()

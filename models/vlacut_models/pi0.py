@@ -93,7 +93,7 @@ class PaliGemma(nn.Module):
 
 
 class Pi0(FlowMatching):
-    """The policy; a method a phase, parameters named as in the published checkpoint."""
+    """The policy: one method per phase, parameters named as in the published checkpoint."""
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__(config.expert_width, config.state, config.steps)

@@ -1,6 +1,6 @@
 """How presets are made: full ones on shapes alone, tiny ones with numbers from a fixed seed.
 
-`wide` ones are full ones of few layers and words: what fits into any memory.
+A `wide` preset is the full one with few layers and words, so that it fits into any memory.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Policy:
     """A policy with example inputs: what is traced.
 
     Attributes:
-        name: of the model.
-        phases: in the order of execution, all of one module.
+        name: the model's name.
+        phases: in the order of execution; all are methods of one module.
         observation, action: names of the program's inputs and outputs.
         opset: the oldest operator set that has what it needs.
         state: outputs of a control step that are inputs of the next.
@@ -89,7 +89,7 @@ class ZooModel:
 
 
 def with_presets(presets: Iterable[str]) -> Callable[[Callable[[str], Policy]], ZooModel]:
-    """Makes a model of the zoo of a function that makes the policy of a preset."""
+    """Turns a function that makes the policy of a preset into a model of the zoo."""
     return lambda make: ZooModel(make, presets)
 
 
@@ -151,8 +151,8 @@ class Examples:
 def on_shapes(make: Callable[[], M], dtype: torch.dtype = torch.bfloat16) -> M:
     """The module with shapes and no weights: not a byte is allocated for them.
 
-    Parameters get the given type. Buffers keep theirs, and are real where `make` puts them on
-    "cpu" by name: they are content that no checkpoint holds.
+    Parameters get the given type. Buffers keep theirs. A buffer has numbers if `make` puts it on
+    "cpu" by name: it is content that no checkpoint holds.
     """
     with torch.device("meta"), no_init_weights():
         module = make().eval()
@@ -165,9 +165,9 @@ def on_shapes(make: Callable[[], M], dtype: torch.dtype = torch.bfloat16) -> M:
 def with_numbers(make: Callable[[], M], seed: int = 0) -> M:
     """The module in float32 with weights from a seed, scaled so that outputs depend on inputs.
 
-    Matrices are normal with variance 1 / fan-in, embeddings normal, biases normal with a tenth of
-    that, gates (0 before training, which closes them) a half; what scales a norm stays as it is.
-    The caller's generator is left as it was.
+    Matrices are normal with variance 1 / fan-in, embeddings are standard normal, and biases are
+    normal with deviation 0.1. Gates are a half (0, as before training, would close them). Scales of
+    norms stay as they are. The caller's generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

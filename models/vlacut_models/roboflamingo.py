@@ -129,7 +129,7 @@ class ActionDecoder(nn.Module):
 
 
 class RoboFlamingo(nn.Module):
-    """The policy; a method a phase, parameters named as in the published checkpoint."""
+    """The policy: one method per phase, parameters named as in the published checkpoint."""
 
     def __init__(self, config: RoboFlamingoConfig) -> None:
         super().__init__()
@@ -151,8 +151,9 @@ class RoboFlamingo(nn.Module):
         return self.lang_encoder.transformer(input_ids, media_tokens).amax(dim=1)
 
     def head(self, features: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
-        """An action in float32 [1, pose + 1], each of its pose in [-1, 1] and of its gripper in
-        [0, 1], and the new states of the memory [cells, 1, memory].
+        """An action in float32 [1, pose + 1] and the new states of the memory [cells, 1, memory].
+
+        The pose is in [-1, 1] and the gripper in [0, 1].
         """
         action, hidden, cell = self.lm_head(features, hidden, cell)
         return action.to(torch.float32), hidden, cell

@@ -1,9 +1,10 @@
 """alternatives: placements beside the chosen cut, for other bandwidths than it was chosen for.
 
-The candidates are every frontier in the boundary blocks of the chosen cut (`pool.frontiers`), and
-what the exact search finds there, or anywhere, at several bandwidths (`pool.candidates`). Dominated
-ones are dropped, and of the others those kept that make a step fastest in expectation within the
-room for doubled weights (`pool.selection`). All prices are those of `vlacut.pricing.price`.
+The candidates are all frontiers in the boundary blocks of the chosen cut (`pool.frontiers`), and
+the placements that the exact search finds, there or anywhere, at several bandwidths
+(`pool.candidates`). Dominated candidates are dropped. Of the others, the pool keeps those that make
+a step fastest in expectation, within the room for doubled weights (`pool.selection`). All prices
+are those of `vlacut.pricing.price`.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ from vlacut_passes.pool.selection import select
 class AddAlternatives:
     """Adds alternatives to CUTS, with the pool that they make. Needs `partition`.
 
-    Every variant keeps what `partition` was asked at every bandwidth: pins, private inputs, compute
-    in the cloud and the error of the action. The weights that the pool doubles come on top of the
-    budget that the cut was chosen under.
+    At every bandwidth, every variant keeps the limits that `partition` was given: pins, private
+    inputs, compute in the cloud and the error of the action. Weights that the pool doubles come on
+    top of the budget that the cut was chosen under.
 
     Attributes:
-        pool: `block`, operators of the boundary blocks may move, and at most the bytes of the
-            heaviest transformer block among these are doubled (RoboECC, section IV-B.2, holds one
-            block on both sides); or `portfolio:BYTES`, any operator may move, within so many
-            doubled bytes.
+        pool: `block` or `portfolio:BYTES`. With `block`, operators of the boundary blocks may move,
+            and at most the bytes of the heaviest transformer block among them are doubled (RoboECC,
+            section IV-B.2, holds one block on both sides). With `portfolio:BYTES`, any operator may
+            move, and at most so many bytes are doubled.
         bandwidth: see `vlacut.hardware.bandwidths`.
         engines: `segments`, small ones that the variants share, or `fused`, one per variant and
             side.

@@ -25,8 +25,8 @@ class AnnotateCodecs:
     """Writes OFFERS on the program: for every value that could cross, the codecs that take it and
     make it smaller, with their bytes and seconds (`vlacut.pricing.codec_cost`).
 
-    Pictures are coded where they are observed, on their way up. They have as many bytes as the
-    example's have; as photographs have where there is no example, or where it shows nothing.
+    Pictures are coded where they are observed, on their way up. Their bytes are those of the
+    example's pictures; without an example, or if it shows nothing, those of photographs.
 
     Attributes:
         edge, cloud: names of devices, or TOML files.

@@ -26,12 +26,12 @@ class AnnotateCost:
     """Write COST, KERNEL and SECONDS on every operator, UNPRICED and MACHINES on the program.
 
     COST and KERNEL are those of the operator on its own, by its rule in `vlacut_passes.cost`.
-    SECONDS are its share of the kernel that its group is: see `vlacut.pricing.roofline` for the
-    time of a kernel, `vlacut_passes.cost.groups` for groups, `node_seconds` for shares. Who reads
-    what depends on weights alone reads a weight. To make it is free where it is done once, by the
-    rule of `vlacut.ir.offline` or by a compiler of whole graphs; else its first reader has the
-    seconds, for it is cloned to where it is read. An operator without a rule is priced by its bytes
-    and listed in UNPRICED as `[domain::]type`.
+    SECONDS are the operator's share of its group's kernel: see `vlacut.pricing.roofline` for the
+    time of a kernel, `vlacut_passes.cost.groups` for groups, `node_seconds` for shares. A value
+    that depends only on weights counts as a weight for its readers. Making it is free if it is made
+    once, by the rule of `vlacut.ir.offline` or by a compiler of whole graphs. Otherwise its first
+    reader has the seconds, as it is cloned to its readers. An operator without a rule is priced by
+    its bytes, and listed in UNPRICED as `[domain::]type`.
 
     Options:
         edge, cloud: names of devices, or TOML files.
@@ -198,10 +198,10 @@ def node_seconds(
 ) -> dict[ir.Node, float]:
     """Seconds of every operator of a graph on a device.
 
-    A group takes the time of the one kernel it is. Its operators share it in the proportion of
-    what they would take on their own, so that times add up over any part of a graph; a cut inside
-    a group is priced as if both halves were still fused, too low by a launch and by what would
-    have stayed on the chip, and pays for the crossing.
+    A group takes the time of its one kernel. Its operators share that time in proportion to what
+    each would take on its own, so times add up over any part of a graph. A cut inside a group is
+    priced as if both halves were still fused, plus the crossing. That is too low by a launch, and
+    by the bytes that would have stayed on the chip.
     """
     found: dict[ir.Node, float] = {}
     for nodes, kernel in groups:

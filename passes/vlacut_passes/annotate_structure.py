@@ -20,11 +20,11 @@ from vlacut_passes.structure.view import Spot, View, look
 class AnnotateStructure:
     """Write STRUCTURE on every operator.
 
-    Blocks come from module paths where at least half of a phase's operators have one (see
-    `structure.paths`), else from repetition (see `structure.repetition`). Those are named
-    `block.RUN.COPY`, what is between runs `PHASE.segment.NUMBER`; a copy that reads the weights of
-    a block of an earlier phase has that block's name. Stages: see `structure.stages`. What depends
-    on weights alone is where its reader is.
+    Blocks come from module paths, if at least half of a phase's operators have one (see
+    `structure.paths`), else from repetition (see `structure.repetition`). Blocks from repetition
+    are named `block.RUN.COPY`, and operators between runs `PHASE.segment.NUMBER`. A copy that reads
+    the weights of a block of an earlier phase has that block's name. For stages see
+    `structure.stages`. An operator on weights alone belongs to its reader's block.
     """
 
     name: ClassVar[str] = "annotate-structure"

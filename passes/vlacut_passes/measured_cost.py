@@ -23,13 +23,13 @@ from vlacut.side import Side
 class MeasuredCost:
     """Scales SECONDS by what `vlacut profile` measured, so that cuts near the measured one profit.
 
-    The operators of a measured part keep their shares of its time, and add up to what was measured.
-    All others on that side, by the same device model, are scaled by what all parts measured there
-    took over what they were predicted to take. Needs annotate-cost; run it once a file.
+    The operators of a measured part keep their shares of its time, and add up to the measured time.
+    All other operators of that side are scaled by one factor: the measured time of all its parts
+    over their predicted time. Needs annotate-cost; run it once per file.
 
     Options:
         costs: a file that `vlacut profile` wrote.
-        edge, cloud: as of annotate-cost; what was measured on another device is refused.
+        edge, cloud: as for annotate-cost; costs measured on another device are refused.
     """
 
     name: ClassVar[str] = "measured-cost"

@@ -22,26 +22,25 @@ _GROUPS = (16, 32, 64, 128)
 class Quantise:
     """Puts weights of products through fewer bits, symmetrically.
 
-    In 8 bits what a weight is multiplied with goes through 8 bits too: what an engine reads as an
-    8-bit product is a DequantizeLinear on either side of it. A weight has a scale for each output
-    channel; an activation has one scale, from the largest magnitude it takes in the example's
-    control step, over all trips.
+    An engine runs a product in 8 bits if both operands come from a DequantizeLinear, so activations
+    go through 8 bits too. A weight has a scale per output channel. An activation has one scale,
+    from its largest magnitude in the example's control step, over all trips.
 
-    In 4 bits activations stay as they are. A weight is rounded in blocks of inputs with a scale
-    each, to the nearest or by GPTQ over observations like the example. Convolutions, and weights
-    whose inputs are no whole blocks, stay as they are.
+    In 4 bits activations stay as they are. A weight is rounded in blocks of inputs, each with a
+    scale: to the nearest, or by GPTQ over observations like the example. Convolutions stay as they
+    are, and so do weights whose inputs are not whole blocks.
 
-    The program needs content in its weights.
+    The program's weights need content.
 
     Attributes:
         weights: `int8`, `float8e4m3fn` or `int4`.
-        smallest: elements of a weight from which on its products are quantised.
-        group: of int4: inputs that share a scale: 16, 32, 64 or 128.
-        method: of int4: `rtn`, to the nearest, or `gptq`, see `quantising.rounding`.
-        observations: of int4: how many steps GPTQ and `error` are measured on: the example, and
+        smallest: products are quantised if their weight has at least so many elements.
+        group: for int4, how many inputs share a scale: 16, 32, 64 or 128.
+        method: for int4, `rtn` (to the nearest) or `gptq`, see `quantising.rounding`.
+        observations: for int4, how many steps GPTQ and `error` are measured on: the example, and
             others like it.
-        error: of int4: the most that the action may move on them, as a share of its largest
-            magnitude; the weights that move it most for their bytes stay exact until it holds.
+        error: for int4, the most that the action may move on them, as a share of its largest
+            magnitude. The weights that move it most for their bytes stay exact until this holds.
             0 for no limit.
 
     Raises PassError for other options, and for a model without content or without such products.

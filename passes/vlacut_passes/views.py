@@ -13,7 +13,7 @@ _VIEWS = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 
 
 def drop_without_effect(graph: ir.Graph) -> int:
-    """Let readers of an operator that does nothing read its input; the number of such operators."""
+    """Bypass operators that do nothing: readers read their inputs. Returns how many there were."""
     dropped = 0
     for node in list(graph):
         _cast_plainly(node)
@@ -31,7 +31,7 @@ def drop_without_effect(graph: ir.Graph) -> int:
 
 
 def join_views(graph: ir.Graph) -> int:
-    """Make one of two views or transpositions in a row; the number of those that went."""
+    """Join two views or transpositions in a row into one. Returns how many were removed."""
     joined = 0
     for node in graph:
         before = _only_read_here(node)

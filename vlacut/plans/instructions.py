@@ -36,11 +36,11 @@ class Transfer:
     """Send tensors, together and in this order, from one side to the other.
 
     Attributes:
-        tensors: keys; none where it only tells the cloud that a step has begun.
+        tensors: keys; empty if it only tells the cloud that a step has begun.
         source: the side that sends.
-        trips: in which.
-        codecs: of the tensors, one each; empty if all go as they are.
-        later: whether they are state, which nobody waits for before the next control step.
+        trips: the trips in which it happens.
+        codecs: one per tensor; empty if all go as they are.
+        later: whether the tensors are state: nobody waits for them before the next control step.
     """
 
     tensors: tuple[str, ...]
@@ -57,7 +57,7 @@ class Transfer:
 
     @property
     def varies(self) -> bool:
-        """Whether how many bytes it has depends on the numbers."""
+        """Whether its bytes depend on the numbers."""
         return any(codec.varies for codec in self.codecs)
 
 
@@ -103,8 +103,8 @@ def steps(schedule: Iterable[Instruction], *, between: bool = True) -> Iterator[
 
     Args:
         schedule: of a variant.
-        between: also walk the trips between the first and the last of a loop. They do what the
-            first does, so a check of what can be done leaves them out.
+        between: whether to walk the trips between the first and the last of a loop, too. They
+            repeat the first one, so a check of the schedule can leave them out.
     """
     position = 0
     for loop in _loops(schedule):

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 class Memory:
     """Bytes of the cloud's machine.
 
-    A plan does not know what an engine needs inside itself while it runs, so that is not counted.
+    Memory that an engine needs for itself while it runs is not counted: a plan does not know it.
 
     Attributes:
-        device: the machine has; 0 if unknown.
-        weights: distinct weights of all its engines.
-        robot: of a robot's session, at most: frames received for any variant, and the tensors that
-            a step makes.
+        device: bytes that the machine has; 0 if unknown.
+        weights: bytes of the distinct weights of all its engines.
+        robot: the most bytes of a robot's session: frames received for any variant, and the tensors
+            that a step makes.
     """
 
     device: int = 0

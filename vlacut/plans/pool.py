@@ -14,9 +14,9 @@ class Engines:
 
     Attributes:
         form: `segments`, shared by the variants, or `fused`, one per variant and side.
-        edge, cloud: how many there are.
-        edge_bytes, cloud_bytes: weights, where every engine holds a copy of its own; executors
-            that map the store hold each weight once, whatever the form.
+        edge, cloud: how many engines there are.
+        edge_bytes, cloud_bytes: bytes of weights, if every engine holds a copy of its own.
+            Executors that map the store hold each weight once, whatever the form.
     """
 
     form: str
@@ -35,8 +35,8 @@ class Pool:
         engines: the form that the parts have: `segments` or `fused`.
         bandwidths: the distribution that the variants were chosen for.
         doubled_bytes: weights that a side holds for the sake of variants other than the first.
-        expected_s: of a step over that distribution, the best variant each time.
-        alone_s: of a step with the first variant alone.
+        expected_s: mean seconds of a step over that distribution, with the best variant each time.
+        alone_s: mean seconds of a step with only the first variant.
         forms: both forms of engines, for comparison.
     """
 
@@ -82,11 +82,11 @@ class Considered:
     Attributes:
         origin: the block and the place behind which the other side goes on, or how it was found.
         crossings: the tensors that cross.
-        bytes_up, bytes_down, hops: of a control step.
-        compute_s, latency_s: of a control step, over the link that the cut was chosen for.
-        doubled_bytes: weights that a side holds for its sake alone.
+        bytes_up, bytes_down, hops: per control step.
+        compute_s, latency_s: per control step, over the link that the cut was chosen for.
+        doubled_bytes: bytes of weights that a side holds only for this placement.
         fate: what became of it.
-        why: and why, for people.
+        why: the reason, for people.
     """
 
     origin: str

@@ -2,11 +2,11 @@
 
     seconds = call + max(elements x (element + conversion), bytes read and written / bandwidth)
 
-`element` is that of the codec on float32; `conversion` is what another element type takes beyond.
-The figures are the device's, where `vlacut calibrate` measured it; the bound by memory is in these.
-Elsewhere they are those of one core of an AMD EPYC server (numpy 2.4): minima of the thread's own
-clock, fitted and compared with what they predict by `tools/bench_codecs.py`. They stand for the
-processor of either machine; a robot's core is slower. The bandwidth is the device's.
+`element` is the codec's time on float32; `conversion` is what another element type adds. The
+figures are the device's if `vlacut calibrate` measured it; they contain the bound by memory.
+Otherwise they are for one core of an AMD EPYC server (numpy 2.4), as minima of the thread's own
+clock. `tools/bench_codecs.py` fits them, and compares them with what they predict. They
+stand for the processor of either machine; a robot's core is slower. The bandwidth is the device's.
 """
 
 from __future__ import annotations

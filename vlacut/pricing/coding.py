@@ -1,11 +1,10 @@
 """Coding: which codec every crossing has, what it saves and costs, and what it does to the action.
 
-The cost of a codec on a flow depends on the flow, the direction and the link alone. So the cheapest
-codec is known before the cut is: in seconds, or in joules where the energy of the edge is
-minimised. A search over cuts of a graph with coded flows is therefore a search over cuts and codecs
-together. It leaves two things out. Where both sides work at once in a region, a tensor that is
-there in time anyway might need no codec. Under a deadline, a form that takes more joules might be
-worth the seconds that it saves.
+The cost of a codec on a flow depends only on the flow, the direction and the link. So the cheapest
+codec is known before the cut is: in seconds, or in joules if the edge's energy is minimised. A
+search over cuts of a graph with coded flows is therefore a search over cuts and codecs together.
+It leaves two things out. In a region where both sides work at once, a tensor may arrive in time
+without a codec. Under a deadline, a codec that takes more joules may be worth the seconds it saves.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Choice:
-    """The coding that a flow has in either direction; None where it goes as it is."""
+    """The coding of a flow in each direction; None if it goes as it is."""
 
     up: Coding | None = None
     down: Coding | None = None
@@ -142,12 +141,12 @@ class CodedCrossing:
 
 @dataclass(frozen=True)
 class Worth:
-    """What crossing costs, in units of what is minimised.
+    """What crossing costs, in units of the quantity that is minimised.
 
     Attributes:
-        second: of the control step.
-        edge_second: of the edge's processor, beyond that.
-        byte_up, byte_down: that the edge sends and receives, beyond the seconds that it takes.
+        second: cost per second of the control step.
+        edge_second: cost per second of the edge's processor, on top of that.
+        byte_up, byte_down: cost per byte that the edge sends and receives, on top of its seconds.
     """
 
     second: float = 1.0
@@ -172,9 +171,9 @@ def cheapest(
     barred: Barred = frozenset(),
     worth: Worth = SECONDS,
 ) -> CostGraph:
-    """The graph with every flow in its cheapest form over a link, in either direction.
+    """The graph with every flow in its cheapest form over a link, in each direction.
 
-    Of equals, as it is comes first.
+    If two forms cost the same, the uncoded one is taken first.
     """
     flows = (_cheapest(flow, offers, link, barred, worth) for flow in graph.flows)
     return replace(graph, flows=tuple(flows))
@@ -214,12 +213,12 @@ def coded(graph: CostGraph, choices: Choices) -> CostGraph:
 
 
 def choices_of(graph: CostGraph) -> dict[str, Choice]:
-    """How the flows of a graph are coded, but for those that are not."""
+    """The choices of the flows that are coded, by name."""
     return {flow.name: Choice(flow.up, flow.down) for flow in graph.flows if flow.up or flow.down}
 
 
 def crossing_alone(graph: CostGraph, sides: Sequence[Side]) -> CostGraph:
-    """The graph with no flows but those that cross: what the codecs of a cut depend on."""
+    """The graph with only the flows that cross: the codecs of a cut depend on nothing else."""
     kept = (
         flow
         for flow in graph.flows

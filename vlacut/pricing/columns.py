@@ -17,7 +17,7 @@ FREE = -1
 
 @dataclass(frozen=True)
 class Coded:
-    """What a production of every flow comes to where it crosses in one direction."""
+    """The cost of a production of every flow, if it crosses in one direction."""
 
     nbytes: Ints
     edge_s: Floats
@@ -31,14 +31,14 @@ class Columns:
     Attributes:
         phase, trips: of every task.
         edge_s, cloud_s: compute of every task by side, per control step.
-        pinned: of every task, its side, or FREE.
+        pinned: the side of every pinned task; FREE for the others.
         reader, read: pairs of a task and a weight that it reads.
         weights: bytes of every weight.
         producer, count, nbytes, before_last: of every flow.
         start, consumers: flow i is read by `consumers[start[i]:start[i + 1]]`.
         up, down: of every flow.
         before, after: of every dependency, the producer and the consumer.
-        initial, carried: of every dependency, whether it is; else it is within a trip.
+        initial, carried: whether every dependency is initial, or carried; else it is within a trip.
     """
 
     phase: Ints
@@ -64,7 +64,7 @@ class Columns:
 
     @cached_property
     def owner(self) -> Ints:
-        """The flow that every entry of `consumers` is of."""
+        """The flow of every entry of `consumers`."""
         return np.repeat(np.arange(len(self.producer)), np.diff(self.start))
 
     def crossed(self, x: Ints) -> NDArray[np.bool_]:
@@ -150,7 +150,7 @@ class Moved:
 
 
 def moved(columns: Columns, coded: Coded, crossed: NDArray[np.bool_]) -> Moved:
-    """What some flows come to where they cross, coded so."""
+    """The cost of the flows that cross, in these codings."""
     count = columns.count[crossed]
     return Moved(
         int(coded.nbytes[crossed] @ count),

@@ -1,8 +1,7 @@
-"""Dominance: whether a cut is beaten by not cutting, and the bandwidth at which that changes.
+"""Dominance: whether not cutting beats a cut, and the bandwidth at which that changes.
 
-Cuts are compared as they are, at other bandwidths than the one they were chosen for: both
-directions scaled alike, the round trip as it is. `vlacut.compiler.sweep` chooses anew at every
-bandwidth.
+The same cuts are compared at other bandwidths than the one they were chosen for. Both directions
+scale alike, and the round trip stays. `vlacut.compiler.sweep` chooses anew at every bandwidth.
 """
 
 from __future__ import annotations
@@ -22,9 +21,10 @@ class Standing:
 
     Attributes:
         other: name of that one.
-        ratio: its latency over the cut's, each at least a nanosecond; above 1 the cut is faster.
+        ratio: the other's latency over the cut's, each at least a nanosecond; above 1 the cut is
+            faster.
         why_not: the constraint that the other breaks; empty if it breaks none.
-        changes_at: uplink bandwidth, in bytes per second, at which the faster one becomes the
+        changes_at: the uplink bandwidth, in bytes per second, at which the faster one becomes the
             slower one; 0 if there is none.
     """
 
@@ -42,8 +42,8 @@ def latency_ratio(one: Price, other: Price) -> float:
 def changes_at(one: Price, other: Price, link: Link) -> float:
     """See `Standing.changes_at`. The prices are those at the link.
 
-    Between their bends both prices are lines over seconds per byte. Of several such bandwidths it
-    is the one that is the smallest factor away.
+    Between their bends, both prices are lines over seconds per byte. If there are several such
+    bandwidths, the result is the nearest one, as a factor.
     """
     now = 1 / link.up
     met = crossings(one, other, link)

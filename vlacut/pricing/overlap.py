@@ -20,8 +20,8 @@ def one_way_loops(graph: CostGraph, x: Ints) -> list[PhaseLoop]:
 def parallels(
     graph: CostGraph, sides: Sequence[Side], x: Ints, one_way: Sequence[PhaseLoop]
 ) -> Iterator[Parallel | Pipelined]:
-    """Where the sides of a cut work in parallel: regions of which it has whole branches on both,
-    and loops that lead one way.
+    """Where the sides of a cut work in parallel: regions with whole branches on both sides, and
+    loops that lead one way.
 
     `sides` and `x` are the cut in both forms, `one_way` its loops that lead one way.
     """
@@ -63,7 +63,7 @@ def _pipelined(columns: Columns, x: Ints, loop: PhaseLoop) -> Pipelined:
 
 
 def grouped(region: ParallelRegion, sides: Sequence[Side]) -> dict[Side, list[int]]:
-    """The tasks of those branches that are on one side as a whole, by side."""
+    """The tasks of branches that are on one side as a whole, by side."""
     groups: dict[Side, list[int]] = {side: [] for side in Side}
     for branch in region.branches:
         there = {sides[task] for task in branch}
@@ -80,8 +80,8 @@ def parallel(
     exit_side: Side | None,
     times: int,
 ) -> Parallel:
-    """What either side does of a region, given its tasks, the sides of the joins, and in how many
-    trips it counts.
+    """What each side does of a region. Given are its tasks by side, the sides of the joins, and
+    the number of trips in which it counts.
     """
     lanes = {}
     for side, tasks in groups.items():

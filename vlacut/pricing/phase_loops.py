@@ -1,14 +1,13 @@
 """Loops whose changes of side all lead one way: their trips follow one another without waiting.
 
-Suppose that every value that crosses within a trip of a loop leaves one and the same side, and that
-what is carried stays where it is. Then that side waits for nothing of the other. It runs ahead trip
-by trip: its own compute, the link and the other side's compute work at once on different trips.
-This is a flow shop of three machines, in which n equal jobs take one of each and n - 1 times the
-longest of the three (Johnson, Optimal two- and three-stage production schedules, 1954).
+Suppose that all values that cross within a trip of a loop leave the same side, and that carried
+values stay on their side. Then that side never waits for the other. It runs ahead trip by trip: its
+compute, the link and the other side's compute work at once on different trips. This is a flow shop
+of three machines. In it, n equal jobs take the sum of the three times, and n - 1 times the longest
+of them (Johnson, Optimal two- and three-stage production schedules, 1954).
 
-That holds of any number of loops. The price counts it for the `MOST_LEADING` loops of a program
-with the most trips, since the search tries every choice of them. It prices others as if they
-waited.
+This holds for any number of loops. The price counts it for the `MOST_LEADING` loops with the most
+trips, because the search tries every choice of them. It prices the others as if they waited.
 """
 
 from __future__ import annotations
@@ -29,9 +28,10 @@ class PhaseLoop:
     Attributes:
         phase: its phase.
         times: trips after the first.
-        before, after: ends of what waits within a trip.
-        left, taken: ends of what is carried: left by a trip, taken by the next.
-        may_lead: whether it is one of those that can lead one way.
+        before, after: the two tasks of every dependency within a trip.
+        left, taken: the two tasks of everything that is carried: a trip leaves it, the next one
+            takes it.
+        may_lead: whether it is one of the loops that can lead one way.
     """
 
     phase: int
@@ -43,7 +43,7 @@ class PhaseLoop:
     may_lead: bool = True
 
     def one_way(self, x: Ints) -> bool:
-        """Whether all changes of side of an assignment lead one way, and nothing carried does."""
+        """Whether all changes of side in an assignment lead one way, and nothing carried crosses."""
         if not self.may_lead or (x[self.left] != x[self.taken]).any():
             return False
         change = x[self.after] - x[self.before]
@@ -52,13 +52,13 @@ class PhaseLoop:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipelined:
-    """A loop whose changes of side all lead one way, a trip before the last.
+    """A loop whose changes of side all lead one way; the figures are per trip before the last.
 
     Attributes:
         times: trips after the first.
-        edge_s, cloud_s: compute by side.
-        codec_s: of what crosses, on both sides.
-        bytes_up, bytes_down: that cross; one of the two is 0.
+        edge_s, cloud_s: seconds of compute by side.
+        codec_s: seconds in the codecs of what crosses, on both sides.
+        bytes_up, bytes_down: bytes that cross; one of the two is 0.
     """
 
     times: int

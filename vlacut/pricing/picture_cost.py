@@ -1,13 +1,13 @@
-"""What coded pictures cost: bytes by what the example has or photographs have, and time.
+"""What coded pictures cost: bytes, as in the example or as of photographs, and time.
 
     seconds = call + max(pixels x (pixel + bits x bit), bytes read and written / bandwidth)
 
-`bits` are those that a pixel takes in coded form. Seconds are the device's, where `vlacut
-calibrate` measured it; the bound by memory is in these. Elsewhere they are those of one core of an
-AMD EPYC server (simplejpeg 1.9 on libjpeg-turbo, zstd of backports.zstd 1.8, numpy 2.4), printed by
-`tools/measure_pictures.py`: means over five photographs at 224 x 224 and 512 x 512, calls at
-16 x 16. They stand for the processor of either machine; a robot's core is slower, codecs in
-hardware are faster. The bandwidth is the device's.
+`bits` is the number of bits per pixel in coded form. Seconds are the device's if `vlacut calibrate`
+measured it; they contain the bound by memory. Otherwise they are for one core of an AMD EPYC server
+(simplejpeg 1.9 on libjpeg-turbo, zstd of backports.zstd 1.8, numpy 2.4), as printed by
+`tools/measure_pictures.py`: means over five photographs of 224 x 224 and 512 x 512 pixels, and
+`call` at 16 x 16. They stand for the processor of either machine. A robot's core is slower, and
+codecs in hardware are faster. The bandwidth is the device's.
 """
 
 from __future__ import annotations

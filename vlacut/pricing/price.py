@@ -5,26 +5,26 @@ The price of a cut is edge compute + cloud compute + transfers + hops - overlap,
 - compute is a task's seconds on its side times the trips of its phase;
 - a transfer is a flow's bytes over the bandwidth of its direction, times the flow's count; a flow
   that is coded on its way costs the seconds of its codec on both sides too;
-- a hop is half a round trip. The first trips of all phases together take as many hops as the
-  longest chain of changes of side from the observation to the action has; every later trip of a
-  phase as many as the longest chain in it, from wherever the trip before left what it carries;
+- a hop is half a round trip. The first trips of all phases together take as many hops as there are
+  changes of side on the longest chain from the observation to the action. Every later trip of a
+  phase takes as many as the longest chain within it, from where the trip before left its values;
 - where all changes of side in a loop lead one way, and nothing that it carries crosses, no trip
   waits for one before: later trips take no hops, and each takes the longest of its edge compute,
   its transfers and its cloud compute, see `vlacut.pricing.phase_loops`. A side runs in order, so a
   loop that crosses both ways waits in every trip, carried or not;
-- overlap is what that saves, and what the sides save by working in parallel in the regions of a
-  phase, see `vlacut.pricing.regions`: branches that are on one side as a whole, beside such on the
-  other. In a loop that leads one way a region counts in the first trip alone: in later trips the
-  longest of the three covers it.
+- overlap is what such loops save, and what the sides save by working in parallel in the regions of
+  a phase, see `vlacut.pricing.regions`: whole branches on one side run beside whole branches on the
+  other. In a loop that leads one way, a region counts only in the first trip: in later trips the
+  longest of the three times covers it.
 
-State is a flow from what makes it to what reads it in the next control step: it costs its bytes
-where the two are on different sides, and no hop, for nobody waits for it in the step that sends it.
-What runs on reset is in no step but the first of an episode, and priced apart, by a graph of its
-own: see `vlacut.ir.dataflow`.
+State is a flow from the task that makes it to the tasks that read it in the next control step. It
+costs its bytes if the two are on different sides, but no hop: nobody waits for it in the step that
+sends it. What runs on reset runs only in the first step of an episode, and is priced by a graph of
+its own: see `vlacut.ir.dataflow`.
 
-Other overlap in a step (a transfer for a later phase beside compute) is not counted. So the price
-bounds the step from above, where every phase, and every trip of the other loops, waits for the one
-before. Weights count once per side, whatever the number of phases that use them.
+Other overlap (a transfer for a later phase beside compute) is not counted: every phase, and every
+trip of the other loops, is priced as if it waited for the one before. So the price is an upper
+bound of the step. Weights count once per side, whatever the number of phases that use them.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Price:
 
     @property
     def local_s(self) -> float:
-        """What does not depend on the link: compute and codecs."""
+        """Seconds that do not depend on the link: compute and codecs."""
         return self.edge_s + self.cloud_s + self.codec_s
 
     @property
@@ -158,7 +158,7 @@ class Certificate:
 
 
 def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
-    """The price of a cut: one side a task. Raises ValueError if a pin is not kept."""
+    """The price of a cut, given one side per task. Raises ValueError if a pin is not kept."""
     columns, x = graph.columns, in_cloud(sides)
     for index in np.flatnonzero((columns.pinned != FREE) & (columns.pinned != x)).tolist():
         task = graph.tasks[index]

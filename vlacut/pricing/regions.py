@@ -2,10 +2,10 @@
 
 A *join* is a task that every other task of its phase comes before or after. Between two joins lie
 *branches*: tasks that lead to one another, and to nothing else between these joins. A stretch with
-at least two branches of weight is a *region*: with one branch on the edge and another in the cloud
-both compute at once. What is lighter, or on both sides itself, counts as done before.
+at least two branches of weight is a *region*: if one branch is on the edge and another in the
+cloud, both compute at once. A lighter branch, or one that is on both sides, counts as done before.
 
-Only the graph and the times on the edge decide what a region is, no cut and no link.
+The graph and the times on the edge decide what a region is; the cut and the link do not.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class SideWork:
     """What one side does of a region.
 
     Attributes:
-        seconds: of compute, a trip.
-        bytes_in: that come from the entry, across the link, a trip.
-        bytes_out: that go to the exit, across the link, a trip.
+        seconds: compute per trip.
+        bytes_in: bytes per trip that come from the entry, across the link.
+        bytes_out: bytes per trip that go to the exit, across the link.
         waits_in, waits_out: whether entry and exit are on the other side.
     """
 
@@ -59,7 +59,7 @@ class SideWork:
 
 @dataclass(frozen=True)
 class Parallel:
-    """A region of which a cut leaves something on both sides.
+    """A region that a cut leaves partly on either side.
 
     Attributes:
         times: trips of its phase.
@@ -71,7 +71,7 @@ class Parallel:
     cloud: SideWork
 
     def saved_s(self, link: Link) -> float:
-        """Seconds of a control step by which this is shorter than one thing after the other."""
+        """Seconds per control step that this saves, compared with the sides working in turn."""
         serial_s, ends = self._lines(link)
         return self.times * max(0.0, serial_s - max(ends))
 

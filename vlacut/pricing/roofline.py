@@ -12,12 +12,13 @@ The formulas, for one kernel:
     memory      = (bytes from the cache / cache_bandwidth + the others / memory_bandwidth)
                   / memory_part(kind) + half_bytes / (memory_bandwidth x memory_part(kind))
 
-Rates and bandwidths are those of all threads of an engine. A kernel that one of them does before
-the others have woken up is done by that one, 1 / speedup as fast.
-Where a stack was measured operator by operator, its parts are those of the operator.
-It is a roofline (RoboECC, equation 2) with, for the efficiency, tile waves on the multiprocessors
-and saturation in the size of tiles, the depth of the sum and the bytes of a transfer. More FLOP/s,
-more bandwidth or fewer bytes never cost more.
+Rates and bandwidths are those of all threads of an engine. If one thread ends a kernel before the
+others have woken up, it does all of it, at 1 / speedup of the rate. If a stack was measured by
+operator, its parts are those of the operator.
+
+This is a roofline (RoboECC, equation 2). Its efficiency comes from waves of tiles on the
+multiprocessors, and saturates in the size of tiles, the depth of the sum and the bytes of a
+transfer. More FLOP/s, more bandwidth or fewer bytes never cost more.
 """
 
 from __future__ import annotations
@@ -67,16 +68,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What is launched as one piece (cost.kernels times, all alike), and what its speed depends on.
+    """Work that is launched as one piece, and what its speed depends on.
+
+    It is launched `cost.kernels` times, each alike.
 
     Attributes:
         kind: one of `vlacut.hardware.KINDS`.
         cost: of all its launches together.
         rate: element type at whose peak rate it runs.
-        m, n, k, batch: of the product [m, k] x [k, n] done `batch` times that a gemm is, that a
-            convolution is after unfolding, and that attention is (m queries, n columns of Q, K and
-            V, k keys). 1 for other kinds.
-        operator: ONNX operator that it is; empty for several that are one kernel.
+        m, n, k, batch: sizes of a product [m, k] x [k, n], done `batch` times: a gemm, a
+            convolution after unfolding, or attention (m queries, n columns of Q, K and V, k keys).
+            1 for other kinds.
+        operator: the ONNX operator; empty if several operators are one kernel.
     """
 
     kind: str
@@ -121,7 +124,7 @@ def _padded_flops(
 
 
 def compute_seconds(kernel: Kernel, device: Device) -> float:
-    """Seconds of arithmetic of a kernel, if its operands were there."""
+    """Seconds of a kernel's arithmetic, once its operands are there."""
     stack = device.stack
     rate = device.peak_flops(kernel.rate)
     if not kernel.cost.flops:
@@ -154,14 +157,14 @@ def _deep_share(kernel: Kernel, stack: Stack) -> float:
 
 
 def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf) -> float:
-    """Seconds that a kernel's operands take from and to memory, the start of the transfer included.
+    """Seconds to move a kernel's operands from and to memory, the start of the transfer included.
 
     Args:
         kernel: the kernel.
         device: where it runs.
-        working_set: bytes touched between two executions of the kernel; that part of its weights
-            which the cache holds of them is read from the cache. Activations that fit in the cache
-            are read from it and written to it.
+        working_set: bytes touched between two executions of the kernel. The share of them that
+            the cache holds says how much of the weights is read from the cache. Activations that
+            fit in the cache are read from it and written to it.
     """
     cost, stack = kernel.cost, device.stack
     if not cost.bytes_moved:

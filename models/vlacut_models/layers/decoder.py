@@ -1,7 +1,7 @@
 """Decoder layers of transformers (Llama, Gemma) over keys and values of fixed size.
 
-Only the parameters and the submodules are transformers'; the attention is written out here, so that
-every shape is static: keys and values of all positions there will be, with a mask.
+Only the parameters and the submodules are transformers'. The attention is written out here, so that
+every shape is static: keys and values have room for all positions, and a mask hides the unused.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def decode(
     write: Tensor | None,
     mask: Tensor | None,
 ) -> tuple[Tensor, KeyValues]:
-    """All layers; arguments and result as for `attend`, with one pair of buffers a layer."""
+    """All layers; arguments and result as for `attend`, with one pair of buffers per layer."""
     caches: KeyValues = []
     for index, layer in enumerate(layers):
         held = past[index] if past is not None else None

@@ -1,4 +1,4 @@
-"""What operators cost: one rule an operator, by kind of work.
+"""What operators cost: one rule per operator, by kind of work.
 
 May import: pricing and ir. Public: `Kernels`, `kernel_groups`, `Operands`, `work`.
 """

@@ -17,8 +17,8 @@
 - a transpose, slice, split or expansion is a copy like others, but next to an attention it is part
   of that.
 
-A reshape is free and part of what it follows, in all of them. Other products start a group of their
-own. Of several groups that an operator follows it joins that of its last operand made. Groups are
+A reshape is always free, and part of what it follows. Other products start a group of their own. An
+operator that follows several groups joins the group of the operand that is made last. Groups are
 priced, not scheduled.
 """
 
@@ -186,9 +186,9 @@ def _elements(node: ir.Node) -> int:
 def group_kernel(nodes: Sequence[ir.Node], kernels: Kernels, fusion: str) -> Kernel:
     """The kernel that a group is.
 
-    Its flops are those of its product, or the sum: what an epilogue computes passes beside the
-    product. Its bytes are those of its operators less what passes between them and no one else
-    reads.
+    Its flops are those of its product, because an epilogue computes beside the product; without a
+    product they are the sum. Its bytes are those of its operators, less those of values that pass
+    only between them.
     """
     working = [node for node in nodes if not is_view(node, kernels[node], fusion)]
     if len(nodes) == 1 and (working or fusion == "none"):

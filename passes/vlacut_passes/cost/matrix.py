@@ -17,7 +17,7 @@ from vlacut_passes.cost.operator import Operand, Operator, reads
 def matmul(operator: Operator) -> Kernel:
     """Y = A B: 2 x elements of Y x K, with K the last dimension of A.
 
-    Where B is one matrix, all rows of A are one product; else there is one product a matrix of B.
+    If B is one matrix, all rows of A are one product; else there is one product per matrix of B.
     Also MatMulInteger and QLinearMatMul.
     """
     left = operator.needed(0).shape
@@ -60,7 +60,7 @@ def conv_transpose(operator: Operator) -> Kernel:
 
 
 def deform_conv(operator: Operator) -> Kernel:
-    """As Conv, and 8 a sampled input: four neighbours, each weighted and added."""
+    """As Conv, and 8 operations per sampled input: four neighbours, each weighted and added."""
     taps = (
         operator.output.size // operator.output.shape[1] * math.prod(operator.needed(1).shape[2:])
     )
@@ -72,8 +72,8 @@ def deform_conv(operator: Operator) -> Kernel:
 def attention(operator: Operator) -> Kernel:
     """2 B H L S (D + Dv): Q K' and P V, with S the past and the present length.
 
-    No discount for a causal mask; the softmax runs beside the products and is not counted. Scores
-    stay on the chip (flash attention): only Q, K, V, mask, past and what is written move.
+    A causal mask gives no discount. The softmax runs beside the products and is not counted. Scores
+    stay on the chip (flash attention): only Q, K, V, the mask, the past and the results move.
     Shapes are [B, H, L, D], or [B, L, H D] with the numbers of heads as attributes.
     """
     query, key, value = (operator.needed(index) for index in range(3))
@@ -98,7 +98,7 @@ def recurrent(operator: Operator) -> Kernel:
     """2 T B directions G H (I + H), with G gates: 4 of an LSTM, 3 of a GRU, 1 of an RNN.
 
     X is [T, B, I] (or [B, T, I] by layout), R is [directions, G H, H]. The product with X is one
-    kernel, that with R one a time step, and reads R every time.
+    kernel. The product with R is one kernel per time step, and reads R every time.
     """
     steps, batch, inputs = operator.needed(0).shape
     if operator.integer("layout", 0):
@@ -113,12 +113,12 @@ def recurrent(operator: Operator) -> Kernel:
 
 
 def einsum(operator: Operator) -> Kernel:
-    """With n operands: 2 (n - 1) x the product of all dimensions named; half where none is summed.
+    """For n operands: 2 (n - 1) x the product of all named dimensions; half if none is summed.
 
-    One operand: an addition an element read. Operands are multiplied pair by pair, each pair over
-    every dimension, which bounds the work from above for n > 2. Of the product that it is, a label
-    of the first operand alone counts to the rows, of another operand alone to the columns, a summed
-    one to the depth, and one of all to the batch.
+    A single operand takes one addition per element read. Operands are multiplied pair by pair, each
+    pair over every dimension; for n > 2 that is an upper bound of the work. In the matrix product
+    that it is priced as, a label of only the first operand counts to the rows, one of only another
+    operand to the columns, a summed one to the depth, and one of all operands to the batch.
     """
     equation = operator.node.attributes.get_string("equation", "").replace(" ", "")
     terms, arrow, result = equation.partition("->")

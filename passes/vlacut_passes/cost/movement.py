@@ -7,7 +7,7 @@ from vlacut_passes.cost.operator import Operator, reads
 
 
 def view(operator: Operator) -> Kernel:
-    """Nothing: the same bytes under another shape, or a shape that is known beforehand."""
+    """No work: the same bytes under another shape, or a shape that is known beforehand."""
     return _movement(Cost())
 
 
@@ -17,9 +17,9 @@ def copy(operator: Operator) -> Kernel:
 
 
 def gather(operator: Operator) -> Kernel:
-    """Of the first input only as many elements are read as are written, and the other inputs.
+    """Reads as many elements of the first input as it writes, and all of the other inputs.
 
-    So an embedding reads its rows, and a slice what it keeps.
+    So an embedding reads only its rows, and a slice only what it keeps.
     """
     table = operator.needed(0)
     read = reads(table, table.rows_bytes(operator.output.size))
@@ -27,7 +27,7 @@ def gather(operator: Operator) -> Kernel:
 
 
 def scatter_in_place(operator: Operator) -> Kernel:
-    """The update is read and written where it belongs; what is around it stays."""
+    """Reads the update and writes it to its place; what is around it stays."""
     update = operator.needed(1)
     indices = operator.input(2)
     moved = update.nbytes + (indices.nbytes if indices is not None else 0)
@@ -35,7 +35,7 @@ def scatter_in_place(operator: Operator) -> Kernel:
 
 
 def fill(operator: Operator) -> Kernel:
-    """What is written moves; the inputs are a handful of numbers."""
+    """Only the output moves; the inputs are a handful of numbers."""
     return _movement(Cost(bytes_written=operator.output.nbytes, kernels=1))
 
 

@@ -36,7 +36,7 @@ class Operand:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the packed tensor; 0 for what is no tensor of numbers (a text, a sequence)."""
+        """Bytes of the packed tensor; 0 if it is no tensor of numbers (a text, a sequence)."""
         return _packed(self.size, self.dtype) if self.dtype else 0
 
     def rows_bytes(self, elements: int) -> int:
@@ -53,8 +53,8 @@ class Operator:
 
     Attributes:
         node: the node.
-        inputs: what it reads, in the order of the schema; None for what is left out.
-        outputs: what it writes and somebody reads; None for the others.
+        inputs: what it reads, in the order of the schema; None for an input that is left out.
+        outputs: what it writes; None for an output that nobody reads.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Operator:
 
     @property
     def rate(self) -> str:
-        """Element type at whose peak rate matrix units do it; scales of QLinear ones are float."""
+        """Element type whose peak rate it runs at on matrix units; scales of QLinear are float."""
         kind = self.node.op_type
         quantised = kind.startswith("QLinear") or kind.endswith("Integer")
         dtype = self.needed(0).dtype if quantised else self.dtype
@@ -107,7 +107,7 @@ class Operator:
         return tuple(self.node.attributes.get_ints(name, ()))
 
     def cost(self, flops: int = 0, *, skip: Container[int] = (), kernels: int = 1) -> Cost:
-        """Cost with all operands moved once: every input but those to skip, every output."""
+        """Cost if every operand moves once: every output, and every input except those to skip."""
         distinct = {
             value: item
             for index, (value, item) in enumerate(zip(self.node.inputs, self.inputs, strict=True))
@@ -122,7 +122,7 @@ class Operator:
         )
 
     def kernel(self, kind: str, flops: int = 0, *, skip: Container[int] = ()) -> Kernel:
-        """One kernel on the vector units, at the rate of float32 whatever it holds; see `cost`."""
+        """One kernel on the vector units, at float32's rate for any element type; see `cost`."""
         return Kernel(kind, self.cost(flops, skip=skip))
 
 
@@ -146,7 +146,7 @@ class Operands:
         self._seen: dict[ir.Value, Operand] = {}
 
     def operator(self, node: ir.Node) -> Operator:
-        """The operator a node is. Raises ValueError for a shape that is not static."""
+        """The operator of a node. Raises ValueError for a shape that is not static."""
         return Operator(node, self._all(node.inputs), self._all(node.outputs, written=True))
 
     def _all(

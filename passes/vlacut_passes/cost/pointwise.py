@@ -1,8 +1,8 @@
 """Rules of the operators that run on vector units: pointwise, reductions, normalisation, pooling.
 
-A rule says how many operations an element takes. `SPECIAL` is what a transcendental function
-counts as: an SM of an A100 starts 16 special functions a clock and 64 fused multiply-adds (the
-Ampere white paper's table of throughputs), so one takes the time of 4 x 2 flop.
+A rule says how many operations an element takes. A transcendental function counts as `SPECIAL`
+operations. An SM of an A100 starts 16 special functions and 64 fused multiply-adds per clock (the
+Ampere white paper's table of throughputs), so a special function takes the time of 4 x 2 flop.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SPECIAL = 8
 
 
 def each_output(flops: int) -> Rule:
-    """So many operations an element written."""
+    """A number of operations per element written."""
 
     def rule(operator: Operator) -> Kernel:
         return operator.kernel("pointwise", flops * operator.output.size)
@@ -25,7 +25,7 @@ def each_output(flops: int) -> Rule:
 
 
 def each_input(flops: int) -> Rule:
-    """So many operations an element of the first input: reductions and normalisations."""
+    """A number of operations per element of the first input: reductions and normalisations."""
 
     def rule(operator: Operator) -> Kernel:
         return operator.kernel("reduction", flops * operator.needed(0).size)
@@ -34,19 +34,19 @@ def each_input(flops: int) -> Rule:
 
 
 def variadic(operator: Operator) -> Kernel:
-    """One operation an element written and operand, less one: Sum, Max, Min, Mean."""
+    """Per element written, one operation fewer than operands: Sum, Max, Min, Mean."""
     return operator.kernel("pointwise", max(1, len(operator.inputs) - 1) * operator.output.size)
 
 
 def pool(operator: Operator) -> Kernel:
-    """One operation an element of the window, an element written."""
+    """Per element written, one operation per element of the window."""
     return operator.kernel(
         "reduction", operator.output.size * math.prod(operator.integers("kernel_shape"))
     )
 
 
 def resize(operator: Operator) -> Kernel:
-    """2 operations a neighbour, an element written: none (nearest), 2^d (linear), 4^d (cubic).
+    """Per element written, 2 operations per neighbour: none (nearest), 2^d (linear), 4^d (cubic).
 
     d is the number of dimensions that change.
     """
@@ -58,26 +58,26 @@ def resize(operator: Operator) -> Kernel:
 
 
 def grid_sample(operator: Operator) -> Kernel:
-    """2 operations a neighbour, an element written: 2^d neighbours, 4^d for cubic, d spatial."""
+    """Per element written, 2 operations per neighbour: 2^d, or 4^d if cubic, in d dimensions."""
     mode = operator.node.attributes.get_string("mode", "linear")
     neighbours = (4 if "cubic" in mode else 2) ** (len(operator.needed(0).shape) - 2)
     return operator.kernel("pointwise", 2 * neighbours * operator.output.size)
 
 
 def region_pool(operator: Operator) -> Kernel:
-    """8 operations a sample (four neighbours), an element written; sampling_ratio^2 samples."""
+    """Per element written, sampling_ratio^2 samples of 8 operations (four neighbours) each."""
     samples = max(1, operator.integer("sampling_ratio", 1)) ** 2
     return operator.kernel("reduction", 8 * samples * operator.output.size)
 
 
 def local_response(operator: Operator) -> Kernel:
-    """A square and an addition an element of the window, a power and a quotient an element."""
+    """Per element, a power and a quotient; per element of its window, a square and an addition."""
     window = operator.integer("size", 1)
     return operator.kernel("reduction", (2 * window + SPECIAL + 1) * operator.output.size)
 
 
 def top_k(operator: Operator) -> Kernel:
-    """log2(k) + 1 comparisons an element read: a heap of k."""
+    """log2(k) + 1 comparisons per element read: a heap of k."""
     depth = operator.output.shape[operator.integer("axis", -1)] if operator.output.shape else 1
     return operator.kernel(
         "reduction", operator.needed(0).size * (1 + math.ceil(math.log2(max(depth, 1))))
@@ -85,7 +85,7 @@ def top_k(operator: Operator) -> Kernel:
 
 
 def fourier(operator: Operator) -> Kernel:
-    """5 N log2 N a transform of N points (the radix-2 FFT); N the longest it can be."""
+    """5 N log2 N per transform of N points (the radix-2 FFT), for the longest N there can be."""
     points = max(operator.output.shape, default=1)
     transforms = operator.output.size // max(1, points)
     return operator.kernel(
@@ -94,7 +94,7 @@ def fourier(operator: Operator) -> Kernel:
 
 
 def rotary(operator: Operator) -> Kernel:
-    """Two products and a sum, an element; of cached cosines and sines only the rows in use move."""
+    """Per element, two products and a sum; of cached cosines and sines only the used rows move."""
     query, positions = operator.needed(0), operator.input(3)
     skip = () if positions is None else (1, 2)
     cost = operator.cost(3 * query.size, skip=skip)

@@ -19,7 +19,7 @@ class Work:
 
     Attributes:
         kernel: one execution of it.
-        has_rule: whether a rule knows it; what none knows is priced as a copy of its operands.
+        has_rule: whether a rule knows it; other operators are priced as a copy of their operands.
     """
 
     kernel: Kernel
@@ -27,7 +27,7 @@ class Work:
 
 
 def work(operator: Operator) -> Work:
-    """The kernel an operator is, by its rule. Raises ValueError where it defies its schema."""
+    """The kernel of an operator, by its rule. Raises ValueError if it breaks its schema."""
     kind = operator.node.op_type
     if operator.node.domain not in _DOMAINS or kind not in _RULES:
         return Work(movement.copy(operator), False)

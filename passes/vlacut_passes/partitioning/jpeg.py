@@ -1,8 +1,8 @@
-"""The observation as JPEG where it cannot be had: a row that says what it would save.
+"""The observation as JPEG, for models that cannot have it: a row that says what it would save.
 
-Coded pictures are bytes (`vlacut.tensor.codec`). A model that takes pictures as floats, or is
-planned without `--codecs`, could have as much: what photographs cost at quality 90
-(`vlacut.pricing.picture_cost`).
+Pictures can be coded if they are bytes (`vlacut.tensor.codec`). For a model that takes pictures as
+floats, or is planned without `--codecs`, the row counts the bytes and seconds of photographs at
+quality 90 (`vlacut.pricing.picture_cost`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from vlacut.tensor.numerics import ROUNDING
 
 
 class Quantity(IntEnum):
-    """What a cut has so much of; also the index into every array of quantities."""
+    """A quantity of a cut; its value is the index into every array of quantities."""
 
     LATENCY = 0  # seconds of a control step
     CLOUD_TIME = 1  # seconds of compute in the cloud, per control step
@@ -54,7 +54,7 @@ class Limits:
         cloud_time: seconds of compute in the cloud, per control step.
         cloud_bytes, edge_bytes: of distinct weights held on a side.
         energy: joules of the edge, per control step.
-        notes: on limits that users did not set, where they are from.
+        notes: where limits come from that users did not set.
     """
 
     minimise: Quantity = Quantity.LATENCY
@@ -80,7 +80,7 @@ class Limits:
         )
 
     def note(self, quantity: Quantity) -> str:
-        """Where a limit is from, in parentheses; empty if users set it."""
+        """The source of a limit, in parentheses; empty if users set it."""
         return f" ({self.notes[quantity]})" if quantity in self.notes else ""
 
 

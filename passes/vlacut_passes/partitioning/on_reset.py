@@ -1,7 +1,7 @@
-"""Where what runs on reset goes, once the cut of a control step is known.
+"""Where phases that run on reset go, once the cut of a control step is known.
 
-It takes no time in a step, so the search of a step leaves it anywhere within the limits on weights.
-Of all those places the one is taken that makes the first step of an episode the shortest.
+They take no time in a step, so the search of a step puts them anywhere within the limits on
+weights. Of all those places, this takes the one with the shortest first step of an episode.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
-"""A simpler cut that costs hardly more: an engine and a frame less for a hundredth of a step.
+"""A simpler cut that costs hardly more: an engine and a frame less, for a hundredth of a step.
 
-The search is exact and indifferent: it takes a part more, and a frame every trip, for the last
-microsecond of a price that is a prediction itself. So the optimum is found, and proven, first; then
-cuts are looked for that have no more of anything here and less of something, for a stated share of
-the optimum at most:
+The exact search takes one more part, and one more frame per trip, to save the last microsecond of a
+price that is itself a prediction. So the optimum is found and proven first. Then this looks for a
+cut that costs at most a stated share more, has no more of any of these, and less of at least one:
 
-    parts       what has an engine of its own
+    parts       pieces with an engine of their own
     hops        changes of side that follow one another in a control step: frames and waits
     crossings   tensors that cross
 
-They are looked for where simpler ones are: what others would do, and what comes of moving parts of
-the cut, one, two or a phase's together, to the other side, again and again, the simplest each time.
-That is a heuristic; what it takes is within the share, and within all limits, by its price.
+It tries the cuts of other strategies, and then moves parts of the cut to the other side: one, two,
+or a phase's together. It takes the simplest result and repeats. This is a heuristic; but what it
+takes is within the share and within all limits, by its price.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Part = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a cut has of what makes it less simple: see the module's docstring."""
+    """The three figures that make a cut less simple: see the module's docstring."""
 
     parts: int
     hops: int
@@ -69,7 +68,7 @@ class _Seen:
 
 
 def complexity_of(graph: CostGraph, sides: Sides, cost: Price) -> Complexity:
-    """That of a cut with its price."""
+    """The complexity of a cut with its price."""
     return Complexity(len(parts_of(graph, sides)), cost.hops, cost.crossings)
 
 
@@ -97,10 +96,10 @@ def simpler_cut(
         graph: with the codecs of the optimum.
         link: it is priced over.
         limits: what is minimised, and what every cut keeps.
-        optimum: of the search.
-        others: cuts that may do.
-        share: of the optimum's objective that a simpler cut may have more.
-        kept: says what an action's error makes of a cut; None if it is too far off.
+        optimum: the result of the search.
+        others: other cuts to try.
+        share: how much more of the objective a simpler cut may have, as a share of the optimum's.
+        kept: gives a cut with its action's error; None if that is too large.
     """
     search = _Descent(graph, link, limits, optimum, share)
     first = current = search.seen(optimum)

@@ -22,13 +22,13 @@ _Places = tuple["Side | None", ...]
 
 @dataclass(frozen=True)
 class State:
-    """A state of a region, or several: those that have the same branches on the same sides.
+    """A state of a region, or several states with the same branches on the same sides.
 
     Attributes:
-        sides: of the tasks that decide it; the others are free.
-        saved_s: seconds of a control step that every cut in it saves there at least, and exactly
-            those that leave no other branch whole; of several, the most.
-        several: which ones, those that save most first; empty if it is one.
+        sides: the sides of the tasks that decide it; the other tasks are free.
+        saved_s: seconds per control step that every cut in this state saves at least. A cut that
+            leaves no other branch whole saves exactly this. For several states it is the most.
+        several: the single states, those that save most first; empty if it is one.
     """
 
     sides: tuple[tuple[int, Side], ...] = ()

@@ -1,16 +1,16 @@
 """Blocks from repetition, where no names say.
 
-The operators that read weights are the graph's *anchors*: what an exporter shares, folds or hoists
-out of one copy of a block but not of another is not among them. Their sequence, each written as
-operator, shapes of its weights and shape of its result, is searched for the longest stretch that
-repeats itself with some period at least three times, each copy reading what the one before made;
-then what is left on either side of it. A stretch can start anywhere in the block: of the starts
-that give the most copies, the one is taken at whose borders the fewest values are alive (the
-residual stream), and of those the last.
+The operators that read weights are the graph's *anchors*. Operators that an exporter shares, folds
+or hoists out of some copies of a block are no anchors, so they do not disturb. Each anchor is
+written as its operator, the shapes of its weights and the shape of its result. In their sequence,
+this searches for the longest stretch that repeats at least three times with some period, each copy
+reading what the one before made. Then it searches what is left on either side. A stretch can start
+anywhere in the block. Of the starts with the most copies, it takes the one at whose borders the
+fewest values are alive (the residual stream), and the last of those.
 
-The other operators follow by dataflow: between two anchors of one copy, they are of that copy;
-between copies, the border is the last point where the fewest values are alive; before the first
-copy and behind the last, they are in as far as the second copy, or the last but one, has the like.
+The other operators follow by dataflow. Between two anchors of one copy, they belong to that copy.
+Between copies, the border is the last point where the fewest values are alive. Before the first
+copy and behind the last, an operator belongs to the copy if its neighbour copy has the like.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Stages: encoder, backbone or decoder.
 
-The backbone is the run of repeated blocks with the most bytes of weights, over all phases. Before
-it is the encoder, behind it the decoder, by dataflow within the phases that hold a part of it (so
-that what turns one token into the next is the decoder's head and the encoder's embedding); in the
-other phases by dataflow from phase to phase. What is between parts of the backbone belongs to it.
-What is neither before nor behind goes with what it feeds: to the decoder if that depends on it,
-else to the encoder. The blocks of a run have one stage, that of most of their operators. Without
-any run everything is backbone.
+The backbone is the run of repeated blocks with the most bytes of weights, over all phases. The
+encoder is before it, and the decoder behind it. In phases that hold a part of the backbone,
+dataflow within the phase decides; so the head belongs to the decoder and the embedding to the
+encoder, where one token becomes the next. In other phases, dataflow from phase to phase decides.
+Operators between parts of the backbone belong to it. An operator neither before nor behind it goes
+with what it feeds: to the decoder if that depends on it, else to the encoder. The blocks of a run
+have one stage, that of most of their operators. Without any run, everything is backbone.
 """
 
 from __future__ import annotations

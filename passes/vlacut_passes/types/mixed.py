@@ -1,8 +1,8 @@
-"""Mixed precision: weights and products in 16 bits, what needs float32 in it, casts between.
+"""Mixed precision: weights and products in 16 bits, unsafe operators in float32, casts between.
 
-Observation and action keep their types, and so does what is fed back into an input that the
-observation binds: the robot's interface does not change with the precision, and a sampler's state
-is summed in its own type. Everything else that crosses the link is in 16 bits.
+Observation and action keep their types, so the robot's interface does not change with the
+precision. An output that is fed back into an input of the observation keeps its type too, so a
+sampler's state is summed in its own type. Everything else that crosses the link is in 16 bits.
 """
 
 from __future__ import annotations
