@@ -10,7 +10,7 @@ the shortest runs, which is what a machine that others use too can do. With it, 
 are measured in these turns: what they took over what the device says of them is the machine's drift
 since it was calibrated, and the figures are printed as they are and without it. Prints for each of
 the two a row per part, measured over predicted as a plot, the median error, the share inside the
-stated interval, and what others had of the processors meanwhile.
+stated interval, and the background load meanwhile.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ def main() -> None:
         print(summary(f"without the machine's drift of {factor:.3f}", device, without))
     load = measured[0].background_load
     if load is not None:
-        print(f"others had {load:.1%} of all processors in the turns that counted")
+        print(f"background load: {load:.1%} of all processors in the turns that counted")
 
 
 if __name__ == "__main__":

@@ -42,11 +42,11 @@ def accept_command(
 ) -> None:
     """Accept a candidate that loses few of REFERENCE's episodes.
 
-    It is the first of CANDIDATES that does: name the one that is wanted most, the cheapest, first.
-    Each file is a table of outcomes, episode,success a line, of the same episodes: the same task,
-    seed and start.
+    The first of CANDIDATES that does is accepted: so name the cheapest first. Each file is a table
+    of outcomes, with a line `episode,success` per episode. All files are of the same episodes: the
+    same task, seed and start.
 
-    Exit status 1 if none is accepted: then it is REFERENCE that should run.
+    Exit status 1 if none is accepted: then REFERENCE should run.
     """
     ran = read_outcomes(reference)
     others = [read_outcomes(path) for path in candidates]

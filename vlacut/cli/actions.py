@@ -51,8 +51,8 @@ def actions_command(
 ) -> None:
     """Measure what age and variants do to actions, on EPISODES.
 
-    EPISODES is a file of vlacut run --record. The uncut model runs on every tick's observation,
-    every variant on some; both of a bundle's sides run here.
+    EPISODES is a file of vlacut run --record. The uncut model runs on the observation of every
+    tick, every variant on some of them. Both sides of the bundle run here.
     """
     for file in (out, fresh):
         if file and not file.parent.is_dir():  # said before, not after minutes

@@ -90,9 +90,9 @@ def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:
 def verify_command(path: Path, fresh: int, observations: Path | None, as_json: bool) -> None:
     """Compare every cut with the whole, and that with its model.
 
-    With the model it was compared when the bundle was compiled; the others run on this machine.
-    Cuts with codecs are tried on fresh observations, too. Exit status 1 if one differs by more than
-    the bundle allows.
+    The comparison with the model is from when the bundle was compiled; the others run here. Cuts
+    with codecs are tried on fresh observations, too. Exit status 1 if one differs by more than the
+    bundle allows.
     """
     with progress_bar() as progress:
         results = verify_bundle(open_bundle(path), progress, fresh=fresh, observations=observations)

@@ -23,7 +23,7 @@ from vlacut.hardware.codec_speed import CodecSpeed
 from vlacut.measurement.calibration.calibrating import Calibration, calibrate
 
 _TURNS = 15
-_WORTH_SAYING = 0.05  # of all processors, in others' hands
+_WORTH_SAYING = 0.05  # background load, as a share of all processors
 
 
 @click.command("calibrate")
@@ -35,9 +35,9 @@ _WORTH_SAYING = 0.05  # of all processors, in others' hands
 def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json: bool) -> None:
     """Measure this machine, and write it as a device.
 
-    It is measured through a back end; the file is for --edge or --cloud.
+    A back end runs the samples; the file is for --edge or --cloud.
 
-    Takes about a minute. Nothing else should run meanwhile.
+    This takes about a minute. Nothing else should run meanwhile.
     """
     if out.suffix != ".toml":
         raise click.BadParameter(f"{out} must end in .toml, by which --edge knows a file")
@@ -68,8 +68,8 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
     load = found.background_load
     if load is not None and load > _WORTH_SAYING:
         console().print(
-            f"others had {100 * load:.0f} % of all processors meanwhile: what several "
-            f"threads gain, and this spread, are those of a machine in use"
+            f"background load: other processes had {100 * load:.0f} % of all processors; what "
+            f"several threads gain, and this spread, are those of a machine in use"
         )
     console().print(f"wrote {out}; next: vlacut plan MODEL --edge {out} ...")
 

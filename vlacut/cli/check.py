@@ -40,7 +40,7 @@ def check_command(
 ) -> None:
     """Check that devices will run the parts of a bundle.
 
-    As far as that can be known without them.
+    The devices are not needed: the check goes as far as this machine can tell.
 
     Exit status 1 if a part breaks a rule of its device, is no valid ONNX, or cannot be built.
     """

@@ -78,7 +78,7 @@ def serve_command(
 ) -> None:
     """Serve the cloud side of a bundle.
 
-    Until SIGTERM or Ctrl-C; steps that have begun end.
+    It runs until SIGTERM or Ctrl-C; then steps that have begun are ended first.
     """
     log_to_stderr("serve", log_json)
     server = serve(

@@ -32,8 +32,8 @@ _COSTS = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a
 def explain_command(model: str, cache: bool, as_json: bool) -> None:
     """Show what was traced of a model, or why not.
 
-    That is which line of it cannot be, and what usually helps. MODEL is file.py:function, or
-    whatever plan takes.
+    If a line of it cannot be traced, that line is shown, and what usually helps. MODEL is
+    file.py:function, or whatever plan takes.
     """
     try:
         program = traced_program(model, {}, TraceCache() if cache else None, _note)

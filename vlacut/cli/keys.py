@@ -31,8 +31,8 @@ def keys_command(
 ) -> None:
     """Make keys for the cloud and for robots.
 
-    With the same FOLDER later, for more robots. Copy FOLDER/cloud to the cloud and FOLDER/NAME to
-    a robot, for --tls. Keep FOLDER/authority.
+    Run it with the same FOLDER later, for more robots. Copy FOLDER/cloud to the cloud and
+    FOLDER/NAME to a robot, for --tls. Keep FOLDER/authority.
     With --renew, the old keys stay valid until they end. With --revoke, copy the new
     FOLDER/cloud/revoked.pem to the cloud and start the server anew.
     With --signer: FOLDER/signer/key.pem is for vlacut sign, public.pem for --trusted.
@@ -70,7 +70,7 @@ def keys_command(
 def sign_command(path: Path, key: Path, as_json: bool) -> None:
     """Sign a bundle, for machines that run it with --trusted.
 
-    It is checked before.
+    Its files are checked first.
     """
     try:
         from vlacut.security.signing import sign_bundle

@@ -41,9 +41,9 @@ def train_command(
 ) -> None:
     """Fit a predictor of the bandwidth to recorded ones.
 
-    TRACES is a folder of them; what is written is for compile --predictor.
+    TRACES is a folder of recordings; the file is for compile --predictor.
 
-    Recordings are split whole; the table is of those that were not fitted to.
+    Each recording is used as a whole, either to fit or to judge; the table is of the latter.
     """
     check_place(out)
     with progress_bar() as progress:

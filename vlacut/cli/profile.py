@@ -35,7 +35,7 @@ _SIDES = {"edge": (Side.EDGE,), "cloud": (Side.CLOUD,), "both": (Side.EDGE, Side
 def profile_command(path: Path, side: str, out: Path, turns: int, as_json: bool) -> None:
     """Measure the parts of a bundle where they run.
 
-    What it writes is for `vlacut plan` and `vlacut compile`, by --costs.
+    The file is for --costs of `vlacut plan` and `vlacut compile`.
     """
     check_place(out)
     with progress_bar() as progress:

@@ -96,10 +96,10 @@ def simulate_command(
     """Run the control loop over recorded bandwidths, on paper.
 
     Steps follow the plan's own schedules and times. The clairvoyant knows the trace: no choice of
-    variants makes any step of the loop end sooner than its. Regret is a mean latency above its.
+    variants makes any step end sooner than its own. Regret is the mean latency above it.
 
-    With --episodes it is a loop of commands over recorded kinematics, by every controller; regret
-    is the mean error of a command above that of the best decisions of no more cost.
+    With --episodes, every controller drives a loop of commands over recorded kinematics. Regret is
+    then the mean error of a command, above that of the best decisions at no more cost.
     """
     figure = make_figure(plot, 9, 6) if plot else None
     bundle = read_bundle(path)

@@ -20,12 +20,12 @@ _WORTH_SAYING = 0.1  # of a step
 
 
 def advice(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
-    """A line for everything of a plan that its user should know.
+    """What a user should know of a plan, one line each.
 
     Args:
-        program: that was planned, with its annotations.
-        edge: the device that the plan's edge is.
-        plan: of the program.
+        program: the program that was planned, with its annotations.
+        edge: the device of the plan's edge.
+        plan: the program's plan.
     """
     unpriced = UNPRICED.find(program)
     if unpriced:
@@ -83,7 +83,7 @@ def _first_bursts_s(plan: Plan) -> float:
 
 
 def slow_samples(interval_s: float, plan: Plan) -> str:
-    """What to say of a predictor's interval where RoboECC's equation 3 does not hold."""
+    """A warning if a predictor's interval is too long for RoboECC's equation 3."""
     most = shortest_side(plan)
     if interval_s < most:
         return ""

@@ -39,8 +39,8 @@ class BackEnds:
 
     @property
     def uncut(self) -> Side:
-        """The side whose builder makes the uncut phases: one whose executor runs them wherever it
-        is installed, the edge of two, for it is on the robot's side that they must be readable.
+        """The side whose builder makes the uncut phases: one whose executor runs them on any
+        machine. Of two such sides it is the edge, because the robot must be able to read them.
         """
         own = (side for side in Side if self.builders[side].reference == self.names[side])
         return next(own, Side.EDGE)
@@ -57,10 +57,10 @@ class BackEnds:
         }
 
     def conversions(self, program: Program) -> dict[str, str]:
-        """Element types that a program has and an executor lacks, and those to compute in instead.
+        """Types that a program has and an executor lacks, each with the type to use instead.
 
-        A program has one type for each of its tensors, so what one side lacks both convert.
-        Raises InputError where the two ask for different ones.
+        A tensor has one type on both sides, so both convert a type that one of them lacks. Raises
+        InputError if the two ask for different types.
         """
         found: dict[str, str] = {}
         there = set(_types(program))
@@ -74,8 +74,8 @@ class BackEnds:
         return {source: target for source, target in found.items() if source in there}
 
     def tolerances(self, program: Program) -> dict[str, float]:
-        """How far an engine of each side may be from what was recorded of its part, as a share of
-        the largest magnitude.
+        """How far an engine's outputs may be from those recorded of its part, by side, as a share
+        of the largest magnitude.
         """
         return {
             side.value: max(builder.tolerance(phase.model) for phase in program.phases)

@@ -66,8 +66,8 @@ class Planned:
         warnings: what a user should know of the plan, a line each.
         converted: which element type became which, for the back end; empty if none did.
         measured: how many operators were measured on which side; empty if none was.
-        interval_s: seconds between which nine of ten steps should lie, the link being as it is
-            said to be.
+        interval_s: bounds in seconds between which nine of ten steps should lie, if the link is as
+            stated.
         considered: every placement that the pool considered; none without a pool.
         notes: what the front end did to the model, and what it took from the example, a line each.
     """
@@ -95,7 +95,7 @@ def plan_program(
 ) -> Planned:
     """Annotate and cut a program, in place, for a target.
 
-    Raises InputError where the request is at fault, PassError where a pass is.
+    Raises InputError if the request is at fault, PassError if a pass is.
     """
     target.check()
     edge, cloud = load_device(target.edge), load_device(target.cloud)
@@ -201,27 +201,27 @@ def compile_program(
 ) -> tuple[Planned, Bundle]:
     """Plan a program, emit both sides' parts, and write the bundle at `out`.
 
-    Until the last moment `out` is untouched. With `golden`, one step of the uncut model is run on
-    this machine and recorded. What the front end had in its hands is run too, where that can be,
-    and the uncut model is held to it: see `vlacut.compiler.model_check`.
+    `out` appears whole at the end, or not at all. With `golden`, this machine runs one step of the
+    uncut model and records it. If the model that the front end was given can run here, the uncut
+    program is compared with it: see `vlacut.compiler.model_check`.
 
     Args:
-        program: the program, or what makes it: a checkpoint is copied while that traces.
+        program: the program, or a function that makes it: a checkpoint is copied while it traces.
         target: what to cut it for.
         out: path of the bundle.
-        checkpoint: where the weights are that the program has shapes of alone.
+        checkpoint: the weights of which the program has only shapes.
         backend: name of the builder, or `edge=NAME,cloud=NAME`.
         pipeline: passes to run instead of the target's.
         golden: whether to record a step, if the back end computes.
-        model_check: whether to compare with what the program came from.
-        model_tolerance: the largest difference from that, as a share of an output's magnitude; by
-            element type if None.
-        predictor: of the bandwidth, trained by `vlacut train-predictor`, to put into the bundle.
-        actions: tables of `vlacut calibrate-actions` for this plan's variants, to put there too.
-        progress: called with what is done, how much of it, and of how much.
+        model_check: whether to compare the program with the model that it came from.
+        model_tolerance: the largest difference that is allowed, as a share of an output's
+            magnitude; None takes the one of the element type.
+        predictor: a file of `vlacut train-predictor`, to put into the bundle.
+        actions: a file of `vlacut calibrate-actions` for this plan's variants, to put there too.
+        progress: called with what is being done, how much is done, and how much there is.
 
-    Raises InputError, PassError, BackendError, ModelDiffers if the program is not the model that it
-    came from, or BundleError if `out` cannot be written.
+    Raises InputError, PassError, BackendError, ModelDiffers if the program does not compute what
+    its model does, or BundleError if `out` cannot be written.
     """
     check_tolerance(model_tolerance)
     interval_s = read_weights(predictor).interval_s if predictor else 0.0

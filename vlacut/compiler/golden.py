@@ -1,8 +1,8 @@
 """The golden step: one control step of the uncut model, recorded when a bundle is made.
 
-A back end that does not run here has it recorded by another one, its `reference`, see
+If a back end does not run here, another one records the step: its `reference`, see
 `vlacut.compiler.uncut`. Then the inputs and outputs of every part of that side are recorded too,
-for whoever builds its engine.
+for the machine that builds its engines.
 """
 
 from __future__ import annotations

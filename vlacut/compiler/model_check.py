@@ -1,16 +1,16 @@
 """The model check: the uncut program of a bundle against the model that it came from, by numbers.
 
-torch.export and ONNX's exporter can be wrong without a word: a mask is decided while they trace, a
-cast is left out. So both run on the example observation and on two variations of it, with floats,
-whole numbers and masks drawn anew, for an example of ones hides a mask; on one with floats alone
-drawn anew where the model does not take those. Every phase gets the inputs that the model itself
-has there, so that a difference is that of the phase and does not grow from one to the next, and
-every output is compared, of the first trip of a loop and of the last.
+torch.export and ONNX's exporter can be wrong without a word: they decide a mask while they trace,
+or leave a cast out. So model and program both run on the example observation and on two variations
+of it. A variation draws floats, whole numbers and masks anew, because an example of ones hides a
+mask. If the model does not take that, one variation draws only floats anew. Every phase gets the
+inputs that it has in the model itself; so a difference belongs to its phase, and does not grow from
+phase to phase. Every output is compared, in the first trip of a loop and in the last.
 
-What it costs: on the example each phase runs as often as a control step runs it, at most
-`_MOST_TRIPS` times; on a variation a loop runs two trips. The model is already in memory, and the
-uncut program maps its weights from the bundle's files. Where these are more than `_LARGE` bytes
-there is one variation.
+The cost: on the example, each phase runs as often as in a control step, at most `_MOST_TRIPS`
+times. On a variation, a loop runs two trips. The model is already in memory, and the uncut program
+maps its weights from the bundle's files. If the weights exceed `_LARGE` bytes, there is one
+variation.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Difference:
 
 
 def check_tolerance(tolerance: float | None) -> None:
-    """Raise InputError for a tolerance that is none."""
+    """Raise InputError for a number that is no tolerance."""
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise InputError(
             f"--model-tolerance: {tolerance:g}: write a share of an output's magnitude: 0.001"
@@ -98,14 +98,14 @@ def check_model(
     engines: Mapping[str, Engine],
     tolerance: float | None,
 ) -> tuple[ModelCheck, tuple[str, ...]]:
-    """The record of the check, and what to say of it beside.
+    """The record of the check, and a line on it for the user.
 
     Args:
-        program: that is compiled, its passes through.
-        original: what it came from; one that can be run.
-        phases: the uncut ones.
-        engines: of these, by name.
-        tolerance: the largest share allowed; that of the coarsest element type if None.
+        program: the program that is compiled, after its passes.
+        original: the model it came from, which must be able to run.
+        phases: the uncut phases.
+        engines: their engines, by name.
+        tolerance: the largest share allowed; None takes the one of the coarsest element type.
 
     Raises ModelDiffers naming the output that is the furthest off, if one is too far.
     """

@@ -1,4 +1,4 @@
-"""What is run once a bundle's files are there: the golden step, and the model check."""
+"""What runs once a bundle's files are there: the golden step, and the model check."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ class Recorder:
     def run(
         self, golden: bool, model_check: bool, tolerance: float | None
     ) -> tuple[ModelCheck, tuple[str, ...]]:
-        """Record what is asked for and can be; the record of the model check, and what to say.
+        """Record the golden step and check the model, as far as asked for and possible here.
 
-        Raises InputError if a golden step is asked for and nothing runs the phases here,
-        BackendError if what runs them fails, ModelDiffers where the check does.
+        Returns the record of the model check, and a line on it. Raises InputError if a golden step
+        is asked for and nothing runs the phases here, BackendError if an engine fails, ModelDiffers
+        if the check fails.
         """
         golden = golden and self._ends.computes
         for side, builder in self._ends.builders.items() if golden else ():

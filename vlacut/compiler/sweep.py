@@ -1,4 +1,4 @@
-"""Sweep: the plan of a model for one bandwidth, or one budget, after another.
+"""Sweep: the plans of a model over a range of bandwidths, or of budgets.
 
 The model is simplified and annotated once; only `partition` runs for every point.
 """
@@ -52,12 +52,11 @@ class Point:
 
     Attributes:
         amount: bytes per second (of the uplink) or bytes.
-        strategies: rows of the report, the chosen one first; empty where no cut is allowed.
-        certificate: of the optimum; None where no cut is allowed.
-        why_not: why none is; empty if one is.
-        kept_s: seconds of a control step of the cut that is chosen for the link asked for, as it
-            is, at this bandwidth (RoboECC's figure 3); None in a sweep of budgets, and where there
-            is none.
+        strategies: rows of the report, the chosen one first; empty if no cut is allowed.
+        certificate: the optimum's; None if no cut is allowed.
+        why_not: why no cut is allowed; empty if one is.
+        kept_s: seconds per control step at this bandwidth of the cut that is chosen for the link
+            asked for (RoboECC's figure 3); None in a sweep of budgets, or without such a cut.
     """
 
     amount: float

@@ -28,36 +28,36 @@ SIMPLER = 0.01  # as the pass `partition` has it
 
 @dataclass(frozen=True)
 class Target:
-    """What a program is cut for, as users write it. What is empty is no constraint.
+    """What a program is cut for, as users write it. An empty option is no constraint.
 
     Attributes:
         edge, cloud: names of devices, or TOML files.
         link: see `vlacut.hardware.link`.
-        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; by default what the device
-            has, less its reserve.
+        cloud_budget: most bytes of weights in the cloud, e.g. `12.1GB`; by default the device's
+            memory less its reserve.
         cloud_time: most compute in the cloud per control step, e.g. `80ms`.
-        edge_memory: the same of the edge.
-        pin: operators that have their side, e.g. `vision.*=edge`.
-        private: inputs of which no value leaves the edge but through a block, `INPUT[:BLOCK]`.
-        minimise: `latency`, `cloud-time` or `energy` of the edge.
-        deadline: most time of a control step, e.g. `100ms`.
+        edge_memory: most bytes of weights on the edge; the default is as for the cloud.
+        pin: operators whose side is given, e.g. `vision.*=edge`.
+        private: inputs whose values leave the edge only through a block, `INPUT[:BLOCK]`.
+        minimise: `latency`, `cloud-time`, or `energy` of the edge.
+        deadline: the longest control step, e.g. `100ms`.
         link_trace: file or folder of recorded bandwidths, see `vlacut.hardware.trace`. Then the
             uplink has the bandwidth that the trace reaches for `quantile` of the time, and the
-            downlink keeps its ratio to it; so latencies are those that `quantile` of the time is
-            not exceeded.
+            downlink keeps its ratio to it. So latencies hold for `quantile` of the time.
         quantile: share of the time, above 0 and at most 1.
         pool: `none`, `block` or `portfolio:BYTES`: see the pass `alternatives`.
         pool_engines: `segments` or `fused`.
         bandwidth: what the pool is chosen for: see `vlacut.hardware.bandwidths`.
-        codecs: those that tensors may cross the link with, e.g. `fp16,int8`, or `all`.
-        max_action_error: the most that these may move the action, see
+        codecs: codecs that tensors may cross the link in, e.g. `fp16,int8`, or `all`.
+        max_action_error: the most that codecs may move the action, see
             `vlacut.pricing.coding.ActionError`; None for no limit.
-        calibration: file or folder of observations (`vlacut.tensor.observations`) that bound what
-            codecs do to the action on fresh ones; empty for the error on few alone.
+        calibration: file or folder of observations (`vlacut.tensor.observations`), from which a
+            bound on the error of codecs on fresh observations is worked out; empty for the error on
+            few observations alone.
         coverage: share of fresh observations that this bound holds for, above 0 and below 1.
-        precision: `float16` or `bfloat16`: what weights and products are turned into, while what
-            needs float32 stays in it and the observation and the action keep their types, see the
-            pass `convert-types`; empty: as the model has it.
+        precision: `float16` or `bfloat16`, for weights and products; empty leaves the model as it
+            is. Operators that need float32 stay in it, and the observation and the action keep
+            their types, see the pass `convert-types`.
         quantise: `int8` or `float8e4m3fn`: what products of weights go through, calibrated on the
             example, see the pass `quantise`; empty: nothing.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,

@@ -1,14 +1,14 @@
 """The trace cache: traced programs in the user's cache, so that a model is traced once.
 
-An entry is a folder named by what was asked for (MODEL, shapes, this Python). It holds the program
+An entry is a folder named by the request (MODEL, shapes, this Python). It holds the program
 (`vlacut.ir.storage`) and `entry.json`: what the program was made of, and a digest of each file of
-the entry. One whose sources changed is *older*, one whose files are not what was written is
-*damaged*; both are traced anew, and replaced.
+the entry. An entry whose sources changed is *older*. An entry whose files are not as they were
+written is *damaged*. Both are traced anew and replaced.
 
-Entries appear whole or not at all, by a rename. Who reads one holds a shared lock on it for as
-long as the program lives, for weights are mapped out of it; who removes one needs the exclusive
-lock, and leaves it alone where somebody reads. The least recently used go first when all take too
-much room.
+Entries appear whole or not at all, by a rename. A reader holds a shared lock on its entry for as
+long as the program lives, because weights are mapped out of it. Removing an entry needs the
+exclusive lock, so an entry that is read stays. If all entries take too much room, the least
+recently used go first.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Sources:
         files: the digest of each source by its path.
         sizes: size and time of change, in ns, of files too large to be read each time, by path.
         installed: `.dist-info` folders of the packages that took part; each names its version.
-        module: digest of the module that was traced, where a function of the user's made it.
+        module: digest of the traced module, if a function of the user's made it.
     """
 
     files: Mapping[str, str]
@@ -57,7 +57,7 @@ class Sources:
     module: str = ""
 
     def changed(self) -> str:
-        """What is no longer as it was; empty if all is."""
+        """The first source that has changed; empty if none has."""
         for path, digest in self.files.items():
             if file_digest(Path(path)) != digest:
                 return path
@@ -75,7 +75,7 @@ class Entry:
     Attributes:
         key: names its folder.
         model: as it was asked for.
-        nbytes: that it takes.
+        nbytes: bytes that it takes.
         used_s: when it was last read, in seconds since 1970.
     """
 
@@ -133,7 +133,7 @@ class TraceCache:
         say: Say,
         held: frozenset[str] = frozenset(),
     ) -> None:
-        """Put a program into the cache; a cache that cannot be written is said, no error."""
+        """Put a program into the cache. If the cache cannot be written, `say` is told; no error."""
         if content_bytes(program, held) * _LARGEST_SHARE > self.most_bytes:
             return  # it would push out all others
         try:
@@ -150,12 +150,12 @@ class TraceCache:
             say(f"{self.folder}: the trace is not kept: {error.strerror or error}")
 
     def entries(self) -> list[Entry]:
-        """What there is, the most recently used first."""
+        """All entries, the most recently used first."""
         found = (self._entry(folder) for folder in self._folders())
         return sorted((one for one in found if one), key=lambda one: one.used_s, reverse=True)
 
     def clear(self) -> tuple[int, int]:
-        """Remove all that nobody reads; how many that were, and how many stay."""
+        """Remove the entries that nobody reads; returns how many were removed and how many stay."""
         folders = list(self._folders())
         removed = sum(self._remove(folder) for folder in folders)
         for folder in self.folder.glob(f".*{_PARTIAL}*"):

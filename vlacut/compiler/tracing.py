@@ -1,10 +1,10 @@
 """Programs by way of the trace cache: what MODEL names is traced once.
 
-A model of the zoo is found by name, preset and where its module lies; what is stale is known by the
-sources of the modules it uses and by the packages that took part. A file or a folder is found by
-its path and the shapes bound, and known by its content. The function of a file.py:function is
-called every time: what is kept is the trace of the module that it makes, known by the sources that
-are in no package and by the module itself; the weights are those it makes.
+A model of the zoo is found by its name, preset and module's place. It is stale if the source of a
+module it uses changed, or a package that took part. A file or a folder is found by its path and the
+shapes bound, and is stale if its content changed. The function of a file.py:function is called
+every time; only the trace of the module that it makes is kept. That is stale if the module changed,
+or a source that is in no package. The weights are those that the function makes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What a bundle that is being made computes, run on this machine.
+"""Running the files of a bundle that is being made, on this machine.
 
-Files for a back end that does not run here are run by another one, its `reference`: as they were
-emitted, with types the reference lacks converted, and rounded to the model's own between them.
+If a back end does not run here, another one runs its files: its `reference`. The files are as they
+were emitted. Types that the reference lacks are converted, and values between files are rounded to
+the model's own types.
 """
 
 from __future__ import annotations
@@ -62,8 +63,7 @@ class RunsHere:
 class Reference:
     """Loads emitted files into another back end, converted for it, and written to a scratch folder.
 
-    Weights that the conversion leaves alone are written once more, too: the other back end may
-    store them in another layout.
+    All weights are written once more, because the other back end may store them in another layout.
     """
 
     def __init__(self, backend: str, folder: Path, scratch: Path) -> None:

@@ -1,7 +1,7 @@
-"""Background load: what everything but this process takes of this machine's processors.
+"""Background load: the share of this machine's processors that everything else takes.
 
-An engine of several threads goes at the pace of the last of them, so who has a processor for a
-while makes it slower by more than that while. A measurement says how much of it there was.
+An engine of several threads runs at the pace of its slowest thread. So another process that has one
+processor for a while delays it by more than that while. A measurement says how much there was.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Watch = Callable[[], "float | None"]
 
 
 def watch_background_load() -> Watch:
-    """A function that says the share of all processors that others had since, 0 to 1.
+    """A function that gives the background load since this call, as a share of all processors.
 
-    It says None on a system that does not tell. What a hypervisor took counts as background load.
+    It gives None on a system that does not tell. Time that a hypervisor took counts, too.
     """
     start, busy, own = time.perf_counter(), _busy_s(), time.process_time()
 

@@ -20,15 +20,15 @@ _MORE_TURNS = 0.5  # of those asked for, to replace disturbed ones
 
 @dataclass(frozen=True)
 class Measured:
-    """What repeated measurements say. Seconds.
+    """The result of repeated measurements, in seconds.
 
     Attributes:
         seconds: median over the turns of the shortest run in a turn.
-        shortest: of all runs.
+        shortest: the shortest of all runs.
         low, high: quartiles over the turns.
-        turns: how many there were.
-        background_load: share of all processors that others had in these turns, on the average;
-            None where the system does not tell.
+        turns: how many turns there were.
+        background_load: mean share of all processors that other processes had in these turns; None
+            if the system does not tell.
     """
 
     seconds: float
@@ -41,7 +41,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Turn:
-    """Seconds of every run in a turn, and what others had of the processors meanwhile."""
+    """Seconds of every run in a turn, and the background load meanwhile."""
 
     seconds: list[float]
     background_load: float | None
@@ -58,11 +58,11 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
     watch: Callable[[], Watch] = watch_background_load,
 ) -> tuple[Measured, ...]:
-    """Time every run by a clock of seconds, in so many turns, one run after the other in each.
+    """Time every run by a clock of seconds. Each turn goes through all runs, one after the other.
 
-    A turn runs once untimed, then for 10 ms, but 20 times at most. The shortest of those counts:
-    it is the one that nothing else on this machine interrupted. Turns in which others had more
-    than 5 % of all processors are replaced by up to half as many again; the least disturbed count.
+    In a turn, a run goes once untimed, then for 10 ms, but at most 20 times. The shortest of those
+    counts: nothing else on this machine interrupted it. Turns with a background load above 5 % are
+    replaced, by up to half as many turns again; the least disturbed count.
     """
     most = turns + math.ceil(_MORE_TURNS * turns)
     found: list[_Turn] = []

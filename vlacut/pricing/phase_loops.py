@@ -43,7 +43,7 @@ class PhaseLoop:
     may_lead: bool = True
 
     def one_way(self, x: Ints) -> bool:
-        """Whether all changes of side in an assignment lead one way, and nothing carried crosses."""
+        """Whether all changes of side in an assignment lead one way and nothing carried crosses."""
         if not self.may_lead or (x[self.left] != x[self.taken]).any():
             return False
         change = x[self.after] - x[self.before]

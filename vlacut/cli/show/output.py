@@ -40,7 +40,7 @@ def json_option(command: F) -> F:
 
 
 def check_place(out: Path) -> None:
-    """Raise InputError, before the work, where a file could not be written after it."""
+    """Raise InputError, before the work, if its file could not be written afterwards."""
     if out.is_dir():
         raise InputError(f"{out}: is a folder; name a file")
     if not out.parent.is_dir():
@@ -143,7 +143,7 @@ def table(
 
 
 class Stages:
-    """What a command does, one thing after another, and for how long; call it (what, done, of).
+    """The stages of a command, and how long each took. Call it with (what, done, of).
 
     Attributes:
         seconds: by what was done, up to the last call.

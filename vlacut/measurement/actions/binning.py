@@ -10,8 +10,9 @@ BINS, LEAST = 8, 100  # LEAST ticks in a bin
 
 
 def edges_of(risks: np.ndarray, bins: int = BINS, least: int = LEAST) -> np.ndarray:
-    """Risks between bins, each of half of the ticks that are riskier than those before: at most
-    `bins`, of at least `least` ticks. What is decided hangs on the few risky ones.
+    """The risks between bins. Each bin has half of the ticks that are riskier than the bins before;
+    so the few risky ticks, on which decisions depend, are told apart. There are at most `bins`
+    bins, of at least `least` ticks.
     """
     levels = [1 - 0.5**place for place in range(1, bins)]
     enough = [level for level in levels if (1 - level) * len(risks) >= least]
@@ -20,9 +21,9 @@ def edges_of(risks: np.ndarray, bins: int = BINS, least: int = LEAST) -> np.ndar
 
 
 def conformal_quantile(errors: np.ndarray, alpha: float) -> float:
-    """What the next error exceeds with a probability of at most alpha, if it is exchangeable with
-    these: the ceil((m + 1)(1 - alpha))-th smallest of m, the largest where there are too few; 0 of
-    none.
+    """A bound that the next error exceeds with a probability of at most alpha, if it is
+    exchangeable with these. It is the ceil((m + 1)(1 - alpha))-th smallest of m errors, the largest
+    if there are too few, and 0 for no errors.
     """
     known = np.sort(errors[np.isfinite(errors)])
     if not known.size:
@@ -32,7 +33,7 @@ def conformal_quantile(errors: np.ndarray, alpha: float) -> float:
 
 
 def typical(errors: np.ndarray, alpha: float) -> float:
-    """Their conformal quantile; of an alpha of 0 their mean, 0 of none."""
+    """The errors' conformal quantile; for an alpha of 0 their mean (0 for no errors)."""
     if alpha:
         return conformal_quantile(errors, alpha)
     known = errors[np.isfinite(errors)]

@@ -29,7 +29,7 @@ class Worth:
     """What the calibration found, for people.
 
     Attributes:
-        ticks, episodes: that it was made of.
+        ticks, episodes: how many it was made of.
         redundant: share of the ticks in which playing on is no worse than `eps`.
         auc: of every trigger's score for critical ticks, on held-out episodes.
         precision: of RAPID's rule at its threshold, and of the learnt risk at its own.
@@ -58,14 +58,14 @@ def calibrate_actions(
     Args:
         bundle: whose variants.
         episodes: observations, and sensors if there were any.
-        alpha: share of errors that may be beyond the tables: these are quantiles then, and bounds;
-            of 0 they are means, which decide better on what is to be expected.
-        eps: the error that is allowed, in shares of ranges; if None, what the policy's own plan
-            moves from one tick to the next, by the same alpha, and 1 % at least.
-        every: how many ticks lie between those that variants are run on.
-        progress: called with what is done.
+        alpha: the share of errors that may exceed the tables, which are then quantiles, and bounds.
+            For 0 the tables are means, which serve decisions on the expected error better.
+        eps: the error that is allowed, in shares of ranges. None takes the movement of the policy's
+            own plan from one tick to the next, by the same alpha, and at least 1 %.
+        every: variants run on every `every`-th tick.
+        progress: called with what is being done, how much is done, and how much there is.
 
-    Raises InputError where there is too little, or what was recorded is not of this bundle.
+    Raises InputError if there are too few ticks, or the recording is not of this bundle.
     """
     if not 0 <= alpha < 1 or every < 1 or (eps is not None and not eps > 0):
         raise InputError("alpha must be within 0 and 1, eps above 0, and every at least 1")

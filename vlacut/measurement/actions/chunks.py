@@ -1,4 +1,4 @@
-"""What the policy says at every recorded tick, by the uncut model and by a bundle's variants."""
+"""The policy's chunk at every recorded tick, by the uncut model and by a bundle's variants."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def reader_of(bundle: Bundle, episodes: Episodes) -> ChunkReader:
 
 
 class Inferences:
-    """Runs a bundle on recorded observations, both of its sides here.
+    """Runs both sides of a bundle here, on recorded observations.
 
-    Raises BundleError or BackendError where it cannot be run, InputError where what was recorded
-    is no observation of it.
+    Raises BundleError or BackendError if it cannot be run, InputError if a recording is no
+    observation of it.
     """
 
     def __init__(self, bundle: Bundle, episodes: Episodes) -> None:
@@ -56,7 +56,7 @@ class Inferences:
         self._engines = load_engines(bundle, Side.EDGE) | load_engines(bundle, Side.CLOUD)
 
     def reference(self, tick: int) -> np.ndarray:
-        """The chunk [T, W] of the uncut model; of the first variant where that cannot run here."""
+        """The chunk [T, W] of the uncut model; of the first variant if that cannot run here."""
         if self._whole is None:
             return self.variant(0, tick)
         observed = check_observation(self._inputs, self._episodes.observed(tick), self._plan.fixed)
@@ -71,7 +71,7 @@ class Inferences:
         return self._reader.read(made[self._reader.spec.output], observed)
 
     def references(self, progress: Progress) -> np.ndarray:
-        """Those of all ticks, [N, T, W]."""
+        """The reference chunks of all ticks, [N, T, W]."""
         ticks = self._episodes.ticks
         made = []
         for tick in range(ticks):
@@ -82,8 +82,8 @@ class Inferences:
     def differences(
         self, references: np.ndarray, ticks: Sequence[int], progress: Progress
     ) -> np.ndarray:
-        """Of every variant's commands from the reference's, absolute, [V, len(ticks), W]: the mean
-        over those within the horizon.
+        """Mean absolute difference of every variant's commands from the reference's, over the
+        commands within the horizon: [V, len(ticks), W].
         """
         horizon, names = self._reader.spec.horizon, self._plan.variants
         made = np.zeros((len(names), len(ticks), self._reader.width))

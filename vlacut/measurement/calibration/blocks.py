@@ -1,7 +1,7 @@
-"""Blocks of transformers: what the operators of the other samples take beside one another.
+"""Blocks of transformers: how long operators take when they follow one another.
 
-In a model an operator finds its operands where the one before has left them, and its weights where
-they were a step ago. So whole blocks are measured too, written as torch.export writes them.
+In a model, an operator finds its operands where the one before left them, and its weights where
+they were a step ago. So whole blocks are measured too, in the form that torch.export writes.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ class Calibration:
         profile: the machine, for `profile_text`.
         fit: the parameters, with their spread.
         observations: what was measured.
-        background_load: share of all processors that others had meanwhile; None where nobody knows.
+        background_load: share of all processors that other processes had meanwhile; None if the
+            system does not tell.
     """
 
     profile: Profile
@@ -51,11 +52,11 @@ def calibrate(
     """Measure this machine, and fit a profile of that name to it; its codecs are timed, too.
 
     Args:
-        name: of the device.
-        backend: that builds and runs the samples.
+        name: the device's name.
+        backend: the back end that builds and runs the samples.
         turns: how often every sample is measured.
-        threads: of an engine; 0 for as many as the back end takes.
-        progress: called with what is done, how far, of how much.
+        threads: threads of an engine; 0 for as many as the back end takes.
+        progress: called with what is being done, how much is done, and how much there is.
 
     Raises InputError if the back end runs nothing here, BackendError if it cannot run a sample.
     """

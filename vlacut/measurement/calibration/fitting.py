@@ -1,10 +1,10 @@
 """Fitting the device model to measurements: robust least squares on the errors of the logarithms.
 
-Free are the peak rate, both bandwidths, the size of the cache, the parameters of the stack that
-hold for all kernels, and for every operator measured its part of the rate (or, where it computes
-nothing, of the bandwidth), its launch, and what it gains from several threads. Large products take
-all of the peak, and products with a vector all of the bandwidth, by definition: the others are
-parts of what those reach.
+The fit has these free parameters: the peak rate, both bandwidths, the size of the cache, and the
+parameters of the stack that hold for all kernels. Every measured operator adds its part of the rate
+(or of the bandwidth, if it computes nothing), its launch, and its gain from several threads. By
+definition, large products reach all of the peak, and products with a vector all of the bandwidth;
+the parts of other operators are relative to that.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def fit(
 ) -> Fit:
     """The device whose predictions come closest to the observations.
 
-    A model that is to be predicted is of no family that was measured. So the spread is that of the
-    blocks with each family predicted by a fit to all but that family.
+    A model that is to be predicted belongs to no family that was measured. So the spread comes from
+    predicting each family of blocks by a fit to all the others.
 
     Args:
         operators: chains of one kind of operator, at several sizes.

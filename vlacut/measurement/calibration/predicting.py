@@ -1,8 +1,8 @@
-"""Predicting measurements again and again, for devices that differ in parameters.
+"""Predicting measurements many times, for devices that differ in their parameters.
 
-A graph has few distinct kernels, so each of those is priced once. The seconds of a kernel depend on
-the parameters of its own operator alone. So one pass over the kernels gives the derivatives by that
-parameter of all operators.
+A graph has few distinct kernels, and each is priced once. A kernel's seconds depend only on its own
+operator's parameters. So one pass over the kernels gives the derivatives of all operators by one
+parameter.
 """
 
 from __future__ import annotations
