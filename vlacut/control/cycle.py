@@ -42,15 +42,15 @@ class Cycle:
     """Decides, asks, and plays.
 
     Args:
-        reader: of the chunk.
+        reader: reads the chunk.
         runner: makes inferences.
-        routes: by variant.
+        routes: one per variant.
         executor, playing, controller, starving: see their modules.
-        period_s: of a tick.
-        entropy: name of the policy's output that tells how unsure it is; none if empty.
+        period_s: seconds per tick.
+        entropy: name of the policy's output that tells how unsure it is; empty for none.
 
     Attributes:
-        error: what the last inference failed of; empty if it did not.
+        error: why the last inference failed; empty if it did not.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Cycle:
         self.reset()
 
     def reset(self) -> None:
-        """Another episode begins: no command of before is played, no chunk asked for is used."""
+        """Begin another episode: earlier commands are not played, and chunks under way not used."""
         self._playing.reset()
         self._controller.reset()
         self._executed.clear()

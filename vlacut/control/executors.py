@@ -1,4 +1,4 @@
-"""Executors: when the loop runs out of commands, and what the policy is told of those in force.
+"""Executors: when the loop asks for the next chunk, and what the policy is told of the current one.
 
 sync    the next inference starts when the chunk is over; the robot holds while it thinks
 async   it starts when the rest of the chunk is shorter than what the inference will take
@@ -24,7 +24,7 @@ class InForce(NamedTuple):
 
     Attributes:
         commands: [n, width]; none before the first chunk.
-        delay: how many of them will have been when the chunk that is asked for is there.
+        delay: how many of them will have been executed when the chunk that is asked for arrives.
     """
 
     commands: np.ndarray
@@ -35,10 +35,11 @@ class Executor(Protocol):
     """When the loop runs out, and what the policy is told.
 
     Attributes:
-        name: of it.
-        playing: how chunks are played where nothing else is asked for.
-        counts: whether a chunk is entered by commands executed since its observation, not by time.
-        adds: names of the policy's inputs that it gives, and a caller must not.
+        name: the executor's name.
+        playing: how chunks are played unless something else is asked for.
+        counts: whether the commands executed since its observation say where a chunk is entered;
+            otherwise the time does.
+        adds: names of the policy's inputs that the executor gives; a caller must not.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Executor(Protocol):
     def observed(
         self, observation: Mapping[str, np.ndarray], reader: ChunkReader, in_force: InForce
     ) -> Mapping[str, np.ndarray]:
-        """What the policy is given of an observation."""
+        """The observation that the policy is given."""
 
 
 class Sync:
@@ -78,7 +79,7 @@ class Async(Sync):
     name, playing = ASYNC, ALIGNED
 
     def runs_out(self, left_s: float, step_s: float, tick_s: float) -> bool:
-        """A tick early, since a chunk is taken over at the tick after its arrival, and another half
-        since ticks are not on time.
+        """One tick early, because a chunk is taken over at the tick after its arrival, and half a
+        tick more, because ticks are not exactly on time.
         """
         return left_s < step_s + 1.5 * tick_s

@@ -46,23 +46,23 @@ class ControlLoop(Closing):
     """Commands at a rate, from a connected policy.
 
     Args:
-        policy: of `vlacut.connect`; the loop's alone while that is open.
+        policy: what `vlacut.connect` gives; only the loop uses it while the loop is open.
         chunk: the output that holds the commands, see `vlacut.control.ways.chunk`.
         rate: ticks per second.
         controller: name of one, see `vlacut.control.controllers.naming`, or one itself.
         executor: `sync`, `async` or `rtc`, see `vlacut.control.executors`.
-        playing: `naive`, `aligned`, `blend` or `ensemble`, see `vlacut.control.ways.playing`; the
-            executor's if empty.
+        playing: `naive`, `aligned`, `blend` or `ensemble`, see `vlacut.control.ways.playing`; empty
+            for the executor's own.
         starve: `hold` or `stop`, see `vlacut.control.ways.starving`.
-        entropy: name of the output that tells how unsure the policy is; none if empty.
+        entropy: name of the output that tells how unsure the policy is; empty for none.
         tables: file of `vlacut calibrate-actions`, for controllers and for the scale of `sense`;
-            the bundle's own if None.
-        sense_rate: samples of the joints per second, that `sense` will be given.
+            None for the bundle's own.
+        sense_rate: how many samples of the joints per second `sense` will be given.
         record: file to write episodes to at the end, see `vlacut.control.recording.episodes`.
-        clock: nanoseconds, as `time.perf_counter_ns`, which the session is on too.
-        options: of the controller, see its class.
+        clock: gives nanoseconds; the session uses the default, `time.perf_counter_ns`, too.
+        options: options of the controller, see its class.
 
-    Raises InputError where one of these does not fit the policy.
+    Raises InputError if one of these does not fit the policy.
     """
 
     def __init__(
@@ -132,13 +132,13 @@ class ControlLoop(Closing):
         """The command that is due, [width]; None until the first chunk is there. See `last`.
 
         Args:
-            observation: by name; copied if an inference begins with it.
-            captured_ns: when it was captured, on the loop's clock; now, if not given. What is said
-                to come from the future counts as of now.
+            observation: tensors by name; copied if an inference begins with them.
+            captured_ns: when it was captured, on the loop's clock; None for now. A time in the
+                future counts as now.
 
-        Raises ObservationError, at once; and InputError for what a step before found wrong with how
-        the loop was set up. An inference that fails raises nothing: `last` says so, the next one is
-        asked for, and commands go on.
+        Raises ObservationError at once, and InputError if an earlier step found the loop set up
+        wrongly. A failed inference raises nothing: `last` says so, the next one is asked for, and
+        commands go on.
         """
         checked = check_observation(self._inputs, observation, self._fixed)
         now = self._clock()
@@ -159,10 +159,10 @@ class ControlLoop(Closing):
         """Take a sample of the joints, at the arm's own rate; see `vlacut.control.signals.motion`.
 
         Args:
-            q: positions in rad, or None where there are velocities.
+            q: positions in rad; None if velocities are given.
             qd: velocities in rad/s.
             tau: torques in Nm.
-            at_ns: when it was taken, on the loop's clock; now, if not given.
+            at_ns: when it was taken, on the loop's clock; None for now.
         """
         at = self._clock() if at_ns is None else at_ns
         self._meter.sense(q, qd, tau, at)
@@ -179,7 +179,7 @@ class ControlLoop(Closing):
         self._cycle.prime(answer, self._clock())
 
     def reset(self) -> None:
-        """Another episode begins: what was asked for in the last one is not played in it."""
+        """Begin another episode: a chunk asked for in the last one is not played in it."""
         self._cycle.reset()
         self._worker.reset()
         self._meter.reset()
@@ -195,12 +195,13 @@ class ControlLoop(Closing):
 
     @property
     def error(self) -> str:
-        """What the last inference failed of; empty if it did not."""
+        """Why the last inference failed; empty if it did not."""
         return self._cycle.error
 
     def close(self) -> None:
-        """End the thread that makes inferences, after the one that it is in; write what was
-        recorded. Raises OSError if that cannot be written.
+        """End the thread of inferences, after the current one, and write what was recorded.
+
+        Raises OSError if that cannot be written.
         """
         self._worker.close()
         recorder, self._recorder = self._recorder, None

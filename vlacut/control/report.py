@@ -114,12 +114,12 @@ class Tallied:
 
     Attributes:
         ticks: all of them.
-        commands: those that had one.
-        age_s: mean, 95 % and 99 % of the ages of these.
-        starved: that had no command of a chunk.
+        commands: ticks that had a command.
+        age_s: mean, 95 % and 99 % quantiles of the commands' ages.
+        starved: ticks for which no chunk had a command.
         free: share of the ticks that began no inference.
-        inferences: begun, by route.
-        dropped: chunks that were not used, by why.
+        inferences: how many were begun, by route.
+        dropped: how many chunks were not used, by reason.
     """
 
     ticks: int
@@ -145,7 +145,7 @@ class Tallied:
 
 
 def tally(reports: Sequence[CommandReport]) -> Tallied:
-    """What some ticks came to."""
+    """The summary of some ticks."""
     made = [one for one in reports if one.command is not None]
     ages = np.array([one.age_s for one in made] or [0.0])
     quantiles = np.quantile(ages, (0.95, 0.99))

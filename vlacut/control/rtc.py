@@ -1,4 +1,4 @@
-"""Real-time chunking: what a policy is told of the commands that will be executed meanwhile.
+"""Real-time chunking: what a policy is told of the commands that are executed while it runs.
 
 A policy with a denoise loop can continue the chunk in force instead of jumping (Black et al., arXiv
 2506.07339). The pass `real-time-chunking` gives the program these inputs:
@@ -8,8 +8,8 @@ A policy with a denoise loop can continue the chunk in force instead of jumping 
                      falling to 0
     guidance         [steps, 2], `guided` alone: gain and steps left, of every step
 
-Nobody guesses the delay: it is what the inference will take, by price and forecast, in commands;
-and a chunk is entered by the commands executed since its observation.
+The delay is not guessed: it is the inference's time by price and forecast, counted in commands. A
+chunk is entered at the number of commands executed since its observation.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def prefix_weights(length: int, delay: int, known: int, hard: bool) -> np.ndarra
     """Weights [length] along a chunk.
 
     Args:
-        length: of a chunk.
-        delay: commands that are executed meanwhile; they have a weight of 1.
-        known: commands that are in force; beyond them all is 0.
-        hard: whether those between the two have none, or fall as the paper's do,
+        length: commands in a chunk.
+        delay: how many commands are executed meanwhile; their weight is 1.
+        known: how many commands are in force; beyond them, weights are 0.
+        hard: whether the weights between the two are 0. Otherwise they fall as in the paper,
             c (e^c - 1) / (e - 1) with c from 1 to 0.
     """
     place = np.arange(length)
@@ -85,7 +85,7 @@ class RealTime(Async):
     def observed(
         self, observation: Mapping[str, np.ndarray], reader: ChunkReader, in_force: InForce
     ) -> Mapping[str, np.ndarray]:
-        """The observation, and the chunk in force as the policy would have said it from there."""
+        """The observation, and the chunk in force in the form that the policy would give it."""
         length = reader.length
         commands = in_force.commands[:length]
         known = min(len(commands), reader.spec.horizon)

@@ -1,4 +1,4 @@
-"""What a controller is told at every tick, and what it says: keep playing, or ask for an inference.
+"""The situation that a controller is told at every tick, and its decision: keep, or a request.
 
 A controller reads no clock, so that simulations drive the same code in virtual time.
 """
@@ -20,10 +20,10 @@ class Motion(NamedTuple):
     Attributes:
         importance: RAPID's action importance score S, the largest.
         acceleration, torque: its parts z_a and z_t, the largest, in standard deviations.
-        weight: of the acceleration in it, by speed; 0 to 1.
-        speed: norm of the joints' velocities, the newest.
-        raw_acceleration, raw_torque: before they are compared with the window, the largest.
-        samples: how many there were; where there were none all else is 0.
+        weight: the acceleration's weight in it, by speed; 0 to 1.
+        speed: the newest norm of the joints' velocities.
+        raw_acceleration, raw_torque: the largest, before they are compared with the window.
+        samples: how many there were; without any, all else is 0.
     """
 
     importance: float = 0.0
@@ -44,7 +44,7 @@ class Ahead(NamedTuple):
 
     Attributes:
         switches: 1 where a switched column changes, else 0.
-        slows: by which share its commands come to move less than they do now; 0 to 1.
+        slows: the share by which its movements become smaller than now; 0 to 1.
         turns: largest change from one movement to the next, as a share of the largest movement.
     """
 
@@ -57,8 +57,8 @@ class Buffered(NamedTuple):
     """The chunk in force, and what is asked for. Seconds.
 
     Attributes:
-        left_s: for which it has commands.
-        age_s: of the observation behind it; infinity before the first chunk.
+        left_s: how long it still has commands.
+        age_s: age of the observation behind it; infinity before the first chunk.
         in_flight_s: since the inference in flight was asked for; None if there is none.
         since_request_s: since one was last asked for; infinity before the first.
         runs_out: whether the executor wants the next one now.
@@ -78,8 +78,8 @@ class Seam(NamedTuple):
 
     Attributes:
         chunk: number of the inference that made the newest.
-        gap_s: between the captures of their observations.
-        difference: of the command at which it was taken over, by column, absolute.
+        gap_s: seconds between the captures of their observations.
+        difference: absolute difference, by column, of the command at which it was taken over.
     """
 
     chunk: int
@@ -93,13 +93,12 @@ class Situation(NamedTuple):
     Attributes:
         tick: its number, from 0.
         tick_s: seconds since the tick before, as the loop was called; its period at first.
-        forecast: of the network; None where nothing crosses one.
-        times: predicted seconds of an inference by each variant, from observation to chunk: in the
-            middle, not at most.
-        motion, ahead, buffer: see there.
-        entropy: of the newest chunk, in nats; None where the policy tells none.
-        executed: commands of late, the newest last, each [width].
-        seam: of the chunk in force with the one before; None where they did not meet.
+        forecast: forecast of the network; None if nothing crosses one.
+        times: predicted median seconds of an inference by each variant, from observation to chunk.
+        motion, ahead, buffer: see their classes.
+        entropy: entropy of the newest chunk, in nats; None if the policy tells none.
+        executed: the latest commands, the newest last, each [width].
+        seam: between the chunk in force and the one before; None if they did not meet.
     """
 
     tick: int
@@ -128,10 +127,10 @@ class Request(NamedTuple):
     """Ask for an inference on the newest observation.
 
     Attributes:
-        variant: index of the plan's; the session's own selector chooses if None.
-        preempt: whether it takes the place of one in flight, whose chunk is then not used. Nothing
-            is interrupted: it begins when that one has ended. Without, it waits for none: there is
-            no request while one is in flight.
+        variant: index of the plan's variant; None lets the session's own selector choose.
+        preempt: whether it replaces an inference in flight, whose chunk is then not used. Nothing
+            is interrupted: the new one begins when the old one has ended. Without preempt, a
+            request is dropped while an inference is in flight.
         why: for the report.
     """
 

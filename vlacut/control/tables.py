@@ -1,10 +1,11 @@
 """Tables of the expected error of an action, by bin of risk; the file that holds them.
 
-The error of a command is the mean over its columns of how far it is from what the policy would have
-said now, as a share of the column's range. `e_variant` is what a variant adds to it, `e_stale` what
-the age of its observation does; both are means of recorded errors, or upper quantiles that `alpha`
-of them exceed, conformal by bin (Vovk's Mondrian conformal prediction). They do not fall with the
-risk, nor with the age. The file is numpy's .npz without pickles:
+The error of a command is its distance from what the policy would say now, as a share of each
+column's range, averaged over the columns. `e_variant` is the error that a variant adds, and
+`e_stale` the error that the age of its observation adds. Both are means of recorded errors, or
+upper quantiles that a share `alpha` of them exceeds, conformal by bin (Vovk's Mondrian conformal
+prediction). They fall neither with the risk nor with the age. The file is numpy's .npz without
+pickles:
 
     format                    1
     variants                  V names
@@ -82,8 +83,8 @@ class ActionTables:
         return bisect_right(self._edges, risk)
 
     def stale(self, bin_: int, age_s: float) -> float:
-        """The error of a command of such an age; linear between periods, and beyond the last row as
-        it rises there.
+        """The error of a command of an age in seconds: linear between periods, and beyond the last
+        row with the slope it has there.
         """
         column = self._stale[bin_]
         place = max(0.0, age_s / self.period_s)

@@ -52,7 +52,7 @@ class Row:
         selector: its name, or the variant's that it always runs.
         predictor: its name; empty where the selector asks for no forecast.
         outcomes: one per recording.
-        deadline: of a step in seconds; None for none.
+        deadline: seconds that a step may take; None for no deadline.
     """
 
     selector: str
@@ -93,22 +93,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to run. With the link sampled, the first step starts at its first sample.
+    """What to run. If the link is sampled, the first step starts at its first sample.
 
     Attributes:
-        plan: of the bundle.
+        plan: the bundle's plan.
         recordings: rates of the wire up; at least one.
-        link: round trip, and ratio of the downlink; with `frames`, what the network is taken for
-            until something crossed.
+        link: gives the round trip and the ratio of the downlink. With `frames`, the network that is
+            assumed until something has crossed.
         period: seconds between starts of steps; None for back to back.
-        seconds: no step starts later; each recording's length, if neither this nor `steps` is
-            given.
-        steps: how many, at most, in each recording.
-        deadline: of a step in seconds; None for none. It is counted, and told to selectors.
-        knows: what selectors know: `link`, its mean rate interval after interval; or `frames`, what
-            the runtime learns from the frames that cross.
-        interval: seconds between samples; the plan's, as in the runtime, if not given.
-        model: of the predictor `lstm`.
+        seconds: no step starts later. Without this and `steps`, it is each recording's length.
+        steps: the most steps in each recording.
+        deadline: seconds that a step may take; None for none. It is counted, and told to selectors.
+        knows: what selectors know: `link`, its mean rate in each interval; or `frames`, what the
+            runtime learns from the frames that cross.
+        interval: seconds between samples; by default the plan's, as in the runtime.
+        model: weights of the predictor `lstm`.
         history: recordings to find RoboECC's thresholds on; without any they are found on the way.
     """
 
@@ -127,8 +126,8 @@ class Comparison:
     def interval_s(self, predictor: str) -> float:
         """Seconds between the samples that a predictor gets.
 
-        Those of `lstm` are as far apart as those it was trained on. Of the link it is not less than
-        50 ms where that is left open.
+        For `lstm` it is the interval that it was trained on. For the link it is at least 50 ms,
+        unless an interval is given.
         """
         if predictor == LSTM and self.model is not None:
             return read_weights(self.model).interval_s
@@ -143,7 +142,7 @@ class Comparison:
         predictors: Sequence[str],
         progress: Progress = unwatched,
     ) -> tuple[Row, ...]:
-        """The clairvoyant, then every selector with every predictor that it asks.
+        """Rows of the clairvoyant, then of every selector with every predictor that it uses.
 
         Raises InputError for names there are not, HardwareError for a trace that carries nothing.
         """

@@ -1,8 +1,8 @@
 """Deciding by a forecast: a selector of the runtime, with samples of the emulated link.
 
-The link is sampled as the paper does it, interval after interval whether or not anything crosses:
-the mean rate of each interval that is over. So selectors are compared on what they make of the same
-knowledge; what a robot can know from its own frames is less, see `vlacut twin`.
+The link is sampled as in the paper, in every interval, whether or not anything crosses: the sample
+is the mean rate of the interval that has ended. So selectors are compared on what they make of the
+same knowledge. A robot knows less, only what its own frames tell: see `vlacut twin`.
 """
 
 from __future__ import annotations

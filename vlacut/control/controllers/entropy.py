@@ -1,7 +1,7 @@
-"""The vision trigger that RAPID is compared with: a small inference says how unsure it is.
+"""The vision trigger that RAPID is compared with: a cheap inference tells how unsure it is.
 
-The cheap variant runs, and where its action is unsure the strong one is asked as well, as SAFE and
-the entropy trigger of RAPID's table I do. It sees the pictures, and their noise.
+The cheap variant runs. If its action is unsure, the strong variant is asked as well, as SAFE and
+the entropy trigger of RAPID's table I do. It sees the pictures, and so also their noise.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Entropy:
     """See the module's docstring.
 
     Args:
-        threshold: entropy in nats from which on the action is unsure; if None, what was exceeded by
-            one in five of the cheap variant's last actions.
-        cheap, strong: variants; the session chooses if None.
-        period_s: between cheap inferences; if None, they come when a chunk runs out.
+        threshold: an action of at least this entropy, in nats, is unsure. None takes the value that
+            one in five of the cheap variant's last actions exceeded.
+        cheap, strong: the variants; None lets the session choose.
+        period_s: seconds between cheap inferences; None for one when a chunk runs out.
     """
 
     def __init__(

@@ -13,10 +13,10 @@ class Risk:
     """Asks when the risk of playing on passes the model's threshold.
 
     Args:
-        model: fitted on episodes.
-        variant: to ask; the session chooses if None.
-        cooldown_s: least time between requests; what an inference takes, if that is more.
-        most_age_s: age that a command may have, whatever the joints say.
+        model: the risk, fitted on episodes.
+        variant: the variant to ask; None lets the session choose.
+        cooldown_s: the least seconds between requests; the time of an inference if that is more.
+        most_age_s: the age in seconds that a command may have, whatever the joints say.
     """
 
     def __init__(

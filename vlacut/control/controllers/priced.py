@@ -6,11 +6,11 @@
     least E, since what is too little to be an error is too little to pay for
 
 where b is the bin of the tick's risk and T the predicted time of an inference. A chunk that is
-asked for now is used from T on; so what keeping costs is the age that commands will have by the
-time a request of the next tick would be answered, T that of the variant that is best now. Where
-the chunk in force would be over by then, there is no keeping. What is played is the mean time
-between requests. Skipping an inference (RAPID), a cheaper precision (DyQ-VLA), a
-nearer route (RoboECC, RAPID) and a deeper pipeline (ActionFlow) are one comparison.
+asked for now is used from T on. So the cost of keeping is the age that commands will have when a
+request of the next tick would be answered, with the T of the variant that is best now. If the chunk
+in force would be over by then, it cannot be kept. `What is played` is the mean time between
+requests. Skipping an inference (RAPID), a cheaper precision (DyQ-VLA), a nearer route (RoboECC,
+RAPID) and a deeper pipeline (ActionFlow) are one comparison.
 
 Without tables the error of a command is its age, for every variant.
 """

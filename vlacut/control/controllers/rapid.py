@@ -1,8 +1,8 @@
 """RAPID's rule (arXiv 2603.07949): ask when the joints say that a moment matters.
 
-A tick is critical from an importance above one threshold until it has been below another for
-150 ms. The first critical tick asks for a new chunk at once, the old one plays until that is there,
-and a cooldown keeps a critical phase from flooding the link. Else the chunk is played to its end.
+Ticks are critical once the importance is above one threshold, until it has been below another for
+150 ms. The first critical tick asks for a new chunk at once; the old one plays until it arrives. A
+cooldown keeps a critical phase from flooding the link. Otherwise the chunk is played to its end.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ class Rapid:
 
     Args:
         high, low: thresholds of the importance score.
-        critical, redundant: variants for critical ticks and for a chunk that runs out; the session
-            chooses if None.
-        cooldown_s: least time between requests; what an inference takes, if that is more.
-        most_age_s: age that a command may have, whatever the joints say; None for any.
+        critical, redundant: variants for critical ticks and for a chunk that runs out; None lets
+            the session choose.
+        cooldown_s: the least seconds between requests; the time of an inference if that is more.
+        most_age_s: the age in seconds that a command may have, whatever the joints say; None for
+            any.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Rapid:
 
 
 def stale(situation: Situation, step_s: float, most_age_s: float | None) -> bool:
-    """Whether a command would be too old before a chunk that is asked for a tick later came."""
+    """Whether a command would be too old before a chunk arrives that is asked for a tick later."""
     if most_age_s is None:
         return False
     return situation.buffer.age_s + step_s + situation.tick_s > most_age_s

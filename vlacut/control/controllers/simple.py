@@ -1,4 +1,4 @@
-"""Controllers that look at the buffer and the calendar alone."""
+"""Controllers that look only at the buffer and the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An inference: what the loop asks for, what comes of it, and who makes it.
+"""An inference: its request, its answer, and the runner that makes it.
 
 The loop's own code knows no thread and no clock. On a robot a `Worker` makes inferences on a
 thread (see worker.py), in virtual time `Delayed` does (see virtual.py).
@@ -21,12 +21,12 @@ class Inference:
     """What is asked for.
 
     Attributes:
-        number: from 0.
-        observation: by name; nobody else writes to it.
-        captured_ns: when that was captured, on the loop's clock.
-        tick: that asked.
-        variant: index of the plan's; the runner chooses if None.
-        why: it was asked for.
+        number: counted from 0.
+        observation: tensors by name; nobody else writes to them.
+        captured_ns: when the observation was captured, on the loop's clock.
+        tick: the tick that asked.
+        variant: index of the plan's variant; None lets the runner choose.
+        why: why it was asked for.
     """
 
     number: int
@@ -42,14 +42,14 @@ class Answer:
     """What came of an inference.
 
     Attributes:
-        inference: it.
-        action: by name; None if it failed.
+        inference: the inference.
+        action: tensors by name; None if it failed.
         error: why it failed.
-        captured_ns: when the observation that the action answers was captured: an earlier one's, if
+        captured_ns: when the observation that the action answers was captured; an earlier one if
             the session had to repeat an action.
-        variant: index that ran, or was asked for.
+        variant: index of the variant that ran, or was asked for.
         source: where the action comes from, see `vlacut.runtime.edge.report.Source`.
-        seconds: it took.
+        seconds: how long it took.
         step: the session's report, if there is one.
     """
 
@@ -64,13 +64,13 @@ class Answer:
 
 
 class Outlook(NamedTuple):
-    """What the next inference will take.
+    """How long the next inference will take.
 
     Attributes:
-        times: seconds by variant, in the middle, see `Situation.times`.
-        late: seconds by variant that most inferences take no longer than.
+        times: median seconds by variant, see `Situation.times`.
+        late: seconds by variant that most inferences do not exceed.
         likely: index of the variant that the runner will choose if it is not told.
-        forecast: of the network, if there is one.
+        forecast: forecast of the network, if there is one.
     """
 
     times: Sequence[float]
@@ -86,7 +86,7 @@ class Runner(Protocol):
         """Begin it; called only when none is under way."""
 
     def answer(self, now_ns: int) -> Answer | None:
-        """What came of it, once; None while it is under way."""
+        """The answer, given once; None while the inference is under way."""
 
     def outlook(self, now_ns: int) -> Outlook:
-        """What the next one will take."""
+        """How long the next inference will take."""

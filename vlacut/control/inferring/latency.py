@@ -1,11 +1,11 @@
-"""How long inferences take: the plan's price at the forecast, held to what they took here.
+"""How long inferences take: the plan's price at the forecast, corrected by what they took here.
 
-The price knows the link and the variants, and what machines were planned for; that this machine is
-slower or busier shows in the ratio of what an inference took to its price. A quantile of the last
-ratios of a variant corrects its price: the median for what an inference will take, and for what it
-will hardly exceed the ceil((n + 1) q)-th smallest of n, as in split conformal prediction (Lei et
-al. 2018), the largest where there are too few. While the session falls back, an inference takes no
-less than the last one did: with a deadline, that.
+The price knows the link, the variants, and the machines that were planned for. If this machine is
+slower or busier, the ratio of an inference's time to its price shows it. A quantile of a variant's
+last ratios corrects its price. The median gives the expected time. The ceil((n + 1) q)-th smallest
+of n ratios gives a time that is hardly exceeded, as in split conformal prediction (Lei et al.
+2018); with too few ratios it is the largest. While the session falls back, an inference takes at
+least as long as the last one did; with a deadline, as long as that.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class InferenceTimes:
         self._least_s = 0.0
 
     def fell_back(self, seconds: float) -> None:
-        """An inference was not made by its variant, and took so long."""
+        """Learn that an inference was not made by its variant, and how many seconds it took."""
         self._least_s = seconds
 
     def learn(self, variant: int, rates: Rates, seconds: float) -> None:
-        """An inference took so long, at the network that was expected when it began."""
+        """Learn the seconds of an inference, and the network that was expected when it began."""
         self._least_s = 0.0
         price_s = self._plan.variants[variant].price.over(rates.over(self._plan.link))
         if price_s <= 0 or seconds <= 0:
@@ -57,7 +57,7 @@ class InferenceTimes:
         self._middle[variant] = ordered[(len(ordered) - 1) // 2]
 
     def at(self, rates: Rates) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Seconds by variant over a network: in the middle, and hardly exceeded."""
+        """Seconds by variant over a network: the median, and a time that is hardly exceeded."""
         link = rates.over(self._plan.link)
         prices = [variant.price.over(link) for variant in self._plan.variants]
         made = [

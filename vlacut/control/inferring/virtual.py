@@ -1,4 +1,4 @@
-"""Inferences in virtual time: made at once, and there after as long as they would have taken."""
+"""Inferences in virtual time: made at once, and delivered after the time they would have taken."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Delayed:
     Args:
         make: the action of an inference by a variant, by name.
         course: how an inference that is asked for at a time, in nanoseconds, goes.
-        outlook: what the next one will take, as far as the robot could know at a time.
+        outlook: how long the next one will take, as far as the robot could know at a time.
     """
 
     def __init__(

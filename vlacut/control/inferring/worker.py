@@ -45,8 +45,8 @@ class Worker(Closing):
         self._asked.put(inference)
 
     def answer(self, now_ns: int) -> Answer | None:
-        """See `Runner`. Raises what is the caller's own fault: InputError, and what is no error of
-        this package.
+        """See `Runner`. Raises errors that are the caller's fault: InputError, and errors that are
+        not of this package.
         """
         if self._made.empty():
             return None
@@ -56,7 +56,7 @@ class Worker(Closing):
         return made
 
     def reset(self) -> None:
-        """Another episode begins: the session's does after the step that is under way."""
+        """Begin another episode; the session begins it after the step that is under way."""
         self._asked.put(self._session.reset)
 
     def outlook(self, now_ns: int) -> Outlook:
@@ -64,7 +64,7 @@ class Worker(Closing):
         return self._outlook
 
     def run(self, inference: Inference) -> Answer:
-        """Make an inference here and now; for callers of no tick. Raises what the step does."""
+        """Make an inference now, and wait for it; not for ticks. Raises what the step does."""
         session, began_ns = self._session, self._clock_ns()
         action = session.step(inference.observation, inference.captured_ns, inference.variant)
         seconds = (self._clock_ns() - began_ns) * 1e-9
@@ -86,7 +86,7 @@ class Worker(Closing):
         )
 
     def close(self) -> None:
-        """End the thread, after the step that it is in; the session stays open."""
+        """End the thread after its current step; the session stays open."""
         self._asked.put(None)
         self._thread.join(_END_S)
 

@@ -1,4 +1,4 @@
-"""The sensors and the chunks of recorded episodes once more, as a controller saw them."""
+"""Replays the sensors and the chunks of recorded episodes, as a controller saw them."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def features(episodes: Episodes, moved: list[Motion], ahead: list[Ahead]) -> np.
 
 
 def held_out(episodes: Episodes, share: float = 0.3) -> np.ndarray:
-    """Whether each tick is of an episode that is held out, [N]: the last ones. Of a single episode,
-    its last ticks.
+    """Whether each tick belongs to a held-out episode, [N]. The last episodes are held out; of a
+    single episode, its last ticks.
     """
     bounds = episodes.bounds()
     made = np.zeros(episodes.ticks, bool)

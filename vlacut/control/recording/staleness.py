@@ -1,4 +1,4 @@
-"""What the age of an observation adds to the error of a command, as recorded."""
+"""The error that the age of an observation adds to a command, from recordings."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ def ranges(chunks: np.ndarray) -> np.ndarray:
 def staleness(
     chunks: np.ndarray, scale: np.ndarray, bounds: Iterable[tuple[int, int]], ticks: float
 ) -> np.ndarray:
-    """Errors [N, T]: of the command for tick n of the chunk of tick n - d, against that of tick n
-    itself, in shares of ranges; NaN where there is no such chunk in the episode.
+    """Errors [N, T] in shares of ranges. Error [n, d] compares two commands for tick n: the one in
+    the chunk of tick n - d, and the one in the chunk of tick n. It is NaN if the episode has no
+    such chunk.
 
     Args:
-        chunks: of every tick, [N, T, W].
+        chunks: the chunk of every tick, [N, T, W].
         scale: ranges, [W].
-        bounds: of the episodes.
-        ticks: that a command of a chunk lasts: its period over the tick's.
+        bounds: first ticks of the episodes, and the end.
+        ticks: how many ticks a command of a chunk lasts: its period over the tick's.
     """
     count, length, _ = chunks.shape
     errors = np.full((count, length), np.nan)
@@ -44,8 +45,8 @@ def staleness(
 def variation(
     chunks: np.ndarray, scale: np.ndarray, bounds: Iterable[tuple[int, int]]
 ) -> np.ndarray:
-    """How far the policy's own plan moves from one tick to the next, in shares of ranges: of every
-    command of a chunk against the one for the same time in the next, each [N', T - 1].
+    """How far the policy's own plan moves from one tick to the next, in shares of ranges,
+    [N', T - 1]. Every command of a chunk is compared with the next chunk's for the same time.
     """
     rows = []
     for first, end in bounds:
@@ -57,8 +58,8 @@ def variation(
 def ahead_of(
     errors: np.ndarray, late: int, lead: int, bounds: Iterable[tuple[int, int]]
 ) -> np.ndarray:
-    """The worst error of playing on, [N]: of commands that are `late` ticks old, over this tick and
-    the `lead` next ones of its episode; NaN where none is known.
+    """The worst error of playing on, [N]. It is the largest error of commands that are `late` ticks
+    old, over this tick and the `lead` next ones of its episode; NaN if none is known.
     """
     column = errors[:, min(late, errors.shape[1] - 1)]
     made = np.full(len(column), np.nan)

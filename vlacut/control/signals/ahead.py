@@ -12,10 +12,10 @@ _SWITCH_SHARE = 0.25  # of the largest magnitude in a switched column, to count 
 
 
 def announced(commands: np.ndarray, reader: ChunkReader) -> Ahead:
-    """Of the commands from the one due on, [n, width], the next half second.
+    """What the commands [n, width], from the one that is due on, announce for half a second.
 
     A movement is the norm of the blended columns' change from one command to the next, or of the
-    command itself where it is an increment.
+    command itself if it is an increment.
     """
     window = commands[: 1 + max(2, round(HORIZON_S / reader.spec.period_s))]
     if len(window) < 3:

@@ -6,8 +6,8 @@ import numpy as np
 
 
 def entropy_of(output: np.ndarray) -> float:
-    """Nats: of a tensor of one number that number; else the mean over all rows of the entropy of
-    the softmax of the last axis, whose numbers are logits. NaN if one is not finite.
+    """Entropy in nats. A tensor of one number is the entropy itself. Otherwise the last axis holds
+    logits, and the entropy of its softmax is averaged over all rows. NaN if one is not finite.
     """
     if output.size == 1:
         return float(output.reshape(()))

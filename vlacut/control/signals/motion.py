@@ -1,7 +1,7 @@
-"""What the joints tell: RAPID's scores from velocities and torques, sample by sample.
+"""Motion: RAPID's scores from the joints' velocities and torques, sample by sample.
 
-RAPID (arXiv 2603.07949) finds moments that matter in the joints alone. Of a sample, at a rate of
-some hundreds per second,
+RAPID (arXiv 2603.07949) finds moments that matter from the joints alone. For each sample, some
+hundreds per second,
 
     a = |W_a (qd - qd_prev)| rate      the acceleration
     d = |W_t (tau - tau_prev)|         the torque's change, the torque being a mean over 10 ms
@@ -9,10 +9,10 @@ some hundreds per second,
     w = v / (v + v0),  v = |qd|        fast: the acceleration counts; slow: the torque
     S = w z_a + (1 - w) z_t            the action importance score
 
-A tick has the largest S since the tick before. A sample costs the same whatever the window, and
-needs no numpy: sums slide, and are summed anew once a window, lest rounding adds up. The paper
-gives neither W, floors nor thresholds; `MotionScale` has them from episodes, and without those the
-floors and v0 follow slow means of what they stand for.
+A tick has the largest S since the tick before. A sample costs the same for any window and needs no
+numpy: sums slide, and are summed anew once per window, so that rounding does not add up. The paper
+gives neither W nor floors nor thresholds. `MotionScale` has them from episodes; without episodes,
+the floors and v0 follow slow means of the quantities they stand for.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class MotionMeter:
             return self._sense(q, qd, tau, at_ns)
 
     def take(self) -> Motion:
-        """What was sensed since this was last called."""
+        """The motion since the last call."""
         with self._lock:
             taken, self._tick = self._tick, STILL
         return taken

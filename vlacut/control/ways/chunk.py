@@ -1,8 +1,8 @@
 """A chunk: an output of the policy that holds the commands of several ticks, and how one is read.
 
-What an output means is declared, since no graph says it: which axis is time, how far apart its
+No graph says what an output means, so the user declares it: which axis is time, how far apart the
 commands are, what they are relative to, and which columns are switched and never blended, such as a
-gripper. As text:
+gripper's. As text:
 
     action
     action,axis=1,period=50ms,horizon=8,switched=6
@@ -47,13 +47,13 @@ class ChunkSpec:
 
     Attributes:
         output: name of the action's tensor.
-        axis: of time; the one before the last if None, the only one of a vector.
-        period_s: between commands; a tick if 0.
-        horizon: commands of a chunk that are played, from its first on; all if 0.
+        axis: the axis of time; None for the one before the last, or the only one of a vector.
+        period_s: seconds between commands; 0 for a tick.
+        horizon: how many commands of a chunk are played, from the first on; 0 for all.
         kind: see `Kind`.
         base: tensor of the observation that a relative chunk is relative to.
-        columns: of the flattened base, for every column of a command; `ABSOLUTE` for none. The
-            first ones, in order, if not given.
+        columns: for every column of a command, its column in the flattened base, or `ABSOLUTE` for
+            none. The default is the first columns, in order.
         switched: columns that are taken as they are, and never blended.
 
     Raises InputError.
@@ -174,7 +174,7 @@ class ChunkReader:
     def read(self, array: np.ndarray, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """Commands [length, width] in float64, absolute unless they are increments.
 
-        Raises InputError if a number of them is not finite: a robot must not be sent such.
+        Raises InputError if a number is not finite: a robot must not get such a command.
         """
         commands = np.moveaxis(array, self._axis, 0).reshape(self.length, -1).astype(np.float64)
         if not np.isfinite(commands).all():

@@ -1,16 +1,16 @@
-"""Which command of which chunk is due: how chunks are played, and what happens at their seams.
+"""Playing: which command of which chunk is due, and what happens at the seams of chunks.
 
-    naive       a new chunk from its first command on, one a period from its arrival
+    naive       a new chunk from its first command on, one per period from its arrival
     aligned     the command of its own time: index (now - captured) / period, to the nearest
     blend       aligned, and linearly from the old chunk to the new one over some ticks
     ensemble    aligned, the mean of all chunks that have a command for now: weights exp(-m i), from
                 i = 0 for the oldest (ACT's temporal ensembling, Zhao et al., arXiv 2304.13705,
                 m = 0.01)
 
-A chunk's index is fixed when it is taken over, and goes up with the whole periods since, to the
-nearest: a tick that is early or late by less than half a period neither skips nor repeats one, one
-that is later skips what has passed. Beyond its horizon a chunk has no command.
-Columns that are switched come from the newest chunk, whatever is blended.
+A chunk's index is fixed when the chunk is taken over. From then on it counts periods, rounded to
+the nearest. So a tick that is off by less than half a period neither skips nor repeats a command,
+and a later tick skips those that have passed. Beyond its horizon a chunk has no command. Switched
+columns come from the newest chunk, even while others are blended.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Due:
     Attributes:
         values: [width].
         chunk: the newest one that it is from.
-        index: in that.
-        captured_ns: of the oldest observation that has a share in it.
-        of: numbers of all inferences that do.
+        index: its index in that chunk.
+        captured_ns: capture of the oldest observation that has a share in it.
+        of: numbers of all inferences that have a share in it.
     """
 
     values: np.ndarray
@@ -53,7 +53,7 @@ class Playing(Protocol):
     """How chunks are played.
 
     Attributes:
-        overlap_s: for which a chunk should still have commands when the next one comes.
+        overlap_s: how long a chunk should still have commands when the next one comes.
     """
 
     overlap_s: float
@@ -68,11 +68,12 @@ class Playing(Protocol):
         Args:
             chunk: newer than all before it.
             now_ns: the time.
-            executed: commands since its observation; if given, its index is that, and not by time.
+            executed: commands since its observation. If given, this is the chunk's index; otherwise
+                the time says it.
         """
 
     def due(self, now_ns: int) -> Due | None:
-        """The command that is due; None where every chunk is over."""
+        """The command that is due; None if every chunk is over."""
 
     def left_s(self, now_ns: int) -> float:
         """Seconds for which the newest chunk has commands from now on; 0 where it is over."""

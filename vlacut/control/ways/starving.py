@@ -1,9 +1,9 @@
 """What a robot is told while no chunk has a command for now.
 
-    hold    the last command again; of increments, none
-    stop    the last movement again, by half less at every tick: a damped stop
+    hold    the last command again; for increments, zero
+    stop    the last movement again, halved at every tick: a damped stop
 
-Columns that are switched keep what they had.
+Switched columns keep their values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DAMPING = 0.5
 
 
 class Starving:
-    """Makes up commands by a rule; InputError for one that there is not."""
+    """Makes up commands by a rule; InputError for an unknown rule."""
 
     def __init__(self, rule: str, reader: ChunkReader) -> None:
         if rule not in RULES:
@@ -30,7 +30,7 @@ class Starving:
         self._blended = reader.blended
 
     def command(self, executed: Sequence[np.ndarray]) -> np.ndarray:
-        """The next command, [width], after those of late; the last of them may be made up too."""
+        """The next command, [width], after the latest ones; the last of them may be made up too."""
         last = executed[-1]
         if self._delta:
             moved = self._damping * last
