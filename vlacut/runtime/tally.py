@@ -1,6 +1,4 @@
-"""The tally of a step: what it took on one side, as it was noted; what that means is worked out for
-whoever asks.
-"""
+"""The tally of a step: the notes that one side takes during it, worked out when asked for."""
 
 from __future__ import annotations
 

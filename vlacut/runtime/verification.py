@@ -1,9 +1,9 @@
-"""Verification of a bundle: three comparisons, of which one was made when it was compiled.
+"""Verification of a bundle: three comparisons, the first of which was made at compile time.
 
-The *module* or file that it came from with the uncut program, as the manifest records it; the
-*uncut program* as it runs here with what was recorded of it then; and every *cut* with the uncut
-program. What codecs do is known on the observations that they were chosen on; so a cut that has
-some is run on fresh ones beside.
+- the *module*, or file, that the model came from, with the uncut program: the manifest has it;
+- the *uncut program* as it runs here, with its record from compile time;
+- every *cut* with the uncut program. The error of codecs is known only on the observations that
+  they were chosen on, so a cut with codecs runs on fresh ones, too.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ class CutResult:
 
     Attributes:
         comparison: `module`, `uncut program` or `cut`.
-        name: of the variant; of the others `uncut program`, or what it was compared with.
-        max_abs_error: over all tensors of the action; of the module, of the worst output.
-        allowed: by the bundle, in the same units.
+        name: the variant's name; for the other comparisons `uncut program`, or what it was
+            compared with.
+        max_abs_error: largest error over all tensors of the action; for the module, of the worst
+            output.
+        allowed: what the bundle allows, in the same units.
         why_not: why nothing was compared; empty if it was.
         fresh: what codecs do on fresh observations; None where there are no codecs.
     """

@@ -21,9 +21,9 @@ def run_whole(
     engines: Mapping[str, Engine],
     observation: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """All tensors by key after a control step of the uncut phases; engines by phase name.
+    """All tensors, by key, after a control step of the uncut phases; engines are by phase name.
 
-    Of a model that remembers see `UncutEpisode`.
+    For a model that remembers, see `UncutEpisode`.
     """
     return _run(phases, engines, dict(observation), ())
 
@@ -32,13 +32,13 @@ class UncutEpisode:
     """The uncut model, one control step after the other.
 
     Args:
-        phases: the uncut ones.
-        engines: by phase name.
+        phases: the uncut phases.
+        engines: their engines, by phase name.
         states: what a step leaves to the next.
-        initial: that at first, by key.
+        initial: the state in the first step, by key.
 
     Attributes:
-        state: what the next step builds on, by key.
+        state: the state that the next step builds on, by key.
     """
 
     def __init__(

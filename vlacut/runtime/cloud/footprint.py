@@ -13,10 +13,10 @@ _VERSIONS = 2  # of state: what a step builds on, and what it leaves
 
 
 def cloud_memory(plan: Plan, device: int, weights: Mapping[str, int]) -> Memory:
-    """What the plan takes of the cloud's machine.
+    """The memory that a plan takes on the cloud's machine.
 
     Args:
-        plan: its variants count, its memory does not.
+        plan: gives the variants; its own `memory` is not read.
         device: bytes that the machine has.
         weights: bytes of every weight by name.
     """
@@ -25,7 +25,7 @@ def cloud_memory(plan: Plan, device: int, weights: Mapping[str, int]) -> Memory:
 
 
 def robot_bytes(plan: Plan) -> int:
-    """Bytes of tensors that a robot's session in the cloud holds at most."""
+    """The most bytes of tensors that a robot's session in the cloud holds."""
     made = (
         {key for part in parts for key in part.outputs} for parts in plan.cloud_parts
     )  # a step holds them until its end
@@ -34,6 +34,6 @@ def robot_bytes(plan: Plan) -> int:
 
 
 def state_bytes(plan: Plan, side: Side) -> int:
-    """Bytes of one version of the state that a side holds at most."""
+    """The most bytes that one version of the state takes on a side."""
     held = [use.keeps[side] | use.first_keeps[side] for use in plan.state_uses]
     return max((sum(plan.spec[key].nbytes for key in keys) for keys in held), default=0)

@@ -1,9 +1,9 @@
-"""The lobby: who has connected and has not yet said who it is, bounded and fair by address.
+"""The lobby: connections that have not greeted yet, bounded and fair by address.
 
-Whoever floods one evicts its own: an address with more than its share loses its oldest, and an
-address with less makes the oldest of the address with the most leave. A part of the room is for
-addresses from which somebody was let in before. The fuller it is, the sooner who says nothing has
-to leave.
+A flood evicts only its own connections. An address with more than its share loses its oldest guest;
+an address with less makes the oldest guest of the fullest address leave. A part of the room is for
+addresses from which somebody was let in before. The fuller the lobby is, the sooner a silent guest
+has to leave.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Guest:
     """A connection in the lobby.
 
     Attributes:
-        address: it comes from, without the port.
+        address: where it comes from, without the port.
         known: whether somebody was let in from there before.
-        entered: when, on the caller's clock.
-        holds: what the caller keeps of it.
-        here: whether it has not left.
+        entered: when it came, on the caller's clock.
+        holds: the caller's own object for it.
+        here: whether it is still in the lobby.
     """
 
     address: str
@@ -38,13 +38,14 @@ class Guest:
 
 
 class Lobby:
-    """Who waits. Used by one thread, but for `know`. Every operation is O(1) a guest.
+    """The guests that wait. One thread uses it; `know` may be called from any. Operations are O(1)
+    per guest.
 
     Args:
-        most: guests at a time.
-        reserved: of these, for known addresses alone.
-        longest_s: that a guest may take in an empty lobby, and a known one always.
-        shortest_s: that a guest may take in a full one.
+        most: how many guests there may be at a time.
+        reserved: how many of these places are only for known addresses.
+        longest_s: seconds that a guest may take in an empty lobby, and a known guest always.
+        shortest_s: seconds that a guest may take in a full lobby.
     """
 
     def __init__(self, most: int, reserved: int, longest_s: float, shortest_s: float) -> None:
@@ -85,14 +86,14 @@ class Lobby:
         return guest, out
 
     def leave(self, guest: Guest) -> None:
-        """It is gone; does nothing if it was gone before."""
+        """Remove a guest; does nothing if it has left already."""
         if guest.here:
             guest.here = False
             del self._guests[guest.known][guest]
             self._of[guest.known].remove(guest)
 
     def overdue(self, now: float) -> list[Guest]:
-        """Those that have to leave because they took too long, oldest first."""
+        """The guests that took too long and have to leave, oldest first."""
         found = []
         for known, guests in self._guests.items():
             limit = self.limit_s(known)
@@ -103,21 +104,21 @@ class Lobby:
         return found
 
     def limit_s(self, known: bool) -> float:
-        """For how long a guest may take, as full as it is now."""
+        """Seconds that a guest may take, with the lobby as full as it is now."""
         if known:
             return self._longest_s
         full = len(self._guests[False]) / max(1, self._room[False])
         return self._longest_s + full * (self._shortest_s - self._longest_s)
 
     def note(self, address: str, seconds: float, now: float) -> None:
-        """So much work was done for an address; it counts half a second later, then a quarter."""
+        """Note work for an address; after a second it counts half, after another a quarter."""
         self._work[address] = (self._worked(address, now) + seconds, now)
         self._work.move_to_end(address)
         while len(self._work) > _MOST_ADDRESSES:
             self._work.popitem(last=False)
 
     def turned_back(self, address: str, now: float) -> bool:
-        """Whether an address has made so much work of late that it has to wait outside."""
+        """Whether an address has made so much work lately that it has to wait outside."""
         return address not in self._known and self._worked(address, now) > _MOST_WORK_S
 
     def in_turn(self, guests: Iterable[Guest], now: float) -> list[Guest]:

@@ -1,8 +1,8 @@
-"""The reception: where connections come in, and are let through once they have said who they are.
+"""The reception: accepts connections, and lets them through once they have greeted.
 
-One thread accepts and carries every handshake on, by what has come of each; a robot gets a thread
-of its own once its greeting is whole, with TLS once its keys are right. See `lobby` for who has to
-wait, and who has to leave.
+One thread accepts all connections, and carries each handshake on as its bytes come in. A robot gets
+a thread of its own once its greeting is whole, and, with TLS, its keys are right. See `lobby` for
+who has to wait, and who has to leave.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Reception:
             self._dismiss_all()
 
     def know(self, peer: str) -> None:
-        """Who comes from there was let in: it does not wait behind those who never were."""
+        """Note that somebody from an address was let in: it need not wait behind unknown ones."""
         self._lobby.know(_address_of(peer))
 
     def close(self) -> None:

@@ -14,7 +14,8 @@ Log = Callable[[str, str, str], None]
 class Refusals:
     """Says which connections were not taken; used by one thread.
 
-    Of an address three a second are logged, of all ten; the next line says how many were not.
+    At most three per second and address are logged, and ten per second in all. The next line says
+    how many were left out.
 
     Args:
         log: told the event, whose connection it was, and why.

@@ -16,7 +16,7 @@ from vlacut.backend import Tensor
 
 
 class Turns:
-    """A lock, for `with`, that goes to who waits longest; `threading.Lock` promises no order.
+    """A lock, for `with`, that goes to the thread that waits longest; `Lock` promises no order.
 
     Attributes:
         held_s: seconds for which it was held so far.
@@ -31,7 +31,7 @@ class Turns:
 
     @property
     def lasts_s(self) -> float:
-        """Seconds for which the turn that somebody has lasts; 0 if nobody has one."""
+        """How long the current turn has lasted, in seconds; 0 if nobody has one."""
         with self._lock:
             return time.monotonic() - self._since if self._taken else 0.0
 

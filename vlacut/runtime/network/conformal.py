@@ -1,16 +1,16 @@
 """Quantiles that keep their word: online conformal correction of any forecast.
 
-A forecast promises for every level q a bandwidth that the next sample falls below with probability
-q. After each sample the promise of every level is moved by the quantile tracker of Angelopoulos,
-Candès and Tibshirani, "Conformal PID Control for Time Series Prediction" (2023), section 2: down
-after a sample below it, up after one that was not,
+For every level q, a forecast promises a bandwidth that the next sample falls below with probability
+q. After each sample, the quantile tracker of Angelopoulos, Candès and Tibshirani, "Conformal PID
+Control for Time Series Prediction" (2023), section 2, moves the promise of every level: down after
+a sample below it, up after another,
 
     c += rate * (q - [sample < promise])
 
-in units of the forecast's own scale, or of its errors where these are larger, on logarithms of the
-bandwidth. Over T samples the share of
-those below the promise is q within (width + rate) / (rate T), whatever the series does (their
-proposition 1): no distribution is assumed and none has to last.
+The unit is the forecast's own scale, or its errors if these are larger, on logarithms of the
+bandwidth. Over T samples, the share of samples below the promise is q within
+(width + rate) / (rate T), whatever the series does (their proposition 1). No distribution is
+assumed, and none has to last.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Forecaster(Protocol):
 
 
 class AroundPoint:
-    """The outlook of a point forecaster: as wide as its errors were of late.
+    """The outlook of a point forecaster: as wide as its latest errors.
 
     The scale is the mean absolute error of the logarithm (a locally weighted score, Lei et al.
     2018, section 5.2); corrections begin at the quantiles of a Laplace distribution of that mean

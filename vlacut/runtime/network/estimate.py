@@ -1,20 +1,20 @@
-"""What the edge knows of its network: learnt from the frames that flow, ahead of the next step.
+"""What the edge knows of its network: estimates from the frames that flow, for the next step.
 
-Every frame from the cloud says how it came in, and how the edge's frames before it came in there
-(`vlacut.runtime.wire.burst`). These rates are pooled over a sampling interval and given to a
-predictor for each direction. What no rate can be told from still bounds it:
+Every frame from the cloud says how it came in, and how the edge's earlier frames came in there
+(`vlacut.runtime.wire.burst`). These rates are pooled over a sampling interval, and a predictor per
+direction gets them. Two observations give no rate, but a bound on it:
 
-- a frame that came too much at once: at least its bytes over the time that it was on its way, by
-  the cloud's clock, for longer than the first byte of the quickest frame; taken if it is more than
-  what is predicted;
-- a step that missed its deadline before the cloud said a word: at most its bytes over that time;
-  taken if it is less.
+- a frame that came in all at once: the rate is at least its bytes over its extra time on the way.
+  That is how much longer it took, by the cloud's clock, than the first byte of the quickest frame.
+  The bound is taken if it is above the prediction;
+- a step that missed its deadline before the cloud said a word: the rate is at most its bytes over
+  that time. The bound is taken if it is below the prediction.
 
-An estimate ages while nothing crosses, as with an all-edge variant. Once the uplink's is older than
-a second, a probe of 32 kB is sent beside the next step, and its answer tells. A downlink that was
-not heard of as lately as the uplink is taken to have kept its ratio to it, or to have the plan's
-link's if that is more: a step whose ways up and down met two bandwidths would else rule the cloud
-out for ever.
+An estimate ages while nothing crosses, as with an all-edge variant. Once the uplink's estimate is
+older than a second, a probe of 32 kB is sent beside the next step, and its answer renews it. If the
+downlink's estimate is older than the uplink's, the downlink is assumed to have kept its ratio to
+the uplink, or to have the plan's ratio if that is more. Otherwise a step whose ways up and down met
+two bandwidths could rule the cloud out for ever.
 """
 
 from __future__ import annotations
@@ -121,13 +121,13 @@ class _Direction:
 
 
 class NetworkEstimates:
-    """The estimates of both directions and of the round trip. All methods are for any thread.
+    """The estimates of both directions and of the round trip. Any thread may call any method.
 
     Args:
-        link: what the network is taken for before anything crossed; its framing is believed.
-        predictor: makes one for each direction.
+        link: the network that is assumed before anything has crossed; its framing is always used.
+        predictor: makes one predictor per direction.
         interval_s: see `sampling_interval`.
-        now_ns: the clock of what it learns from; a simulation has its own.
+        now_ns: the clock of the frames; a simulation has its own.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class NetworkEstimates:
         self._lock = threading.Lock()
 
     def forecast(self) -> Forecast:
-        """What the network will be like."""
+        """The forecast of the network."""
         with self._lock:
             ratio, up, down = self._settle(), self._up, self._down
             return Forecast(
@@ -178,7 +178,7 @@ class NetworkEstimates:
         return max(up.expected / self._up_beside_down, up.expected * self._down_per_up / least)
 
     def learn(self, heard: Sequence[Heard], tally: Tally | None, clock: CloudClock) -> None:
-        """From what frames said, those of the step of the tally among them."""
+        """Learn from what frames said, among them the frames of the tally's step."""
         with self._lock:
             self._learn(heard, tally, clock)
 
@@ -235,7 +235,7 @@ class NetworkEstimates:
         way.at_least(nbytes * 1e9 / (longer_ns + _LEAST_NS) / self._share, self._now_ns())
 
     def missed(self, tally: Tally) -> None:
-        """A step of this tally missed its deadline."""
+        """Learn that the step of this tally missed its deadline."""
         if tally.answered or not tally.posted:
             return
         with self._lock:

@@ -3,8 +3,8 @@
 The network corrects an exponentially weighted mean, the *base*. It sees the logarithms of the
 sample over the base and of the base over a slow mean, so that it knows no unit and no link's level.
 It is one LSTM cell (Hochreiter and Schmidhuber 1997; gates in the order of torch: input, forget,
-cell, output) and a linear layer, which says of the next sample over the base the logarithms of its
-point forecast and of its quantiles at `LEVELS`.
+cell, output) and a linear layer. The layer gives logarithms for the next sample over the base: of
+its point forecast, and of its quantiles at `LEVELS`.
 
 The file is numpy's .npz without pickles:
 
@@ -131,9 +131,9 @@ def read_lstm(path: Path) -> Lstm:
 
 
 def read_weights(path: Path, data: bytes = b"") -> LstmWeights:
-    """What a file holds; BundleError if that is no network of this format.
+    """The weights in a file; BundleError if it is no network of this format.
 
-    `data` is what was read of it, if it was.
+    `data` is the file's content, if it was read already.
     """
     try:
         found = read_npz(data or path)

@@ -7,11 +7,11 @@
                   that is kept with a probability of 90 %
     thresholds    RoboECC's: see `vlacut.runtime.network.thresholds`
 
-Every step time is the plan's own price of the variant (`Price.over`) at the forecast bandwidths. A
-switch that moves state (`Plan.move_s`) takes the step after it that much longer. `quantile` counts
-that in the step; `argmin` switches once what it would have saved, step by step, comes to as much:
-so it pays at most what it could have saved, as who buys skis once the rent comes to their price
-(Karlin et al., Competitive snoopy caching, 1988).
+Every step time is the plan's own price of the variant (`Price.over`) at the forecast bandwidths. If
+a switch moves state (`Plan.move_s`), the step after it takes that much longer. `quantile` counts
+that in the step. `argmin` switches once the savings it missed, step by step, add up to that time.
+So it pays at most what it could have saved, like a skier who buys skis once the rent has reached
+their price (Karlin et al., Competitive snoopy caching, 1988).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Rate = Callable[[float | None], float]  # `Predictor.predict`
 
 
 class Rates(NamedTuple):
-    """What a network is taken for.
+    """The rates that a network is assumed to have.
 
     Attributes:
         up, down: bytes per second of the wire.
@@ -56,7 +56,7 @@ class Rates(NamedTuple):
     def over(self, link: Link) -> Link:
         """The link, with these bandwidths and this round trip.
 
-        An outage counts as `LEAST` bytes per second: at none at all every price is infinite.
+        An outage counts as `LEAST` bytes per second, because at 0 every price is infinite.
         """
         share = link.framing.share
         up, down = max(self.up, LEAST) * share, max(self.down, LEAST) * share
@@ -64,11 +64,11 @@ class Rates(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """What the network will be like during the next step; to be asked before it begins.
+    """The network during the next step; to be asked before the step begins.
 
     Attributes:
-        up, down: bytes per second of the wire: the point forecast of None, or the bandwidth that is
-            reached with probability `1 - q` of a quantile q; see `Predictor.predict`.
+        up, down: give bytes per second of the wire. For None, the point forecast; for a quantile q,
+            the bandwidth that is reached with probability `1 - q`; see `Predictor.predict`.
         rtt_s: round-trip time of an empty message.
         up_now: the newest sample of the uplink, in bytes per second of the wire.
     """
@@ -97,7 +97,7 @@ class Selector(Protocol):
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether its choice depends on the forecast; if not, none is made for it."""
+        """Whether its choice depends on the forecast; if not, no forecast is made."""
 
     def select(self, forecast: Forecast) -> int:
         """Index of the plan's variant for the next step."""
@@ -115,12 +115,12 @@ def make_selector(
     """The selector of a name; see the module's docstring.
 
     Args:
-        name: one of `SELECTORS`, or of a variant.
-        plan: whose variants to choose from.
-        deadline: of a step in seconds, for `quantile`.
-        history: recordings of the uplink to find RoboECC's thresholds on, each its samples in bytes
-            a second of the wire; without any, they are found as steps come.
-        predictor: makes the one in use, for the changes that it predicts on that history.
+        name: one of `SELECTORS`, or the name of a variant.
+        plan: the plan whose variants to choose from.
+        deadline: seconds that a step may take, for `quantile`.
+        history: recordings of the uplink to find RoboECC's thresholds on. Each is its samples in
+            bytes per second of the wire. Without any, thresholds are found while steps run.
+        predictor: makes the predictor in use, for the changes that it predicts on that history.
         seed: for `random`.
 
     Raises InputError naming the selectors and variants there are.
@@ -173,9 +173,10 @@ class Argmin:
     """The variant with the lowest predicted step time, the first of equals, if the switch pays.
 
     Args:
-        plan: whose variants to choose from.
-        gain: of the step time of the variant in use, what another must save to be taken.
-        quantile: of the bandwidths that step times are predicted at; None for the point forecast.
+        plan: the plan whose variants to choose from.
+        gain: the share of the current variant's step time that another must save to be taken.
+        quantile: the quantile of the bandwidths at which step times are predicted; None for the
+            point forecast.
     """
 
     looks_ahead = True
@@ -210,11 +211,11 @@ class Argmin:
 
 
 class Quantile:
-    """The variant that misses the deadline least probably; of equals, the fastest.
+    """The variant that misses the deadline with the lowest probability; of equals, the fastest.
 
     The probability is the level of the bandwidths' quantiles at which the step takes as long as the
-    deadline, both directions at the same level: as if one were low whenever the other is. Without a
-    deadline it is the argmin at the bandwidths that are reached with a probability of 90 %.
+    deadline. Both directions have the same level, as if one were low whenever the other is. Without
+    a deadline, this is the argmin at the bandwidths that are reached with a probability of 90 %.
     """
 
     looks_ahead = True
@@ -247,9 +248,10 @@ class Quantile:
 
 
 def miss_probability(times: np.ndarray, deadline: float) -> float:
-    """Of a step that takes `times` seconds at the bandwidths' quantiles `LEVELS`: not increasing.
+    """The probability that a step misses the deadline.
 
-    Linear between levels; below the first and above the last it is 0 and 1.
+    The step takes `times` seconds at the bandwidths' quantiles `LEVELS`; they do not increase. The
+    result is linear between levels. Below the first level it is 0, above the last it is 1.
     """
     if times[0] <= deadline:
         return 0.0

@@ -1,6 +1,6 @@
 """RoboECC's thresholds (sections IV-B3 and V-C2): when its selector moves the cut.
 
-The change of the bandwidth is what is predicted less what was measured last. Above `high`, the
+The change of the bandwidth is the prediction less the last measurement. Above `high`, the
 paper's selector takes the variant that sends the most; below `low`, the one that sends the least;
 between, it keeps the one in use. It prices none of them, so it can take a slower variant than the
 one in use.

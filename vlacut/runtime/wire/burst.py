@@ -1,13 +1,13 @@
 """Bursts: what the arrival of one frame says of the bandwidth.
 
-The receiver notes when bytes come in. Those that came after the first arrival, over the time from
-the first arrival to the last, is the rate at which the bottleneck let them through: neither the
-round trip nor what the sender computed before is in it, as they are in bytes over round trips
-(packet-train dispersion: Jain and Dovrolis 2002). Left out of both bytes and time are
+The receiver notes when bytes come in. The rate of the bottleneck is the bytes that came after the
+first arrival, over the time from the first arrival to the last. It contains neither the round trip
+nor the sender's earlier compute, as bytes over round trips would (packet-train dispersion: Jain and
+Dovrolis 2002). Left out of both bytes and time are
 
-- what came while nobody waited for it: it says when it was read, not when it came;
+- bytes that came while nobody waited for them: their time is that of reading, not of arrival;
 - the waits of a sender whose window is smaller than the frame (RFC 5681: on a new connection, after
-  idling, and while the window still grows): gaps of about a round trip. Others are the link's own.
+  idling, and while the window grows): gaps of about a round trip. Other gaps are the link's own.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Burst:
 
     Attributes:
         first_ns: the receiver's clock at the first arrival.
-        last_ns: at the last.
-        train_bytes: that came after the first arrival, less those left out.
-        train_ns: in which they came; both 0 if the frame came all at once.
+        last_ns: the receiver's clock at the last arrival.
+        train_bytes: bytes that came after the first arrival, less those left out.
+        train_ns: how long they took; both are 0 if the frame came all at once.
     """
 
     first_ns: int

@@ -8,9 +8,9 @@ on its own clock; the cloud has the request at t2 and answers at t3, on its own:
 
 The offset is wrong by half the difference of the two ways, so by at most delay / 2. As NTP's clock
 filter does (section 10), the exchange of least delay among the last ones is believed. Times of
-arrival are those of a frame's first bytes, so that a large frame makes no slow exchange. Two
-exchanges whose offsets differ by more than both may be wrong cannot be of one steady clock: it
-jumped, as a machine's does that was suspended, and what was learned before is forgotten.
+arrival are those of a frame's first bytes, so that a large frame makes no slow exchange. If the
+offsets of two exchanges differ by more than their errors allow, the clock has jumped, as after a
+suspend. Then everything learned before is forgotten.
 """
 
 from __future__ import annotations
