@@ -5,19 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.cutting import Walk, write_cuts
+from support.cutting import cut_at_random
 from support.families import FAMILIES
 from torch.utils import _pytree as pytree
 
 from vlacut.frontends import caches
 from vlacut.frontends.torch import program_from_module
-from vlacut.ir.annotation import EXAMPLE, SECONDS, Seconds
-from vlacut.ir.dataflow import trace_dataflow
-from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.side import Side
-from vlacut.split.parts import split
 
 FAST = ("smolvlm", "qwen2_5_vl", "mixtral", "llama_with_cache")
 # What fails, and why; the README of models lists these.
@@ -48,22 +43,6 @@ def eager(module: torch.nn.Module, given: dict[str, object]) -> list[np.ndarray]
     return [leaf.float().numpy() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
-def cut_at_random(program: Program) -> list[np.ndarray]:
-    """The outputs of a random cut with four changes of side, in order."""
-    nodes = [node for phase in program.phases for node in operators(phase.model.graph)]
-    borders = set(np.random.default_rng(0).choice(len(nodes), 4, replace=False))
-    side, there = Side.EDGE, {}
-    for index, node in enumerate(nodes):
-        side = side.other if index in borders else side
-        SECONDS.put(node, Seconds(1e-6, 1e-6))
-        there[node] = side
-    dataflow = trace_dataflow(program)
-    sides = [Side.EDGE if node is None else there[node] for node in dataflow.nodes]
-    made = split(write_cuts(dataflow, sides))
-    held = Walk(made, EXAMPLE.get(program)).held[Side.EDGE]
-    return [held[f"main/{spec.name}"].astype(np.float32) for spec in program.outputs]
-
-
 def marks(name: str) -> list[pytest.MarkDecorator]:
     slow = [] if name in FAST else [pytest.mark.slow]
     failing = [pytest.mark.xfail(reason=FAILING[name])] if name in FAILING else []
@@ -75,7 +54,7 @@ def test_a_family_is_traced_without_glue(name: str) -> None:
     module, given, program = traced(name)
     makes_cache = getattr(module.config.get_text_config(), "use_cache", False) is True
     expected = eager(module, {"use_cache": False, **given} if makes_cache else given)
-    made = cut_at_random(program)
+    made = [one.astype(np.float32) for one in cut_at_random(program)]
     assert len(made) == len(expected)
     for spec, one, other in zip(program.outputs, made, expected, strict=True):
         assert np.isfinite(other).all()

@@ -9,8 +9,9 @@ import onnx_ir as ir
 import onnxruntime
 
 from vlacut.hardware import Link
-from vlacut.ir.annotation import CUTS, Asked, Cuts
-from vlacut.ir.dataflow import Dataflow, cuts_of, key_of
+from vlacut.ir.annotation import CUTS, EXAMPLE, SECONDS, Asked, Cuts, Seconds
+from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow
+from vlacut.ir.graphs import operators
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Move, Run, Transfer, steps
 from vlacut.plans.plan import Plan, Variant
@@ -18,7 +19,7 @@ from vlacut.plans.pool import SEGMENTS, Pool
 from vlacut.pricing.cut import Sides, make_cut
 from vlacut.pricing.price import Certificate
 from vlacut.side import Side
-from vlacut.split.parts import Split, plan_states
+from vlacut.split.parts import Split, plan_states, split
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 
 LINK = Link(1e6, 2e6, 0.01)
@@ -171,3 +172,24 @@ class Walk:
         else:
             for side in step.sides:
                 self.held[side][step.target] = self.held[side][step.source]
+
+
+def cut_at_random(program: Program, changes: int = 4) -> list[np.ndarray]:
+    """The outputs, in order, of a random cut of a program of one phase, on its example.
+
+    Neighbours in order of execution are on two sides `changes` times, or as often as there are
+    operators.
+    """
+    nodes = [node for phase in program.phases for node in operators(phase.model.graph)]
+    count = min(changes, len(nodes))
+    borders = set(np.random.default_rng(0).choice(len(nodes), count, replace=False))
+    side, there = Side.EDGE, {}
+    for index, node in enumerate(nodes):
+        side = side.other if index in borders else side
+        SECONDS.put(node, Seconds(1e-6, 1e-6))
+        there[node] = side
+    dataflow = trace_dataflow(program)
+    sides = [Side.EDGE if node is None else there[node] for node in dataflow.nodes]
+    made = split(write_cuts(dataflow, sides))
+    held = Walk(made, EXAMPLE.get(program)).held[Side.EDGE]
+    return [held[f"main/{spec.name}"] for spec in program.outputs]

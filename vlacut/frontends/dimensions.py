@@ -14,8 +14,9 @@ _IMAGE = (1, 3, 224, 224)
 def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Give the inputs of a model static shapes, in place.
 
-    A dimension that two inputs name alike is bound in both by binding it in one. Shapes written
-    inside a graph whose inputs were dynamic are forgotten, to be inferred anew.
+    A dimension that two inputs name alike is bound in both by binding it in one; `?`, `-1` and the
+    like are no names, and each is a dimension of its own. Shapes written inside a graph whose
+    inputs were dynamic are forgotten, to be inferred anew.
 
     Raises ModelError, starting with `where`, if a given shape is of no input or does not fit, or,
     listing them, if dimensions stay unbound.
@@ -52,10 +53,10 @@ def _bind(value: ir.Value, given: Sequence[int], dims: dict[str, int], where: st
     for old, new in zip(declared, given, strict=False):
         if isinstance(old, int):
             fits = fits and old == new
-        elif old.value is not None and dims.setdefault(old.value, new) != new:
+        elif _is_name(old.value) and dims.setdefault(str(old.value), new) != new:
             raise ModelError(
                 f"{where}: input {value.name} binds dimension {old.value} to {new}, another input "
-                f"binds it to {dims[old.value]}"
+                f"binds it to {dims[str(old.value)]}"
             )
     if not fits:
         raise ModelError(
@@ -63,6 +64,11 @@ def _bind(value: ir.Value, given: Sequence[int], dims: dict[str, int], where: st
             f"{'x'.join(map(str, given)) or 'a scalar'} does not fit"
         )
     value.shape = ir.Shape(given)
+
+
+def _is_name(text: str | None) -> bool:
+    """Whether exporters mean a dimension by it: they write `?`, `-1`, `*` and `None` for any."""
+    return text is not None and text != "None" and any(map(str.isalpha, text))
 
 
 def _substitute(value: ir.Value, dims: Mapping[str, int]) -> None:
@@ -95,6 +101,7 @@ def _forget_inner_shapes(model: ir.Model, dims: Mapping[str, int]) -> None:
 
 def _made(model: ir.Model) -> Iterator[ir.Value]:
     for graph in model.graphs():
+        yield from () if graph is model.graph else graph.inputs
         for node in graph:
             yield from node.outputs
 

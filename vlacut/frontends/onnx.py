@@ -18,6 +18,7 @@ from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.errors import ModelError
 from vlacut.frontends.dimensions import bind_shapes
+from vlacut.frontends.foreign import is_foreign
 from vlacut.frontends.normalize import normalize
 from vlacut.frontends.shapes import infer_shapes
 from vlacut.ir.graphs import value_spec
@@ -133,6 +134,8 @@ def _refuse_unknown_operators(model: ir.Model, where: str) -> None:
         opset = model.graph.opset_imports.get(node.domain)
         if (node.domain, node.op_type) in local:
             continue
+        if opset is not None and is_foreign(model, node):
+            continue  # ONNX Runtime may know it, see `vlacut.frontends.foreign`
         if opset is None or not onnx.defs.has(node.op_type, opset, node.domain):
             domain = f"{node.domain}." if node.domain else ""
             version = "which the file does not import" if opset is None else f"version {opset}"

@@ -9,7 +9,11 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from vlacut.errors import ModelError
+from vlacut.frontends.branches import inline_branches
 from vlacut.frontends.cures import with_cure
+from vlacut.frontends.foreign import settle_foreign
+from vlacut.frontends.known_shapes import is_known
+from vlacut.frontends.loops import assume_shapes, settle_shapes, unroll_loops
 from vlacut.ir.folding import fold_constants
 from vlacut.ir.rewriting import remove_unused
 
@@ -18,19 +22,20 @@ _SMALL = 1000  # bytes of a weight that may hold a shape
 
 
 def infer_shapes(model: ir.Model, where: str) -> None:
-    """Infer type and shape of every value, in place.
+    """Infer type and shape of every value, in place, of the graphs within operators too.
 
-    Where a shape is computed by the graph itself, the computation is folded, and so on until all
-    shapes are known.
+    Where a shape is computed by the graph itself, the computation is folded, an If of a constant
+    condition becomes what it chooses, a Loop of a constant number of trips these trips, and so on
+    until all shapes are known. Operators that are not ONNX's are tried on ONNX Runtime.
 
-    Raises ModelError, starting with `where`, naming the first values whose shape stays unknown.
+    Raises ModelError, starting with `where`, naming the first values whose shape stays unknown, or
+    as `foreign.settle_foreign` does.
     """
     _infer(model)
-    unknown = list(_unknown(model))
-    while unknown and fold_constants(model):
+    while _settled(model, where):
         remove_unused(model)
         _infer(model)
-        unknown = list(_unknown(model))
+    unknown = list(_unknown(model))
     if unknown:
         shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
         raise ModelError(
@@ -39,6 +44,31 @@ def infer_shapes(model: ir.Model, where: str) -> None:
                 f"shapes, first those made by {shown}; shapes must be static"
             )
         )
+
+
+def _settled(model: ir.Model, where: str) -> int:
+    """Do what lets more shapes be known, the mildest first; 0 if nothing was to be done."""
+    tried = settle_foreign(model, where)
+    unknown = any(True for _ in _unknown(model))
+    folded = fold_constants(model) if unknown or _branches(model) else 0
+    return (
+        folded
+        or tried
+        or inline_branches(model)
+        or (unknown and (_loop_shapes(model) or unroll_loops(model, where)))
+    )
+
+
+def _branches(model: ir.Model) -> bool:
+    return any(node.op_type == "If" for node in model.graph.all_nodes())
+
+
+def _loop_shapes(model: ir.Model) -> int:
+    """Shapes that loops make, where every trip makes those it is given."""
+    assumed = assume_shapes(model)
+    if assumed:
+        _infer(model)
+    return settle_shapes(model, assumed)
 
 
 def _infer(model: ir.Model) -> None:
@@ -76,9 +106,8 @@ def _lent(model: ir.Model) -> Iterator[None]:
 
 def _unknown(model: ir.Model) -> Iterator[str]:
     """Descriptions of the operators that make a value of unknown shape or type."""
-    for node in (node for graph in model.graphs() for node in graph):
+    for node in model.graph.all_nodes():
         for value in node.outputs:
             read = value.uses() or value.is_graph_output()
-            static = value.shape is not None and value.shape.is_static()
-            if read and not (static and value.dtype is not None):
+            if read and not is_known(value):
                 yield f"{node.name} ({node.op_type})"

@@ -8,7 +8,7 @@ operations that IEEE 754 rounds correctly. Weights stay as they are, under their
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -37,11 +37,15 @@ _MOVES = frozenset(
         "GreaterOrEqual",
         "Identity",
         "IsNaN",
+        "IsInf",
         "Less",
         "LessOrEqual",
         "Neg",
+        "NonZero",
         "Not",
+        "OneHot",
         "Or",
+        "Pad",
         "Reshape",
         "ScatterND",
         "Slice",
@@ -73,20 +77,33 @@ _INTEGER = frozenset(
         "Sign",
     ]
 )
-_GROWING = frozenset(["ConstantOfShape", "Expand", "EyeLike", "Range", "Tile"])
+_GROWING = frozenset(["ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Tile"])
 
 
 def fold_constants(model: ir.Model, most_elements: int = MOST_ELEMENTS) -> int:
-    """Fold a model's graph in place; returns the number of values that became constants.
+    """Fold a model's graph and the graphs in it, in place; how many values became constants.
+
+    All of these are initializers of the model's graph.
 
     Folded operators stay behind, unread; `rewriting.remove_unused` removes them.
     """
-    graph = model.graph
+    opset = model.graph.opset_imports.get("", 1)
+    nodes = list(model.graph.all_nodes())  # each before the graphs in it
     known: dict[ir.Value, np.ndarray] = {}
-    for node in list(graph):
-        made = _evaluate(graph, node, known, most_elements)
+    follow_constants(nodes, known, opset, most_elements)
+    return sum(_materialise(model.graph, value, array) for value, array in known.items())
+
+
+def follow_constants(
+    nodes: Iterable[ir.Node],
+    known: dict[ir.Value, np.ndarray],
+    opset: int,
+    most_elements: int = MOST_ELEMENTS,
+) -> None:
+    """Add to what is known the values that operators make of it and of constants."""
+    for node in nodes:
+        made = _evaluate(opset, node, known, most_elements)
         known.update(zip(node.outputs, made, strict=False))
-    return sum(_materialise(graph, value, array) for value, array in known.items())
 
 
 def _materialise(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> bool:
@@ -101,7 +118,7 @@ def _materialise(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> bool:
 
 
 def _evaluate(
-    graph: ir.Graph, node: ir.Node, known: Mapping[ir.Value, np.ndarray], most: int
+    opset: int, node: ir.Node, known: Mapping[ir.Value, np.ndarray], most: int
 ) -> Sequence[np.ndarray]:
     """Values of a node's outputs; none if it cannot or must not be folded."""
     if node.domain != "":
@@ -117,7 +134,7 @@ def _evaluate(
     )
     if missing or not _exact(node, arrays) or not _small(node, arrays, most):
         return ()
-    return _run(node, arrays, graph.opset_imports[""])
+    return _run(node, arrays, opset)
 
 
 def _from_shape(node: ir.Node) -> Sequence[np.ndarray]:
@@ -177,6 +194,8 @@ def _small(node: ir.Node, arrays: Sequence[np.ndarray | None], most: int) -> boo
     sizes = [_size(value) for value in node.outputs]
     if None not in sizes:
         return all(size is not None and size <= most for size in sizes)
+    if node.op_type == "NonZero":
+        return all(array.ndim * array.size <= most for array in arrays if array is not None)
     if any(array is not None and array.size > _MOST_UNSEEN for array in arrays):
         return False
     return node.op_type not in _GROWING or _grown(node, arrays) <= most
@@ -197,6 +216,11 @@ def _grown(node: ir.Node, arrays: Sequence[np.ndarray | None]) -> float:
         return float(abs((limit - start) / step) + 1) if step else math.inf
     if node.op_type == "ConstantOfShape":
         return float(math.prod(present[0].tolist()))
+    if node.op_type == "OneHot":
+        return float(present[0].size * abs(present[1].item()))
+    if node.op_type == "Pad":
+        more = int(np.abs(present[1]).sum())
+        return float(math.prod(size + more for size in present[0].shape))
     if node.op_type in ("Expand", "Tile"):
         return float(present[0].size * math.prod(present[1].tolist()))
     return math.inf
