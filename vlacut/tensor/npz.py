@@ -16,6 +16,8 @@ import numpy as np
 # What numpy and zipfile raise for files that are no .npz, or a damaged one.
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
+_MOST_TIMES, _ALWAYS_BYTES = 100, 1 << 26
+
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The file that holds these arrays; the same bytes each time."""
@@ -28,13 +30,25 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read_npz(file: Path | bytes) -> dict[str, np.ndarray]:
-    """The arrays by name, of a file or of its bytes. Raises one of `UNREADABLE`; see `reason`."""
+    """The arrays by name, of a file or of its bytes. Raises one of `UNREADABLE`; see `reason`.
+
+    One that unpacks to far more than it takes, or claims more than there is, is refused: a file may
+    come from anybody.
+    """
     with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as opened:
         if not zipfile.is_zipfile(opened):  # numpy would advise to load it with pickle
             raise ValueError("it is no .npz")
+        packed = opened.seek(0, io.SEEK_END)
+        with zipfile.ZipFile(opened) as archive:
+            unpacked = sum(each.file_size for each in archive.infolist())
+        if unpacked > _MOST_TIMES * packed + _ALWAYS_BYTES:
+            raise ValueError(f"its {packed} bytes unpack to {unpacked}")
         opened.seek(0)
-        with np.load(opened, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        try:
+            with np.load(opened, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except MemoryError as error:
+            raise ValueError("it claims more than this machine's memory") from error
 
 
 def reason(error: Exception) -> str:
