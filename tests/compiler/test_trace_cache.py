@@ -188,6 +188,28 @@ def _in_processes(count: int, target: Callable[..., None], *args: Any) -> list[i
     return [process.exitcode or 0 for process in running]
 
 
+def test_nothing_is_taken_from_where_anybody_may_put_it(
+    cache: TraceCache, program: Program
+) -> None:
+    """Who can write there could have a program of his own compiled and signed."""
+    cache.keep("key", "model", program, NOTHING, silent)
+    said: list[str] = []
+    cache.folder.chmod(0o777)
+    assert cache.find("key", said.append) is None
+    cache.keep("other", "model", program, NOTHING, said.append)
+    cache.folder.chmod(0o775)  # a group is trusted
+    assert cache.find("key", silent) is not None
+    assert cache.find("other", silent) is None
+    assert (
+        said
+        == [f"anybody may write {cache.folder}: traces are neither taken from there nor kept"] * 2
+    )
+    if os.geteuid() == 0:
+        os.chown(cache.folder, 12345, 0)
+        assert cache.find("key", said.append) is None
+        assert said[2].startswith(f"{cache.folder} is another user's")
+
+
 def test_a_writer_that_is_killed_leaves_no_entry(cache: TraceCache) -> None:
     for file in range(3):
         assert _in_processes(1, _killed_while_writing, cache.folder, file) == [-signal.SIGKILL]

@@ -20,7 +20,7 @@ from support.http import fetch
 from support.programs import observation
 
 from vlacut.cli.metrics import serve_metrics
-from vlacut.runtime.cloud.lobby import Lobby
+from vlacut.runtime.cloud.lobby import Lobby, network_of
 from vlacut.runtime.cloud.refusals import Refusals
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.security import cloud_context, edge_context
@@ -52,6 +52,26 @@ def test_it_is_bounded_and_who_floods_loses_its_own(moves: list[tuple[int, float
         assert len(room) <= MOST
     assert known.here  # whoever comes, from wherever
     assert sum(guest.here for guest in theirs) <= MOST
+
+
+def test_a_machine_with_all_addresses_of_its_network_is_one() -> None:
+    room = lobby()
+    first, _ = room.enter("2001:db8:0:1::5", 0.0, "robot")
+    for number in range(1000):
+        room.enter(f"2001:db8:0:2:{number:x}::{number:x}", 0.0, number)
+    assert first.here
+    room.note("2001:db8:0:2::1", 1.0, 0.0)
+    assert room.turned_back("2001:db8:0:2:ffff::1", 0.0)
+    assert not room.turned_back("2001:db8:0:1::5", 0.0)
+    room.know("2001:db8:0:2::7")  # in one network with who floods, and let in before
+    assert not room.turned_back("2001:db8:0:2::7", 0.0)
+    known, _ = room.enter("2001:db8:0:2::7", 0.0, "known")
+    for number in range(100):
+        room.enter(f"2001:db8:0:2::{number + 100:x}", 0.0, number)
+    assert known.here
+    assert [
+        network_of(each) for each in ("10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "::1")
+    ] == [*("10.0.0.1", "10.0.0.1", "fe80::/64", "::/64")]
 
 
 def test_the_fuller_the_sooner_who_says_nothing_has_to_leave() -> None:

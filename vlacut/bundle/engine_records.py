@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from vlacut.bundle.private import beside
+from vlacut.bundle.private import anybody_may_write, beside
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BackendError, BundleError, Progress
 from vlacut.side import Side
@@ -136,9 +136,17 @@ def engines_folder() -> Path:
 def find_engine(folder: Path, key: str) -> EngineRecord | None:
     """The record of an engine; None if it was not built, or its file is not what was built.
 
-    Raises BackendError if the record is none.
+    Raises BackendError if the record is none, or somebody else could have made the engine, which
+    is code of the device and of the host.
     """
     path, engine = folder / f"{key}.json", folder / f"{key}.engine"
+    for place in (folder, engine, path):
+        why = anybody_may_write(place)
+        if why:
+            raise BackendError(
+                f"{why}, and an engine runs as code: chmod o-w, or set {_VARIABLE} to a folder of "
+                f"your own, and build again"
+            )
     if not path.is_file() or not engine.is_file():
         return None
     if path.stat().st_size > _MAX_RECORD_BYTES:

@@ -23,6 +23,20 @@ def others_may_write(found: os.stat_result) -> bool:
     return not _ours(found) or bool(found.st_mode & _OTHERS)
 
 
+def anybody_may_write(path: Path) -> str:
+    """Why a file, or what is in a folder, may be anybody's; empty if it is not, or is not there.
+
+    A group is trusted here: caches are shared.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    if not _ours(found):
+        return f"{path} is another user's"
+    return f"anybody may write {path}" if found.st_mode & stat.S_IWOTH else ""
+
+
 def others_may_move(folder: Path) -> bool:
     """Whether somebody else may put another folder in the place of one that is made in this one.
 

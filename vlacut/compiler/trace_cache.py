@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlacut.bundle.private import anybody_may_write
 from vlacut.ir.program import Program
 from vlacut.ir.storage import Held, content_bytes, read_program, write_program
 from vlacut.tensor.npz import UNREADABLE
@@ -97,6 +98,8 @@ class TraceCache:
     ) -> Program | None:
         """The program of an entry; None if there is none, or, having said why, none of use."""
         entry = self.folder / key
+        if self._anybody_s(say):
+            return None
         handle = _lock(entry, fcntl.LOCK_SH)
         if not handle:
             return None
@@ -136,6 +139,8 @@ class TraceCache:
         """Put a program into the cache. If the cache cannot be written, `say` is told; no error."""
         if content_bytes(program, held) * _LARGEST_SHARE > self.most_bytes:
             return  # it would push out all others
+        if self._anybody_s(say):
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -148,6 +153,13 @@ class TraceCache:
             self._bound(key)
         except OSError as error:
             say(f"{self.folder}: the trace is not kept: {error.strerror or error}")
+
+    def _anybody_s(self, say: Say) -> bool:
+        """Whether anybody could have put a program there; said."""
+        why = anybody_may_write(self.folder)
+        if why:
+            say(f"{why}: traces are neither taken from there nor kept")
+        return bool(why)
 
     def entries(self) -> list[Entry]:
         """All entries, the most recently used first."""

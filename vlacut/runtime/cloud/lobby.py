@@ -11,11 +11,27 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 _MOST_ADDRESSES = 4096  # that are remembered
 _HALF_LIFE_S = 1.0  # of the work that an address has made
 _MOST_WORK_S = 0.2  # that counts of it, before its connections are ended unheard
+
+
+@lru_cache(_MOST_ADDRESSES)
+def network_of(address: str) -> str:
+    """What one machine can take addresses from at will: itself, or in IPv6 its network of 64 bits
+    (RFC 4291, section 2.5.4).
+    """
+    if ":" not in address:
+        return address
+    found = ip_address(address.partition("%")[0])
+    assert isinstance(found, IPv6Address)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
 
 
 @dataclass(eq=False)
@@ -24,6 +40,7 @@ class Guest:
 
     Attributes:
         address: where it comes from, without the port.
+        crowd: with whom it shares what it may take: see `network_of`; a known address is alone.
         known: whether somebody was let in from there before.
         entered: when it came, on the caller's clock.
         holds: the caller's own object for it.
@@ -31,6 +48,7 @@ class Guest:
     """
 
     address: str
+    crowd: str
     known: bool
     entered: float
     holds: Any
@@ -73,14 +91,15 @@ class Lobby:
         """A guest, and the one that has to leave for it, if one has."""
         known = address in self._known
         mine, of = self._guests[known], self._of[known]
+        crowd = address if known else network_of(address)
         out = None
-        if of.count(address) >= max(1, self._room[known] // max(1, len(of))):
-            out = of.oldest(address)
+        if of.count(crowd) >= max(1, self._room[known] // max(1, len(of))):
+            out = of.oldest(crowd)
         elif mine and len(mine) >= self._room[known]:
             out = of.oldest(of.largest())
         if out is not None:
             self.leave(out)
-        guest = Guest(address, known, now, holds)
+        guest = Guest(address, crowd, known, now, holds)
         mine[guest] = None
         of.add(guest)
         return guest, out
@@ -112,8 +131,9 @@ class Lobby:
 
     def note(self, address: str, seconds: float, now: float) -> None:
         """Note work for an address; after a second it counts half, after another a quarter."""
-        self._work[address] = (self._worked(address, now) + seconds, now)
-        self._work.move_to_end(address)
+        crowd = network_of(address)
+        self._work[crowd] = (self._worked(address, now) + seconds, now)
+        self._work.move_to_end(crowd)
         while len(self._work) > _MOST_ADDRESSES:
             self._work.popitem(last=False)
 
@@ -126,13 +146,13 @@ class Lobby:
         waiting = Counter[str]()
         keyed = []
         for guest in guests:
-            waiting[guest.address] += 1  # of one address the second comes after all the first
+            waiting[guest.crowd] += 1  # of one address the second comes after all the first
             worked = self._worked(guest.address, now)
-            keyed.append(((not guest.known, worked, waiting[guest.address]), guest))
+            keyed.append(((not guest.known, worked, waiting[guest.crowd]), guest))
         return [guest for _, guest in sorted(keyed, key=lambda pair: pair[0])]
 
     def _worked(self, address: str, now: float) -> float:
-        amount, when = self._work.get(address, (0.0, now))
+        amount, when = self._work.get(network_of(address), (0.0, now))
         return float(amount * 0.5 ** ((now - when) / _HALF_LIFE_S))
 
 
@@ -164,17 +184,17 @@ class _Crowds:
 
     def add(self, guest: Guest) -> None:
         """A guest came."""
-        same = self._guests.setdefault(guest.address, OrderedDict())
+        same = self._guests.setdefault(guest.crowd, OrderedDict())
         same[guest] = None
-        self._resized(guest.address, len(same) - 1, len(same))
+        self._resized(guest.crowd, len(same) - 1, len(same))
 
     def remove(self, guest: Guest) -> None:
         """A guest left."""
-        same = self._guests[guest.address]
+        same = self._guests[guest.crowd]
         del same[guest]
-        self._resized(guest.address, len(same) + 1, len(same))
+        self._resized(guest.crowd, len(same) + 1, len(same))
         if not same:
-            del self._guests[guest.address]
+            del self._guests[guest.crowd]
 
     def _resized(self, address: str, before: int, now: int) -> None:
         if before:
