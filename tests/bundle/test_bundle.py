@@ -80,6 +80,16 @@ def test_no_name_leads_out_of_a_bundle(copy: Path) -> None:
         open_bundle(copy)
 
 
+@pytest.mark.parametrize("evil", ["\x1b[2J", "a\rb", "\x9b31m", "\x7f"])
+def test_no_text_of_a_bundle_moves_a_terminal_s_cursor(copy: Path, evil: str) -> None:
+    def named(manifest: dict[str, Any]) -> None:
+        manifest["plan"]["program"] = evil
+
+    forge(copy, named)
+    with pytest.raises(BundleError, match="would move a terminal's cursor"):
+        open_bundle(copy)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

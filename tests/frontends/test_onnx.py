@@ -293,3 +293,58 @@ def test_a_shape_in_a_branch_that_depends_on_values_is_refused(tmp_path: Path) -
     """
     with pytest.raises(ModelError, match=r"shapes of 2 values depend .*\(NonZero\)"):
         load_graph(write(tmp_path / "m.onnx", body))
+
+
+ESCAPES = "\x1b]0;title\x07\nvlacut: all is well"
+
+
+def named(tmp_path: Path, given: str = "x", inner: str = "z", weight: str = "w") -> Path:
+    nodes = [
+        onnx.helper.make_node("Add", [given, weight], [inner], name=inner),
+        onnx.helper.make_node("Neg", [inner], ["y"], name=f"{inner}2"),
+    ]
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [info(given, FLOAT, [2])],
+        [info("y", FLOAT, [2])],
+        [onnx.numpy_helper.from_array(ones(2), weight)],
+    )
+    opset = [onnx.helper.make_opsetid("", 20)]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(
+        onnx.helper.make_model(graph, ir_version=10, opset_imports=opset).SerializeToString()
+    )
+    return path
+
+
+def test_no_name_moves_a_terminal_s_cursor(tmp_path: Path) -> None:
+    for interface in ({"given": ESCAPES}, {"weight": ESCAPES}):
+        with pytest.raises(ModelError, match=r"the name .*x1b.* does not print; rename it"):
+            load_graph(named(tmp_path, **interface))
+    graph = load_graph(named(tmp_path, inner=ESCAPES)).graph
+    names = [node.name for node in graph] + [value.name for node in graph for value in node.outputs]
+    assert all(str(name).isprintable() for name in names)
+    assert names[0] == "_]0;title__vlacut: all is well"
+    load_graph(named(tmp_path, given="画像", weight="poids"))
+
+
+def test_a_hostile_reference_or_shape_is_one_line(tmp_path: Path) -> None:
+    path = named(tmp_path)
+    for location in ("a\0b", "../m.onnx", "/etc/passwd", "."):
+        model = onnx.load(path)
+        weight = model.graph.initializer[0]
+        weight.ClearField("raw_data")
+        weight.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in {"location": location, "offset": "0", "length": "8"}.items():
+            weight.external_data.add(key=key, value=value)
+        hostile = tmp_path / "hostile.onnx"
+        hostile.write_bytes(model.SerializeToString())
+        with pytest.raises(ModelError, match="weight w "):
+            load_graph(hostile)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -5
+    hostile.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"input x has a negative dimension"):
+        load_graph(hostile)

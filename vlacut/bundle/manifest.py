@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ FORMAT = 8
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28
+_CONTROLS = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -308,13 +310,25 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path}: {_MANIFEST} or {_MANIFEST_DIGEST} is altered")
     try:
         parsed = json.loads(data)
+        prints = _prints(parsed)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{file}: is not JSON: {error}") from error
     if not isinstance(parsed, dict) or parsed.get("format") != FORMAT:
         raise BundleError(f"{file}: is not of bundle format {FORMAT}; compile it again")
+    if not prints:
+        raise BundleError(f"{file}: has text that would move a terminal's cursor; do not trust it")
     manifest = from_json(Manifest, parsed, _MANIFEST)
     check_manifest(file, manifest)
     return Bundle(path, manifest, digest.digest())
+
+
+def _prints(data: object) -> bool:
+    """Whether no text of plain data holds a control character but tabs and ends of lines."""
+    if isinstance(data, str):
+        return _CONTROLS.search(data) is None
+    if isinstance(data, dict):
+        return all(_prints(key) and _prints(each) for key, each in data.items())
+    return all(map(_prints, data)) if isinstance(data, list) else True
 
 
 def _sha256(path: Path) -> str:

@@ -100,6 +100,9 @@ def finish_graph(model: ir.Model, shapes: Shapes, where: str) -> ir.Model:
     for value in model.graph.outputs:
         if not value.name:
             raise ModelError(f"{where}: an output has no name")
+    for value in model.graph.inputs:
+        if any(isinstance(dim, int) and dim < 0 for dim in value.shape or ()):
+            raise ModelError(f"{where}: input {value.name} has a negative dimension: {value.shape}")
     normalize(model, where)
     bind_shapes(model, shapes, where)
     infer_shapes(model, where)
@@ -163,6 +166,10 @@ def _refuse_missing_weights(model: ir.Model, path: Path) -> None:
             tensor = value.const_value
             if not isinstance(tensor, ir.ExternalTensor):
                 continue
+            if "\0" in str(tensor.location):
+                raise ModelError(
+                    f"{path}: weight {value.name} lies in {tensor.location!r}: no file"
+                )
             file = Path(tensor.path)
             if not file.resolve().is_relative_to(path.parent.resolve()):
                 raise ModelError(

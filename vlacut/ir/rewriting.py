@@ -105,9 +105,11 @@ def remove_unused(model: ir.Model) -> None:
 
 
 def name_uniquely(model: ir.Model, where: str) -> None:
-    """Give every node and value a name of its own; those of the graph's interface keep theirs.
+    """Give every node and value a name of its own that prints; those of the graph's interface keep
+    theirs.
 
-    Raises ModelError, starting with `where`, if two of the interface share a name.
+    Raises ModelError, starting with `where`, if two of the interface share a name, or one of them
+    does not print: it would move the cursor of whoever reads it in a table or a log.
     """
     graph = model.graph
     interface = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
@@ -117,6 +119,8 @@ def name_uniquely(model: ir.Model, where: str) -> None:
             raise ModelError(
                 f"{where}: {value.name!r} names two of its inputs, outputs and weights; rename one"
             )
+        if not value.name.isprintable():
+            raise ModelError(f"{where}: the name {value.name!r} does not print; rename it")
         values.take(value.name)
     settled = set(interface)
     for inner in model.graphs():
@@ -139,7 +143,12 @@ class _Names:
         self.taken: dict[str, int] = {}
 
     def take(self, wanted: str) -> str:
-        """The name, or, where it is taken, the name with the first free number behind it."""
+        """The name, or, where it is taken, the name with the first free number behind it.
+
+        Characters that do not print become `_`.
+        """
+        if not wanted.isprintable():
+            wanted = "".join(each if each.isprintable() else "_" for each in wanted)
         name = wanted
         while name in self.taken:
             self.taken[wanted] += 1
