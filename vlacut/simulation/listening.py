@@ -1,7 +1,7 @@
-"""Deciding by what a robot can know: the estimates of the runtime, from the frames of the steps.
+"""Deciding by what a robot can know: the runtime's estimates, from the frames of the steps.
 
-The runtime's own `NetworkEstimates`, its burst meter and its probes run on the simulation's clock:
-what is simulated is when bytes arrive, in slices, and when somebody reads them.
+The runtime's own `NetworkEstimates`, its burst meter and its probes run on the simulation's clock.
+The simulation says when bytes arrive, in slices, and when somebody reads them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The control loop on paper: step after step over a trace, each by the variant that is decided on.
+"""The simulated control loop: step after step over a trace, each by the variant decided on.
 
-Steps are back to back, or start at the ticks of a period: one that is late takes the next tick
-after its end. Between steps the link is idle. A step that starts within the trace is run to its
-end; the trace starts again where it ends.
+Steps run back to back, or start at the ticks of a period; after a late step, the next one takes the
+next tick. Between steps the link is idle. A step that starts within the trace runs to its end; at
+its end the trace starts again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Decider(Protocol):
         """Index of the variant of the step that starts now."""
 
     def ended(self, variant: int, start: float, end: float) -> None:
-        """The step is over, and nothing has crossed since."""
+        """Learn that the step is over; nothing has crossed since."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Outcome:
     """The steps of a run. Seconds on the trace's clock.
 
     Attributes:
-        starts: of every step.
-        latencies: from the start to the action.
-        variants: index of the plan's, by step.
+        starts: when every step started.
+        latencies: from each start to its action.
+        variants: index of the plan's variant, by step.
     """
 
     starts: np.ndarray
@@ -141,11 +141,11 @@ class Fixed:
 
 
 class Clairvoyant:
-    """The variant that ends first, the trace being known.
+    """The variant that ends first, with the trace known.
 
-    Whatever starts earlier ends earlier, since nothing on the link overtakes; so no sequence of
-    variants ends any step of the loop sooner than this one, back to back or at the ticks of a
-    period, where no switch moves state. What it moves is not looked ahead for.
+    Nothing overtakes on the link, so a step that starts earlier ends earlier. So no sequence of
+    variants ends any step sooner than this one, back to back or at the ticks of a period. That
+    holds if no switch moves state: this does not look ahead for what a switch moves.
     """
 
     busy = 0.0

@@ -1,6 +1,6 @@
-"""Weights of parts: each file of the store is mapped once, whoever reads it, and copied nowhere.
+"""Weights of parts: each file of the store is mapped once for all its readers, and never copied.
 
-A tensor on the CPU is the file's own pages. On a device it is there once, as long as a part has it.
+A tensor on the CPU is the file's own pages. A device holds it once, as long as a part uses it.
 """
 
 from __future__ import annotations

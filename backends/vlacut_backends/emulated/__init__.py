@@ -1,1 +1,1 @@
-"""Devices that are not here: engines that take the time the plan predicts, and compute nothing."""
+"""Emulated devices: engines that wait for the time the plan predicts, and compute nothing."""

@@ -1,4 +1,4 @@
-"""Emulated devices, the compile half: parts without operators, so that no weight is asked for."""
+"""Emulated devices, the compile half: parts without operators, so that no weight is needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EmulatedBuilder:
         return ()
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
-        """Nothing to know: the executor reads the plan."""
+        """Empty: the executor reads the plan."""
         return {}
 
     def tolerance(self, model: ir.Model) -> float:

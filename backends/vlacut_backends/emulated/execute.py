@@ -1,7 +1,7 @@
 """Emulated devices, the run half: engines that sleep for as long as the plan says a part takes.
 
-What they yield are zeros of the right shape. The times come from the plan in the bundle's manifest,
-so a bundle of any back end can be run this way: it is what `vlacut twin` does.
+Their outputs are zeros of the right shape. The times come from the plan in the bundle's manifest,
+so a bundle of any back end can be run this way; `vlacut twin` does so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What a part makes of weights alone, computed once by ONNX Runtime itself.
 
-A session runs such operators at every step, for its own folding is left out: it would copy weights
-into every session, while a file of the bundle is shared by all. So the values take their place in
-the part, by `vlacut.ir.offline`'s rule, each computed when it is written, by the same kernels.
+A session's own folding is off, because it would copy weights into every session, while all sessions
+share a file of the bundle. Without folding, a session would run such operators at every step. So
+the values replace them in the part, by the rule of `vlacut.ir.offline`. Each value is computed when
+it is written, by the same kernels.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class TensorRTBuilder:
         return {} if device is None else derive(device).to_texts()
 
     def tolerance(self, model: ir.Model) -> float:
-        """That of the lowest type in it."""
+        """The tolerance of the narrowest type in it."""
         values = (value for node in model.graph.all_nodes() for value in node.outputs)
         return max((_TOLERANCE.get(value.dtype, 0.0) for value in values if value.dtype), default=0)
 

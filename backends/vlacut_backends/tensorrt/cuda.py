@@ -68,8 +68,8 @@ class Gpu:
         sm: compute capability, major x 10 + minor.
         multiprocessors: how many it has; an engine is timed for them.
         cuda: the newest CUDA that the driver knows, major x 1000 + minor x 10.
-        memory_bytes: it has; on a Jetson shared with the CPU.
-        integrated: whether it is.
+        memory_bytes: memory that it has; on a Jetson the CPU shares it.
+        integrated: whether it shares the CPU's memory.
     """
 
     name: str
@@ -153,7 +153,7 @@ class Driver:
             self._here.entered = True
 
     def free_bytes(self) -> int:
-        """Of the GPU's memory, what nobody holds."""
+        """Bytes of the GPU's memory that are free."""
         free, total = c_size_t(), c_size_t()
         self.call("cuMemGetInfo_v2", byref(free), byref(total))
         return free.value
@@ -196,7 +196,7 @@ class Driver:
         found.append(int(graph.value or 0))
 
     def instantiate(self, graph: int) -> int:
-        """What `cuGraphLaunch` takes; the graph itself is no longer needed then."""
+        """The executable graph for `cuGraphLaunch`; the graph itself is not needed afterwards."""
         try:
             return int(self._made("cuGraphInstantiateWithFlags", c_void_p(), graph, 0))
         finally:

@@ -1,9 +1,9 @@
-"""Casts of bytes move before what only moves elements, so that pictures may be uint8.
+"""Casts of bytes move before operators that only move elements, so that pictures may be uint8.
 
-TensorRT has uint8 for what enters and leaves a network, and casts it to and from float32 and
-float16 alone (NvInfer.h, `DataType::kUINT8`); by the operator table of its ONNX parser (see
-`support`) nothing but a cast reads it. What moves, picks or compares elements does the same to
-floats of the same numbers, and 0 to 255 are numbers of either type: every rewrite is exact.
+TensorRT has uint8 only for inputs and outputs of a network, and casts it only to and from float32
+and float16 (NvInfer.h, `DataType::kUINT8`). By the operator table of its ONNX parser (see
+`support`), only a cast reads it. Operators that move, pick or compare elements do the same to
+floats of the same numbers, and both types hold 0 to 255. So every rewrite is exact.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _MOVES, _COMPARES = frozenset(_SAME_NUMBERS.split()), frozenset(_NO_NUMBERS.spli
 
 
 def cast_early(model: ir.Model) -> None:
-    """Let floats go through the operators of a model, in place, that only move bytes.
+    """Make the operators of a model that only move bytes move floats instead, in place.
 
-    What computes with bytes stays, for the rules to name.
+    Operators that compute with bytes stay; the rules name them.
     """
     _Rewriting(model.graph).run()
     remove_unused(model)

@@ -1,7 +1,8 @@
 """Builds the engines of a bundle's side on this machine, once: `vlacut build`.
 
-Each is built and verified by a process of its own, see `worker`, so that a crash of TensorRT is one
-error, and no two parts hold memory at the same time. An engine gets its name when it has passed.
+Each engine is built and verified in a process of its own, see `worker`. So a crash of TensorRT is
+just an error, and no two builds hold memory at the same time. An engine gets its name once it has
+passed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """TensorRT, the run half: stdlib, numpy, TensorRT's module and the CUDA driver; Python 3.10 and up.
 
-Engines were built here by `vlacut build` and are deserialised once. What runs them is opened for
-each control loop: a context an engine, and one lane for all: see `lane`. An engine whose addresses
-it has seen before is launched as a CUDA graph. One engine runs at a time, in scratch memory that
-they share: a GPU is not faster at two, and a server of many robots has memory for one.
+Engines were built here by `vlacut build`, and are deserialised once. Each control loop opens a
+context per engine, and one lane for all of them: see `lane`. A run with addresses that were seen
+before is launched as a CUDA graph. One engine runs at a time, in scratch memory that all share: a
+GPU is not faster with two, and a server of many robots has memory for one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TensorRTExecutor:
         self._scratch = Scratch(self._driver)
 
     def load(self, model: Path, root: Path, recipe: Mapping[str, str]) -> TensorRTEngine:
-        """See `vlacut.backend.Executor`: refuses what was not built for this very machine."""
+        """See `vlacut.backend.Executor`; refuses engines that were not built for this machine."""
         check_recipe(recipe, self._trt.__version__, self._driver.gpu.sm)
         key = engine_key(model, recipe, self._trt.__version__, self._driver.gpu)
         folder = engines_folder()
@@ -91,7 +91,7 @@ class TensorRTExecutor:
 
 
 class Scratch:
-    """Device memory for what an engine holds while it runs, as large as the largest needs.
+    """Device memory that an engine needs while it runs, large enough for the largest engine.
 
     Attributes:
         turn: held while an engine runs.
@@ -104,7 +104,7 @@ class Scratch:
         self._nbytes = -1
 
     def reserve(self, nbytes: int) -> tuple[int, int]:
-        """Address and size of at least so much; to be called in turn."""
+        """Address and size of at least so many bytes; call it only while holding `turn`."""
         if nbytes > self._nbytes:
             if self._address:
                 self._driver.call("cuMemFree_v2", self._address)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs of a part, and what it should make of them; empty if nothing is known of that."""
+    """Inputs of a part, and the outputs it should give; empty if these are not known."""
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
@@ -67,8 +67,8 @@ def compare(
 ) -> Comparison:
     """Compare by the largest difference in a tensor over the largest magnitude in it.
 
-    Whole numbers and truth values must be the same: there a difference counts as infinite. So does
-    one that is no number.
+    Whole numbers and truth values must be equal: a difference there counts as infinite, and so does
+    a NaN.
     """
     if not golden.outputs:
         return Comparison(NOTHING, 0.0)

@@ -16,8 +16,8 @@ from vlacut_backends.tensorrt.recipe import from_texts, parse_version
 def engine_key(model: Path, recipe: Mapping[str, str], tensorrt: str, gpu: Gpu) -> str:
     """The name of the engine of a part on this machine.
 
-    The part counts by its file, which names weights by their content. Of a GPU more than its
-    compute capability counts: tactics were timed on so many multiprocessors.
+    The part's file is in the key, and it names weights by their content. The GPU is in the key with
+    its number of multiprocessors, not just its compute capability: tactics were timed on these.
     """
     depends = {
         "part": sha256_of(model),

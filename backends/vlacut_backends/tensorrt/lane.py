@@ -1,17 +1,17 @@
 """A lane: streams of the GPU with the tensors that lie there, for one control loop.
 
 A tensor is made on the device, by an engine or from a host array, and stays there: a KV cache and
-the state of a loop are never copied. Only what crosses the link, or is the action, is copied to the
-host, into pinned memory that the wire then sends from. What comes over the wire is received into
+the state of a loop are never copied. Only the action, and tensors that cross the link, are copied
+to the host, into pinned memory from which the wire sends. Tensors from the wire are received into
 pinned memory too (`empty`), and copied to the device from there.
 
 Lanes of one GPU read each other's tensors where they lie, from any thread: whoever makes a tensor
 hands it on once its stream was waited for. So a loop and the fallback beside it share what they
 remember. Copies to the host have a stream of their own, lest one wait for an engine of another.
 
-Memory is used again by place: an output of a part has as many buffers as were held at the same time
-(two where it is carried into the next trip), in the same order in every step. So engines see the
-same addresses again and again, and their graphs stay valid.
+Memory is reused by place. An output of a part has as many buffers as were held at the same time
+(two if it is carried into the next trip), in the same order in every step. So engines see the same
+addresses again and again, and their graphs stay valid.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Recipe: all that a TensorRT engine's build depends on but the part itself.
+"""Recipe: everything that the build of a TensorRT engine depends on, except the part itself.
 
-The compiler derives one for each side from its device and writes it into the manifest, under
-`recipes.edge` and `recipes.cloud`, as texts by name; what builds or runs engines reads it back. So
-this module is stdlib alone, Python 3.10 and up.
+The compiler derives one for each side from its device, and writes it into the manifest, under
+`recipes.edge` and `recipes.cloud`, as texts by name. The code that builds or runs engines reads it
+back; so this module needs only the standard library, from Python 3.10 on.
 
     {"device": "jetson-agx-orin", "sm": "87", "oldest": "10.3", "newest": "11.4", "opset": "20",
      "flags": "strongly-typed", "workspace_bytes": "16000000000", "optimization_level": "3",
@@ -41,8 +41,8 @@ class Recipe:
             (NetworkDefinitionCreationFlag.STRONGLY_TYPED before 11, which knows no other).
             `tf32`: float32 products may round their operands to tf32; without it
             BuilderFlag.TF32, which TensorRT sets itself, must be cleared.
-        workspace_bytes: most memory for a tactic (MemoryPoolType.WORKSPACE); less where the device
-            has less free.
+        workspace_bytes: most memory for a tactic (MemoryPoolType.WORKSPACE); less if the device has
+            less free.
         optimization_level: builder_optimization_level, 0 to 5.
         profiles: `static`: every shape is fixed, no optimisation profile is needed.
         timing_cache: `device`: one file for each TensorRT, CUDA and sm, kept beside the engines and

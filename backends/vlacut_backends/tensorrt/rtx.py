@@ -1,8 +1,8 @@
 """TensorRT-RTX as the check that needs no GPU: parse and build a part, in a process of its own.
 
 It is another product than TensorRT, with the same parser and the same rules of types. It compiles
-kernels on the device, so that an engine built here says of the graph that it can be built, and
-nothing of its speed or its numbers. Install it with `pip install 'vlacut[rtx]'`.
+kernels on the device. So an engine that is built here shows that the graph can be built; it says
+nothing about speed or numbers. Install it with `pip install 'vlacut[rtx]'`.
 
 The child is this module run by path: `python rtx.py MODEL ROOT SM` prints one JSON object. In a
 process of its own because a plug-in that is missing has been seen to abort it.
@@ -28,7 +28,7 @@ _LAST_LINES = 3
 
 @dataclass(frozen=True)
 class RtxResult:
-    """What came of one build.
+    """The result of one build.
 
     Attributes:
         version: of TensorRT-RTX.

@@ -1,7 +1,7 @@
-"""What a target cannot do, said before TensorRT sees a part: a rule a reason, each with its source.
+"""Rules of what a target cannot do, applied before TensorRT sees a part; each has its source.
 
-A rule looks at one operator, or at the model, and yields what is wrong there. All of them hold for
-every release in the recipe's range, so they ask of the oldest.
+A rule looks at one operator, or at the model, and yields what is wrong. A part must keep it for
+every release in the recipe's range, so rules ask about the oldest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Substitutes for operators on integers and booleans that TensorRT has on other types alone.
+"""Substitutes for operators on integers and booleans that TensorRT has only for other types.
 
-By the operator table of its ONNX parser (see `support`), CumSum and Clip take no INT64, and what
-pads, scatters or compares takes no BOOL. Every rewrite is exact.
+By the operator table of its ONNX parser (see `support`), CumSum and Clip take no INT64, and
+operators that pad, scatter or compare take no BOOL. Every rewrite is exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST_SUMMED = 4096  # elements along the axis: the triangle of ones has their s
 
 
 def substitute(model: ir.Model) -> None:
-    """Replace what TensorRT lacks, in place; what cannot be stays, for the rules to name."""
+    """Replace what TensorRT lacks, in place; the rules name what cannot be replaced."""
     for node in list(model.graph):
         if node.domain != "" or not node.inputs or node.inputs[0] is None:
             continue

@@ -1,7 +1,7 @@
 """When inferences end: by the plan's own schedules, over a recorded bandwidth.
 
-What the loop knows of them is what it would know on a robot: prices at a forecast of the network,
-held to what inferences took.
+The loop knows of them what it would know on a robot: prices at a forecast of the network, corrected
+by what inferences took.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Simulated:
         return self._delayed.outlook(now_ns)
 
     def first(self, inference: Inference, now_ns: int) -> Answer:
-        """The chunk that an episode begins with; it took no time, and is nobody's choice."""
+        """The chunk that an episode begins with; it takes no time, and no controller asked."""
         action = self._make(inference, self._likely)
         return Answer(inference, action, captured_ns=now_ns, variant=self._likely)
 

@@ -1,9 +1,9 @@
 """The best decisions in hindsight: everything known, no dearer than what was decided.
 
-Of an episode it minimises the sum of the commands' errors plus a price times what inferences cost,
-over all ways to keep and to ask, by dynamic programming over the tick and the age of the chunk in
-force. A larger price buys less; the one that costs no more than a run did bounds from below what
-any controller could err at that cost.
+For an episode it minimises the sum of the commands' errors plus a price times the cost of
+inferences, over all ways to keep and to ask. The dynamic program runs over the tick and the age of
+the chunk in force. A larger price buys fewer inferences. At the price that costs no more than a run
+did, the result is a lower bound of any controller's error at that cost.
 """
 
 from __future__ import annotations
@@ -108,9 +108,10 @@ def _filled(errors: np.ndarray) -> np.ndarray:
 
 
 def best_within(episodes: Sequence[Episode], budget: float) -> Best:
-    """The best decisions of all episodes that cost no more than a budget, by the price that they
-    are made at: the least error that any decisions of that cost can have lies between this and the
-    price's next smaller cost.
+    """The best decisions of all episodes that one price gives within a budget.
+
+    The least error of any decisions of that cost lies between this one and that of the price's next
+    smaller cost.
     """
 
     def at(price: float) -> Best:

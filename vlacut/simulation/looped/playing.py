@@ -1,4 +1,4 @@
-"""A run of the loop over episodes, and what it came to."""
+"""A run of the loop over episodes, and its result."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Played:
 
     @property
     def nbytes(self) -> int:
-        """That crossed the link."""
+        """Bytes that crossed the link."""
         routes = self.routes
         return sum(routes[one].bytes_up + routes[one].bytes_down for _, one, _ in self.ran)
 

@@ -37,8 +37,10 @@ class Recorded:
     scale: np.ndarray
 
     def errors(self, first: int, end: int) -> np.ndarray:
-        """Of the command for tick n of an episode of the chunk of tick n - d, [n, D], in shares of
-        ranges; of its last command where it has none for then. NaN where there is no such chunk.
+        """Errors [n, D] in shares of ranges: of the command for tick n in the chunk of tick n - d.
+
+        If that chunk has no command for tick n, its last command counts. NaN if there is no such
+        chunk.
         """
         count, length = end - first, self.reader.spec.horizon
         lasts = self.reader.spec.period_s / self.episodes.period_s
