@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -17,7 +18,10 @@ from support.scripts import TOOLS
 import vlacut
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when MuJoCo is imported
-pytest.importorskip("mujoco", reason="MuJoCo is not installed: sh tools/closed_loop/setup.sh")
+simulated = pytest.mark.skipif(
+    importlib.util.find_spec("mujoco") is None,
+    reason="MuJoCo is not installed: sh tools/closed_loop/setup.sh",
+)
 RANDOM_WEIGHTS = 3
 
 
@@ -34,13 +38,14 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
         del sys.modules[name]
 
 
+@simulated
 @pytest.mark.parametrize("name", ["pick", "belt", "insert"])
 def test_the_expert_succeeds(bench: Any, name: str) -> None:
     tasks, expert = bench("tasks"), bench("expert")
     task = tasks.TASKS[name]
     world = bench("world").World(task.xml)
     won = 0
-    for seed in range(20):
+    for seed in range(12):
         episode = tasks.begin(task, world, seed)
         for tick in range(task.most_ticks):
             episode.move(world, tick)
@@ -48,9 +53,10 @@ def test_the_expert_succeeds(bench: Any, name: str) -> None:
             if task.done(world, episode):
                 won += 1
                 break
-    assert won >= 19
+    assert won >= 11
 
 
+@simulated
 def test_a_label_leaves_the_world_as_it_was(bench: Any) -> None:
     tasks, expert = bench("tasks"), bench("expert")
     task = tasks.TASKS["belt"]
@@ -69,6 +75,148 @@ def test_a_label_leaves_the_world_as_it_was(bench: Any) -> None:
     np.testing.assert_array_equal(*places)
 
 
+@simulated
+def test_what_is_sensed_changes_nothing(bench: Any) -> None:
+    """A step that reports its sensors ends where one that does not ends, to the bit."""
+    tasks, expert = bench("tasks"), bench("expert")
+    task = tasks.TASKS["insert"]
+    world = bench("world").World(task.xml)
+    places = []
+    for quick in (False, True):
+        episode = tasks.begin(task, world, 5)
+        for tick in range(12):
+            command = expert.expert(world, episode, tick)
+            if quick:
+                world.skip(command)
+            else:
+                sensed = world.step(command)
+        places.append(world.data.qpos.copy())
+    np.testing.assert_array_equal(*places)
+    assert sensed.qd.shape == sensed.tau.shape == (25, 7)
+    np.testing.assert_array_equal(sensed.q[-1], places[0][:7])
+    assert np.abs(sensed.tau).max() <= max(bench("arm").TORQUES)
+
+
+@simulated
+def test_a_demonstration_is_labelled_with_what_was_done(bench: Any) -> None:
+    task = bench("tasks").TASKS["belt"]
+    world = bench("world").World(task.xml)
+    samples = bench("episodes").demonstrate("belt", world, 4)
+    assert samples
+    most = np.array([0.018, 0.018, 0.018, 0.12]) + 1e-6
+    for sample in samples:
+        before = np.vstack([sample["state"][5:9], sample["chunk"][:-1, :4]])
+        assert (np.abs(sample["chunk"][:, :4] - before) <= most).all()
+        assert np.isfinite(sample["facts"]).all()
+        assert sample["facts"][2] > -5
+    world.close()
+
+
+@simulated
+def test_no_doubt_no_delay(bench: Any) -> None:
+    """Fixed times: what is late is in the outlook, and every inference is counted."""
+    timing = bench("timing").FixedTime(0.3)
+    from vlacut.control.inferring.inference import Inference
+
+    for number in range(3):
+        course = timing.course(Inference(number, {}, 0, 0, None, ""), 0)
+        assert course.seconds == 0.3
+    assert [seconds for _, seconds in timing.taken()] == [0.3] * 3
+
+
+@pytest.mark.parametrize("name", ["noise", "occlusion", "light"])
+def test_disturbances_hang_on_the_seed_alone(bench: Any, name: str) -> None:
+    make = bench("disturbances").make_disturbance
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    seen = [make(name, seed)(picture, False, 20) for seed in (1, 1, 2)]
+    assert seen[0].dtype == np.uint8
+    assert seen[0].shape == picture.shape
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert (seen[0] != picture).any()
+    assert (seen[0] != seen[2]).any()
+    assert (picture == 100).all()
+
+
+def test_intervals_are_exact(bench: Any) -> None:
+    from scipy.stats import binomtest
+
+    interval = bench("outcomes").interval
+    for won, count in ((0, 20), (7, 20), (20, 20), (190, 200)):
+        exact = binomtest(won, count).proportion_ci(0.95, method="exact")
+        assert interval(won, count) == pytest.approx((exact.low, exact.high))
+
+
+@simulated
+def test_the_same_seed_is_the_same_episode_to_the_bit(bench: Any) -> None:
+    rollout, cells = bench("rollout"), bench("cells")
+    task, world = rollout.world_of("belt")
+    cell = cells.Cell("belt", cells.EXPERT, 0.1, playing="naive")
+    runs = []
+    for _ in range(2):
+        timing = cells.timing_of(cell, 1)
+        oracle = bench("oracle").Oracle("belt")
+        runs.append(rollout.drive(task, world, oracle, 1, timing, cells.how(cell, timing)))
+    assert runs[0].success
+    assert runs[0].ticks == runs[1].ticks
+    for one, other in zip(runs[0].sensed, runs[1].sensed, strict=True):
+        np.testing.assert_array_equal(one.q, other.q)
+        np.testing.assert_array_equal(one.tau, other.tau)
+    ages = {round(report.age_s, 3) for report in runs[0].reports[4:]}
+    assert ages == {0.1, 0.15}  # a new chunk every 100 ms, 100 ms old when it comes
+    first, second = (bench("outcomes").outcome_of(1, run) for run in runs)
+    assert first == second
+
+
+@simulated
+def test_the_oracle_goes_on_from_the_commands_in_force(bench: Any) -> None:
+    from vlacut.control.rtc import PREV_CHUNK, WEIGHTS
+
+    oracle, tasks = bench("oracle"), bench("tasks")
+    task, world = bench("rollout").world_of("belt")
+    episode = tasks.begin(task, world, 2)
+    scene = oracle.scene_of(world, episode, 0)
+    policy = oracle.Oracle("belt")
+    plain = policy.act({oracle.SCENE: scene})["actions"]
+    np.testing.assert_array_equal(plain, policy.act({oracle.SCENE: scene})["actions"])
+    held = np.tile(world.command.astype(np.float32), (16, 1))
+    weights = np.repeat([1.0, 0.0], [5, 11]).astype(np.float32)
+    told = {oracle.SCENE: scene, PREV_CHUNK: held, WEIGHTS: weights}
+    later = policy.act(told)["actions"]
+    np.testing.assert_allclose(later[:5], held[:5], atol=1e-6)
+    assert np.abs(plain[4] - held[4]).max() > 0.01
+    assert np.abs(later[10] - held[10]).max() > 0.01
+
+
+@simulated
+def test_outcomes_are_kept(bench: Any, tmp_path: Path) -> None:
+    cells, outcomes = bench("cells"), bench("outcomes")
+    cell = cells.Cell("belt", cells.EXPERT, 0.1)
+    made = outcomes.Outcome(cells.HELD_OUT, True, 3.5, 0.1, 9.0, 4, 0.9, 0.1, 0.2, 7, 0.1)
+    cells.Store(tmp_path / "outcomes.jsonl").add(cell, made)
+    again = cells.Store(tmp_path / "outcomes.jsonl")
+    assert again.missing(cell, 3) == [cells.HELD_OUT + 1, cells.HELD_OUT + 2]
+    assert again.of(cell, 3) == [made]
+    assert not again.of(cells.Cell("belt", cells.EXPERT, 0.2), 3)
+
+
+@simulated
+def test_tables_come_from_the_expert_alone(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = bench("report")
+    arguments = ["report", "--folder", str(tmp_path), "--episodes", "1", "--processes", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    report.main()
+    shown = capsys.readouterr().out
+    assert "naive 100 ms" in shown
+    assert "1/1" in shown
+    assert "of 1, worse by p" in shown
+    monkeypatch.setattr(sys, "argv", [*arguments, "--tables", "other"])
+    with pytest.raises(SystemExit):
+        report.main()
+    assert "no table other" in capsys.readouterr().err
+
+
 @pytest.fixture
 def deployed(bench: Any, tmp_path: Path) -> Any:
     torch.manual_seed(RANDOM_WEIGHTS)
@@ -79,6 +227,7 @@ def deployed(bench: Any, tmp_path: Path) -> Any:
     return net, bench("rollout").Deployed(tmp_path / "p.vlacut")
 
 
+@simulated
 def test_a_policy_is_what_is_deployed(bench: Any, deployed: Any) -> None:
     net, policy = deployed
     numbers = np.random.default_rng(0)
@@ -92,6 +241,7 @@ def test_a_policy_is_what_is_deployed(bench: Any, deployed: Any) -> None:
     np.testing.assert_allclose(policy.act(given)["actions"], expected, atol=1e-5)
 
 
+@simulated
 def test_episodes_in_virtual_time(bench: Any, deployed: Any) -> None:
     """The same seed gives the same episode to the bit, and a command is as old as its inference."""
     from vlacut.control.controllers.simple import Periodic
@@ -105,7 +255,7 @@ def test_episodes_in_virtual_time(bench: Any, deployed: Any) -> None:
     task.most_ticks = 24
     how = rollout.How(Periodic)
     runs = [
-        rollout.drive(task, world, deployed[1], 3, rollout.fixed(0.2), how, None, None)
+        rollout.drive(task, world, deployed[1], 3, bench("timing").FixedTime(0.2), how)
         for _ in range(2)
     ]
     commands = [[report.command for report in run.reports[4:]] for run in runs]

@@ -22,7 +22,10 @@ LIMITS = (
     (-2.8973, 2.8973),
 )
 TORQUES = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)  # N m, at most
+STIFF = (600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0)  # N m / rad
+DAMPED = (50.0, 50.0, 50.0, 50.0, 30.0, 25.0, 15.0)  # N m s / rad
 OPEN = 0.04  # m, of each finger
+RATE = 20  # commands per second
 
 _X90 = "0.70710678 {} 0 0"
 # Of every link: where it begins in its parent's frame, and its turn about x.
@@ -36,16 +39,16 @@ _LINKS: Sequence[tuple[str, str, float, str]] = (
     ("0.088 0 0", _X90.format("0.70710678"), 0.7, "0 0 0 0 0 0.09"),
 )
 _HAND = """
-<body name="hand" pos="0 0 0.107" quat="0.92387953 0 0 -0.38268343">
+<body name="hand" gravcomp="1" pos="0 0 0.107" quat="0.92387953 0 0 -0.38268343">
   <geom type="box" size="0.03 0.10 0.03" pos="0 0 0.03" mass="0.6" rgba="0.25 0.25 0.28 1"
     contype="0" conaffinity="0"/>
   <camera name="wrist" pos="0.085 0 0.055" xyaxes="0 1 0 0.90 0 0.44" fovy="80"/>
   <site name="tool" pos="0 0 0.1034"/>
-  <body name="left" pos="0 0 0.0584">
+  <body name="left" gravcomp="1" pos="0 0 0.0584">
     <joint name="left" type="slide" axis="0 1 0" range="0 0.04" damping="10" armature="0.1"/>
     <geom class="pad" pos="0 0.008 0.036"/>
   </body>
-  <body name="right" pos="0 0 0.0584">
+  <body name="right" gravcomp="1" pos="0 0 0.0584">
     <joint name="right" type="slide" axis="0 -1 0" range="0 0.04" damping="10" armature="0.1"/>
     <geom class="pad" pos="0 -0.008 0.036"/>
   </body>
@@ -60,8 +63,9 @@ def arm_xml() -> str:
         place, turn, mass, capsule = _LINKS[index]
         low, high = LIMITS[index]
         inner = (
-            f'<body name="link{index + 1}" pos="{place}" quat="{turn}">'
-            f'<joint name="joint{index + 1}" range="{low} {high}" damping="1" armature="0.1"/>'
+            f'<body name="link{index + 1}" gravcomp="1" pos="{place}" quat="{turn}">'
+            f'<joint name="joint{index + 1}" range="{low} {high}" damping="1" armature="0.1" '
+            f'actuatorgravcomp="true" actuatorfrcrange="-{TORQUES[index]} {TORQUES[index]}"/>'
             f'<geom type="capsule" fromto="{capsule}" size="0.05" mass="{mass}" '
             f'rgba="0.9 0.9 0.92 1" contype="0" conaffinity="0"/>{inner}</body>'
         )
@@ -69,17 +73,26 @@ def arm_xml() -> str:
 
 
 def actuators_xml() -> str:
-    """Torques of the seven joints, and the positions of the fingers."""
-    motors = "".join(
-        f'<motor name="torque{index + 1}" joint="joint{index + 1}" '
-        f'ctrlrange="-{limit} {limit}" ctrllimited="true"/>'
-        for index, limit in enumerate(TORQUES)
+    """Of every joint a spring to a place that moves at the rate commanded, and its damper's share.
+
+    The first seven take the rates (rad/s), their places are the state `act`; the next seven take
+    the torques (N m) that the dampers would brake with; the last two are the fingers' places (m).
+    """
+    joints = range(len(STIFF))
+    springs = "".join(
+        f'<general name="spring{index + 1}" joint="joint{index + 1}" dyntype="integrator" '
+        f'gainprm="{STIFF[index]}" biastype="affine" '
+        f'biasprm="0 -{STIFF[index]} -{DAMPED[index]}"/>'
+        for index in joints
+    )
+    forward = "".join(
+        f'<motor name="forward{index + 1}" joint="joint{index + 1}"/>' for index in joints
     )
     fingers = "".join(
         f'<position name="{name}" joint="{name}" kp="2000" forcerange="-60 60" ctrlrange="0 0.04"/>'
         for name in ("left", "right")
     )
-    return motors + fingers
+    return springs + forward + fingers
 
 
 def scene_xml(objects: str, cameras: str = "") -> str:

@@ -8,11 +8,16 @@ from collections.abc import Callable
 import numpy as np
 
 from .expert import chunk as expert_chunk
+from .expert import expert, facts
 from .policy import BEFORE, CHUNK, words
 from .tasks import TASKS, Episode, begin
-from .world import World
+from .world import STEP_M, STEP_RAD, World
 
 Observation = dict[str, np.ndarray]
+_EVERY = 4  # ticks from one sample to the next while a policy drives: neighbours teach little
+_PUSH = (0.06, 0.06, 0.04, 0.35)  # of a push, one deviation: m, m, m, rad
+_STEP = np.array([STEP_M, STEP_M, STEP_M, STEP_RAD])
+_AFTER = CHUNK  # ticks that an episode goes on, unseen, for the labels of its last samples
 
 
 class Eyes:
@@ -39,44 +44,104 @@ def observe(world: World, eyes: Eyes, told: np.ndarray) -> Observation:
     return {**eyes.look(), "words": told, "state": world.proprioception}
 
 
-Actor = Callable[[Observation], np.ndarray]
+Actor = Callable[[Observation, np.random.Generator], np.ndarray]
 
 
-def gather(
-    task: str, world: World, seed: int, actor: Actor | None, numbers: np.random.Generator
-) -> tuple[list[Observation], bool]:
-    """Samples of one episode with the expert's chunk in each, and whether it succeeded.
+class _Played:
+    """How an actor's chunks are played while samples are gathered: late, in part, either way."""
 
-    Without an actor the expert drives, with noise on its commands now and then, so that what it
-    does to recover is seen. With one, the actor drives with a random delay and number of actions
-    played per chunk (DAgger, Ross et al. 2011).
+    def __init__(self, actor: Actor, numbers: np.random.Generator) -> None:
+        self._actor, self._numbers = actor, numbers
+        self._delay, self._played = int(numbers.integers(0, 6)), int(numbers.integers(1, 9))
+        self._skips = bool(numbers.integers(2))  # what is past when a chunk comes
+        self._plan: np.ndarray | None = None
+        self._arriving: tuple[int, np.ndarray] | None = None
+        self._index = 0
+
+    def command(self, observation: Observation, tick: int) -> np.ndarray:
+        if self._arriving is None and (self._plan is None or self._index >= self._played):
+            chunk = self._actor(observation, self._numbers)
+            self._arriving = (tick + self._delay, chunk)
+        if self._arriving is not None and tick >= self._arriving[0]:
+            self._plan, self._arriving = self._arriving[1], None
+            self._index = self._delay if self._skips else 0
+        if self._plan is None:
+            return np.asarray(observation["state"][5:], float)
+        self._index += 1
+        return np.asarray(self._plan[min(self._index - 1, CHUNK - 1)])
+
+
+def demonstrate(task: str, world: World, seed: int) -> list[Observation]:
+    """Samples of an episode that the expert drives, and is pushed off its way again and again.
+
+    A label is what the expert went on to do, so it costs nothing; a sample whose label would hold
+    a push is left out. A sample is of every `BEFORE` ticks, so one picture serves two of them.
     """
+    numbers = np.random.default_rng((seed, 2))
+    rules, episode = TASKS[task], begin(TASKS[task], world, seed)
+    told = sentence(task, episode)
+    commands: list[np.ndarray] = []
+    clean: list[bool] = []
+    seen: dict[int, Observation] = {}
+    pushed, after, front = int(numbers.integers(0, 16)), 0, world.picture("front")
+    push, grip = _push(numbers), None
+    for tick in range(2 * rules.most_ticks):
+        after += rules.done(world, episode) or after > 0
+        if after > _AFTER or world.data.body(episode.target).xpos[2] < 0:  # it fell off the belt
+            break
+        if after == 0 and tick % BEFORE == 0:
+            now = world.picture("front")
+            pictures = {"front": now, "before": front, "wrist": world.picture("wrist")}
+            about = {"words": told, "state": world.proprioception}
+            seen[tick] = {**pictures, **about, "facts": facts(world, episode, tick)}
+            front = now
+        command = expert(world, episode, tick)
+        clean.append(pushed <= 0 or after > 0)
+        if not clean[-1]:
+            command[:4] = world.command[:4] + np.clip(push, -_STEP, _STEP)
+            push -= np.clip(push, -_STEP, _STEP)
+            command[4] = command[4] if grip is None else grip
+        elif pushed < -CHUNK and numbers.random() < 0.04:
+            pushed, push = int(numbers.integers(3, 9)), _push(numbers)
+            loose = task != "insert" and numbers.random() < 0.3
+            grip = float(numbers.integers(2)) if loose else None
+        pushed -= 1
+        episode.move(world, tick)
+        world.skip(command)
+        commands.append(world.command.copy())
+    samples = []
+    for tick, sample in seen.items():
+        if len(commands) >= tick + CHUNK and all(clean[tick : tick + CHUNK]):
+            label = np.array(commands[tick : tick + CHUNK], np.float32)
+            samples.append({**sample, "chunk": label})
+    return samples
+
+
+def _push(numbers: np.random.Generator) -> np.ndarray:
+    return np.array(numbers.normal(0, 1, 4) * _PUSH)
+
+
+def gather(task: str, world: World, seed: int, actor: Actor) -> tuple[list[Observation], bool]:
+    """Samples of an episode that an actor drives, and whether it succeeded (DAgger, Ross 2011).
+
+    The expert's chunk is the label; the actor's are played late, in part, and either way.
+    """
+    numbers = np.random.default_rng((seed, 2))
     rules, episode = TASKS[task], begin(TASKS[task], world, seed)
     eyes, told = Eyes(world), sentence(task, episode)
     samples: list[Observation] = []
-    delay, played = int(numbers.integers(0, 6)), int(numbers.integers(1, 9))
-    plan: np.ndarray | None = None
-    arriving: tuple[int, np.ndarray] | None = None
-    index, push = 0, np.zeros(5)
+    played = _Played(actor, numbers)
     for tick in range(rules.most_ticks):
         observation = observe(world, eyes, told)
-        if actor is None or tick % 2 == 0:
-            label = expert_chunk(world, episode, tick, CHUNK)
-            samples.append({**observation, "chunk": label.astype(np.float32)})
-        if actor is None:
-            if numbers.random() < 0.08:
-                push = numbers.normal(0, 1, 5) * (0.02, 0.02, 0.012, 0.12, 0.0)
-            command = label[0] + push
-            push = push * 0.8
-        else:
-            if arriving is None and (plan is None or index >= played):
-                arriving = (tick + delay, actor(observation))
-            if arriving is not None and tick >= arriving[0]:
-                plan, arriving, index = arriving[1], None, 0
-            command = world.command if plan is None else plan[min(index, CHUNK - 1)]
-            index += 1
+        if tick % _EVERY == seed % _EVERY:
+            label = expert_chunk(world, episode, tick, CHUNK).astype(np.float32)
+            about = {"chunk": label, "facts": facts(world, episode, tick)}
+            samples.append({**observation, **about})
+        command = played.command(observation, tick)
         episode.move(world, tick)
-        world.step(np.asarray(command, float))
+        world.skip(np.asarray(command, float))
         if rules.done(world, episode):
             return samples, True
+        if world.data.body(episode.target).xpos[2] < 0:
+            break
     return samples, False

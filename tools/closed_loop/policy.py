@@ -1,13 +1,13 @@
 """Two policies in the shape of VLAs: a vision tower, words, a prefix, and a head that loops.
 
 `TokenPolicy` decodes the tokens of one action per trip, sixteen trips, as OpenVLA decodes those of
-one action; `FlowPolicy` turns noise into a chunk in ten steps, as pi0 does. Both share the prefix:
+one action; `FlowPolicy` turns noise into a chunk in ten steps, as pi0 does. Both have one prefix:
 spatial softmax of convolutions (Levine et al. 2016, section 4.2) over three pictures (the front
 camera now and `BEFORE` ticks ago, and the wrist's), words and proprioception become tokens of a
 transformer, and the head attends to its keys and values.
 
-Both write commands as changes from one tick to the next; the last phase adds them up from the
-command in force, so that a chunk is absolute: where the tool is to be.
+Both learn commands as changes from one tick to the next, and add them up: the first from the
+command in force, so that its chunk is absolute, the second from nothing, relative to that command.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ PICTURES = ("front", "before", "wrist")
 SCALE = (0.018, 0.018, 0.018, 0.12, 1.0)
 BINS = 64
 STEPS = 10
-_MAPS = 40  # of a tower: as many places are found in a picture
+_MAPS = 24  # of a tower: as many places are found in a picture
 
 
 @dataclass(frozen=True)
 class Config:
     """Sizes of a policy."""
 
-    width: int = 128
+    width: int = 64
     heads: int = 4
     layers: int = 2
-    per_picture: int = 6
+    per_picture: int = 8
 
 
 def words(sentence: str) -> list[int]:
@@ -53,11 +53,11 @@ class Tower(nn.Module):
     def __init__(self, config: Config, channels: int) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, 24, 5, stride=2, padding=2),
+            nn.Conv2d(channels, 12, 5, stride=2, padding=2),
             nn.ReLU(),
-            nn.Conv2d(24, 40, 3, stride=2, padding=1),
+            nn.Conv2d(12, _MAPS, 3, stride=2, padding=1),
             nn.ReLU(),
-            nn.Conv2d(40, _MAPS, 3, padding=1),
+            nn.Conv2d(_MAPS, _MAPS, 3, padding=1),
         )
         side = PICTURE // 4
         line = torch.linspace(-1, 1, side)
@@ -87,9 +87,9 @@ class Layer(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
         self.mlp = nn.Sequential(
-            nn.Linear(config.width, 4 * config.width),
+            nn.Linear(config.width, 3 * config.width),
             nn.GELU(),
-            nn.Linear(4 * config.width, config.width),
+            nn.Linear(3 * config.width, config.width),
         )
 
     def heads(self, x: Tensor) -> Tensor:
@@ -200,10 +200,8 @@ class TokenPolicy(Policy):
         """Rows `[..., width]` of the tokens of actions `[..., 5]`."""
         return self.embeddings[tokens + self.offsets].sum(-2)
 
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], keys: Tensor, values: Tensor) -> Tensor:
         """Cross entropy with the expert's tokens, all trips at once."""
-        seen = self.prefix.see(*(batch[name] for name in PICTURES))
-        keys, values = self.known(seen, batch["words"], batch["state"])
         wanted = self.tokens_of(batch["chunk"], batch["state"])
         start = self.embeddings[-1].expand(len(wanted), 1, -1)
         x = torch.cat([start, self.embed(wanted[:, :-1])], 1) + self.rows
@@ -219,18 +217,26 @@ class TokenPolicy(Policy):
         return loss
 
     def prefill(self, seen: Tensor, tokens: Tensor, state: Tensor) -> tuple[Tensor, ...]:
-        """Phase: the caches with room for all trips, the first row, and where it goes."""
+        """Phase: the caches with room for all trips, the first row, where it goes, and no doubt."""
         keys, values = self.known(seen, tokens[None], state[None])
         room = torch.zeros(1, *keys.shape[1:3], CHUNK, keys.shape[4])
         chunk = torch.zeros(CHUNK, DIMS)
         step = torch.zeros(1, dtype=torch.int64)
         keys, values = torch.cat([keys, room], 3), torch.cat([values, room], 3)
-        return keys, values, self.embeddings[-1][None], step, chunk
+        return keys, values, self.embeddings[-1][None], step, chunk, torch.zeros(1)
 
     def decode(
-        self, keys: Tensor, values: Tensor, row: Tensor, step: Tensor, chunk: Tensor
+        self,
+        keys: Tensor,
+        values: Tensor,
+        row: Tensor,
+        step: Tensor,
+        chunk: Tensor,
+        doubts: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Phase, sixteen trips: the tokens of one action; caches, row, place and chunk go on."""
+        """Phase, sixteen trips: the tokens of one action; caches, row, place, chunk go on, and the
+        entropies of the tokens so far.
+        """
         prefix = keys.shape[3] - CHUNK
         at = torch.arange(CHUNK) == step
         x = row[:, None] + (self.rows * at[:, None]).sum(0)
@@ -243,17 +249,19 @@ class TokenPolicy(Policy):
             x, k, v = layer(x, mine, yours, mask)
             new_keys.append(torch.where(here, k, mine))
             new_values.append(torch.where(here, v, yours))
-        tokens = self.logits(x).reshape(DIMS, BINS).argmax(-1)
+        logits = self.logits(x).reshape(DIMS, BINS)
+        tokens, chances = logits.argmax(-1), logits.log_softmax(-1)
+        doubts = doubts - (chances.exp() * chances).sum(-1).mean()
         share = tokens.to(torch.float32) / (BINS - 1)
         low = torch.tensor([-1.0, -1.0, -1.0, -1.0, 0.0])
         action = (low + share * (1.0 - low)) * self.scale
         chunk = torch.where(at[:, None], action, chunk)
         keys, values = torch.stack(new_keys, 1), torch.stack(new_values, 1)
-        return keys, values, self.embed(tokens)[None], step + 1, chunk
+        return keys, values, self.embed(tokens)[None], step + 1, chunk, doubts
 
-    def finish(self, chunk: Tensor, state: Tensor) -> Tensor:
-        """Phase: commands, `[16, 5]`."""
-        return self.add_up(chunk, state)
+    def finish(self, chunk: Tensor, state: Tensor, doubts: Tensor) -> tuple[Tensor, Tensor]:
+        """Phase: commands, `[16, 5]`, and the mean entropy of their tokens in nats, `[1]`."""
+        return self.add_up(chunk, state), doubts / CHUNK
 
     def act(self, o: dict[str, Tensor]) -> Tensor:
         """A control step in one piece, as the phases make it."""
@@ -261,7 +269,7 @@ class TokenPolicy(Policy):
         carried = self.prefill(seen, o["words"], o["state"])
         for _ in range(CHUNK):
             carried = self.decode(*carried)
-        return self.finish(carried[4], o["state"])
+        return self.finish(carried[4], o["state"], carried[5])[0]
 
 
 class FlowPolicy(Policy):
@@ -286,41 +294,46 @@ class FlowPolicy(Policy):
         moved: Tensor = self.out(h)
         return moved
 
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], keys: Tensor, values: Tensor) -> Tensor:
         """Flow matching (Lipman et al. 2023): the velocity from noise at 0 to the chunk at 1."""
-        seen = self.prefix.see(*(batch[name] for name in PICTURES))
-        keys, values = self.known(seen, batch["words"], batch["state"])
         wanted = self.changes_of(batch["chunk"], batch["state"])
         wanted = torch.cat([wanted[..., :4], 2 * wanted[..., 4:] - 1], -1)
-        again = 4  # times per sample: the prefix is the costly part
-        wanted, keys, values = (one.repeat_interleave(again, 0) for one in (wanted, keys, values))
         noise, t = torch.randn_like(wanted), torch.rand(len(wanted))
         x = (1 - t[:, None, None]) * noise + t[:, None, None] * wanted
         return F.mse_loss(self.velocity(x, t, keys, values), wanted - noise)
 
-    def prefill(self, seen: Tensor, tokens: Tensor, state: Tensor) -> tuple[Tensor, ...]:
-        """Phase: keys and values, and the time at which denoising begins."""
+    def prefill(
+        self, seen: Tensor, tokens: Tensor, state: Tensor, noise: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Phase: keys and values, where denoising begins, and when."""
         keys, values = self.known(seen, tokens[None], state[None])
-        return keys, values, torch.zeros(1)
+        return keys, values, self.to_places(noise), torch.zeros(1)
 
-    def denoise(self, noise: Tensor, t: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
-        """Phase, ten trips: one step of Euler's; the chunk and its time go on."""
-        moved = noise + self.velocity(noise[None], t, keys, values)[0] / STEPS
-        return moved, t + 1 / STEPS
+    def denoise(
+        self, places: Tensor, t: Tensor, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Phase, ten trips: one step of Euler's; the chunk and its time go on.
 
-    def finish(self, chunk: Tensor, state: Tensor) -> Tensor:
-        """Phase: commands, `[16, 5]`."""
-        grip = (chunk[:, 4:] > 0).to(chunk.dtype)
-        return self.add_up(torch.cat([chunk[:, :4].clamp(-1, 1) * self.scale[:4], grip], 1), state)
+        The loop carries places relative to the command in force, `[16, 5]`, since that is what the
+        robot continues (`vlacut.control.rtc`); the velocity is of changes, and all is linear.
+        """
+        ahead = torch.diff(places[:, :4], dim=0, prepend=torch.zeros(1, 4))
+        changes = torch.cat([ahead / self.scale[:4], places[:, 4:]], 1)
+        moved = self.velocity(changes[None], t, keys, values)[0]
+        return places + self.to_places(moved) / STEPS, t + 1 / STEPS
+
+    def to_places(self, changes: Tensor) -> Tensor:
+        """Places relative to the command in force, from changes in units of `SCALE`."""
+        moved = torch.cumsum(changes[:, :4] * self.scale[:4], 0)
+        return torch.cat([moved, changes[:, 4:]], 1)
 
     def act(self, o: dict[str, Tensor]) -> Tensor:
-        """A control step in one piece, as the phases make it; `noise` is of the observation."""
+        """Commands `[16, 5]` in one piece, as the phases make them; grips are -1 to 1."""
         seen = self.vision(*(o[name] for name in PICTURES))
-        keys, values, t = self.prefill(seen, o["words"], o["state"])
-        chunk = o["noise"]
+        keys, values, places, t = self.prefill(seen, o["words"], o["state"], o["noise"])
         for _ in range(STEPS):
-            chunk, t = self.denoise(chunk, t, keys, values)
-        return self.finish(chunk, o["state"])
+            places, t = self.denoise(places, t, keys, values)
+        return torch.cat([places[:, :4] + o["state"][5:9], places[:, 4:]], 1)
 
 
 POLICIES: dict[str, type[TokenPolicy] | type[FlowPolicy]] = {

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import torch
 
+import vlacut
 from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.ir.program import Program
 
 from .policy import CHUNK, DIMS, PICTURES, STATE, STEPS, FlowPolicy, TokenPolicy
+
+EDGE, CLOUD, LINK = "jetson-agx-orin", "a100", "10MB/s,20ms"
+RTC = "rtc"
 
 
 def _example() -> dict[str, torch.Tensor]:
@@ -26,8 +33,8 @@ def token_program(net: TokenPolicy) -> Program:
     example = _example()
     with torch.inference_mode():
         seen = net.vision(*(example[name] for name in PICTURES))
-        keys, values, row, step, chunk = net.prefill(seen, example["words"], example["state"])
-    caches = {"keys": keys, "values": values, "row": row, "step": step, "chunk": chunk}
+        made = net.prefill(seen, example["words"], example["state"])
+    caches = dict(zip(("keys", "values", "row", "step", "chunk", "doubts"), made, strict=True))
     carried = {f"next_{name}": name for name in caches}
     phases = (
         TorchPhase("vision", net, {name: example[name] for name in PICTURES}, ("seen",), "vision"),
@@ -40,11 +47,19 @@ def token_program(net: TokenPolicy) -> Program:
         ),
         TorchPhase("decode", net, caches, tuple(carried), "decode", CHUNK, carried),
         TorchPhase(
-            "finish", net, {"next_chunk": chunk, "state": example["state"]}, ("actions",), "finish"
+            "finish",
+            net,
+            {
+                "next_chunk": caches["chunk"],
+                "state": example["state"],
+                "next_doubts": caches["doubts"],
+            },
+            ("actions", "doubt"),
+            "finish",
         ),
     )
     return program_from_torch(
-        "closed-loop-tokens", phases, [*PICTURES, "tokens", "state"], ["actions"]
+        "closed-loop-tokens", phases, [*PICTURES, "tokens", "state"], ["actions", "doubt"]
     )
 
 
@@ -54,29 +69,43 @@ def flow_program(net: FlowPolicy) -> Program:
     noise = torch.randn(CHUNK, DIMS, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         seen = net.vision(*(example[name] for name in PICTURES))
-        keys, values, t = net.prefill(seen, example["words"], example["state"])
-    carried = {"next_noise": "noise", "next_t": "t"}
+        known = {"tokens": example["words"], "state": example["state"], "noise": noise}
+        made = net.prefill(seen, *known.values())
+    prefix = dict(zip(("keys", "values", "places", "t"), made, strict=True))
+    loop = {name: prefix[name] for name in ("places", "t", "keys", "values")}
+    carried = {"actions": "places", "next_t": "t"}
     phases = (
         TorchPhase("vision", net, {name: example[name] for name in PICTURES}, ("seen",), "vision"),
-        TorchPhase(
-            "prefix",
-            net,
-            {"seen": seen, "tokens": example["words"], "state": example["state"]},
-            ("keys", "values", "t"),
-            "prefill",
-        ),
-        TorchPhase(
-            "denoise",
-            net,
-            {"noise": noise, "t": t, "keys": keys, "values": values},
-            tuple(carried),
-            "denoise",
-            STEPS,
-            carried,
-        ),
-        TorchPhase(
-            "finish", net, {"next_noise": noise, "state": example["state"]}, ("actions",), "finish"
-        ),
+        TorchPhase("prefix", net, {"seen": seen, **known}, tuple(prefix), "prefill"),
+        TorchPhase("denoise", net, loop, tuple(carried), "denoise", STEPS, carried),
     )
     observation = [*PICTURES, "tokens", "state", "noise"]
     return program_from_torch("closed-loop-flow", phases, observation, ["actions"])
+
+
+def build(name: str, net: TokenPolicy | FlowPolicy, folder: Path) -> Path:
+    """The bundle of a policy, compiled where there is none of these weights yet.
+
+    Args:
+        name: of the policy; `rtc` is flow, continuing the chunk in force.
+        net: with its weights.
+        folder: of bundles.
+    """
+    weights = hashlib.sha256()
+    for key, value in sorted(net.state_dict().items()):
+        weights.update(key.encode() + value.numpy().tobytes())
+    path = folder / f"{name}-{weights.hexdigest()[:12]}.vlacut"
+    if not path.exists():
+        program = token_program(net) if isinstance(net, TokenPolicy) else flow_program(net)
+        folder.mkdir(parents=True, exist_ok=True)
+        chunking = "guided" if name == RTC else ""
+        vlacut.compile(
+            program,
+            edge=EDGE,
+            cloud=CLOUD,
+            link=LINK,
+            real_time_chunking=chunking,
+            pool="block",
+            out=path,
+        )
+    return path

@@ -7,83 +7,42 @@ after so many milliseconds of the world. The same seed gives the same episode to
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import mujoco
 import numpy as np
 
+from vlacut import registry
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.control.cycle import Cycle
-from vlacut.control.inferring.inference import Inference, Outlook
-from vlacut.control.inferring.virtual import Course, Delayed
+from vlacut.control.inferring.inference import Inference
+from vlacut.control.inferring.virtual import Delayed
 from vlacut.control.naming import make_executor
+from vlacut.control.recording.recorder import Recorder
 from vlacut.control.report import CommandReport, Route
+from vlacut.control.rtc import GUIDANCE, PREV_CHUNK, WEIGHTS
+from vlacut.control.signals.motion import UNFITTED, MotionMeter, MotionScale
 from vlacut.control.situation import Controller
-from vlacut.control.ways.chunk import ChunkReader, ChunkSpec
+from vlacut.control.ways.chunk import ABSOLUTE, ChunkReader, ChunkSpec, Kind
 from vlacut.control.ways.playing import make_playing
 from vlacut.control.ways.starving import HOLD, Starving
-from vlacut.runtime.whole import load_uncut, run_whole
+from vlacut.runtime.whole import load_whole, run_whole
 
+from .arm import RATE
+from .disturbances import Disturb
 from .episodes import sentence
-from .policy import BEFORE, CHUNK, DIMS
+from .oracle import ACTIONS, SWITCHED, Oracle
+from .policy import CHUNK
+from .sight import Sight
 from .tasks import TASKS, Task, begin
-from .world import RATE, Sensed, World
+from .timing import Timing
+from .world import SUBSTEPS, Sensed, World
 
 PERIOD_NS = 1_000_000_000 // RATE
-_CHUNK = ChunkSpec("actions", switched=(4,))
-Disturb = Callable[[np.ndarray, int], np.ndarray]
-
-
-class Glance(Mapping[str, np.ndarray]):
-    """What a policy gets at a tick. A picture is rendered when somebody looks at it."""
-
-    def __init__(self, told: Mapping[str, np.ndarray], show: Callable[[str], np.ndarray]) -> None:
-        self._told, self._show = dict(told), show
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._told:
-            self._told[name] = self._show(name)
-        return self._told[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("front", "before", "wrist", "tokens", "state", "noise"))
-
-    def __len__(self) -> int:
-        return 6
-
-
-class Sight:
-    """The cameras of a world, and where everything was of late."""
-
-    def __init__(self, world: World, told: np.ndarray, seed: int, disturb: Disturb | None) -> None:
-        self._world, self._told, self._disturb = world, told, disturb
-        self._places: deque[np.ndarray] = deque(maxlen=BEFORE + 1)
-        self._noise = np.random.default_rng((seed, 1))
-        self._then = mujoco.MjData(world.model)
-        self._tick = 0
-
-    def look(self, tick: int) -> Glance:
-        """This tick's; to be called at every tick."""
-        self._tick = tick
-        self._places.append(self._world.data.qpos.copy())
-        told = {"tokens": self._told, "state": self._world.proprioception}
-        return Glance(told, self._show)
-
-    def _show(self, name: str) -> np.ndarray:
-        if name == "noise":
-            return self._noise.normal(size=(CHUNK, DIMS)).astype(np.float32)
-        if name == "before":
-            self._then.qpos[:] = self._places[0]
-            self._then.mocap_pos[:] = self._world.data.mocap_pos
-            self._then.mocap_quat[:] = self._world.data.mocap_quat
-            mujoco.mj_forward(self._world.model, self._then)
-            picture = self._world.picture("front", data=self._then)
-        else:
-            picture = self._world.picture(name)
-        return picture if self._disturb is None else self._disturb(picture, self._tick)
+DOUBT = "doubt"  # the output that tells how unsure a policy is, if it has one
+_GIVEN = (PREV_CHUNK, WEIGHTS, GUIDANCE)  # by the executor `rtc`
+_SAMPLE_NS = PERIOD_NS // SUBSTEPS
 
 
 class Deployed:
@@ -91,40 +50,33 @@ class Deployed:
 
     Args:
         path: of the bundle.
+        threads: of its engines; 0 for all cores.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 0) -> None:
         self.bundle: Bundle = open_bundle(path)
         manifest = self.bundle.manifest
+        executor = registry.load("executors", self.bundle.backend(manifest.uncut))()
+        recipe = {**self.bundle.recipe(manifest.uncut), "threads": str(threads)}
         self._phases = manifest.whole
-        self._engines = load_uncut(self.bundle) or {}
+        self._engines = load_whole(executor, self.bundle.root, self._phases, recipe)
         self.inputs = {spec.name: spec for spec in self.bundle.plan.inputs}
+        self.seen = tuple(name for name in self.inputs if name not in _GIVEN)
+        self.doubts = DOUBT in self.bundle.plan.outputs
 
     def act(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The chunk, by name."""
-        outputs = self.bundle.plan.outputs
-        held = run_whole(self._phases, self._engines, observation)
-        return {name: held[key] for name, key in outputs.items()}
+        """The chunk, and how unsure it is, by name."""
+        given = {name: observation[name] for name in self.inputs}
+        held = run_whole(self._phases, self._engines, given)
+        return {name: held[key] for name, key in self.bundle.plan.outputs.items()}
 
-
-@dataclass(frozen=True)
-class Timing:
-    """What inferences take.
-
-    Attributes:
-        course: of one that is asked for at a time.
-        outlook: what the robot can know of the next one at a time.
-        routes: by variant.
-    """
-
-    course: Callable[[Inference, int], Course]
-    outlook: Callable[[int], Outlook]
-    routes: Sequence[Route] = (Route("fixed", "cloud", "float32"),)
-
-
-def fixed(seconds: float) -> Timing:
-    """Every inference takes as long."""
-    return Timing(lambda _, __: Course(0, seconds), lambda _: Outlook((seconds,), (seconds,)))
+    def reader(self, horizon: int = CHUNK) -> ChunkReader:
+        """Of its chunks."""
+        plan = self.bundle.plan
+        spec = ChunkSpec(ACTIONS, switched=SWITCHED, horizon=horizon)
+        if "noise" in self.inputs:  # flow says how far from the command in force
+            spec = replace(spec, kind=Kind.RELATIVE, base="state", columns=(5, 6, 7, 8, ABSOLUTE))
+        return ChunkReader(spec, plan.spec[plan.outputs[ACTIONS]], self.inputs, 1 / RATE)
 
 
 @dataclass(frozen=True)
@@ -135,12 +87,14 @@ class How:
         controller: makes one.
         executor, playing: names, see `vlacut.control`.
         horizon: commands played of a chunk.
+        scale: of the joints' scores.
     """
 
     controller: Callable[[], Controller]
     executor: str = "async"
     playing: str = "aligned"
     horizon: int = CHUNK
+    scale: MotionScale = UNFITTED
 
 
 @dataclass
@@ -152,35 +106,40 @@ class Run:
         ticks: it took.
         reports: of every tick.
         sensed: of every tick.
+        ran: route and seconds of every inference that was begun.
     """
 
     success: bool = False
     ticks: int = 0
     reports: list[CommandReport] = field(default_factory=list)
     sensed: list[Sensed] = field(default_factory=list)
+    ran: list[tuple[Route, float]] = field(default_factory=list)
+
+
+Watch = Callable[[int, World], None]
 
 
 def drive(
     task: Task,
     world: World,
-    policy: Deployed,
+    policy: Deployed | Oracle,
     seed: int,
     timing: Timing,
     how: How,
     disturb: Disturb | None = None,
-    watch: Callable[[int, World], None] | None = None,
+    watch: Watch | None = None,
+    record: Recorder | None = None,
 ) -> Run:
     """One episode. The world stands still for nobody."""
     episode = begin(task, world, seed)
-    sight = Sight(world, sentence(task.name, episode), seed, disturb)
-    spec = ChunkSpec(_CHUNK.output, switched=_CHUNK.switched, horizon=how.horizon)
-    plan = policy.bundle.plan
-    reader = ChunkReader(spec, plan.spec[plan.outputs[spec.output]], policy.inputs, 1 / RATE)
+    sight = Sight(world, episode, policy.seen, sentence(task.name, episode), seed, disturb)
+    reader = policy.reader(how.horizon)
     executor = make_executor(how.executor, policy.inputs)
+    run = Run()
 
     def make(inference: Inference, _: int) -> Mapping[str, np.ndarray]:
-        given = inference.observation
-        return policy.act({name: given[name] for name in policy.inputs})
+        timing.ended()
+        return policy.act(inference.observation)
 
     cycle = Cycle(
         reader,
@@ -191,17 +150,53 @@ def drive(
         how.controller(),
         Starving(HOLD, reader),
         1 / RATE,
+        DOUBT if policy.doubts else "",
     )
-    run = Run()
+    meter = MotionMeter(RATE * SUBSTEPS, how.scale)
     for tick in range(task.most_ticks):
         now_ns = tick * PERIOD_NS
-        report = cycle.tick(sight.look(tick), now_ns, now_ns)
+        glance = sight.look(tick)
+        report = cycle.tick(glance, now_ns, now_ns, meter.take())
         run.reports.append(report)
+        if record is not None:
+            record.tick(report, now_ns, dict(glance), cycle.newest)
         if watch is not None:
             watch(tick, world)
         episode.move(world, tick)
-        command = world.command if report.command is None else report.command
-        run.sensed.append(world.step(command))
+        sensed = world.step(world.command if report.command is None else report.command)
+        for q, qd, tau, at_ns in _samples(sensed, now_ns):
+            meter.sense(q, qd, tau, at_ns)
+            if record is not None:
+                record.sense(q, qd, tau, at_ns)
+        run.sensed.append(sensed)
+        run.ticks = tick + 1
+        if task.done(world, episode):
+            run.success = True
+            break
+    run.ran = timing.taken()
+    return run
+
+
+def _samples(
+    sensed: Sensed, now_ns: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
+    for at in range(SUBSTEPS):
+        when = now_ns + (at + 1) * _SAMPLE_NS
+        yield sensed.q[at], sensed.qd[at], sensed.tau[at], when
+
+
+def wait_for(
+    task: Task, world: World, policy: Deployed | Oracle, seed: int, disturb: Disturb | None = None
+) -> Run:
+    """One episode in which the world waits, as simulators do: every tick has a chunk of its own."""
+    episode = begin(task, world, seed)
+    sight = Sight(world, episode, policy.seen, sentence(task.name, episode), seed, disturb)
+    reader, run = policy.reader(), Run()
+    for tick in range(task.most_ticks):
+        glance = sight.look(tick)
+        chunk = reader.read(policy.act(glance)[ACTIONS], glance)
+        episode.move(world, tick)
+        run.sensed.append(world.step(chunk[0]))
         run.ticks = tick + 1
         if task.done(world, episode):
             run.success = True

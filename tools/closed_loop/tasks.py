@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import mujoco
 import numpy as np
 
-from .arm import HOME, scene_xml
-from .world import RATE, World
+from .arm import HOME, RATE, scene_xml
+from .world import World
 
 BLOCK = 0.02  # m, half of a block's side
 BELT_TOP = 0.04  # m
@@ -166,7 +166,7 @@ def _place_peg(world: World, numbers: np.random.Generator) -> Episode:
     world.data.mocap_quat[0] = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
     held = numbers.uniform(-0.006, 0.006)  # the peg is not always held alike
     _set_free(world, "peg", world.tool + np.array([held, 0, -0.02]), world.yaw)
-    world.data.ctrl[7:9] = 0.0
+    world.data.ctrl[-2:] = 0.0
     world.data.qpos[7:9] = PEG
     mujoco.mj_forward(world.model, world.data)
     return Episode(0, "hole", notes={"yaw": yaw})

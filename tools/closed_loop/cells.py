@@ -1,0 +1,185 @@
+"""A cell of a table: one way to drive one task, over many episodes; plain data, so it is a key.
+
+Episodes of a cell are kept in a file as they come, so that a report that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlacut.bundle.manifest import read_bundle
+from vlacut.control.controllers.naming import make_controller
+from vlacut.control.tables import ActionTables, read_tables
+from vlacut.hardware.trace import Trace, read_recordings
+
+from .disturbances import make_disturbance
+from .oracle import Oracle
+from .outcomes import Outcome, outcome_of
+from .rollout import Deployed, How, drive, wait_for, world_of
+from .tasks import Task
+from .timing import FixedTime, Network, PlanTime, Timing
+from .world import World
+
+EXPERT = "expert"  # in a policy's place
+HELD_OUT = 1_000_000  # seeds from here on are never trained on
+_LONGEST_S = 16.0  # of an episode
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way to drive one task.
+
+    Attributes:
+        task: its name.
+        policy: a bundle of the policy.
+        delay_s: of every inference; none where a plan says it, and where the world waits.
+        plan: a full-size bundle that says what inferences take; none if empty.
+        traces: a folder of recorded networks for that.
+        selector: of that plan's variants, where the controller chooses none.
+        controller, options: see `vlacut.control.controllers.naming`.
+        executor, playing, horizon: see `rollout.How`.
+        tables: of action errors, a file; none if empty.
+        disturbance: of the pictures; none if empty.
+        waits: whether the world waits for every inference.
+    """
+
+    task: str
+    policy: str
+    delay_s: float | None = None
+    plan: str = ""
+    traces: str = ""
+    selector: str = "argmin"
+    controller: str = "periodic"
+    options: tuple[tuple[str, Any], ...] = ()
+    executor: str = "async"
+    playing: str = "aligned"
+    horizon: int = 16
+    tables: str = ""
+    disturbance: str = ""
+    waits: bool = False
+
+    @property
+    def key(self) -> str:
+        """A name for all of it: paths count by their last part."""
+        said = asdict(self)
+        for name in ("policy", "plan", "traces", "tables"):
+            said[name] = Path(said[name]).name
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Stage:
+    """What a process needs for episodes: worlds, engines, plans and recordings, each once."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._worlds = cache(world_of)
+        self._oracles = cache(Oracle)
+        self._policies = cache(lambda path: Deployed(Path(path), threads))
+
+    def run(self, cell: Cell, seed: int) -> Outcome:
+        """One episode."""
+        task, world = self.world(cell.task)
+        policy, disturb = self.policy(cell.policy, cell.task), None
+        if cell.disturbance:
+            disturb = make_disturbance(cell.disturbance, seed)
+        if cell.waits:
+            return outcome_of(seed, wait_for(task, world, policy, seed, disturb))
+        timing = timing_of(cell, seed)
+        return outcome_of(
+            seed, drive(task, world, policy, seed, timing, how(cell, timing), disturb)
+        )
+
+    def world(self, task: str) -> tuple[Task, World]:
+        """A task and its world."""
+        return self._worlds(task)
+
+    def policy(self, path: str, task: str) -> Deployed | Oracle:
+        """A policy's engines, or the expert."""
+        return self._oracles(task) if path == EXPERT else self._policies(path)
+
+
+def how(cell: Cell, timing: Timing) -> How:
+    """How a cell's robot is driven."""
+    tables = _tables(cell.tables) if cell.tables else None
+
+    def controller() -> Any:
+        given = dict(cell.options)
+        return make_controller(cell.controller, timing.routes, tables=tables, entropy=True, **given)
+
+    scale = {"scale": tables.motion} if tables else {}
+    return How(controller, cell.executor, cell.playing, cell.horizon, **scale)
+
+
+def timing_of(cell: Cell, seed: int) -> Timing:
+    """What inferences take in an episode of a cell: a seed has the same recording in all cells."""
+    if not cell.plan:
+        assert cell.delay_s is not None
+        return FixedTime(cell.delay_s)
+    numbers = np.random.default_rng((seed, 5))
+    tested, history = recordings(cell.traces)
+    index = int(numbers.integers(len(tested)))
+    begins = float(numbers.uniform(0, max(0.0, sum(tested[index].seconds) - _LONGEST_S)))
+    return PlanTime(_network(cell.plan, cell.traces, index), begins, cell.selector, history)
+
+
+@cache
+def recordings(folder: str) -> tuple[list[Trace], list[tuple[float, ...]]]:
+    """Recordings to drive over, long enough for an episode; and every second one for thresholds."""
+    found = [piece for pieces in read_recordings(Path(folder)).values() for piece in pieces]
+    usable = [one for one in found if sum(one.seconds) > _LONGEST_S and max(one.rates) > 0]
+    return usable[::2], [one.sampled(0.1) for one in usable[1::2]][:24]
+
+
+@cache
+def _network(plan: str, traces: str, index: int) -> Network:
+    return Network(read_bundle(Path(plan)).plan, recordings(traces)[0][index])
+
+
+@cache
+def _tables(path: str) -> ActionTables:
+    return read_tables(Path(path))
+
+
+@dataclass
+class Store:
+    """Outcomes in a file of lines.
+
+    Args:
+        path: of it.
+    """
+
+    path: Path
+    _known: dict[str, dict[int, Outcome]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.path.exists():
+            for line in self.path.read_text().splitlines():
+                said = json.loads(line)
+                self._take(said.pop("cell"), Outcome(**said))
+
+    def _take(self, key: str, outcome: Outcome) -> None:
+        self._known.setdefault(key, {})[outcome.seed] = outcome
+
+    def add(self, cell: Cell, outcome: Outcome) -> None:
+        """Keep one."""
+        self._take(cell.key, outcome)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps({"cell": cell.key, **outcome.as_json()}) + "\n")
+
+    def missing(self, cell: Cell, count: int) -> list[int]:
+        """Seeds that were not run yet, of so many."""
+        known = self._known.get(cell.key, {})
+        return [seed for seed in range(HELD_OUT, HELD_OUT + count) if seed not in known]
+
+    def of(self, cell: Cell, count: int) -> Sequence[Outcome]:
+        """The first so many, in the order of seeds."""
+        known = self._known.get(cell.key, {})
+        return [known[seed] for seed in range(HELD_OUT, HELD_OUT + count) if seed in known]
