@@ -13,6 +13,7 @@ line that says what is wrong, where, and what to do.
     ├── VerificationError     a graph breaks a rule of the verifier
     │   └── ModelDiffers      the program is not the model it came from, by its numbers
     ├── BackendError          a back end cannot build or run a part
+    │   └── UnsupportedError  what is asked of it, it or this machine does not have (status 2)
     ├── BundleError           a bundle is incomplete, altered or of another format
     ├── DeadlineMissed        no action in time, and nothing to fall back on
     └── WireError             the peer broke the protocol
@@ -73,6 +74,10 @@ class ModelDiffers(VerificationError):
 
 class BackendError(VlacutError):
     """A back end cannot build or run a part."""
+
+
+class UnsupportedError(BackendError):
+    """What is asked of a back end, it or this machine does not have: an operator, a provider."""
 
 
 class BundleError(VlacutError):

@@ -21,7 +21,7 @@ from support.proxy import DOWN, UP, Fault, Proxy
 
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import compile_program
-from vlacut.errors import BackendError, DeadlineMissed
+from vlacut.errors import BackendError, DeadlineMissed, UnsupportedError
 from vlacut.plans.instructions import Move, Run, steps
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
@@ -144,7 +144,7 @@ def _ints(name: str, *numbers: int) -> ir.Value:
 
 def test_an_operator_that_it_lacks_is_named_at_compile_time(tmp_path: Path) -> None:
     program = one_operator("Einsum", [tensor("x", (4, 4))], (4,), equation="ii->i")
-    with pytest.raises(BackendError, match=r"parts/main\.0\.onnx: Einsum it is not known") as found:
+    with pytest.raises(UnsupportedError, match=r"main\.0\.onnx: Einsum it is not known") as found:
         compile_program(program, replace(TARGET, pin=()), tmp_path / "p.vlacut", backend="torch")
     assert "\n" not in str(found.value)
     assert not (tmp_path / "p.vlacut").exists()

@@ -159,6 +159,7 @@ def compile(  # the name users expect
     weights: AnyPath | Iterable[AnyPath] = (),
     cache: bool = True,
     backend: str = "onnxruntime",
+    provider: str = "",
     pipeline: str = "",
     golden: bool = True,
     model_check: bool = True,
@@ -210,6 +211,7 @@ def compile(  # the name users expect
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
         cache: whether to use the user's cache of traced programs, if the model is given by name.
         backend: what runs the parts, e.g. `onnxruntime`, or `edge=onnxruntime,cloud=tensorrt`.
+        provider: what it is to run on, e.g. `cuda`, or `edge=cpu,cloud=cuda`; by device if empty.
         pipeline: passes to run instead of the default, as text.
         golden: whether to record a step of the uncut model, if the back end computes.
         model_check: whether to compare the program with the module or file it came from.
@@ -234,6 +236,7 @@ def compile(  # the name users expect
         Path(out),
         checkpoint=open_checkpoint(_paths(weights)) if weights else None,
         backend=backend,
+        provider=provider,
         pipeline=pipeline,
         golden=golden,
         model_check=model_check,

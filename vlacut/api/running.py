@@ -42,9 +42,10 @@ class Policy(EdgeSession):
         *,
         emulate: bool = False,
         in_place: bool = False,
+        provider: str = "",
         **options: Any,
     ) -> None:
-        engines = edge_engines(bundle, emulate, in_place)
+        engines = edge_engines(bundle, emulate, in_place, provider)
         self._where = "no cloud" if address is None else f"cloud {written(*address)}"
         super().__init__(
             *(bundle.plan, bundle.digest, engines, address, timeout),
@@ -87,6 +88,7 @@ def connect(
     link: str = "",
     emulate: bool = False,
     in_place: bool = False,
+    provider: str = "",
     allow_nan: bool = False,
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
@@ -111,6 +113,8 @@ def connect(
             plan's.
         emulate: wait for the time that the plan predicts for each part, and compute nothing.
         in_place: run on the bundle's own files, see `vlacut.bundle.holding`.
+        provider: what the back end runs on, e.g. `cuda`, instead of what the bundle says; several
+            in order of preference with `+` between them.
         allow_nan: accept an observation that holds a NaN; otherwise it is refused.
 
     Every engine of the edge runs once on zeros before this returns, so the first step takes no
@@ -143,6 +147,7 @@ def connect(
         insecure=insecure,
         emulate=emulate,
         in_place=in_place,
+        provider=provider,
         allow_nan=allow_nan,
     )
 
@@ -175,6 +180,7 @@ def serve(
     memory: int | None = None,
     emulate: bool = False,
     in_place: bool = False,
+    provider: str = "",
 ) -> Server:
     """The bundle's cloud side, listening; call its `serve_forever`.
 
@@ -189,13 +195,15 @@ def serve(
         memory: bytes that the machine has for this; None for what the plan's device has.
         emulate: wait for the time that the plan predicts for each part, and compute nothing.
         in_place: run on the bundle's own files, see `vlacut.bundle.holding`.
+        provider: what the back end runs on, e.g. `cuda`, instead of what the bundle says; several
+            in order of preference with `+` between them.
 
     Every engine runs once on zeros before this returns. Events go to the logger `vlacut.server`,
     and so does a warning if no variant has work for the cloud.
     Raises BundleError, BackendError, or InputError as `Server` does.
     """
     opened = _open(bundle, trusted)
-    engines = cloud_engines(opened, emulate, in_place)
+    engines = cloud_engines(opened, emulate, in_place, provider)
     if computes(opened, emulate):
         warm_up(opened.parts(Side.CLOUD), engines, opened.plan)
     if opened.plan.one_side is Side.EDGE:
@@ -232,6 +240,7 @@ def verify(
     *,
     fresh: int = FRESH,
     observations: str | os.PathLike[str] | None = None,
+    provider: str = "cpu",
     progress: Progress = unwatched,
 ) -> tuple[CutResult, ...]:
     """Compare the numbers of every cut of a bundle with those of the uncut model, on this machine.
@@ -240,13 +249,20 @@ def verify(
         bundle: path of the bundle.
         fresh: how many variations of the golden observation codecs are tried on, too.
         observations: a file or folder of recorded observations, instead of variations.
+        provider: what back ends that have several run on.
         progress: called with what is being done, how much is done, and how much there is.
 
     Returns the comparisons. Each one's `passed` says whether the bundle allows the difference, and
     its `warning` what a user should know. Raises InputError, BundleError or BackendError.
     """
     recorded = None if observations is None else Path(observations)
-    return verify_bundle(open_bundle(Path(bundle)), progress, fresh=fresh, observations=recorded)
+    return verify_bundle(
+        open_bundle(Path(bundle)),
+        progress,
+        fresh=fresh,
+        observations=recorded,
+        provider=provider,
+    )
 
 
 def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None) -> Bundle:

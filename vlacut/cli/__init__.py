@@ -21,6 +21,7 @@ from vlacut.errors import (
     ModelDiffers,
     PeerLost,
     PeerUnable,
+    UnsupportedError,
     VlacutError,
     one_line,
 )
@@ -57,7 +58,9 @@ def main() -> None:
         _fail("Interrupted", "interrupted; nothing was half-written", _ELSE)
     except VlacutError as error:
         notes = getattr(error, "__notes__", ())
-        status = _ELSE if isinstance(error, _NOT_AT_FAULT) else _AT_FAULT
+        asked_for = isinstance(error, UnsupportedError)
+        failed = isinstance(error, _NOT_AT_FAULT) and not asked_for
+        status = _ELSE if failed else _AT_FAULT
         _fail(type(error).__name__, " ".join([str(error), *notes]), status)
     except BrokenPipeError:  # whoever read our output has gone; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,7 +13,7 @@ from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.cli.show.report import plan_json, show_plan
 from vlacut.runtime.fresh import FRESH, Fresh
-from vlacut.runtime.verification import CUT, MODULE, UNCUT, CutResult, verify_bundle
+from vlacut.runtime.verification import CPU, CUT, MODULE, UNCUT, CutResult, verify_bundle
 
 _AGAINST = {
     MODULE: "{} and the uncut program, when compiled",
@@ -86,8 +86,13 @@ def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:
     type=click.Path(path_type=Path),
     help="Recorded ones (.npz, or a folder of some) in the place of variations.",
 )
+@click.option(
+    "--provider", default=CPU, show_default=True, help="What back ends that have several run on."
+)
 @json_option
-def verify_command(path: Path, fresh: int, observations: Path | None, as_json: bool) -> None:
+def verify_command(
+    path: Path, fresh: int, observations: Path | None, provider: str, as_json: bool
+) -> None:
     """Compare every cut with the whole, and that with its model.
 
     The comparison with the model is from when the bundle was compiled; the others run here. Cuts
@@ -95,7 +100,9 @@ def verify_command(path: Path, fresh: int, observations: Path | None, as_json: b
     bundle allows.
     """
     with progress_bar() as progress:
-        results = verify_bundle(open_bundle(path), progress, fresh=fresh, observations=observations)
+        results = verify_bundle(
+            open_bundle(path), progress, fresh=fresh, observations=observations, provider=provider
+        )
     passed = all(result.passed for result in results)
     for warning in filter(None, (result.warning for result in results)):
         click.echo(f"warning: {warning}", err=True)

@@ -203,6 +203,11 @@ def _sweep(
     shell_complete=completion.builders,
     help="Runs the parts: a name, or edge=NAME,cloud=NAME.",
 )
+@click.option(
+    "--provider",
+    default="",
+    help="What it runs on: cuda, tensorrt, cpu; likewise a side; by device without it.",
+)
 @click.option("--golden/--no-golden", default=True, help="Record a step of the uncut model.")
 @click.option(
     "--model-check/--no-model-check", default=True, help="Compare with the model it came from."
@@ -232,6 +237,7 @@ def compile_command(
     cache: bool,
     out: Path,
     backend: str,
+    provider: str,
     golden: bool,
     model_check: bool,
     model_tolerance: float | None,
@@ -248,6 +254,7 @@ def compile_command(
             out,
             checkpoint=open_checkpoint(weights),
             backend=backend,
+            provider=provider,
             pipeline=pipeline,
             golden=golden,
             model_check=model_check,

@@ -38,6 +38,9 @@ _INSECURE = click.option("--insecure", is_flag=True, help="Off loopback without 
 _IN_PLACE = click.option(
     "--in-place", is_flag=True, help="Run on BUNDLE's own files, if nobody else may write them."
 )
+_PROVIDER = click.option(
+    "--provider", default="", help="Runs on it instead of the bundle's: cuda, tensorrt, cpu."
+)
 _TRUSTED = click.option(
     "--trusted", type=click.Path(path_type=Path), help="public.pem of who must have signed BUNDLE."
 )
@@ -57,6 +60,7 @@ _TRUSTED = click.option(
 )
 @click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
 @_IN_PLACE
+@_PROVIDER
 @click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
@@ -72,6 +76,7 @@ def serve_command(
     memory: str | None,
     emulate: bool,
     in_place: bool,
+    provider: str,
     metrics: str | None,
     log_json: bool,
     as_json: bool,
@@ -91,6 +96,7 @@ def serve_command(
         most_robots=robots,
         emulate=emulate,
         in_place=in_place,
+        provider=provider,
         memory=parse_bytes(memory) if memory else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,6 +135,7 @@ def _serve_metrics(server: Server, place: str) -> str:
 @_INSECURE
 @_TRUSTED
 @_IN_PLACE
+@_PROVIDER
 @click.option(
     "--input",
     "observation",
@@ -177,6 +184,7 @@ def run_command(
     insecure: bool,
     trusted: Path | None,
     in_place: bool,
+    provider: str,
     observation: Path | None,
     steps: int,
     reset_every: int | None,
@@ -220,6 +228,7 @@ def run_command(
         link=link,
         allow_nan=allow_nan,
         in_place=in_place,
+        provider=provider,
     )
     bundle = session.bundle
     reports: list[StepReport] = []

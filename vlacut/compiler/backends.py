@@ -49,12 +49,32 @@ class BackEnds:
         """The back end that stands for a side's where the bundle is made."""
         return self.builders[side].reference or _RUNNER
 
-    def recipes(self, devices: Mapping[Side, str]) -> dict[str, dict[str, str]]:
-        """What the executor of each side must know. BackendError if a device cannot run it."""
-        return {
-            side.value: dict(self.builders[side].recipe(load_device(name)))
-            for side, name in devices.items()
-        }
+    def recipes(self, devices: Mapping[Side, str], provider: str = "") -> dict[str, dict[str, str]]:
+        """What the executor of each side must know.
+
+        Args:
+            devices: by side.
+            provider: that it is to take instead of the device's, for both sides or `edge=`,
+                `cloud=`; several in order of preference with `+` between them.
+
+        Raises BackendError if a device cannot run it, InputError if it has no such provider.
+        """
+        asked = _names(provider, "--provider") if provider else {}
+        found = {}
+        for side, name in devices.items():
+            found[side.value] = dict(self.builders[side].recipe(load_device(name)))
+            if asked.get(side):
+                found[side.value]["provider"] = self._checked(side, asked[side])
+        return found
+
+    def _checked(self, side: Side, provider: str) -> str:
+        known = getattr(self.builders[side], "providers", ())
+        wanted = provider.split("+")
+        for one in wanted:
+            if one not in known:
+                has = f"has {', '.join(known)}" if known else "has none to choose from"
+                raise InputError(f"--provider {one}: back end {self.names[side]} {has}")
+        return ",".join(wanted)
 
     def conversions(self, program: Program) -> dict[str, str]:
         """Types that a program has and an executor lacks, each with the type to use instead.
@@ -90,15 +110,13 @@ def parse_backends(text: str) -> BackEnds:
     return BackEnds(names, {side: made[name] for side, name in names.items()})
 
 
-def _names(text: str) -> dict[Side, str]:
+def _names(text: str, option: str = "--backend") -> dict[Side, str]:
     if "=" not in text:
         return dict.fromkeys(Side, text)
     pairs = [item.partition("=") for item in text.split(",")]
     sides = [side for side, _, _ in pairs]
     if sorted(sides) != sorted(side.value for side in Side) or not all(name for *_, name in pairs):
-        raise InputError(
-            f"--backend {text!r}: write a name for both sides, or edge=NAME,cloud=NAME"
-        )
+        raise InputError(f"{option} {text!r}: write a name for both sides, or edge=NAME,cloud=NAME")
     return {Side(side): name for side, _, name in sorted(pairs, reverse=True)}
 
 

@@ -191,6 +191,7 @@ def compile_program(
     *,
     checkpoint: Mapping[str, Stored] | None = None,
     backend: str = "onnxruntime",
+    provider: str = "",
     pipeline: str = "",
     golden: bool = True,
     model_check: bool = True,
@@ -211,6 +212,7 @@ def compile_program(
         out: path of the bundle.
         checkpoint: the weights of which the program has only shapes.
         backend: name of the builder, or `edge=NAME,cloud=NAME`.
+        provider: what its executor is to run on, likewise; by device if empty.
         pipeline: passes to run instead of the target's.
         golden: whether to record a step, if the back end computes.
         model_check: whether to compare the program with the model that it came from.
@@ -229,7 +231,7 @@ def compile_program(
     ends = parse_backends(backend)
     stored = checkpoint or {}
     devices = {Side.EDGE: target.edge, Side.CLOUD: target.cloud}
-    recipes = ends.recipes(devices)
+    recipes = ends.recipes(devices, provider)
     with staged_folder(out) as folder:
         with WeightStore(folder) as store:
             if stored and not any(one.rewrites_weights for one in ends.builders.values()):

@@ -12,7 +12,7 @@ from vlacut import registry
 from vlacut.backend import Engine, Lane, Tensor
 from vlacut.bundle.holding import held
 from vlacut.bundle.manifest import Bundle, check_files
-from vlacut.errors import BundleError
+from vlacut.errors import BundleError, InputError
 from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.closing import Closing
 from vlacut.side import Side
@@ -90,32 +90,54 @@ def host_arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
 
 
 def load_engines(
-    bundle: Bundle, side: Side, emulate: bool = False, root: Path | None = None
+    bundle: Bundle,
+    side: Side,
+    emulate: bool = False,
+    root: Path | None = None,
+    provider: str = "",
 ) -> dict[str, Engine]:
     """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times.
 
-    The files are those of `root`, where that is given, see `vlacut.bundle.holding`.
+    The files are those of `root`, where that is given, see `vlacut.bundle.holding`. A `provider`
+    takes the place of the recipe's; InputError if the back end has none to choose from.
     """
     root = root or bundle.root
     executor = registry.load("executors", EMULATED if emulate else bundle.backend(side))()
-    recipe = bundle.recipe(side)
+    recipe = on_provider(bundle, side, provider)
     return {
         part.name: executor.load(root / bundle.part_file(part), root, recipe)
         for part in bundle.parts(side)
     }
 
 
-def edge_engines(bundle: Bundle, emulate: bool, in_place: bool) -> dict[str, Engine]:
+def on_provider(bundle: Bundle, side: Side, provider: str) -> Mapping[str, str]:
+    """A side's recipe with another provider; as it is without one."""
+    recipe = bundle.recipe(side)
+    if provider and "provider" not in recipe:
+        raise InputError(
+            f"--provider {provider}: back end {bundle.backend(side)} has none to choose from; "
+            f"leave it out"
+        )
+    return {**recipe, "provider": provider.replace("+", ",")} if provider else recipe
+
+
+def edge_engines(
+    bundle: Bundle, emulate: bool, in_place: bool, provider: str = ""
+) -> dict[str, Engine]:
     """The edge's, see `_held_engines`."""
-    return _held_engines(bundle, Side.EDGE, emulate, in_place)
+    return _held_engines(bundle, Side.EDGE, emulate, in_place, provider)
 
 
-def cloud_engines(bundle: Bundle, emulate: bool, in_place: bool) -> dict[str, Engine]:
+def cloud_engines(
+    bundle: Bundle, emulate: bool, in_place: bool, provider: str = ""
+) -> dict[str, Engine]:
     """The cloud's, see `_held_engines`."""
-    return _held_engines(bundle, Side.CLOUD, emulate, in_place)
+    return _held_engines(bundle, Side.CLOUD, emulate, in_place, provider)
 
 
-def _held_engines(bundle: Bundle, side: Side, emulate: bool, in_place: bool) -> dict[str, Engine]:
+def _held_engines(
+    bundle: Bundle, side: Side, emulate: bool, in_place: bool, provider: str
+) -> dict[str, Engine]:
     """A side's engines, of files that were verified and that nobody else can change."""
     if emulate or bundle.backend(side) == EMULATED:  # nothing is read but the manifest
         return load_engines(bundle, side, emulate)
@@ -123,4 +145,4 @@ def _held_engines(bundle: Bundle, side: Side, emulate: bool, in_place: bool) -> 
         mine = {name for name in bundle.manifest.files if not in_place and (root / name).exists()}
         for problem in check_files(bundle, mine):
             raise BundleError(f"{bundle.root}: {problem}; compile it again, or copy it again")
-        return load_engines(bundle, side, emulate, root)
+        return load_engines(bundle, side, emulate, root, provider)

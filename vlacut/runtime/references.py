@@ -28,7 +28,9 @@ class Uncut:
         recorded: actions and states of the golden sequence.
     """
 
-    def __init__(self, bundle: Bundle, given: Sequence[Mapping[str, np.ndarray]] = ()) -> None:
+    def __init__(
+        self, bundle: Bundle, given: Sequence[Mapping[str, np.ndarray]] = (), provider: str = ""
+    ) -> None:
         manifest = bundle.manifest
         self.plan, self._states = bundle.plan, manifest.states
         self._initial = bundle.initial_state()
@@ -37,7 +39,7 @@ class Uncut:
         self._given = [list(given)] if self._states and given else [[one] for one in given]
         self.recorded: list[Made] = [(step.action, step.state) for step in golden]
         self._made: dict[int, list[Made]] = {}
-        engines = load_uncut(bundle)
+        engines = load_uncut(bundle, provider)
         self.runs = engines is not None
         if engines is not None:
             self._episode = UncutEpisode(manifest.whole, engines, manifest.states, self._initial)

@@ -93,13 +93,17 @@ def load_whole(
     }
 
 
-def load_uncut(bundle: Bundle) -> dict[str, Engine] | None:
+def load_uncut(bundle: Bundle, provider: str = "") -> dict[str, Engine] | None:
     """Engines of the uncut phases on this machine, by phase name; None where engines are built of
-    parts alone. Raises BackendError if they cannot be loaded.
+    parts alone. A `provider` takes the place of the recipe's. Raises BackendError if they cannot be
+    loaded.
     """
     manifest = bundle.manifest
     name = bundle.backend(manifest.uncut)
     if name in registry.names("engine_builders"):
         return None
     executor = registry.load("executors", name)()
-    return load_whole(executor, bundle.root, manifest.whole, bundle.recipe(manifest.uncut))
+    recipe = dict(bundle.recipe(manifest.uncut))
+    if provider and "provider" in recipe:
+        recipe["provider"] = provider
+    return load_whole(executor, bundle.root, manifest.whole, recipe)

@@ -44,6 +44,7 @@ class OnnxRuntimeBuilder:
     rewrites_weights: ClassVar[bool] = True
     computes: ClassVar[bool] = True
     reference: ClassVar[str] = "onnxruntime"
+    providers: ClassVar[tuple[str, ...]] = ("cuda", "tensorrt", "cpu")
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""
@@ -71,7 +72,9 @@ class OnnxRuntimeBuilder:
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """Basic optimisation: beyond it, a cut may differ from the whole in the last bit."""
-        return {"optimisation": "basic", "without": " ".join(_LEFT_OUT)}
+        on_gpu = device is not None and device.cuda is not None
+        provider = "cuda,cpu" if on_gpu else "cpu"
+        return {"optimisation": "basic", "without": " ".join(_LEFT_OUT), "provider": provider}
 
     def tolerance(self, model: ir.Model) -> float:
         """The same bits in float32 at basic optimisation; a stated bound in float16."""

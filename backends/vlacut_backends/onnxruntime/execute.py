@@ -1,5 +1,7 @@
 """ONNX Runtime, the run half: numpy and onnxruntime alone, Python 3.10 and up.
 
+The recipe says by which provider: on the CPU as here, on a GPU as in `bound`.
+
 Weights stay where they are: the session maps the store's files and does not pack weights ahead, so
 that sessions of one process share one copy in the page cache. The recipe names the optimisers to
 leave out, see `build.py`.
@@ -7,11 +9,14 @@ leave out, see `build.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vlacut.backend import Engine
 from vlacut.errors import BackendError
 
 try:
@@ -31,17 +36,33 @@ _ERRORS_ONLY = 3
 
 
 class OnnxRuntimeExecutor:
-    """Loads parts into ONNX Runtime sessions on the CPU."""
+    """Loads parts into sessions, by the first of the recipe's providers that is here."""
 
-    def load(self, model: Path, root: Path, recipe: Mapping[str, str]) -> OnnxRuntimeEngine:
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def load(self, model: Path, root: Path, recipe: Mapping[str, str]) -> Engine:
         """See `vlacut.backend.Executor`."""
+        asked = recipe.get("provider", "cpu")
+        if asked != "cpu":
+            from vlacut_backends.onnxruntime.providers import chosen_provider
+
+            provider = chosen_provider(asked)
+            if provider != "cpu":
+                from vlacut_backends.onnxruntime.bound import load_bound
+
+                return load_bound(model, root, recipe, provider, self._turn)
         # The bytes, not the path: weights are looked up in `root`, not beside the file.
         session = open_session(model.read_bytes(), str(model), recipe, root)
         return OnnxRuntimeEngine(session, model.stem)
 
 
 def open_session(
-    model: bytes, name: str, recipe: Mapping[str, str], root: Path | None = None
+    model: bytes,
+    name: str,
+    recipe: Mapping[str, str],
+    root: Path | None = None,
+    providers: Sequence[Any] = ("CPUExecutionProvider",),
 ) -> ort.InferenceSession:
     """A session of an ONNX model whose weights, but for those in it, are in the folder `root`.
 
@@ -55,7 +76,7 @@ def open_session(
         return ort.InferenceSession(
             model,
             options,
-            providers=["CPUExecutionProvider"],
+            providers=list(providers),
             disabled_optimizers=recipe.get("without", "").split(),
         )
     except Exception as error:  # its own exceptions share no base but this

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from vlacut.backend import Finding
-from vlacut.errors import BackendError
+from vlacut.errors import UnsupportedError
 from vlacut.hardware import Device
 
 # Products are summed in another order than elsewhere, and in the type's own width between
@@ -39,6 +39,7 @@ class TorchBuilder:
     rewrites_weights: ClassVar[bool] = False
     computes: ClassVar[bool] = True
     reference: ClassVar[str] = "torch"
+    providers: ClassVar[tuple[str, ...]] = ("cuda", "cpu")
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""
@@ -49,13 +50,13 @@ class TorchBuilder:
             attributes = {name: _plain(item) for name, item in node.attributes.items()}
             reason = why_not(_Node(node.op_type, node.domain, attributes))
             if reason and node.op_type != "Constant":
-                raise BackendError(
+                raise UnsupportedError(
                     f"{where}: {node.op_type} {node.name} {reason}; pin it to the other side with "
                     f"another --backend there, or take another --backend"
                 )
         for value in model.graph.initializers.values():
             if value.dtype is not None and int(value.dtype) not in DTYPES:
-                raise BackendError(
+                raise UnsupportedError(
                     f"{where}: {value.name} is of {value.dtype}, unknown to PyTorch here; take "
                     f"another --backend"
                 )
@@ -66,8 +67,8 @@ class TorchBuilder:
 
     def recipe(self, device: Device | None = None) -> Mapping[str, str]:
         """CUDA where the device has it, else the CPU."""
-        gpu = device is None or device.cuda is not None
-        return {"provider": "cuda,cpu" if gpu else "cpu"}
+        on_gpu = device is not None and device.cuda is not None
+        return {"provider": "cuda,cpu" if on_gpu else "cpu"}
 
     def tolerance(self, model: ir.Model) -> float:
         """That of the lowest type in it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.errors import BackendError
+from vlacut.errors import BackendError, UnsupportedError
 
 try:
     import torch
@@ -55,11 +55,11 @@ def chosen_provider(text: str) -> str:
     """The first of `cuda,cpu` that this machine has. Raises BackendError if it has none of them."""
     for name in text.split(","):
         if name not in PROVIDERS:
-            raise BackendError(f"provider {name!r}: PyTorch has {' and '.join(PROVIDERS)}")
+            raise UnsupportedError(f"provider {name!r}: PyTorch has {' and '.join(PROVIDERS)}")
         if name == "cpu" or torch.cuda.is_available():
             return name
         _log.info("PyTorch %s sees no GPU", torch.__version__)
-    raise BackendError(
+    raise UnsupportedError(
         f"PyTorch {torch.__version__} sees no GPU: look at nvidia-smi, install the build for its "
         f"CUDA (pip install torch from https://download.pytorch.org/whl), or take --provider cpu"
     )
