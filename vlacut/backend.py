@@ -85,6 +85,7 @@ class Checked:
         built: what was done with the part, for people, e.g. `parse- and build-checked by
             TensorRT-RTX 1.7 for sm_80`; empty if nothing was.
         why_not: why nothing was built.
+        notes: what else to know of the device, a line each.
         seconds: how long the build took.
         peak_bytes: the largest memory of the process that built the engine.
         engine_bytes: the size of the engine.
@@ -94,6 +95,7 @@ class Checked:
     findings: tuple[Finding, ...]
     built: str = ""
     why_not: str = ""
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
     peak_bytes: int = 0
     engine_bytes: int = 0
@@ -111,6 +113,32 @@ class Checker(Protocol):
         of the device's fixed-function accelerator come first, and nothing is built.
         Raises BackendError if the device runs no such engines.
         """
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found on this machine of what a back end needs.
+
+    Attributes:
+        what: was looked at.
+        found: what it is.
+        well: whether that is as it must be.
+        follows: the next command, or step, where it is not.
+        needed: whether nothing runs without it.
+    """
+
+    what: str
+    found: str
+    well: bool
+    follows: str = ""
+    needed: bool = True
+
+
+class Doctor(Protocol):
+    """Says what of a back end can run on this machine, and what is missing."""
+
+    def examine(self, recipe: Mapping[str, str] | None) -> Iterable[Diagnosis]:
+        """What is here, against a recipe if one is given. Never raises: what fails is a finding."""
 
 
 class Engine(Protocol):

@@ -6,6 +6,7 @@
 | `vlacut.builders`        | a class that is a `Builder`                               |
 | `vlacut.executors`       | a class that is an `Executor`                             |
 | `vlacut.checkers`        | a class that is a `Checker`                               |
+| `vlacut.doctors`         | a class that is a `Doctor`                                |
 | `vlacut.engine_builders` | an `EngineBuilder`, see `vlacut.bundle.engine_records`           |
 | `vlacut.models`          | a `Model` of the zoo, see `vlacut.ir.program`             |
 """
@@ -23,6 +24,7 @@ GROUPS = {
     "builders": "builder",
     "executors": "executor",
     "checkers": "checker",
+    "doctors": "doctor",
     "engine_builders": "engine builder",
     "models": "model",
 }

@@ -92,6 +92,7 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
             printed("check", "b", "--no-build", "--dla", status=1),  # it finds something
         ],
     )
+    yield "doctor", [printed("doctor"), printed("doctor", "b")]
     yield "build", [record_json(_record())]
     server, address = _served()
     try:

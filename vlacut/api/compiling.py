@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AnyPath = Union[str, "os.PathLike[str]"]
 _log = logging.getLogger("vlacut.compile")
 _NEEDED = ("edge", "cloud", "link")
-_SEVERAL = ("pin", "private", "costs")
+_SEVERAL = ("pin", "surgery", "private", "costs")
 
 
 def plan(
@@ -42,6 +42,7 @@ def plan(
     quantile: float = 0.95,
     precision: str = "",
     quantise: str = "",
+    surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
@@ -83,6 +84,7 @@ def plan(
         quantile: with `link_trace`: the share of the time that the latency must hold for.
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
         quantise: `int8` or `float8e4m3fn`; empty to quantise nothing.
+        surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
@@ -141,6 +143,7 @@ def compile(  # the name users expect
     quantile: float = 0.95,
     precision: str = "",
     quantise: str = "",
+    surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
@@ -190,6 +193,7 @@ def compile(  # the name users expect
         quantile: with `link_trace`: the share of the time that the latency must hold for.
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
         quantise: `int8` or `float8e4m3fn`; empty to quantise nothing.
+        surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.

@@ -69,6 +69,7 @@ def _json(path: Path, results: Sequence[CheckedPart]) -> dict[str, object]:
                 "findings": [vars(finding) for finding in one.checked.findings],
                 "built": one.checked.built,
                 "why_not": one.checked.why_not,
+                "notes": list(one.checked.notes),
                 "seconds": one.checked.seconds,
                 "peak_bytes": one.checked.peak_bytes,
                 "engine_bytes": one.checked.engine_bytes,
@@ -86,6 +87,9 @@ def _show(results: Sequence[CheckedPart]) -> None:
         for finding in one.checked.findings:
             said = f"{one.part.name} on {one.device}, rule {finding.rule}: {finding}"
             out.print(said, soft_wrap=True, markup=False)
+    notes = dict.fromkeys((one.device, note) for one in results for note in one.checked.notes)
+    for device, note in notes:
+        out.print(f"{device}: {note}", soft_wrap=True, markup=False)
 
 
 def _row(one: CheckedPart) -> tuple[str, ...]:

@@ -87,6 +87,9 @@ _OPTIONS = (
         help="Products of weights in 8 bits, calibrated on the example.",
     ),
     click.option(
+        "--surgery", multiple=True, help="FILE.py:FUNCTION of a gs.Graph, on every phase; in order."
+    ),
+    click.option(
         "--real-time-chunking",
         type=click.Choice(["guided", "prefix"]),
         callback=_empty_if_none,

@@ -60,6 +60,8 @@ class Target:
             their types, see the pass `convert-types`.
         quantise: `int8` or `float8e4m3fn`: what products of weights go through, calibrated on the
             example, see the pass `quantise`; empty: nothing.
+        surgery: `FILE.py:FUNCTION` that rewrite phases with onnx-graphsurgeon, in this order, see
+            the pass `surgery`.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,
             see the pass of that name; empty: not at all.
         state_copies: `edge`, so that the edge holds all state after every step, and can go on
@@ -85,6 +87,7 @@ class Target:
     quantile: float = 0.95
     precision: str = ""
     quantise: str = ""
+    surgery: tuple[str, ...] = ()
     real_time_chunking: str = ""
     simpler: float = SIMPLER
     costs: tuple[str, ...] = ()
@@ -123,6 +126,9 @@ class Target:
         """
         for device in (self.edge, self.cloud):
             load_device(device)
+        for each in self.surgery:
+            if not each.rpartition(":")[0].endswith(".py"):
+                raise InputError(f"--surgery: {each!r}: write FILE.py:FUNCTION")
         self.network()
         parse_codecs(self.codecs)
         if self.pool != "none":
@@ -180,6 +186,9 @@ class Target:
     def _passes(self, conversions: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
         """The names of the passes, and those of their options that this target sets."""
         yield "simplify", {}
+        for each in self.surgery:
+            file, _, function = each.rpartition(":")
+            yield "surgery", {"file": file, "function": function}
         for source, target in conversions.items():
             yield "convert-types", {"source": source, "target": target}
         if self.real_time_chunking:

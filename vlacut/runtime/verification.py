@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import Progress, unwatched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ from vlacut.errors import BackendError
 from vlacut.hardware import Device
 from vlacut_backends.tensorrt.build import derive
 from vlacut_backends.tensorrt.dla import broken_dla_rules
+from vlacut_backends.tensorrt.holes import holes_of
 from vlacut_backends.tensorrt.recipe import Recipe
 from vlacut_backends.tensorrt.rtx import build_in_child, installed, offered_sm
 from vlacut_backends.tensorrt.rules import broken_rules
@@ -28,6 +30,12 @@ class TensorRTChecker:
     ) -> Checked:
         """See `vlacut.backend.Checker`."""
         recipe = derive(device)
+        notes = tuple(map(str, holes_of(recipe)))
+        return replace(self._checked(name, model, root, recipe, build, dla), notes=notes)
+
+    def _checked(
+        self, name: str, model: Path, root: Path, recipe: Recipe, build: bool, dla: bool
+    ) -> Checked:
         proto = without_weights(model)
         read = ir.from_proto(typed(proto))
         findings = tuple(broken_dla_rules(read, recipe)) if dla else ()

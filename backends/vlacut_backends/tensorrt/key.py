@@ -10,6 +10,7 @@ from pathlib import Path
 from vlacut.bundle.engine_records import sha256_of
 from vlacut.errors import BackendError
 from vlacut_backends.tensorrt.cuda import Gpu
+from vlacut_backends.tensorrt.holes import hole
 from vlacut_backends.tensorrt.recipe import from_texts, parse_version
 
 
@@ -42,6 +43,9 @@ def check_recipe(recipe: Mapping[str, str], version: str, sm: int) -> None:
             f"the bundle was compiled for {wanted.device} (sm_{wanted.sm}), and this GPU is "
             f"sm_{sm}; compile it for this device"
         )
+    found = hole(version, sm)
+    if found is not None:
+        raise BackendError(str(found))
     if not wanted.covers(version):
         raise BackendError(
             f"the bundle was compiled for TensorRT {wanted.oldest} to {wanted.newest}, and here is "
