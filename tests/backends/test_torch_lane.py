@@ -165,3 +165,20 @@ def test_steps_on_a_gpu(bundle: Bundle) -> None:
     for step in steps:
         wanted = bundle.golden("action")["action"]
         np.testing.assert_allclose(step.action["action"], wanted, atol=1e-4)
+
+
+def test_what_another_loop_s_engine_made_is_not_copied(bundle: Bundle) -> None:
+    """A cut and the fallback beside it read one state."""
+    gpu = FakeGpu(captures=False)
+    engines = engines_of(bundle, gpu)
+    with OpenedEngines(engines) as mine, OpenedEngines(engines) as others:
+        part = next(part for part in bundle.plan.parts if part.phase == "decode")
+        held = {key: np.ones((1, 64), np.float32) for key in part.inputs}
+        (state,) = mine[part.name].run(held).values()
+        there = {key: others[part.name].take(key, state) for key in part.inputs}
+        assert all(one is state for one in there.values())
+        (made,) = others[part.name].run(there).values()
+        assert gpu.pinned_bytes == 0
+        fed = dict.fromkeys(part.inputs, state.array())
+        (wanted,) = engines[part.name].run(fed).values()
+        np.testing.assert_array_equal(made.array(), wanted)

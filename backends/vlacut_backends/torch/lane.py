@@ -66,6 +66,7 @@ class TorchLane:
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu, self.stream = gpu, gpu.stream()
+        self.copying = gpu.stream()  # to the host, from any thread: what is copied was waited for
         self.began, self.ended = gpu.event(), gpu.event()
         self.held = threading.Lock()
         self.closed = False
@@ -79,6 +80,7 @@ class TorchLane:
         """See `vlacut.backend.Lane`."""
         with self.held:
             self.stream.synchronize()
+            self.copying.synchronize()
             self.closed = True
 
 
@@ -95,12 +97,12 @@ class DeviceTensor:
         """See `vlacut.backend.Resident`."""
         if self._host is None:
             lane = self.lane
-            with lane.gpu.on(lane.stream):
+            with lane.gpu.on(lane.copying):
                 whole = self.tensor.contiguous()
                 host = lane.gpu.pinned(self.nbytes).view(whole.dtype).view(whole.shape)
                 host.copy_(whole, non_blocking=True)
                 self._copied = lane.gpu.event()
-                self._copied.record(lane.stream)
+                self._copied.record(lane.copying)
             self._host = host
 
     def array(self) -> np.ndarray:
@@ -152,8 +154,8 @@ class OpenTorchEngine:
     def take(self, key: str, tensor: Tensor) -> DeviceTensor:
         """See `vlacut.backend.OpenEngine`. An array stays as it is until the next run is over."""
         lane = self._lane
-        if isinstance(tensor, DeviceTensor) and tensor.lane is lane:
-            return tensor
+        if isinstance(tensor, DeviceTensor) and tensor.lane.gpu is lane.gpu:
+            return tensor  # of another lane too: whoever made it has waited for it
         array = tensor if isinstance(tensor, np.ndarray) else tensor.array()
         dtype = self._engine.module.inputs.get(key)
         if dtype is None:
