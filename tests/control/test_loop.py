@@ -276,3 +276,16 @@ def test_an_address_nobody_serves_is_no_matter_to_a_robot_that_can_act_alone() -
         loop.prime(observation(program))
         assert loop.tick(observation(program)) is not None
         assert loop.last.source == "alone"
+
+
+def test_a_deadline_beyond_the_chunk_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """While the cloud is late the loop would have no command left."""
+    _, plan, engines = deployment_with_alone()
+    lasts_s = 8 * PERIOD_S
+    with served(plan, engines) as server:
+        for deadline, said in ((lasts_s * 0.9, False), (lasts_s * 1.5, True)):
+            with (
+                EdgeSession(plan, DIGEST, engines, server.address, deadline=deadline) as policy,
+                ControlLoop(policy, chunk_of(plan), RATE),
+            ):
+                assert ("longer than a chunk lasts" in caplog.text) == said

@@ -1,8 +1,8 @@
 """Noise on the pictures: a trigger that sees them decides otherwise, the joints' does not, exactly.
 
 The setting of RAPID's table I: a cheap inference on the edge says how unsure it is, a strong one in
-the cloud is asked where it is unsure. The policy is a softmax regression on pictures of a blob,
-trained here on clean ones, so that its entropy under noise is its own.
+the cloud is asked where it is unsure. The policy tells where a blob is in a picture, and how unsure
+it is by Bayes's rule: noise spreads what it says, as it does with a policy that is calibrated.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from vlacut.control.signals.motion import MotionMeter
 from vlacut.control.situation import Controller
 from vlacut.tensor import TensorSpec
 
-SIDE, BINS = 12, 8
+SIDE, BINS, FINE = 12, 8, 6
 CHEAP_S, STRONG_S = 0.06, 0.33
-NOISES = (0.0, 0.3, 0.6)
+NOISES = (0.1, 0.3, 0.6)  # of a pixel, whose blob is 1 high; the first is the camera's own
 
 
 def picture(place: float, noise: float, numbers: np.random.Generator) -> np.ndarray:
@@ -36,21 +36,25 @@ def picture(place: float, noise: float, numbers: np.random.Generator) -> np.ndar
 
 
 @cache
-def weights() -> np.ndarray:
-    """Of a softmax regression from a clean picture to the bin of its place, [pixels + 1, BINS]."""
+def templates() -> np.ndarray:
+    """Clean pictures at places that lie densely, [BINS, places of a bin, pixels]."""
     numbers = np.random.default_rng(0)
-    places = numbers.random(400)
-    seen = np.column_stack(([picture(one, 0.02, numbers) for one in places], np.ones(400)))
-    wanted = np.eye(BINS)[np.minimum((places * BINS).astype(int), BINS - 1)]
-    made = np.zeros((seen.shape[1], BINS))
-    for _ in range(3000):
-        scores = np.exp(seen @ made)
-        made += 3.0 * seen.T @ (wanted - scores / scores.sum(axis=1, keepdims=True)) / 400
-    return made
+    places = (np.arange(BINS * FINE) + 0.5) / (BINS * FINE)
+    return np.stack([picture(one, 0.0, numbers) for one in places]).reshape(BINS, FINE, -1)
 
 
 def logits(image: np.ndarray) -> np.ndarray:
-    return (np.append(image, 1.0) @ weights())[None]
+    """Log posterior of the bin that the blob is in, [1, BINS].
+
+    Noise is Gaussian of an unknown scale s, whose prior is 1 / s: a place with a squared residual r
+    over n pixels has a likelihood in proportion to r ** (-n / 2) (Bayesian linear model, Jeffreys's
+    prior); s is 0.02 at least.
+    """
+    residuals = ((templates() - image) ** 2).sum(axis=2) + image.size * 0.02**2
+    likelihood = -image.size / 2 * np.log(residuals)
+    top = likelihood.max()
+    made: np.ndarray = np.log(np.exp(likelihood - top).sum(axis=1) + 1e-300)[None]
+    return made
 
 
 def run(
@@ -92,16 +96,19 @@ def run(
     return asked, float(np.mean(seconds))
 
 
-def test_noise_is_no_matter_to_the_joints_and_moves_the_vision_trigger() -> None:
-    """That the vision trigger asks *more* under noise is the policy's doing, not the rule's: this
-    linear one grows more confident as often as less. Of the joints' rule it is exact.
+def test_noise_makes_the_vision_trigger_call_and_wait_more_and_the_joints_not_at_all() -> None:
+    """RAPID's table I has 395 ms, 521 with noise and 685 with distraction for the vision trigger:
+    1.32 and 1.73 times as much. Of the joints' rule every decision is the same, exactly.
     """
     numbers = np.random.default_rng(3)
-    clean = [entropy_of(logits(picture(p, 0.0, numbers))) for p in numbers.random(200)]
+    clean = [entropy_of(logits(picture(p, NOISES[0], numbers))) for p in numbers.random(200)]
     threshold = float(np.quantile(clean, 0.9))
     visual = [run(Entropy(threshold, cheap=0, strong=1, period_s=0.1), noise) for noise in NOISES]
-    assert visual[0] != visual[1] != visual[2]
-    assert all({variant for _, variant in asked} == {0, 1} for asked, _ in visual)
+    calls = [sum(variant == 1 for _, variant in asked) for asked, _ in visual]
+    assert 0 < calls[0] < calls[1] < calls[2]
+    seconds = [mean_s for _, mean_s in visual]
+    assert seconds[1] > 1.2 * seconds[0]
+    assert seconds[2] > 1.1 * seconds[1]
     kinematic = [run(Rapid(critical=1, redundant=0), noise) for noise in NOISES]
     assert kinematic[0] == kinematic[1] == kinematic[2]
     assert {variant for _, variant in kinematic[0][0]} == {0, 1}

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.arm import TICK_S, chunks_of, episodes_of, script
 from support.commands import Vlacut
+from support.cutting import Reference
 from support.deployments import serving_thread
+from support.fake_machine import remembering
 from support.programs import TARGET, looping_program
 
 from vlacut.api import serve
@@ -23,9 +25,10 @@ from vlacut.control.recording.replay import fit_motion, held_out
 from vlacut.control.recording.staleness import ahead_of, ranges, staleness, variation
 from vlacut.control.tables import read_tables, write_tables
 from vlacut.control.ways.chunk import ChunkReader, parse_chunk
-from vlacut.errors import InputError
+from vlacut.errors import InputError, unwatched
 from vlacut.measurement.actions.binning import by_bin, conformal_quantile, edges_of
 from vlacut.measurement.actions.calibrating import fit_tables
+from vlacut.measurement.actions.chunks import Inferences
 from vlacut.measurement.actions.fitting import auc, fit_logistic, threshold_of
 from vlacut.tensor import TensorSpec
 
@@ -195,6 +198,32 @@ def test_a_bundle_calibrated_from_its_own_episode(
         status, _, error = vlacut("calibrate-actions", split_bundle, path, "-o", bad)
         assert status == 2
         assert said in error
+
+
+def test_a_model_that_remembers_is_run_in_sequence_over_its_episodes(tmp_path: Path) -> None:
+    """Every tick builds on the ticks of its episode before it, and on none of another's."""
+    program = remembering(looping_program())
+    bundle = compile_program(program, TARGET, tmp_path / "b.vlacut")[1]
+    images = np.random.default_rng(5).standard_normal((11, 1, 64)).astype(np.float32)
+    made, _ = episodes_of([0])
+    first = {name: getattr(made, name)[:11] for name in ("tick_ns", "captured_ns")}
+    episodes = replace(
+        made, **first, declared="action,axis=1", episode=np.array([0, 6]),
+        chunk=np.zeros((1, 64, 1)), observation={"image": images},
+    )  # fmt: skip
+    ran = Inferences(bundle, episodes)
+    found = ran.references(unwatched)
+    reference = Reference(program)
+    for tick, image in enumerate(images):
+        if tick in (0, 6):
+            reference.reset()
+        wanted = reference.step({"image": image})["action"]
+        np.testing.assert_allclose(found[tick], wanted.T, rtol=1e-4, atol=1e-6)
+    assert np.abs(found[7] - found[0]).max() > 0
+    apart = ran.differences(found, range(0, 11, 3), unwatched)
+    assert apart.shape == (len(bundle.plan.variants), 4, 1)
+    np.testing.assert_array_equal(apart, 0.0)  # in float32 a cut has the model's bits
+    assert ran.differences(found + 1, range(0, 11, 3), unwatched).min() > 0.9
 
 
 def test_too_little_is_refused() -> None:

@@ -8,6 +8,7 @@ import pytest
 from support.deployments import pool_deployment
 from support.programs import random_stateful
 
+from vlacut.control.inferring.latency import InferenceTimes
 from vlacut.hardware import Link
 from vlacut.plans.plan import Plan
 from vlacut.pricing.price import Price
@@ -78,3 +79,24 @@ def test_a_simulated_step_after_a_switch_is_later_by_what_moves() -> None:
     moved = walk.end(0.0, network, before=0)
     assert plain < moved < plain + plan.move_s(0, 1, LINK) + 1.0
     assert len(walks_of(plan)) == 2
+
+
+def test_what_a_control_loop_expects_of_a_switch_counts_what_moves() -> None:
+    """An inference by the other variant takes its price and the move's; what a move took is not
+    taken for a slow machine; and an episode begins where both sides have the state.
+    """
+    plan, rates = moving_plan(1.0, 1.0), steady(LINK).at()
+    move_s = plan.move_s(0, 1, rates.over(LINK))
+    assert move_s > 0
+    times = InferenceTimes(plan)
+    assert times.at(rates)[0] == (1.0, 1.0)
+    times.learn(0, rates, 1.0)
+    assert times.at(rates)[0] == pytest.approx((1.0, 1.0 + move_s))
+    times.learn(1, rates, 1.0 + move_s)
+    middle, late = times.at(rates)
+    assert middle[1] == pytest.approx(1.0)
+    assert late[1] == pytest.approx(1.0)
+    times.fell_back(0.1, left=0)  # by the edge alone, which keeps the state with it
+    assert times.at(rates)[0] == pytest.approx((1.0, 1.0 + move_s))
+    times.reset()
+    assert times.at(rates)[0] == pytest.approx((1.0, 1.0))

@@ -92,6 +92,7 @@ class ControlLoop(Closing):
                 raise InputError(f"{plan.program} has no output {name!r}; {said}")
         inputs = {one.name: one for one in plan.inputs}
         self._reader = ChunkReader(spec, plan.spec[plan.outputs[spec.output]], inputs, 1 / rate)
+        _warn_of_deadline(policy.deadline, self._reader.spec)
         runs = make_executor(executor, inputs)
         self._inputs = {name: one for name, one in inputs.items() if name not in runs.adds}
         self._fixed = policy.plan.fixed
@@ -217,3 +218,15 @@ class ControlLoop(Closing):
                 _log.warning("tick %d has no command of a chunk: %s", report.tick, self.error)
             else:
                 _log.info("tick %d has a command of a chunk again", report.tick)
+
+
+def _warn_of_deadline(deadline: float | None, spec: ChunkSpec) -> None:
+    """Say where the session waits for the cloud beyond the last command of a chunk."""
+    lasts_s = spec.horizon * spec.period_s
+    if deadline is not None and deadline > lasts_s:
+        _log.warning(
+            "the session's deadline of %g s is longer than a chunk lasts, %g s: while the cloud is "
+            "late the loop runs out of commands before the session falls back; give a shorter one",
+            deadline,
+            lasts_s,
+        )

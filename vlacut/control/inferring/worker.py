@@ -57,7 +57,7 @@ class Worker(Closing):
 
     def reset(self) -> None:
         """Begin another episode; the session begins it after the step that is under way."""
-        self._asked.put(self._session.reset)
+        self._asked.put(self._begin)
 
     def outlook(self, now_ns: int) -> Outlook:
         """See `Runner`: as the last step left it."""
@@ -73,7 +73,9 @@ class Worker(Closing):
         if report.source is Source.CHOSEN:
             self._times.learn(variant, report.expected, seconds)
         else:
-            self._times.fell_back(seconds)
+            alone = report.source is Source.ALONE
+            left = session.plan.crosses.index(False) if alone else None
+            self._times.fell_back(seconds, left)
         self._outlook = self._look(variant)
         return Answer(
             inference,
@@ -89,6 +91,11 @@ class Worker(Closing):
         """End the thread after its current step; the session stays open."""
         self._asked.put(None)
         self._thread.join(_END_S)
+
+    def _begin(self) -> None:
+        self._session.reset()
+        self._times.reset()
+        self._outlook = self._look(self._outlook.likely)
 
     def _look(self, likely: int) -> Outlook:
         forecast = self._session.forecast()

@@ -13,8 +13,8 @@ from vlacut.control.ways.chunk import ChunkReader, parse_chunk
 from vlacut.errors import InputError, Progress
 from vlacut.runtime.edge.session import check_observation
 from vlacut.runtime.engines import load_engines
-from vlacut.runtime.local import run_both
-from vlacut.runtime.whole import load_uncut, run_whole
+from vlacut.runtime.local import run_episode
+from vlacut.runtime.whole import UncutEpisode, load_uncut
 from vlacut.side import Side
 
 
@@ -33,50 +33,41 @@ def reader_of(bundle: Bundle, episodes: Episodes) -> ChunkReader:
 class Inferences:
     """Runs both sides of a bundle here, on recorded observations.
 
-    Raises BundleError or BackendError if it cannot be run, InputError if a recording is no
-    observation of it.
+    Of a model that remembers, every episode is run in sequence from its first tick on, a step a
+    tick, by the uncut model and by each variant: differences are those that have come together by
+    then. A loop that asks less often builds on fewer steps than that.
+
+    Raises BundleError or BackendError where it cannot be run, InputError where what was recorded
+    is no observation of it.
     """
 
     def __init__(self, bundle: Bundle, episodes: Episodes) -> None:
-        if bundle.plan.states:
-            raise InputError(
-                f"{bundle.plan.program} remembers from one step to the next: what it says at a "
-                f"tick hangs on the steps made before, and no table of ticks holds that"
-            )
         self._plan, self._episodes = bundle.plan, episodes
         self._reader = reader_of(bundle, episodes)
         self._inputs = {one.name: one for one in bundle.plan.inputs}
-        if bundle.manifest.states:
-            raise InputError(
-                f"{bundle.root}: {bundle.plan.program} remembers from step to step, and ticks are "
-                f"run here each by itself; errors of its actions cannot be measured so"
-            )
+        self._states = bundle.manifest.states
+        self._initial = bundle.initial_state() if self._states else {}
+        given = {one.key for one in bundle.plan.states if one.given}
+        self._given = {key: one for key, one in self._initial.items() if key in given}
         self._whole = load_uncut(bundle)
         self._phases = bundle.manifest.whole
         self._engines = load_engines(bundle, Side.EDGE) | load_engines(bundle, Side.CLOUD)
 
-    def reference(self, tick: int) -> np.ndarray:
-        """The chunk [T, W] of the uncut model; of the first variant if that cannot run here."""
-        if self._whole is None:
-            return self.variant(0, tick)
-        observed = check_observation(self._inputs, self._episodes.observed(tick), self._plan.fixed)
-        tensors = run_whole(self._phases, self._whole, observed)
-        output = self._reader.spec.output
-        return self._reader.read(tensors[self._plan.outputs[output]], observed)
-
-    def variant(self, variant: int, tick: int) -> np.ndarray:
-        """The chunk of a variant."""
-        observed = check_observation(self._inputs, self._episodes.observed(tick), self._plan.fixed)
-        made = run_both(self._plan, self._engines, variant, observed)
-        return self._reader.read(made[self._reader.spec.output], observed)
-
     def references(self, progress: Progress) -> np.ndarray:
-        """The reference chunks of all ticks, [N, T, W]."""
-        ticks = self._episodes.ticks
-        made = []
-        for tick in range(ticks):
-            made.append(self.reference(tick))
-            progress("uncut model", tick + 1, ticks)
+        """The chunks of all ticks, [N, T, W], by the uncut model; by the first variant where that
+        cannot run here.
+        """
+        if self._whole is None:
+            return self._chunks(0, range(self._episodes.ticks), "first variant", progress)
+        output, made = self._plan.outputs[self._reader.spec.output], []
+        for first, end in self._episodes.bounds():
+            episode = UncutEpisode(self._phases, self._whole, self._states, self._initial)
+            for tick in range(first, end):
+                if not self._states:
+                    episode.reset()
+                observed = self._observed(tick)
+                made.append(self._reader.read(episode.step(observed)[output], observed))
+                progress("uncut model", tick + 1, self._episodes.ticks)
         return np.stack(made)
 
     def differences(
@@ -88,11 +79,27 @@ class Inferences:
         horizon, names = self._reader.spec.horizon, self._plan.variants
         made = np.zeros((len(names), len(ticks), self._reader.width))
         for place, variant in enumerate(names):
-            for row, tick in enumerate(ticks):
-                apart = np.abs(self.variant(place, tick) - references[tick])
-                made[place, row] = apart[:horizon].mean(axis=0)
-                progress(variant.name, row + 1, len(ticks))
+            chunks = self._chunks(place, ticks, variant.name, progress)
+            apart = np.abs(chunks - references[list(ticks)])
+            made[place] = apart[:, :horizon].mean(axis=1)
         return made
+
+    def _chunks(
+        self, variant: int, ticks: Sequence[int], name: str, progress: Progress
+    ) -> np.ndarray:
+        """Those of a variant at some ticks, in order, [len(ticks), T, W]."""
+        wanted, made = set(ticks), []
+        for first, end in self._episodes.bounds() if self._states else [(t, t + 1) for t in ticks]:
+            observed = [self._observed(tick) for tick in range(first, end)]
+            steps = run_episode(self._plan, self._engines, variant, observed, self._given)
+            for tick, seen, step in zip(range(first, end), observed, steps, strict=True):
+                if tick in wanted:
+                    made.append(self._reader.read(step.action[self._reader.spec.output], seen))
+            progress(name, len(made), len(wanted))
+        return np.stack(made)
+
+    def _observed(self, tick: int) -> dict[str, np.ndarray]:
+        return check_observation(self._inputs, self._episodes.observed(tick), self._plan.fixed)
 
 
 def with_fresh_chunks(episodes: Episodes, chunks: np.ndarray) -> Episodes:

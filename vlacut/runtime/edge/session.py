@@ -334,6 +334,11 @@ class EdgeSession(Closing):
         """What runs where."""
         return self._plan
 
+    @property
+    def deadline(self) -> float | None:
+        """Seconds within which a step returns; None for no limit."""
+        return self._deadline
+
     def forecast(self) -> Forecast:
         """What the network will be like in the next step."""
         return self._together.forecast()

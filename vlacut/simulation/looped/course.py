@@ -49,6 +49,7 @@ class Simulated:
         self._output, self._chunks = output, chunks
         self._times = InferenceTimes(plan)
         self._likely = 0
+        self._before: int | None = None  # the variant that left the state
         self._rates = Rates(0.0, 0.0, 0.0)
         self._delayed = Delayed(self._make, self._course, self._look)
         self.ran: list[tuple[int, int, float]] = []
@@ -72,6 +73,8 @@ class Simulated:
     def first(self, inference: Inference, now_ns: int) -> Answer:
         """The chunk that an episode begins with; it takes no time, and no controller asked."""
         action = self._make(inference, self._likely)
+        self._before = self._likely
+        self._times.reset(self._likely)
         return Answer(inference, action, captured_ns=now_ns, variant=self._likely)
 
     def _make(self, inference: Inference, variant: int) -> Mapping[str, np.ndarray]:
@@ -83,7 +86,8 @@ class Simulated:
         if variant is None:
             variant = self._knows.decide(now)
         self._rates = self._knows.forecast(now).at()
-        seconds = self._walks[variant].end(now, self._network) - now
+        seconds = self._walks[variant].end(now, self._network, before=self._before) - now
+        self._before = variant
         self.ran.append((int(inference.observation[TICK]), variant, seconds))
         return Course(variant, seconds)
 
