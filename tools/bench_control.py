@@ -4,7 +4,11 @@ A bundle's both sides run on this machine, the cloud as a process of its own on 
 inference takes what the plan says (`--emulate`), or what the engines take. Ticks come at `--rate`,
 samples of seven joints at 500 a second on a thread of their own. Reported are
 
-- the time of a tick beyond copying the observation (a copy of it is timed right before each tick);
+- the time of a tick beyond copying the observation (a copy of it is timed right before each tick),
+  and what of it is left without the time in which its thread was ready and had no processor, as the
+  kernel counts it (/proc/thread-self/schedstat): on a busy machine that is the other programs';
+- with `--intervals 5,0.2` the same for these switch intervals of the interpreter, in ms, in turns
+  of a second within one run, so that load is alike for all;
 - the processor time of `sense`, as a share of one processor at 500 samples a second;
 - both together as a share of the inferences that were saved: those that ticks would have made.
 
@@ -21,8 +25,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +53,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50.0)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--controller", choices=CONTROLLERS, default=RAPID)
+    parser.add_argument("--intervals", default="", help="switch intervals in ms, in turns")
     parser.add_argument("--emulate", action="store_true", help="take the plan's times")
     asked = parser.parse_args()
     with (
@@ -58,29 +64,51 @@ def main() -> None:
         observation = planned_observation(policy.plan)
         with ControlLoop(policy, chunk, asked.rate, asked.controller) as loop:
             loop.prime(observation)
-            beyond, reports = ticks(loop, observation, asked.rate, asked.seconds)
-    report(beyond, reports, asked.rate)
+            intervals = [float(one) * 1e-3 for one in asked.intervals.split(",") if one]
+            beyond, ready, reports = ticks(loop, observation, asked.rate, asked.seconds, intervals)
+    report(beyond, ready, reports, asked.rate)
+    turn = np.arange(len(beyond)) // round(asked.rate)
+    for place, interval in enumerate(intervals):
+        mine = turn % len(intervals) == place
+        print(f"switch interval {interval * 1e3:g} ms")
+        show(beyond[mine], ready[mine])
 
 
 def ticks(
-    loop: ControlLoop, observation: dict[str, np.ndarray], rate: float, seconds: float
-) -> tuple[np.ndarray, list[CommandReport]]:
-    """Seconds of every tick beyond a copy of the observation, and the reports."""
-    beyond, reports = [], []
-    with sensing(loop):
+    loop: ControlLoop,
+    observation: dict[str, np.ndarray],
+    rate: float,
+    seconds: float,
+    intervals: Sequence[float],
+) -> tuple[np.ndarray, np.ndarray, list[CommandReport]]:
+    """Seconds of every tick beyond a copy of the observation, those of it in which the thread was
+    ready and did not run, and the reports.
+    """
+    beyond, ready, reports = [], [], []
+    with sensing(loop), Path("/proc/thread-self/schedstat").open("rb", buffering=0) as waits:
         due = time.perf_counter()
-        for _ in range(round(rate * seconds)):
+        for tick in range(round(rate * seconds)):
+            if intervals and tick % round(rate) == 0:
+                sys.setswitchinterval(intervals[tick // round(rate) % len(intervals)])
             time.sleep(max(0.0, due - time.perf_counter()))
             due = max(due + 1 / rate, time.perf_counter())
             began = time.perf_counter()
             copied = {name: np.array(array) for name, array in observation.items()}
+            before = _waited_s(waits)
             between = time.perf_counter()
             loop.tick(copied)
             ended = time.perf_counter()
+            ready.append(_waited_s(waits) - before)
             copying = between - began if loop.last.asked is not None else 0.0
             beyond.append(ended - between - copying)
             reports.append(loop.last)
-    return np.array(beyond), reports
+    return np.array(beyond), np.array(ready), reports
+
+
+def _waited_s(waits: FileIO) -> float:
+    """For how long the thread that opened the file was ready and did not run, so far."""
+    waits.seek(0)
+    return int(waits.read(64).split()[1]) * 1e-9
 
 
 @contextmanager
@@ -117,17 +145,25 @@ def sample_s() -> float:
     return (time.process_time() - began) / ALONE
 
 
-def report(beyond: np.ndarray, reports: list[CommandReport], rate: float) -> None:
+def show(beyond: np.ndarray, ready: np.ndarray) -> None:
+    """Print the quantiles of ticks."""
+    for what, spent in (("", beyond), (" and waiting for a processor", beyond - ready)):
+        low, high, higher = np.quantile(spent, (0.5, 0.99, 0.999)) * 1e3
+        figures = f"median {low:.3f}, p99 {high:.3f}, p99.9 {higher:.3f}"
+        print(f"tick beyond the copy{what}, ms: {figures}, longest {spent.max() * 1e3:.3f}")
+
+
+def report(
+    beyond: np.ndarray, ready: np.ndarray, reports: list[CommandReport], rate: float
+) -> None:
     """Print what was found."""
     counted, sample = tally(reports), sample_s()
-    quantiles = np.quantile(beyond, (0.5, 0.99, 0.999)) * 1e3
     steps = [one.step.latency_s for one in reports if one.step is not None]
     step_s = float(np.median(steps)) if steps else 0.0
     spent = len(beyond) * (float(np.median(beyond)) + SENSED / rate * sample)
     saved = counted.free * len(beyond) * step_s
     print(f"{len(beyond)} ticks, an inference under way in {_share(reports):.1%} of them")
-    print("tick beyond the copy, ms: median {:.3f}, p99 {:.3f}, p99.9 {:.3f}".format(*quantiles))
-    print(f"longest {beyond.max() * 1e3:.3f} ms")
+    show(beyond, ready)
     print(f"a sample {sample * 1e6:.2f} us: {sample * SENSED:.3%} of a processor at 500 a second")
     print(f"ticks and samples: {spent / saved:.2%} of the {saved:.2f} s of inferences they saved")
     age = " ".join(f"{one * 1e3:.1f}" for one in counted.age_s)
