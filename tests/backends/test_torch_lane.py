@@ -152,7 +152,10 @@ def test_two_loops_have_lanes_of_their_own(bundle: Bundle) -> None:
         key = bundle.plan.parts[0].inputs[0]
         there = one[name].take(key, np.ones((1, 64), np.float32))
         assert isinstance(there.lane, TorchLane)
-        assert other[name].take(key, there) is not there
+        assert other[name].take(key, there) is there  # read where it lies
+        again = other[name].take(key, np.ones((1, 64), np.float32))
+        assert isinstance(again.lane, TorchLane)
+        assert again.lane is not there.lane
 
 
 @pytest.mark.gpu
