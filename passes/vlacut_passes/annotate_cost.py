@@ -17,7 +17,7 @@ from vlacut.ir.offline import is_repeatable, offline
 from vlacut.ir.program import Phase, Program
 from vlacut.pricing.roofline import Cost, Kernel, Queue, device_seconds
 from vlacut_passes.cost.groups import Kernels, group_kernel, kernel_groups
-from vlacut_passes.cost.operator import Operands, Operator
+from vlacut_passes.cost.operator import Operands, Operator, is_unpacked_where_read
 from vlacut_passes.cost.rules import work
 
 
@@ -30,8 +30,9 @@ class AnnotateCost:
     time of a kernel, `vlacut_passes.cost.groups` for groups, `node_seconds` for shares. A value
     that depends only on weights counts as a weight for its readers. Making it is free if it is made
     once, by the rule of `vlacut.ir.offline` or by a compiler of whole graphs. Otherwise its first
-    reader has the seconds, as it is cloned to its readers. An operator without a rule is priced by
-    its bytes, and listed in UNPRICED as `[domain::]type`.
+    reader has the seconds, as it is cloned to its readers. A product of a weight in 4 bits reads
+    the codes, and unpacking is part of it. An operator without a rule is priced by its bytes, and
+    listed in UNPRICED as `[domain::]type`.
 
     Options:
         edge, cloud: names of devices, or TOML files.
@@ -112,7 +113,7 @@ class _Pricer:
             if is_repeatable(node) and all(value in weights for value in node_inputs(node)):
                 weights.update(node.outputs)
                 again |= set() if node in once else {node}
-            if node in once:
+            if node in once or is_unpacked_where_read(node):
                 priced[node] = _FREE
             elif node.op_type in _BRANCHING and node.domain == "":
                 priced[node] = self._bodies(node, weights)

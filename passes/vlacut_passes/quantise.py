@@ -35,7 +35,8 @@ class Quantise:
     Attributes:
         weights: `int8`, `float8e4m3fn` or `int4`.
         smallest: products are quantised if their weight has at least so many elements.
-        group: for int4, how many inputs share a scale: 16, 32, 64 or 128.
+        group: for int4, how many inputs share a scale: 16, 32, 64 or 128; fewer if it does not
+            divide them.
         method: for int4, `rtn` (to the nearest) or `gptq`, see `quantising.rounding`.
         observations: for int4, how many steps GPTQ and `error` are measured on: the example, and
             others like it.

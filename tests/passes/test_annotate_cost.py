@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 import torch
 from support import exported
 from support.one_operator import BFLOAT16, FLOAT, HALF, INT8, INT64, Shapes, one_operator, tensor
+from support.onnx_text import write
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlacut.errors import PassError
+from vlacut.frontends.load import load_program
 from vlacut.hardware import load_device
-from vlacut.ir.annotation import COST, SECONDS, UNPRICED
+from vlacut.ir.annotation import COST, SECONDS, UNPRICED, Seconds
 from vlacut.ir.graphs import operators
+from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.roofline import Cost
 from vlacut_passes.annotate_cost import AnnotateCost
@@ -274,3 +279,29 @@ def test_an_operator_that_defies_its_schema_is_named() -> None:
     program = one_operator("Gather", [None, tensor("i", (2,), INT64)], (2, 2))
     with pytest.raises(PassError, match=r"phase main: Gather it lacks its input 0"):
         AnnotateCost().run(program)
+
+
+def test_a_product_of_4_bits_reads_codes_and_scales(tmp_path: Path) -> None:
+    body = "main (float[1,4096] x) => (float[1,4096] y) { y = MatMul(x, w) }"
+    numbers = np.random.default_rng(0).normal(size=(4096, 4096)).astype(np.float32)
+    file = str(write(tmp_path / "one.onnx", body, {"w": numbers}))
+    exact, four = load_program(file), load_program(file)
+    parse_pipeline("quantise{weights=int4 method=rtn group=128}").run(four)
+    seconds = []
+    for program in (exact, four):
+        AnnotateCost().run(program)
+        found = {node.op_type: node for node in program.phases[0].model.graph}
+        seconds.append(SECONDS.get(found["MatMul"]))
+    made = COST.get(found["DequantizeLinear"])
+    assert (made, SECONDS.get(found["DequantizeLinear"])) == (Cost(), Seconds(0.0, 0.0))
+    assert COST.get(found["MatMul"]).weight_bytes == 4096 * 4096 // 2 + 4096 * 32 * 4
+    assert seconds[1].edge < 0.7 * seconds[0].edge  # then its arithmetic is what takes long
+    # Read by anything else, the floats of the whole weight are there, and are read.
+    graph = four.phases[0].model.graph
+    restored = found["DequantizeLinear"].outputs[0]
+    other = ir.node("Neg", [restored], name="other")
+    other.outputs[0].shape, other.outputs[0].type = restored.shape, restored.type
+    graph.insert_after(found["MatMul"], other)
+    graph.outputs.append(other.outputs[0])
+    AnnotateCost().run(four)
+    assert COST.get(found["MatMul"]).weight_bytes == 4096 * 4096 * 4

@@ -83,7 +83,7 @@ def plan(
         link_trace: recorded bandwidths, used instead of the link's rates.
         quantile: with `link_trace`: the share of the time that the latency must hold for.
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
-        quantise: `int8` or `float8e4m3fn`; empty to quantise nothing.
+        quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`; they take precedence over the device model.
@@ -192,7 +192,7 @@ def compile(  # the name users expect
         link_trace: recorded bandwidths, used instead of the link's rates.
         quantile: with `link_trace`: the share of the time that the latency must hold for.
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
-        quantise: `int8` or `float8e4m3fn`; empty to quantise nothing.
+        quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         costs: files of `vlacut profile`; they take precedence over the device model.

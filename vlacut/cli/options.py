@@ -82,9 +82,9 @@ _OPTIONS = (
     ),
     click.option(
         "--quantise",
-        type=click.Choice(["int8", "float8e4m3fn"]),
+        type=click.Choice(["int8", "float8e4m3fn", "int4"]),
         callback=_empty_if_none,
-        help="Products of weights in 8 bits, calibrated on the example.",
+        help="Weights of products in 8 or 4 bits, calibrated on the example.",
     ),
     click.option(
         "--surgery", multiple=True, help="FILE.py:FUNCTION of a gs.Graph, on every phase; in order."

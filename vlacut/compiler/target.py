@@ -59,7 +59,8 @@ class Target:
             is. Operators that need float32 stay in it, and the observation and the action keep
             their types, see the pass `convert-types`.
         quantise: `int8` or `float8e4m3fn`: what products of weights go through, calibrated on the
-            example, see the pass `quantise`; empty: nothing.
+            example; `int4`: what their weights are rounded to; see the pass `quantise`. Empty:
+            nothing.
         surgery: `FILE.py:FUNCTION` that rewrite phases with onnx-graphsurgeon, in this order, see
             the pass `surgery`.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,

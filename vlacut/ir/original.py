@@ -15,8 +15,8 @@ Numbers = dict[str, np.ndarray]
 # float32. It casts what it is given to its own types, and raises whatever its own code raises.
 Runner = Callable[[Mapping[str, np.ndarray]], Numbers]
 
-# Names of element types, the coarser the later; `8 bits` stands for what is quantised.
-PRECISIONS = ("float64", "float32", "float16", "bfloat16", "8 bits")
+# Names of element types, the coarser the later; `8 bits` and `4 bits` stand for what is quantised.
+PRECISIONS = ("float64", "float32", "float16", "bfloat16", "8 bits", "4 bits")
 _EIGHT_BITS = ("QuantizeLinear", "DynamicQuantizeLinear")
 
 
@@ -82,6 +82,8 @@ def precision_of(program: Program) -> str:
 
 def _precision(dtype: str) -> str:
     """Of an ONNX element type; its own name where it holds no floating-point numbers."""
+    if dtype == "INT4":
+        return "4 bits"
     if dtype.startswith(("FLOAT8", "FLOAT4")):
         return "8 bits"
     return {"FLOAT": "float32", "DOUBLE": "float64"}.get(dtype, dtype.lower())

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from vlacut.backend import Finding
 from vlacut.errors import BackendError
 from vlacut.hardware import Device
+from vlacut_backends.onnxruntime.blocks import join_blocks
 from vlacut_backends.onnxruntime.fold import fold_weights
 
 # ONNX Runtime 1.23, the last for Python 3.10, reads these at most.
@@ -65,6 +66,7 @@ class OnnxRuntimeBuilder:
                     f"--precision or --backend, or a --pipeline with convert-types"
                 )
         fold_weights(model)
+        join_blocks(model, recipe.get("activations", "int8"))
 
     def findings(self, model: ir.Model, recipe: Mapping[str, str]) -> Iterable[Finding]:
         """`prepare` has said it."""

@@ -23,11 +23,14 @@ class Operand:
         shape: static.
         dtype: as in `TensorSpec`; empty if it is no tensor of numbers.
         is_weight: depends on weights alone, so that it is there before the step begins.
+        stored: bytes of the codes and scales that it is unpacked from where it is read; 0 if it is
+            read as it is.
     """
 
     shape: tuple[int, ...]
     dtype: str
     is_weight: bool = False
+    stored: int = 0
 
     @property
     def size(self) -> int:
@@ -37,6 +40,8 @@ class Operand:
     @property
     def nbytes(self) -> int:
         """Bytes of the packed tensor; 0 if it is no tensor of numbers (a text, a sequence)."""
+        if self.stored:
+            return self.stored
         return _packed(self.size, self.dtype) if self.dtype else 0
 
     def rows_bytes(self, elements: int) -> int:
@@ -168,7 +173,29 @@ class Operands:
             raise ValueError(f"{value.name}: type {value.dtype}, shape {value.shape} is not static")
         if not isinstance(value.type, ir.TensorType) or value.dtype == ir.DataType.STRING:
             return Operand((), "", value in self._weights)
-        return Operand(tuple(value.shape.numpy()), dtype_name(value.dtype), value in self._weights)
+        shape, dtype = tuple(value.shape.numpy()), dtype_name(value.dtype)
+        maker = value.producer()
+        if maker is not None and is_unpacked_where_read(maker):
+            stored = sum(self._operand(each).nbytes for each in maker.inputs if each is not None)
+            return Operand(shape, dtype, value in self._weights, stored)
+        return Operand(shape, dtype, value in self._weights)
+
+
+def is_unpacked_where_read(node: ir.Node) -> bool:
+    """Whether an operator makes floats of weights in blocks of 4 bits, for products alone.
+
+    ONNX Runtime (MatMulNBits) and TensorRT (weight-only quantisation) read the codes in the product
+    itself, so that no floats of the whole weight are ever written.
+    """
+    if node.domain != "" or node.op_type != "DequantizeLinear":
+        return False
+    codes, made = node.inputs[0], node.outputs[0]
+    blocks = node.attributes.get_int("block_size", 0) > 0
+    if codes is None or codes.dtype != ir.DataType.INT4 or not blocks or made.is_graph_output():
+        return False
+    if not all(value is None or value.is_initializer() for value in node.inputs):
+        return False
+    return all(use.node.op_type == "MatMul" and use.idx == 1 for use in made.uses())
 
 
 def _is_read(value: ir.Value) -> bool:

@@ -28,6 +28,8 @@ INT4 = "int4"
 _OPSET, _IR_VERSION = 21, 10  # the first that have int4, and blocks in DequantizeLinear
 _CHANGED = "GroupNormalization"  # the one operator that means something else from opset 21 on
 
+_LEAST_GROUP = 16  # that ONNX Runtime's products of 4 bits take
+
 Key = tuple[str, int]  # a weight's name, and the axis of its outputs
 
 
@@ -36,8 +38,8 @@ class FourBits:
     """How weights are put into 4 bits.
 
     Attributes:
-        group: inputs of a product that share a scale; a weight whose inputs it does not divide
-            stays as it is.
+        group: inputs of a product that share a scale; half of them, or a quarter, down to 16,
+            where it does not divide the inputs of a weight. What 16 does not divide stays as it is.
         method: `rtn` or `gptq`, see `rounding`.
         error: the most that the action may move, as a share of its largest magnitude; the weights
             that move it most for their bytes stay as they are until it holds. None for no limit.
@@ -55,8 +57,8 @@ class FourBits:
         }
         if not any(chosen.values()):
             raise PassError(
-                f"no weight has a number of inputs that group={self.group} divides; take a "
-                f"smaller group"
+                f"none of its weights that are large enough is a matrix with a number of inputs "
+                f"that {_LEAST_GROUP} divides"
             )
         rounded = self._rounded(program, chosen, seen)
         exact: frozenset[str] = frozenset()
@@ -74,8 +76,8 @@ class FourBits:
         done = {_key(one) for listed in chosen.values() for one in listed if one.name not in exact}
         left = {_key(one) for listed in found.values() for one in listed} - done
         return (
-            f"{len(done)} weights to {INT4} in groups of {self.group} by {self.method} over "
-            f"{len(seen)} observations{moved}; {len(left)} stay"
+            f"{len(done)} weights to {INT4} in groups of {self.group} at most by {self.method} "
+            f"over {len(seen)} observations{moved}; {len(left)} stay"
         )
 
     def _fits(self, product: Product) -> bool:
@@ -84,7 +86,15 @@ class FourBits:
         if node.op_type not in ("MatMul", "Gemm") or len(shape) != 2:
             return False
         scaled = any(node.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta"))
-        return not scaled and shape[1 - product.channel] % self.group == 0
+        return not scaled and self._group(product) >= _LEAST_GROUP
+
+    def _group(self, product: Product) -> int:
+        """The inputs that share a scale; too few where they are no whole blocks."""
+        inputs = product.shape[1 - product.channel]
+        group = self.group
+        while inputs % group:
+            group //= 2
+        return group
 
     def _rounded(
         self, program: Program, chosen: Products, seen: Sequence[Observation]
@@ -93,11 +103,12 @@ class FourBits:
         made = {}
         for product in _each(chosen):
             matrix = _matrix(product)
-            scales = block_scales(matrix, self.group)
+            group = self._group(product)
+            scales = block_scales(matrix, group)
             if self.method == GPTQ:
-                made[_key(product)] = gptq(matrix, scales, self.group, grams[_key(product)])
+                made[_key(product)] = gptq(matrix, scales, group, grams[_key(product)])
             else:
-                made[_key(product)] = to_nearest(matrix, scales, self.group)
+                made[_key(product)] = to_nearest(matrix, scales, group)
         return made
 
 

@@ -1,0 +1,135 @@
+"""Products of weights in blocks of 4 bits, as the operator that ONNX Runtime has for them.
+
+ONNX writes such a product as DequantizeLinear and MatMul; ONNX Runtime would make floats of the
+whole weight at every step. Its own MatMulNBits reads the codes
+(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits):
+two in a byte, the earlier in the low half, each 8 more than its number; [outputs, blocks, bytes of
+a block], and a scale for each block of each output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from vlacut.ir.rewriting import remove_unused, replace_value
+
+DOMAIN, OPERATOR = "com.microsoft", "MatMulNBits"
+_OFFSET = 8  # what ONNX Runtime takes from a code where no zero points are given
+_GROUPS = (16, 32, 64, 128, 256)
+# The attribute accuracy_level: the least that activations may be rounded to inside.
+_LEVELS = {"int8": 4, "float": 0}
+ACTIVATIONS = tuple(_LEVELS)
+
+
+def join_blocks(model: ir.Model, activations: str) -> None:
+    """Replace DequantizeLinear over int4 and the MatMul that reads it, in place.
+
+    What has a shape alone stays.
+
+    Args:
+        model: a part.
+        activations: what they are rounded to inside the product: `int8`, by block, or `float`: not
+            at all.
+    """
+    graph = model.graph
+    for product, restored in list(_pairs(graph)):
+        _replace(graph, product, restored, _LEVELS[activations])
+        model.graph.opset_imports.setdefault(DOMAIN, 1)
+    remove_unused(model)
+
+
+def _pairs(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Products, and what makes their weights of codes."""
+    for node in graph:
+        if (node.domain, node.op_type) != ("", "MatMul"):
+            continue
+        weight = node.inputs[1]
+        maker = weight.producer() if weight is not None else None
+        if maker is not None and _is_blocked(maker):
+            yield node, maker
+
+
+def _is_blocked(node: ir.Node) -> bool:
+    """Whether it makes a matrix of int4 codes with a scale for each block of inputs."""
+    if (node.domain, node.op_type) != ("", "DequantizeLinear") or len(node.inputs) > 2:
+        return False
+    codes, scales = node.inputs
+    if codes is None or scales is None or codes.dtype != ir.DataType.INT4:
+        return False
+    if codes.const_value is None or scales.const_value is None or len(codes.shape or ()) != 2:
+        return False
+    group, axis = (node.attributes.get_int(name, 1) for name in ("block_size", "axis"))
+    return axis == 0 and group in _GROUPS and _sizes(codes)[0] % group == 0
+
+
+def _replace(graph: ir.Graph, product: ir.Node, restored: ir.Node, level: int) -> None:
+    codes, scales = restored.inputs
+    assert codes is not None
+    assert scales is not None
+    group = restored.attributes.get_int("block_size", 1)
+    inputs, outputs = _sizes(codes)
+    joined = ir.node(
+        OPERATOR,
+        [product.inputs[0], _packed_codes(graph, codes, group), _rows_of_scales(graph, scales)],
+        {"K": inputs, "N": outputs, "bits": 4, "block_size": group, "accuracy_level": level},
+        domain=DOMAIN,
+        name=product.name,
+    )
+    product.name = f"{product.name}_replaced"
+    joined.metadata_props.update(product.metadata_props)
+    before, after = product.outputs[0], joined.outputs[0]
+    after.name, after.shape, after.type = f"{before.name}.joined", before.shape, before.type
+    graph.insert_before(product, joined)
+    replace_value(before, after)
+    graph.remove(product, safe=True)
+
+
+def _packed_codes(graph: ir.Graph, codes: ir.Value, group: int) -> ir.Value:
+    inputs, outputs = _sizes(codes)
+    shape = (outputs, inputs // group, group // 2)
+
+    def pack(array: np.ndarray) -> np.ndarray:
+        shifted = (array.astype(np.int8) + _OFFSET).astype(np.uint8).T
+        return (shifted[:, 0::2] | shifted[:, 1::2] << 4).reshape(shape)
+
+    return _made_of(graph, codes, f"{codes.name}.packed", ir.DataType.UINT8, shape, pack)
+
+
+def _rows_of_scales(graph: ir.Graph, scales: ir.Value) -> ir.Value:
+    blocks, outputs = _sizes(scales)
+    assert scales.dtype is not None
+    name, shape = f"{scales.name}.rows", (blocks * outputs,)
+    return _made_of(graph, scales, name, scales.dtype, shape, lambda array: array.T.reshape(-1))
+
+
+def _sizes(value: ir.Value) -> tuple[int, int]:
+    assert value.const_value is not None
+    rows, columns = (int(str(dim)) for dim in value.const_value.shape)
+    return rows, columns
+
+
+def _made_of(
+    graph: ir.Graph,
+    source: ir.Value,
+    name: str,
+    dtype: ir.DataType,
+    shape: tuple[int, ...],
+    make: Callable[[np.ndarray], np.ndarray],
+) -> ir.Value:
+    """An initializer that is made of another when it is written, once in a graph."""
+    found = graph.initializers.get(name)
+    if found is not None:
+        return found
+    tensor = source.const_value
+    assert tensor is not None
+
+    def content() -> ir.TensorProtocol:
+        return ir.tensor(np.ascontiguousarray(make(tensor.numpy())), name=name)
+
+    value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
+    value.const_value = ir.LazyTensor(content, dtype=dtype, shape=ir.Shape(shape), name=name)
+    graph.initializers.add(value)
+    return value
