@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vlacut import registry
@@ -10,6 +11,7 @@ from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.compiler.backends import BackEnds
 from vlacut.compiler.golden import write_golden
+from vlacut.compiler.kept_checks import KEPT_CHECKS
 from vlacut.compiler.model_check import check_model
 from vlacut.compiler.uncut import running_here
 from vlacut.errors import BackendError, InputError, Progress
@@ -45,6 +47,7 @@ class Recorder:
         self._folder, self._ends, self._progress = folder, ends, progress
         self._find = ORIGINAL.find(program) or (lambda: _NOTHING)
         self._original = _NOTHING
+        self._kept = KEPT_CHECKS.find(program)
 
     def run(
         self, golden: bool, model_check: bool, tolerance: float | None
@@ -62,18 +65,20 @@ class Recorder:
                     f"back end {self._ends.names[side]} runs nothing here; record no step with "
                     f"--no-golden"
                 )
-        why_not = self._why_not(model_check)
-        if not golden and why_not:
-            return ModelCheck("", why_not), ()
+        known = self._known(tolerance) if model_check else None
+        if known is None and (why_not := self._why_not(model_check)):
+            known = ModelCheck("", why_not)
+        if not golden and known is not None:
+            return known, ()
         try:
-            return self._run(golden, why_not, tolerance)
+            return self._run(golden, known, tolerance)
         except BackendError as error:
             if golden:
                 raise
             return ModelCheck("", f"this machine cannot run the program: {error}"), ()
 
     def _run(
-        self, golden: bool, why_not: str, tolerance: float | None
+        self, golden: bool, known: ModelCheck | None, tolerance: float | None
     ) -> tuple[ModelCheck, tuple[str, ...]]:
         folder, phases = self._folder, self._phases
         with running_here(folder, self._ends) as here:
@@ -82,10 +87,22 @@ class Recorder:
             if golden:
                 self._progress("golden", 0, 1)
                 write_golden(self._program, self._plan, phases, folder, engines, here)
-            if why_not:
-                return ModelCheck("", why_not), ()
+            if known is not None:
+                return known, ()
             self._progress("model check", 0, 1)
-            return check_model(self._program, self._original, phases, engines, tolerance)
+            checked = check_model(self._program, self._original, phases, engines, tolerance)
+            if self._kept is not None:
+                self._kept.keep(self._program, checked[0])
+            return checked
+
+    def _known(self, tolerance: float | None) -> ModelCheck | None:
+        """The record that the trace came with, if it is of this program, and within a tolerance."""
+        found = None if self._kept is None else self._kept.find(self._program)
+        if found is None or not self._ends.computes:
+            return None
+        most = found.tolerance if tolerance is None else tolerance
+        within = found.difference <= most * found.magnitude
+        return replace(found, tolerance=most) if within else None
 
     def _why_not(self, asked: bool) -> str:
         """Why nothing is compared; empty if it can be."""

@@ -18,6 +18,7 @@ from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 from vlacut import registry
+from vlacut.compiler.kept_checks import KEPT_CHECKS, KeptChecks
 from vlacut.compiler.trace_cache import (
     Say,
     Sources,
@@ -72,6 +73,8 @@ def traced_program(
         digests = {str(path.resolve()): file_digest(path) for path in files}
         found = load_program(model, shapes)
         cache.keep(key, _named(model), found, _sources(found, digests), say)
+    if not files:  # a file is at hand when it is asked for, a module of the zoo is not
+        KEPT_CHECKS.put(found, KeptChecks(cache.folder / key, say))
     return found
 
 

@@ -19,7 +19,7 @@ from vlacut import registry
 from vlacut.errors import InputError, ModelError, VlacutError
 from vlacut.frontends.folder import folder_program, note_folder
 from vlacut.frontends.onnx import Shapes, note_file, onnx_program
-from vlacut.ir.original import ORIGINAL, Face, Original, face_of, note
+from vlacut.ir.original import ORIGINAL, Face, Original, face_of
 from vlacut.ir.program import Program
 
 KINDS = (
@@ -28,7 +28,7 @@ KINDS = (
 )
 _FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 DEFAULT_PRESET = "full"
-_CACHED = "its trace comes from the cache; --no-cache makes one that is compared"
+_SHAPES_ALONE = "it was traced on shapes alone"
 
 
 def load_program(model: str, shapes: Shapes | None = None) -> Program:
@@ -72,7 +72,20 @@ def note_original(program: Program, model: str, made: Traceable | None = None) -
     elif path.is_dir():
         note_folder(program, path)
     else:
-        note(program, Original(f"the model {model}", why_not=_CACHED))
+        ORIGINAL.put(program, partial(_zoo_original, model, _is_whole(program)))
+
+
+def _is_whole(program: Program) -> bool:
+    graphs = (phase.model.graph for phase in program.phases)
+    return all(one.const_value is not None for g in graphs for one in g.initializers.values())
+
+
+def _zoo_original(model: str, whole: bool) -> Original:
+    """The module of the zoo, traced anew for it, where it has weights."""
+    if not whole:
+        return Original(f"the model {model}", why_not=_SHAPES_ALONE)
+    find = ORIGINAL.find(_zoo(model))
+    return find() if find else Original(f"the model {model}", why_not="it has no module")
 
 
 def _pt2_original(face: Face, path: Path) -> Original:
