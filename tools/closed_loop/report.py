@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--roboecc", type=Path, help="one with the paper's cut and its neighbours")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     policies = {EXPERT: EXPERT, **bundles(given.folder)}
     made = every_table(policies, given)
     names = given.tables or ([one.name for one in made] if given.all else ["small"])
