@@ -22,7 +22,7 @@ from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError
 from vlacut.hardware.driver import SeenDriver, SeenGpu, seen_driver
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.runtime.engines import load_engines
+from vlacut.runtime.engines import OpenedEngines, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side
@@ -96,6 +96,24 @@ def test_nothing_is_copied_that_need_not_be(bundle: Bundle, gpu: FakeDriver) -> 
     assert after[0] - before[0] == len(crossing)
     # Up: image on the edge, state in the cloud, and each of the crossing ones but the action.
     assert after[1] - before[1] == 2 + len(crossing) - 1
+
+
+def test_what_another_loop_s_part_made_is_not_copied(bundle: Bundle, gpu: FakeDriver) -> None:
+    """A cut and the fallback beside it read one state."""
+    engines = engines_of(bundle)
+    part = next(part for part in bundle.plan.parts if part.phase == "decode")
+    with OpenedEngines(engines) as mine, OpenedEngines(engines) as others:
+        held = {key: np.ones((1, 64), np.float32) for key in part.inputs}
+        (state,) = mine[part.name].run(held).values()
+        before = [
+            gpu.calls.count(name) for name in ("cuMemcpyDtoHAsync_v2", "cuMemcpyHtoDAsync_v2")
+        ]
+        there = {key: others[part.name].take(key, state) for key in part.inputs}
+        (made,) = others[part.name].run(there).values()
+        after = [gpu.calls.count(name) for name in ("cuMemcpyDtoHAsync_v2", "cuMemcpyHtoDAsync_v2")]
+        assert before == after
+        (wanted,) = engines[part.name].run(dict.fromkeys(part.inputs, state.array())).values()
+        np.testing.assert_array_equal(made.array(), wanted)
 
 
 def test_a_step_finds_its_memory_again(bundle: Bundle, gpu: FakeDriver) -> None:

@@ -125,7 +125,8 @@ class OpenBoundEngine:
 
     def take(self, key: str, tensor: Tensor) -> DeviceTensor:
         """See `vlacut.backend.OpenEngine`."""
-        if isinstance(tensor, DeviceTensor) and tensor.lane is self._lane:
+        if isinstance(tensor, DeviceTensor) and tensor.lane.driver is self._lane.driver:
+            tensor.lane.check_open()
             return tensor
         self._lane.check_open()
         self._lane.driver.enter()
