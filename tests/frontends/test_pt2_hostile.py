@@ -395,11 +395,12 @@ def mutate(files: dict[str, Any], draw: random.Random, code: str) -> None:
         files[name] = bytes(data)
 
 
-def fuzz(saved: Path, folder: Path, seconds: float, seed: int) -> int:
-    """Read altered archives for so long; how many were refused."""
+def fuzz(saved: Path, folder: Path, seconds: float, seed: int, least: int) -> int:
+    """Read altered archives for so long, and at least so many; how many were refused."""
     draw, canary, watch = random.Random(seed), Canary(folder), Watch()
-    end, refused, lines = time.monotonic() + seconds, 0, 0
-    while time.monotonic() < end:
+    end, tried, refused, lines = time.monotonic() + seconds, 0, 0, 0
+    while time.monotonic() < end or tried < least:
+        tried += 1
         bad = changed(
             saved,
             folder,
@@ -422,9 +423,11 @@ def fuzz(saved: Path, folder: Path, seconds: float, seed: int) -> int:
 
 
 def test_altered_archives_never_run_code(saved: Path, tmp_path: Path) -> None:
-    assert fuzz(saved, tmp_path, 5.0, seed=1) > 5
+    assert fuzz(saved, tmp_path, 5.0, seed=1, least=10) > 5
 
 
 @pytest.mark.slow
 def test_altered_archives_never_run_code_for_a_minute(saved: Path, tmp_path: Path) -> None:
-    assert fuzz(saved, tmp_path, 60.0, seed=int.from_bytes(os.urandom(4), "big")) > 100
+    seed = int.from_bytes(os.urandom(4), "big")
+    print(f"the seed is {seed}")
+    assert fuzz(saved, tmp_path, 60.0, seed, least=200) > 100

@@ -82,7 +82,7 @@ def test_random_programs_through_two_processes(tmp_path: Path) -> None:
 def test_random_programs_through_two_processes_for_a_minute(tmp_path: Path) -> None:
     first = int.from_bytes(os.urandom(3), "big")
     print(f"the first seed is {first}")
-    assert run_many(range(first, first + 10_000), tmp_path, 60.0)["programs"] > 20
+    assert run_many(range(first, first + 10_000), tmp_path, 60.0, least=20)["crossing"] > 5
 
 
 def test_a_cloud_that_reads_weights_alone_hears_of_every_step_and_that_is_priced(

@@ -101,14 +101,17 @@ def run_many(
     seeds: Iterable[int],
     folder: Path,
     seconds: float = math.inf,
+    least: int = 0,
     said: Callable[[int, Counter[str]], None] = lambda seed, count: None,
 ) -> Counter[str]:
-    """Programs of these seeds, for so long at most; what they were, also said after each."""
+    """Programs of these seeds, for so long at most, but so many at least; what they were, also said
+    after each.
+    """
     count: Counter[str] = Counter()
     end = time.monotonic() + seconds
     with cloud() as other:
         for seed in seeds:
-            if time.monotonic() > end:
+            if time.monotonic() > end and count["programs"] >= least:
                 break
             run(seed, folder / str(seed), other, count)
             shutil.rmtree(folder / str(seed))
