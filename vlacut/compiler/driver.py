@@ -30,7 +30,16 @@ from vlacut.control.tables import read_tables
 from vlacut.errors import BackendError, Progress, unwatched
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, load_device
-from vlacut.ir.annotation import CONVERTED, FIXED, MEASURED, NOTES, STATE_COPIES, Cuts, forget
+from vlacut.ir.annotation import (
+    CONVERTED,
+    FIXED,
+    MEASURED,
+    NOTES,
+    PREMISES,
+    STATE_COPIES,
+    Cuts,
+    forget,
+)
 from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import operators
@@ -131,6 +140,7 @@ def plan_program(
         state_copies=target.state_copies == Side.EDGE.value,
         kept_observations=target.kept_observations,
         fixed={name: tuple(map(int, array.flat)) for name, array in fixed.items()},
+        premises=PREMISES.find(program) or (),
     )
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
     converted = CONVERTED.find(program) or ""

@@ -33,7 +33,7 @@ from vlacut.tensor.npz import UNREADABLE
 
 MOST_BYTES = 4_000_000_000  # of all entries
 _LARGEST_SHARE = 2  # an entry takes half of them at most
-_FORMAT = 2
+_FORMAT = 3
 _ENTRY, _LOCK, _USED = "entry.json", "lock", "used"
 _PARTIAL = ".partial-"
 _STALE_S = 3600.0  # a folder that is being written is not older than that

@@ -8,7 +8,8 @@ known; the second answers, where somebody asks.
 
 A value that follows from numbers (pictures, states) fixes nothing: nobody can give the same picture
 twice. It is not known, but to the models of transformers, which ask whether a picture is padding:
-what they decide is *assumed* for all others.
+what they decide is *assumed* for all others. What is counted or assumed is a premise
+(`vlacut.tensor.premise`): an observation for which it does not hold is refused when it comes.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vlacut.frontends.following import Followed, constant, follow, given, operations
 from vlacut.frontends.rewritten import REWRITTEN, places_of
+from vlacut.tensor.premise import Premise
 
 _MOST_ELEMENTS = 1 << 20  # of a tensor whose value is kept in mind
 _ASKS = frozenset(
@@ -56,6 +60,9 @@ class _Known:
 
     value: torch.Tensor
     inputs: frozenset[str] = frozenset()
+    how: Followed | None = None  # it follows from them; None if no premise can say it
+    # What it was, and how that followed, before something was written into it.
+    before: tuple[tuple[Followed, torch.Tensor], ...] = ()
 
 
 class KnownValues(TorchFunctionMode):
@@ -69,6 +76,8 @@ class KnownValues(TorchFunctionMode):
             example, wherever that is.
     """
 
+    _premises: list[tuple[Followed, tuple[float, ...], bool, str]]
+
     def __init__(self) -> None:
         super().__init__()
         self._known = WeakTensorKeyDictionary()
@@ -76,6 +85,18 @@ class KnownValues(TorchFunctionMode):
         self.fixed: dict[str, str] = {}
         self.assumed: dict[str, str] = {}
         self.counted: dict[str, str] = {}
+        self._premises = []
+        self._names: Mapping[str, str] = {}
+        self._given: dict[str, np.ndarray] = {}
+
+    @property
+    def premises(self) -> tuple[Premise, ...]:
+        """What the trace takes for granted of an observation, each once."""
+        made = (
+            Premise(operations(how, self._names), expected, counted, place)
+            for how, expected, counted, place in self._premises
+        )
+        return tuple(dict.fromkeys(made))
 
     def tell(self, tensor: torch.Tensor, value: torch.Tensor, name: str = "") -> None:
         """Let a tensor of the trace be known: a constant, or the input of that name."""
@@ -83,10 +104,15 @@ class KnownValues(TorchFunctionMode):
             return
         if name and (value.is_floating_point() or value.is_complex()):
             self._numbers.add(name)
-        self._known[tensor] = _Known(value, frozenset((name,) if name else ()))
+        if name and value.dtype != torch.bfloat16:
+            with _disable_current_modes():
+                self._given[name] = value.detach().cpu().numpy().copy()
+        known = _Known(value, frozenset((name,)), given(name, value)) if name else _Known(value)
+        self._known[tensor] = known
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Call inputs otherwise from now on."""
+        self._names = names
         for found in (self.fixed, self.assumed, self.counted):
             renamed = {
                 ", ".join(names[one] for one in group.split(", ")): place
@@ -109,6 +135,7 @@ class KnownValues(TorchFunctionMode):
         if name == "__get__":
             return self._attribute(func, args)
         if name in REWRITTEN:
+            self._place_rows(args[1] if len(args) > 1 else kwargs.get("mask"))
             return REWRITTEN[name](*args, **kwargs)
         if name == "masked_select":
             func, name, args = torch.Tensor.__getitem__, "__getitem__", args[:2]
@@ -123,23 +150,71 @@ class KnownValues(TorchFunctionMode):
         known = [one for one in map(self._of, tensors) if one is not None]
         if len(known) < len(tensors) or name.startswith(_UNKNOWABLE):
             if tensors and _writes(name, kwargs):
-                self._known.pop(kwargs.get("out", tensors[0]), None)  # type: ignore[no-untyped-call]
+                for alias, _ in self._aliases(kwargs.get("out", tensors[0])):
+                    self._known.pop(alias, None)  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         inputs = frozenset().union(*(one.inputs for one in known))
         if name in ("nonzero", "argwhere") and inputs and not inputs & self._numbers:
             places = self._places(args[0])
             return places if kwargs.get("as_tuple") else torch.stack(places, dim=-1)
         if name in _ASKS and self._may_fix(inputs):
+            if len(args) == 1 and inputs & self._numbers:
+                self._assume(known[0])
             return self._value(func, args, kwargs)
         if name == "__setitem__" and _has_mask(args[1]) and not inputs & self._numbers:
             self._may_fix(inputs)
             self._value(func, args, kwargs)
+            for alias, other in self._aliases(args[0]):
+                self._known[alias] = _Known(other.value, other.inputs | inputs)
             return args[0].copy_(self._constant(known[0].value))
+        if _writes(name, kwargs):
+            return self._write(func, args, kwargs, inputs)
         shaped = name in _SHAPED_BY_VALUE or _is_shaped_by_value(name, args, bool(tensors))
         values = inputs & self._numbers and name not in _PLACES  # which must not become constants
         if shaped and not values and self._may_fix(inputs):
             return pytree.tree_map(self._constant, self._value(func, args, kwargs))
         return self._beside(func, args, kwargs, inputs)
+
+    def _write(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inputs: frozenset[str],
+    ) -> Any:
+        """A call that changes a tensor whose value is known; so are all that share its memory.
+
+        A premise cannot say what was written; it can say what was there before, which decides on
+        it.
+        """
+        aliases = self._aliases(kwargs.get("out", args[0]))
+        with _disable_current_modes():
+            earlier = [known.value.clone() for _, known in aliases]
+        made = func(*args, **kwargs)
+        try:
+            self._value(func, args, kwargs)
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            for alias, _ in aliases:
+                self._known.pop(alias, None)  # type: ignore[no-untyped-call]
+            return made
+        for (alias, known), value in zip(aliases, earlier, strict=True):
+            was = ((known.how, value),) if known.how is not None else ()
+            before = known.before or was
+            self._known[alias] = _Known(known.value, known.inputs | inputs, None, before)
+        return made
+
+    def _aliases(self, tensor: torch.Tensor) -> list[tuple[torch.Tensor, _Known]]:
+        """Known tensors whose values share memory with that of one."""
+        known = self._of(tensor)
+        if known is None:
+            return []
+        place = known.value.untyped_storage().data_ptr()
+        pairs = list(self._known.items())  # type: ignore[no-untyped-call]
+        return [
+            (alias, other)
+            for alias, other in pairs
+            if other.value.untyped_storage().data_ptr() == place
+        ]
 
     def _beside(
         self,
@@ -157,10 +232,74 @@ class KnownValues(TorchFunctionMode):
             values = _tensors(self._value(func, args, kwargs))
         except (RuntimeError, TypeError, ValueError, IndexError):
             return made  # not known, as most values
-        for output, value in zip(outputs, values, strict=False):
+        for index, (output, value) in enumerate(zip(outputs, values, strict=False)):
             if (output.shape, output.dtype) == (value.shape, value.dtype):
-                self._known[output] = _Known(value, inputs)
+                how = self._follow(func, args, kwargs, value, index) if inputs else None
+                self._known[output] = _Known(value, inputs, how)
         return made
+
+    def _follow(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        made: torch.Tensor,
+        index: int,
+    ) -> Followed | None:
+        """How one of the tensors that a call makes follows from inputs."""
+
+        def source(tensor: torch.Tensor) -> Followed | None:
+            known = self._of(tensor)
+            if known is None:
+                return None
+            return known.how if known.inputs else constant(known.value)
+
+        def value(tensor: torch.Tensor) -> torch.Tensor:
+            known = self._of(tensor)
+            return tensor if known is None else known.value
+
+        def again(first: torch.Tensor) -> torch.Tensor:
+            return _tensors(func(first, *args[1:], **kwargs))[index]
+
+        name = getattr(func, "__name__", "")
+        return follow(name, args, kwargs, made, source, value, again)
+
+    def _assume(self, known: _Known) -> bool:
+        """Take for granted that a value is as it is for the example; whether that can be asked."""
+        followed = known.before if known.how is None else ((known.how, known.value),)
+        added = bool(followed)
+        for how, value in followed:
+            with _disable_current_modes():
+                numbers = tuple(map(float, value.reshape(-1).tolist()))
+            added &= self._take_for_granted(how, numbers, counted=False)
+        return added
+
+    def _count(self, known: _Known) -> None:
+        """Take for granted how often a mask is true; where that cannot be asked, fix its inputs."""
+        with _disable_current_modes():
+            count = float(known.value.count_nonzero())
+        if known.how is None:
+            said = self._assume(known)
+        else:
+            said = self._take_for_granted(known.how, (count,), counted=True)
+        if not said:
+            self._may_fix(known.inputs)
+
+    def _take_for_granted(
+        self, how: Followed, expected: tuple[float, ...], *, counted: bool
+    ) -> bool:
+        """Add a premise, if it holds of the example; whether it was added."""
+        premise = Premise(operations(how, {}), expected, counted, _short(_asker()))
+        if premise.broken(self._given):
+            return False
+        self._premises.append((how, expected, counted, premise.place))
+        return True
+
+    def _place_rows(self, mask: Any) -> None:
+        """A mask that places rows is true as often as in the example."""
+        known = self._of(mask) if isinstance(mask, torch.Tensor) else None
+        if known is not None and known.inputs and not known.inputs & self._numbers:
+            self._count(known)
 
     def _attribute(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         made = func(*args)
@@ -226,6 +365,8 @@ class KnownValues(TorchFunctionMode):
             return index
         if known.inputs and not known.inputs & self._numbers:
             return self._places(index)
+        if known.inputs & self._numbers:
+            self._assume(known)
         with _disable_current_modes():
             positions = known.value.nonzero(as_tuple=True)
         return tuple(self._constant(one) for one in positions)
@@ -235,6 +376,7 @@ class KnownValues(TorchFunctionMode):
         known = self._of(mask)
         assert known is not None
         self.counted.setdefault(", ".join(sorted(known.inputs)), _short(_asker()))
+        self._count(known)
         with _disable_current_modes():
             count = int(known.value.count_nonzero())
         with self:

@@ -43,7 +43,7 @@ from vlacut.frontends.torch_original import (
     tensors,
     torch_runner,
 )
-from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOTES
+from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOTES, PREMISES
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Face, Original, Runner
 from vlacut.ir.program import Phase, Program
@@ -199,6 +199,9 @@ def _say(program: Program, traced: Sequence[_Traced], examples: Mapping[str, tor
         COUNTED.put(program, tuple(sorted(names)))
     if notes:
         NOTES.put(program, tuple(dict.fromkeys(notes)))
+    premises = [premise for one in traced for premise in one.known.premises]
+    if premises:
+        PREMISES.put(program, tuple(dict.fromkeys(premises)))
     if fixed:
         FIXED.put(program, {name: _array(examples[name]) for name in fixed})
 

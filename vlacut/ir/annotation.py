@@ -22,6 +22,7 @@ from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import Certificate, Strategy
 from vlacut.pricing.roofline import Cost, Kernel
 from vlacut.side import Side
+from vlacut.tensor.premise import Premise
 
 T = TypeVar("T")
 
@@ -175,6 +176,9 @@ CONVERTED: Key[str] = Key("converted", "convert-types")
 STATE_COPIES: Key[bool] = Key("state-copies", "the compiler")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")
 FIXED: Key[Mapping[str, np.ndarray]] = Key("fixed", "the front end")
+PREMISES: Key[tuple[Premise, ...]] = Key(
+    "premises", "the front end", lambda premises: f"{len(premises)} premises"
+)
 COUNTED: Key[tuple[str, ...]] = Key("counted", "the front end", ", ".join)
 NOTES: Key[tuple[str, ...]] = Key("notes", "the front end", lambda notes: f"{len(notes)} lines")
 

@@ -22,11 +22,12 @@ from typing import Any, BinaryIO
 
 import onnx_ir as ir
 
-from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOTES
+from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOTES, PREMISES
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.npz import npz_bytes, read_npz
+from vlacut.tensor.premise import Operation, Premise
 
 DESCRIPTION = "program.json"
 _WEIGHTS, _EXAMPLE, _INITIAL = "weights.bin", "example.npz", "initial.npz"
@@ -85,6 +86,7 @@ def write_program(program: Program, folder: Path, held: frozenset[str] = frozens
         "weights": {name: vars(one) for name, one in placed.items() if one.kind != _INSIDE},
         "notes": list(NOTES.find(program) or ()),
         "counted": list(COUNTED.find(program) or ()),
+        "premises": [_premise_json(one) for one in PREMISES.find(program) or ()],
         "fixed": sorted(FIXED.find(program) or ()),
     }
     (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
@@ -118,6 +120,8 @@ def read_program(folder: Path, held: Held | None = None) -> Program:
         FIXED.put(program, {name: EXAMPLE.get(program)[name] for name in description["fixed"]})
     if description["counted"]:
         COUNTED.put(program, tuple(description["counted"]))
+    if description["premises"]:
+        PREMISES.put(program, tuple(map(_premise, description["premises"])))
     if description["notes"]:
         NOTES.put(program, tuple(description["notes"]))
     return program
@@ -207,6 +211,24 @@ def _content(value: ir.Value, place: _Place, folder: Path, held: Held) -> ir.Ten
         name=str(value.name),
         base_dir=path.parent,
     )
+
+
+def _premise_json(premise: Premise) -> dict[str, Any]:
+    return {**vars(premise), "operations": [vars(one) for one in premise.operations]}
+
+
+def _premise(item: dict[str, Any]) -> Premise:
+    operations = (
+        Operation(
+            one["op"],
+            tuple(one["of"]),
+            one["name"],
+            tuple(one["numbers"]),
+            tuple(one["shape"]),
+        )
+        for one in item["operations"]
+    )
+    return Premise(tuple(operations), tuple(item["expected"]), item["counted"], item["place"])
 
 
 def _spec_json(spec: TensorSpec) -> list[Any]:

@@ -35,6 +35,7 @@ from vlacut.pricing.price import Certificate, Price, Strategy
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, coded_bytes, takes
+from vlacut.tensor.premise import Premise
 
 MOST_KEPT = 1024  # observations
 CHOSEN = "chosen"  # the name of a plan's first variant
@@ -122,6 +123,7 @@ class Plan:
         kept_observations: of how many steps the edge keeps observations, to run them again where
             the cloud lost what they left.
         fixed: elements, in C order, of inputs that must have this value in every observation.
+        premises: what else must hold of every observation.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -144,12 +146,15 @@ class Plan:
     state_copies: bool = False
     kept_observations: int = 0
     fixed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    premises: tuple[Premise, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {spec.name: math.prod(spec.shape) for spec in self.inputs}
         for name, elements in self.fixed.items():
             if sizes.get(name) != len(elements):
                 raise BundleError(f"plan of {self.program}: {name} is fixed to no value of its own")
+        for premise in self.premises:
+            premise.check(self.inputs)
         for what, names in (
             ("tensor", [spec.name for spec in self.tensors]),
             ("part", [part.name for part in self.parts]),

@@ -99,7 +99,8 @@ class Inferences:
         return np.stack(made)
 
     def _observed(self, tick: int) -> dict[str, np.ndarray]:
-        return check_observation(self._inputs, self._episodes.observed(tick), self._plan.fixed)
+        observed, plan = self._episodes.observed(tick), self._plan
+        return check_observation(self._inputs, observed, plan.fixed, premises=plan.premises)
 
 
 def with_fresh_chunks(episodes: Episodes, chunks: np.ndarray) -> Episodes:

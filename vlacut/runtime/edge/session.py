@@ -25,7 +25,7 @@ import math
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Union
@@ -55,6 +55,7 @@ from vlacut.runtime.wire.security import is_loopback, require_authentication
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.numerics import has_nan
+from vlacut.tensor.premise import Premise
 
 _SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
 # Times what the edge alone takes, that a hedged first step waits beyond its deadline, and as long
@@ -218,7 +219,9 @@ class EdgeSession(Closing):
         a deadline, DeadlineMissed with one; BackendError if an engine of this side fails. The
         session goes on after any of these.
         """
-        checked = check_observation(self._inputs, observation, self._plan.fixed, self._allow_nan)
+        checked = check_observation(
+            self._inputs, observation, self._plan.fixed, self._allow_nan, self._plan.premises
+        )
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
         captured = began if captured_ns is None else captured_ns
@@ -373,6 +376,7 @@ def check_observation(
     observation: Mapping[str, np.ndarray],
     fixed: Mapping[str, tuple[int, ...]] | None = None,
     allow_nan: bool = False,
+    premises: Sequence[Premise] = (),
 ) -> dict[str, np.ndarray]:
     """The observation, every tensor checked; ObservationError naming the first that is wrong.
 
@@ -381,6 +385,7 @@ def check_observation(
         observation: by name.
         fixed: elements of those that the bundle was compiled for one value of.
         allow_nan: let a NaN pass: a policy makes a NaN of it, and hands that on.
+        premises: what else must hold of it.
     """
     for name in observation:
         if name not in expected:
@@ -403,4 +408,8 @@ def check_observation(
                 f"{name}: the bundle was compiled for {shown} alone, and this is another value; "
                 f"compile it again with this one as the example"
             )
+    for premise in premises:
+        broken = premise.broken(checked)
+        if broken:
+            raise ObservationError(broken)
     return checked
