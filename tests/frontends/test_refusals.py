@@ -20,11 +20,6 @@ class Branches(nn.Module):
         return x + 1 if x.sum() > 0 else x - 1
 
 
-class Draws(nn.Module):
-    def forward(self, x):
-        return x + torch.randn_like(x)
-
-
 class Drops(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -80,8 +75,6 @@ class Fails(nn.Module):
     ("module", "message"),
     [
         (Branches(), "control flow or a shape depends on the values of a tensor"),
-        (Draws(), "randn_like draws random numbers; noise must be an input"),
-        (Drops().train(), r"drop: dropout is active; call module.eval\(\)"),
         (Counts(), "writes into its buffer count; return the new value"),
         (Overwrites(), "writes into its input x; return the new value"),
         (Fails(), r"cannot be traced: RuntimeError: .*\[2, 4\]"),

@@ -90,6 +90,7 @@ def connect(
     in_place: bool = False,
     provider: str = "",
     allow_nan: bool = False,
+    seed: int = 0,
 ) -> Policy:
     """Open a bundle's edge side and connect it to its cloud side.
 
@@ -116,6 +117,7 @@ def connect(
         provider: what the back end runs on, e.g. `cuda`, instead of what the bundle says; several
             in order of preference with `+` between them.
         allow_nan: accept an observation that holds a NaN; otherwise it is refused.
+        seed: of the noise that an observation lacks: step n has the same in every run.
 
     Every engine of the edge runs once on zeros before this returns, so the first step takes no
     longer than the others.
@@ -149,6 +151,7 @@ def connect(
         in_place=in_place,
         provider=provider,
         allow_nan=allow_nan,
+        seed=seed,
     )
 
 

@@ -17,6 +17,7 @@ from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.rate import LoopRun, loop_options, run_loop
 from vlacut.cli.show.loops import loop_json, show_loop
+from vlacut.cli.show.noise import noise_line, without_noise
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
@@ -174,6 +175,11 @@ def _serve_metrics(server: Server, place: str) -> str:
     "--timeline", type=click.Path(path_type=Path), help="Write the steps as a trace for Perfetto."
 )
 @click.option("--allow-nan", is_flag=True, help="Take observations that hold a NaN.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Of the noise that --input lacks, 0 if not given; with it, of all noise.",
+)
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the cloud.")
 @loop_options
 @json_option
@@ -198,6 +204,7 @@ def run_command(
     timeline: Path | None,
     timeout: float,
     allow_nan: bool,
+    seed: int | None,
     rate: float | None,
     record: Path | None,
     as_json: bool,
@@ -227,10 +234,11 @@ def run_command(
         history=history,
         link=link,
         allow_nan=allow_nan,
+        seed=seed or 0,
         in_place=in_place,
         provider=provider,
     )
-    bundle = session.bundle
+    bundle, drawn = session.bundle, ""
     reports: list[StepReport] = []
     looped = LoopRun()
     action: Mapping[str, np.ndarray] = {}
@@ -243,6 +251,9 @@ def run_command(
                 raise ObservationError(
                     "the bundle has no golden observation; give one with --input"
                 )
+            if seed is not None:
+                observed = without_noise(bundle.plan, observed)
+            drawn = noise_line(bundle.plan, observed, seed or 0)
             if rate is not None:
                 run_loop(
                     session, observed, steps, looped, progress, rate=rate, record=record, **loop
@@ -260,7 +271,7 @@ def run_command(
         elif timeline and reports:
             write_file(timeline, trace_json(reports))
     if rate is not None:
-        _show_loop(bundle.plan, looped, as_json)
+        _show_loop(bundle.plan, looped, as_json, drawn)
         return
     reference = bundle.golden("action") if _same(observed, golden) else None
     if output:
@@ -269,23 +280,34 @@ def run_command(
     compared = first if bundle.plan.states else action
     error = None if reference is None else largest_difference(compared, reference)
     if as_json:
-        print_json(run_json(reports, action, error))
+        print_json({**run_json(reports, action, error), "noise": drawn})
     else:
         show_steps(bundle.plan, reports, error)
+        _say(drawn)
 
 
-def _show_loop(plan: Plan, looped: LoopRun, as_json: bool) -> None:
+def _say(line: str) -> None:
+    if line:
+        console().print(line, markup=False)
+
+
+def _show_loop(plan: Plan, looped: LoopRun, as_json: bool, drawn: str) -> None:
     if as_json:
         steps = run_json(looped.steps, {}, None)["steps"]
-        print_json({"steps": steps, "loop": loop_json(looped.reports)})
+        print_json({"steps": steps, "loop": loop_json(looped.reports), "noise": drawn})
         return
     if looped.steps:
         show_steps(plan, looped.steps, None)
     show_loop(looped.reports)
+    _say(drawn)
 
 
 def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None) -> bool:
-    return other is not None and all(np.array_equal(one[name], other[name]) for name in other)
+    return (
+        other is not None
+        and one.keys() == other.keys()
+        and all(np.array_equal(one[name], other[name]) for name in other)
+    )
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

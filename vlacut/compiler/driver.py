@@ -34,6 +34,7 @@ from vlacut.ir.annotation import (
     CONVERTED,
     FIXED,
     MEASURED,
+    NOISE,
     NOTES,
     PREMISES,
     STATE_COPIES,
@@ -141,6 +142,7 @@ def plan_program(
         kept_observations=target.kept_observations,
         fixed={name: tuple(map(int, array.flat)) for name, array in fixed.items()},
         premises=PREMISES.find(program) or (),
+        noise=NOISE.find(program) or (),
     )
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
     converted = CONVERTED.find(program) or ""

@@ -97,6 +97,7 @@ class ControlLoop(Closing):
         self._inputs = {name: one for name, one in inputs.items() if name not in runs.adds}
         self._fixed = policy.plan.fixed
         self._premises = policy.plan.premises
+        self._drawn = {one.input for one in policy.plan.noise}
         routes = routes_of(plan)
         held: Bundle | None = getattr(policy, "bundle", None)  # of `vlacut.connect`
         if tables is None and held is not None:
@@ -142,7 +143,13 @@ class ControlLoop(Closing):
         wrongly. A failed inference raises nothing: `last` says so, the next one is asked for, and
         commands go on.
         """
-        checked = check_observation(self._inputs, observation, self._fixed, premises=self._premises)
+        checked = check_observation(
+            self._inputs,
+            observation,
+            self._fixed,
+            premises=self._premises,
+            drawn=self._drawn,
+        )
         now = self._clock()
         captured = now if captured_ns is None else min(captured_ns, now)
         self._last = report = self._cycle.tick(checked, now, captured, self._meter.take())
@@ -176,7 +183,13 @@ class ControlLoop(Closing):
 
         Raises what `EdgeSession.step` does.
         """
-        checked = check_observation(self._inputs, observation, self._fixed, premises=self._premises)
+        checked = check_observation(
+            self._inputs,
+            observation,
+            self._fixed,
+            premises=self._premises,
+            drawn=self._drawn,
+        )
         answer = self._worker.run(self._cycle.first(checked, self._clock()))
         self._cycle.prime(answer, self._clock())
 

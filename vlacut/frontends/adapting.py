@@ -4,6 +4,7 @@
   the module is told not to make it.
 - Attention and experts of transformers take the implementation that has an ONNX form.
 - Checks of what was given drop out: they need values, and are the caller's.
+- Draws of random numbers become inputs, see `vlacut.frontends.noise`.
 - Values that follow from constants and the example are known, see `vlacut.frontends.known`.
 
 The module itself is as it was when the block ends.
@@ -18,18 +19,21 @@ import sys
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributions import Distribution
 from torch.utils import _pytree as pytree
 
 from vlacut.frontends import caches
 from vlacut.frontends.experts import dense_experts
 from vlacut.frontends.known import KnownValues
 from vlacut.frontends.names import argument_names
+from vlacut.frontends.noise import Draws, argument_for, notes_of
 from vlacut.frontends.torch_export import is_real
+from vlacut.tensor.noise import Noise
 
 _NO_CHECKS = "TRANSFORMERS_DISABLE_TORCH_CHECK"  # read by transformers at every check
 _EXPORTED = ("sdpa", "eager")  # attention that has an ONNX form
@@ -47,6 +51,10 @@ class Adapted:
         notes: what was done, a line each.
         examples: the tensors of the example by name, see `vlacut.frontends.names`.
         leaves: gives every leaf of arguments, with its name among the examples.
+        draws: what the last trace drew.
+        argument: by which the module takes noise, once `lift` was called.
+        sign: lets `module` be seen to take an argument of that name.
+        drawn_examples: what was drawn in the example, once `lift` was called.
     """
 
     module: nn.Module
@@ -56,6 +64,28 @@ class Adapted:
     notes: list[str]
     examples: dict[str, torch.Tensor]
     leaves: Callable[[tuple[Any, ...], Mapping[str, Any]], Iterator[tuple[Any, str]]]
+    draws: Draws
+    argument: str
+    sign: Callable[[str], None]
+    drawn_examples: list[torch.Tensor] = field(default_factory=list)
+
+    def lift(self, before: int) -> dict[str, Any]:
+        """The argument that the next trace has its noise by; of the program, so many inputs of
+        noise come `before`. The note says so.
+        """
+        found = self.draws.found
+        made = [draw.example(before + place) for place, draw in enumerate(found)]
+        names = [f"{self.argument}.{place}" for place in range(len(made))]
+        self.drawn_examples = made
+        self.examples.update(zip(names, made, strict=True))
+        self.notes.extend(notes_of(found))
+        self.sign(self.argument)
+        return {self.argument: made}
+
+    def noise(self, names: Sequence[str]) -> list[Noise]:
+        """The distributions of inputs that have these names."""
+        found = zip(self.draws.found, names, strict=True)
+        return [replace(draw.noise, input=name) for draw, name in found]
 
 
 @contextmanager
@@ -77,21 +107,34 @@ def adapted(
     known = KnownValues()
     call = _Traced(plain, module, known, free)
     twin = copy.copy(module)  # shares parameters, buffers and submodules
+    parameters = _parameters(plain.function)
+    argument = argument_for({**parameters, **kwargs})
 
     def forward(_: nn.Module, *given: Any, **named: Any) -> Any:
-        return call(*given, **named)
+        ready.draws = Draws(named.pop(argument, None))
+        return call(ready.draws, given, named)
 
-    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    parameters = _parameters(plain.function)
-    forward.__signature__ = inspect.Signature([first, *parameters.values()])  # type: ignore[attr-defined]
+    def sign(*added: str) -> None:
+        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        others = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in added]
+        every = sorted([first, *parameters.values(), *others], key=lambda one: one.kind)
+        forward.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+
+    sign()
     twin.forward = types.MethodType(forward, twin)
+    ready = Adapted(
+        *(twin, plain.args, plain.kwargs, known, notes, plain.examples, plain.leaves),
+        Draws(),
+        argument,
+        sign,
+    )
     with ExitStack() as stack:
         stack.enter_context(_attributes_kept(module))
         stack.enter_context(_without_checks())
         for config in _configs(module):
             stack.enter_context(_exported_kinds(config, module, notes))
         stack.enter_context(_faithful_masks(module, notes))
-        yield Adapted(twin, plain.args, plain.kwargs, known, notes, plain.examples, plain.leaves)
+        yield ready
 
 
 class PlainCall:
@@ -166,14 +209,14 @@ class _Traced:
             if is_real(buffer) and not buffer.is_floating_point()
         }
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, draws: Draws, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         for name, tensor in self._call.named(args, kwargs).items():
             if name in self._values:
                 self._known.tell(tensor, self._values[name], name)
         for name, buffer in self._module.named_buffers():
             if name in self._buffers:
                 self._known.tell(buffer, self._buffers[name])
-        with self._known:
+        with self._known, draws:
             return self._call(*args, **kwargs)
 
 
@@ -244,11 +287,13 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _without_checks() -> Iterator[None]:
-    before = os.environ.get(_NO_CHECKS)
+    before, validates = os.environ.get(_NO_CHECKS), Distribution._validate_args
     os.environ[_NO_CHECKS] = "1"
+    Distribution.set_default_validate_args(False)
     try:
         yield
     finally:
+        Distribution.set_default_validate_args(validates)
         if before is None:
             del os.environ[_NO_CHECKS]
         else:

@@ -45,7 +45,10 @@ _SHAPED_BY_VALUE = frozenset(
 )
 _PLACES = ("nonzero", "argwhere", "where")
 _OF_SCALARS = frozenset(("arange", "linspace", "full", "tensor", "as_tensor"))  # made of tensors
-_UNKNOWABLE = ("rand", "normal", "bernoulli", "dropout", "multinomial", "uniform", "empty")
+_UNKNOWABLE = (
+    *("rand", "normal", "bernoulli", "dropout", "multinomial", "uniform", "empty", "exponential"),
+    *("geometric", "cauchy", "log_normal", "poisson", "rrelu", "alpha_dropout", "feature_"),
+)
 _ASSUMING = "/transformers/models/"  # code that looks for pictures that are padding
 _SIZED_METHODS = frozenset(
     ("reshape", "view", "expand", "repeat", "tile", "narrow", "new_zeros", "new_ones", "unflatten")

@@ -13,7 +13,7 @@ import gc
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from vlacut.frontends.adapting import Adapted, adapted
 from vlacut.frontends.dimensions import bind_shapes
 from vlacut.frontends.known import KnownValues
 from vlacut.frontends.names import input_names, output_names
+from vlacut.frontends.noise import ARGUMENT
 from vlacut.frontends.normalize import normalize, separate_weights
 from vlacut.frontends.pt2.program import read_program
 from vlacut.frontends.remember import remember
@@ -43,12 +44,13 @@ from vlacut.frontends.torch_original import (
     tensors,
     torch_runner,
 )
-from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOTES, PREMISES
+from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOISE, NOTES, PREMISES
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Face, Original, Runner
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State, states_of
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.noise import Noise
 
 _USER = torch.export.graph_signature.InputKind.USER_INPUT
 
@@ -83,23 +85,28 @@ def program_from_torch(
     Weights are named as the module's parameters, and every operator keeps its module path. The
     example inputs that are real tensors are recorded as `annotation.EXAMPLE`.
 
-    Raises ModelError if a phase cannot be traced, draws random numbers, writes into its inputs or
-    buffers, or if names do not fit together.
+    What a phase draws becomes inputs of the observation: `noise.0`, `noise.1`, ...
+
+    Raises ModelError if a phase cannot be traced, draws random numbers in a way that is not lifted,
+    writes into its inputs or buffers, or if names do not fit together.
     """
     examples: dict[str, torch.Tensor] = {}
-    traced = []
+    traced: list[_Traced] = []
     with _no_collector():
         for phase in phases:
             free = {key for key in phase.inputs if key not in observation}
             free.update(phase.carried.values() if phase.trips > 1 else ())
-            traced.append(_phase(phase, opset, free))
-    for phase in phases:
-        examples = {**phase.inputs, **examples}
+            taken = {name for one in phases for name in one.inputs}
+            before = sum(len(one.noise) for one in traced)
+            traced.append(_phase(phase, opset, free, taken, before))
+    for phase, one in zip(phases, traced, strict=True):
+        examples = {**phase.inputs, **one.drawn, **examples}
+    observation = [*observation, *(name for one in traced for name in one.drawn)]
     values = {fed: _array(tensor) for fed, tensor in (initial or {}).items()}
     states = states_of(state or {}, values)
     made = tuple(one.phase for one in traced)
     program = _program(name, made, observation, action, examples, states)
-    note_phases(program, phases)
+    note_phases(program, phases, [one.drawn for one in traced])
     _say(program, traced, examples)
     return program
 
@@ -132,23 +139,37 @@ def program_from_module(
             adapted(module, args, kwargs or {}, free=(state or {}).values()) as ready,
             faked(ready.module, (ready.args, ready.kwargs)) as (fake_args, fake_kwargs),
         ):
-            exported = export(ready.module, fake_args, fake_kwargs, where)
+            exported = _lifted(ready, fake_args, fake_kwargs, where)
             model = emit(exported, opset, where)
         named = dict(zip(_leaf_names(exported, ready), input_names(exported), strict=True))
+        leaves = [f"{ready.argument}.{place}" for place in range(len(ready.draws.found))]
+        drawn = _noise_names(ready, [name for leaf, name in named.items() if leaf not in leaves])
+        named.update(zip(leaves, drawn, strict=True))
         phase = _main(model, exported, where, list(named.values()), shapes)
         ready.known.rename(named)
-        traced = _Traced(phase, ready.known, ready.notes)
+        traced = _Traced(phase, ready.known, ready.notes, ready.noise(drawn))
         examples = {named[leaf]: tensor for leaf, tensor in ready.examples.items()}
     inputs, outputs = traced.phase.input_names, traced.phase.output_names
     program = _program(name, (traced.phase,), inputs, outputs, examples)
+    _say(program, [traced], examples)
     if isinstance(module, ExportedProgram):
         note_exported(program, module)
     else:
         note_module(program, module, args, kwargs or {})
     if state:
         remember(program, state)
-    _say(program, [traced], examples)
     return program
+
+
+def _lifted(
+    ready: Adapted, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: str, before: int = 0
+) -> ExportedProgram:
+    """The trace of a module, with what it draws as inputs; so many others come `before`."""
+    exported = export(ready.module, args, kwargs, where)
+    if not ready.draws.found:
+        return exported
+    noise = ready.lift(before)
+    return export(ready.module, args, {**kwargs, **noise}, where)
 
 
 @dataclass(frozen=True)
@@ -158,6 +179,8 @@ class _Traced:
     phase: Phase
     known: KnownValues
     notes: Sequence[str]
+    noise: Sequence[Noise] = ()
+    drawn: Mapping[str, torch.Tensor] = field(default_factory=dict)  # an example of each
 
 
 def _main(
@@ -197,6 +220,9 @@ def _say(program: Program, traced: Sequence[_Traced], examples: Mapping[str, tor
     if counted:
         names = {name for group in counted for name in group.split(", ")}
         COUNTED.put(program, tuple(sorted(names)))
+    noise = tuple(item for one in traced for item in one.noise)
+    if noise:
+        NOISE.put(program, noise)
     if notes:
         NOTES.put(program, tuple(dict.fromkeys(notes)))
     premises = [premise for one in traced for premise in one.known.premises]
@@ -279,7 +305,12 @@ def _read(file: Path) -> ExportedProgram:
         ) from error
 
 
-def _phase(phase: TorchPhase, opset: int, free: Collection[str]) -> _Traced:
+def _phase(
+    phase: TorchPhase, opset: int, free: Collection[str], taken: Collection[str], before: int
+) -> _Traced:
+    """Trace a phase; names of inputs that are `taken` are none of its noise, of which so many are
+    of phases `before`.
+    """
     where = f"phase {phase.name}"
     if not hasattr(phase.module, phase.method):
         raise ModelError(f"{where}: {type(phase.module).__name__} has no method {phase.method}")
@@ -289,12 +320,27 @@ def _phase(phase: TorchPhase, opset: int, free: Collection[str]) -> _Traced:
         adapted(phase.module, given, {}, phase.method, free, names) as ready,
         faked(ready.module, (ready.args, {})) as (args, _),
     ):
-        exported = export(ready.module, args, {}, where)
+        exported = _lifted(ready, args, {}, where, before)
         model = emit(exported, opset, where)
+    drawn = _noise_names(ready, taken, before)
+    if drawn and phase.trips > 1:
+        raise ModelError(
+            f"{where}: draws random numbers in each of its {phase.trips} trips; let the phase take "
+            f"those of a trip as an input, or return one module with the loop in it, and --roll it"
+        )
     model.graph.name = phase.name
-    model = _finish(model, where, list(phase.inputs), phase.outputs, {})
+    model = _finish(model, where, [*phase.inputs, *drawn], phase.outputs, {})
     made = Phase(phase.name, model, phase.trips, dict(phase.carried), phase.when)
-    return _Traced(made, ready.known, ready.notes)
+    examples = dict(zip(drawn, ready.drawn_examples, strict=True))
+    return _Traced(made, ready.known, ready.notes, ready.noise(list(drawn)), examples)
+
+
+def _noise_names(ready: Adapted, taken: Collection[str], before: int = 0) -> list[str]:
+    """Names for what is drawn, that no input has which is `taken`."""
+    prefix = ARGUMENT
+    while any(name.startswith(f"{prefix}.") for name in taken):
+        prefix = f"drawn_{prefix}"
+    return [f"{prefix}.{before + place}" for place in range(len(ready.draws.found))]
 
 
 def _finish(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
-import re
+import random
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import from_torch_dtype
@@ -22,7 +23,11 @@ from vlacut.errors import ModelError
 from vlacut.frontends.cures import with_cure
 from vlacut.frontends.normalize import name_by_content
 
-_DRAWS = re.compile(r"(rand|randn|randint|normal|bernoulli|multinomial|randperm|uniform)(_.*)?")
+# Operators that draw where they are told to drop, and nothing else.
+_DROPS = (
+    *("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"),
+    *("scaled_dot_product", "_scaled_dot_product", "rrelu", "lstm", "gru", "rnn_"),
+)
 _KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _MAX_REASON = 300
 
@@ -35,13 +40,29 @@ def export(
     Raises ModelError, starting with `where`, with torch's reason.
     """
     said = io.StringIO()  # on an error, by torch: the graph so far
+    before = _generators()
     try:
         with quiet(), torch.no_grad(), redirect_stderr(said):
             exported = torch.export.export(module, args, dict(kwargs), strict=False)
     except Exception as error:  # the user's forward may raise anything
         raise ModelError(with_cure(f"{where}: cannot be traced: {reason(error)}")) from error
     sys.stderr.write(said.getvalue())  # otherwise it is the user's
+    for name, state in _generators().items():
+        if state != before[name]:
+            raise ModelError(
+                f"{where}: draws from {name} while it is traced, and the numbers would stay the "
+                f"same for ever; draw with torch.randn or torch.rand, or let noise be an input"
+            )
     return exported
+
+
+def _generators() -> dict[str, str]:
+    """The states of the generators that code draws from without saying so."""
+    return {
+        "numpy.random": repr(np.random.get_state()),
+        "Python's random": repr(random.getstate()),
+        "torch's generator, outside of the trace,": repr(torch.get_rng_state().numpy().tobytes()),
+    }
 
 
 def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
@@ -95,14 +116,35 @@ def is_real(tensor: object) -> bool:
 
 
 def _refuse_draws(exported: ExportedProgram, where: str) -> None:
-    for node in exported.graph.nodes:
+    graphs = (
+        one for one in exported.graph_module.modules() if isinstance(one, torch.fx.GraphModule)
+    )
+    for node in (node for one in graphs for node in one.graph.nodes):
+        if node.op != "call_function" or not _is_seeded(node.target):
+            continue
         name = getattr(node.target, "__name__", "").partition(".")[0]
-        if node.op == "call_function" and _DRAWS.fullmatch(name):
+        if not name.startswith(_DROPS):
             raise ModelError(
                 f"{where}: {_path(node)}{name} draws random numbers; noise must be an input"
             )
-        if name == "dropout" and node.args[2] is True:
-            raise ModelError(f"{where}: {_path(node)}dropout is active; call module.eval() before")
+        if _drops(node):
+            what = "dropout" if "dropout" in name else f"the dropout of {name}"
+            raise ModelError(f"{where}: {_path(node)}{what} is active; call module.eval() before")
+
+
+def _is_seeded(target: object) -> bool:
+    """Whether an operator draws by torch's own mark."""
+    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
+
+
+def _drops(node: torch.fx.Node) -> bool:
+    """Whether an operator that may draw does: it is told to, and drops some."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]  # of an operator
+    given = {one.name: one.default_value for one in schema if one.has_default_value()}
+    given |= dict(zip((one.name for one in schema), node.args, strict=False)) | node.kwargs
+    share = next((given[name] for name in ("dropout_p", "dropout", "p") if name in given), 1.0)
+    trains = given.get("train", given.get("training")) is not False
+    return trains and share != 0 and given.get("num_layers", 2) > 1
 
 
 def _refuse_complex(exported: ExportedProgram, where: str) -> None:

@@ -15,11 +15,14 @@ from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError
 from vlacut.frontends.adapting import plain_call
+from vlacut.frontends.noise import NoisyCall, torch_tensor
 from vlacut.frontends.torch_export import is_real, quiet
+from vlacut.ir.annotation import EXAMPLE, NOISE
 from vlacut.ir.original import Face, Numbers, Original, Runner, face_of, note, precision_of
 from vlacut.ir.program import Program
 from vlacut.ir.state import STEP
 
+_NOISE = "vlacut noise"  # no argument of anybody's
 MODULE, EXPORTED = "your PyTorch module", "the exported program"
 SHAPES_ALONE = "it was traced on shapes alone"
 
@@ -47,20 +50,27 @@ class TorchPhase:
     when: str = STEP
 
 
-def note_phases(program: Program, phases: Sequence[TorchPhase]) -> None:
-    """Let the model check run the phases as methods of their modules."""
+def note_phases(
+    program: Program,
+    phases: Sequence[TorchPhase],
+    drawn: Sequence[Mapping[str, torch.Tensor]],
+) -> None:
+    """Let the model check run the phases as methods of their modules; `drawn` has the example of
+    what each draws, by the input's name.
+    """
     modules = {id(phase.module): phase.module for phase in phases}.values()
     if not all(map(has_content, modules)) or not _are_real([phase.inputs for phase in phases]):
         note(program, Original(MODULE, why_not=SHAPES_ALONE))
         return
     runners = {
-        phase.name: torch_runner(
+        phase.name: _noisy_runner(
             bound_method(phase.module, phase.method, f"phase {phase.name}"),
             (tuple(phase.inputs.values()), {}),
             list(phase.inputs),
             phase.outputs,
+            noise,
         )
-        for phase in phases
+        for phase, noise in zip(phases, drawn, strict=True)
     }
     note(program, Original(MODULE, runners, precision=precision_of(program)))
 
@@ -80,8 +90,15 @@ def note_module(
         note(program, Original(MODULE, why_not=SHAPES_ALONE))
     else:
         plain = plain_call(module, args, kwargs)
-        runner = torch_runner(
-            plain, (plain.args, plain.kwargs), list(plain.examples), face_of(program).outputs
+        recorded = EXAMPLE.find(program) or {}
+        specs = {spec.name: spec for spec in program.inputs}
+        noise = {
+            one.input: torch_tensor(recorded[one.input], specs[one.input])
+            for one in NOISE.find(program) or ()
+        }
+        runner = _noisy_runner(
+            *(plain, (plain.args, plain.kwargs), list(plain.examples)),
+            *(face_of(program).outputs, noise),
         )
         phases = {face_of(program).phase: runner}
         note(program, Original(MODULE, phases, precision=precision_of(program)))
@@ -144,6 +161,22 @@ def _are_real(tree: Any) -> bool:
 def has_content(module: torch.nn.Module) -> bool:
     """Whether every parameter and buffer of a module holds numbers."""
     return all(map(is_real, (*module.parameters(), *module.buffers())))
+
+
+def _noisy_runner(
+    call: Callable[..., Any],
+    example: tuple[tuple[Any, ...], Mapping[str, Any]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    noise: Mapping[str, torch.Tensor],
+) -> Runner:
+    """As `torch_runner`; what the call draws are inputs, too."""
+    if not noise:
+        return torch_runner(call, example, inputs, outputs)
+    args, kwargs = example
+    named = {**kwargs, _NOISE: list(noise.values())}
+    given = NoisyCall(call, _NOISE)
+    return torch_runner(given, (args, named), [*inputs, *noise], outputs)
 
 
 def torch_runner(

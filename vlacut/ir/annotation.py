@@ -22,6 +22,7 @@ from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import Certificate, Strategy
 from vlacut.pricing.roofline import Cost, Kernel
 from vlacut.side import Side
+from vlacut.tensor.noise import Noise
 from vlacut.tensor.premise import Premise
 
 T = TypeVar("T")
@@ -180,6 +181,7 @@ PREMISES: Key[tuple[Premise, ...]] = Key(
     "premises", "the front end", lambda premises: f"{len(premises)} premises"
 )
 COUNTED: Key[tuple[str, ...]] = Key("counted", "the front end", ", ".join)
+NOISE: Key[tuple[Noise, ...]] = Key("noise", "the front end", lambda noise: f"{len(noise)} inputs")
 NOTES: Key[tuple[str, ...]] = Key("notes", "the front end", lambda notes: f"{len(notes)} lines")
 
 

@@ -22,10 +22,11 @@ from typing import Any, BinaryIO
 
 import onnx_ir as ir
 
-from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOTES, PREMISES
+from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOISE, NOTES, PREMISES
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.noise import Noise
 from vlacut.tensor.npz import npz_bytes, read_npz
 from vlacut.tensor.premise import Operation, Premise
 
@@ -87,6 +88,7 @@ def write_program(program: Program, folder: Path, held: frozenset[str] = frozens
         "notes": list(NOTES.find(program) or ()),
         "counted": list(COUNTED.find(program) or ()),
         "premises": [_premise_json(one) for one in PREMISES.find(program) or ()],
+        "noise": [vars(one) for one in NOISE.find(program) or ()],
         "fixed": sorted(FIXED.find(program) or ()),
     }
     (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
@@ -122,6 +124,8 @@ def read_program(folder: Path, held: Held | None = None) -> Program:
         COUNTED.put(program, tuple(description["counted"]))
     if description["premises"]:
         PREMISES.put(program, tuple(map(_premise, description["premises"])))
+    if description["noise"]:
+        NOISE.put(program, tuple(Noise(**one) for one in description["noise"]))
     if description["notes"]:
         NOTES.put(program, tuple(description["notes"]))
     return program

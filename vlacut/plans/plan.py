@@ -35,6 +35,7 @@ from vlacut.pricing.price import Certificate, Price, Strategy
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, coded_bytes, takes
+from vlacut.tensor.noise import Noise
 from vlacut.tensor.premise import Premise
 
 MOST_KEPT = 1024  # observations
@@ -124,6 +125,7 @@ class Plan:
             the cloud lost what they left.
         fixed: elements, in C order, of inputs that must have this value in every observation.
         premises: what else must hold of every observation.
+        noise: inputs that the edge draws where the observation lacks them.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -147,6 +149,7 @@ class Plan:
     kept_observations: int = 0
     fixed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     premises: tuple[Premise, ...] = ()
+    noise: tuple[Noise, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {spec.name: math.prod(spec.shape) for spec in self.inputs}
@@ -155,7 +158,12 @@ class Plan:
                 raise BundleError(f"plan of {self.program}: {name} is fixed to no value of its own")
         for premise in self.premises:
             premise.check(self.inputs)
+        for one in self.noise:
+            problem = one.problem() if one.input in sizes else "no such input"
+            if problem:
+                raise BundleError(f"plan of {self.program}: noise {one.input}: {problem}")
         for what, names in (
+            ("noise", [one.input for one in self.noise]),
             ("tensor", [spec.name for spec in self.tensors]),
             ("part", [part.name for part in self.parts]),
             ("variant", [variant.name for variant in self.variants]),

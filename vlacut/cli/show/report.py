@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from vlacut.cli.show.codecs import codecs_json, show_codecs
+from vlacut.cli.show.noise import noise_json, show_noise
 from vlacut.cli.show.output import milliseconds, rate, size, table
 from vlacut.cli.show.pool import pool_json, show_pool
 from vlacut.cli.show.states import show_states, states_json
@@ -37,6 +38,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "codecs": codecs_json(plan.variants[0]),
         "pool": pool_json(plan),
         "states": states_json(plan),
+        "noise": noise_json(plan),
         "memory": {**vars(plan.memory), "robots": plan.memory.robots},
     }
 
@@ -121,6 +123,7 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
     headings = ("part", "side", "what", "why there", "runs", "ms", "weights")
     console.print(table("Parts, per control step", headings, parts, left=4))
     show_states(console, plan)
+    show_noise(console, plan)
     show_codecs(console, plan)
     if len(plan.variants) > 1:
         show_pool(console, plan)

@@ -16,6 +16,7 @@ from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_episode
 from vlacut.runtime.whole import UncutEpisode, load_uncut
 from vlacut.side import Side
+from vlacut.tensor.noise import NoiseSource
 
 
 def reader_of(bundle: Bundle, episodes: Episodes) -> ChunkReader:
@@ -45,6 +46,7 @@ class Inferences:
         self._plan, self._episodes = bundle.plan, episodes
         self._reader = reader_of(bundle, episodes)
         self._inputs = {one.name: one for one in bundle.plan.inputs}
+        self._noise = NoiseSource(bundle.plan.noise, self._inputs)
         self._states = bundle.manifest.states
         self._initial = bundle.initial_state() if self._states else {}
         given = {one.key for one in bundle.plan.states if one.given}
@@ -99,7 +101,9 @@ class Inferences:
         return np.stack(made)
 
     def _observed(self, tick: int) -> dict[str, np.ndarray]:
-        observed, plan = self._episodes.observed(tick), self._plan
+        """That of a tick; noise that was not recorded is the same for every variant."""
+        plan = self._plan
+        observed = self._noise.complete(self._episodes.observed(tick), tick)
         return check_observation(self._inputs, observed, plan.fixed, premises=plan.premises)
 
 

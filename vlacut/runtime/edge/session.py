@@ -25,7 +25,7 @@ import math
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Union
@@ -54,6 +54,7 @@ from vlacut.runtime.wire.protocol import TOKEN_BYTES
 from vlacut.runtime.wire.security import is_loopback, require_authentication
 from vlacut.side import Side
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.noise import NoiseSource
 from vlacut.tensor.numerics import has_nan
 from vlacut.tensor.premise import Premise
 
@@ -89,6 +90,7 @@ class EdgeSession(Closing):
             nothing else guards them.
         initial: state in the first step of an episode, by key, where the plan says that it is not
             zeros.
+        seed: of the noise that an observation lacks.
 
     Raises InputError if every variant crosses the link and no address is given, or to hedge without
     a deadline or an all-edge variant; PeerRefused if the wrong one answers; PeerLost if nobody
@@ -115,6 +117,7 @@ class EdgeSession(Closing):
         checked: bool | None = None,
         initial: Mapping[str, np.ndarray] = MappingProxyType({}),
         allow_nan: bool = False,
+        seed: int = 0,
     ) -> None:
         self._allow_nan = allow_nan
         if hedge and deadline is None:
@@ -124,6 +127,7 @@ class EdgeSession(Closing):
                 raise InputError(f"the {name} is {given:g} s; it must be a time of more than 0")
         self._plan = plan
         self._inputs = {spec.name: spec for spec in plan.inputs}
+        self._noise = NoiseSource(plan.noise, self._inputs, seed)
         self._names = [variant.name for variant in plan.variants]
         self._selector = selector or Always(0)
         self._planned = steady(plan.link)  # what a selector gets that looks at no forecast
@@ -211,7 +215,7 @@ class EdgeSession(Closing):
         """One control step: the action, by name. See `last` for where it comes from.
 
         Args:
-            observation: by name.
+            observation: by name; noise that it lacks is drawn, see `vlacut.tensor.noise`.
             captured_ns: when it was captured, on `time.perf_counter_ns`; now, if not given.
             variant: index of the plan's; the selector's choice, if not given.
 
@@ -219,8 +223,9 @@ class EdgeSession(Closing):
         a deadline, DeadlineMissed with one; BackendError if an engine of this side fails. The
         session goes on after any of these.
         """
+        given = self._noise.complete(observation, self._step)
         checked = check_observation(
-            self._inputs, observation, self._plan.fixed, self._allow_nan, self._plan.premises
+            self._inputs, given, self._plan.fixed, self._allow_nan, self._plan.premises
         )
         began = time.perf_counter_ns()
         until = math.inf if self._deadline is None else time.monotonic() + self._deadline
@@ -377,6 +382,7 @@ def check_observation(
     fixed: Mapping[str, tuple[int, ...]] | None = None,
     allow_nan: bool = False,
     premises: Sequence[Premise] = (),
+    drawn: Container[str] = (),
 ) -> dict[str, np.ndarray]:
     """The observation, every tensor checked; ObservationError naming the first that is wrong.
 
@@ -386,15 +392,20 @@ def check_observation(
         fixed: elements of those that the bundle was compiled for one value of.
         allow_nan: let a NaN pass: a policy makes a NaN of it, and hands that on.
         premises: what else must hold of it.
+        drawn: names that it may lack, for a session draws them.
     """
     for name in observation:
         if name not in expected:
             raise ObservationError(f"unexpected tensor {name!r}; {suggestion(name, expected)}")
     if len(observation) < len(expected):
-        missing = [str(spec) for name, spec in expected.items() if name not in observation]
-        raise ObservationError(f"missing from the observation: {', '.join(missing)}")
+        lacked = [spec for name, spec in expected.items() if name not in observation]
+        missing = [str(spec) for spec in lacked if spec.name not in drawn]
+        if missing:
+            raise ObservationError(f"missing from the observation: {', '.join(missing)}")
     checked = {}
     for name, spec in expected.items():
+        if name not in observation:
+            continue
         checked[name] = spec.check(np.asarray(observation[name]))
         if not allow_nan and has_nan(checked[name], spec.dtype):
             raise ObservationError(
