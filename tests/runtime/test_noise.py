@@ -58,8 +58,8 @@ def test_step_n_has_the_noise_of_seed_and_step() -> None:
                 for name, array in run_whole(case[0], given).items():
                     np.testing.assert_array_equal(made[name], array)
                 check(session, case, seed, range(4, 5))
-            with pytest.raises(ObservationError, match="missing from the observation"):
-                EdgeSession(plan, DIGEST, engines, server.address, 5.0).step({})
+                with pytest.raises(ObservationError, match="missing from the observation"):
+                    session.step({})
 
 
 @pytest.mark.parametrize("hedge", [False, True])
