@@ -25,6 +25,7 @@ from vlacut.cli.show.output import (
 )
 from vlacut.cli.show.report import link_json, plan_json, show_plan
 from vlacut.compiler.driver import Planned, compile_program, parts_text, plan_program
+from vlacut.compiler.rolling import roll
 from vlacut.compiler.sweep import Axis, parse_axis, sweep
 from vlacut.compiler.target import Target
 from vlacut.compiler.trace_cache import TraceCache
@@ -36,6 +37,7 @@ from vlacut.hardware import load_device
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.printer import print_program
 from vlacut.ir.program import Program
+from vlacut.ir.rolling import parse_roll
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MODEL_HELP = """
@@ -54,6 +56,7 @@ class _Named:
     model: str
     shapes: Mapping[str, tuple[int, ...]]
     state: tuple[str, ...]
+    rolls: str
     cache: bool
 
     def traced(self) -> Program:
@@ -66,7 +69,7 @@ class _Named:
             if AUTO in self.state:
                 said = (f"{output} -> {fed}" for output, fed in pairs.items())
                 _note(f"state: {', '.join(said)}")
-        return program
+        return roll(program, parse_roll(self.rolls), _note) if self.rolls else program
 
 
 class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
@@ -92,6 +95,13 @@ def _shape_option(command: F) -> F:
             multiple=True,
             metavar="OUTPUT=INPUT",
             help="State: an output of a step, an input of the next; auto: by their names.",
+        ),
+        click.option(
+            "--roll",
+            "rolls",
+            default="",
+            metavar="auto|TRIPS",
+            help="A loop that was unrolled in the trace becomes a phase with trips.",
         ),
         click.option(
             "--shape", "shapes", type=_Shape(), multiple=True, help="Bind a dynamic input."
@@ -122,6 +132,7 @@ def plan_command(
     weights: tuple[Path, ...],
     shapes: _Shapes,
     state: tuple[str, ...],
+    rolls: str,
     cache: bool,
     swept: str,
     plot: Path | None,
@@ -129,7 +140,10 @@ def plan_command(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    target, named = _target(pipeline, asked), (_Named(model, dict(shapes), state, cache), weights)
+    target, named = (
+        _target(pipeline, asked),
+        (_Named(model, dict(shapes), state, rolls, cache), weights),
+    )
     if swept:
         if candidates:
             raise InputError("--candidates is of one plan; leave --sweep out")
@@ -234,6 +248,7 @@ def compile_command(
     weights: tuple[Path, ...],
     shapes: _Shapes,
     state: tuple[str, ...],
+    rolls: str,
     cache: bool,
     out: Path,
     backend: str,
@@ -249,7 +264,7 @@ def compile_command(
     target = _target(pipeline, asked)
     with progress_bar() as progress:
         planned, bundle = compile_program(
-            _Named(model, dict(shapes), state, cache).traced,
+            _Named(model, dict(shapes), state, rolls, cache).traced,
             target,
             out,
             checkpoint=open_checkpoint(weights),
@@ -346,13 +361,14 @@ def opt_command(
     parts: bool,
     shapes: _Shapes,
     state: tuple[str, ...],
+    rolls: str,
     cache: bool,
     as_json: bool,
 ) -> None:
     passes = parse_pipeline(pipeline)
     with progress_bar() as progress:
         progress("load", 0, 1)
-        program = _Named(model, dict(shapes), state, cache).traced()
+        program = _Named(model, dict(shapes), state, rolls, cache).traced()
         timings = passes.run(program, progress)
     text = parts_text(program) if parts else print_program(program)
     if as_json:

@@ -46,6 +46,7 @@ from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow, weight
 from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import Timing, parse_pipeline
 from vlacut.ir.program import Program
+from vlacut.ir.rolling import unrolled_loops
 from vlacut.plans.plan import Plan, Variant
 from vlacut.plans.pool import Considered
 from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
@@ -112,7 +113,7 @@ def plan_program(
     link = target.network()
     passes = parse_pipeline(pipeline or target.pipeline())
     target.check_pipeline(passes)
-    doubtful = tuple(doubtful_bindings(program))
+    doubtful = (*doubtful_bindings(program), *unrolled_loops(program))
     forget(program)
     if target.state_copies:
         STATE_COPIES.put(program, True)

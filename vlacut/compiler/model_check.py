@@ -26,11 +26,12 @@ from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import BackendError, InputError, ModelDiffers, ModelError, one_line
 from vlacut.ir.annotation import COUNTED, FIXED
-from vlacut.ir.dataflow import weights_of
+from vlacut.ir.dataflow import key_of, weights_of
 from vlacut.ir.elements import carried, numbers
 from vlacut.ir.graphs import value_spec
-from vlacut.ir.original import PRECISIONS, Original, precision_of
+from vlacut.ir.original import PRECISIONS, Original, Runner, precision_of
 from vlacut.ir.program import Program
+from vlacut.runtime.whole import run_whole
 from vlacut.split.local_execution import example_observation, initial_of
 from vlacut.split.parts import whole_states
 from vlacut.tensor import TensorSpec
@@ -202,6 +203,7 @@ class _Walk:
         phases: Sequence[WholePhase],
         engines: Mapping[str, Engine],
     ) -> None:
+        self._program = program
         self._original, self._phases, self._engines = original, phases, engines
         self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in program.inputs}
         self._states = whole_states(program)
@@ -222,6 +224,9 @@ class _Walk:
             for key, initial in self._initial.items()
         }
         begun = {**observation, **state}
+        if self._original.step is not None:
+            yield from self._whole(self._original.step, begun, which)
+            return
         held = {name: _plain(array, self._specs[name]) for name, array in begun.items()}
         most = _MOST_TRIPS if which == _EXAMPLE else 2
         for phase in self._phases:
@@ -239,18 +244,36 @@ class _Walk:
                 made_here = [one for one in self._states if one.reset in phase.outputs]
                 held |= {one.key: held[one.reset] for one in made_here}
 
+    def _whole(self, step: Runner, begun: Arrays, which: str) -> Iterator[_Difference]:
+        """A control step as a whole: of a loop that was rolled, the model has no phases."""
+        given = {name: _plain(array, self._specs[name]) for name, array in begun.items()}
+        try:
+            made = step(given)
+        except Exception as error:  # as in `_model`
+            raise self._raised("the model", error, which) from error
+        tensors = run_whole(self._phases, self._engines, begun)
+        program = self._program
+        named = {spec.name: program.output_source(spec.name) for spec in program.outputs}
+        named |= {one.output: program.output_source(one.output) for one in program.state}
+        keys = {name: key_of(program, source) for name, source in named.items()}
+        mine = {keys[name]: tensors[keys[name]] for name in named}
+        yield from self._differences(mine, {keys[name]: made[name] for name in named}, which)
+
+    def _raised(self, what: str, error: Exception, which: str) -> Exception:
+        reason = one_line(f"{type(error).__name__}: {error}")[:_MAX_REASON]
+        if which != _EXAMPLE:
+            return _NotTaken(reason)
+        return ModelError(
+            f"{what} of {self._original.what} raises on the example: {reason}; --no-model-check "
+            f"does not run it"
+        )
+
     def _model(self, phase: WholePhase, given: Arrays, which: str) -> dict[str, np.ndarray]:
         named = {key.partition("/")[2]: array for key, array in given.items()}
         try:
             made = self._original.phases[phase.name](named)
         except Exception as error:  # it is the user's code, on numbers that the user did not choose
-            reason = one_line(f"{type(error).__name__}: {error}")[:_MAX_REASON]
-            if which != _EXAMPLE:
-                raise _NotTaken(reason) from error
-            raise ModelError(
-                f"phase {phase.name} of {self._original.what} raises on the example: {reason}; "
-                f"--no-model-check does not run it"
-            ) from error
+            raise self._raised(f"phase {phase.name}", error, which) from error
         return {f"{phase.name}/{name}": array for name, array in made.items()}
 
     def _added(
@@ -269,9 +292,15 @@ class _Walk:
     ) -> Iterator[_Difference]:
         typed = {key: carried(array, self._specs[key]) for key, array in given.items()}
         mine = self._run(phase, typed, run)
+        yield from self._differences(
+            mine, {key: made[key] for key in phase.outputs if key in made}, run
+        )
+
+    def _differences(self, mine: Arrays, made: Arrays, run: str) -> Iterator[_Difference]:
+        """How far outputs are from the model's own."""
         floats = {key: array for key, array in made.items() if not _is_exact(array)}
         largest = magnitude(floats, finite=True) if floats else 0.0
-        for key in filter(made.__contains__, phase.outputs):
+        for key in made:
             array = _plain(mine[key], self._specs[key])
             if array.shape != made[key].shape:
                 raise ModelDiffers(

@@ -182,6 +182,9 @@ PREMISES: Key[tuple[Premise, ...]] = Key(
 )
 COUNTED: Key[tuple[str, ...]] = Key("counted", "the front end", ", ".join)
 NOISE: Key[tuple[Noise, ...]] = Key("noise", "the front end", lambda noise: f"{len(noise)} inputs")
+ROWS: Key[Mapping[str, tuple[str, ...]]] = Key(
+    "rows", "rolling", lambda rows: f"{len(rows)} inputs"
+)
 NOTES: Key[tuple[str, ...]] = Key("notes", "the front end", lambda notes: f"{len(notes)} lines")
 
 

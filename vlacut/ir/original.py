@@ -27,12 +27,15 @@ class Original:
     Attributes:
         what: for people: `your PyTorch module`.
         phases: how each phase of the program runs there, by its name; empty if it cannot.
+        step: how a whole control step runs there, where its phases are not the program's: from
+            observation and state to action and state, by name.
         why_not: why it cannot be run.
         precision: the coarsest of `PRECISIONS` in it.
     """
 
     what: str
     phases: Mapping[str, Runner] = field(default_factory=dict, repr=False)
+    step: Runner | None = field(default=None, repr=False)
     why_not: str = ""
     precision: str = "float32"
 

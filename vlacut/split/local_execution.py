@@ -84,6 +84,23 @@ def gauging(
             yield Gauge(dataflow, link, _Workshop(folder, store, backend), calibration)
 
 
+def uncut_step(
+    program: Program, observation: Mapping[str, np.ndarray], backend: str = "onnxruntime"
+) -> dict[str, np.ndarray]:
+    """The action, and the state that is left, of the first step of an episode, by name.
+
+    Raises BackendError if the back end cannot run the program.
+    """
+    with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
+        folder = Path(name)
+        with WeightStore(folder) as store:
+            engines = _Workshop(folder, store, backend).phases(program)
+            states, initial = whole_states(program), initial_of(program)
+            made = UncutEpisode(whole_phases(program), engines, states, initial).step(observation)
+    names = [*(spec.name for spec in program.outputs), *(one.output for one in program.state)]
+    return {one: made[key_of(program, program.output_source(one))] for one in names}
+
+
 class Gauge:
     """Says how far codecs move the action of a program. Made by `gauging`."""
 
