@@ -4,7 +4,7 @@ The phase that holds it becomes up to three: what is before the loop, one trip o
 behind. What is the same in every trip stays as it is; constants that differ become tables, of
 which a trip reads its row; what the trips get from outside, a tensor each, is stacked. Noise that
 every trip draws for itself becomes one input, with a row for each trip. The operators of a trip are
-those that were traced, on the same numbers, so the action is the same to the last bit.
+those that were traced, on the same numbers.
 """
 
 from __future__ import annotations
