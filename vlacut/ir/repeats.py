@@ -131,7 +131,9 @@ def _key(node: ir.Node) -> Hashable:
 
 def _text(attribute: ir.Attr) -> str:
     if attribute.type == ir.AttributeType.TENSOR:
-        return str(attribute.as_tensor().tobytes())
+        tensor = attribute.as_tensor()
+        strings = tensor.dtype == ir.DataType.STRING
+        return str(tensor.numpy().tolist() if strings else tensor.tobytes())
     return str(attribute.value)
 
 
@@ -293,4 +295,6 @@ def _is_table(values: Sequence[ir.Value]) -> bool:
 
 
 def _size(value: ir.Value) -> int:
-    return 1 if value.shape is None else int(np.prod(value.shape.numpy()))
+    if value.shape is None or not value.shape.is_static():
+        return 1
+    return int(np.prod(value.shape.numpy()))
