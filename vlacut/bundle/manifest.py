@@ -36,7 +36,7 @@ from vlacut.plans.state import initial_state
 from vlacut.side import Side
 from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
-FORMAT = 9
+FORMAT = 10
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _MAX_MANIFEST_BYTES = 1 << 28
