@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -378,7 +379,8 @@ def mutate(files: dict[str, Any], draw: random.Random, code: str) -> None:
     name = draw.choice([MODEL, MODEL, MODEL, WEIGHTS, CONSTANTS])
     if kind < 7:
         holder, key = draw.choice(places(files[name]))
-        others = [item[place] for item, place in draw.sample(places(files[name]), 3)]
+        found = draw.sample(places(files[name]), 3)
+        others = [deepcopy(item[place]) for item, place in found]  # not around what holds it
         if isinstance(holder, dict) and kind == 6:
             holder[draw.choice([code, f"a={code}", "guards_code", "as_graph"])] = holder.pop(key)
         elif kind == 5:
