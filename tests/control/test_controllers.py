@@ -62,6 +62,7 @@ def tables(**changes: Any) -> ActionTables:
     return ActionTables(**{**made, **changes})
 
 
+CALM = Motion()
 RISKY = Motion(importance=9.0, acceleration=9.0, samples=1)
 
 
@@ -209,16 +210,39 @@ def test_the_price_keeps_what_is_good_enough_and_asks_what_is_cheap_enough() -> 
     asked = Priced(ROUTES, tables(), variants=["edge", "cut"]).decide(situation(age_s=0.7))
     assert isinstance(asked, Request)
     assert asked.variant == 1
-    # What is risky ages faster: the same buffer is not good enough any more.
-    assert isinstance(Priced(ROUTES, tables()).decide(situation(motion=RISKY)), Request)
-    strict = tables(eps=np.full(2, 1e-3))  # nobody errs so little: within that of the least
-    least = Priced(ROUTES, strict).decide(situation(age_s=0.6))
-    assert isinstance(least, Request)
-    assert least.variant == 2
+    # What is risky ages faster, and what is allowed less is asked for sooner.
+    strict = tables(eps=np.full(2, 1e-3))
+    assert asks_from(tables(), RISKY) < asks_from(tables(), CALM)
+    assert asks_from(strict, CALM) < asks_from(tables(), CALM)
     assert isinstance(Priced(ROUTES, strict).decide(situation(age_s=-0.2)), Keep)
     slow = situation(age_s=0.2, times=(50.0, 50.0, 50.0), left_s=0.3)
     assert isinstance(Priced(ROUTES, tables()).decide(slow), Request)  # it runs out before
     assert isinstance(Priced(ROUTES, tables()).decide(situation(in_flight_s=0.1)), Keep)
+
+
+def asks_from(of: ActionTables, motion: Motion) -> float:
+    """The least age of the chunk in force at which the price asks for another."""
+    for age in np.arange(0.0, 4.0, 0.01):
+        decision = Priced(ROUTES, of).decide(situation(age_s=age, motion=motion))
+        if isinstance(decision, Request):
+            return float(age)
+    return math.inf
+
+
+def test_it_asks_where_keeping_is_dearer_than_the_best_cycle() -> None:
+    """The rule of age replacement, worked out here for errors that grow evenly.
+
+    Commands that err slope x age from T on, and cost C each cycle, come to the least mean
+    slope x (T + L) at L = sqrt(2 C / slope): the chunk is kept up to the age of that error.
+    """
+    of, route, takes = tables(), 2, 0.1
+    slope = {"calm": of.stale(0, 1.0), "risky": of.stale(1, 1.0)}
+    paid = float(of.eps[0]) ** 2 / (2 * slope["calm"])  # eps - error, summed until it is eps
+    for motion, steep, bin_ in ((CALM, slope["calm"], 0), (RISKY, slope["risky"], 1)):
+        added = float(of.e_variant[of.variants.index(ROUTES[route].variant), bin_])
+        renewed = math.sqrt(2 * paid / steep)
+        expected = (added + steep * (takes + renewed)) / steep - takes - 0.05
+        assert asks_from(of, motion) == pytest.approx(expected, abs=0.03)
 
 
 def test_the_price_minimises_what_it_is_asked_to() -> None:

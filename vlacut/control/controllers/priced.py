@@ -1,25 +1,37 @@
 """The one controller: keep, or any variant, by the expected error of the action when it is used.
 
-    E(v)    = e_variant[v][b] + e_stale[b][T(v) + half of what is played]
-    E(keep) = e_stale[b][age + T + a tick]
-    the cheapest of keep and all v with E <= eps[b]; if no v has, of those within eps[b] of the
-    least E, since what is too little to be an error is too little to pay for
+An inference by variant v that is asked for now gives commands of age T(v) on, until the next one
+takes its place after L. If every cycle were like that, error and cost would come to
 
-where b is the bin of the tick's risk and T the predicted time of an inference. A chunk that is
-asked for now is used from T on. So the cost of keeping is the age that commands will have when a
-request of the next tick would be answered, with the T of the variant that is best now. If the chunk
-in force would be over by then, it cannot be kept. `What is played` is the mean time between
-requests. Skipping an inference (RAPID), a cheaper precision (DyQ-VLA), a nearer route (RoboECC,
-RAPID) and a deeper pipeline (ActionFlow) are one comparison.
+    g(v) = least over L of ( sum of e_variant[v][b] + e_stale[b][T(v) + t] over t < L
+                             + price x cost(v) ) / L
 
-Without tables the error of a command is its age, for every variant.
+a second, b being the bin of the tick's risk, T the predicted time of an inference. That is what to
+beat, so the chunk in force is kept while the error that its commands come to is no more than g:
+
+    ask for the v of the least g as soon as e_stale[b][age + T(v) + a tick] > g(v)
+
+the rule of age replacement (Barlow and Proschan, Mathematical Theory of Reliability, 1965), which
+is the best there is where b stays as it is. A chunk that is asked for now is used from T on, so the
+cost of keeping is the age that commands will have when a request of the next tick would be
+answered. If the chunk in force would be over by then, it cannot be kept. Skipping an inference
+(RAPID), a cheaper precision (DyQ-VLA), a nearer route (RoboECC, RAPID) and a deeper pipeline
+(ActionFlow) are one comparison.
+
+The price of a second of compute follows from `eps`, the error that is allowed in calm phases (the
+first bin): with no latency, the cheapest variant would be asked for when its commands err by as
+much, so it costs what they err less than that until then, the sum of eps - e_stale[0][t].
+
+Without tables the error of a command is its age, for every variant, and held to `most_age_s`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from vlacut.control.report import Route
 from vlacut.control.signals.risk import RiskSignals
@@ -28,7 +40,6 @@ from vlacut.control.tables import ActionTables
 from vlacut.errors import InputError, suggestion
 
 MOST_AGE_S = 0.5
-_SHARE = 0.2  # of the newest, in the mean time between requests
 _RATE = 0.05  # by which a measured error moves the tables, as a logarithm
 
 COSTS: dict[str, Callable[[Route], float]] = {
@@ -78,6 +89,12 @@ class Priced:
             place for place, name in enumerate(names) if not variants or name in variants
         ]
         self._rows = [tables.variants.index(name) if tables else 0 for name in names]
+        self._cycles = None if tables is None else Cycles(tables)
+        self._paid = [0.0] * len(names)  # of an inference, in errors times seconds
+        costs = [self._costs[place] for place in self._allowed if self._costs[place] > 0]
+        if self._cycles is not None and costs:
+            price = self._cycles.allowed / min(costs)
+            self._paid = [price * cost if cost > 0 else 0.0 for cost in self._costs]
         self._signals = RiskSignals()
         self._drift = 0.0  # logarithm of what errors are beyond the tables
         self.reset()
@@ -85,7 +102,6 @@ class Priced:
     def reset(self) -> None:
         """See `Controller`."""
         self._signals.reset()
-        self._played_s = 0.0
         self._measured = -1
 
     def decide(self, situation: Situation) -> Decision:
@@ -100,46 +116,36 @@ class Priced:
                 self._learn(tables, bin_, situation.seam)
         if situation.buffer.in_flight_s is not None:
             return Keep()
-        decision = self._choose(situation, bin_)
-        if isinstance(decision, Request) and situation.buffer.since_request_s < math.inf:
-            self._played_s += _SHARE * (situation.buffer.since_request_s - self._played_s)
-        return decision
+        return self._choose(situation, bin_)
 
     def _choose(self, situation: Situation, bin_: int) -> Decision:
         buffer, times = situation.buffer, situation.times
-        allowed = self._most_age_s if self._tables is None else float(self._tables.eps[bin_])
-        errors = {
-            place: self._error(place, bin_, times[place] + self._played_s / 2)
-            for place in self._allowed
-        }
-        least = min(errors.values())
-        limit = allowed if least <= allowed else least + allowed
-        best = self._cheapest(errors, limit, times, buffer.left_s)
+        limits = {place: self._limit(place, bin_, times[place]) for place in self._allowed}
+        best = self._best(limits, times, buffer.left_s)
         keep = math.inf
         if not buffer.runs_out and buffer.left_s > times[best] + 1.5 * situation.tick_s:
             keep = self._stale(bin_, buffer.age_s + times[best] + situation.tick_s)
         said = f"bin {bin_}" if self._tables else "no tables, age alone"
-        if keep <= limit:
+        if keep <= limits[best]:
             return Keep(said)
-        return Request(best, why=f"{said}: keeping would err {keep:.3g} of {limit:.3g}")
+        return Request(best, why=f"{said}: keeping would err {keep:.3g} of {limits[best]:.3g}")
 
-    def _cheapest(
-        self, errors: Mapping[int, float], limit: float, times: Sequence[float], left_s: float
-    ) -> int:
-        """Of the variants that err no more, the cheapest that is there before the chunk in force is
-        over; if none is, the one that is there first.
+    def _best(self, limits: dict[int, float], times: Sequence[float], left_s: float) -> int:
+        """Of the variants that are there before the chunk in force is over, the one of the least
+        error and cost; if none is, the one that is there first.
         """
-        good = [place for place, error in errors.items() if error <= limit]
-        in_time = [place for place in good if times[place] <= left_s]
+        in_time = [place for place in limits if times[place] <= left_s]
         if in_time:
-            return min(in_time, key=lambda place: (self._costs[place], errors[place]))
-        return min(good, key=lambda place: (times[place], self._costs[place]))
+            return min(in_time, key=lambda place: (limits[place], self._costs[place]))
+        return min(limits, key=lambda place: (times[place], self._costs[place]))
 
-    def _error(self, variant: int, bin_: int, age_s: float) -> float:
-        stale = self._stale(bin_, age_s)
-        if self._tables is None:
-            return stale
-        return stale + float(self._tables.e_variant[self._rows[variant], bin_])
+    def _limit(self, variant: int, bin_: int, takes_s: float) -> float:
+        """The error beyond which commands are not kept if they can be had by a variant."""
+        if self._cycles is None or self._tables is None:
+            return max(self._most_age_s, takes_s)
+        added = float(self._tables.e_variant[self._rows[variant], bin_])
+        paid = self._paid[variant]
+        return added + self._cycles.least(bin_, takes_s, paid, math.exp(self._drift))
 
     def _stale(self, bin_: int, age_s: float) -> float:
         if self._tables is None or age_s == math.inf:
@@ -161,3 +167,39 @@ class Priced:
         else:
             off = max(-1.0, min(1.0, (error - promised) / float(tables.eps[bin_])))
         self._drift = max(-1.0, min(2.0, self._drift + _RATE * off))
+
+
+class Cycles:
+    """Errors of commands summed over time, from one inference's to the next's.
+
+    Attributes:
+        allowed: how much less than `eps` commands of the first bin err until they err by as much,
+            in errors times seconds.
+    """
+
+    def __init__(self, tables: ActionTables) -> None:
+        count, bins = tables.e_stale.shape
+        self._ages = np.arange(2 * count) * tables.period_s
+        stale = np.array(
+            [[tables.stale(bin_, age) for age in self._ages.tolist()] for bin_ in range(bins)]
+        )
+        steps = (stale[:, 1:] + stale[:, :-1]) / 2 * tables.period_s
+        self._sums = np.concatenate((np.zeros((bins, 1)), np.cumsum(steps, axis=1)), axis=1)
+        self._lasts = self._ages[1 : count + 1]
+        fine = np.linspace(0.0, self._ages[-1], 64 * len(self._ages))
+        below = float(tables.eps[0]) - np.interp(fine, self._ages, stale[0])
+        self.allowed = float(np.maximum(below, 0.0).sum() * fine[1])
+
+    def least(self, bin_: int, age_s: float, paid: float, drift: float = 1.0) -> float:
+        """The least mean of error and cost, over cycles of all lengths that begin at an age.
+
+        Args:
+            bin_: of risk.
+            age_s: of the first command.
+            paid: for every cycle, in errors times seconds.
+            drift: by which errors are those of the tables.
+        """
+        sums = self._sums[bin_]
+        start, *ends = np.interp([age_s, *(age_s + self._lasts)], self._ages, sums)
+        made: np.ndarray = (drift * (np.array(ends) - start) + paid) / self._lasts
+        return float(made.min())
