@@ -101,7 +101,8 @@ def delay_table(name: str, path: str, rtc: str) -> Table:
 def network_table(label: str, base: Cell, roboecc: Path | None) -> Table:
     """Placements over a recorded network, full-size timing."""
     traces = Path(base.traces).name
-    one_side = routes_of(read_bundle(Path(base.plan)).plan)
+    plan = read_bundle(Path(base.plan)).plan
+    one_side = routes_of(plan)
     rows = [
         (f"all-{route.route}", replace(base, selector=route.variant))
         for route in {one.route: one for one in reversed(one_side) if one.route != CUT}.values()
@@ -113,7 +114,7 @@ def network_table(label: str, base: Cell, roboecc: Path | None) -> Table:
         rows.append(("RoboECC adjusted", replace(paper, selector="thresholds")))
     rows += [(f"ours, {way}", one) for way, one in executors(base).items()]
     compared = [(other, "ours, naive") for other, _ in rows if not other.startswith("ours")]
-    title = f"belt: OpenVLA's timing over {label} ({traces})"
+    title = f"belt: the timing of {plan.program} over {label} ({traces})"
     return Table(f"network-{traces}", title, rows, compared, _PAPERS["network"])
 
 
@@ -121,8 +122,8 @@ _PAPERS = {
     "network": (
         "RoboECC (arXiv 2603.20711, table II, Orin): edge-only 1119.4 ms, cloud-only 151.2, fixed "
         "923.3, adjusted 354.4; the paper has no closed loop.",
-        "Full-size timing, the small policy's actions: the delays of the 7B deployment under the "
-        "task, not the 7B's skill. An inference of OpenVLA is taken to give 16 commands.",
+        "The timing of the plan's model, the small policy's actions: the delays of that deployment "
+        "under the task, not that model's skill. An inference is taken to give 16 commands.",
     ),
     "controllers": (
         "RAPID (arXiv 2603.07949): table I, trigger by vision entropy 395.4 ms, under visual noise "
@@ -135,6 +136,7 @@ _PAPERS = {
 def controller_table(label: str, base: Cell) -> Table:
     """When to ask, over a recorded network, with what is seen disturbed or not."""
     traces, disturbed = Path(base.traces).name, base.disturbance
+    timed = read_bundle(Path(base.plan)).plan.program
     rows = [
         ("periodic", replace(base, tables="")),
         *((name, replace(base, controller=name)) for name in ("when-empty", "rapid", "risk")),
@@ -142,7 +144,7 @@ def controller_table(label: str, base: Cell) -> Table:
     ]
     return Table(
         f"controllers-{traces}{'-' + disturbed if disturbed else ''}",
-        f"belt: when to ask, OpenVLA's timing over {label} ({traces})"
+        f"belt: when to ask, the timing of {timed} over {label} ({traces})"
         + (f", {disturbed} in the pictures" if disturbed else ""),
         rows,
         [(other, "price") for other, _ in rows[:-1]],

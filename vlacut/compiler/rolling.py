@@ -11,8 +11,8 @@ from vlacut.split.local_execution import example_observation, not_runnable, uncu
 from vlacut.tensor.numerics import relative_difference
 
 _LARGE = 4 << 30  # bytes of weights: both programs are run
-# A share of the largest magnitude. Most loops come to the same bits; one of a UNet of convolutions
-# did not, on an engine that fuses operators as it likes.
+# A share of the largest magnitude. Most loops come to the same bits; that of lerobot's
+# DiffusionPolicy, a UNet of convolutions, did not, and why is not known.
 _ROUNDING = 1e-5
 
 
