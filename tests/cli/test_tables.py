@@ -10,6 +10,7 @@ from rich.console import Console
 from vlacut.backend import Checked
 from vlacut.cli.check import _row
 from vlacut.cli.show.output import table
+from vlacut.compiler.checking import CheckedPart
 from vlacut.plans.plan import Part
 from vlacut.side import Side
 
@@ -57,7 +58,7 @@ def test_brackets_are_shown() -> None:
         table(
             "Checked",
             ("part", "side", "device", "result", "s", "memory", "weights"),
-            [_row(part, "a100", checked)],
+            [_row(CheckedPart(part, "a100", checked))],
             left=4,
         )
     )
