@@ -26,10 +26,10 @@ from vlacut.runtime.engines import OpenedEngines, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side
+from vlacut_backends.cuda.driver import driver
 from vlacut_backends.onnxruntime import bound, providers
 from vlacut_backends.onnxruntime.bound import BoundEngine
 from vlacut_backends.onnxruntime.execute import open_session
-from vlacut_backends.tensorrt.handles import driver
 
 if TYPE_CHECKING:
     from fakes.fake_cuda import FakeDriver

@@ -23,7 +23,7 @@ from vlacut.bundle.serde import from_json
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError
 from vlacut.side import Side
-from vlacut_backends.tensorrt.cuda import Driver
+from vlacut_backends.cuda.driver import Driver
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.execute import TensorRTExecutor
 

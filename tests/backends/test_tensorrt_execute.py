@@ -25,11 +25,11 @@ from vlacut.runtime.engines import OpenedEngines, host_arrays, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.side import Side
+from vlacut_backends.cuda.driver import driver
+from vlacut_backends.cuda.lane import Lane
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.execute import OpenTensorRTEngine
 from vlacut_backends.tensorrt.golden import Golden, compare
-from vlacut_backends.tensorrt.handles import driver
-from vlacut_backends.tensorrt.lane import Lane
 
 if TYPE_CHECKING:
     from fakes.fake_cuda import FakeDriver

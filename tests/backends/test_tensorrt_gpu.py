@@ -27,8 +27,9 @@ from vlacut.runtime.engines import OpenedEngines, host_arrays, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import largest_difference
 from vlacut.side import Side
+from vlacut_backends.cuda.driver import driver
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
-from vlacut_backends.tensorrt.handles import driver, tensorrt
+from vlacut_backends.tensorrt.handles import tensorrt
 
 pytestmark = pytest.mark.gpu
 

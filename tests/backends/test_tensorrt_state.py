@@ -18,9 +18,9 @@ from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import load_engines
 from vlacut.side import Side
+from vlacut_backends.cuda.lane import DeviceTensor, Lane
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.execute import OpenTensorRTEngine
-from vlacut_backends.tensorrt.lane import DeviceTensor, Lane
 
 if TYPE_CHECKING:
     from fakes.fake_cuda import FakeDriver

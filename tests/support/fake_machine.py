@@ -20,6 +20,7 @@ from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.program import Program
 from vlacut.ir.state import State
 from vlacut.side import Side
+from vlacut_backends.cuda.driver import driver
 from vlacut_backends.tensorrt import handles
 from vlacut_passes.alternatives import AddAlternatives
 
@@ -31,7 +32,7 @@ PINS = (*(f"{name}=cloud" for name in CLOUD), "node_embed=edge", "node_features=
 # The same GPU on both sides, so that one process can be both.
 TARGET = Target("a100", "a100", "10GB/s,0us", pin=PINS)
 FAKES = Path(__file__).parent / "fakes"
-_CACHED = (handles.driver, handles.tensorrt, handles.logger)
+_CACHED = (driver, handles.tensorrt, handles.logger)
 _MODULES = ("fake_device", "fake_cuda", "tensorrt")
 
 

@@ -27,11 +27,10 @@ from vlacut.backend import Lane as AnyLane
 from vlacut.backend import Tensor
 from vlacut.bundle.engine_records import engines_folder
 from vlacut.errors import BackendError
+from vlacut_backends.cuda.driver import Driver, driver
+from vlacut_backends.cuda.lane import DeviceTensor, Lane
 from vlacut_backends.onnxruntime.execute import open_session
 from vlacut_backends.onnxruntime.providers import PROVIDERS, installed, not_loaded
-from vlacut_backends.tensorrt.cuda import Driver
-from vlacut_backends.tensorrt.handles import driver
-from vlacut_backends.tensorrt.lane import DeviceTensor, Lane
 
 _MOST_GRAPHS = 64  # of a part, over all control loops
 _NO_GRAPH = "-1"
@@ -125,19 +124,7 @@ class OpenBoundEngine:
 
     def take(self, key: str, tensor: Tensor) -> DeviceTensor:
         """See `vlacut.backend.OpenEngine`."""
-        if isinstance(tensor, DeviceTensor) and tensor.lane.driver is self._lane.driver:
-            tensor.lane.check_open()
-            return tensor
-        self._lane.check_open()
-        self._lane.driver.enter()
-        array = tensor if isinstance(tensor, np.ndarray) else tensor.array()
-        port = self._part.inputs.get(key)
-        if port is not None and (array.shape != port.shape or array.dtype != port.dtype):
-            raise BackendError(
-                f"part {self._part.name}: {key} is {array.dtype}{list(array.shape)}, it takes "
-                f"{port.dtype}{list(port.shape)}"
-            )
-        return self._lane.upload(key, array)
+        return self._lane.take(self._part.name, key, tensor, self._part.inputs.get(key))
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, DeviceTensor]:
         """See `vlacut.backend.OpenEngine`. `device_ns` counts what the host launches, too."""

@@ -22,10 +22,10 @@ from vlacut.backend import Lane as AnyLane
 from vlacut.backend import Tensor
 from vlacut.bundle.engine_records import engines_folder, find_engine
 from vlacut.errors import BackendError
-from vlacut_backends.tensorrt.cuda import Driver
-from vlacut_backends.tensorrt.handles import driver, logger, tensorrt
+from vlacut_backends.cuda.driver import Driver, driver
+from vlacut_backends.cuda.lane import DeviceTensor, Lane
+from vlacut_backends.tensorrt.handles import logger, tensorrt
 from vlacut_backends.tensorrt.key import check_recipe, engine_key
-from vlacut_backends.tensorrt.lane import DeviceTensor, Lane
 
 _MOST_GRAPHS = 16  # of an engine in a loop; two of a carried state, and the variants' other homes
 # numpy's carriers of TensorRT's element types, as `vlacut.tensor` has them.
@@ -181,19 +181,7 @@ class OpenTensorRTEngine:
 
     def take(self, key: str, tensor: Tensor) -> DeviceTensor:
         """See `vlacut.backend.OpenEngine`."""
-        if isinstance(tensor, DeviceTensor) and tensor.lane.driver is self._lane.driver:
-            tensor.lane.check_open()
-            return tensor
-        self._lane.check_open()
-        self._lane.driver.enter()
-        array = tensor if isinstance(tensor, np.ndarray) else tensor.array()
-        port = self._inputs.get(key)
-        if port is not None and (array.shape != port.shape or array.dtype != port.dtype):
-            raise BackendError(
-                f"part {self._part.name}: {key} is {array.dtype}{list(array.shape)}, its engine "
-                f"takes {port.dtype}{list(port.shape)}; build it again"
-            )
-        return self._lane.upload(key, array)
+        return self._lane.take(self._part.name, key, tensor, self._inputs.get(key))
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, DeviceTensor]:
         """See `vlacut.backend.OpenEngine`."""

@@ -9,15 +9,9 @@ from importlib import import_module
 from typing import Any
 
 from vlacut.errors import BackendError
-from vlacut_backends.tensorrt.cuda import Driver
+from vlacut_backends.cuda.driver import driver
 
 _log = logging.getLogger("vlacut.tensorrt")
-
-
-@cache
-def driver() -> Driver:
-    """The driver of this process. Raises BackendError if there is none or no GPU."""
-    return Driver()
 
 
 @cache

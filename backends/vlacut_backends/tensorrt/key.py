@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vlacut.bundle.engine_records import sha256_of
 from vlacut.errors import BackendError
-from vlacut_backends.tensorrt.cuda import Gpu
+from vlacut_backends.cuda.driver import Gpu
 from vlacut_backends.tensorrt.holes import hole
 from vlacut_backends.tensorrt.recipe import from_texts, parse_version
 

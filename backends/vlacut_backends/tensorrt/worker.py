@@ -27,10 +27,10 @@ from typing import Any
 from vlacut.bundle.private import beside
 from vlacut.errors import BackendError, VlacutError
 from vlacut.runtime.engines import OpenedEngines, host_arrays
-from vlacut_backends.tensorrt.cuda import Gpu
+from vlacut_backends.cuda.driver import Gpu, driver
 from vlacut_backends.tensorrt.execute import TensorRTExecutor
 from vlacut_backends.tensorrt.golden import Comparison, Golden, compare, fit, read_golden
-from vlacut_backends.tensorrt.handles import driver, has_tensorrt, make_logger, tensorrt
+from vlacut_backends.tensorrt.handles import has_tensorrt, make_logger, tensorrt
 from vlacut_backends.tensorrt.recipe import STRONGLY_TYPED, TF32, Recipe, from_texts
 from vlacut_backends.tensorrt.trtexec import build_by_trtexec, run_by_trtexec, trtexec_version
 

@@ -25,8 +25,8 @@ from vlacut.errors import BackendError, InputError, Progress
 from vlacut.plans.plan import Part
 from vlacut.side import Side
 from vlacut.tensor.numerics import synthetic
+from vlacut_backends.cuda.driver import driver
 from vlacut_backends.tensorrt.golden import Golden, compare
-from vlacut_backends.tensorrt.handles import driver
 from vlacut_backends.tensorrt.recipe import from_texts
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The slice of the CUDA driver that `vlacut_backends.tensorrt.cuda` calls, on the host.
+"""The slice of the CUDA driver that `vlacut_backends.cuda.driver` calls, on the host.
 
 As on a GPU, nothing on a stream happens before the stream is waited for: until then an output is
 what was there before, and a copy has not come. Memory that was freed is poisoned and may not be

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from vlacut.errors import BackendError
@@ -201,3 +202,9 @@ class Driver:
             return int(self._made("cuGraphInstantiateWithFlags", c_void_p(), graph, 0))
         finally:
             self.call("cuGraphDestroy", graph)
+
+
+@cache
+def driver() -> Driver:
+    """The driver of this process. Raises BackendError if there is none or no GPU."""
+    return Driver()

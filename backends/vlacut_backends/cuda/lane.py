@@ -20,12 +20,13 @@ import ctypes
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from vlacut.backend import Tensor
 from vlacut.errors import BackendError
-from vlacut_backends.tensorrt.cuda import Driver
+from vlacut_backends.cuda.driver import Driver
 
 _CLOSE_S = 1.0
 
@@ -102,6 +103,16 @@ class _Buffer:
         return self._pinned.view(dtype).reshape(shape)
 
 
+class HasSpec(Protocol):
+    """An input of an engine: its shape, and its type as numpy carries it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+
 class Lane:
     """See the module. One thread uses it at a time, but for `empty`, `download` and `wait_for`.
 
@@ -135,6 +146,30 @@ class Lane:
         freeing.atexit = False
         flat: np.ndarray = np.frombuffer(memory, dtype, nbytes // dtype.itemsize)  # type: ignore[call-overload]  # ctypes arrays are buffers
         return flat.reshape(shape)
+
+    def take(self, part: str, key: str, tensor: Tensor, port: HasSpec | None) -> DeviceTensor:
+        """A tensor for an input of a part, uploaded unless it lies on this GPU.
+
+        Args:
+            part: its name, for errors.
+            key: of the tensor.
+            tensor: on any lane, or of the host.
+            port: what the engine takes there; None for what it does not read.
+
+        Raises BackendError where shape or type are another, or a lane was closed.
+        """
+        if isinstance(tensor, DeviceTensor) and tensor.lane.driver is self.driver:
+            tensor.lane.check_open()
+            return tensor
+        self.check_open()
+        self.driver.enter()
+        array = tensor if isinstance(tensor, np.ndarray) else tensor.array()
+        if port is not None and (array.shape != port.shape or array.dtype != port.dtype):
+            raise BackendError(
+                f"part {part}: {key} is {array.dtype}{list(array.shape)}, it takes "
+                f"{port.dtype}{list(port.shape)}; compile or build it again"
+            )
+        return self.upload(key, array)
 
     def upload(self, key: str, array: np.ndarray) -> DeviceTensor:
         """An array on the device. It must stay as it is until the stream was waited for."""
