@@ -9,9 +9,9 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from vlacut.errors import PassError
-from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.program import Phase, Program
-from vlacut.tensor.numerics import probing, synthetic
+from vlacut.split.local_execution import example_observation
+from vlacut.tensor.numerics import probing
 
 Observation = Mapping[str, np.ndarray]
 Watched = Mapping[str, Iterable[str]]  # names of values, by phase
@@ -19,9 +19,8 @@ See = Callable[[str, str, np.ndarray], None]  # of a phase, of a value's name, w
 
 
 def observations(program: Program, count: int) -> list[dict[str, np.ndarray]]:
-    """The recorded example, and others like it up to a count, see `vlacut.tensor.numerics`."""
-    recorded = EXAMPLE.find(program) or {}
-    example = {spec.name: recorded.get(spec.name, synthetic(spec)) for spec in program.inputs}
+    """The example, and others like it up to a count, see `vlacut.tensor.numerics.probing`."""
+    example = example_observation(program)
     return [probing(program.inputs, example, seed) if seed else example for seed in range(count)]
 
 
