@@ -22,6 +22,12 @@ from vlacut.runtime.edge.report import Source
 
 VLACUT = [sys.executable, "-m", "vlacut"]
 
+HEARS_INTERRUPTS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
 
 @contextmanager
 def serving(bundle: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
@@ -124,8 +130,12 @@ def test_a_run_that_is_ended_says_so_and_leaves_its_timeline(
     with serving(split_bundle, "--log-json", "--metrics", 0) as (child, said):
         words = ["run", str(split_bundle), "--cloud", said["address"], "--steps", "1000000"]
         command = [*VLACUT, *words, "--timeline", str(tmp_path / "t.json"), "--json"]
+        # Under `nohup` or `&` tests inherit an ignored SIGINT, and would hand it on.
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", HEARS_INTERRUPTS, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as robot:
             assert child.stderr is not None
             assert json.loads(child.stderr.readline())["event"] == "connected"
