@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import Loop, Run, Transfer
 from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.pricing.price import Certificate, Price
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.wire.security import cloud_context
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 DIGEST = bytes(32)

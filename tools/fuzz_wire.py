@@ -23,12 +23,12 @@ with atheris.instrument_imports(include=["vlacut.runtime"]):
     from echo import DIGEST, echo_plan
 
     from vlacut.errors import WireError
+    from vlacut.hardware import Side
     from vlacut.runtime.wire.connection import Connection
     from vlacut.runtime.wire.handshake import answer, greet
     from vlacut.runtime.wire.layout import Layout
     from vlacut.runtime.wire.protocol import CHECKED, ERROR, TENSORS, Greeting, Header, checksum
     from vlacut.runtime.wire.route import Route
-    from vlacut.side import Side
 
 PLAN = echo_plan(96, 40, trips=3)
 ROUTES = {side: Route(PLAN, side, 0) for side in Side}

@@ -26,12 +26,12 @@ import vlacut
 from vlacut import registry
 from vlacut.bundle.manifest import open_bundle
 from vlacut.errors import VlacutError
+from vlacut.hardware import Side
 from vlacut.hardware.driver import seen_driver
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 
 WAYS = (("torch", "cuda"), ("onnxruntime", "cuda"), ("onnxruntime", "tensorrt"), ("tensorrt", ""))
 ON_CPU = (("torch", "cpu"), ("onnxruntime", "cpu"))

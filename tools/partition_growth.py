@@ -16,10 +16,9 @@ import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from vlacut.hardware import Device, Link, load_device, parse_link
+from vlacut.hardware import Device, Link, Side, load_device, parse_link
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
 from vlacut.pricing.roofline import Cost, Kernel, device_seconds
-from vlacut.side import Side
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.search import optimal_cut
 

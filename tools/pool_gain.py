@@ -21,13 +21,12 @@ import numpy as np
 
 from vlacut import registry
 from vlacut.cli.show.output import console, milliseconds, size, table
-from vlacut.hardware import Bandwidths, Link, parse_bandwidths, parse_link
+from vlacut.hardware import Bandwidths, Link, Side, parse_bandwidths, parse_link
 from vlacut.ir.annotation import CUTS, STRUCTURE, Asked, Cuts
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.side import Side
 from vlacut_passes.alternatives import AddAlternatives
 from vlacut_passes.partitioning.solver.search import optimal_cut
 from vlacut_passes.pool.candidate import make_candidate

@@ -29,7 +29,7 @@ from vlacut import registry
 from vlacut.cli.show.output import progress_bar, table
 from vlacut.frontends.load import load_program
 from vlacut.frontends.torch import TorchPhase, program_from_torch
-from vlacut.hardware import Device, load_device, parse_link
+from vlacut.hardware import Device, Side, load_device, parse_link
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
@@ -39,7 +39,6 @@ from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.calibration.measuring import measure_samples
 from vlacut.pricing.cut import make_cut
 from vlacut.pricing.roofline import interval, sequence_seconds
-from vlacut.side import Side
 from vlacut.split.parts import split_at, whole
 
 _LINK = parse_link("10MB/s")  # the split needs one; nothing here depends on it

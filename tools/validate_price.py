@@ -34,7 +34,7 @@ from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.frontends.load import load_program
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import CUTS
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.pricing.coding import coded
@@ -42,7 +42,6 @@ from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import Price, price
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.wire.sockets import parse_address
-from vlacut.side import Side
 
 MODELS = registry.names("models")
 STRATEGIES = ("all-cloud", "backbone-in-cloud", "fixed-half")

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from vlacut.errors import InputError
-from vlacut.hardware import Bandwidths, parse_bandwidths, parse_bytes
+from vlacut.hardware import Bandwidths, Side, parse_bandwidths, parse_bytes
 from vlacut.ir.annotation import CUTS, Cuts
 from vlacut.ir.dataflow import Dataflow, cuts_of, trace_dataflow
 from vlacut.ir.program import Program
@@ -25,7 +25,6 @@ from vlacut.plans.pool import FORMS, SEGMENTS, Considered, Pool
 from vlacut.pricing.coding import CodedCrossing, coded_crossings
 from vlacut.pricing.cut import Cut, Sides, make_cut
 from vlacut.pricing.price import in_cloud
-from vlacut.side import Side
 from vlacut.split.pieces import engines_of
 from vlacut_passes.partitioning.coded import Codecs, offered_codecs
 from vlacut_passes.partitioning.limits import Quantity, within

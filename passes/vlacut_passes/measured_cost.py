@@ -11,12 +11,11 @@ import onnx_ir as ir
 
 from vlacut.bundle.costs import MeasuredPart, read_costs
 from vlacut.errors import InputError
-from vlacut.hardware import load_device
+from vlacut.hardware import Side, load_device
 from vlacut.ir.annotation import MEASURED, SECONDS, Seconds
 from vlacut.ir.fingerprint import fingerprint
 from vlacut.ir.graphs import node_inputs, operators
 from vlacut.ir.program import Phase, Program
-from vlacut.side import Side
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.compiler.backends import parse_backends
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError
+from vlacut.hardware import Side
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.verification import UNCUT, verify_bundle
-from vlacut.side import Side
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 
 

@@ -16,13 +16,12 @@ from vlacut.compiler.driver import compile_program
 from vlacut.emulation import shape_of
 from vlacut.emulation.twin import run_twin
 from vlacut.errors import BackendError, BundleError, InputError, PeerLost
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.hardware.trace import Trace
 from vlacut.ir.program import Program
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 from vlacut.simulation import StepWalk, network_of
 from vlacut_backends.emulated.execute import EmulatedEngine, EmulatedExecutor
 

@@ -20,12 +20,12 @@ from support.programs import looping_program
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError
+from vlacut.hardware import Side
 from vlacut.hardware.driver import SeenDriver, SeenGpu, seen_driver
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import OpenedEngines, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 from vlacut_backends.cuda.driver import driver
 from vlacut_backends.onnxruntime import bound, providers
 from vlacut_backends.onnxruntime.bound import BoundEngine

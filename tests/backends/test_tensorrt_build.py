@@ -22,7 +22,7 @@ from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.bundle.serde import from_json
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError
-from vlacut.side import Side
+from vlacut.hardware import Side
 from vlacut_backends.cuda.driver import Driver
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.execute import TensorRTExecutor

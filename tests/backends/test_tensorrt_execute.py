@@ -19,12 +19,12 @@ import vlacut
 from vlacut.bundle.engine_records import GOLDEN
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, VlacutError
+from vlacut.hardware import Side
 from vlacut.measurement.profiling import profile_bundle
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import OpenedEngines, host_arrays, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 from vlacut_backends.cuda.driver import driver
 from vlacut_backends.cuda.lane import Lane
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder

@@ -22,11 +22,10 @@ import vlacut
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import BackendError
-from vlacut.hardware import device_names, load_device
+from vlacut.hardware import Side, device_names, load_device
 from vlacut.runtime.engines import OpenedEngines, host_arrays, load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import largest_difference
-from vlacut.side import Side
 from vlacut_backends.cuda.driver import driver
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.handles import tensorrt

@@ -19,10 +19,9 @@ import pytest
 from vlacut import registry
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import Target, compile_program
-from vlacut.hardware import load_device
+from vlacut.hardware import Side, load_device
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.program import Program
-from vlacut.side import Side
 from vlacut_backends.tensorrt.check import TensorRTChecker
 from vlacut_backends.tensorrt.rtx import build_in_child, installed
 

@@ -24,8 +24,7 @@ from vlacut.bundle.manifest import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
 from vlacut.frontends.onnx import onnx_program
-from vlacut.hardware import load_device
-from vlacut.side import Side
+from vlacut.hardware import Side, load_device
 from vlacut_backends.onnxruntime.execute import OnnxRuntimeExecutor
 from vlacut_backends.tensorrt.build import derive
 from vlacut_backends.tensorrt.check import TensorRTChecker

@@ -14,10 +14,10 @@ from support.deployments import served
 from support.fake_machine import bundle_with_fallback, fake_machine, looping_bundle
 from support.programs import looping_program, observation
 
+from vlacut.hardware import Side
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import load_engines
-from vlacut.side import Side
 from vlacut_backends.cuda.lane import DeviceTensor, Lane
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 from vlacut_backends.tensorrt.execute import OpenTensorRTEngine

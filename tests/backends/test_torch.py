@@ -22,13 +22,13 @@ from support.proxy import DOWN, UP, Fault, Proxy
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, DeadlineMissed, UnsupportedError
+from vlacut.hardware import Side
 from vlacut.plans.instructions import Move, Run, steps
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both, run_episode
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 from vlacut_backends.torch.execute import TorchExecutor, chosen_provider
 
 SHARE = 1e-5  # of the largest magnitude: products are summed in another order

@@ -20,10 +20,10 @@ from support.programs import looping_program, random_stateful
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
+from vlacut.hardware import Side
 from vlacut.plans.plan import Part
 from vlacut.runtime.engines import OpenedEngines
 from vlacut.runtime.local import run_episode
-from vlacut.side import Side
 from vlacut_backends.aten.module import PartModule
 from vlacut_backends.torch.lane import DeviceTorchEngine, Gpu, TorchLane
 

@@ -15,7 +15,7 @@ from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
 from vlacut.frontends.load import load_program
-from vlacut.side import Side
+from vlacut.hardware import Side
 from vlacut_backends.tensorrt.golden import Golden, compare
 from vlacut_backends.torch_tensorrt.engine_builder import TorchTensorRTEngineBuilder, compile_part
 

@@ -18,8 +18,8 @@ from support.programs import TARGET, looping_program
 from vlacut.bundle.manifest import open_bundle, read_bundle
 from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import BundleError, InfeasibleError, ModelError
+from vlacut.hardware import Side
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 from vlacut.tensor.npz import npz_bytes
 
 

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, ObservationError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import Loop, Move, Run, Transfer, Trips
 from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.pricing.price import Certificate, Price, Strategy
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 PRICE = Price(

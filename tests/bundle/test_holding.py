@@ -20,7 +20,7 @@ from vlacut.bundle import holding
 from vlacut.bundle.holding import held
 from vlacut.bundle.manifest import open_bundle
 from vlacut.errors import BundleError
-from vlacut.side import Side
+from vlacut.hardware import Side
 
 CLONING = {"btrfs": "mkfs.btrfs", "xfs": "mkfs.xfs"}
 

@@ -26,7 +26,7 @@ from vlacut import registry
 from vlacut.bundle.engine_records import BuildRecord, BuiltPart, EngineRecord
 from vlacut.cli.build import record_json
 from vlacut.cli.commands import vlacut as commands
-from vlacut.side import Side
+from vlacut.hardware import Side
 
 README = ROOT / "vlacut" / "cli" / "README.md"
 MODEL = "vit-mlp:tiny"

@@ -11,8 +11,8 @@ from vlacut.backend import Checked
 from vlacut.cli.check import _row
 from vlacut.cli.show.output import table
 from vlacut.compiler.checking import CheckedPart
+from vlacut.hardware import Side
 from vlacut.plans.plan import Part
-from vlacut.side import Side
 
 NAMES = [f"strategy-with-a-long-name-{index}" for index in range(3)]
 COLUMNS = ("strategy", "what", *(f"column {index}" for index in range(9)))

@@ -12,9 +12,9 @@ from support.remembering import FRAMES, SIDE, TOKENS, WIDTH, history_program, in
 
 import vlacut
 from vlacut.bundle.manifest import Bundle
+from vlacut.hardware import Side
 from vlacut.plans.state import StateRule
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 
 
 def compiled(program: vlacut.ir.program.Program, out: Path, **options: object) -> Bundle:

@@ -14,10 +14,10 @@ from support.programs import looping_program
 from vlacut.compiler.driver import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError, PassError
+from vlacut.hardware import Side
 from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.pipeline import Pipeline, parse_pipeline
-from vlacut.side import Side
 from vlacut.tensor.codec import parse_codecs
 
 TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0ms")

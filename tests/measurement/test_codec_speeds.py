@@ -13,13 +13,12 @@ from support.programs import looping_program
 from vlacut.compiler.driver import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import HardwareError
-from vlacut.hardware import Device, Mode, Profile, load_device, profile_text
+from vlacut.hardware import Device, Mode, Profile, Side, load_device, profile_text
 from vlacut.hardware.codec_speed import JPEG, CodecSpeed, CodecSpeeds
 from vlacut.measurement.calibration import codecs
 from vlacut.measurement.calibration.calibrating import starting_device
 from vlacut.measurement.calibration.codecs import Timed, fit_codecs, measure_codecs
 from vlacut.pricing import codec_cost, picture_cost
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, parse_codecs, takes
 

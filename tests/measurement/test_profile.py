@@ -14,12 +14,12 @@ from vlacut.bundle.costs import MeasuredCosts, MeasuredPart, read_costs, write_c
 from vlacut.bundle.manifest import open_bundle
 from vlacut.compiler.driver import Target, plan_program
 from vlacut.errors import InputError
+from vlacut.hardware import Side
 from vlacut.ir.annotation import MEASURED, SECONDS
 from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.measurement.profiling import profile_bundle
-from vlacut.side import Side
 
 EDGE, CLOUD = "jetson-agx-orin", "a100"
 SIDES = (Side.EDGE, Side.CLOUD)

@@ -18,13 +18,13 @@ from support.cutting import Walk, all_on, write_cuts
 
 from vlacut.frontends.onnx import onnx_program
 from vlacut.frontends.torch import program_from_module
+from vlacut.hardware import Side
 from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Transfer, flatten
-from vlacut.side import Side
 from vlacut.split.local_execution import example_observation
 from vlacut.split.parts import split
 

@@ -20,7 +20,7 @@ from vlacut import registry
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import Target, compile_program
 from vlacut.errors import InputError
-from vlacut.hardware import parse_link
+from vlacut.hardware import Side, parse_link
 from vlacut.ir.annotation import STRUCTURE
 from vlacut.ir.dataflow import cuts_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import value_spec
@@ -29,7 +29,6 @@ from vlacut.ir.program import Program
 from vlacut.plans.instructions import Transfer, steps
 from vlacut.pricing.price import price
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 from vlacut.split.parts import split
 from vlacut_models.layers.dit import DiTConfig
 from vlacut_models.presets import Examples

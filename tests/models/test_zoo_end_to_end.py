@@ -12,9 +12,9 @@ import pytest
 import vlacut
 from vlacut import registry
 from vlacut.compiler.driver import Target, compile_program
+from vlacut.hardware import Side
 from vlacut.ir.dataflow import weights_of
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 
 
 def weights_moved_at_run_time(bundle: Path) -> list[str]:

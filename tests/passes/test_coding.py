@@ -24,7 +24,7 @@ from vlacut.compiler.driver import compile_program, plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
 from vlacut.frontends.load import load_program
-from vlacut.hardware import Link, Power
+from vlacut.hardware import Link, Power, Side
 from vlacut.ir.annotation import CUTS
 from vlacut.ir.dataflow import Dataflow, cuts_of
 from vlacut.ir.program import Program
@@ -38,7 +38,6 @@ from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.runtime.wire.layout import Layout, Room
-from vlacut.side import Side
 from vlacut.split.local_execution import OBSERVATIONS, example_observation, gauging
 from vlacut.split.parts import Split, split
 from vlacut.tensor import TensorSpec

@@ -17,10 +17,9 @@ from support.random_graphs import (
 )
 
 from vlacut.errors import InfeasibleError
-from vlacut.hardware import Link, Power
+from vlacut.hardware import Link, Power, Side
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import price
-from vlacut.side import Side
 from vlacut_passes.partitioning.layer_chain import layer_chain
 from vlacut_passes.partitioning.limits import NAMES, Limits, Quantity, measured
 from vlacut_passes.partitioning.solver import branch_and_bound

@@ -6,11 +6,11 @@ import pytest
 from support.programs import looping_program
 
 from vlacut.errors import InfeasibleError, InputError
+from vlacut.hardware import Side
 from vlacut.ir.annotation import CUTS
 from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
-from vlacut.side import Side
 
 COSTS = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a100},"
 

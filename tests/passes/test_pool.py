@@ -22,7 +22,7 @@ from support.programs import cut_at_random, observation, random_program
 
 from vlacut.cli.show.pool import best_ranges
 from vlacut.errors import HardwareError, InputError
-from vlacut.hardware import Bandwidths, Link, link_at, parse_bandwidths, parse_link
+from vlacut.hardware import Bandwidths, Link, Side, link_at, parse_bandwidths, parse_link
 from vlacut.ir.dataflow import Dataflow, cuts_of
 from vlacut.ir.program import Program
 from vlacut.plans.plan import Plan, Variant
@@ -30,7 +30,6 @@ from vlacut.plans.pool import FORMS, Fate
 from vlacut.pricing.cost_graph import CostGraph, Task
 from vlacut.pricing.cut import Cut, make_cut
 from vlacut.pricing.price import Price, price
-from vlacut.side import Side
 from vlacut.split.parts import split
 from vlacut.split.pieces import engines_of, make_pieces
 from vlacut_passes.alternatives import AddAlternatives

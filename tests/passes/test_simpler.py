@@ -13,11 +13,10 @@ from vlacut.cli.show.report import proof
 from vlacut.compiler.driver import plan_program
 from vlacut.compiler.target import SIMPLER
 from vlacut.errors import InputError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides
 from vlacut.pricing.price import price
-from vlacut.side import Side
 from vlacut_passes.partition import Partition
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.simpler import complexity_of, simpler_cut

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support.random_graphs import all_cuts, random_graph, random_link, remembering, slow_totals
 
+from vlacut.hardware import Side
 from vlacut.pricing.price import price
-from vlacut.side import Side
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.solver.search import optimal_cut
 

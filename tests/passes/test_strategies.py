@@ -10,14 +10,13 @@ from support.random_graphs import chain_graph
 
 from vlacut import registry
 from vlacut.errors import InfeasibleError, PassError
-from vlacut.hardware import Link, load_device
+from vlacut.hardware import Link, Side, load_device
 from vlacut.ir.annotation import CUTS, STRUCTURE
 from vlacut.ir.dataflow import trace_dataflow, weights_of
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.picture_cost import USUAL_BITS, decode_s, encode_s, usual_bytes
 from vlacut.pricing.price import price
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec
 from vlacut_passes.partitioning.jpeg import bytes_of, with_jpeg

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.deployments import deployment
 
+from vlacut.hardware import Side
 from vlacut.plans.instructions import (
     Instruction,
     Loop,
@@ -22,7 +23,6 @@ from vlacut.plans.instructions import (
     steps,
 )
 from vlacut.runtime.wire.route import Compute, Rename, Route, Send
-from vlacut.side import Side
 
 KEYS = st.sampled_from(["a", "b", "c", "d"])
 SIDES = st.sampled_from(Side)

@@ -16,10 +16,9 @@ from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.show.report import verdict, why
 from vlacut.compiler.driver import plan_program
 from vlacut.compiler.target import Target
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.dominance import Standing, changes_at
 from vlacut.pricing.price import Certificate, price
-from vlacut.side import Side
 
 LINK = Link(2e6, 1e6, 0.002)
 

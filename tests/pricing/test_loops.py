@@ -11,12 +11,11 @@ from support.random_graphs import all_cuts, in_turn, random_graph, random_link, 
 from support.slow_overlap import walk_s
 
 from vlacut.bundle.serde import from_json, to_json
-from vlacut.hardware import Link, link_at
+from vlacut.hardware import Link, Side, link_at
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
 from vlacut.pricing.dominance import crossings
 from vlacut.pricing.phase_loops import Pipelined
 from vlacut.pricing.price import Price, price
-from vlacut.side import Side
 from vlacut_passes.partitioning.solver.problem import directions
 from vlacut_passes.partitioning.solver.problem.make_problem import make_problem
 from vlacut_passes.partitioning.solver.search import optimal_cut

@@ -7,10 +7,9 @@ import pytest
 from support.random_graphs import all_cuts, random_graph, random_link
 from support.slow_overlap import walk_s
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
 from vlacut.pricing.price import price
-from vlacut.side import Side
 from vlacut.split.pieces import places_of
 from vlacut_passes.partitioning.solver.search import optimal_cut
 

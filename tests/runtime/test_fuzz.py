@@ -20,6 +20,7 @@ from support.deployments import DIGEST, crossing_deployment
 
 import vlacut.runtime
 from vlacut.errors import WireError
+from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Frame
@@ -37,7 +38,6 @@ from vlacut.runtime.wire.protocol import (
     checksum,
 )
 from vlacut.runtime.wire.route import Route
-from vlacut.side import Side
 
 # Hypothesis draws from the constants of the modules that are loaded: none may come in between.
 for module in pkgutil.walk_packages(vlacut.runtime.__path__, "vlacut.runtime."):

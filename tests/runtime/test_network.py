@@ -16,7 +16,7 @@ from support.cutting import run_whole
 from support.deployments import DIGEST, crossing_deployment, deployment_with_alone, served
 from support.programs import observation
 
-from vlacut.hardware import Link, parse_link
+from vlacut.hardware import Link, Side, parse_link
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.network.estimate import STALE_NS, NetworkEstimates
 from vlacut.runtime.network.predictors import PREDICTORS
@@ -29,7 +29,6 @@ from vlacut.runtime.wire.frame import Heard
 from vlacut.runtime.wire.layout import Layout, Room
 from vlacut.runtime.wire.protocol import HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header
 from vlacut.runtime.wire.sockets import connected, use_cubic
-from vlacut.side import Side
 
 MS = 1_000_000
 _START_NS = 200 * MS

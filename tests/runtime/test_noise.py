@@ -10,11 +10,11 @@ from support.cutting import run_whole
 from support.deployments import DIGEST, Held, deployment_with_alone, served
 
 from vlacut.errors import BundleError, InputError, ObservationError
+from vlacut.hardware import Side
 from vlacut.ir.program import Program
 from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.side import Side
 from vlacut.split.local_execution import example_observation
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.noise import Noise, NoiseSource

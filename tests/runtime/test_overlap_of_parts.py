@@ -11,11 +11,11 @@ from support.cutting import plan_of, run_whole, write_cuts
 from support.deployments import DIGEST, OrtEngine, served
 
 from vlacut.backend import Engine
+from vlacut.hardware import Side
 from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.program import Phase, Program
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.side import Side
 from vlacut.split.parts import split
 from vlacut.tensor import TensorSpec
 

@@ -21,7 +21,7 @@ from support.deployments import DIGEST, served
 from support.pictures import scene
 
 from vlacut.errors import BundleError, CodecError, InputError, PeerUnable, WireError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import Run, Transfer
 from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.pricing.coding import CodedCrossing
@@ -34,7 +34,6 @@ from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.pictures import PictureCoder
 from vlacut.runtime.wire.protocol import TENSORS, Header, checksum
 from vlacut.runtime.wire.route import Due
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, coded_bytes, takes
 

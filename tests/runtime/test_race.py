@@ -14,10 +14,10 @@ from support.programs import observation
 from support.proxy import wait_until
 
 from vlacut.errors import DeadlineMissed
+from vlacut.hardware import Side
 from vlacut.runtime.edge.race import Race
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import OpenedEngines
-from vlacut.side import Side
 
 _HANGS = """
 import threading, time

@@ -17,6 +17,7 @@ from support.two_processes import run_many
 
 from vlacut.errors import BundleError
 from vlacut.frontends.load import load_program
+from vlacut.hardware import Side
 from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.graphs import operators
@@ -24,7 +25,6 @@ from vlacut.ir.verifier import verify
 from vlacut.plans.instructions import Transfer
 from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.side import Side
 from vlacut.split.parts import split
 
 

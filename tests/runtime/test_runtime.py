@@ -24,7 +24,7 @@ from vlacut.errors import (
     PeerRefused,
     WireError,
 )
-from vlacut.hardware import Link, parse_link
+from vlacut.hardware import Link, Side, parse_link
 from vlacut.plans.instructions import Transfer, flatten
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
@@ -37,7 +37,6 @@ from vlacut.runtime.wire.layout import Layout, Room
 from vlacut.runtime.wire.protocol import PROBE, PROBE_BYTES, TENSORS, Greeting, Header, sealed
 from vlacut.runtime.wire.route import Route, Send
 from vlacut.runtime.wire.stream import IDLE_S
-from vlacut.side import Side
 
 SLOW = parse_link("10kB/s,10ms")
 

@@ -18,6 +18,7 @@ from support.proxy import Proxy, wait_until
 
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerRefused
+from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.cloud.robots import Robots
@@ -26,7 +27,6 @@ from vlacut.runtime.cloud.turns import Turns
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.protocol import Greeting, Status, unpack_greeting
-from vlacut.side import Side
 
 
 class Failing:

@@ -11,13 +11,13 @@ from support.cutting import Reference
 from support.deployments import DIGEST, initial_of, pool_deployment, served
 from support.programs import observation, random_stateful
 
+from vlacut.hardware import Side
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Run, Transfer, flatten
 from vlacut.plans.plan import Plan, Variant
 from vlacut.plans.state import StateRule
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.network.selectors import AtRandom
-from vlacut.side import Side
 
 STEPS = 20
 

@@ -18,13 +18,13 @@ from support.deployments import DIGEST, OrtEngine, initial_of, pool_deployment, 
 from support.programs import observation, random_stateful
 from support.proxy import DOWN, UP, Fault, Proxy
 
+from vlacut.hardware import Side
 from vlacut.ir.program import Program
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import StateRule
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.network.selectors import AtRandom
-from vlacut.side import Side
 
 KINDS = ("cut", "reset", "stall", "delay", "duplicate", "corrupt", "drop", "overtake")
 DEADLINE_S = 0.1

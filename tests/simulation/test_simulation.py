@@ -13,7 +13,7 @@ from support.deployments import crossing_deployment, deployment, deployment_with
 from support.lstm import untrained
 
 from vlacut.errors import HardwareError, InputError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.hardware.trace import Trace
 from vlacut.plans.instructions import runs
 from vlacut.plans.plan import Plan, Variant
@@ -22,7 +22,6 @@ from vlacut.runtime.network.selectors import Forecast, make_selector
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.protocol import HEADER_BYTES
 from vlacut.runtime.wire.route import routes_of
-from vlacut.side import Side
 from vlacut.simulation import (
     CLAIRVOYANT,
     FRAMES,

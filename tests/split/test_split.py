@@ -7,10 +7,10 @@ import pytest
 from support.cutting import LINK, Walk, plan_of, run_whole, sides_of
 from support.programs import cut_at_random, observation, random_program
 
+from vlacut.hardware import Side
 from vlacut.ir.verifier import verify
 from vlacut.plans.instructions import Transfer, Trips, flatten
 from vlacut.pricing.price import price
-from vlacut.side import Side
 from vlacut.split.parts import split
 
 

@@ -7,9 +7,9 @@ import pytest
 from support.cutting import LINK, Reference, Walk, plan_of, sides_of
 from support.programs import cut_at_random, observation, random_stateful
 
+from vlacut.hardware import Side
 from vlacut.plans.instructions import steps
 from vlacut.pricing.price import price
-from vlacut.side import Side
 from vlacut.split.parts import split
 
 

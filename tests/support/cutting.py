@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import CUTS, EXAMPLE, SECONDS, Asked, Cuts, Seconds
 from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow
 from vlacut.ir.graphs import operators
@@ -18,7 +18,6 @@ from vlacut.plans.plan import Plan, Variant
 from vlacut.plans.pool import SEGMENTS, Pool
 from vlacut.pricing.cut import Sides, make_cut
 from vlacut.pricing.price import Certificate
-from vlacut.side import Side
 from vlacut.split.parts import Split, plan_states, split
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 

@@ -14,12 +14,12 @@ import onnx_ir as ir
 from support.cutting import all_on, plan_of, session, sides_of, write_cuts
 from support.programs import cut_at_random, random_program
 from vlacut.backend import Engine
+from vlacut.hardware import Side
 from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Instruction, Loop, Run
 from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.runtime.cloud.server import Server
-from vlacut.side import Side
 from vlacut.split.parts import Split, split
 
 DIGEST = bytes(range(32))

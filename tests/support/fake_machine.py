@@ -16,10 +16,10 @@ from support.cutting import all_on, sides_of, write_cuts
 from support.programs import looping_program
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.driver import Target, compile_program
+from vlacut.hardware import Side
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.program import Program
 from vlacut.ir.state import State
-from vlacut.side import Side
 from vlacut_backends.cuda.driver import driver
 from vlacut_backends.tensorrt import handles
 from vlacut_passes.alternatives import AddAlternatives

@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from vlacut import registry
 from vlacut.backend import Engine
+from vlacut.hardware import Side
 from vlacut.plans.plan import Part
-from vlacut.side import Side
 from vlacut.split.emission import save
 from vlacut.split.weights import WeightStore
 

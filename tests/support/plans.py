@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from support.deployments import deployment_with_alone
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import runs
 from vlacut.plans.plan import Plan
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 LARGER = 1000

@@ -9,13 +9,13 @@ import onnx_ir as ir
 
 from support.cutting import write_cuts
 from vlacut.compiler.target import Target
+from vlacut.hardware import Side
 from vlacut.ir.annotation import SECONDS, Seconds
 from vlacut.ir.dataflow import Dataflow, trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 _WIDTH = 8

@@ -9,11 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from support.slow_overlap import slow_overlap
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.columns import Columns
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When, make_columns
 from vlacut.pricing.regions import ParallelRegion
-from vlacut.side import Side
 
 MAX_FREE = 9
 

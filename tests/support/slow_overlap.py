@@ -10,10 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.cost_graph import CostGraph, Flow, When
 from vlacut.pricing.regions import MOST_BRANCHES, WEIGHT
-from vlacut.side import Side
 from vlacut.split.pieces import places_of
 
 EDGE, CLOUD = 0, 1

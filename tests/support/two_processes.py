@@ -28,8 +28,8 @@ import vlacut
 import vlacut_passes.alternatives as alternatives
 from vlacut.errors import InputError
 from vlacut.frontends.load import load_program
+from vlacut.hardware import Side
 from vlacut.ir.dataflow import trace_dataflow
-from vlacut.side import Side
 
 STEPS, RESET_AT = 4, 3
 MOST_ERROR = 0.05

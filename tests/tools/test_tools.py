@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.scripts import TOOLS, load
 
-from vlacut.side import Side
+from vlacut.hardware import Side
 
 SCRIPTS = sorted(path.name for path in TOOLS.glob("*.py"))
 # What scripts may need and the checks do not install.

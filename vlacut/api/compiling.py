@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from vlacut.errors import InputError, Progress, suggestion, unwatched
-from vlacut.side import Side
+from vlacut.hardware import Side
 
 if TYPE_CHECKING:
     from vlacut.bundle.manifest import Bundle

@@ -11,7 +11,7 @@ from typing import Any
 
 from vlacut.bundle.manifest import Bundle, open_bundle, read_bundle
 from vlacut.errors import InputError, Progress, unwatched
-from vlacut.hardware import parse_link, read_recordings
+from vlacut.hardware import Side, parse_link, read_recordings
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import cloud_engines, computes, edge_engines, warm_up
@@ -25,7 +25,6 @@ from vlacut.runtime.verification import CutResult, verify_bundle
 from vlacut.runtime.wire.own_keys import check_keys
 from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.runtime.wire.sockets import parse_address, written
-from vlacut.side import Side
 
 _log = logging.getLogger("vlacut.server")
 _edge_log = logging.getLogger("vlacut.edge")

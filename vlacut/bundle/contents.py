@@ -9,10 +9,10 @@ from pathlib import Path
 
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import BundleError
+from vlacut.hardware import Side
 from vlacut.plans.instructions import MOST_TRIPS
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import PlanState
-from vlacut.side import Side
 
 
 @dataclass(frozen=True)

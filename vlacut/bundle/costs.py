@@ -11,7 +11,7 @@ from pathlib import Path
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.bundle.staging import write_file
 from vlacut.errors import BundleError, InputError
-from vlacut.side import Side
+from vlacut.hardware import Side
 
 FORMAT = 1
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from vlacut.bundle.private import anybody_may_write, beside
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BackendError, BundleError, Progress
-from vlacut.side import Side
+from vlacut.hardware import Side
 
 if TYPE_CHECKING:
     from vlacut.bundle.manifest import Bundle

@@ -36,7 +36,7 @@ from vlacut.bundle.private import (
     remove_leftovers,
 )
 from vlacut.errors import BundleError
-from vlacut.side import Side
+from vlacut.hardware import Side
 
 _CLONE = 0x40049409  # FICLONE of linux/fs.h
 _NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)

@@ -31,9 +31,9 @@ import numpy as np
 from vlacut.bundle.contents import FileEntry, Manifest, check_manifest
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, InputError, ObservationError
+from vlacut.hardware import Side
 from vlacut.plans.plan import Part, Plan
 from vlacut.plans.state import initial_state
-from vlacut.side import Side
 from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
 FORMAT = 10

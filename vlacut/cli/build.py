@@ -22,7 +22,7 @@ from vlacut.cli.show.output import (
     table,
 )
 from vlacut.errors import InputError
-from vlacut.side import Side
+from vlacut.hardware import Side
 
 
 @click.command("build")

@@ -13,7 +13,7 @@ from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
 from vlacut.compiler.checking import CheckedPart, check_parts
-from vlacut.side import Side
+from vlacut.hardware import Side
 
 
 @click.command("check")

@@ -14,8 +14,8 @@ from vlacut import registry
 from vlacut.backend import Diagnosis
 from vlacut.bundle.manifest import read_bundle
 from vlacut.cli.show.output import console, json_option, print_json, size, table
+from vlacut.hardware import Side
 from vlacut.hardware.driver import seen_driver
-from vlacut.side import Side
 
 Rows = list[tuple[str, Diagnosis]]
 

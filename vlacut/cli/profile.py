@@ -18,8 +18,8 @@ from vlacut.cli.show.output import (
     progress_bar,
     table,
 )
+from vlacut.hardware import Side
 from vlacut.measurement.profiling import profile_bundle
-from vlacut.side import Side
 
 _SIDES = {"edge": (Side.EDGE,), "cloud": (Side.CLOUD,), "both": (Side.EDGE, Side.CLOUD)}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vlacut.hardware import Device
+from vlacut.hardware import Device, Side
 from vlacut.ir.annotation import EXAMPLE, UNPRICED
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.program import Program
@@ -14,7 +14,6 @@ from vlacut.plans.instructions import Transfer, flatten
 from vlacut.plans.plan import Plan
 from vlacut.plans.pool import FUSED
 from vlacut.runtime.network.estimate import shortest_side
-from vlacut.side import Side
 
 _WORTH_SAYING = 0.1  # of a step
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from vlacut import registry
 from vlacut.backend import Builder
 from vlacut.errors import InputError
-from vlacut.hardware import load_device
+from vlacut.hardware import Side, load_device
 from vlacut.ir.graphs import dtype_name
 from vlacut.ir.program import Program
-from vlacut.side import Side
 
 _RUNNER = "onnxruntime"  # runs what a back end leaves as it is
 

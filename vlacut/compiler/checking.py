@@ -8,9 +8,8 @@ from vlacut import registry
 from vlacut.backend import Checked, Checker
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import Progress, unwatched
-from vlacut.hardware import load_device
+from vlacut.hardware import Side, load_device
 from vlacut.plans.plan import Part
-from vlacut.side import Side
 
 
 @dataclass(frozen=True)

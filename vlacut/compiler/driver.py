@@ -29,7 +29,7 @@ from vlacut.compiler.target import Target
 from vlacut.control.tables import read_tables
 from vlacut.errors import BackendError, Progress, unwatched
 from vlacut.frontends.checkpoint import Stored, load_weights
-from vlacut.hardware import Device, Link, load_device
+from vlacut.hardware import Device, Link, Side, load_device
 from vlacut.ir.annotation import (
     CONVERTED,
     FIXED,
@@ -54,7 +54,6 @@ from vlacut.pricing.price import Price, Strategy, price
 from vlacut.pricing.roofline import interval
 from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.network.lstm import read_weights
-from vlacut.side import Side
 from vlacut.split.emission import bundle_models, save, whole_phases
 from vlacut.split.parts import Split, plan_states, split, whole_states
 from vlacut.split.printer import print_split

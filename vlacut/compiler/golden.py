@@ -16,12 +16,12 @@ from vlacut.backend import Engine
 from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.manifest import GoldenStep, sequence_bytes
 from vlacut.compiler.uncut import RunsHere
+from vlacut.hardware import Side
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Move, Run, steps
 from vlacut.plans.plan import Plan
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode
-from vlacut.side import Side
 from vlacut.split.local_execution import example_observation, initial_of
 from vlacut.split.parts import whole_states
 from vlacut.tensor.npz import npz_bytes

@@ -9,6 +9,7 @@ from pathlib import Path
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import (
     Link,
+    Side,
     load_device,
     parse_bandwidths,
     parse_bytes,
@@ -20,7 +21,6 @@ from vlacut.ir.pipeline import Pipeline, pass_text
 from vlacut.plans.plan import MOST_KEPT
 from vlacut.plans.pool import SEGMENTS
 from vlacut.pricing.coding import COVERAGE
-from vlacut.side import Side
 from vlacut.tensor.codec import parse_codecs
 
 SIMPLER = 0.01  # as the pass `partition` has it

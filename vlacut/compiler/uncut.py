@@ -18,11 +18,11 @@ import onnx_ir as ir
 from vlacut import registry
 from vlacut.backend import Engine, Executor
 from vlacut.compiler.backends import BackEnds
+from vlacut.hardware import Side
 from vlacut.ir.elements import elements, numbers
 from vlacut.ir.graphs import dtype_name, value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program
-from vlacut.side import Side
 from vlacut.split.emission import save
 from vlacut.split.weights import WeightStore
 from vlacut.tensor import TensorSpec

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from vlacut.control.situation import STILL, Motion
+from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.report import StepReport
-from vlacut.side import Side
 
 EDGE, CLOUD, CUT = "edge", "cloud", "cut"
 

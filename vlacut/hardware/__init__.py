@@ -1,4 +1,4 @@
-"""Hardware: devices, links, their bandwidths, and the profiles that the package ships.
+"""Hardware: the two machines, the link between them, and the profiles that the package ships.
 
 May import: tensor, errors. Public: those of `__all__`.
 """
@@ -10,6 +10,7 @@ from vlacut.hardware.nvpmodel import with_power_modes
 from vlacut.hardware.power import Power
 from vlacut.hardware.profile import Mode, Profile
 from vlacut.hardware.profile_file import device_names, load_device, load_profile, profile_text
+from vlacut.hardware.side import Side
 from vlacut.hardware.stack import FUSIONS, KINDS, Stack
 from vlacut.hardware.trace import Trace, read_recordings
 
@@ -24,6 +25,7 @@ __all__ = [
     "Mode",
     "Power",
     "Profile",
+    "Side",
     "Stack",
     "Trace",
     "device_names",

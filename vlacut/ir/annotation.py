@@ -14,14 +14,13 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from vlacut.errors import PassError
-from vlacut.hardware import Device, Link
+from vlacut.hardware import Device, Link, Side
 from vlacut.plans.plan import CHOSEN
 from vlacut.plans.pool import NO_POOL, Considered, Pool
 from vlacut.pricing.coding import COVERAGE, Offers
 from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import Certificate, Strategy
 from vlacut.pricing.roofline import Cost, Kernel
-from vlacut.side import Side
 from vlacut.tensor.noise import Noise
 from vlacut.tensor.premise import Premise
 

@@ -14,12 +14,12 @@ from functools import cached_property
 import onnx_ir as ir
 
 from vlacut.errors import PassError
+from vlacut.hardware import Side
 from vlacut.ir.annotation import CUTS, MACHINES, SECONDS, STATE_COPIES, Cuts, Seconds
 from vlacut.ir.graphs import node_inputs, operators, value_spec, weights_read
 from vlacut.ir.program import Producer, Program
 from vlacut.ir.state import State
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 

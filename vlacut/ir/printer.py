@@ -16,11 +16,11 @@ from typing import TypeVar
 import numpy as np
 import onnx_ir as ir
 
+from vlacut.hardware import Side
 from vlacut.ir.annotation import COST, CUTS, SECONDS, STRUCTURE, Key
 from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.program import Phase, Program
-from vlacut.side import Side
 
 T = TypeVar("T")
 _Sides = Mapping[ir.Node, tuple[Side, ...]]  # of every operator, by variant

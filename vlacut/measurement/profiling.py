@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from vlacut.bundle.costs import FORMAT, MeasuredCosts, MeasuredPart
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import InputError, Progress, unwatched
+from vlacut.hardware import Side
 from vlacut.measurement.stopwatch import Measured, measure
 from vlacut.runtime.engines import load_engines
-from vlacut.side import Side
 from vlacut.tensor.numerics import synthetic
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Union
 
-from vlacut.side import Side
+from vlacut.hardware import Side
 from vlacut.tensor.codec import Codec
 
 MOST_TRIPS = 100_000  # the runtime lays every trip out; a control step of more is a mistake

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Union
 
 from vlacut.errors import BundleError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import (
     MOST_TRIPS,
     Instruction,
@@ -32,7 +32,6 @@ from vlacut.plans.state import PlanState, StateUse, state_use
 from vlacut.pricing.coding import EXACT, ActionError, CodedCrossing
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, coded_bytes, takes
 from vlacut.tensor.noise import Noise

@@ -16,8 +16,8 @@ from enum import Enum
 import numpy as np
 
 from vlacut.errors import InputError
+from vlacut.hardware import Side
 from vlacut.plans.instructions import Instruction, Move, Run, steps
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 
 

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Union
 
-from vlacut.hardware import Link, Power
+from vlacut.hardware import Link, Power, Side
 from vlacut.pricing.cost_graph import CostGraph, Flow
-from vlacut.side import Side
 from vlacut.tensor.codec import Codec, Coding
 from vlacut.tensor.split_conformal import rank_of
 

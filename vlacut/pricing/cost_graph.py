@@ -15,10 +15,9 @@ from itertools import chain
 
 import numpy as np
 
-from vlacut.hardware import Link, Power
+from vlacut.hardware import Link, Power, Side
 from vlacut.pricing.columns import FREE, Coded, Columns
 from vlacut.pricing.regions import ParallelRegion, find_regions
-from vlacut.side import Side
 from vlacut.tensor.codec import Codec, Coding
 from vlacut.tensor.numerics import Floats, Ints
 

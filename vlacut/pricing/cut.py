@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.coding import (
     EXACT,
     ActionError,
@@ -16,7 +16,6 @@ from vlacut.pricing.coding import (
 )
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import Price, Strategy, price
-from vlacut.side import Side
 
 Sides = tuple[Side, ...]
 

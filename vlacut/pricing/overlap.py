@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
+from vlacut.hardware import Side
 from vlacut.pricing.columns import Columns, moved
 from vlacut.pricing.cost_graph import CostGraph, Flow
 from vlacut.pricing.phase_loops import PhaseLoop, Pipelined
 from vlacut.pricing.regions import NO_JOIN, Parallel, ParallelRegion, SideWork
-from vlacut.side import Side
 from vlacut.tensor.numerics import Ints
 
 

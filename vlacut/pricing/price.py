@@ -34,13 +34,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.columns import FREE, moved
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.overlap import one_way_loops, parallels
 from vlacut.pricing.phase_loops import Pipelined
 from vlacut.pricing.regions import Parallel
-from vlacut.side import Side
 from vlacut.tensor.numerics import Ints
 
 

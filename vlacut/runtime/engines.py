@@ -13,9 +13,9 @@ from vlacut.backend import Engine, Lane, Tensor
 from vlacut.bundle.holding import held
 from vlacut.bundle.manifest import Bundle, check_files
 from vlacut.errors import BundleError, InputError
+from vlacut.hardware import Side
 from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.closing import Closing
-from vlacut.side import Side
 
 EMULATED = "emulated"  # the back end of the twin
 

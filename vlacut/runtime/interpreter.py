@@ -12,6 +12,7 @@ import numpy as np
 
 from vlacut.backend import Tensor
 from vlacut.errors import BackendError, WireError
+from vlacut.hardware import Side
 from vlacut.plans.plan import Part
 from vlacut.runtime.engines import host_arrays
 from vlacut.runtime.tally import Tally
@@ -20,7 +21,6 @@ from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Frame
 from vlacut.runtime.wire.protocol import HEADER_BYTES, TENSORS
 from vlacut.runtime.wire.route import Compute, Recall, Rename, Route, Send
-from vlacut.side import Side
 
 _WORTH_A_THREAD = 64 * 1024  # bytes
 _NO_STATE: Mapping[str, Tensor] = {}

@@ -11,6 +11,7 @@ import numpy as np
 
 from vlacut.backend import Engine, Tensor
 from vlacut.errors import VlacutError
+from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import initial_state
 from vlacut.runtime.engines import OpenedEngines, host_arrays
@@ -18,7 +19,6 @@ from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.route import Route
-from vlacut.side import Side
 
 
 class LocalStep(NamedTuple):

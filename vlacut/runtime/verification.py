@@ -19,10 +19,10 @@ from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import Progress, unwatched
+from vlacut.hardware import Side
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.fresh import FRESH, Fresh, measure_fresh
 from vlacut.runtime.references import Made, Uncut, pairs_of
-from vlacut.side import Side
 from vlacut.tensor.numerics import largest_difference, magnitude
 from vlacut.tensor.observations import read_observations
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from vlacut.bundle.contents import Binding, WholePhase
+from vlacut.hardware import Side
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Producer, Program
-from vlacut.side import Side
 from vlacut.split.parts import Split, whole
 
 

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from vlacut import registry
 from vlacut.backend import Builder, Engine, Executor
 from vlacut.errors import BackendError, InputError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.dataflow import Dataflow, key_of
 from vlacut.ir.program import Program
@@ -26,7 +26,6 @@ from vlacut.plans.instructions import Move, Run, Transfer, steps
 from vlacut.pricing.cut import make_cut
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode
 from vlacut.runtime.wire.codecs import coder_of
-from vlacut.side import Side
 from vlacut.split.emission import save, whole_phases
 from vlacut.split.parts import Split, split_at, whole, whole_states
 from vlacut.split.weights import WeightStore

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import onnx_ir as ir
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import SECONDS, STRUCTURE
 from vlacut.ir.dataflow import Dataflow, Use, cuts_of, key_of
 from vlacut.ir.fingerprint import fingerprint
@@ -27,7 +27,6 @@ from vlacut.pricing.coding import coded
 from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import price
-from vlacut.side import Side
 from vlacut.split.pieces import Piece, make_pieces
 from vlacut.split.schedule import make_first, make_schedule
 from vlacut.tensor import TensorSpec

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vlacut.hardware import Side
 from vlacut.ir.dataflow import Dataflow
 from vlacut.plans.pool import FUSED, Engines
 from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.overlap import grouped
 from vlacut.pricing.regions import NO_JOIN
-from vlacut.side import Side
 
 
 @dataclass(frozen=True)

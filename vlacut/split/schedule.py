@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from vlacut.hardware import Side
 from vlacut.ir.dataflow import Dataflow, Use, key_of
 from vlacut.ir.program import Producer
 from vlacut.plans.instructions import (
@@ -23,7 +24,6 @@ from vlacut.plans.instructions import (
 from vlacut.plans.plan import Part
 from vlacut.pricing.coding import Choice, Choices
 from vlacut.pricing.cost_graph import When
-from vlacut.side import Side
 from vlacut.tensor.codec import Codec
 
 

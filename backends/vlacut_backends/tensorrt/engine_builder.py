@@ -26,8 +26,8 @@ from vlacut.bundle.engine_records import (
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.private import PrivateFolder, remove_leftovers
 from vlacut.errors import BackendError, InputError, Progress
+from vlacut.hardware import Side
 from vlacut.plans.plan import Part
-from vlacut.side import Side
 from vlacut_backends.tensorrt.key import check_recipe, engine_key, release
 from vlacut_backends.tensorrt.process import ask_worker
 from vlacut_backends.tensorrt.recipe import from_texts

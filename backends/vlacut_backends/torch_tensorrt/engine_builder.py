@@ -22,8 +22,8 @@ import numpy as np
 from vlacut.bundle.engine_records import FORMAT, BuildRecord, BuiltPart, EngineRecord
 from vlacut.bundle.manifest import Bundle
 from vlacut.errors import BackendError, InputError, Progress
+from vlacut.hardware import Side
 from vlacut.plans.plan import Part
-from vlacut.side import Side
 from vlacut.tensor.numerics import synthetic
 from vlacut_backends.cuda.driver import driver
 from vlacut_backends.tensorrt.golden import Golden, compare

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from vlacut.hardware import Device
+from vlacut.hardware import Device, Side
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.picture_cost import decode_s, encode_s, usual_bytes
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec
 from vlacut.tensor.picture import pictures_in

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.cost_graph import CostGraph, When
 from vlacut.pricing.overlap import one_way_loops, parallels
 from vlacut.pricing.phase_loops import PhaseLoop
-from vlacut.side import Side
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.states import states
 

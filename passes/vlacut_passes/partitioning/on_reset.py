@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.ir.dataflow import Dataflow
 from vlacut.pricing.coding import coded
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut
 from vlacut.pricing.price import price
-from vlacut.side import Side
 from vlacut_passes.partitioning.limits import Limits
 from vlacut_passes.partitioning.pins import pinned
 from vlacut_passes.partitioning.solver.search import optimal_cut

@@ -10,10 +10,10 @@ from fnmatch import fnmatchcase
 import onnx_ir as ir
 
 from vlacut.errors import InfeasibleError, InputError, suggestion
+from vlacut.hardware import Side
 from vlacut.ir.annotation import STRUCTURE
 from vlacut.ir.dataflow import Dataflow
 from vlacut.pricing.cost_graph import CostGraph
-from vlacut.side import Side
 
 SEPARATOR = ";"
 

@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides, make_cut
 from vlacut.pricing.price import Price, price
-from vlacut.side import Side
 from vlacut.split.pieces import places_of
 from vlacut_passes.partitioning.limits import Limits, all_within, measured, within
 

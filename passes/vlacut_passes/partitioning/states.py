@@ -11,11 +11,10 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.overlap import parallel, trips_of
 from vlacut.pricing.regions import NO_JOIN, ParallelRegion
-from vlacut.side import Side
 
 _Places = tuple["Side | None", ...]
 

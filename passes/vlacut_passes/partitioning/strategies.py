@@ -32,13 +32,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import MACHINES, OFFERS, STRUCTURE
 from vlacut.ir.dataflow import Dataflow
 from vlacut.pricing.coding import Offer
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides, make_cut
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.picture import pictures_in
 from vlacut_passes.partitioning.jpeg import with_jpeg

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut.hardware import Link, link_at
+from vlacut.hardware import Link, Side, link_at
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides
-from vlacut.side import Side
 from vlacut.tensor.numerics import ROUNDING, Floats
 
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
-from vlacut.hardware import Bandwidths, Link, link_at
+from vlacut.hardware import Bandwidths, Link, Side, link_at
 from vlacut.pricing.cost_graph import CostGraph, Flow, Task
 from vlacut.pricing.cut import Sides
-from vlacut.side import Side
 from vlacut_passes.partitioning.solver.search import optimal_cut
 from vlacut_passes.pool.candidate import Candidate
 

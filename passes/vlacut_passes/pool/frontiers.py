@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from vlacut.hardware import Side
 from vlacut.ir.annotation import STRUCTURE
 from vlacut.ir.dataflow import Dataflow
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Sides
-from vlacut.side import Side
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut.hardware import Bandwidths
+from vlacut.hardware import Bandwidths, Side
 from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.graphs import value_spec
 from vlacut.plans.pool import Considered, Crossing, Fate
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Sides
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.numerics import Floats
 from vlacut_passes.pool.candidate import Candidate, as_good, doubled_bytes

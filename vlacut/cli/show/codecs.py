@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 
 from vlacut.cli.show.output import milliseconds, size, table
+from vlacut.hardware import Side
 from vlacut.plans.plan import Plan, Variant
 from vlacut.pricing.coding import ActionError, CodedCrossing
-from vlacut.side import Side
 
 
 def codecs_json(variant: Variant) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from vlacut.cli.show.noise import noise_json, show_noise
 from vlacut.cli.show.output import milliseconds, rate, size, table
 from vlacut.cli.show.pool import pool_json, show_pool
 from vlacut.cli.show.states import show_states, states_json
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import runs
 from vlacut.plans.plan import Part, Plan
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
-from vlacut.side import Side
 from vlacut.tensor.numerics import ROUNDING
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 
 from vlacut.cli.show.output import milliseconds, size, table
+from vlacut.hardware import Side
 from vlacut.plans.instructions import Transfer, flatten
 from vlacut.plans.plan import Plan, Variant
 from vlacut.plans.state import PlanState
-from vlacut.side import Side
 
 
 def states_json(plan: Plan) -> dict[str, Any]:

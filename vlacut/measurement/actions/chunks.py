@@ -11,11 +11,11 @@ from vlacut.bundle.manifest import Bundle
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.ways.chunk import ChunkReader, parse_chunk
 from vlacut.errors import InputError, Progress
+from vlacut.hardware import Side
 from vlacut.runtime.edge.session import check_observation
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_episode
 from vlacut.runtime.whole import UncutEpisode, load_uncut
-from vlacut.side import Side
 from vlacut.tensor.noise import NoiseSource
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vlacut.hardware import Side
 from vlacut.plans.memory import Memory
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.layout import Layout
-from vlacut.side import Side
 
 _VERSIONS = 2  # of state: what a step builds on, and what it leaves
 

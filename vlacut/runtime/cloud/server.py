@@ -21,6 +21,7 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import BackendError, CodecError, InputError, PeerLost, WireError, one_line
+from vlacut.hardware import Side
 from vlacut.plans.memory import Memory
 from vlacut.plans.plan import Part, Plan
 from vlacut.plans.state import initial_state
@@ -42,7 +43,6 @@ from vlacut.runtime.wire.receiver import PeerLeft
 from vlacut.runtime.wire.route import Route, first_routes_of, routes_of
 from vlacut.runtime.wire.security import peer_name, require_authentication
 from vlacut.runtime.wire.sockets import set_options
-from vlacut.side import Side
 
 _HANDSHAKE_S = 5.0
 _PAUSE_S = 0.002  # after a step that was given up, lest a robot that floods keep the processor

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vlacut.errors import PeerLost, PeerUnable, WireError
+from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.connection import Connection
@@ -23,7 +24,6 @@ from vlacut.runtime.wire.protocol import CHECKED
 from vlacut.runtime.wire.remembered import memory_bytes, unpack_memory
 from vlacut.runtime.wire.security import secure
 from vlacut.runtime.wire.sockets import connected, set_options, written
-from vlacut.side import Side
 
 _CONNECT_S = 3.0
 _FIRST_PAUSE_S = 0.02

@@ -14,6 +14,7 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, PeerLost, PeerRefused, WireError
+from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.link import CloudLink, Line
 from vlacut.runtime.edge.memory import Moment, Remembered, find_path
@@ -28,7 +29,6 @@ from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.frame import Heard
 from vlacut.runtime.wire.protocol import PROBE, PROBE_BYTES, Header
 from vlacut.runtime.wire.route import Route, first_routes_of, routes_of
-from vlacut.side import Side
 
 _REMEMBERED = 16
 _PROBE = np.zeros(PROBE_BYTES, np.uint8)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from vlacut.backend import Tensor
+from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.protocol import STATE
 from vlacut.runtime.wire.receiver import Owed
-from vlacut.side import Side
 
 _NOTHING: frozenset[str] = frozenset()
 

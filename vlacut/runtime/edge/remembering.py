@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import StateRule
 from vlacut.runtime.edge.link import Line
@@ -16,7 +17,6 @@ from vlacut.runtime.engines import host_arrays
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.protocol import FETCH, STATE, Header
-from vlacut.side import Side
 
 _SNAPSHOTS = 2  # of a moment: what both sides had last, and the one before
 

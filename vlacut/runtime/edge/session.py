@@ -34,7 +34,7 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError, suggestion
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import StateRule, initial_state
 from vlacut.runtime.closing import Closing
@@ -52,7 +52,6 @@ from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.pictures import require_libraries
 from vlacut.runtime.wire.protocol import TOKEN_BYTES
 from vlacut.runtime.wire.security import is_loopback, require_authentication
-from vlacut.side import Side
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.noise import NoiseSource
 from vlacut.tensor.numerics import has_nan

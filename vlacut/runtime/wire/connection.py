@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vlacut.errors import DeadlineMissed, PeerLost, WireError
+from vlacut.hardware import Side
 from vlacut.runtime.wire.frame import Frame, Heard
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.outbox import Mover, Outbox, View
@@ -25,7 +26,6 @@ from vlacut.runtime.wire.protocol import (
 from vlacut.runtime.wire.receiver import Receiver
 from vlacut.runtime.wire.route import Due
 from vlacut.runtime.wire.stream import ENDED, IDLE_S, IN, OUT, TlsStream, stream_of
-from vlacut.side import Side
 
 
 class Connection:

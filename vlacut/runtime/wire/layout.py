@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from vlacut.errors import WireError
+from vlacut.hardware import Side
 from vlacut.plans.instructions import Transfer
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.codecs import Coder, coder_of
 from vlacut.runtime.wire.protocol import FIXED_TIMES, PROBE_BYTES, flat_bytes
 from vlacut.runtime.wire.route import Send, first_routes_of, routes_of
-from vlacut.side import Side
 from vlacut.tensor.codec import Codec
 
 Empty = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vlacut.errors import PeerLost, PeerUnable, WireError, one_line
+from vlacut.hardware import Side
 from vlacut.runtime.wire.burst import Burst, BurstMeter
 from vlacut.runtime.wire.frame import Frame, Heard
 from vlacut.runtime.wire.layout import Layout, Room
@@ -32,7 +33,6 @@ from vlacut.runtime.wire.protocol import (
 )
 from vlacut.runtime.wire.route import Due
 from vlacut.runtime.wire.stream import Stream
-from vlacut.side import Side
 
 _MOST_HEARD = 256
 _MOST_OWED = 4096  # frames: of a few steps

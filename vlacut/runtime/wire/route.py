@@ -11,10 +11,10 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Union
 
+from vlacut.hardware import Side
 from vlacut.plans.instructions import Move, Run, Transfer, flatten, steps
 from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.runtime.wire.protocol import FIXED_TIMES, HEADER_BYTES, LENGTH_BYTES, TENSORS, Envelope
-from vlacut.side import Side
 from vlacut.tensor.codec import Codec, coded_bytes
 
 

@@ -22,11 +22,10 @@ from itertools import count
 import numpy as np
 
 from vlacut.errors import InfeasibleError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides, make_cut
 from vlacut.pricing.price import Certificate, Price, price
-from vlacut.side import Side
 from vlacut.tensor.numerics import ROUNDING, Ints
 from vlacut_passes.partitioning.infeasible import explained
 from vlacut_passes.partitioning.limits import Limits, Quantity, all_within, limited, measured

@@ -15,10 +15,10 @@ from itertools import chain, product
 
 import numpy as np
 
+from vlacut.hardware import Side
 from vlacut.pricing.columns import FREE, Columns
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.phase_loops import PhaseLoop
-from vlacut.side import Side
 from vlacut.tensor.numerics import Ints
 from vlacut_passes.partitioning.solver.problem.problem import settled
 

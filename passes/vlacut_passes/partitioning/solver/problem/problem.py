@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from vlacut.side import Side
+from vlacut.hardware import Side
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Limits, Quantity
 from vlacut_passes.partitioning.solver.problem.chains import ChainGraph
