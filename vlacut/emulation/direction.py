@@ -16,7 +16,7 @@ class LinkDirection:
 
     Args:
         shape: of the direction.
-        segment_bytes: what is lost together.
+        segment_bytes: bytes that are lost together.
         seed: of jitter and loss.
         begins: when the trace starts; until then nothing but the delay holds bytes up. None: it
             is not known yet, see `begin`.
@@ -36,12 +36,14 @@ class LinkDirection:
         self._jitter = 0.0
 
     def begin(self, now: float) -> None:
-        """Start the trace, from its first second, now."""
+        """Start the trace, from its first second, now: a time in seconds."""
         with self._lock:
             self._begins = now
 
     def together(self, nbytes: int, now: float) -> int:
-        """How many of so many bytes that are there now leave together, at the rate of the time."""
+        """How many of so many bytes that are there now, a time in seconds, leave together: those of
+        half a millisecond at the rate of the time, a segment at least.
+        """
         with self._lock:
             start = max(now, self._free)
             if self._begins is None or start < self._begins:
@@ -51,7 +53,9 @@ class LinkDirection:
             return min(nbytes, max(self._segment_bytes, round(left)))
 
     def take(self, nbytes: int, now: float) -> float:
-        """When so many bytes that are there now arrive, after all that were taken before."""
+        """When so many bytes that are there now arrive, after all that were taken before; both
+        times in seconds.
+        """
         with self._lock:
             if now >= self._free:
                 self._jitter = self._numbers.uniform(0.0, self._shape.jitter_s)

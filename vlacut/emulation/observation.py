@@ -13,9 +13,11 @@ from vlacut.tensor.picture import by_picture, pictures_in
 
 
 def planned_observation(plan: Plan) -> dict[str, np.ndarray]:
-    """Zeros; pictures that are coded have noise in so many rows that their bytes are the plan's.
+    """Zeros by name, in the shapes of the plan's inputs; pictures that are coded have noise in so
+    many rows that their bytes are the plan's.
 
-    Those are the bytes of the first variant that codes them.
+    Those are the bytes of the first variant that codes them, as nearly as whole rows allow. Raises
+    InputError if the library of a codec is not there.
     """
     made = {spec.name: np.zeros(spec.numpy_shape, spec.numpy_dtype) for spec in plan.inputs}
     for key, (codec, nbytes) in _coded(plan).items():

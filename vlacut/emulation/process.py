@@ -28,6 +28,8 @@ class EmulatedLink(Closing):
 
     Attributes:
         address: host and port.
+
+    Raises HardwareError if the process ends before it listens.
     """
 
     def __init__(self, server: tuple[str, int], shape: Shape, *, begun: bool = True) -> None:
@@ -41,7 +43,10 @@ class EmulatedLink(Closing):
         self.address = "127.0.0.1", int(self._say(json.dumps(asked)))
 
     def begin(self) -> float:
-        """Start both traces now; the time, on the clock of `time.monotonic`."""
+        """Start both traces now; the time, in seconds on the clock of `time.monotonic`.
+
+        Raises HardwareError if the process has ended.
+        """
         return float(self._say("begin"))
 
     def close(self) -> None:

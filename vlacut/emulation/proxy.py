@@ -31,7 +31,9 @@ class Proxy(Closing):
         begun: whether the traces start now; if not, bytes are delayed and no more until `begin`.
 
     Attributes:
-        address: host and port.
+        address: host and port, on loopback.
+
+    A server that does not answer within 3 s is a connection that is closed.
     """
 
     def __init__(self, server: tuple[str, int], shape: Shape, *, begun: bool = True) -> None:
@@ -49,7 +51,7 @@ class Proxy(Closing):
         threading.Thread(target=self._accept, name="link", daemon=True).start()
 
     def begin(self) -> float:
-        """Start both traces now; the time, on the clock of `time.monotonic`."""
+        """Start both traces now; the time, in seconds on the clock of `time.monotonic`."""
         now = time.monotonic()
         for direction in self._directions:
             direction.begin(now)

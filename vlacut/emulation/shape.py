@@ -31,10 +31,12 @@ class DirectionShape:
     Attributes:
         trace: bytes per second of the stream over time, headers of the segments taken off; it
             starts again at its end.
-        delay_s: from the last byte sent to its arrival.
-        jitter_s: a burst's extra delay is between 0 and this, each as likely.
-        loss: share of the segments that are lost.
-        again_s: a segment lost arrives so much later.
+        delay_s: seconds from the last byte sent to its arrival.
+        jitter_s: a burst's extra delay is between 0 and so many seconds, each as likely.
+        loss: share of the segments that are lost, at least 0 and below 1.
+        again_s: a segment lost arrives so many seconds later.
+
+    Raises HardwareError for a time below 0, or another loss.
     """
 
     trace: Trace
@@ -53,7 +55,14 @@ class DirectionShape:
 
 @dataclass(frozen=True)
 class Shape:
-    """Both directions; `seed` makes jitter and loss the same each time."""
+    """Both directions.
+
+    Attributes:
+        up: from the robot.
+        down: to the robot.
+        segment_bytes: bytes that are lost together.
+        seed: makes jitter and loss the same each time.
+    """
 
     up: DirectionShape
     down: DirectionShape
@@ -76,8 +85,8 @@ def shape_of(
         link: its rates and round trip.
         trace: rates of the wire up that take the place of the link's; those down keep the link's
             ratio to them.
-        jitter_s: see `DirectionShape`; both directions alike.
-        loss: as jitter.
+        jitter_s: seconds, see `DirectionShape`; both directions alike.
+        loss: share of the segments; as jitter.
         outages: start and length in seconds, on the trace's clock.
         seed: of jitter and loss.
 
@@ -97,7 +106,7 @@ def scaled(trace: Trace, factor: float) -> Trace:
 
 
 def interrupted(trace: Trace, outages: Sequence[tuple[float, float]]) -> Trace:
-    """The trace with no rate in these spans of (start, length).
+    """The trace with no rate in these spans of (start, length), in seconds.
 
     A trace of one rate is as long as it takes to hold them all. Raises HardwareError for an outage
     that is not within the trace.

@@ -37,7 +37,7 @@ class TwinStep:
     """A step of the twin.
 
     Attributes:
-        start_s: when it began, on the clock of the trace.
+        start_s: when it began, in seconds on the clock of the trace.
         report: what it did.
     """
 
@@ -65,7 +65,8 @@ def run_twin(
         seconds: no step starts later. One of the two must be given.
         period: seconds between starts of steps, late ones taking the next tick; None for back to
             back.
-        observation: of every step; by default what `planned_observation` makes.
+        observation: of every step, by name, in the shapes of the plan's inputs; by default what
+            `planned_observation` makes.
         progress: called after every step: steps of how many, or seconds.
         options: of `vlacut.connect`.
 
@@ -117,7 +118,7 @@ def run_twin_loop(
         bundle: path of the bundle.
         shape: of the link; its traces start with the first tick.
         ticks: how many.
-        rate: of them, a second.
+        rate: how many of them per second.
         chunk: see `vlacut.control.ways.chunk`.
         loop: other arguments of `vlacut.ControlLoop`.
         episodes: whose sensors the loop is given, from their first tick on; none if None.

@@ -70,8 +70,10 @@ class Adapted:
     drawn_examples: list[torch.Tensor] = field(default_factory=list)
 
     def lift(self, before: int) -> dict[str, Any]:
-        """The argument that the next trace has its noise by; of the program, so many inputs of
-        noise come `before`. The note says so.
+        """What the last trace drew, as an argument of the module: by name, in the shapes drawn. The
+        next trace takes its noise by it.
+
+        `before` is how many inputs of noise the program has already; a note tells of these ones.
         """
         found = self.draws.found
         made = [draw.example(before + place) for place, draw in enumerate(found)]
@@ -97,7 +99,7 @@ def adapted(
     free: Collection[str] = (),
     names: Sequence[str] = (),
 ) -> Iterator[Adapted]:
-    """The module as it can be traced, with one of its methods as forward.
+    """The module as it can be traced, with one of its methods as forward; as it was, afterwards.
 
     Inputs in `free` are made by another phase, or change from trip to trip: they are never fixed.
     `names` are those of positional inputs, where they are not those of the arguments.
@@ -139,6 +141,12 @@ def adapted(
 
 class PlainCall:
     """A method of a module that takes and makes plain trees of tensors in the place of caches.
+
+    Args:
+        function: the method.
+        args: positional ones of its example.
+        kwargs: those by keyword.
+        names: of positional inputs, where they are not those of the arguments.
 
     Attributes:
         function: the method itself.
@@ -241,7 +249,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def positional_names(function: Callable[..., Any], count: int) -> list[str]:
-    """Names of the first arguments of a function; of those behind a `*args`, numbers."""
+    """Names of the first `count` arguments of a function; of those behind a `*args`, numbers."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = [name for name, one in _parameters(function).items() if one.kind in kinds]
     return named[:count] + [f"input_{index}" for index in range(len(named), count)]

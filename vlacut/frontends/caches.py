@@ -27,7 +27,7 @@ def is_cache(item: object) -> bool:
 
 
 def flatten(cache: Any) -> dict[str, torch.Tensor]:
-    """The tensors of a cache by name, layer by layer."""
+    """The tensors of a cache by name, layer by layer, in its own shapes."""
     return {_PAST + name: getattr(layer, attribute) for name, layer, attribute in _slots(cache)}
 
 

@@ -42,7 +42,15 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file: bytes `start` to `start + nbytes`."""
+    """A tensor in a file.
+
+    Attributes:
+        file: a safetensors file.
+        start: where its bytes begin, counted from that of the file.
+        nbytes: how many there are, row-major and without gaps.
+        dtype: of its elements.
+        shape: of the tensor.
+    """
 
     file: Path
     start: int
@@ -51,7 +59,7 @@ class Stored:
     shape: tuple[int, ...]
 
     def tensor(self, name: str) -> ir.ExternalTensor:
-        """A reference to it."""
+        """A reference to it: its bytes are read when its content is asked for."""
         place = (self.file.name, self.start, self.nbytes, self.dtype)
         shape = ir.Shape(self.shape)
         return ir.ExternalTensor(*place, shape=shape, name=name, base_dir=self.file.parent)
@@ -150,7 +158,10 @@ def _folder_files(folder: Path) -> list[Path]:
 
 
 def read_files(files: Sequence[Path]) -> dict[str, Stored]:
-    """Every tensor of some safetensors files, by name; ModelError naming the file that is wrong."""
+    """Every tensor of some safetensors files, by name.
+
+    Raises ModelError naming a file that is not of the format, or a tensor that is in two.
+    """
     stored: dict[str, Stored] = {}
     for file in files:
         for name, item in _read(file).items():

@@ -12,7 +12,7 @@ _IMAGE = (1, 3, 224, 224)
 
 
 def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Give the inputs of a model static shapes, in place.
+    """Give the inputs of a model static shapes, in place; `shapes` gives those of some by name.
 
     A dimension that two inputs name alike is bound in both by binding it in one; `?`, `-1` and the
     like are no names, and each is a dimension of its own. Shapes written inside a graph whose

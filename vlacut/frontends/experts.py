@@ -22,6 +22,8 @@ def dense_experts(
         hidden_states: [tokens, width].
         top_k_index: [tokens, k], the experts of each token.
         top_k_weights: [tokens, k], their shares.
+
+    Returns [tokens, width].
     """
     tokens, width = hidden_states.shape
     if top_k_index.numel() < self.num_experts:

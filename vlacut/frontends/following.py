@@ -36,7 +36,15 @@ _REDUCED = ("sum", "any", "all")
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """A value that an operation makes of others."""
+    """A value that an operation makes of others.
+
+    Attributes:
+        kind: of the operation, as `vlacut.tensor.premise` has it.
+        of: the values it takes.
+        shape: of what it makes.
+        name: of the input, where it is one.
+        numbers: of a constant in row-major order, or what else the operation is told.
+    """
 
     kind: str
     of: tuple[Followed, ...]

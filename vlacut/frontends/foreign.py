@@ -29,7 +29,7 @@ def settle_foreign(model: ir.Model, where: str) -> int:
     """Give what foreign operators make its types and shapes, in place, where inputs have theirs.
 
     Such an operator is tried on normal numbers, on zeros and on ones, and must make the same shapes
-    of all. The number of operators whose outputs were settled.
+    of all. Returns the number of operators whose outputs were settled.
 
     Raises ModelError, starting with `where`, naming an operator that ONNX Runtime does not run, or
     one that makes other shapes of other numbers.

@@ -102,7 +102,10 @@ class KnownValues(TorchFunctionMode):
         return tuple(dict.fromkeys(made))
 
     def tell(self, tensor: torch.Tensor, value: torch.Tensor, name: str = "") -> None:
-        """Let a tensor of the trace be known: a constant, or the input of that name."""
+        """Let a tensor of the trace be known: a constant, or the input of that name.
+
+        `value` is real and of the same shape; one of more than 2**20 elements is not kept.
+        """
         if not _is_small(value):
             return
         if name and (value.is_floating_point() or value.is_complex()):
@@ -114,7 +117,7 @@ class KnownValues(TorchFunctionMode):
         self._known[tensor] = known
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Call inputs otherwise from now on."""
+        """Call inputs otherwise from now on; `names` has every one of them."""
         self._names = names
         for found in (self.fixed, self.assumed, self.counted):
             renamed = {

@@ -13,7 +13,7 @@ def is_known(value: ir.Value) -> bool:
 
 
 def take_type(value: ir.Value, other: ir.Value, *collected: int) -> None:
-    """Let a value have the type and shape of another, behind the dimensions `collected`."""
+    """Let a value have the type and shape of another, behind dimensions of sizes `collected`."""
     assert other.dtype is not None
     value.shape = ir.Shape((*collected, *value_spec(other).shape))
     value.type = ir.TensorType(other.dtype)

@@ -146,7 +146,14 @@ def called(model: str) -> Program | Traceable:
 
 @dataclass(frozen=True)
 class Traceable:
-    """A module with its example inputs."""
+    """A module with its example inputs.
+
+    Attributes:
+        module: untraced, or what `program_from_module` takes besides.
+        args: positional ones.
+        kwargs: those by keyword.
+        state: inputs of the next control step by the output they come from.
+    """
 
     module: Any
     args: tuple[Any, ...]
@@ -155,7 +162,10 @@ class Traceable:
 
 
 def trace(made: Program | Traceable, model: str) -> Program:
-    """What a function of the user's returned, as a program named after it."""
+    """What a function of the user's returned, as a program named after it.
+
+    Raises ModelError as `program_from_module` does.
+    """
     if isinstance(made, Program):
         return made
     from vlacut.frontends.torch import program_from_module

@@ -39,7 +39,9 @@ class Draw:
     dropout: bool = False
 
     def example(self, place: int) -> torch.Tensor:
-        """What the robot draws in step 0 with seed 0, for the input that is at this place."""
+        """What the robot draws in step 0 with seed 0, in this draw's shape and type, for the input
+        that is at this place among all inputs of noise (`vlacut.tensor.noise`).
+        """
         spec = TensorSpec("", str(self.dtype).removeprefix("torch."), self.shape)
         return torch_tensor(self.noise.draw(spec, 0, 0, place), spec)
 
@@ -79,7 +81,19 @@ class Draws(TorchFunctionMode):
         dtype: torch.dtype | None,
         dropout: bool = False,
     ) -> torch.Tensor:
-        """The next draw."""
+        """The next draw: torch's own, or what is given in its place.
+
+        Args:
+            kind: of the distribution, see `vlacut.tensor.noise.Noise`.
+            first: parameter of it.
+            second: parameter of it.
+            shape: of what is drawn.
+            dtype: of its elements; None for torch's default.
+            dropout: whether it is what dropout drops.
+
+        Raises RuntimeError if what is given lacks it, or has it in another shape: the code draws
+        otherwise than when it was traced.
+        """
         made_of = torch.get_default_dtype() if dtype is None else dtype
         place, size = len(self.found), tuple(shape)
         noise = Noise("", kind, float(first), float(second))
@@ -104,7 +118,7 @@ class NoisyCall:
 
 
 def torch_tensor(array: np.ndarray, spec: TensorSpec) -> torch.Tensor:
-    """What numpy carries at run time, as a tensor of torch."""
+    """What numpy carries at run time, as a tensor of torch in the spec's shape and type."""
     made = torch.from_numpy(array)
     return made.view(torch.bfloat16) if spec.dtype == "bfloat16" else made
 

@@ -77,7 +77,7 @@ def file_runner(phase: Phase, file: Path) -> Runner:
 
 
 def read_graph(path: Path) -> ir.Model:
-    """A checked ONNX file as it is; ModelError if it is missing or no valid model."""
+    """A checked ONNX file as it is. Raises ModelError if it is missing or no valid model."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     try:
@@ -96,7 +96,11 @@ def read_graph(path: Path) -> ir.Model:
 
 
 def finish_graph(model: ir.Model, shapes: Shapes, where: str) -> ir.Model:
-    """Bind the dimensions of a model that was read, and bring it into normal form, in place."""
+    """Bind the dimensions of a model that was read, and bring it into normal form, in place.
+
+    `shapes` gives the dimensions of inputs that are dynamic. Raises ModelError, starting with
+    `where`, as `load_graph` does.
+    """
     for value in model.graph.outputs:
         if not value.name:
             raise ModelError(f"{where}: an output has no name")

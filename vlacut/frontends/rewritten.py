@@ -24,7 +24,9 @@ def masked_scatter(given: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 def places_of(mask: Tensor, count: int) -> tuple[Tensor, ...]:
-    """`mask.nonzero(as_tuple=True)` of a mask that is true `count` times."""
+    """`mask.nonzero(as_tuple=True)` of a mask that is true `count` times: for each dimension, an
+    int64 [count].
+    """
     flat = (mask != 0).reshape(-1)
     order = torch.where(flat, flat.to(torch.int64).cumsum(0) - 1, count).clamp(max=count)
     numbers = torch.arange(flat.numel(), device=mask.device)

@@ -30,7 +30,9 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def signature(made: Traceable) -> str:
-    """The digest of what a function made; empty where what it made cannot be told apart."""
+    """The SHA-256 digest of what a function made, in hexadecimal; empty where what it made cannot
+    be told apart.
+    """
     if not isinstance(made.module, nn.Module) or isinstance(made.module, torch.fx.GraphModule):
         return ""
     digest = hashlib.sha256()

@@ -80,7 +80,7 @@ def program_from_torch(
 
     `state` says which outputs of a control step are which inputs of the next; neither is in the
     observation or the action. `initial` has the values of such inputs in the first step of an
-    episode, where they are not zeros.
+    episode, where they are not zeros. `opset` is the version of ONNX's operators.
 
     Weights are named as the module's parameters, and every operator keeps its module path. The
     example inputs that are real tensors are recorded as `annotation.EXAMPLE`.
@@ -123,8 +123,8 @@ def program_from_module(
     """Trace a module, or take a traced one, as the one phase `main` of a program.
 
     Inputs and outputs are named as `vlacut.frontends.names` says. `shapes` binds the dynamic
-    dimensions of an ExportedProgram that has some. `state` is as in `program_from_torch`; at first
-    it is zeros.
+    dimensions of an ExportedProgram that has some. `opset` and `state` are as in
+    `program_from_torch`; at first state is zeros.
 
     Raises ModelError as `program_from_torch` does.
     """
@@ -252,7 +252,8 @@ def load_pt2(
     opset: int = 20,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Program:
-    """Load what `torch.export.save` wrote, as `program_from_module` does.
+    """Load what `torch.export.save` wrote, as `program_from_module` does, with its `opset` and
+    `shapes`.
 
     Nothing in the file is executed: it is read here as data (`vlacut.frontends.pt2`), and torch
     opens none of it.
@@ -271,6 +272,8 @@ def pt2_phase(
     opset: int = 20,
 ) -> tuple[ir.Model, dict[str, np.ndarray]]:
     """The graph of a .pt2 file whose tensors have these names, and its example by name.
+
+    `shapes` binds dynamic dimensions, by input; `opset` is the version of ONNX's operators.
 
     Raises ModelError as `load_pt2` does.
     """

@@ -66,7 +66,8 @@ def _generators() -> dict[str, str]:
 
 
 def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
-    """The ONNX graph of a traced module, with the names of the exporter.
+    """The ONNX graph of a traced module, with the names of the exporter, in operators of version
+    `opset`.
 
     Weights are named as in the state; of the names of a tied weight it is the first. Constants of
     the code are named by their content. Weights that are known by shape alone have no content.

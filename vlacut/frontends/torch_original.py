@@ -138,7 +138,10 @@ def _one_phase(
 
 
 def bound_method(module: torch.nn.Module, method: str, where: str) -> torch.nn.Module:
-    """The module with one of its methods as forward; parameters and paths are the module's."""
+    """The module with one of its methods as forward; parameters and paths are the module's.
+
+    Raises ModelError, starting with `where`, if it has no such method.
+    """
     if method == "forward":
         return module
     function = getattr(type(module), method, None)
@@ -193,6 +196,9 @@ def torch_runner(
             the tensors in them.
         inputs: a name for each of these tensors.
         outputs: a name for each tensor that it returns, in the order in which they flatten.
+
+    Raises ModelError if there are not as many names as tensors: of inputs at once, of outputs when
+    it runs.
     """
     leaves, tree = pytree.tree_flatten((tuple(example[0]), dict(example[1])))
     places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]

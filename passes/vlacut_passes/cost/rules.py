@@ -32,8 +32,3 @@ def work(operator: Operator) -> Work:
     if operator.node.domain not in _DOMAINS or kind not in _RULES:
         return Work(movement.copy(operator), False)
     return Work(replace(_RULES[kind](operator), operator=kind), True)
-
-
-def known_operators() -> tuple[str, ...]:
-    """Operators that have a rule, sorted."""
-    return tuple(sorted({*_RULES, "If", "Loop", "Scan"}))

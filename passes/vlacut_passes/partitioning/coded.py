@@ -70,8 +70,9 @@ class Codecs:
         offers: by flow.
         gauge: runs the model; None where that is not possible.
         why_not: why it is not.
-        most: the largest error of the action that is allowed; infinite for any that is a number.
-        coverage: of the bound, if the gauge has a calibration.
+        most: the largest error of the action that is allowed, in shares of its largest magnitude;
+            infinite for any that is a number.
+        coverage: of the bound, above 0 and below 1, if the gauge has a calibration.
         worth: what the cheapest codec of a flow is the cheapest in.
     """
 
@@ -111,7 +112,15 @@ class Codecs:
         return f", every tensor in its cheapest form{left}"
 
     def best(self, graph: CostGraph, link: Link, search: Callable[[CostGraph], Found]) -> Best:
-        """The best cut of a search over cuts of a coded graph, its action within the limit."""
+        """The best cut of a search over cuts of a coded graph, its action within the limit.
+
+        Args:
+            graph: without codecs.
+            link: over which its flows cross.
+            search: finds the best cut of a graph with coded flows.
+
+        Raises InfeasibleError if no cut keeps the limits.
+        """
         best = self._allowed(graph, link, search)
         tried: set[tuple[str, Codec]] = set()
         while True:
@@ -173,11 +182,15 @@ class Codecs:
         return cheapest(graph, self._offers, link, barred, self._worth)
 
     def keeps(self, cut: Cut) -> bool:
-        """Whether an error is allowed, or unknown; an action that is no number never is."""
+        """Whether a cut's error is allowed, or unknown; an action that is no number never is."""
         return cut.error.measured is None or self._within(cut.error.measured)
 
     def measured(self, cut: Cut) -> Cut:
-        """The cut with what its codecs do to the action."""
+        """The cut with what its codecs do to the action: in shares of its largest magnitude, see
+        `ActionError`; of each alone, too, where all together are allowed.
+
+        Raises BackendError if the model does not run.
+        """
         if not cut.crossings:
             return cut
         if self._gauge is None:
@@ -190,7 +203,9 @@ class Codecs:
         return replace(cut, crossings=alone, error=allowed)
 
     def bounded(self, cut: Cut) -> Cut:
-        """A cut with a bound on the error of fresh observations, if there is a calibration."""
+        """A cut with a bound on the error of fresh observations, if there is a calibration: the
+        quantile of split conformal prediction, see `vlacut.tensor.split_conformal`.
+        """
         if self._gauge is None or not self._gauge.held or not cut.crossings:
             return cut
         held, level, tries = self._gauge.held, self._level(self._tries), self._tries
@@ -209,6 +224,8 @@ class Codecs:
     def tighten(self, cut: Cut) -> None:
         """Allow less on the observations that codecs are chosen on, after a cut that was chosen
         there and whose bound is over the limit; or nothing at all, where no try is left.
+
+        Less is what was measured, times the limit over the bound, times 0.9: as if both grew alike.
         """
         assert self._gauge is not None, "only what was calibrated has a bound"
         assert cut.error.bound is not None, "only what was calibrated has a bound"
@@ -227,7 +244,8 @@ class Codecs:
     def restrict(self, graph: CostGraph, link: Link, sides: Sides) -> None:
         """Bar codecs until a cut keeps the limit with what is left.
 
-        First those that alone are too much, then those that save the least for the error they make.
+        First those that alone are too much, then those that save the fewest seconds for the error
+        they make. As many as a binary search over that order finds.
         """
         small = crossing_alone(graph, sides)
         crossings = coded_crossings(self.coded(small, link), sides)
@@ -313,7 +331,8 @@ def offered_codecs(dataflow: Dataflow, asked: Asked, worth: Worth = SECONDS) -> 
 
 
 def parse_action_error(text: str) -> float:
-    """The largest error of the action that a text allows; infinite if it is empty.
+    """The largest error of the action that a text allows, in shares of its largest magnitude;
+    infinite if it is empty.
 
     Raises InputError if it is no number, or below 0.
     """

@@ -16,7 +16,9 @@ _SHAPES = 2  # as many as a table's cell names
 
 
 def candidates_json(considered: Sequence[Considered]) -> list[dict[str, Any]]:
-    """The placements, see the README."""
+    """The placements: bytes and milliseconds per control step, as the README of the commands has
+    them.
+    """
     return [
         {
             "origin": one.origin,
@@ -43,7 +45,7 @@ def candidates_json(considered: Sequence[Considered]) -> list[dict[str, Any]]:
 
 
 def show_candidates(console: Console, considered: Sequence[Considered], link: str) -> None:
-    """A row per placement."""
+    """Print a row per placement, and how many had which fate; `link` is the plan's, in words."""
     rows = [
         (
             one.origin,

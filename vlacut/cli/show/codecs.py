@@ -13,7 +13,11 @@ from vlacut.pricing.coding import ActionError, CodedCrossing
 
 
 def codecs_json(variant: Variant) -> dict[str, Any]:
-    """The coded crossings of a variant, and its error of the action."""
+    """The coded crossings of a variant, and its error of the action.
+
+    Bytes and milliseconds are per control step; an error is a share of the action's magnitude, see
+    `vlacut.pricing.coding.ActionError`.
+    """
     error = variant.action_error
     return {
         "crossings": [_crossing_json(crossing) for crossing in variant.coded],
@@ -41,7 +45,9 @@ def _crossing_json(crossing: CodedCrossing) -> dict[str, Any]:
 
 
 def show_codecs(console: Console, plan: Plan) -> None:
-    """The coded crossings of the chosen cut; nothing if there are none."""
+    """Print the coded crossings of the chosen cut, in the units of `codecs_json`; nothing if there
+    are none.
+    """
     chosen = plan.variants[0]
     if not chosen.coded:
         return

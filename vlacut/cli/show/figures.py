@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def make_figure(path: Path, width: float, height: float) -> Figure:
-    """An empty figure, in inches, for a file.
+    """An empty figure for a file, `width` by `height` inches.
 
     Raises InputError without matplotlib, for a kind of file that it cannot write, or where there is
     no such folder.

@@ -27,7 +27,10 @@ _UNITS = {LINK: ("link, MB/s", 1e6), CLOUD_BUDGET: ("cloud budget, GB", 1e9)}
 
 
 def sweep_json(axis: Axis, points: Sequence[Point]) -> dict[str, Any]:
-    """The points: `amount`, `strategies`, `certificate`, `why_not` and `kept_ms` of each."""
+    """The points: `amount`, `strategies`, `certificate`, `why_not` and `kept_ms` of each.
+
+    An amount is in bytes per second of the link, or bytes of the budget.
+    """
     return {
         "sweep": axis.name,
         "points": [
@@ -44,7 +47,9 @@ def sweep_json(axis: Axis, points: Sequence[Point]) -> dict[str, Any]:
 
 
 def show_sweep(console: Console, axis: Axis, points: Sequence[Point]) -> None:
-    """The frontier as a table that fits a terminal, and as a plot under it."""
+    """Print the frontier in milliseconds per control step, as a table that fits a terminal, and as
+    a plot under it.
+    """
     names, goal = _names(points), _goal(points)
     columns = (axis.name, "chosen", *goal, "hops", "cloud holds", *names)
     columns = tuple(re.sub("[ -]", "\n", name) for name in columns)
@@ -156,7 +161,8 @@ def _terminal_plot(axis: Axis, points: Sequence[Point], names: Sequence[str]) ->
 
 
 def draw_sweep(figure: Figure, title: str, axis: Axis, points: Sequence[Point]) -> None:
-    """The frontier as a figure: the chosen cut's time by where it goes, and the table's rest.
+    """Draw the frontier in milliseconds: the chosen cut's time by where it goes, and the table's
+    rest.
 
     What is not allowed is dotted. Where things happen at once, each has its share of the step.
     """

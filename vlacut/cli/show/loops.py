@@ -11,7 +11,7 @@ from vlacut.control.timeline import about
 
 
 def loop_json(reports: Sequence[CommandReport]) -> dict[str, Any]:
-    """The `loop` of `run --json`."""
+    """The `loop` of `run --json`: what its ticks came to, and every command as numbers."""
     commands = [
         {**about(one), "command": None if one.command is None else one.command.tolist()}
         for one in reports
@@ -20,7 +20,7 @@ def loop_json(reports: Sequence[CommandReport]) -> dict[str, Any]:
 
 
 def show_loop(reports: Sequence[CommandReport]) -> None:
-    """What the ticks came to, in some lines."""
+    """Print what the ticks came to, in some lines; ages in milliseconds."""
     counted = tally(reports)
     mean, p95, p99 = map(milliseconds, counted.age_s)
     out = console()

@@ -12,7 +12,7 @@ from vlacut.plans.plan import Plan
 
 
 def noise_json(plan: Plan) -> list[dict[str, Any]]:
-    """The inputs that the edge draws, each with its distribution."""
+    """The inputs that the edge draws, each with its distribution and its bytes."""
     return [{**vars(one), "bytes": _spec(plan, one.input).nbytes} for one in plan.noise]
 
 
@@ -25,13 +25,13 @@ def show_noise(console: Console, plan: Plan) -> None:
 
 
 def without_noise(plan: Plan, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """An observation that lacks all noise, so that it is drawn."""
+    """An observation, by name, that lacks all noise, so that it is drawn."""
     drawn = {one.input for one in plan.noise}
     return {name: array for name, array in observation.items() if name not in drawn}
 
 
 def noise_line(plan: Plan, observation: Mapping[str, np.ndarray], seed: int) -> str:
-    """What was drawn for an observation; empty if nothing was."""
+    """What was drawn for an observation, by name, with a seed; empty if nothing was."""
     names = [one.input for one in plan.noise if one.input not in observation]
     if not names:
         return ""

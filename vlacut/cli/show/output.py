@@ -145,6 +145,9 @@ def table(
 class Stages:
     """The stages of a command, and how long each took. Call it with (what, done, of).
 
+    Args:
+        show: is called with the same.
+
     Attributes:
         seconds: by what was done, up to the last call.
     """
@@ -196,7 +199,7 @@ def progress_bar() -> Iterator[Stages]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Milliseconds with three significant digits, or one decimal from 100 on."""
+    """Seconds as milliseconds, without unit: three significant digits, from 100 on one decimal."""
     value = seconds * 1e3
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -212,5 +215,5 @@ def size(nbytes: float) -> str:
 
 
 def rate(bytes_per_s: float) -> str:
-    """A bandwidth in MB/s, with three significant digits."""
+    """A bandwidth, given in bytes per second, in MB/s with three significant digits."""
     return f"{float(f'{bytes_per_s / 1e6:.3g}'):.10g} MB/s"

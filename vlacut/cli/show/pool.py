@@ -17,7 +17,9 @@ from vlacut.tensor.numerics import ROUNDING
 
 
 def pool_json(plan: Plan) -> dict[str, Any]:
-    """The pool's figures: what it doubles and gains, its variants, both forms of its engines."""
+    """The pool's figures: the bytes it doubles, the milliseconds of a step it gains, its variants,
+    both forms of its engines.
+    """
     pool = plan.pool
     return {
         "name": pool.name,
@@ -50,7 +52,7 @@ def _variant_json(plan: Plan, variant: Variant) -> dict[str, Any]:
 
 
 def show_pool(console: Console, plan: Plan) -> None:
-    """The variants, what they gain, and what their engines hold."""
+    """Print the variants, what they gain, and what their engines hold."""
     rows = [
         (
             variant.name,

@@ -22,7 +22,7 @@ from vlacut.tensor.numerics import ROUNDING
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """The plan's figures, see the README."""
+    """The plan's figures, see the README of the commands: a key says its unit in its name."""
     return {
         "model": plan.program,
         "edge": plan.edge,
@@ -43,12 +43,16 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def link_json(link: Link) -> dict[str, float]:
-    """The link, in the rates of the wire."""
+    """The link: the wire's rates in bytes per second, headers of frames included; seconds of a
+    round trip.
+    """
     return {"up_bytes_per_s": link.wire_up, "down_bytes_per_s": link.wire_down, "rtt_s": link.rtt}
 
 
 def certificate_json(found: Certificate) -> dict[str, Any]:
-    """How good the best cut found is proven to be, in the unit of what was minimised."""
+    """How good the best cut found is proven to be, in the unit of what was minimised: joules for
+    the edge's energy, else milliseconds.
+    """
     unit, scale = ("j", 1.0) if found.minimised == "energy" else ("ms", 1e3)
     return {
         "minimised": found.minimised,
@@ -61,7 +65,9 @@ def certificate_json(found: Certificate) -> dict[str, Any]:
 
 
 def standing_json(standing: Standing, plan: Plan) -> dict[str, Any]:
-    """The cut against everything on one machine."""
+    """The cut against everything on one machine; the bandwidth is the wire's, None if there is
+    none.
+    """
     return {
         "other": standing.other,
         "ratio": standing.ratio,
@@ -71,7 +77,7 @@ def standing_json(standing: Standing, plan: Plan) -> dict[str, Any]:
 
 
 def strategy_json(strategy: Strategy) -> dict[str, Any]:
-    """A row of the report."""
+    """A row of the report, per control step: milliseconds, bytes, joules."""
     price = strategy.price
     return {
         "name": strategy.name,
@@ -92,7 +98,9 @@ def strategy_json(strategy: Strategy) -> dict[str, Any]:
 
 
 def part_json(part: Part) -> dict[str, Any]:
-    """A part: where, what, and why there."""
+    """A part: where, what, and why there; milliseconds of one run, bytes, and the milliseconds that
+    a control step would take more with it on the other side.
+    """
     return {
         "name": part.name,
         "phase": part.phase,
@@ -107,7 +115,7 @@ def part_json(part: Part) -> dict[str, Any]:
 
 
 def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
-    """The plan as tables that fit a terminal, below notes on how it came about."""
+    """Print the plan as tables that fit a terminal, below notes on how it came about."""
     console.print(f"[bold]{plan.program}[/bold] on {plan.edge} and {plan.cloud} over {plan.link}")
     for note in notes:
         console.print(note, style="dim")

@@ -14,7 +14,9 @@ from vlacut.plans.state import PlanState
 
 
 def states_json(plan: Plan) -> dict[str, Any]:
-    """The states of the chosen cut, and the rules by which sides come to agree."""
+    """The states of the chosen cut in bytes, the rules by which sides come to agree, what the first
+    step of an episode takes more in milliseconds, and the bytes that a change of variant moves.
+    """
     chosen = plan.variants[0]
     return {
         "states": [
@@ -43,7 +45,7 @@ def states_json(plan: Plan) -> dict[str, Any]:
 
 
 def show_states(console: Console, plan: Plan) -> None:
-    """The states of the chosen cut; nothing if there are none."""
+    """Print the states of the chosen cut; nothing if there are none."""
     if not plan.states:
         return
     chosen = plan.variants[0]

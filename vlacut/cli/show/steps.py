@@ -17,7 +17,14 @@ from vlacut.runtime.edge.report import Source, StepReport
 def run_json(
     reports: Sequence[StepReport], action: Mapping[str, np.ndarray], error: float | None
 ) -> dict[str, Any]:
-    """The object of `run --json`."""
+    """The object of `run --json`; its times are in milliseconds.
+
+    Args:
+        reports: of the steps.
+        action: of the last one, by name.
+        error: the largest absolute difference of an action from the uncut model's; None if none
+            was measured.
+    """
     return {
         "steps": [_step_json(report) for report in reports],
         "action": {name: array.tolist() for name, array in action.items()},
@@ -59,7 +66,9 @@ def _step_json(report: StepReport) -> dict[str, Any]:
 
 
 def show_steps(plan: Plan, reports: Sequence[StepReport], error: float | None) -> None:
-    """The table of `run`."""
+    """Print the table of `run`: medians, 95 % quantiles and the longest, in milliseconds; what came
+    instead of the plan's variant, what was late, and `error` as in `run_json`.
+    """
     out = console()
     rows = [
         (part.name, part.side.value, part.label, why(part, plan), *_spread(times))

@@ -19,7 +19,9 @@ _MBIT = 1e6 / 8
 
 
 def show_choices(out: Console, plan: Plan, recording: Recording, row: Row) -> None:
-    """The trace's rate, and a line under it with the letter of the variant of the moment."""
+    """Print the trace's rate in Mbit/s, and a line under it with the letter of the variant of the
+    moment.
+    """
     import plotext
 
     times, rates = _rates(recording)
@@ -45,7 +47,9 @@ def show_choices(out: Console, plan: Plan, recording: Recording, row: Row) -> No
 
 
 def draw_choices(figure: Figure, plan: Plan, recording: Recording, row: Row) -> None:
-    """The trace's rate above the latency of its steps above the variant they ran, as a figure."""
+    """Draw the trace's rate in Mbit/s, above the milliseconds of its steps, above the variant that
+    they ran; over seconds.
+    """
     times, rates = _rates(recording)
     outcome = row.outcomes[0]
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))

@@ -57,7 +57,8 @@ _MARK = object()
 def read_examples(data: bytes, where: str) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """The example arguments and keywords of a program; None if it has none.
 
-    Raises ModelError if they are anything but plain tensors, numbers and text in containers.
+    `data` is what torch.save wrote, empty for none; it is read here, as data. Raises ModelError,
+    starting with `where`, if they are anything but plain tensors, numbers and text in containers.
     """
     if not data:
         return None

@@ -25,7 +25,7 @@ _ON_CPU = ("cpu", "cuda", "xpu", "mps", "hpu", "npu")
 
 
 def name(value: Any) -> str:
-    """A name that becomes one of Python's."""
+    """A name that becomes one of Python's. Raises NotGood if it may be more."""
     good = isinstance(value, str) and value.isascii() and value.isidentifier()
     if good and not keyword.iskeyword(value) and len(value) <= _LONGEST_NAME:
         return str(value)
@@ -33,13 +33,17 @@ def name(value: Any) -> str:
 
 
 def text(value: Any) -> str:
+    """A text of 2**20 characters at most. Raises NotGood if it is none."""
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
         raise NotGood(f"{shown(value)} where a text should be")
     return value
 
 
 def device(value: Any) -> dict[str, Any]:
-    """Tensors of any device are read onto the processor; one on "meta" has no content."""
+    """Tensors of any device are read onto the processor; one on "meta" has no content.
+
+    Raises NotGood if it is no device.
+    """
     kind = value.get("type") if isinstance(value, dict) else None
     if kind == "meta":
         return {"type": "meta", "index": None}
@@ -49,6 +53,7 @@ def device(value: Any) -> dict[str, Any]:
 
 
 def expression(value: Any) -> Any:
+    """An expression of sizes, as sympy's object. Raises NotGood if it is none, or may be more."""
     if not isinstance(value, str):
         raise NotGood(f"{shown(value)} where an expression should be")
     try:
@@ -93,6 +98,7 @@ TYPES = {
 
 
 def element_type(value: Any) -> int:
+    """The number of an element type, see `TYPES`. Raises NotGood if it is none."""
     if type(value) is not int or value not in TYPES:
         raise NotGood(f"{shown(value)} where an element type should be")
     return value

@@ -1,6 +1,7 @@
 """Checks of JSON: each makes what it was given anew, out of what it knows, or says what is wrong.
 
-A check is a function of a value. Nothing that a check does not name is copied.
+A check is a function of a value; it raises NotGood for one that is not what it says. Nothing that
+a check does not name is copied.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ def strided(
     strides: Sequence[int],
     offset: int,
 ) -> torch.Tensor:
-    """A tensor over bytes, which it shares; `sizes`, `strides` and `offset` count elements.
+    """A tensor over bytes, which it shares, of the shape `sizes`; `strides` and `offset` count
+    elements.
 
     Raises NotGood if it would reach beyond them, or they are no whole number of elements.
     """

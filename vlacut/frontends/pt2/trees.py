@@ -22,7 +22,8 @@ _MAPPINGS = ("dict", "OrderedDict")
 def tree(value: Any, arguments: bool = False) -> str:
     """A tree of tuples, lists and mappings, written anew.
 
-    Those of arguments are a tuple of theirs and a mapping of keywords, which become names.
+    Those of arguments are a tuple of theirs and a mapping of keywords, which become names. Raises
+    NotGood if it is anything else.
     """
     try:
         version, root = json.loads(text(value))

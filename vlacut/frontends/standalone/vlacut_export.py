@@ -896,7 +896,7 @@ def _made_by(text: str) -> Any:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
+    """The command; its exit status, 2 for what is wrong."""
     parser = argparse.ArgumentParser(
         prog="vlacut-export", description="Trace a policy in your own environment, for vlacut."
     )

@@ -40,7 +40,7 @@ class Endpoint:
         address: host and port.
         digest: of the bundle.
         token: of this session.
-        deadline_s: of a step, 0 if none.
+        deadline_s: seconds within which a step returns, 0 if none.
         timeout: seconds without any progress after which the cloud counts as lost.
         tls: None for a plain connection.
         checked: whether checksums cover tensors.
@@ -67,9 +67,15 @@ class Line:
 
 
 def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
-    """Connect; what is received goes into room made by `empty`.
+    """Connect: TCP, TLS and the handshake may take 3 s each, or the endpoint's `timeout` if less.
 
-    Raises PeerLost if nobody answers, PeerRefused or WireError if the wrong one does.
+    Args:
+        endpoint: where the cloud is.
+        plan: of the bundle.
+        empty: makes the room for what is received, of a shape and an element type.
+
+    Raises PeerLost if nobody answers, PeerRefused if the cloud has another bundle, version or keys,
+    PeerUnable if it is full, WireError if what answers is no cloud of vlacut.
     """
     limit = min(endpoint.timeout, _CONNECT_S)
     try:
@@ -113,6 +119,8 @@ class CloudLink:
 
     Attributes:
         line: that is held; None while there is none. What happens to it next, its user hears of.
+
+    Raises what `dial` does; if `patient`, neither PeerLost nor PeerUnable.
     """
 
     def __init__(self, dial: Callable[[], Line], patient: bool = False) -> None:
@@ -133,7 +141,11 @@ class CloudLink:
             self._dial_on()
 
     def get(self, until: float) -> Line:
-        """The line, once there is one; PeerLost if there is none by `until` (monotonic)."""
+        """The line, once there is one.
+
+        Raises PeerLost if there is none by `until`, in seconds on the clock of `time.monotonic`, or
+        if the link was closed.
+        """
         with self._changed:
             self._changed.wait_for(
                 lambda: self.line or self._closed.is_set(), max(0.0, until - time.monotonic())

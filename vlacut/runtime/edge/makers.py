@@ -38,6 +38,8 @@ class Together:
     """Makes a step by the plan's variant, and again if its connection fails.
 
     Args:
+        plan: of the bundle.
+        engines: by name of part, all parts of the edge.
         link: None if no variant crosses the link.
         network: learns from the steps.
         asked: whether a forecast is asked for before each step. If so, the network is probed where
@@ -72,7 +74,9 @@ class Together:
         self.expected = network.expected()
 
     def ran(self, variant: int) -> list[tuple[str, int, int]]:
-        """What the edge's engines ran of a variant's last step: name, start and end."""
+        """What the edge's engines ran of a variant's last step: name of the part, start and end in
+        nanoseconds on the clock of `time.perf_counter_ns`.
+        """
         return self._walks[variant].tally.ran
 
     def settle(self) -> None:
@@ -98,7 +102,7 @@ class Together:
         self.expected = self._network.expected()
 
     def make(self, request: StepRequest, until: float) -> Made:
-        """The action, by `until` on the clock of `time.monotonic`.
+        """The action, by `until`, in seconds on the clock of `time.monotonic`.
 
         Raises DeadlineMissed, PeerLost, PeerRefused, this side's BackendError, or InputError if the
         variant crosses a link that there is none of.
@@ -197,7 +201,13 @@ class Together:
 class Alone:
     """Makes a step by the all-edge variant, and knows how long that takes.
 
-    Raises InputError if the plan has none.
+    Args:
+        plan: of the bundle.
+        engines: by name of part, all parts of the edge; nobody else uses them.
+        memory: what steps build on.
+
+    Raises InputError if the plan has no such variant; BackendError if an engine fails in the
+    rehearsal.
     """
 
     def __init__(self, plan: Plan, engines: Mapping[str, Engine], memory: Remembered) -> None:
@@ -215,7 +225,9 @@ class Alone:
 
     @property
     def seconds(self) -> float:
-        """The longest that one of the last runs took; the first was a rehearsal on zeros."""
+        """The seconds that the longest of the last 16 runs took; the first was a rehearsal on
+        zeros.
+        """
         return max(self._took_s)
 
     def runs(self, moment: Moment | None) -> int:
@@ -242,7 +254,7 @@ class Alone:
         return False
 
     def make(self, request: StepRequest) -> Made:
-        """The action. Raises BackendError."""
+        """The action. Raises BackendError if an engine fails."""
         start = time.monotonic()
         if self._plan.states:
             mine = replace(request, variant=self._variant)

@@ -97,6 +97,9 @@ class Remembered:
     Args:
         plan: of the bundle.
         initial: state at first, by key.
+
+    Attributes:
+        observations: how many are kept, to make steps again whose state the cloud lost.
     """
 
     def __init__(self, plan: Plan, initial: Mapping[str, np.ndarray]) -> None:
@@ -105,7 +108,7 @@ class Remembered:
         self._numbers = itertools.count()
 
     def number(self) -> int:
-        """Of the next step on the wire: one that is made again is another one."""
+        """The number of the next step on the wire: one that is made again is another one."""
         return next(self._numbers)
 
     def begin(self) -> Moment:
@@ -150,7 +153,12 @@ def _ordered(plan: Plan, keys: frozenset[str]) -> tuple[str, ...]:
 
 
 def owed_state(version: int, index: int) -> Owed:
-    """How a tensor of state that was asked for is known when it comes."""
+    """How a tensor of state that was asked for is known when it comes.
+
+    Args:
+        version: of the state.
+        index: of the state in the plan.
+    """
     return STATE, version, (0, index, 0)
 
 
@@ -164,5 +172,5 @@ def is_remote(plan: Plan) -> bool:
 
 
 def copied(observation: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """An observation that stays as it is, whatever its owner does to it."""
+    """A copy of an observation, by name: it stays as it is, whatever its owner does to his."""
     return {name: np.array(array) for name, array in observation.items()}

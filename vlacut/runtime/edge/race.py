@@ -20,6 +20,9 @@ class Race(Generic[Runner, Result]):
     A runner that is still busy with an earlier race sits the next one out, so that threads do not
     pile up behind an engine that hangs. The threads are daemons: an engine that hangs does not keep
     the process from ending, as it would in a ThreadPoolExecutor.
+
+    Args:
+        runners: that may be entered, each known by this value.
     """
 
     def __init__(self, runners: tuple[Runner, ...]) -> None:
@@ -45,9 +48,10 @@ class Race(Generic[Runner, Result]):
         self._runs[runner].put((run, future))
 
     def winner(self, until: float) -> tuple[Runner, Result] | None:
-        """The first runner to succeed.
+        """The first runner to succeed, and its result.
 
-        None if none has by `until` (monotonic), or all have failed.
+        None if none has by `until`, in seconds on the clock of `time.monotonic`, or all have
+        failed.
         """
         while True:
             done = {runner: run for runner, run in self._entered.items() if run.done()}
@@ -66,7 +70,7 @@ class Race(Generic[Runner, Result]):
         return "; ".join(str(error) for error in failed if error) or "the deadline passed"
 
     def close(self, seconds: float) -> bool:
-        """Let the threads go; whether all had done by then what they did."""
+        """Let the threads go; whether all had ended what they did within so many seconds."""
         for runs in self._runs.values():
             runs.put(None)
         return not wait(self._busy.values(), seconds).not_done

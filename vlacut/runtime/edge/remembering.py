@@ -62,9 +62,17 @@ class RememberingSteps:
         source: Source,
         meanwhile: Callable[[], object] | None,
     ) -> Made:
-        """The action, and the state that the step leaves. Raises as `Walk.run` does.
+        """The action, and the state that the step leaves.
 
         Where too much is lost to have the state again, it builds on the initial one.
+
+        Args:
+            request: the step; its `moment` is not None.
+            line: to the cloud; None for a step of the edge alone.
+            source: what the report says of the action.
+            meanwhile: called while the step waits for the cloud, if at all; None for nothing.
+
+        Raises as `Walk.run` does, and as `Connection.send` where state has to cross first.
         """
         moment, variant = request.moment, request.variant
         assert moment is not None

@@ -36,9 +36,10 @@ class Made:
     """An action, and how it was made.
 
     Attributes:
-        action: by name.
+        action: by name, in the shapes of the plan's outputs.
         source: where it comes from.
-        captured_ns: when the observation that it answers was captured.
+        captured_ns: when the observation that it answers was captured, on the clock of
+            `time.perf_counter_ns`.
         tally: of the step.
         moment: the state that it left; None where the plan has none.
         rule: by which the sides agreed on the state that it builds on.
@@ -142,12 +143,14 @@ class StepReport:
 
     @property
     def latency_s(self) -> float:
-        """From asking for the step to its action."""
+        """Seconds from asking for the step to its action."""
         return (self.returned_ns - self.began_ns) * 1e-9
 
     @property
     def age_s(self) -> float:
-        """Age of the observation behind the action when that was returned; grows while stale."""
+        """Seconds from the capture of the observation behind the action to when that was returned;
+        grows while stale.
+        """
         return (self.returned_ns - self.made.captured_ns) * 1e-9
 
     @property
@@ -177,7 +180,7 @@ class StepReport:
 
     @property
     def network_s(self) -> float:
-        """What neither side computed in: the link, the wire format, and waiting."""
+        """Seconds in which neither side computed: the link, the wire format, and waiting."""
         spent = sum(self.edge_s.values()) + sum(self.cloud_s.values())
         return self.latency_s - spent - self.edge_codec_s - self.cloud_codec_s
 
@@ -193,24 +196,28 @@ class StepReport:
 
     @property
     def clock_error_s(self) -> float:
-        """By how much times of the cloud, and what is on the link, may be off."""
+        """Seconds by which times of the cloud, and what is on the link, may be off: half the delay
+        of the exchange that the offset is from (`vlacut.runtime.wire.clock`).
+        """
         return self.made.tally.clock_error_ns * 1e-9
 
     @property
     def bytes_up(self) -> int:
-        """Of tensors, in coded form where they have a codec; state that was moved included."""
+        """Bytes of tensors sent, in coded form where they have a codec; state that was moved
+        included.
+        """
         return self.made.tally.sent
 
     @property
     def bytes_down(self) -> int:
-        """Of tensors, in coded form where they have a codec; state that was moved included, and
-        what the cloud sends of the next step's.
+        """Bytes of tensors received, in coded form where they have a codec; state that was moved
+        included, and what the cloud sends of the next step's.
         """
         return self.made.tally.received
 
     @property
     def frames(self) -> int:
-        """Sent and received by the edge."""
+        """How many frames the edge sent and received."""
         return self.made.tally.frames
 
     @property
@@ -220,7 +227,9 @@ class StepReport:
 
     @cached_property
     def spans(self) -> Mapping[str, tuple[Span, ...]]:
-        """What ran when, by track: `edge`, `uplink`, `cloud`, `downlink`."""
+        """What ran when, by track: `edge`, `uplink`, `cloud`, `downlink`; in nanoseconds on the
+        edge's clock, times of the cloud less its offset.
+        """
         tally, offset = self.made.tally, self.made.tally.clock_ns
         # Several frames down may answer one frame up: that one counts once.
         up = {item.t1: Span("frame", item.t1, item.t2 - offset) for item in tally.exchanges}

@@ -15,8 +15,8 @@ class StepRequest:
     """A step to be made.
 
     Attributes:
-        observation: checked.
-        captured_ns: when it was captured.
+        observation: by name, checked against the plan's specs.
+        captured_ns: when it was captured, on the clock of `time.perf_counter_ns`.
         step: its number.
         variant: index of the plan's.
         moment: the state that it is to build on; None where the plan has none.

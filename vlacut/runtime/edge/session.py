@@ -78,23 +78,27 @@ class EdgeSession(Closing):
         address: host and port of the cloud; None if no variant that will run crosses.
         selector: which variant each step runs; the plan's first if not given.
         predictor: makes one for each direction of the network, see
-        `vlacut.runtime.network.predictors`. interval_s: seconds between its samples;
-        `sampling_interval` of the plan if not given. link: what the network is taken for until
-        something crossed; the plan's if not given. timeout: seconds without progress after which
-        the cloud counts as lost. deadline: seconds within which a step returns; None for no limit.
+            `vlacut.runtime.network.predictors`.
+        interval_s: seconds between its samples; `sampling_interval` of the plan if not given.
+        link: what the network is taken for until something crossed; the plan's if not given.
+        timeout: seconds without progress after which the cloud counts as lost.
+        deadline: seconds within which a step returns; None for no limit.
         hedge: let the edge make a step alone beside the cloud, once it must to meet the deadline.
-        tls: of `vlacut.runtime.wire.security.edge_context`.
+        tls: of `vlacut.runtime.wire.security.edge_context`; None for a plain connection.
         insecure: allow an address off loopback without `tls`.
         checked: let checksums cover tensors, see `vlacut.runtime.wire.protocol`; if None, where
             nothing else guards them.
         initial: state in the first step of an episode, by key, where the plan says that it is not
             zeros.
+        allow_nan: let a NaN in an observation pass.
         seed: of the noise that an observation lacks.
 
-    Raises InputError if every variant crosses the link and no address is given, or to hedge without
-    a deadline or an all-edge variant; PeerRefused if the wrong one answers; PeerLost if nobody
-    does, or PeerUnable if it is full, unless the edge can make steps alone meanwhile: with a
-    deadline and an all-edge variant it goes on dialling in the background.
+    Raises InputError if every variant crosses the link and no address is given, to hedge without a
+    deadline or an all-edge variant, for a timeout or a deadline that is not above 0 s, for an
+    address off loopback without `tls`, or where a codec's library is not installed; BackendError if
+    an engine fails in a rehearsal; PeerRefused if the wrong one answers; PeerLost if nobody does,
+    or PeerUnable if it is full, unless the edge can make steps alone meanwhile: with a deadline and
+    an all-edge variant it goes on dialling in the background.
     """
 
     def __init__(
@@ -211,10 +215,12 @@ class EdgeSession(Closing):
         captured_ns: int | None = None,
         variant: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """One control step: the action, by name. See `last` for where it comes from.
+        """One control step: the action, by name, in the shapes of the plan's outputs. See `last`
+        for where it comes from.
 
         Args:
-            observation: by name; noise that it lacks is drawn, see `vlacut.tensor.noise`.
+            observation: by name, in the shapes of the plan's inputs; noise that it lacks is drawn,
+                see `vlacut.tensor.noise`.
             captured_ns: when it was captured, on `time.perf_counter_ns`; now, if not given.
             variant: index of the plan's; the selector's choice, if not given.
 
@@ -383,15 +389,17 @@ def check_observation(
     premises: Sequence[Premise] = (),
     drawn: Container[str] = (),
 ) -> dict[str, np.ndarray]:
-    """The observation, every tensor checked; ObservationError naming the first that is wrong.
+    """The observation, every tensor checked.
 
     Args:
         expected: spec of every tensor by name.
         observation: by name.
-        fixed: elements of those that the bundle was compiled for one value of.
+        fixed: elements, in row-major order, of those that the bundle was compiled for one value of.
         allow_nan: let a NaN pass: a policy makes a NaN of it, and hands that on.
         premises: what else must hold of it.
         drawn: names that it may lack, for a session draws them.
+
+    Raises ObservationError naming the first tensor that is wrong, unexpected or missing.
     """
     for name in observation:
         if name not in expected:

@@ -29,12 +29,12 @@ def trace_json(
     more: Mapping[str, Sequence[Slice]] | None = None,
     counters: Sequence[Counter] = (),
 ) -> str:
-    """The trace of some steps, on the edge's clock.
+    """The trace of some steps as JSON, on the edge's clock, in microseconds as the format has them.
 
     Args:
         reports: of the steps.
-        more: other tracks, above those of the steps.
-        counters: and numbers.
+        more: slices of other tracks by name, above those of the steps; in nanoseconds.
+        counters: numbers over time, in nanoseconds.
     """
     events: list[dict[str, Any]] = [_about("process_name", 0, name="vlacut")]
     tracks = {name: list(slices) for name, slices in (more or {}).items()}

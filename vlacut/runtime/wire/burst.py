@@ -50,6 +50,8 @@ def train_of(bursts: Iterable[Burst]) -> tuple[int, int]:
 class BurstMeter:
     """Notes the arrivals of one frame after the other on a connection.
 
+    `now` is the receiver's clock in nanoseconds everywhere here.
+
     Attributes:
         unread: whether more of a frame that has begun may be there to be read.
         close: whether the other end is so near that the first and the last arrival say it all.
@@ -63,7 +65,7 @@ class BurstMeter:
         self._arrivals: list[tuple[int, int, bool]] = []  # clock, bytes, whether waited for
 
     def took(self, nbytes: int, now: int) -> None:
-        """Bytes were read."""
+        """So many bytes were read."""
         if self.unread:
             _, before, waited = self._arrivals[-1]
             self._arrivals[-1] = now, before + nbytes, waited
@@ -88,7 +90,7 @@ class BurstMeter:
         self._waited = True
 
     def at_once(self, now: int) -> Burst:
-        """One read took a whole frame, and nothing else."""
+        """One read took a whole frame, and nothing else, at a time in nanoseconds."""
         self.unread = self._waited = False
         self._ended_ns = now
         return Burst(now, now, 0, 0)
@@ -96,8 +98,8 @@ class BurstMeter:
     def finish(self, rtt_ns: int | None = None) -> Burst:
         """The frame is whole. Where one read took several frames, the first has its bytes.
 
-        `rtt_ns` is the least round trip of the connection; 0 if nobody knows, None if nobody
-        asked: a frame that came at once needs none.
+        `rtt_ns` is the least round trip of the connection, in nanoseconds; 0 if nobody knows, None
+        if nobody asked: a frame that came at once needs none.
         """
         arrivals, self._arrivals, self.unread = self._arrivals, [], False
         if rtt_ns is not None:

@@ -23,7 +23,12 @@ _REMEMBERED = 64
 
 
 class Exchange(NamedTuple):
-    """Four times in nanoseconds: see the module's docstring."""
+    """Four times in nanoseconds: see the module's docstring.
+
+    Attributes:
+        t1, t4: when the edge sent, and when it had the answer, on its clock.
+        t2, t3: when the cloud had the request, and when it answered, on its clock.
+    """
 
     t1: int
     t2: int
@@ -32,21 +37,25 @@ class Exchange(NamedTuple):
 
     @property
     def offset_ns(self) -> int:
-        """The cloud's clock less the edge's."""
+        """The cloud's clock less the edge's, in nanoseconds: RFC 5905, section 8."""
         return ((self.t2 - self.t1) + (self.t3 - self.t4)) // 2
 
     @property
     def delay_ns(self) -> int:
-        """Time on the link, both ways together."""
+        """Nanoseconds on the link, both ways together: RFC 5905, section 8."""
         return (self.t4 - self.t1) - (self.t3 - self.t2)
 
 
 class CloudClock:
-    """The cloud's clock, as the last exchanges show it; one per connection.
+    """The cloud's clock, as the last 64 exchanges show it; one per connection.
+
+    Args:
+        first: the exchange of the handshake.
 
     Attributes:
-        offset_ns: the cloud's clock less the edge's.
-        delay_ns: time on the link, both ways together, of the quickest of the last exchanges.
+        offset_ns: the cloud's clock less the edge's, in nanoseconds.
+        delay_ns: nanoseconds on the link, both ways together, of the quickest of the last
+            exchanges.
     """
 
     def __init__(self, first: Exchange) -> None:
@@ -55,7 +64,7 @@ class CloudClock:
         self._exchanges = deque((best,), maxlen=_REMEMBERED)
 
     def add(self, exchange: tuple[int, int, int, int]) -> None:
-        """Learn from an exchange."""
+        """Learn from an exchange: t1 to t4, in nanoseconds."""
         t1, t2, t3, t4 = exchange
         found = delay_ns, offset_ns = (t4 - t1) - (t3 - t2), ((t2 - t1) + (t3 - t4)) // 2
         if 2 * abs(offset_ns - self.offset_ns) > delay_ns + self.delay_ns + 2:  # 2: of rounding
@@ -71,5 +80,7 @@ class CloudClock:
 
     @property
     def error_ns(self) -> int:
-        """By how much the offset may be wrong, at most, had the clocks not drifted."""
+        """Nanoseconds by which the offset may be wrong, at most, had the clocks not drifted: half
+        the delay.
+        """
         return (self.delay_ns + 1) // 2

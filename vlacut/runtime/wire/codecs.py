@@ -74,13 +74,21 @@ class Coder(Protocol):
     nbytes: int
 
     def encode(self, array: np.ndarray, out: np.ndarray) -> int:
-        """Write an array, C-contiguous, in coded form into `nbytes` bytes, aligned to four; how
-        many of them that took.
+        """Write an array in coded form; how many bytes that took.
+
+        Args:
+            array: of the spec's shape and element type, C-contiguous.
+            out: uint8 [nbytes], aligned to four.
         """
 
     def decode(self, coded: np.ndarray, out: np.ndarray) -> None:
-        """Write the array that so many bytes, aligned to four where the codec does not vary, are
-        the coded form of. Raises CodecError if they are of none.
+        """Write the array that bytes are the coded form of.
+
+        Args:
+            coded: uint8, as many as `encode` took; aligned to four where the codec does not vary.
+            out: of the spec's shape and element type, C-contiguous.
+
+        Raises CodecError if they are the coded form of none.
         """
 
 
@@ -90,7 +98,15 @@ def coder_of(codec: Codec, spec: TensorSpec) -> Coder:
 
 
 class NumberCoder:
-    """Codes floating-point numbers."""
+    """Codes tensors of floating-point numbers by the formulas above.
+
+    Args:
+        codec: that does not vary, and `takes` the spec.
+        spec: of the tensors.
+
+    Attributes:
+        nbytes: of a coded tensor.
+    """
 
     def __init__(self, codec: Codec, spec: TensorSpec) -> None:
         self.nbytes = coded_bytes(codec, spec)
@@ -100,13 +116,13 @@ class NumberCoder:
         self._shape = (count, width) if codec is Codec.INT8 else (1, count * width)
 
     def encode(self, array: np.ndarray, out: np.ndarray) -> int:
-        """See `Coder`."""
+        """See `Coder.encode`: always `nbytes` bytes."""
         with np.errstate(all="ignore"):
             self._encode(array.reshape(self._shape), self._dtype, out)
         return self.nbytes
 
     def decode(self, coded: np.ndarray, out: np.ndarray) -> None:
-        """See `Coder`."""
+        """See `Coder.decode`; any `nbytes` bytes are the coded form of some array."""
         with np.errstate(all="ignore"):
             self._decode(coded, self._dtype, out.reshape(self._shape))
 

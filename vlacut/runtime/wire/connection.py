@@ -70,11 +70,11 @@ class Connection:
 
     @property
     def silent_s(self) -> float:
-        """For how long something sent has gone without any byte in return."""
+        """Seconds for which something sent has gone without any byte in return."""
         return max(0.0, time.monotonic() - self.receiver.unanswered_since)
 
     def send(self, header: Header, arrays: Sequence[np.ndarray]) -> None:
-        """As `post`, of a frame whose header nobody has packed before."""
+        """As `post`, of a frame whose header nobody has packed before; raises as that does."""
         kind, variant, position, trip, step, nbytes, base = header
         self.post(Envelope(kind, variant, position, trip, nbytes), step, arrays, b"", base)
 
@@ -86,8 +86,16 @@ class Connection:
         times: bytes = b"",
         base: int = 0,
     ) -> None:
-        """Begin to send a frame, behind those before it; its arrays must stay as they are until
-        `flush`. The times come before them. Raises PeerLost if the connection ended.
+        """Begin to send a frame, behind those before it.
+
+        Args:
+            envelope: its header, but for the step and the checksum.
+            step: its number.
+            arrays: the payload, in any shape; they must stay as they are until `flush`.
+            times: of the cloud, packed; they come before the arrays.
+            base: the version of state that the step builds on.
+
+        Raises PeerLost if the connection ended.
         """
         header = envelope.seal(step, (times, *arrays) if self._checked else (), base) + times
         views: list[View] = [header, *map(_packed, arrays)]
@@ -107,7 +115,9 @@ class Connection:
         self._layout.leave_written()
 
     def flush(self) -> None:
-        """Send what is left. Raises PeerLost if the peer does not take it, DeadlineMissed."""
+        """Send what is left. Raises PeerLost if the peer does not take it, DeadlineMissed once
+        `until` has passed.
+        """
         while self.outbox.nbytes:
             if not self.outbox.push():
                 self._wait(IN)
@@ -151,9 +161,12 @@ class Connection:
     def receive(self, step: int = 0, due: Due | None = None) -> Frame:
         """The next frame of this step or a later one, in order; those of earlier ones are dropped.
 
-        `due` is which one that should be: its room receives along with its header. On the edge an
-        answer to a probe is no frame: see `take_heard`. Raises PeerLost or WireError, PeerRefused
-        with the reason the peer gives, DeadlineMissed.
+        `step` is its number; `due` is which frame that should be: its room receives along with its
+        header. On the edge an answer to a probe is no frame: see `take_heard`.
+
+        Raises PeerLost if the connection ended or nothing came for `timeout` seconds, WireError for
+        what breaks the rules, PeerUnable with the reason the peer gives, DeadlineMissed once
+        `until` has passed.
         """
         receiver = self.receiver
         while True:
@@ -167,11 +180,10 @@ class Connection:
             receiver.dropped += 1
 
     def peek(self, due: Due | None = None) -> Frame | None:
-        """The next frame, which stays the next; None if none begins in `IDLE_S`.
+        """The next frame, which stays the next; None if none begins within `IDLE_S` seconds.
 
-        `due` is as for `receive`.
-
-        Raises PeerLeft, PeerLost or WireError.
+        `due` is as for `receive`. Raises as that does, and PeerLeft if the peer closed between two
+        frames.
         """
         inbox = self.receiver.inbox
         if not inbox:
@@ -195,7 +207,8 @@ class Connection:
     def superseded(self, step: int) -> bool:
         """Whether a later step has begun that does not build on this one.
 
-        No payload of a later step is read: it would overwrite what this one may still need.
+        No payload of a later step is read: it would overwrite what this one may still need. Raises
+        as `listen`.
         """
         receiver = self.receiver
         while (
@@ -208,14 +221,21 @@ class Connection:
         return receiver.gives_up(step)
 
     def wait_for(self, key: str, tensors: Mapping[str, object]) -> None:
-        """Return once a tensor of state is there that is owed. Raises as `receive`."""
+        """Return once a tensor of state is there that is owed.
+
+        Args:
+            key: of the state.
+            tensors: where it comes to be, by key.
+
+        Raises WireError if nobody owes it, and as `receive`.
+        """
         while key not in tensors:
             if not self.receiver.owed:
                 raise WireError(f"a step builds on state {key}, which is not here")
             self._progress()
 
     def listen(self) -> None:
-        """Take in what has arrived, without waiting. Raises PeerLost or WireError."""
+        """Take in what has arrived, without waiting. Raises PeerLost, WireError or PeerUnable."""
         while not self.receiver.full and self.receiver.read():
             pass
 
@@ -224,7 +244,7 @@ class Connection:
         return self.receiver.take_heard()
 
     def check_deadline(self) -> None:
-        """Raises DeadlineMissed once it is."""
+        """Raises DeadlineMissed once `until` has passed."""
         if self.until < math.inf and time.monotonic() >= self.until:
             raise DeadlineMissed("the deadline passed before the step was complete")
 

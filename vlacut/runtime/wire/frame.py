@@ -18,8 +18,8 @@ class Heard:
     Attributes:
         kind: of the frame.
         burst: how it came in.
-        times: those that the cloud sends along; none from the edge.
-        arrived_ns: this side's clock when it was complete.
+        times: those that the cloud sends along, in the order of `protocol`; none from the edge.
+        arrived_ns: this side's clock when it was complete, in nanoseconds.
         nbytes: on the connection: header and payload.
     """
 
@@ -53,5 +53,5 @@ class Frame(Heard):
 
     @property
     def tensors(self) -> tuple[np.ndarray, ...]:
-        """What came over the wire."""
+        """What came over the wire: uint8 where a codec wrote it, else in its own shape."""
         return self.room.tensors

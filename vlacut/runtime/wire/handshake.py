@@ -30,10 +30,19 @@ def greet(
     flags: int = 0,
     memory_bytes: int = 0,
 ) -> tuple[Exchange, bytes]:
-    """The edge's half of the handshake; the four times of it, and what the cloud remembers, in so
-    many bytes (`vlacut.runtime.wire.remembered`).
+    """The edge's half of the handshake; the four times of it, and what the cloud remembers.
 
-    Raises PeerLost, WireError, or PeerRefused with what differs.
+    Args:
+        sock: connected, in TLS or not.
+        digest: of the bundle's manifest, 32 bytes.
+        token: of the session, 16 bytes.
+        deadline_ns: nanoseconds within which a step returns, 0 for no limit.
+        timeout: seconds that all of it may take.
+        flags: of the greeting, see `protocol`.
+        memory_bytes: how long what the cloud remembers is, see `vlacut.runtime.wire.remembered`.
+
+    Raises PeerLost if the other side hangs up or is late, WireError if it is no cloud of vlacut,
+    PeerRefused with what differs, PeerUnable if it is full.
     """
     sent = time.perf_counter_ns()
     _send(sock, Greeting(Status.OK, digest, token, sent, deadline_ns, flags))
@@ -61,9 +70,11 @@ def answer(
     full: Callable[[Greeting], str] = lambda _: "",
     memory: Callable[[Greeting], bytes] = lambda _: b"",
 ) -> Greeting:
-    """The cloud's half of the handshake, waiting for the edge's greeting; returns it.
+    """The cloud's half of the handshake, waiting `timeout` seconds for the edge's greeting; returns
+    it.
 
-    Raises as `answer_to` does, or PeerLost.
+    The other arguments are those of `answer_to`. Raises as that does, PeerLost also if no greeting
+    comes in time.
     """
     end = time.monotonic() + timeout
     data = _read(sock, GREETING_START_BYTES, end)
@@ -82,8 +93,16 @@ def answer_to(
 ) -> Greeting:
     """The cloud's answer to the bytes of a greeting; the edge's greeting.
 
-    `full` says why there is no room for the robot, or nothing; `memory` what is remembered of one
-    that has room. Raises PeerLost, WireError, or PeerRefused if it was this side that refused.
+    Args:
+        sock: connected, in TLS or not.
+        data: the greeting, or the first 12 bytes of one of another version.
+        arrived_ns: this side's clock when these had come, in nanoseconds.
+        digest: of the bundle's manifest, 32 bytes.
+        full: says why there is no room for the robot, or nothing.
+        memory: what is remembered of one that has room, packed.
+
+    Raises PeerLost if the edge hung up, WireError if it is no edge of vlacut, and what this side
+    answered with: PeerRefused for another version or bundle, PeerUnable if there is no room.
     """
     refused = refusal(data, arrived_ns, digest)
     if refused is not None:
@@ -102,7 +121,7 @@ def answer_to(
 def refusal(data: bytes, arrived_ns: int, digest: bytes) -> tuple[Greeting, str] | None:
     """What to answer a greeting of another version or bundle, and why; None if it is of this one.
 
-    Raises WireError if it is none.
+    The arguments are those of `answer_to`. Raises WireError if it is no greeting.
     """
     version = unpack_version(data[:GREETING_START_BYTES])
     if version != VERSION:

@@ -30,8 +30,8 @@ class Varying:
     """Room for the tensors of a transfer whose bytes vary, one after the other in coded form.
 
     Attributes:
-        lengths: of each, as it came.
-        held: all of them; a frame fills as much of it as it has.
+        lengths: bytes of each, as they came; u32, big-endian, [tensors].
+        held: uint8, as many as all of them have at most; a frame fills as much of it as it has.
         decoders: of each.
     """
 
@@ -48,7 +48,7 @@ class Varying:
             raise WireError(f"the peer sent pictures of {lengths} bytes in {nbytes}")
 
     def decoded(self) -> Iterator[np.ndarray]:
-        """Each, decoded now."""
+        """Each in the shape of its spec, decoded now. Raises CodecError if one came damaged."""
         at = 0
         for length, (coder, into) in zip(self.lengths.tolist(), self.decoders, strict=True):
             coder.decode(self.held[at : at + length], into)
@@ -61,7 +61,7 @@ class Room:
     """Where a frame goes: the times that the cloud sends along, and the tensors.
 
     Attributes:
-        times: of the cloud.
+        times: of the cloud, u64, big-endian; of no length on the cloud's side.
         tensors: what is on the wire and has a fixed size, in coded form where there is a codec.
         decoders: what decodes each of these, and into what; None for those that go as they are.
         varying: the others; None if there are none.
@@ -76,12 +76,12 @@ class Room:
 
     @cached_property
     def nbytes(self) -> int:
-        """Of the payload, at most."""
+        """Bytes of the payload, at most."""
         return sum(array.nbytes for array in self._arrays)
 
     @cached_property
     def least_bytes(self) -> int:
-        """Of the payload, at least."""
+        """Bytes of the payload, at least."""
         return self.nbytes - (self.varying.held.nbytes if self.varying else 0)
 
     @cached_property
@@ -116,7 +116,8 @@ class Room:
         return any(self.decoders) or self.varying is not None
 
     def decoded(self) -> tuple[np.ndarray, ...]:
-        """The tensors of the transfer, in its order, those in coded form decoded now.
+        """The tensors of the transfer, in its order and their specs' shapes, those in coded form
+        decoded now.
 
         Raises CodecError if one came damaged.
         """
@@ -147,9 +148,14 @@ class Layout:
     Room is made when a transfer is first received, and used again in every later step: what a step
     received is overwritten by the next one.
 
-    Attributes:
+    Args:
+        plan: of the bundle.
+        receiver: the side that receives them.
         empty: makes room of a shape and an element type.
-        receiver: whose it is.
+
+    Attributes:
+        empty: the same.
+        receiver: the same.
         remembers: whether the plan has state.
     """
 
@@ -197,7 +203,11 @@ class Layout:
         Args:
             place: variant, position and trip of the transfer that sends them.
             coded: their keys, and how they are written.
-            arrays: the tensors.
+            arrays: the tensors, in the shapes of their specs.
+
+        Returns, where there are any that vary, their lengths in bytes (u32, big-endian); then those
+        of fixed length, each as it is or uint8; then the bytes of those that vary. Raises
+        InputError if the library of a codec is not there.
         """
         fixed: list[np.ndarray] = []
         varying: list[tuple[Coder, np.ndarray]] = []
@@ -230,6 +240,11 @@ class Layout:
 
     def room(self, variant: int, position: int, trip: int) -> tuple[int, Room]:
         """The rank of a transfer among those of a step, and room for it.
+
+        Args:
+            variant: index of the plan's.
+            position: of the transfer in the variant's flattened schedule.
+            trip: of the loop around it.
 
         Raises WireError if the receiver expects no such transfer.
         """

@@ -20,7 +20,7 @@ class Outbox:
         stream: they go to.
 
     Attributes:
-        nbytes: that wait.
+        nbytes: how many bytes wait.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -30,13 +30,16 @@ class Outbox:
         self._views: list[View] = []
 
     def add(self, views: Sequence[View], sent: int = 0) -> None:
-        """Put these behind what waits, but for the first bytes, which were sent already."""
+        """Put these behind what waits, but for the first `sent` bytes, which were sent already."""
         rest = advanced(joined(views) if self._tls else views, sent)
         self.nbytes += sum(map(len, rest))
         self._views += rest
 
     def push(self) -> bool:
-        """Send what can be sent without waiting; False if that is nothing. Raises PeerLost."""
+        """Send what can be sent without waiting; False if that is nothing.
+
+        Raises PeerLost if the connection ended.
+        """
         pushed = False
         while self.nbytes and (sent := self._stream.put(self._views)):
             self._views = advanced(self._views, sent)

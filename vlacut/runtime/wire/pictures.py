@@ -76,7 +76,7 @@ class PictureCoder:
         spec: of the tensors.
 
     Attributes:
-        nbytes: of a coded tensor, at most.
+        nbytes: bytes of a coded tensor, at most: as many as it has without a codec.
 
     Raises InputError if the library is not there.
     """
@@ -90,7 +90,7 @@ class PictureCoder:
         self._name = f"{spec.name}: {codec}"
 
     def encode(self, array: np.ndarray, out: np.ndarray) -> int:
-        """Write an array, C-contiguous, in coded form; how many bytes that took of `nbytes`."""
+        """See `Coder.encode`."""
         pieces = self._form.encode(array)
         size = sum(map(len, pieces))
         if size >= self.nbytes:
@@ -103,7 +103,7 @@ class PictureCoder:
         return size
 
     def decode(self, coded: np.ndarray, out: np.ndarray) -> None:
-        """Write the array that bytes are the coded form of; CodecError if they are of none."""
+        """See `Coder.decode`. Raises CodecError, naming the tensor and its codec."""
         if coded.size == self.nbytes:
             out.reshape(-1)[:] = coded
             return

@@ -138,7 +138,18 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Greeting:
-    """What one side says first: see the module's docstring."""
+    """What one side says first: see the module's docstring.
+
+    Attributes:
+        status: 0, or from the cloud the reason of a refusal, see `Status`.
+        digest: of the bundle's manifest, 32 bytes.
+        token: of the session, 16 bytes.
+        first_ns: the sender's clock: of the edge when it sent this, of the cloud when it had
+            received the edge's.
+        second_ns: of the edge, the nanoseconds within which a step returns, 0 for no limit; of the
+            cloud, its clock when it sent this.
+        flags: bit 0 for checksums that cover tensors.
+    """
 
     status: int
     digest: bytes
@@ -154,7 +165,7 @@ class Greeting:
 
 
 def unpack_version(data: bytes) -> int:
-    """The version in the first 12 bytes of a greeting; WireError if it is none of vlacut."""
+    """The version in the first 12 bytes of a greeting. Raises WireError if it is none of vlacut."""
     magic, version, _ = _GREETING_START.unpack(data)
     if magic != _MAGIC:
         raise WireError("the other side is no vlacut: check host, port and --tls")
@@ -162,7 +173,10 @@ def unpack_version(data: bytes) -> int:
 
 
 def unpack_greeting(data: bytes) -> Greeting:
-    """A greeting of this version; see `unpack_version` for others. WireError if it is none."""
+    """The greeting in 80 bytes; see `unpack_version` for other versions.
+
+    Raises WireError if bits are set that must be zero.
+    """
     status, flags, digest, token, first_ns, second_ns = _GREETING.unpack(data)[2:]
     if flags & ~CHECKED:
         raise WireError("the peer sent a greeting with bits set that must be zero")
@@ -170,7 +184,18 @@ def unpack_greeting(data: bytes) -> Greeting:
 
 
 class Header(NamedTuple):
-    """What a frame is: see the module's docstring."""
+    """What a frame is: see the module's docstring.
+
+    Attributes:
+        kind: TENSORS, ERROR, PROBE, STATE or FETCH.
+        variant: index of the plan's.
+        position: of the transfer in the flattened schedule; in a frame of state, of that in the
+            plan.
+        trip: of the loop around it.
+        step: its number.
+        nbytes: bytes of the payload.
+        base: the version of state that the step builds on, or that the frame holds.
+    """
 
     kind: int
     variant: int
@@ -188,7 +213,7 @@ class Header(NamedTuple):
 
 
 def unpack_header(data: bytes | bytearray | memoryview) -> tuple[Header, int]:
-    """The header in 40 bytes, and the checksum it claims; WireError if it is none."""
+    """The header in 40 bytes, and the checksum it claims. Raises WireError if it is none."""
     magic, kind, zero, variant, position, trip, zeros, check, *rest = _HEADER.unpack(data)
     if magic != _FRAME_MAGIC or kind not in _KINDS:
         raise WireError(f"the peer sent no frame (magic {magic:#06x}, kind {kind})")
@@ -246,14 +271,18 @@ class Envelope:
         return self._start + check.to_bytes(_CHECK_BYTES, "big") + rest
 
     def seal_ahead(self, step: int, base: int = 0) -> None:
-        """Have the header of a step ready, of a frame whose tensors are not covered."""
+        """Have the header of a step ready, by its number and its base, of a frame whose tensors are
+        not covered.
+        """
         if step <= _LAST_STEP:
             self.ahead = self.seal(step, (), base)
             self.ahead_step, self.ahead_base = step, base
 
 
 def checksum(header: Header, payload: Iterable[Payload]) -> int:
-    """Of a frame; no payload where its tensors are not covered: see the module's docstring."""
+    """The checksum of a frame, 32 bits; no payload where its tensors are not covered: see the
+    module's docstring.
+    """
     check = zlib.crc32(header.pack(0))
     for data in payload:
         check = _tensor_checksum(flat_bytes(data), check)
@@ -277,7 +306,7 @@ def base_of(packed: bytes | bytearray) -> int:
 
 
 def flat_bytes(data: Payload) -> np.ndarray:
-    """The bytes of an array, or these; a view where they are packed."""
+    """The bytes of an array, or these, as uint8 [bytes]; a view where they are packed."""
     if isinstance(data, bytes):
         return np.frombuffer(data, np.uint8)
     flat: np.ndarray = np.ascontiguousarray(data).reshape(-1).view(np.uint8)

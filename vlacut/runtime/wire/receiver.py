@@ -119,7 +119,7 @@ class Receiver:
 
     @property
     def later(self) -> int:
-        """The step of the frame that is coming in; 0 if none is, as far as one knows."""
+        """The number of the step whose frame is coming in; 0 if none is, as far as one knows."""
         return self._current[0].step if self._current else 0
 
     @property
@@ -150,7 +150,8 @@ class Receiver:
     def expect(self, due: Due, step: int) -> None:
         """The next frame should be this one: its room receives along with its header.
 
-        Its step is a guess, too, which makes nothing wrong.
+        The number of its step is a guess, too, which makes nothing wrong. Raises WireError if the
+        plan has no such frame.
         """
         if self._begun or self._current is not None:
             return
@@ -170,8 +171,9 @@ class Receiver:
     def read(self, wait: bool = False) -> bool:
         """Read what is there or, with `wait`, what comes within the stream's limit.
 
-        False if that is nothing. Raises PeerLeft, PeerLost, WireError, or PeerUnable with the
-        reason that the peer gives.
+        False if that is nothing. Raises PeerLeft if the peer closed between two frames, PeerLost if
+        it did within one or a checksum is wrong, WireError for what breaks the rules, PeerUnable
+        with the reason that the peer gives.
         """
         meter, guess, count = self.meter, self._guess, None
         if not wait or meter.unread:

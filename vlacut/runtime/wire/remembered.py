@@ -12,7 +12,7 @@ _ENTRIES = 2  # the base of the last step, and what that left
 
 
 def memory_bytes(plan: Plan) -> int:
-    """How long it is; 0 where the plan has no state."""
+    """How many bytes it has; 0 where the plan has no state."""
     mask = (len(plan.states) + 7) // 8
     return _ENTRIES * (_VERSION.size + mask) if mask else 0
 
@@ -31,7 +31,7 @@ def _packed(plan: Plan, version: int, keys: frozenset[str]) -> bytes:
 
 
 def unpack_memory(plan: Plan, data: bytes) -> dict[int, frozenset[str]]:
-    """Keys of state by version."""
+    """Keys of state by version, of the `memory_bytes` that `pack_memory` made."""
     size = len(data) // _ENTRIES
     held = {}
     for at in range(0, len(data), size or 1):

@@ -19,7 +19,13 @@ from vlacut.tensor.codec import Codec, coded_bytes
 
 
 class Due(NamedTuple):
-    """A frame that the other side sends: which Transfer of which schedule, in which trip."""
+    """A frame that the other side sends: which Transfer of which schedule, in which trip.
+
+    Attributes:
+        variant: index of the plan's.
+        position: in its flattened schedule; what runs on reset comes behind all others.
+        trip: of the loop around it, from 0.
+    """
 
     variant: int
     position: int
@@ -29,7 +35,14 @@ class Due(NamedTuple):
 class Send(NamedTuple):
     """Send tensors with their codecs, once `needs` of the step's frames have been taken.
 
-    They have `nbytes` on the wire, in frames of this envelope; at most, where `varies`.
+    Attributes:
+        needs: how many frames.
+        envelope: the header of the frame, but for the step.
+        tensors: their keys.
+        coded: the same with their codecs.
+        encodes: whether any has one.
+        nbytes: bytes of all on the wire; at most, where it varies.
+        varies: whether the bytes of any depend on its content.
     """
 
     needs: int
@@ -44,8 +57,11 @@ class Send(NamedTuple):
 class Compute(NamedTuple):
     """Run a part, once `needs` of the step's frames have been taken.
 
-    `incoming` bytes of further frames may come while it runs. The cloud's frames report it at
-    `place` of their parts.
+    Attributes:
+        needs: how many frames.
+        part: to run.
+        incoming: bytes of further frames that may come while it runs.
+        place: among the parts whose times the cloud's frames report.
     """
 
     needs: int
@@ -55,7 +71,9 @@ class Compute(NamedTuple):
 
 
 class Rename(NamedTuple):
-    """Name a tensor also otherwise, once `needs` of the step's frames have been taken."""
+    """Give the tensor of key `source` also the key `target`, once `needs` of the step's frames have
+    been taken.
+    """
 
     needs: int
     source: str
@@ -63,15 +81,21 @@ class Rename(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """Take tensors of state, once `needs` of the step's frames have been taken."""
+    """Take tensors of state, given by their `keys`, once `needs` of the step's frames have been
+    taken.
+    """
 
     needs: int
     keys: tuple[str, ...]
 
 
 class Keep(NamedTuple):
-    """Keep a tensor as state for the next step; one that was received lies where the next step's
-    frames come in.
+    """Keep a tensor as state for the next step.
+
+    Attributes:
+        source: its key in this step.
+        target: the key of the state.
+        received: whether it lies where the next step's frames come in, so that it must be copied.
     """
 
     source: str
@@ -86,7 +110,9 @@ class Route:
     """What a side does in a step.
 
     Args:
-        plan, side, variant: whose route.
+        plan: of the bundle.
+        side: whose route.
+        variant: index of the plan's.
         first: whether in the first step of an episode, with what runs on reset before the rest.
 
     Attributes:
@@ -184,7 +210,7 @@ class Route:
 
 
 def both_routes(plan: Plan, variant: int) -> tuple[Route, Route]:
-    """What the edge and the cloud do in a step of a variant."""
+    """What the edge and the cloud do in a step of a variant, given by its index in the plan."""
     return Route(plan, Side.EDGE, variant), Route(plan, Side.CLOUD, variant)
 
 

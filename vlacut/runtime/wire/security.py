@@ -51,7 +51,7 @@ def cloud_context(folder: Path) -> ssl.SSLContext:
 
 
 def edge_context(folder: Path) -> ssl.SSLContext:
-    """TLS for a robot; InputError if keys are missing."""
+    """TLS for a robot. Raises InputError if keys are missing."""
     return _context(ssl.PROTOCOL_TLS_CLIENT, folder)
 
 
@@ -75,6 +75,12 @@ def secure(
     sock: socket.socket, context: ssl.SSLContext | None, timeout: float, *, server: bool
 ) -> socket.socket:
     """The socket in TLS, or as it is without a context. Owns it: closes it if that fails.
+
+    Args:
+        sock: connected.
+        context: of `cloud_context` or `edge_context`; None for a plain connection.
+        timeout: seconds that a message of the handshake may take.
+        server: whether this side is the cloud.
 
     Raises PeerRefused if certificates do not match, PeerLost if the connection ends.
     """

@@ -15,7 +15,10 @@ _LONGEST_IDLE_S = 32767  # MAX_TCP_KEEPIDLE of linux/tcp.h
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, an IPv6 host in brackets; InputError if it does not parse."""
+    """Host and port number of `HOST:PORT`, an IPv6 host in brackets.
+
+    Raises InputError if it does not parse.
+    """
     host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not host or not (port.isascii() and port.isdigit()) or int(port) > _MOST_PORT:
@@ -26,12 +29,15 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def written(host: str, port: int) -> str:
-    """What `parse_address` reads."""
+    """A host and a port number as the text that `parse_address` reads."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def resolved(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
-    """Family and address of each that a host has; OSError if it has none."""
+    """Family and address, with this port number, of each that a host has.
+
+    Raises OSError if it has none.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
@@ -40,7 +46,10 @@ def resolved(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
 
 
 def listener(host: str, port: int) -> socket.socket:
-    """A socket that listens there, on `::` for IPv4 too; InputError if it cannot be had."""
+    """A socket that listens at a host and a port number, on `::` for IPv4 too; port 0 is any.
+
+    Raises InputError if it cannot be had: the OSError of the system, or a port that is none.
+    """
     try:
         if not 0 <= port <= _MOST_PORT:
             raise OSError(None, f"a port is at most {_MOST_PORT}")
@@ -79,7 +88,14 @@ def reset(sock: socket.socket) -> None:
 
 
 def connected(address: tuple[str, int], limit: float) -> socket.socket:
-    """As `socket.create_connection`, with the congestion control chosen before."""
+    """As `socket.create_connection`, with the congestion control chosen before.
+
+    Args:
+        address: host and port number.
+        limit: seconds that connecting to each of its addresses may take.
+
+    Raises OSError if none of them can be connected to.
+    """
     failed = OSError("no address")
     for family, found in resolved(*address):
         sock = socket.socket(family, socket.SOCK_STREAM)

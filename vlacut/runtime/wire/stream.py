@@ -42,7 +42,7 @@ class Stream:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
     def put(self, views: Sequence[memoryview | bytes]) -> int:
-        """Send some, at once; how many bytes, 0 if it would block."""
+        """Send some, at once; how many bytes, 0 if it would block. Raises PeerLost if it ended."""
         try:
             return self._sock.sendmsg(views, (), socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -51,7 +51,10 @@ class Stream:
             raise _lost(error) from error
 
     def take(self, views: Sequence[memoryview]) -> int | None:
-        """Receive what is there; how many bytes, 0 at the end, None if nothing is."""
+        """Receive what is there; how many bytes, 0 at the end, None if nothing is.
+
+        Raises PeerLost if the connection was reset.
+        """
         try:
             return self._sock.recvmsg_into(views, 0, socket.MSG_DONTWAIT)[0]
         except BlockingIOError:
@@ -60,7 +63,9 @@ class Stream:
             raise _lost(error) from error
 
     def fill(self, views: Sequence[memoryview], whole: bool) -> int | None:
-        """Receive what comes within the limit, all of it if `whole`; as `take` says it."""
+        """Receive what comes within `idle_s` seconds, all of it if `whole`; how many bytes, and
+        raises, as `take`.
+        """
         try:
             return self._sock.recvmsg_into(views, 0, socket.MSG_WAITALL if whole else 0)[0]
         except BlockingIOError:
@@ -69,7 +74,9 @@ class Stream:
             raise _lost(error) from error
 
     def wait(self, events: int, seconds: float) -> int:
-        """The events that come first, 0 if none does in time."""
+        """The events (bits of `select.poll`) that come first, 0 if none does within so many
+        seconds.
+        """
         poll = self._in if events == IN else self._out if events == OUT else self._any
         ready = poll.poll(seconds * 1e3)
         return ready[0][1] if ready else 0
@@ -89,7 +96,9 @@ class Stream:
 
     @property
     def rtt_ns(self) -> int:
-        """The least round trip that the kernel has seen; 0 where it does not say (Linux does)."""
+        """The least round trip that the kernel has seen, in nanoseconds, to a microsecond; 0 where
+        it does not say (Linux does).
+        """
         if not hasattr(socket, "TCP_INFO"):
             return 0
         try:
@@ -117,7 +126,7 @@ class TlsStream(Stream):
         self._sock.setblocking(False)
 
     def put(self, views: Sequence[memoryview | bytes]) -> int:
-        """Send some, at once; how many bytes, 0 if it would block."""
+        """See `Stream.put`; of the first view alone."""
         try:
             return self._sock.send(views[0])
         except _BLOCKED:
@@ -126,7 +135,7 @@ class TlsStream(Stream):
             raise _lost(error) from error
 
     def take(self, views: Sequence[memoryview]) -> int | None:
-        """Receive what is there; how many bytes, 0 at the end, None if nothing is."""
+        """See `Stream.take`."""
         count = 0
         try:
             for view in views:
@@ -144,7 +153,7 @@ class TlsStream(Stream):
 
 
 def stream_of(sock: socket.socket, idle_s: float = IDLE_S) -> Stream:
-    """The stream of a socket."""
+    """The stream of a socket, in TLS or not; `idle_s` seconds are its limit."""
     return (TlsStream if isinstance(sock, ssl.SSLSocket) else Stream)(sock, idle_s)
 
 
