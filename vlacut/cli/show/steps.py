@@ -40,6 +40,7 @@ def _step_json(report: StepReport) -> dict[str, Any]:
         "reason": report.reason,
         "state": report.state.value,
         "again": report.again,
+        "retries": report.retries,
         "latency_ms": report.latency_s * 1e3,
         "age_ms": report.age_s * 1e3,
         "edge_ms": {name: spent * 1e3 for name, spent in report.edge_s.items()},

@@ -122,13 +122,16 @@ class Together:
             name = self._plan.variants[request.variant].name
             raise InputError(f"variant {name} crosses the link; name the cloud's HOST:PORT")
         give_up = min(until, time.monotonic() + self._timeout)
+        retries = 0
         while True:
             line = self._link.line or self._link.get(give_up)
             if line.connection.outbox.nbytes:
                 self._link.drop(line, PeerLost("an earlier step left a frame unfinished"))
                 continue
             try:
-                return self._over(line, request, until)
+                made = self._over(line, request, until)
+                made.retries = retries
+                return made
             except PeerRefused as error:
                 self._link.drop(line, error)
                 raise
@@ -136,6 +139,7 @@ class Together:
                 self._link.drop(line, error)
                 if time.monotonic() >= give_up:
                     raise
+                retries += 1
             except DeadlineMissed as error:
                 if line.connection.torn or line.connection.silent_s >= self._timeout:
                     self._link.drop(line, error)

@@ -17,7 +17,8 @@ import numpy as np
 
 from vlacut.backend import Tensor
 from vlacut.hardware import Side
-from vlacut.plans.plan import Plan
+from vlacut.plans.instructions import Transfer, flatten
+from vlacut.plans.plan import Plan, Variant
 from vlacut.runtime.wire.protocol import STATE
 from vlacut.runtime.wire.receiver import Owed
 
@@ -163,11 +164,22 @@ def owed_state(version: int, index: int) -> Owed:
 
 
 def is_remote(plan: Plan) -> bool:
-    """Whether the cloud may hold state that the edge has no copy of."""
+    """Whether the cloud may hold state that the edge has no copy of, or none yet: what comes behind
+    the action is lost with a connection that ends there.
+    """
+    if any(_comes_later(variant) for variant in plan.variants):
+        return True
     recurrent = plan.state_keys - plan.staying_keys
     return any(
         recurrent - use.keeps[Side.EDGE] or plan.staying_keys - use.first_keeps[Side.EDGE]
         for use in plan.state_uses
+    )
+
+
+def _comes_later(variant: Variant) -> bool:
+    return any(
+        isinstance(item, Transfer) and item.later and item.source is Side.CLOUD
+        for item in flatten((*variant.first, *variant.schedule))
     )
 
 

@@ -44,6 +44,7 @@ class Made:
         moment: the state that it left; None where the plan has none.
         rule: by which the sides agreed on the state that it builds on.
         again: how many steps were run again for that.
+        retries: how often it was begun again, on another connection.
     """
 
     action: dict[str, np.ndarray]
@@ -53,6 +54,7 @@ class Made:
     moment: Moment | None = None
     rule: StateRule = StateRule.NONE
     again: int = 0
+    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,13 @@ class StepReport:
     def again(self) -> int:
         """How many steps were run again, to have that state on both sides."""
         return self.made.again
+
+    @property
+    def retries(self) -> int:
+        """How often it was begun again because its connection failed. Bytes and frames are of the
+        last time; state that crossed before that is on both sides, and is not sent again.
+        """
+        return self.made.retries
 
     @property
     def latency_s(self) -> float:
