@@ -205,7 +205,8 @@ class Connection:
         self.receiver.inbox.appendleft(frame)
 
     def superseded(self, step: int) -> bool:
-        """Whether a later step has begun that does not build on this one.
+        """Whether a later step has begun that does not build on this one; if so, what has come of
+        this one and nobody has taken is dropped, lest it be taken for the beginning of the next.
 
         No payload of a later step is read: it would overwrite what this one may still need. Raises
         as `listen`.
@@ -218,7 +219,10 @@ class Connection:
             and self.receiver.read()
         ):
             pass
-        return receiver.gives_up(step)
+        given_up = receiver.gives_up(step)
+        if given_up:
+            receiver.forget(step)
+        return given_up
 
     def wait_for(self, key: str, tensors: Mapping[str, object]) -> None:
         """Return once a tensor of state is there that is owed.

@@ -141,6 +141,12 @@ class Receiver:
         header = self._current[0] if self._current else None
         return header is not None and header.step > step and header.base <= step
 
+    def forget(self, step: int) -> None:
+        """Drop frames of a step that is over, and of those before."""
+        kept = [frame for frame in self.inbox if frame.step > step]
+        self.dropped += len(self.inbox) - len(kept)
+        self.inbox = deque(kept)
+
     def owe(self, owed: Owed, into: dict[str, Any], keys: tuple[tuple[int, str], ...]) -> None:
         """Put copies of a frame's tensors, by their index in it, under these keys once it comes."""
         self.owed[owed] = into, keys
