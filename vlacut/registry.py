@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -51,5 +52,6 @@ def module_of(group: str, name: str) -> str:
     raise InputError(f"no {GROUPS[group]} {name!r}; {suggestion(name, names(group))}")
 
 
+@cache  # each look-up reads the files of every installed distribution: 80 ms of 90 of them
 def _entries(group: str) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=f"vlacut.{group}"))

@@ -10,6 +10,7 @@ import dataclasses
 import types
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from vlacut.errors import BundleError, InputError
@@ -74,7 +75,7 @@ def _read_union(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
 def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
     _expect(isinstance(data, dict), where, f"an object ({kind.__name__})", data)
     _expect(data.get("kind") == kind.__name__, where, f"kind {kind.__name__}", data.get("kind"))
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     names = [field.name for field in _fields(kind)]
     odd = sorted(set(names) ^ (set(data) - {"kind"}))
     if odd:
@@ -91,6 +92,9 @@ def _read_scalar(kind: Any, data: Any, where: str) -> Any:
         return float(data)
     _expect(type(data) is kind, where, kind.__name__, data)
     return data
+
+
+_hints = cache(get_type_hints)  # it evaluates a class's annotations anew each time
 
 
 def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:

@@ -51,6 +51,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,15 @@ def load_profile(name: str) -> Profile:
     if not path.is_file():
         wrong = f"no such file: {name}" if own else f"unknown device {name!r}"
         raise HardwareError(f"{wrong}; {suggestion(name, device_names(), cutoff=0.3)}")
+    return _read_profile(path) if own else _packaged(path)
+
+
+@cache  # what the package ships does not change while a process runs; a compile asks eight times
+def _packaged(path: Path) -> Profile:
+    return _read_profile(path)
+
+
+def _read_profile(path: Path) -> Profile:
     return _profile(_Table(str(path), _read(path)))
 
 

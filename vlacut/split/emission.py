@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,8 +38,13 @@ def bundle_models(
 def save(model: ir.Model, path: Path) -> None:
     """Write a model, the same bytes each time."""
     path.parent.mkdir(exist_ok=True)
-    model.producer_name, model.producer_version = "vlacut", version("vlacut")
+    model.producer_name, model.producer_version = "vlacut", _own_version()
     path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+
+
+@cache
+def _own_version() -> str:
+    return version("vlacut")
 
 
 def _whole_phase(program: Program, index: int) -> WholePhase:
