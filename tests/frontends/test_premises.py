@@ -18,7 +18,7 @@ from vlacut.frontends.torch import program_from_module
 from vlacut.ir.annotation import EXAMPLE, FIXED, PREMISES
 from vlacut.ir.program import Program
 from vlacut.ir.storage import read_program, write_program
-from vlacut.runtime.edge.session import check_observation
+from vlacut.runtime.edge.observed import check_observation
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.premise import Operation, Premise
 

@@ -27,8 +27,9 @@ from vlacut.bundle.manifest import open_bundle
 from vlacut.errors import DeadlineMissed, ObservationError
 from vlacut.frontends.load import load_program
 from vlacut.ir.program import Program
+from vlacut.runtime.edge.observed import check_observation
 from vlacut.runtime.edge.report import Source
-from vlacut.runtime.edge.session import EdgeSession, check_observation
+from vlacut.runtime.edge.session import EdgeSession
 from vlacut.tensor import TensorSpec
 from vlacut_backends.onnxruntime.execute import OnnxRuntimeEngine
 

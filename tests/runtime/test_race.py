@@ -109,6 +109,6 @@ def test_an_engine_that_runs_keeps_what_it_uses(
         assert not closed
         assert "closed while an engine runs" in caplog.text
         held.go.set()
-        assert wait_until(lambda: all(run.done() for run in policy._race._busy.values()))  # type: ignore[union-attr]
+        assert wait_until(lambda: all(run.done() for run in policy._fallbacks._race._busy.values()))  # type: ignore[union-attr]
         policy.close()
         assert len(closed) == 2

@@ -37,7 +37,8 @@ from vlacut.control.ways.playing import make_playing
 from vlacut.control.ways.starving import HOLD, Starving
 from vlacut.errors import InputError, suggestion
 from vlacut.runtime.closing import Closing
-from vlacut.runtime.edge.session import EdgeSession, check_observation
+from vlacut.runtime.edge.observed import check_observation
+from vlacut.runtime.edge.session import EdgeSession
 
 _log = logging.getLogger("vlacut.control")
 

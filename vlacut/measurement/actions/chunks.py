@@ -12,7 +12,7 @@ from vlacut.control.recording.episodes import Episodes
 from vlacut.control.ways.chunk import ChunkReader, parse_chunk
 from vlacut.errors import InputError, Progress
 from vlacut.hardware import Side
-from vlacut.runtime.edge.session import check_observation
+from vlacut.runtime.edge.observed import check_observation
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_episode
 from vlacut.runtime.whole import UncutEpisode, load_uncut

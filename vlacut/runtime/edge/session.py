@@ -25,42 +25,34 @@ import math
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Union
 
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.errors import DeadlineMissed, InputError, ObservationError, WireError, suggestion
+from vlacut.errors import InputError
 from vlacut.hardware import Link, Side
 from vlacut.plans.plan import Plan
-from vlacut.plans.state import StateRule, initial_state
+from vlacut.plans.state import initial_state
 from vlacut.runtime.closing import Closing
+from vlacut.runtime.edge.fallbacks import Fallbacks, overrun_of
 from vlacut.runtime.edge.link import CloudLink, Endpoint, dial
 from vlacut.runtime.edge.makers import Alone, Together
 from vlacut.runtime.edge.memory import Moment, Remembered, copied
-from vlacut.runtime.edge.race import Race
+from vlacut.runtime.edge.observed import check_observation
 from vlacut.runtime.edge.report import Made, Overrun, Source, StepReport
 from vlacut.runtime.edge.request import StepRequest
 from vlacut.runtime.engines import OpenedEngines, warm_up
 from vlacut.runtime.network.estimate import NetworkEstimates, sampling_interval
 from vlacut.runtime.network.predictors import PREDICTORS, Predictor
 from vlacut.runtime.network.selectors import Always, Forecast, Rates, Selector, steady
-from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.pictures import require_libraries
 from vlacut.runtime.wire.protocol import TOKEN_BYTES
 from vlacut.runtime.wire.security import is_loopback, require_authentication
-from vlacut.tensor import TensorSpec
 from vlacut.tensor.noise import NoiseSource
-from vlacut.tensor.numerics import has_nan
-from vlacut.tensor.premise import Premise
 
-_SPARE = 0.05  # of the deadline: waits end late, and threads start late, on a busy machine
-# Times what the edge alone takes, that a hedged first step waits beyond its deadline, and as long
-# as that deadline at least: threads start late on a busy machine.
-_LATE = 4.0
 _END_S = 1.0  # that `close` waits for an engine of a hedged step
 
 _Noted = tuple[int, str, str, int, int, Made, Link, Rates, Union[Overrun, None]]
@@ -139,7 +131,6 @@ class EdgeSession(Closing):
         )
         self._step = 0
         self._deadline = deadline
-        self._spare_s = _SPARE * (deadline or 0.0)
         self._last: StepReport | None = None
         self._noted: tuple[int, str, str, int, int, Made, Link, Rates, Overrun | None] | None = (
             None  # for `last`
@@ -147,9 +138,8 @@ class EdgeSession(Closing):
         self._made: Made | None = None
         self._source = Source.CHOSEN  # of the last action
         self._link: CloudLink | None = None
-        self._alone: Alone | None = None
         self._opened: list[OpenedEngines] = []
-        self._race: Race[Source, Made] | None = None
+        self._fallbacks: Fallbacks | None = None
         if address is None and all(plan.crosses):
             raise InputError(
                 f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
@@ -162,16 +152,17 @@ class EdgeSession(Closing):
         self._memory = Remembered(plan, first)
         self._moment: Moment | None = None
         self.reset()
+        alone: Alone | None = None
         if address is not None and any(plan.crosses):
             if hedge or (deadline is not None and not all(plan.crosses)):
-                self._alone = Alone(plan, self._open(engines), self._memory)
+                alone = Alone(plan, self._open(engines), self._memory)
             token = secrets.token_bytes(TOKEN_BYTES)
             if checked is None:
                 checked = tls is None and not is_loopback(address[0])
             endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls, checked)
             try:
                 self._link = CloudLink(
-                    lambda: dial(endpoint, plan, together.empty), self._alone is not None
+                    lambda: dial(endpoint, plan, together.empty), alone is not None
                 )
             except BaseException:
                 self.close()
@@ -185,8 +176,8 @@ class EdgeSession(Closing):
             timeout,
             self._memory,
         )
-        if hedge:
-            self._race = Race[Source, Made]((Source.CHOSEN, Source.ALONE))
+        if deadline is not None:
+            self._fallbacks = Fallbacks(plan, self._together, alone, deadline, hedge)
 
     @property
     def steps(self) -> int:
@@ -251,21 +242,12 @@ class EdgeSession(Closing):
             self._note_change(made.source, request.step, reason)
         returned, name = time.perf_counter_ns(), self._names[variant]
         link, expected = self._plan.link, together.expected
-        overrun = self._overrun(began, returned, variant, made)
+        ran = [*together.ran(variant), *made.tally.ran]
+        overrun = overrun_of(began, returned, self._deadline, ran)
         self._noted = request.step, name, reason, began, returned, made, link, expected, overrun
         self._last, self._made = None, made
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return dict(zip(made.action, map(np.array, made.action.values()), strict=True))
-
-    def _overrun(self, began: int, returned: int, variant: int, made: Made) -> Overrun | None:
-        """By how much a step returned after its deadline, and what ran then; None if it did not."""
-        due = began + round((self._deadline or math.inf) * 1e9) if self._deadline else returned
-        if returned <= due:
-            return None
-        ran = [*self._together.ran(variant), *made.tally.ran]
-        late = {name: min(end, returned) - max(start, due) for name, start, end in ran if end > due}
-        engine = max(late, key=lambda name: late[name], default="")
-        return Overrun((returned - due) * 1e-9, engine, late.get(engine, 0) * 1e-9)
 
     def _commit(self, made: Made) -> None:
         """The action is returned: the next step builds on what it left."""
@@ -278,21 +260,9 @@ class EdgeSession(Closing):
 
     def _make(self, request: StepRequest, until: float) -> tuple[Made, str]:
         """The action, and why it is not by the plan's variant."""
-        if self._deadline is None:
+        if self._fallbacks is None:
             return self._together.make(request, until), ""
-        if self._race is not None and self._alone is not None:
-            return self._hedge(self._race, self._alone, request, until)
-        turn = self._turn_to_alone(until, request)
-        try:
-            return self._together.make(request, turn), ""
-        except (DeadlineMissed, WireError) as error:
-            reason = str(error)
-        # Where the edge could not make it alone, its turn is the deadline.
-        if self._alone is not None and time.monotonic() < turn + self._spare_s < until:
-            return self._alone.make(request), reason
-        if self._alone is not None and self._made is None:
-            return self._alone.make(request), f"{reason}; late, for there was no action before it"
-        return self._repeat(request, reason), reason
+        return self._fallbacks.make(request, until, self._made)
 
     def _note_change(self, source: Source, step: int, reason: str) -> None:
         """Say where actions come from now: once, however many steps of an outage follow."""
@@ -302,45 +272,6 @@ class EdgeSession(Closing):
         else:
             how = "by the edge alone" if source is Source.ALONE else "the last one again"
             _log.warning("from step %d on actions are %s: %s", step, how, reason)
-
-    def _turn_to_alone(self, until: float, request: StepRequest) -> float:
-        """When the edge must begin alone to meet the deadline; the deadline if it cannot."""
-        left = until - time.monotonic() - self._spare_s
-        runs = self._alone.runs(request.moment) if self._alone else 0
-        if self._alone is None or not runs or not self._alone.fits(left / runs):
-            return until
-        return until - self._spare_s - self._alone.seconds * runs
-
-    def _hedge(
-        self, race: Race[Source, Made], alone: Alone, request: StepRequest, until: float
-    ) -> tuple[Made, str]:
-        """The plan's variant, and from the last moment on the edge alone beside it."""
-        race.start()
-        race.enter(Source.CHOSEN, lambda: self._together.make(request, until))
-        turn = self._turn_to_alone(until, request)
-        won = race.winner(turn)
-        if won is None and turn < until:
-            race.enter(Source.ALONE, lambda: alone.make(request))
-            won = race.winner(until)
-            _log.info("step %d hedged; %s won", request.step, won[0] if won else "neither")
-        if won is None and self._made is None:  # nothing to repeat: late is better than nothing
-            race.enter(Source.ALONE, lambda: alone.make(request))
-            takes_s = alone.seconds * max(1, alone.runs(request.moment))
-            won = race.winner(until + max(self._deadline or 0.0, _LATE * takes_s))
-        if won is None:
-            reason = race.why_not()
-            return self._repeat(request, reason), reason
-        return won[1], "" if won[0] is Source.CHOSEN else "hedged: the edge alone was first"
-
-    def _repeat(self, request: StepRequest, reason: str) -> Made:
-        """The last action, marked stale. Raises DeadlineMissed if there is none."""
-        if self._made is None:
-            raise DeadlineMissed(
-                f"no action for step {request.step} within {self._deadline:g} s, and none before "
-                f"it to fall back on: {reason}"
-            )
-        rule = StateRule.KEPT if self._plan.states else StateRule.NONE
-        return replace(self._made, source=Source.STALE, tally=Tally(), rule=rule, again=0)
 
     @property
     def plan(self) -> Plan:
@@ -370,7 +301,7 @@ class EdgeSession(Closing):
         """End the connection; calling it again does nothing."""
         if self._link is not None:
             self._link.close()
-        if self._race is not None and not self._race.close(_END_S):
+        if self._fallbacks is not None and not self._fallbacks.close(_END_S):
             _log.warning("closed while an engine runs; what it uses is kept until the process ends")
             return
         for opened in self._opened:
@@ -379,55 +310,3 @@ class EdgeSession(Closing):
     def _open(self, engines: Mapping[str, Engine]) -> OpenedEngines:
         self._opened.append(OpenedEngines(engines))
         return self._opened[-1]
-
-
-def check_observation(
-    expected: Mapping[str, TensorSpec],
-    observation: Mapping[str, np.ndarray],
-    fixed: Mapping[str, tuple[int, ...]] | None = None,
-    allow_nan: bool = False,
-    premises: Sequence[Premise] = (),
-    drawn: Container[str] = (),
-) -> dict[str, np.ndarray]:
-    """The observation, every tensor checked.
-
-    Args:
-        expected: spec of every tensor by name.
-        observation: by name.
-        fixed: elements, in row-major order, of those that the bundle was compiled for one value of.
-        allow_nan: let a NaN pass: a policy makes a NaN of it, and hands that on.
-        premises: what else must hold of it.
-        drawn: names that it may lack, for a session draws them.
-
-    Raises ObservationError naming the first tensor that is wrong, unexpected or missing.
-    """
-    for name in observation:
-        if name not in expected:
-            raise ObservationError(f"unexpected tensor {name!r}; {suggestion(name, expected)}")
-    if len(observation) < len(expected):
-        lacked = [spec for name, spec in expected.items() if name not in observation]
-        missing = [str(spec) for spec in lacked if spec.name not in drawn]
-        if missing:
-            raise ObservationError(f"missing from the observation: {', '.join(missing)}")
-    checked = {}
-    for name, spec in expected.items():
-        if name not in observation:
-            continue
-        checked[name] = spec.check(np.asarray(observation[name]))
-        if not allow_nan and has_nan(checked[name], spec.dtype):
-            raise ObservationError(
-                f"{name}: holds a NaN; see to its sensor, or let it pass with --allow-nan"
-            )
-        only = (fixed or {}).get(name)
-        if only is not None and not np.array_equal(checked[name].reshape(-1), only):
-            values = np.array(only).reshape(spec.shape)
-            shown = " ".join(np.array2string(values, separator=", ", threshold=16).split())
-            raise ObservationError(
-                f"{name}: the bundle was compiled for {shown} alone, and this is another value; "
-                f"compile it again with this one as the example"
-            )
-    for premise in premises:
-        broken = premise.broken(checked)
-        if broken:
-            raise ObservationError(broken)
-    return checked
