@@ -29,6 +29,7 @@ from torch.utils import _pytree as pytree
 
 from vlacut.frontends import caches
 from vlacut.frontends.experts import dense_experts
+from vlacut.frontends.granted import Granted
 from vlacut.frontends.known import KnownValues
 from vlacut.frontends.names import argument_names
 from vlacut.frontends.noise import Draws, argument_for, notes_of
@@ -47,7 +48,7 @@ class Adapted:
     Attributes:
         module: whose forward takes and makes plain trees of tensors.
         args, kwargs: the example, caches flattened.
-        known: what the trace depended on, once it was made.
+        granted: what the trace depended on, once it was made.
         notes: what was done, a line each.
         examples: the tensors of the example by name, see `vlacut.frontends.names`.
         leaves: gives every leaf of arguments, with its name among the examples.
@@ -60,7 +61,7 @@ class Adapted:
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    known: KnownValues
+    granted: Granted
     notes: list[str]
     examples: dict[str, torch.Tensor]
     leaves: Callable[[tuple[Any, ...], Mapping[str, Any]], Iterator[tuple[Any, str]]]
@@ -125,7 +126,7 @@ def adapted(
     sign()
     twin.forward = types.MethodType(forward, twin)
     ready = Adapted(
-        *(twin, plain.args, plain.kwargs, known, notes, plain.examples, plain.leaves),
+        *(twin, plain.args, plain.kwargs, known.granted, notes, plain.examples, plain.leaves),
         Draws(),
         argument,
         sign,

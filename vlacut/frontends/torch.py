@@ -27,7 +27,7 @@ from torch.utils import _pytree as pytree
 from vlacut.errors import ModelError
 from vlacut.frontends.adapting import Adapted, adapted
 from vlacut.frontends.dimensions import bind_shapes
-from vlacut.frontends.known import KnownValues
+from vlacut.frontends.granted import Granted
 from vlacut.frontends.names import input_names, output_names
 from vlacut.frontends.noise import ARGUMENT
 from vlacut.frontends.normalize import normalize, separate_weights
@@ -132,7 +132,7 @@ def program_from_module(
     if isinstance(module, ExportedProgram):
         model = emit(module, opset, where)
         given = input_names(module)
-        traced = _Traced(_main(model, module, where, given, shapes), KnownValues(), ())
+        traced = _Traced(_main(model, module, where, given, shapes), Granted(), ())
         examples = _examples(module, given)
     else:
         with (
@@ -146,8 +146,8 @@ def program_from_module(
         drawn = _noise_names(ready, [name for leaf, name in named.items() if leaf not in leaves])
         named.update(zip(leaves, drawn, strict=True))
         phase = _main(model, exported, where, list(named.values()), shapes)
-        ready.known.rename(named)
-        traced = _Traced(phase, ready.known, ready.notes, ready.noise(drawn))
+        ready.granted.rename(named)
+        traced = _Traced(phase, ready.granted, ready.notes, ready.noise(drawn))
         examples = {named[leaf]: tensor for leaf, tensor in ready.examples.items()}
     inputs, outputs = traced.phase.input_names, traced.phase.output_names
     program = _program(name, (traced.phase,), inputs, outputs, examples)
@@ -177,7 +177,7 @@ class _Traced:
     """A phase, and what its trace depended on."""
 
     phase: Phase
-    known: KnownValues
+    granted: Granted
     notes: Sequence[str]
     noise: Sequence[Noise] = ()
     drawn: Mapping[str, torch.Tensor] = field(default_factory=dict)  # an example of each
@@ -208,13 +208,13 @@ def _leaf_names(exported: ExportedProgram, ready: Adapted) -> list[str]:
 def _say(program: Program, traced: Sequence[_Traced], examples: Mapping[str, torch.Tensor]) -> None:
     """Note what was done to the modules, and which inputs are fixed to the example's value."""
     notes = [note for one in traced for note in one.notes]
-    fixed = {name: place for one in traced for name, place in one.known.fixed.items()}
-    assumed = {name: place for one in traced for name, place in one.known.assumed.items()}
+    fixed = {name: place for one in traced for name, place in one.granted.fixed.items()}
+    assumed = {name: place for one in traced for name, place in one.granted.assumed.items()}
     for name, place in fixed.items():
         notes.append(f"input {name} is fixed to the example's value, which {place} asks for")
     for name, place in assumed.items():
         notes.append(f"what {place} decides by the values of {name} is decided as for the example")
-    counted = {name: place for one in traced for name, place in one.known.counted.items()}
+    counted = {name: place for one in traced for name, place in one.granted.counted.items()}
     for name, place in counted.items():
         notes.append(f"{name} chooses as many places as in the example, at {place}")
     if counted:
@@ -225,7 +225,7 @@ def _say(program: Program, traced: Sequence[_Traced], examples: Mapping[str, tor
         NOISE.put(program, noise)
     if notes:
         NOTES.put(program, tuple(dict.fromkeys(notes)))
-    premises = [premise for one in traced for premise in one.known.premises]
+    premises = [premise for one in traced for premise in one.granted.premises]
     if premises:
         PREMISES.put(program, tuple(dict.fromkeys(premises)))
     if fixed:
@@ -335,7 +335,7 @@ def _phase(
     model = _finish(model, where, [*phase.inputs, *drawn], phase.outputs, {})
     made = Phase(phase.name, model, phase.trips, dict(phase.carried), phase.when)
     examples = dict(zip(drawn, ready.drawn_examples, strict=True))
-    return _Traced(made, ready.known, ready.notes, ready.noise(list(drawn)), examples)
+    return _Traced(made, ready.granted, ready.notes, ready.noise(list(drawn)), examples)
 
 
 def _noise_names(ready: Adapted, taken: Collection[str], before: int = 0) -> list[str]:
