@@ -23,11 +23,11 @@ from rich.console import Console
 from vlacut.cli.show.output import progress_bar, table
 from vlacut.hardware import read_recordings
 from vlacut.runtime.network.conformal import LEVELS
-from vlacut.runtime.network.lstm import Lstm, read_lstm
+from vlacut.runtime.network.lstm import Lstm, read_lstm, write_weights
 from vlacut.runtime.network.predictors import LSTM, PREDICTORS, Predictor, make_predictor
 from vlacut.runtime.network.smoothing import LEAST
 from vlacut.simulation.scores import Score, samples_of, score, split_recordings
-from vlacut.simulation.training import train, write_weights
+from vlacut.simulation.training import train
 
 
 class Uncorrected:

@@ -18,10 +18,10 @@ from support.lstm import untrained
 from vlacut.errors import BundleError, InputError
 from vlacut.hardware import Trace
 from vlacut.runtime.network.conformal import LEVELS
-from vlacut.runtime.network.lstm import Features, Lstm, read_weights
+from vlacut.runtime.network.lstm import Features, Lstm, read_weights, write_weights
 from vlacut.runtime.network.predictors import NAMES, PREDICTORS, Predictor, make_predictor
 from vlacut.simulation.scores import samples_of, score, split_recordings
-from vlacut.simulation.training import Trained, train, write_weights
+from vlacut.simulation.training import Trained, train
 
 
 def fed(predictor: Predictor, samples: Iterator[float] | list[float]) -> Predictor:

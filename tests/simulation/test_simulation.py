@@ -17,6 +17,7 @@ from vlacut.hardware import Link, Side
 from vlacut.hardware.trace import Trace
 from vlacut.plans.instructions import runs
 from vlacut.plans.plan import Plan, Variant
+from vlacut.runtime.network.lstm import write_weights
 from vlacut.runtime.network.predictors import make_predictor
 from vlacut.runtime.network.selectors import Forecast, make_selector
 from vlacut.runtime.wire.layout import Layout
@@ -37,7 +38,6 @@ from vlacut.simulation import (
     run_loop,
     walks_of,
 )
-from vlacut.simulation.training import write_weights
 from vlacut.tensor import TensorSpec
 
 SLOW = Link(1e5, 2e5, 0.02, 5e-4)

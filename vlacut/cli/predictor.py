@@ -18,9 +18,10 @@ from vlacut.cli.show.output import (
     table,
 )
 from vlacut.hardware import read_recordings
+from vlacut.runtime.network.lstm import write_weights
 from vlacut.runtime.network.predictors import LSTM, PREDICTORS, make_predictor
 from vlacut.simulation.scores import Score, samples_of, score
-from vlacut.simulation.training import EPOCHS, train, write_weights
+from vlacut.simulation.training import EPOCHS, train
 
 
 @click.command("train-predictor")

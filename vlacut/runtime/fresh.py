@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vlacut.backend import Engine
-from vlacut.pricing.coding import ActionError
 from vlacut.runtime.references import Made, Uncut, pairs_of
 from vlacut.tensor.numerics import relative_difference
 from vlacut.tensor.split_conformal import chance
@@ -64,11 +63,12 @@ def measure_fresh(
         errors.append(max(_apart(*pair) for pair in pairs))
     beyond = sum(not error <= rounding + limit for error in errors)
     alike = uncut.given == (stated.bound is not None)
-    likely = _chance(uncut, stated, beyond, len(seeds)) if alike and beyond else 1.0
+    likely = _chance(uncut, index, beyond, len(seeds)) if alike and beyond else 1.0
     return Fresh(len(seeds), beyond, max(errors), rounding + limit, alike, likely)
 
 
-def _chance(uncut: Uncut, stated: ActionError, beyond: int, fresh: int) -> float:
+def _chance(uncut: Uncut, index: int, beyond: int, fresh: int) -> float:
+    stated = uncut.plan.variants[index].action_error
     bound = stated.bound
     if bound is not None:
         return chance(beyond, fresh, bound.observations, bound.rank)

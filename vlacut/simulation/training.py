@@ -8,18 +8,15 @@ of quantiles, Romano, Patterson and Candès 2019). The same recordings and seed 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlacut.bundle.private import beside
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.runtime.network.conformal import LEVELS
-from vlacut.runtime.network.lstm import FORMAT, Features, Lstm, LstmWeights
+from vlacut.runtime.network.lstm import Features, Lstm, LstmWeights
 from vlacut.runtime.network.smoothing import LEAST
 from vlacut.simulation.scores import split_recordings
 
@@ -238,24 +235,3 @@ def _calibrated(weights: LstmWeights, pieces: Sequence[np.ndarray]) -> LstmWeigh
     by_level = zip(np.array(scores).T, LEVELS, strict=True)
     shift = np.array([np.quantile(column, level) for column, level in by_level])
     return replace(weights, shift=shift)
-
-
-def write_weights(path: Path, weights: LstmWeights) -> None:
-    """Write a predictor's file: beside its place, synced, then renamed.
-
-    Raises InputError if it cannot be written.
-    """
-    partial = beside(path)
-    arrays: dict[str, Any] = {
-        field.name: np.asarray(getattr(weights, field.name)) for field in fields(weights)
-    }
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, format=np.array(FORMAT), levels=LEVELS, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

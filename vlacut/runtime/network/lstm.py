@@ -23,15 +23,16 @@ The file is numpy's .npz without pickles:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from vlacut.errors import BundleError
+from vlacut.bundle.staging import write_file
+from vlacut.errors import BundleError, InputError
 from vlacut.runtime.network.conformal import LEVELS
 from vlacut.runtime.network.smoothing import Ewma
-from vlacut.tensor.npz import UNREADABLE, read_npz, reason
+from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
 FORMAT = 1
 _SLOW_SHARE = 0.05  # of the newest sample in the slow mean
@@ -128,6 +129,18 @@ _LOW, _HIGH = (1 + int(np.argmin(abs(LEVELS - level))) for level in (0.1, 0.9))
 def read_lstm(path: Path) -> Lstm:
     """The network in a file; BundleError if it is none."""
     return Lstm(read_weights(path))
+
+
+def write_weights(path: Path, weights: LstmWeights) -> None:
+    """Write a network's file, the same bytes each time; what was there is replaced, or kept.
+
+    Raises InputError if it cannot be written.
+    """
+    arrays = {field.name: np.asarray(getattr(weights, field.name)) for field in fields(weights)}
+    try:
+        write_file(path, npz_bytes({"format": np.array(FORMAT), "levels": LEVELS, **arrays}))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def read_weights(path: Path, data: bytes = b"") -> LstmWeights:
