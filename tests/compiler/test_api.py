@@ -12,6 +12,7 @@ from dataclasses import MISSING, fields
 from inspect import Parameter, signature
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from torch import fx, nn
 
 import vlacut
 from vlacut import errors
+from vlacut.cli.compile import compile_command, plan_command
 from vlacut.compiler.driver import compile_program, plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError
@@ -121,6 +123,18 @@ def test_every_option_of_a_target_is_written_out(function: Callable[..., object]
     of_driver = plan_program if function is vlacut.plan else compile_program
     handed = {"program", "target", "checkpoint"}
     assert set(signature(of_driver).parameters) - handed <= set(options)
+
+
+@pytest.mark.parametrize(("command", "more"), [(plan_command, ()), (compile_command, ("-o", "b"))])
+def test_every_option_of_a_target_is_on_the_command_line(
+    command: click.Command, more: tuple[str, ...]
+) -> None:
+    """Named and preset alike: the lists of options cannot come apart."""
+    asked = {"edge": "orin", "cloud": "a100", "link": "1MB/s"}
+    words = [word for name, value in asked.items() for word in (f"--{name}", value)]
+    handed = command.make_context(str(command.name), ["model", *words, *more]).params
+    given = {field.name: handed[field.name] for field in fields(Target)}
+    assert Target(**given) == Target(**asked)
 
 
 def test_plan_verify_and_simulate_say_what_the_commands_say(tmp_path: Path) -> None:
