@@ -75,7 +75,7 @@ class Crossing:
     upward: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Considered:
     """A placement that the pool considered.
 
