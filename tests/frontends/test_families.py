@@ -9,8 +9,8 @@ from support.cutting import cut_at_random
 from support.families import FAMILIES
 from torch.utils import _pytree as pytree
 
-from vlacut.frontends import caches
 from vlacut.frontends.torch import program_from_module
+from vlacut.frontends.traceable import caches
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 

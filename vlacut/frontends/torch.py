@@ -25,11 +25,8 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError
-from vlacut.frontends.adapting import Adapted, adapted
 from vlacut.frontends.dimensions import bind_shapes
-from vlacut.frontends.granted import Granted
 from vlacut.frontends.names import input_names, output_names
-from vlacut.frontends.noise import ARGUMENT
 from vlacut.frontends.normalize import normalize, separate_weights
 from vlacut.frontends.pt2.program import read_program
 from vlacut.frontends.remember import remember
@@ -44,6 +41,9 @@ from vlacut.frontends.torch_original import (
     tensors,
     torch_runner,
 )
+from vlacut.frontends.traceable.adapting import Adapted, adapted
+from vlacut.frontends.traceable.granted import Granted
+from vlacut.frontends.traceable.noise import ARGUMENT
 from vlacut.ir.annotation import COUNTED, EXAMPLE, FIXED, NOISE, NOTES, PREMISES
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Face, Original, Runner

@@ -14,9 +14,9 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError
-from vlacut.frontends.adapting import plain_call
-from vlacut.frontends.noise import NoisyCall, torch_tensor
 from vlacut.frontends.torch_export import is_real, quiet
+from vlacut.frontends.traceable.adapting import plain_call
+from vlacut.frontends.traceable.noise import NoisyCall, torch_tensor
 from vlacut.ir.annotation import EXAMPLE, NOISE
 from vlacut.ir.original import Face, Numbers, Original, Runner, face_of, note, precision_of
 from vlacut.ir.program import Program

@@ -1,11 +1,11 @@
 """What is done to a module so that it can be traced, each thing said in one line.
 
-- Key-value caches become flat tensors, see `vlacut.frontends.caches`; where nobody asked for one,
-  the module is told not to make it.
+- Key-value caches become flat tensors, see `caches`; where nobody asked for one, the module is told
+  not to make it.
 - Attention and experts of transformers take the implementation that has an ONNX form.
 - Checks of what was given drop out: they need values, and are the caller's.
-- Draws of random numbers become inputs, see `vlacut.frontends.noise`.
-- Values that follow from constants and the example are known, see `vlacut.frontends.known`.
+- Draws of random numbers become inputs, see `noise`.
+- Values that follow from constants and the example are known, see `known`.
 
 The module itself is as it was when the block ends.
 """
@@ -27,13 +27,13 @@ from torch import nn
 from torch.distributions import Distribution
 from torch.utils import _pytree as pytree
 
-from vlacut.frontends import caches
-from vlacut.frontends.experts import dense_experts
-from vlacut.frontends.granted import Granted
-from vlacut.frontends.known import KnownValues
 from vlacut.frontends.names import argument_names
-from vlacut.frontends.noise import Draws, argument_for, notes_of
 from vlacut.frontends.torch_export import is_real
+from vlacut.frontends.traceable import caches
+from vlacut.frontends.traceable.experts import dense_experts
+from vlacut.frontends.traceable.granted import Granted
+from vlacut.frontends.traceable.known import KnownValues
+from vlacut.frontends.traceable.noise import Draws, argument_for, notes_of
 from vlacut.tensor.noise import Noise
 
 _NO_CHECKS = "TRANSFORMERS_DISABLE_TORCH_CHECK"  # read by transformers at every check

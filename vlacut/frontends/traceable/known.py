@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vlacut.frontends.calls import (
+from vlacut.frontends.traceable.calls import (
     ASKS,
     MASKS,
     PLACES,
@@ -34,9 +34,9 @@ from vlacut.frontends.calls import (
     is_shaped_by_value,
     writes,
 )
-from vlacut.frontends.following import Followed, constant, follow, given
-from vlacut.frontends.granted import Granted, Known
-from vlacut.frontends.rewritten import REWRITTEN, places_of
+from vlacut.frontends.traceable.following import Followed, constant, follow, given
+from vlacut.frontends.traceable.granted import Granted, Known
+from vlacut.frontends.traceable.rewritten import REWRITTEN, places_of
 
 _MOST_ELEMENTS = 1 << 20  # of a tensor whose value is kept in mind
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from vlacut.frontends.following import Followed, operations
+from vlacut.frontends.traceable.following import Followed, operations
 from vlacut.tensor.premise import Premise
 
 _ASSUMING = "/transformers/models/"  # code that looks for pictures that are padding
