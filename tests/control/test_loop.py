@@ -108,6 +108,27 @@ def test_no_tick_waits_for_an_inference() -> None:
         assert wait_until(lambda: loop.tick(observation(program)) is not None)
 
 
+def test_a_chunk_that_is_over_too_soon_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    program, plan, engines = crossing_deployment()
+    held = {name: Held(engine) for name, engine in engines.items()}
+    for engine in held.values():
+        engine.go.set()
+    with (
+        served(plan, held) as server,
+        EdgeSession(plan, DIGEST, held, server.address) as policy,
+        ControlLoop(policy, chunk_of(plan), 10) as loop,
+    ):
+        loop.prime(observation(program, 0))
+        for engine in held.values():
+            engine.go.clear()
+        reports, _ = drive(loop, program, 12, 0.1)
+        for engine in held.values():
+            engine.go.set()
+    assert reports[0].command is not None
+    assert reports[-1].starved
+    assert "its 0.8 s have to be two inferences" in caplog.text
+
+
 def test_what_is_wrong_with_an_observation_is_said_at_once() -> None:
     program, plan, engines = crossing_deployment()
     with (

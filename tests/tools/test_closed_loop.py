@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support.scripts import TOOLS
 
 import vlacut
 
@@ -23,19 +20,6 @@ simulated = pytest.mark.skipif(
     reason="MuJoCo is not installed: sh tools/closed_loop/setup.sh",
 )
 RANDOM_WEIGHTS = 3
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Modules of the bench by name, as `python -m tools.closed_loop...` finds them."""
-    monkeypatch.syspath_prepend(str(TOOLS.parent))
-
-    def module(name: str) -> ModuleType:
-        return importlib.import_module(f"tools.closed_loop.{name}")
-
-    yield module
-    for name in [one for one in sys.modules if one.split(".")[0] == "tools"]:
-        del sys.modules[name]
 
 
 @simulated
@@ -220,7 +204,7 @@ def test_tables_come_from_the_expert_alone(
 @pytest.fixture
 def deployed(bench: Any, tmp_path: Path) -> Any:
     torch.manual_seed(RANDOM_WEIGHTS)
-    net = bench("policy").TokenPolicy().eval()
+    net = bench("heads").TokenPolicy().eval()
     program = bench("programs").token_program(net)
     machines = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "10MB/s,20ms"}
     vlacut.compile(program, **machines, out=tmp_path / "p.vlacut")

@@ -103,7 +103,7 @@ def scene_xml(objects: str, cameras: str = "") -> str:
   <option timestep="0.002" integrator="implicitfast" cone="elliptic" impratio="10"/>
   <visual>
     <headlight ambient="0.5 0.5 0.5" diffuse="0.4 0.4 0.4" specular="0 0 0"/>
-    <quality shadowsize="0" offsamples="0"/>
+    <quality shadowsize="0" offsamples="0" numslices="8" numstacks="6" numquads="1"/>
   </visual>
   <default>
     <default class="pad">

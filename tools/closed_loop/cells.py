@@ -23,6 +23,7 @@ from vlacut.hardware.trace import Trace, read_recordings
 from .disturbances import make_disturbance
 from .oracle import Oracle
 from .outcomes import Outcome, outcome_of
+from .policy import CHUNK
 from .rollout import Deployed, How, drive, wait_for, world_of
 from .tasks import Task
 from .timing import FixedTime, Network, PlanTime, Timing
@@ -45,7 +46,7 @@ class Cell:
         traces: a folder of recorded networks for that.
         selector: of that plan's variants, where the controller chooses none.
         controller, options: see `vlacut.control.controllers.naming`.
-        executor, playing, horizon: see `rollout.How`.
+        executor, playing, horizon: see `rollout.How`; the expert makes chunks as long as that.
         tables: of action errors, a file; none if empty.
         disturbance: of the pictures; none if empty.
         waits: whether the world waits for every inference.
@@ -61,7 +62,7 @@ class Cell:
     options: tuple[tuple[str, Any], ...] = ()
     executor: str = "async"
     playing: str = "aligned"
-    horizon: int = 16
+    horizon: int = CHUNK
     tables: str = ""
     disturbance: str = ""
     waits: bool = False
@@ -86,7 +87,7 @@ class Stage:
     def run(self, cell: Cell, seed: int) -> Outcome:
         """One episode."""
         task, world = self.world(cell.task)
-        policy, disturb = self.policy(cell.policy, cell.task), None
+        policy, disturb = self.policy(cell.policy, cell.task, cell.horizon), None
         if cell.disturbance:
             disturb = make_disturbance(cell.disturbance, seed)
         if cell.waits:
@@ -100,9 +101,11 @@ class Stage:
         """A task and its world."""
         return self._worlds(task)
 
-    def policy(self, path: str, task: str) -> Deployed | Oracle:
+    def policy(self, path: str, task: str, horizon: int = CHUNK) -> Deployed | Oracle:
         """A policy's engines, or the expert."""
-        return self._oracles(task) if path == EXPERT else self._policies(path)
+        if path == EXPERT:
+            return self._oracles(task, max(CHUNK, horizon))
+        return self._policies(path)
 
 
 def how(cell: Cell, timing: Timing) -> How:
@@ -122,11 +125,16 @@ def timing_of(cell: Cell, seed: int) -> Timing:
     if not cell.plan:
         assert cell.delay_s is not None
         return FixedTime(cell.delay_s)
-    numbers = np.random.default_rng((seed, 5))
-    tested, history = recordings(cell.traces)
+    index, begins_s = drawn(cell.traces, seed)
+    history = recordings(cell.traces)[1]
+    return PlanTime(_network(cell.plan, cell.traces, index), begins_s, cell.selector, history)
+
+
+def drawn(traces: str, seed: int) -> tuple[int, float]:
+    """Which recording an episode has, and from which second on."""
+    numbers, tested = np.random.default_rng((seed, 5)), recordings(traces)[0]
     index = int(numbers.integers(len(tested)))
-    begins = float(numbers.uniform(0, max(0.0, sum(tested[index].seconds) - _LONGEST_S)))
-    return PlanTime(_network(cell.plan, cell.traces, index), begins, cell.selector, history)
+    return index, float(numbers.uniform(0, max(0.0, sum(tested[index].seconds) - _LONGEST_S)))
 
 
 @cache

@@ -41,18 +41,20 @@ class Oracle:
 
     Args:
         task: its name.
+        length: commands of a chunk.
     """
 
     doubts = False
 
-    def __init__(self, task: str) -> None:
+    def __init__(self, task: str, length: int = CHUNK) -> None:
+        self._length = length
         self._task, self._world = TASKS[task], World(TASKS[task].xml)
         size = scene_of(self._world, Episode(0, ""), 0).size
-        actions = TensorSpec(ACTIONS, "float32", (CHUNK, DIMS))
+        actions = TensorSpec(ACTIONS, "float32", (length, DIMS))
         self.inputs: Mapping[str, TensorSpec] = {
             SCENE: TensorSpec(SCENE, "float64", (size,)),
-            PREV_CHUNK: TensorSpec(PREV_CHUNK, "float32", (CHUNK, DIMS)),
-            WEIGHTS: TensorSpec(WEIGHTS, "float32", (CHUNK,)),
+            PREV_CHUNK: TensorSpec(PREV_CHUNK, "float32", (length, DIMS)),
+            WEIGHTS: TensorSpec(WEIGHTS, "float32", (length,)),
         }
         self.seen = (SCENE,)
         self._actions = actions
@@ -68,7 +70,7 @@ class Oracle:
         speeds = ((0, float(scene[-2])),) if self._task.name != "insert" else ()
         episode = Episode(wanted, target, speeds)
         if WEIGHTS not in observation:
-            made = chunk(self._world, episode, 0, CHUNK)
+            made = chunk(self._world, episode, 0, self._length)
         else:
             fixed = int((observation[WEIGHTS] == 1).sum())
             made = self._continued(episode, observation[PREV_CHUNK][:fixed])
@@ -76,7 +78,7 @@ class Oracle:
 
     def _continued(self, episode: Episode, fixed: np.ndarray) -> np.ndarray:
         made = []
-        for tick in range(CHUNK):
+        for tick in range(self._length):
             episode.move(self._world, tick)
             is_fixed = tick < len(fixed)
             self._world.skip(fixed[tick] if is_fixed else expert(self._world, episode, tick))

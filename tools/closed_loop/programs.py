@@ -11,7 +11,8 @@ import vlacut
 from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.ir.program import Program
 
-from .policy import CHUNK, DIMS, PICTURES, STATE, STEPS, FlowPolicy, TokenPolicy
+from .heads import STEPS, FlowPolicy, Net, TokenPolicy
+from .policy import CHUNK, DIMS, PICTURES, STATE
 
 EDGE, CLOUD, LINK = "jetson-agx-orin", "a100", "10MB/s,20ms"
 RTC = "rtc"
@@ -83,7 +84,7 @@ def flow_program(net: FlowPolicy) -> Program:
     return program_from_torch("closed-loop-flow", phases, observation, ["actions"])
 
 
-def build(name: str, net: TokenPolicy | FlowPolicy, folder: Path) -> Path:
+def build(name: str, net: Net, folder: Path) -> Path:
     """The bundle of a policy, compiled where there is none of these weights yet.
 
     Args:

@@ -16,16 +16,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vlacut.cli.show.output import console, progress_bar, table
-from vlacut.measurement.acceptance import judge
+from vlacut.measurement.acceptance import judge, write_outcomes
 
 from .calibrating import calibrate
 from .cells import EXPERT, Stage, Store
+from .heads import POLICIES, load
 from .outcomes import Outcome, interval, named
-from .policy import POLICIES
+from .paired import mean_difference, success_difference
 from .programs import RTC, build
 from .running import run_all
 from .tables import Table, every_table
-from .train import WEIGHTS, load
+from .train import WEIGHTS
 
 _CALIBRATED = 30  # episodes
 _HEADS = ("", "success", "95 % interval", "time s", "age ms", "jerk", "asked", "cloud s", "MB")
@@ -63,6 +64,7 @@ def main() -> None:
     out = console()
     for one in chosen:
         show(one, store, given.episodes, out.print)
+        keep(one, store, given.episodes, given.folder / "outcomes")
 
 
 def bundles(folder: Path) -> dict[str, str]:
@@ -71,7 +73,7 @@ def bundles(folder: Path) -> dict[str, str]:
     for name in (*POLICIES, RTC):
         weights = "flow" if name == RTC else name
         if (WEIGHTS / f"{weights}.safetensors").is_file():
-            made[name] = str(build(name, load(weights), folder / "bundles"))
+            made[name] = str(build(name, load(weights, WEIGHTS), folder / "bundles"))
     return made
 
 
@@ -80,18 +82,34 @@ def show(one: Table, store: Store, count: int, out: Callable[[object], None]) ->
     rows = [(label, *figures(store.of(cell, count))) for label, cell in one.rows]
     out(table(f"\n{one.title}", _HEADS, rows))
     for first, second in one.compared:
-        reference, candidate = (
-            named(store.of(one.cell(label), count)) for label in (first, second)
-        )
-        if not reference or reference.keys() != candidate.keys():
-            continue
-        made = judge(reference, [candidate])[0]
-        out(
-            f"{second} against {first}: gained {made.gained}, lost {made.lost} of {made.pairs}, "
-            f"worse by p {made.worse_p:.3g}; loses {made.bound:.1%} at most (95 %)"
-        )
+        pair = [store.of(one.cell(label), count) for label in (first, second)]
+        if pair[0] and len(pair[0]) == len(pair[1]):
+            out(f"{second} against {first}: {against(*pair)}")
     for note in one.notes:
         out(note)
+
+
+def against(first: Sequence[Outcome], second: Sequence[Outcome]) -> str:
+    """How the second differs from the first, over the same episodes, in words."""
+    made = judge(named(first), [named(second)])[0]
+    success, cloud = success_difference(first, second), mean_difference(first, second, "cloud_s")
+    said = (
+        f"success {100 * success.mean:+.0f} points ({100 * success.low:+.0f} to "
+        f"{100 * success.high:+.0f}), gained {made.gained}, lost {made.lost} of {made.pairs}, "
+        f"worse by p {made.worse_p:.2g}; loses {made.bound:.1%} at most (95 %)"
+    )
+    if cloud.mean:
+        said += f"; cloud {cloud.mean:+.2f} s ({cloud.low:+.2f} to {cloud.high:+.2f})"
+    return said
+
+
+def keep(one: Table, store: Store, count: int, folder: Path) -> None:
+    """Write the successes of every row as a file that `vlacut accept` reads."""
+    for label, cell in one.rows:
+        if outcomes := store.of(cell, count):
+            name = label.replace(",", "").replace(" ", "-")
+            (folder / one.name).mkdir(parents=True, exist_ok=True)
+            write_outcomes(folder / one.name / f"{name}.csv", named(outcomes))
 
 
 def figures(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

@@ -164,7 +164,7 @@ def drive(
             watch(tick, world)
         episode.move(world, tick)
         sensed = world.step(world.command if report.command is None else report.command)
-        for q, qd, tau, at_ns in _samples(sensed, now_ns):
+        for q, qd, tau, at_ns in sampled(sensed, now_ns):
             meter.sense(q, qd, tau, at_ns)
             if record is not None:
                 record.sense(q, qd, tau, at_ns)
@@ -177,9 +177,10 @@ def drive(
     return run
 
 
-def _samples(
+def sampled(
     sensed: Sensed, now_ns: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
+    """The samples of a tick that began at a time: joints, and when each was taken."""
     for at in range(SUBSTEPS):
         when = now_ns + (at + 1) * _SAMPLE_NS
         yield sensed.q[at], sensed.qd[at], sensed.tau[at], when

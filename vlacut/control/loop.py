@@ -230,9 +230,17 @@ class ControlLoop(Closing):
         if said != self._said:
             self._said = said
             if said:
-                _log.warning("tick %d has no command of a chunk: %s", report.tick, self.error)
+                _log.warning("tick %d has no command of a chunk: %s", report.tick, self._why())
             else:
                 _log.info("tick %d has a command of a chunk again", report.tick)
+
+    def _why(self) -> str:
+        """Why there is no command of a chunk."""
+        spec = self._reader.spec
+        return self.error or (
+            f"it was over before the next one came; one that is played by its own time lasts from "
+            f"its capture on, so its {spec.horizon * spec.period_s:g} s have to be two inferences"
+        )
 
 
 def _warn_of_deadline(deadline: float | None, spec: ChunkSpec) -> None:

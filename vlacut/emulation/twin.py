@@ -77,7 +77,7 @@ def run_twin(
         raise InputError("a twin needs an end: steps or seconds")
     done: list[TwinStep] = []
     with (
-        _cloud(bundle) as server,
+        emulated_cloud(bundle) as server,
         EmulatedLink(server, shape, begun=False) as link,
         connect(bundle, "{}:{}".format(*link.address), emulate=True, **options) as policy,
     ):
@@ -129,7 +129,7 @@ def run_twin_loop(
     """
     reports: list[CommandReport] = []
     with (
-        _cloud(bundle) as server,
+        emulated_cloud(bundle) as server,
         EmulatedLink(server, shape, begun=False) as link,
         connect(bundle, "{}:{}".format(*link.address), emulate=True, **options) as policy,
         ControlLoop(policy, chunk, rate, **loop) as looped,
@@ -169,7 +169,7 @@ def _wait(tick: float, period: float) -> float:
 
 
 @contextmanager
-def _cloud(bundle: Path) -> Iterator[tuple[str, int]]:
+def emulated_cloud(bundle: Path) -> Iterator[tuple[str, int]]:
     """The bundle's cloud side with emulated devices; its address."""
     words = [sys.executable, "-m", "vlacut", "serve", str(bundle), "--port", "0"]
     with (

@@ -1,0 +1,101 @@
+"""What is said of the closed loop's episodes: pairs, files of outcomes, chunks of other lengths."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from vlacut.hardware.trace import Trace
+from vlacut.measurement.acceptance import read_outcomes
+
+os.environ.setdefault("MUJOCO_GL", "egl")  # read when MuJoCo is imported
+simulated = pytest.mark.skipif(
+    importlib.util.find_spec("mujoco") is None,
+    reason="MuJoCo is not installed: sh tools/closed_loop/setup.sh",
+)
+
+
+def outcomes(bench: Any, won: Sequence[bool], cloud_s: Sequence[float]) -> list[Any]:
+    make = bench("outcomes").Outcome
+    return [
+        make(seed, success, 3.0, 0.1, 9.0, 4, 0.9, spent, 0.2, 7, 0.1)
+        for seed, (success, spent) in enumerate(zip(won, cloud_s, strict=True))
+    ]
+
+
+def test_pairs_of_the_same_episodes(bench: Any) -> None:
+    """The mean's interval is Student's; that of shares holds the difference, and zero if even."""
+    paired = bench("paired")
+    numbers = np.random.default_rng(1)
+    first = outcomes(bench, numbers.random(40) < 0.5, numbers.random(40))
+    second = outcomes(bench, numbers.random(40) < 0.9, numbers.random(40))
+    found = paired.mean_difference(first, second, "cloud_s")
+    exact = ttest_rel([one.cloud_s for one in second], [one.cloud_s for one in first])
+    bounds = exact.confidence_interval(0.95)
+    assert found[1:] == pytest.approx((bounds.low, bounds.high))
+    success = paired.success_difference(first, second)
+    assert success.low < success.mean < success.high
+    assert success.low > 0
+    even = paired.success_difference(first, first)
+    assert even.mean == 0
+    assert even.low == pytest.approx(-even.high)
+    with pytest.raises(ValueError, match="same episodes"):
+        paired.success_difference(first, second[1:])
+
+
+@pytest.mark.parametrize("better", [0.5, 0.8])
+def test_the_interval_of_shares_holds_what_is_true(bench: Any, better: float) -> None:
+    """At least 93 of 100 times, over 400 sets of 60 pairs."""
+    difference, numbers = bench("paired").success_difference, np.random.default_rng(3)
+    held, dear = 0, np.zeros(60)
+    for _ in range(400):
+        first = outcomes(bench, numbers.random(60) < 0.5, dear)
+        second = outcomes(bench, numbers.random(60) < better, dear)
+        found = difference(first, second)
+        held += found.low <= better - 0.5 <= found.high
+    assert held >= 0.93 * 400
+
+
+@simulated
+def test_outcomes_are_files_for_accept(bench: Any, tmp_path: Path) -> None:
+    cells, report = bench("cells"), bench("report")
+    table = bench("tables").small_table()
+    store = cells.Store(tmp_path / "outcomes.jsonl")
+    made = outcomes(bench, [True, False, True], [0.0, 0.0, 0.0])
+    for at, (_, cell) in enumerate(table.rows):
+        for one in made[at:]:
+            store.add(cell, replace(one, seed=cells.HELD_OUT + one.seed))
+    report.keep(table, store, 3, tmp_path)
+    first, second = (cells.HELD_OUT, cells.HELD_OUT + 1)
+    read = read_outcomes(tmp_path / "small" / "naive-100-ms.csv")
+    assert read == {str(first): True, str(second): False, str(second + 1): True}
+    assert len(read_outcomes(tmp_path / "small" / "naive-600-ms.csv")) == 2
+
+
+@simulated
+def test_the_expert_plans_as_far_as_it_is_asked_to(bench: Any) -> None:
+    oracle, tasks = bench("oracle"), bench("tasks")
+    task, world = bench("rollout").world_of("pick")
+    scene = oracle.scene_of(world, tasks.begin(task, world, 2), 0)
+    short, long = (
+        oracle.Oracle("pick", length).act({oracle.SCENE: scene})["actions"] for length in (16, 32)
+    )
+    assert long.shape == (32, 5)
+    np.testing.assert_array_equal(long[:16], short)
+    assert np.abs(long[31] - long[15]).max() > 0.01
+
+
+@simulated
+def test_a_recording_from_its_middle_on(bench: Any) -> None:
+    trace = Trace((1.0, 2.0, 3.0), (1.0, 2.0, 3.0))
+    assert bench("live").after(trace, 0.0) == trace
+    assert bench("live").after(trace, 1.5) == Trace((2.0, 3.0), (1.5, 3.0))
+    assert bench("live").after(trace, 3.0) == Trace((3.0,), (3.0,))
