@@ -15,7 +15,7 @@ A comment right before a block says what is special about it; readers do not see
 
 A line of three dots stands for any lines, and so does nothing under a command. Times of passes and
 digests are never compared, nor how wide a column is. A command that ends in " &" goes on until the
-README ends; port 7000 is a free one.
+README ends; ports 7000 and 8000 are free ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TOOK = re.compile(r"took [\d.]+ s:(?:\s+[\w-]+\s+[\d.]+\s+s,?)+")
 _DIGEST = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{52})?\b")
 _NUMBER = re.compile(r"\d[\d.]*(?:e[+-]?\d+)?")
 _ANY = "..."
-_PORT = ":7000"
+_PORTS = (":7000", ":8000")
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -214,18 +214,31 @@ class Reader:
 
     vlacut: Run
     servers: list[subprocess.Popen[str]] = field(default_factory=list)
-    port: int = 0
+    ports: dict[str, str] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "readme"})
 
     def __post_init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        for port in _PORTS:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self.ports[port] = f":{free.getsockname()[1]}"
+
+    def _here(self, text: str) -> str:
+        """With the ports that are free here."""
+        for port, free in self.ports.items():
+            text = text.replace(port, free)
+        return text
+
+    def _there(self, text: str) -> str:
+        """With the ports that the README has."""
+        for port, free in self.ports.items():
+            text = text.replace(free, port)
+        return text
 
     def python(self, text: str) -> str:
         """Execute a block; what it prints."""
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(text.replace(_PORT, f":{self.port}"), "README", "exec"), self.names)
+            exec(compile(self._here(text), "README", "exec"), self.names)
         return printed.getvalue()
 
     def follow(self, readme: str, *, later: bool) -> Iterator[Outcome]:
@@ -250,7 +263,7 @@ class Reader:
 
     def command(self, line: str, *, fails: bool = False) -> str:
         """Run a command; what it prints, on either stream."""
-        words = shlex.split(line.replace(_PORT, f":{self.port}"), comments=True)
+        words = shlex.split(self._here(line), comments=True)
         if words[-1] == "&":
             return self._start(words[:-1])
         if words[0] == "vlacut":
@@ -263,12 +276,14 @@ class Reader:
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             status, out, err = done.returncode, done.stdout, done.stderr
         assert (status != 0) is fails, f"{line} ended with {status}: {err or out}"
-        return (out + err).replace(f":{self.port}", _PORT)
+        return self._there(out + err)
 
     def _start(self, words: Sequence[str]) -> str:
         """Start a command; its first line."""
         if words[:2] == ["vlacut", "serve"]:
-            words = [sys.executable, "-m", *words, "--port", str(self.port)]
+            words = [*words, "--port", self.ports[":7000"][1:]]
+        if words[0] == "vlacut":
+            words = [sys.executable, "-m", *words]
         env = os.environ | {"PYTHONUNBUFFERED": "1"}
         self.servers.append(
             subprocess.Popen(
@@ -277,7 +292,7 @@ class Reader:
         )
         stream = self.servers[-1].stdout
         assert stream is not None
-        return stream.readline().replace(f":{self.port}", _PORT)
+        return self._there(stream.readline())
 
     def close(self) -> None:
         """End what goes on."""

@@ -14,6 +14,7 @@ from vlacut.api import connect, serve
 from vlacut.bundle.staging import write_file
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
+from vlacut.cli.endpoint import endpoint_options, serve_endpoint
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.rate import LoopRun, loop_options, run_loop
 from vlacut.cli.show.loops import loop_json, show_loop
@@ -22,6 +23,7 @@ from vlacut.cli.show.output import console, json_option, print_json, progress_ba
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
 from vlacut.hardware import parse_bytes
+from vlacut.integrations.endpoint import read_endpoint
 from vlacut.plans.plan import CHOSEN, Plan
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.report import StepReport
@@ -182,6 +184,7 @@ def _serve_metrics(server: Server, place: str) -> str:
 )
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the cloud.")
 @loop_options
+@endpoint_options
 @json_option
 def run_command(
     path: Path,
@@ -207,14 +210,22 @@ def run_command(
     seed: int | None,
     rate: float | None,
     record: Path | None,
+    wire: str | None,
+    mapped: tuple[str, ...],
+    metadata: Path | None,
     as_json: bool,
     **loop: Any,
 ) -> None:
     """Drive the edge side of a bundle; show where time went.
 
-    With --rate it is a control loop: --steps are its ticks, and inferences run beside them.
+    With --rate it is a control loop: --steps are its ticks, and inferences run beside them. With
+    --serve a client of openpi gives the observations, --input what no client sends, and --rate is
+    the client's.
     """
     log_to_stderr("run", as_json=False)
+    endpoint = read_endpoint(wire, mapped, metadata)
+    if endpoint and (output or record or reset_every):
+        raise InputError("--output, --record and --reset-every do not go with --serve")
     if rate is None and record:
         raise InputError("--record writes what a control loop does: give its --rate")
     for file in (timeline, output, record):
@@ -238,6 +249,19 @@ def run_command(
         in_place=in_place,
         provider=provider,
     )
+    if endpoint:
+        with session:
+            serve_endpoint(
+                session,
+                endpoint,
+                fixed=_load(observation) if observation else {},
+                chunk=loop["chunk"],
+                rate=rate,
+                insecure=insecure,
+                timeline=timeline,
+                as_json=as_json,
+            )
+        return
     bundle, drawn = session.bundle, ""
     reports: list[StepReport] = []
     looped = LoopRun()

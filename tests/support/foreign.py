@@ -1,0 +1,36 @@
+"""Environments with other people's packages, as their users have them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# openpi-client pins numpy below 2, and needs typing_extensions without saying so.
+OPENPI = ("numpy==2.2.6", "msgpack", "websockets", "dm-tree", "pillow", "typing_extensions")
+
+
+def openpi_environment(folder: Path) -> str:
+    """The interpreter of a new environment with the unmodified openpi-client."""
+    python = _environment(folder, OPENPI)
+    _install(python, "--no-deps", "openpi-client==0.1.2")
+    return python
+
+
+def _environment(folder: Path, packages: tuple[str, ...]) -> str:
+    """The interpreter of a new environment with packages of the index."""
+    words = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(words, check=True, capture_output=True)
+    python = str(folder / "bin" / "python")
+    _install(python, *packages)
+    return python
+
+
+def _install(python: str, *words: str) -> None:
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *words]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if "Could not find a version" in done.stderr or "No matching distribution" in done.stderr:
+        pytest.skip(f"no package index has {' '.join(words)}")
+    assert done.returncode == 0, done.stderr

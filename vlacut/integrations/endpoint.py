@@ -1,0 +1,95 @@
+"""Endpoints as they are asked for: a wire, an address, what is sent, and what is said first."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vlacut.errors import InputError
+from vlacut.integrations.fields import Field, parse_field
+from vlacut.integrations.stepping import Stepped
+from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.wire.sockets import parse_address, written
+
+if TYPE_CHECKING:
+    from vlacut.integrations.openpi.server import OpenpiServer
+
+WIRES = ("openpi",)
+_MOST_METADATA = 1 << 20
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What `--serve` and what goes with it ask for.
+
+    Attributes:
+        address: host and port.
+        fields: what the clients' keys are.
+        metadata: what clients are told first; empty for what is known of the bundle.
+    """
+
+    address: tuple[str, int]
+    fields: tuple[Field, ...]
+    metadata: dict[str, Any]
+
+
+def read_endpoint(
+    text: str | None, mapped: Sequence[str], metadata: Path | None
+) -> Endpoint | None:
+    """The endpoint that is asked for; None if none is.
+
+    Raises InputError if a word does not parse, a file cannot be read, or a library is missing.
+    """
+    if text is None:
+        if mapped or metadata:
+            raise InputError("--map and --metadata are of an endpoint: give its --serve")
+        return None
+    wire, mark, address = text.partition("://")
+    if not mark or wire not in WIRES:
+        raise InputError(f"--serve {text!r}: write openpi://HOST:PORT")
+    for name in ("msgpack", "websockets"):
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"--serve needs {name}: pip install 'vlacut[openpi]'")
+    fields = tuple(map(parse_field, mapped))
+    return Endpoint(parse_address(address), fields, _metadata(metadata) if metadata else {})
+
+
+def open_endpoint(
+    endpoint: Endpoint,
+    session: EdgeSession,
+    *,
+    chunk: str = "",
+    fixed: Mapping[str, np.ndarray],
+    rate: float | None = None,
+    insecure: bool = False,
+    watch: Callable[[Stepped], None] = lambda _: None,
+) -> OpenpiServer:
+    """The endpoint's server, which listens; options as of `OpenpiPolicy` and `OpenpiServer`."""
+    from vlacut.integrations.openpi.policy import OpenpiPolicy
+    from vlacut.integrations.openpi.server import OpenpiServer
+
+    policy = OpenpiPolicy(session, chunk, endpoint.fields, fixed, rate, watch)
+    host, port = endpoint.address
+    return OpenpiServer(policy, host, port, insecure=insecure, metadata=endpoint.metadata)
+
+
+def url_of(server: OpenpiServer) -> str:
+    """Where it listens, as `--serve` has it."""
+    return f"openpi://{written(*server.address)}"
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes() if path.stat().st_size <= _MOST_METADATA else b"{"
+        found = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as a JSON object: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: is no JSON object")
+    return found
