@@ -93,6 +93,7 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
         ],
     )
     yield "doctor", [printed("doctor"), printed("doctor", "b")]
+    yield "bundle", [printed("bundle", "edge", "b", "-o", "robot")]
     yield "build", [record_json(_record())]
     server, address = _served()
     try:

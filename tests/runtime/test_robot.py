@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from support.pictures import camera_program
 
+from vlacut.api.pack.writing import write_pack
+from vlacut.bundle.manifest import read_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
+from vlacut.hardware import Side
 from vlacut.security.keys import make_keys
 
 PINS = ("numpy==2.2.6", "onnxruntime==1.23.2")  # the last of each for Python 3.10
@@ -103,6 +106,23 @@ def test_a_bundle_runs_on_a_bare_robot(robot: str, split_bundle: Path, tmp_path:
     words = [robot, "-W", "error", "-c", _STEP, str(split_bundle), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.stdout == "(3, 10) ok\n", done.stderr
+
+
+def test_packs_run_on_a_bare_robot(robot: str, split_bundle: Path, tmp_path: Path) -> None:
+    """Both of them, on the robot's Python."""
+    whole = read_bundle(split_bundle)
+    packs = {side: tmp_path / side.value for side in Side}
+    for side, path in packs.items():
+        write_pack(whole, side, path)
+    words = [robot, "-W", "error", str(packs[Side.CLOUD]), "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as cloud:
+        assert cloud.stdout is not None
+        address = cloud.stdout.readline().split()[-1]
+        words = [robot, "-W", "error", str(packs[Side.EDGE]), "--cloud", address]
+        done = subprocess.run(words, capture_output=True, text=True)
+        cloud.terminate()
+    assert done.returncode == 0, done.stderr
+    assert "largest difference of the action" in done.stdout
 
 
 def test_coded_pictures_need_the_extra_and_say_so(robot: str, tmp_path: Path) -> None:

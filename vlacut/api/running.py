@@ -125,7 +125,7 @@ def connect(
     `reset()`, which begins an episode.
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
-    opened = _open(bundle, trusted)
+    opened = _open(bundle, trusted, None if emulate else Side.EDGE)
     name = predictor or (LSTM if opened.predictor_path else "ewma")
     predict, interval_s = _predictor(opened, name)
     return Policy(
@@ -204,7 +204,7 @@ def serve(
     and so does a warning if no variant has work for the cloud.
     Raises BundleError, BackendError, or InputError as `Server` does.
     """
-    opened = _open(bundle, trusted)
+    opened = _open(bundle, trusted, None if emulate else Side.CLOUD)
     engines = cloud_engines(opened, emulate, in_place, provider)
     if computes(opened, emulate):
         warm_up(opened.parts(Side.CLOUD), engines, opened.plan)
@@ -267,9 +267,16 @@ def verify(
     )
 
 
-def _open(bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None) -> Bundle:
-    """A bundle by its manifest, signed by whom it must be; `_engines` checks its files."""
+def _open(
+    bundle: str | os.PathLike[str], trusted: str | os.PathLike[str] | None, side: Side | None
+) -> Bundle:
+    """A bundle by its manifest, signed by whom it must be, with the files of a side.
+
+    What holds its engines checks the files; None if they are emulated, of the manifest alone.
+    """
     opened = read_bundle(Path(bundle))
+    if side is not None:
+        opened.require(side)
     if trusted is not None:
         try:
             from vlacut.security.signing import check_signature

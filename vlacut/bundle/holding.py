@@ -20,7 +20,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vlacut.bundle.contents import FileEntry
+from vlacut.bundle.halves import weights_named
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.private import (
     PrivateFolder,
@@ -41,7 +41,6 @@ from vlacut.hardware import Side
 _CLONE = 0x40049409  # FICLONE of linux/fs.h
 _NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
 _CHUNK = 1 << 20
-_WEIGHT = re.compile(rb"weights/[0-9a-f]{64}")
 
 
 @contextmanager
@@ -66,7 +65,7 @@ def held(bundle: Bundle, side: Side, in_place: bool = False) -> Iterator[Path]:
     try:
         for part in bundle.parts(side):
             hold(bundle, bundle.part_file(part), folder.path)
-            for name in _weights(folder.path / bundle.part_file(part)):
+            for name in weights_named(folder.path / bundle.part_file(part)):
                 if name in bundle.manifest.files and not (folder.path / name).exists():
                     hold(bundle, name, folder.path)
         yield folder.path
@@ -92,15 +91,10 @@ def _private_folder(beside: Path, stem: str) -> PrivateFolder:
     )
 
 
-def _weights(part: Path) -> list[str]:
-    """The files that the ONNX file of a part names, in order."""
-    return [name.decode() for name in dict.fromkeys(_WEIGHT.findall(part.read_bytes()))]
-
-
 def hold(bundle: Bundle, name: str, folder: Path) -> None:
     """A verified file of a bundle, in a folder of one's own, under the same name."""
     entry, source, target = bundle.manifest.files[name], bundle.root / name, folder / name
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         # Not a pipe that nobody writes to: it would wait for ever.
         given = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
@@ -156,8 +150,8 @@ def _clone(given: int, made: int) -> bool:
 def _refuse_writable(bundle: Bundle) -> None:
     """Raise BundleError if somebody else may write a file of it, or put another in its place."""
     root = bundle.root.resolve()
-    folders = {root, *((root / name).parent for name in bundle.manifest.files)}
-    for path in [*sorted(folders), *(root / name for name in bundle.manifest.files)]:
+    folders = {root, *((root / name).parent for name in bundle.files)}
+    for path in [*sorted(folders), *(root / name for name in bundle.files)]:
         if others_may_write(path.stat()):
             raise BundleError(
                 f"{path}: others may write it, so it cannot be run in place; take that right away "

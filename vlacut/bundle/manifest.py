@@ -24,11 +24,13 @@ import re
 import shutil
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from vlacut.bundle.contents import FileEntry, Manifest, check_manifest
+from vlacut.bundle.halves import files_of, nbytes_of, read_half, require
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError, InputError, ObservationError
 from vlacut.hardware import Side
@@ -39,6 +41,7 @@ from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 FORMAT = 10
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
+SIGNATURE = "manifest.json.sig"  # see `vlacut.security.signing`
 _MAX_MANIFEST_BYTES = 1 << 28
 _CONTROLS = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -56,11 +59,19 @@ class GoldenStep:
 
 @dataclass(frozen=True, repr=False)
 class Bundle:
-    """An open, checked bundle."""
+    """An open, checked bundle, or a half of one.
+
+    Attributes:
+        root: its folder.
+        manifest: of the whole bundle.
+        digest: of the manifest.
+        half: whose half it is; None if it is whole.
+    """
 
     root: Path
     manifest: Manifest
     digest: bytes
+    half: Side | None = None
 
     def __repr__(self) -> str:
         plan = self.plan
@@ -71,11 +82,21 @@ class Bundle:
 
     def summary(self) -> str:
         """What runs where, how it compares with its model, and what it takes, in a few lines."""
-        nbytes = sum(entry.nbytes for entry in self.manifest.files.values())
+        what = f"the {self.half.value}'s half, " if self.half else ""
         return (
             f"{self.plan.summary()}\n{self.manifest.model_check}\n"
-            f"{self.root}: {nbytes / 1e6:.3g} MB, digest {self.digest.hex()[:12]}"
+            f"{self.root}: {what}{nbytes_of(self.files) / 1e6:.3g} MB, digest "
+            f"{self.digest.hex()[:12]}"
         )
+
+    @cached_property
+    def files(self) -> Mapping[str, FileEntry]:
+        """What it must hold beside its manifest, by name: of a half only that side's files."""
+        return self.manifest.files if self.half is None else files_of(self, self.half)
+
+    def require(self, side: Side | None) -> None:
+        """Raises BundleError if this is a half, and not that side's; None needs both."""
+        require(self.root, self.half, side)
 
     @property
     def plan(self) -> Plan:
@@ -116,7 +137,7 @@ class Bundle:
     @property
     def has_golden(self) -> bool:
         """Whether a step of the uncut model was recorded."""
-        return "golden/observation.npz" in self.manifest.files
+        return "golden/observation.npz" in self.files
 
     def golden(self, which: str) -> dict[str, np.ndarray]:
         """The golden `observation` or `action`, of the plan's types and shapes.
@@ -189,7 +210,7 @@ class Bundle:
     def part_golden_path(self, part: Part) -> Path | None:
         """The file of a part's inputs and outputs, to verify its engine; None if not recorded."""
         name = f"golden/parts/{part.name}.npz"
-        return self.root / name if name in self.manifest.files else None
+        return self.root / name if name in self.files else None
 
     def part_golden(self, part: Part) -> dict[str, np.ndarray] | None:
         """Inputs and outputs of a part, by key; None if not recorded."""
@@ -268,12 +289,31 @@ def _entry(path: Path) -> FileEntry:
     return FileEntry(sha256, path.stat().st_size)
 
 
-def open_bundle(path: Path) -> Bundle:
+def manifest_files(bundle: Bundle) -> dict[str, bytes]:
+    """The manifest with its digest, and its signature where there is one, by name.
+
+    Raises BundleError if the manifest changed since the bundle was opened.
+    """
+    data = (bundle.root / _MANIFEST).read_bytes()
+    if hashlib.sha256(data).digest() != bundle.digest:
+        raise BundleError(f"{bundle.root}: {_MANIFEST} is altered; copy the bundle again")
+    found = {_MANIFEST: data, _MANIFEST_DIGEST: f"{bundle.digest.hex()}\n".encode()}
+    signature = bundle.root / SIGNATURE
+    return found | ({SIGNATURE: signature.read_bytes()} if signature.is_file() else {})
+
+
+def open_bundle(path: Path, *, half: bool = False) -> Bundle:
     """Open a bundle and check every file in it.
+
+    Args:
+        path: of the bundle.
+        half: whether one side's half will do, see `vlacut.bundle.halves`.
 
     Raises BundleError naming the first file that is missing or altered.
     """
     bundle = read_bundle(path)
+    if not half:
+        bundle.require(None)
     for problem in check_files(bundle):
         raise BundleError(f"{path}: {problem}; compile it again, or copy it again")
     return bundle
@@ -282,7 +322,7 @@ def open_bundle(path: Path) -> Bundle:
 def check_files(bundle: Bundle, without: Container[str] = ()) -> list[str]:
     """One line per file that is missing or altered; files in `without` are not looked at."""
     problems = []
-    for name, entry in bundle.manifest.files.items():
+    for name, entry in bundle.files.items():
         if name in without:
             continue
         path = bundle.root / name
@@ -319,7 +359,7 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleError(f"{file}: has text that would move a terminal's cursor; do not trust it")
     manifest = from_json(Manifest, parsed, _MANIFEST)
     check_manifest(file, manifest)
-    return Bundle(path, manifest, digest.digest())
+    return Bundle(path, manifest, digest.digest(), read_half(path))
 
 
 def _prints(data: object) -> bool:

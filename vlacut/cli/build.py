@@ -43,7 +43,8 @@ def build_command(path: Path, side: str, via: str, backend: str, as_json: bool) 
 
     Engines are kept in $VLACUT_ENGINES, or in the user's cache; what is there is not built again.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, half=True)
+    bundle.require(Side(side))
     name = backend or bundle.backend(Side(side))
     if name not in registry.names("engine_builders"):
         raise InputError(

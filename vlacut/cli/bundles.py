@@ -30,7 +30,7 @@ def inspect_command(path: Path, as_json: bool) -> None:
 
     That is its plan, its files, and what it was made with.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, half=True)
     if as_json:
         print_json(_inspect_json(bundle))
         return
@@ -40,6 +40,8 @@ def inspect_command(path: Path, as_json: bool) -> None:
     out.print(table("\nFiles", ("folder", "files", "bytes"), rows))
     manifest = bundle.manifest
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
+    if bundle.half:
+        out.print(f"\nthis is the {bundle.half.value}'s half")
     out.print(f"\ndigest    {bundle.digest.hex()}\npipeline  {manifest.pipeline}")
     out.print(f"backend   {manifest.backend}\ntools     {tools}")
     for side, recipe in _recipes(manifest).items():
@@ -52,12 +54,13 @@ def _inspect_json(bundle: Bundle) -> dict[str, object]:
     return {
         **plan_json(bundle.plan),
         "digest": bundle.digest.hex(),
+        "half": bundle.half.value if bundle.half else "",
         "format": manifest.format,
         "backend": manifest.backend,
         "recipe": _recipes(manifest),
         "pipeline": manifest.pipeline,
         "tools": dict(manifest.tools),
-        "files": {name: entry.nbytes for name, entry in manifest.files.items()},
+        "files": {name: entry.nbytes for name, entry in bundle.files.items()},
     }
 
 
@@ -67,7 +70,7 @@ def _recipes(manifest: Manifest) -> dict[str, dict[str, str]]:
 
 def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:
     total: dict[str, list[int]] = {}
-    for name, entry in bundle.manifest.files.items():
+    for name, entry in bundle.files.items():
         total.setdefault(name.partition("/")[0], []).append(entry.nbytes)
     return [(name, str(len(sizes)), size(sum(sizes))) for name, sizes in sorted(total.items())]
 

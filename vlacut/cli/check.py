@@ -44,11 +44,11 @@ def check_command(
 
     Exit status 1 if a part breaks a rule of its device, is no valid ONNX, or cannot be built.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, half=True)
+    asked = Side(side) if side else bundle.half
+    bundle.require(asked)
     with progress_bar() as progress:
-        results = check_parts(
-            bundle, Side(side) if side else None, checker, target, build, dla, progress
-        )
+        results = check_parts(bundle, asked, checker, target, build, dla, progress)
     if as_json:
         print_json(_json(path, results))
     else:

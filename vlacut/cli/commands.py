@@ -27,6 +27,7 @@ class _Lazy(click.Group):
         ),
         "check": ("check:check_command", "Check that devices will run the parts of a bundle."),
         "doctor": ("doctor:doctor_command", "Show what this machine can run."),
+        "bundle": ("halve:bundle_command", "Write what one side needs of a bundle."),
         "build": ("build:build_command", "Build engines on the machine that will run them."),
         "serve": ("deploy:serve_command", "Serve the cloud side of a bundle."),
         "run": ("deploy:run_command", "Drive the edge side of a bundle; show where time went."),

@@ -76,7 +76,7 @@ def sign_command(path: Path, key: Path, as_json: bool) -> None:
         from vlacut.security.signing import sign_bundle
     except ImportError as error:
         raise InputError(f"signing needs {error.name}: pip install 'vlacut[keys]'") from error
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, half=True)
     made = sign_bundle(bundle, key)
     if as_json:
         print_json({"signature": str(made), "digest": bundle.digest.hex()})

@@ -38,8 +38,11 @@ def profile_command(path: Path, side: str, out: Path, turns: int, as_json: bool)
     The file is for --costs of `vlacut plan` and `vlacut compile`.
     """
     check_place(out)
+    bundle = open_bundle(path, half=True)
+    for each in _SIDES[side]:
+        bundle.require(each)
     with progress_bar() as progress:
-        found = profile_bundle(open_bundle(path), _SIDES[side], turns, progress)
+        found = profile_bundle(bundle, _SIDES[side], turns, progress)
     write_costs(out, found)
     if as_json:
         print_json({"costs": str(out), "bundle": str(path), "parts": [*map(_json, found.parts)]})

@@ -142,7 +142,7 @@ def _held_engines(
     if emulate or bundle.backend(side) == EMULATED:  # nothing is read but the manifest
         return load_engines(bundle, side, emulate)
     with held(bundle, side, in_place) as root:
-        mine = {name for name in bundle.manifest.files if not in_place and (root / name).exists()}
+        mine = {name for name in bundle.files if not in_place and (root / name).exists()}
         for problem in check_files(bundle, mine):
             raise BundleError(f"{bundle.root}: {problem}; compile it again, or copy it again")
         return load_engines(bundle, side, emulate, root, provider)

@@ -18,13 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.manifest import SIGNATURE, Bundle
 from vlacut.bundle.staging import write_file
 from vlacut.errors import BundleError, InputError
 from vlacut.runtime.wire.security import KEY
 from vlacut.security.keys import SIGNER, private_pem, write_secrets
 
-SIGNATURE = "manifest.json.sig"
 PUBLIC = "public.pem"
 _CONTEXT = b"vlacut bundle\0"
 _MAX_SIGNATURE_BYTES = 256

@@ -1,0 +1,83 @@
+"""Halves: what one side needs of a bundle, as a bundle of its own.
+
+    half            `edge` or `cloud`: which one it is
+    manifest.json   the whole bundle's, byte for byte, so both halves have its digest
+    the side's parts and their weights, what their engines are verified with, the initial state;
+    on the edge also the golden step, the predictor and the tables of the control loop
+
+The digest of the manifest is what edge and cloud compare when they meet, and what a signature is
+of: it covers every file of the whole bundle, and so of either half.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlacut.bundle.contents import FileEntry
+from vlacut.errors import BundleError
+from vlacut.hardware import Side
+
+if TYPE_CHECKING:
+    from vlacut.bundle.manifest import Bundle
+
+HALF = "half"
+_MOST_BYTES = 16  # of the file that says which
+_WEIGHT = re.compile(rb"weights/[0-9a-f]{64}")
+_EDGE = ("golden/observation.npz", "golden/action.npz")
+
+
+def read_half(root: Path) -> Side | None:
+    """Whose half a folder is; None if it is a whole bundle. BundleError if it is unclear."""
+    path = root / HALF
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file:
+            said = file.read(_MOST_BYTES).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    found = [side for side in Side if side.value == said]
+    if not found:
+        raise BundleError(f"{path}: says {said!r}, and must say edge or cloud; copy it again")
+    return found[0]
+
+
+def files_of(bundle: Bundle, side: Side) -> dict[str, FileEntry]:
+    """The files that a side needs, by name; of a part that is missing the weights are not known."""
+    manifest = bundle.manifest
+    wanted = {"initial.npz", *(f"golden/parts/{part.name}.npz" for part in bundle.parts(side))}
+    if side is Side.EDGE:
+        wanted |= {*_EDGE, manifest.predictor, manifest.actions}
+    for part in bundle.parts(side):
+        name = bundle.part_file(part)
+        wanted |= {name, *weights_named(bundle.root / name)}
+    return {name: entry for name, entry in manifest.files.items() if name in wanted}
+
+
+def weights_named(part: Path) -> list[str]:
+    """The files that the ONNX file of a part names, in order; none if it cannot be read."""
+    try:
+        data = part.read_bytes()
+    except OSError:
+        return []
+    return [name.decode() for name in dict.fromkeys(_WEIGHT.findall(data))]
+
+
+def require(root: Path, half: Side | None, wanted: Side | None) -> None:
+    """Raises BundleError where the half at hand is not what is wanted: a side, or None for both."""
+    if half is None or half is wanted:
+        return
+    need = f"the {wanted.value}'s" if wanted else "both"
+    take = f", or vlacut bundle {wanted.value} of it" if wanted else ""
+    raise BundleError(
+        f"{root}: is the {half.value}'s half of a bundle, and this needs {need}; take the whole "
+        f"bundle{take}"
+    )
+
+
+def nbytes_of(files: Mapping[str, FileEntry]) -> int:
+    """Bytes of files."""
+    return sum(entry.nbytes for entry in files.values())
