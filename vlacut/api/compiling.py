@@ -44,6 +44,7 @@ def plan(
     quantise: str = "",
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
+    draft: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
@@ -86,6 +87,8 @@ def plan(
         quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
+        draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last
+            step's or an input `draft`; what it says stays what it says without.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that codecs may move the action, as a share of its magnitude.
@@ -145,6 +148,7 @@ def compile(  # the name users expect
     quantise: str = "",
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
+    draft: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
@@ -195,6 +199,8 @@ def compile(  # the name users expect
         quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
+        draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last
+            step's or an input `draft`; what it says stays what it says without.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that codecs may move the action, as a share of its magnitude.

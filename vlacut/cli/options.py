@@ -96,6 +96,12 @@ _OPTIONS = (
         help="Let a denoise loop continue the chunk in force.",
     ),
     click.option(
+        "--draft",
+        type=click.Choice(["last", "input"]),
+        callback=_empty_if_none,
+        help="Run a token loop in one pass over drafts, the last step's tokens or an input.",
+    ),
+    click.option(
         "--simpler",
         type=float,
         default=SIMPLER,

@@ -65,6 +65,9 @@ class Target:
             the pass `surgery`.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,
             see the pass of that name; empty: not at all.
+        draft: `last` or `input`: where drafts of a token loop come from, which runs in one pass
+            over them; the result stays greedy, see the passes `draft` and `pack`. Empty: trip by
+            trip.
         state_copies: `edge`, so that the edge holds all state after every step, and can go on
             alone; what that moves over the link is priced. Empty: state is where it is read.
         kept_observations: of how many steps the edge keeps observations, to run them again where
@@ -90,6 +93,7 @@ class Target:
     quantise: str = ""
     surgery: tuple[str, ...] = ()
     real_time_chunking: str = ""
+    draft: str = ""
     simpler: float = SIMPLER
     costs: tuple[str, ...] = ()
     codecs: str = ""
@@ -199,6 +203,10 @@ class Target:
         if self.precision:
             options = {"source": "weights", "target": self.precision, "keep": "unsafe"}
             yield "convert-types", options
+        if self.draft:
+            yield "draft", {"source": self.draft}
+            yield "simplify", {}
+            yield "pack", {}
         devices = {"edge": self.edge, "cloud": self.cloud}
         yield "annotate-structure", {}
         yield "annotate-cost", devices

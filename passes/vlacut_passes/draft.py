@@ -1,0 +1,87 @@
+"""draft: a loop that says tokens, in one pass over drafts of them; the result stays greedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from vlacut.errors import PassError
+from vlacut.ir.annotation import EXAMPLE, NOTES
+from vlacut.ir.graphs import value_spec
+from vlacut.ir.original import ORIGINAL
+from vlacut.ir.phase_roll import Names
+from vlacut.ir.program import Program
+from vlacut.ir.state import State
+from vlacut.tensor import TensorSpec
+from vlacut_passes.drafting.greedy import greedy_original
+from vlacut_passes.drafting.token_loop import TokenLoop, find_token_loop
+from vlacut_passes.drafting.verifying import drafted_phase
+
+LAST, INPUT = SOURCES = ("last", "input")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Runs a prefill and all trips of a loop that says tokens in one pass, on drafted tokens.
+
+    The loop is one that feeds back its own argmax. Every trip reads a draft in the place of the
+    token before it; so its products do not wait for one another, and `pack` reads their weights
+    once. The drafts from the first on that are what the loop says are right, and what their trips
+    made is kept; from the first wrong one on the loop goes on trip by trip (an If and a Loop of
+    ONNX, so nothing of it is the runtime's). The tokens are the greedy ones whatever is drafted,
+    within the executor's rounding over numbers of rows: a product of many rows may be summed in
+    another order than one of a single row, which decides between words that are as good as equal.
+
+    Attributes:
+        source: `last`, the tokens of the step before, kept as state; or `input`, an input `draft`
+            [trips, shape of the token] that the caller gives.
+        loop: name of the phase; empty for the only such loop.
+        count: whether the action also has `accepted`, how many drafts were right.
+
+    Raises PassError where there is no such loop, or no phase right before it makes its first token.
+    """
+
+    name: ClassVar[str] = "draft"
+    source: str = LAST
+    loop: str = ""
+    count: bool = False
+
+    def run(self, program: Program) -> None:
+        """See `vlacut.ir.pipeline.Pass`."""
+        if self.source not in SOURCES:
+            raise PassError(f"draft: source is {self.source!r}, must be {' or '.join(SOURCES)}")
+        found = find_token_loop(program, self.loop)
+        names = Names(program)
+        draft, accepted = names.free("draft"), names.free("accepted")
+        said = names.free("said_tokens")
+        kept = found.read_after(program)
+        name = f"{found.prefill.name}_{found.loop.name}"
+        phase = drafted_phase(found, names.free(name), draft, said, accepted, kept)
+        before = program.phases
+        original = ORIGINAL.find(program)
+        program.phases = (*before[: found.index - 1], phase, *before[found.index + 1 :])
+        if self.count:
+            program.outputs = (*program.outputs, TensorSpec(accepted, "int64", ()))
+        self._feed(program, found, draft, said)
+        if original is not None:
+            ORIGINAL.put(program, lambda: greedy_original(original(), before, found, said))
+        note = (
+            f"phase {phase.name}: {found.loop.trips} trips of {found.loop.name} read drafts, and "
+            f"run again from the first wrong one on"
+        )
+        NOTES.put(program, (*(NOTES.find(program) or ()), note))
+
+    def _feed(self, program: Program, found: TokenLoop, draft: str, said: str) -> None:
+        """Bind the drafts."""
+        like = value_spec(found.value)
+        spec = TensorSpec(draft, like.dtype, (found.loop.trips, *like.shape))
+        if self.source == LAST:
+            program.state = (*program.state, State(said, draft, name="drafted tokens"))
+        else:
+            program.inputs = (*program.inputs, spec)
+            example = dict(EXAMPLE.find(program) or {})
+            if example:
+                zeros = np.zeros(spec.numpy_shape, spec.numpy_dtype)
+                EXAMPLE.put(program, {**example, draft: zeros})
