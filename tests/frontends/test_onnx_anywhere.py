@@ -48,7 +48,7 @@ def same_as_the_file(path: Path, given: Arrays) -> Program:
     verify(program)
     parse_pipeline("simplify").run(program)
     EXAMPLE.put(program, dict(given))
-    made = cut_at_random(program, 1)
+    (made,) = cut_at_random(program, 1)
     for one, other in zip(made, run_file(path, given), strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)

@@ -173,8 +173,11 @@ class Walk:
                 self.held[side][step.target] = self.held[side][step.source]
 
 
-def cut_at_random(program: Program, changes: int = 4) -> list[np.ndarray]:
-    """The outputs, in order, of a random cut of a program of one phase, on its example.
+def cut_at_random(
+    program: Program, changes: int = 4, *others: dict[str, np.ndarray]
+) -> list[list[np.ndarray]]:
+    """The outputs, in order, of a random cut of a program of one phase, on its example and on
+    `others`.
 
     Neighbours in order of execution are on two sides `changes` times, or as often as there are
     operators.
@@ -190,5 +193,6 @@ def cut_at_random(program: Program, changes: int = 4) -> list[np.ndarray]:
     dataflow = trace_dataflow(program)
     sides = [Side.EDGE if node is None else there[node] for node in dataflow.nodes]
     made = split(write_cuts(dataflow, sides))
-    held = Walk(made, EXAMPLE.get(program)).held[Side.EDGE]
-    return [held[f"main/{spec.name}"] for spec in program.outputs]
+    walks = [Walk(made, observed) for observed in (EXAMPLE.get(program), *others)]
+    names = [f"main/{spec.name}" for spec in program.outputs]
+    return [[walk.held[Side.EDGE][name] for name in names] for walk in walks]

@@ -6,12 +6,16 @@ to the module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import transformers as t
 from torch import Tensor, nn
+
+from vlacut.tensor import TensorSpec
+from vlacut.tensor.numerics import MASKED, probing
 
 Family = Callable[[], tuple[nn.Module, dict[str, Any]]]
 
@@ -50,6 +54,22 @@ def ids(count: int, *, pictures: slice | None = None) -> Tensor:
     if pictures is not None:
         found[0, pictures] = IMAGE
     return found
+
+
+def other_values(
+    specs: Iterable[TensorSpec], example: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Other values of every input: floats drawn anew, masks with padding behind, other words.
+
+    Tokens that stand for something, from 95 on, stay where they are.
+    """
+    specs = list(specs)
+    made = probing(specs, example, MASKED)
+    for spec in specs:
+        array = example[spec.name]
+        if spec.name.endswith("_ids") and array.max() > 2:  # not kinds
+            made[spec.name] = np.where(array < 95, 3 + (array + 31) % 80, array)
+    return made
 
 
 def waves(*shape: int) -> Tensor:
