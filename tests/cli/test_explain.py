@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 from support.commands import Vlacut
 
 FAILING = """
@@ -58,3 +59,45 @@ def test_a_failure_has_its_line_and_three_cures(vlacut: Vlacut, tmp_path: Path) 
     assert "  3. " in said
     assert len(error.splitlines()) == 1
     assert "depends on the values of a tensor" in error
+
+
+LOOP = """
+import torch
+
+class Loop(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Tanh())
+    def forward(self, x):
+        for _ in range(4):
+            x = self.layers(x) + x
+        return x, x.sum(1)
+
+def loop():
+    return Loop().eval(), (torch.ones(1, 6),)
+"""
+
+
+def test_what_plan_makes_of_a_model_is_explained(vlacut: Vlacut, tmp_path: Path) -> None:
+    file = tmp_path / "user.py"
+    file.write_text(LOOP)
+    plain, rolled, remembers = (
+        json.loads(vlacut("explain", f"{file}:loop", "--json", *more)[1])
+        for more in ((), ("--roll", "auto"), ("--state", "output_0=x"))
+    )
+    assert [phase["trips"] for phase in plain["phases"]] == [1]
+    (loop,) = (phase for phase in rolled["phases"] if phase["trips"] > 1)
+    assert (loop["name"], loop["trips"]) == ("loop", 4)
+    assert loop["operators"] < plain["phases"][0]["operators"]
+    assert remembers["state"] == ["output_0 -> x"]
+
+
+def test_a_file_is_explained_for_bound_shapes(vlacut: Vlacut, tmp_path: Path) -> None:
+    body = "<ir_version: 10, opset_import: ['': 20]> g (float[n, 4] x) => (float[n, 4] y)"
+    model = onnx.parser.parse_model(body.replace("'", '"') + "{ y = Relu(x) }")
+    onnx.save(model, tmp_path / "m.onnx")
+    asked = ("explain", tmp_path / "m.onnx", "--json")
+    assert vlacut(*asked)[0] == 2
+    status, said, _ = vlacut(*asked, "--shape", "x=3x4")
+    assert status == 0
+    assert json.loads(said)["outputs"] == ["y: float32[3, 4]"]

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -237,6 +238,54 @@ def test_many_processes_on_one_cache_see_whole_entries(cache: TraceCache, count:
     assert set(_in_processes(count, _use, cache.folder, count)) == {0}
     assert not list(cache.folder.glob(".*"))
     assert {entry.model for entry in cache.entries()} <= {"k0", "k1", "k2"}
+
+
+def _ask(folder: Path, slow_s: float, wounded: bool = False) -> None:
+    """Ask for one trace that takes a while; be killed in the middle of writing it if `wounded`."""
+    cache = TraceCache(folder)
+
+    def make() -> Program:
+        with (folder / "log").open("a") as log:
+            log.write(f"{os.getpid()}\n")
+        time.sleep(slow_s)
+        program = looping_program()
+        if wounded:
+            trace_cache.file_digest = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        cache.keep("k", "m", program, NOTHING, silent)
+        return program
+
+    said: list[str] = []
+    same(cache.once("k", lambda say: cache.find("k", say), make, said.append), looping_program())
+    assert set(said) <= {"another process traces it; this one waits"}
+
+
+@pytest.mark.parametrize(
+    "count", [pytest.param(4, id="4"), pytest.param(100, id="100", marks=pytest.mark.slow)]
+)
+def test_processes_that_ask_for_one_trace_make_one(cache: TraceCache, count: int) -> None:
+    assert set(_in_processes(count, _ask, cache.folder, 0.3)) == {0}
+    assert len((cache.folder / "log").read_text().splitlines()) == 1
+    assert len(cache.entries()) == 1
+
+
+@pytest.mark.parametrize(
+    "count", [pytest.param(4, id="4"), pytest.param(100, id="100", marks=pytest.mark.slow)]
+)
+def test_who_waits_for_one_that_is_killed_traces(cache: TraceCache, count: int) -> None:
+    context = multiprocessing.get_context("fork")
+    first = context.Process(target=_ask, args=(cache.folder, 0.3, True))
+    first.start()
+    while not (cache.folder / "log").exists():
+        time.sleep(0.01)
+    assert set(_in_processes(count, _ask, cache.folder, 0.3)) == {0}
+    first.join()
+    assert first.exitcode == -signal.SIGKILL
+    assert len((cache.folder / "log").read_text().splitlines()) == 2
+    found = cache.find("k", silent)
+    assert found
+    same(found, looping_program())
+    del found
+    assert cache.clear()[1] == 0
 
 
 def untraceable(*_: Any) -> None:

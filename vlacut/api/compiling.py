@@ -59,6 +59,7 @@ def plan(
     state: Mapping[str, str] | str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed: Mapping[str, float | Sequence[float]] | None = None,
     weights: AnyPath | Iterable[AnyPath] = (),
     cache: bool = True,
     pipeline: str = "",
@@ -106,6 +107,7 @@ def plan(
             the pairs by name.
         kwargs: example keyword inputs, if the model is a module.
         shapes: the shapes of dynamic inputs, by name.
+        fixed: inputs of ONNX files that become constants, by name: `{"sr": 16000}`.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
         cache: whether to use the user's cache of traced programs, if the model is given by name.
         pipeline: passes to run instead of the default, as text.
@@ -121,7 +123,7 @@ def plan(
     from vlacut.compiler.driver import plan_program
     from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 
-    program = _program(model, args, kwargs, shapes, state, cache)
+    program = _program(model, args, kwargs, shapes, fixed, state, cache)
     unused = load_weights(program, open_checkpoint(_paths(weights))) if weights else ""
     planned = plan_program(program, target, pipeline, progress)
     return replace(planned, warnings=(unused, *planned.warnings)) if unused else planned
@@ -163,6 +165,7 @@ def compile(  # the name users expect
     state: Mapping[str, str] | str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed: Mapping[str, float | Sequence[float]] | None = None,
     weights: AnyPath | Iterable[AnyPath] = (),
     cache: bool = True,
     backend: str = "onnxruntime",
@@ -218,6 +221,7 @@ def compile(  # the name users expect
             the pairs by name.
         kwargs: example keyword inputs, if the model is a module.
         shapes: the shapes of dynamic inputs, by name.
+        fixed: inputs of ONNX files that become constants, by name: `{"sr": 16000}`.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
         cache: whether to use the user's cache of traced programs, if the model is given by name.
         backend: what runs the parts, e.g. `onnxruntime`, or `edge=onnxruntime,cloud=tensorrt`.
@@ -241,7 +245,7 @@ def compile(  # the name users expect
     from vlacut.frontends.checkpoint import open_checkpoint
 
     planned, bundle = compile_program(
-        lambda: _program(model, args, kwargs, shapes, state, cache),
+        lambda: _program(model, args, kwargs, shapes, fixed, state, cache),
         target,
         Path(out),
         checkpoint=open_checkpoint(_paths(weights)) if weights else None,
@@ -288,12 +292,13 @@ def _program(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None,
     shapes: Mapping[str, Sequence[int]] | None,
+    fixed: Mapping[str, float | Sequence[float]] | None,
     state: Mapping[str, str] | str | None,
     cache: bool,
 ) -> Program:
     from vlacut.frontends.remember import parse_state, remember
 
-    program = _traced(model, args, kwargs, shapes, cache)
+    program = _traced(model, args, kwargs, shapes, fixed, cache)
     if state:
         pairs = parse_state(program, [state]) if isinstance(state, str) else state
         remember(program, pairs)
@@ -305,10 +310,13 @@ def _traced(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None,
     shapes: Mapping[str, Sequence[int]] | None,
+    fixed: Mapping[str, float | Sequence[float]] | None,
     cache: bool,
 ) -> Program:
     from vlacut.ir.program import Program
 
+    if fixed and not isinstance(model, (str, os.PathLike)):
+        raise InputError("fixed is for inputs of ONNX files; fix it in the module")
     if isinstance(model, Program):
         return model
     bound = {name: tuple(shape) for name, shape in (shapes or {}).items()}
@@ -317,7 +325,11 @@ def _traced(
         from vlacut.compiler.tracing import traced_program
 
         kept = TraceCache() if cache else None
-        return traced_program(os.fspath(model), bound or None, kept, _log.info)
+        settings = {
+            name: tuple(value) if isinstance(value, Sequence) else (value,)
+            for name, value in (fixed or {}).items()
+        }
+        return traced_program(os.fspath(model), bound or None, kept, _log.info, settings)
     from vlacut.frontends.torch import program_from_module
 
     made: Program = program_from_module(model, args, kwargs, shapes=bound or None)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from vlacut.cli import completion
-from vlacut.cli.options import cache_option, model_options, target_options
+from vlacut.cli.named import Named, Shapes, named_options, note
+from vlacut.cli.options import model_options, target_options
 from vlacut.cli.show.candidates import candidates_json, show_candidates
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.frontier import draw_sweep, show_sweep, sweep_json
@@ -25,98 +26,26 @@ from vlacut.cli.show.output import (
 )
 from vlacut.cli.show.report import link_json, plan_json, show_plan
 from vlacut.compiler.driver import Planned, compile_program, parts_text, plan_program
-from vlacut.compiler.rolling import roll
 from vlacut.compiler.sweep import Axis, parse_axis, sweep
 from vlacut.compiler.target import Target
-from vlacut.compiler.trace_cache import TraceCache
-from vlacut.compiler.tracing import traced_program
 from vlacut.errors import InputError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
-from vlacut.frontends.remember import AUTO, parse_state, remember
 from vlacut.hardware import load_device
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.printer import print_program
 from vlacut.ir.program import Program
-from vlacut.ir.rolling import parse_roll
 
-F = TypeVar("F", bound=Callable[..., Any])
 _MODEL_HELP = """
     MODEL is an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, or a model
     of the zoo (NAME or NAME:PRESET; see vlacut models).
 """
 
 
-_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-@dataclass(frozen=True)
-class _Named:
-    """What a user calls MODEL, and what is said of it beside."""
-
-    model: str
-    shapes: Mapping[str, tuple[int, ...]]
-    state: tuple[str, ...]
-    rolls: str
-    cache: bool
-
-    def traced(self) -> Program:
-        """The program, by way of the cache if that is wanted."""
-        cache = TraceCache() if self.cache else None
-        program = traced_program(self.model, self.shapes, cache, _note)
-        if self.state:
-            pairs = parse_state(program, self.state)
-            remember(program, pairs)
-            if AUTO in self.state:
-                said = (f"{output} -> {fed}" for output, fed in pairs.items())
-                _note(f"state: {', '.join(said)}")
-        return roll(program, parse_roll(self.rolls), _note) if self.rolls else program
-
-
-class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
-    """`NAME=1x3x224x224` as (name, dimensions)."""
-
-    name = "name=dims"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[int, ...]]:
-        """Parse, or fail with an example."""
-        name, _, dims = str(value).rpartition("=")
-        parts = dims.split("x") if dims else []
-        if not name or not all(part.isdigit() for part in parts):
-            self.fail(f"{value!r}: write NAME=DIMS, e.g. image=1x3x224x224", param, ctx)
-        return name, tuple(int(part) for part in parts)
-
-
-def _shape_option(command: F) -> F:
-    for option in (
-        click.option(
-            "--state",
-            multiple=True,
-            metavar="OUTPUT=INPUT",
-            help="State: an output of a step, an input of the next; auto: by their names.",
-        ),
-        click.option(
-            "--roll",
-            "rolls",
-            default="",
-            metavar="auto|TRIPS",
-            help="A loop that was unrolled in the trace becomes a phase with trips.",
-        ),
-        click.option(
-            "--shape", "shapes", type=_Shape(), multiple=True, help="Bind a dynamic input."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 @click.command("plan", help=f"Decide what runs where, and show what it would cost.{_MODEL_HELP}")
 @click.argument("model", shell_complete=completion.models)
 @target_options
 @model_options
-@_shape_option
-@cache_option
+@named_options
 @click.option(
     "--sweep",
     "swept",
@@ -130,8 +59,9 @@ def plan_command(
     model: str,
     pipeline: str,
     weights: tuple[Path, ...],
-    shapes: _Shapes,
+    shapes: Shapes,
     state: tuple[str, ...],
+    fixed: tuple[str, ...],
     rolls: str,
     cache: bool,
     swept: str,
@@ -142,7 +72,7 @@ def plan_command(
 ) -> None:
     target, named = (
         _target(pipeline, asked),
-        (_Named(model, dict(shapes), state, rolls, cache), weights),
+        (Named(model, shapes, state, rolls, fixed, cache), weights),
     )
     if swept:
         if candidates:
@@ -162,7 +92,7 @@ def plan_command(
 
 
 def _loaded(
-    named: _Named, weights: tuple[Path, ...], progress: Stages
+    named: Named, weights: tuple[Path, ...], progress: Stages
 ) -> tuple[Program, tuple[str, ...]]:
     """The program with its weights, and what to say of those that it has no use for."""
     progress("load", 0, 1)
@@ -171,12 +101,8 @@ def _loaded(
     return program, (unused,) if unused else ()
 
 
-def _note(line: str) -> None:
-    click.echo(f"note: {line}", err=True)
-
-
 def _sweep(
-    named: tuple[_Named, tuple[Path, ...]],
+    named: tuple[Named, tuple[Path, ...]],
     target: Target,
     axis: Axis,
     pipeline: str,
@@ -207,8 +133,7 @@ def _sweep(
 @click.argument("model", shell_complete=completion.models)
 @target_options
 @model_options
-@_shape_option
-@cache_option
+@named_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle.")
 @click.option(
     "--backend",
@@ -246,8 +171,9 @@ def compile_command(
     model: str,
     pipeline: str,
     weights: tuple[Path, ...],
-    shapes: _Shapes,
+    shapes: Shapes,
     state: tuple[str, ...],
+    fixed: tuple[str, ...],
     rolls: str,
     cache: bool,
     out: Path,
@@ -264,7 +190,7 @@ def compile_command(
     target = _target(pipeline, asked)
     with progress_bar() as progress:
         planned, bundle = compile_program(
-            _Named(model, dict(shapes), state, rolls, cache).traced,
+            Named(model, shapes, state, rolls, fixed, cache).traced,
             target,
             out,
             checkpoint=open_checkpoint(weights),
@@ -313,7 +239,7 @@ def _report(
 ) -> None:
     _warn(planned.warnings)
     for line in planned.notes:
-        _note(line)
+        note(line)
     if as_json:
         seconds = {timing.name: timing.seconds for timing in planned.timings}
         extra = {
@@ -352,15 +278,15 @@ def _report(
     help='Passes: "simplify,annotate-cost,..."',
 )
 @click.option("--parts", is_flag=True, help="What partition's cuts come to: parts and schedules.")
-@_shape_option
-@cache_option
+@named_options
 @json_option
 def opt_command(
     model: str,
     pipeline: str,
     parts: bool,
-    shapes: _Shapes,
+    shapes: Shapes,
     state: tuple[str, ...],
+    fixed: tuple[str, ...],
     rolls: str,
     cache: bool,
     as_json: bool,
@@ -368,7 +294,7 @@ def opt_command(
     passes = parse_pipeline(pipeline)
     with progress_bar() as progress:
         progress("load", 0, 1)
-        program = _Named(model, dict(shapes), state, rolls, cache).traced()
+        program = Named(model, shapes, state, rolls, fixed, cache).traced()
         timings = passes.run(program, progress)
     text = parts_text(program) if parts else print_program(program)
     if as_json:

@@ -8,10 +8,8 @@ from typing import Any
 import click
 
 from vlacut.cli import completion
-from vlacut.cli.options import cache_option
+from vlacut.cli.named import Named, Shapes, named_options
 from vlacut.cli.show.output import console, json_option, print_json, table
-from vlacut.compiler.trace_cache import TraceCache
-from vlacut.compiler.tracing import traced_program
 from vlacut.errors import ModelError
 from vlacut.frontends.explaining import Failure, failure_of
 from vlacut.ir.annotation import FIXED, NOTES, UNPRICED
@@ -27,16 +25,24 @@ _COSTS = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a
 
 @click.command("explain")
 @click.argument("model", shell_complete=completion.models)
-@cache_option
+@named_options
 @json_option
-def explain_command(model: str, cache: bool, as_json: bool) -> None:
+def explain_command(
+    model: str,
+    shapes: Shapes,
+    fixed: tuple[str, ...],
+    rolls: str,
+    state: tuple[str, ...],
+    cache: bool,
+    as_json: bool,
+) -> None:
     """Show what was traced of a model, or why not.
 
     If a line of it cannot be traced, that line is shown, and what usually helps. MODEL is
     file.py:function, or whatever plan takes.
     """
     try:
-        program = traced_program(model, {}, TraceCache() if cache else None, _note)
+        program = Named(model, shapes, state, rolls, fixed, cache).traced()
     except ModelError as error:
         _show_failure(failure_of(error), as_json)
         raise
@@ -45,10 +51,6 @@ def explain_command(model: str, cache: bool, as_json: bool) -> None:
         print_json(found)
     else:
         _show(found)
-
-
-def _note(line: str) -> None:
-    click.echo(f"note: {line}", err=True)
 
 
 def _explained(program: Program) -> dict[str, Any]:

@@ -9,6 +9,9 @@ Entries appear whole or not at all, by a rename. A reader holds a shared lock on
 long as the program lives, because weights are mapped out of it. Removing an entry needs the
 exclusive lock, so an entry that is read stays. If all entries take too much room, the least
 recently used go first.
+
+Of processes that ask for one trace at the same time, one makes it and the others wait. The lock
+ends with the process that holds it, so that nobody waits for one that was killed.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +39,7 @@ MOST_BYTES = 4_000_000_000  # of all entries
 _LARGEST_SHARE = 2  # an entry takes half of them at most
 _FORMAT = 3
 _ENTRY, _LOCK, _USED = "entry.json", "lock", "used"
-_PARTIAL = ".partial-"
+_PARTIAL, _CLAIM = ".partial-", ".claim"
 _STALE_S = 3600.0  # a folder that is being written is not older than that
 
 Say = Callable[[str], None]
@@ -127,6 +131,35 @@ class TraceCache:
             weakref.finalize(program, os.close, handle)
         return program
 
+    def once(
+        self,
+        key: str,
+        find: Callable[[Say], Program | None],
+        make: Callable[[], Program],
+        say: Say,
+    ) -> Program:
+        """What `find` gives, else what `make` makes and keeps under a key.
+
+        If another process makes it, this one waits, having told `say`, and finds. A line is said
+        once.
+        """
+        told: set[str] = set()
+
+        def say_once(line: str) -> None:
+            if line not in told:
+                told.add(line)
+                say(line)
+
+        while True:
+            found = find(say_once)
+            if found is not None:
+                return found
+            with self._claimed(key) as mine:
+                if mine:
+                    return find(say_once) or make()  # it may have been made just now
+            say_once("another process traces it; this one waits")
+            self._wait(key)
+
     def keep(
         self,
         key: str,
@@ -154,6 +187,45 @@ class TraceCache:
         except OSError as error:
             say(f"{self.folder}: the trace is not kept: {error.strerror or error}")
 
+    @contextmanager
+    def _claimed(self, key: str) -> Iterator[bool]:
+        """Whether this process is the one that makes what a key names.
+
+        It is, too, where the cache cannot be written or anybody may, which `keep` says.
+        """
+        handle = 0
+        if not anybody_may_write(self.folder):
+            with suppress(OSError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                handle = os.open(self._claim(key), how, 0o600)
+        if not handle:
+            yield True
+            return
+        mine = _locked(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            if mine:
+                os.utime(handle)
+            yield mine
+        finally:
+            if mine:  # a child of this process may hold the handle, too
+                fcntl.flock(handle, fcntl.LOCK_UN)
+            os.close(handle)
+
+    def _wait(self, key: str) -> None:
+        """Until nobody makes what a key names."""
+        try:
+            handle = os.open(self._claim(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return
+        try:
+            _locked(handle, fcntl.LOCK_SH)
+        finally:
+            os.close(handle)
+
+    def _claim(self, key: str) -> Path:
+        return self.folder / f".{key[:16]}{_CLAIM}"
+
     def _anybody_s(self, say: Say) -> bool:
         """Whether anybody could have put a program there; said."""
         why = anybody_may_write(self.folder)
@@ -172,6 +244,8 @@ class TraceCache:
         removed = sum(self._remove(folder) for folder in folders)
         for folder in self.folder.glob(f".*{_PARTIAL}*"):
             shutil.rmtree(folder, ignore_errors=True)
+        for claim in self.folder.glob(f".*{_CLAIM}"):
+            claim.unlink(missing_ok=True)
         return removed, len(folders) - removed
 
     def _write(
@@ -236,6 +310,9 @@ class TraceCache:
         for folder in self.folder.glob(f".*{_PARTIAL}*"):
             if time.time() - _changed_s(folder) > _STALE_S:
                 shutil.rmtree(folder, ignore_errors=True)
+        for claim in self.folder.glob(f".*{_CLAIM}"):
+            if time.time() - _changed_s(claim) > _STALE_S:  # one too early: it is traced twice
+                claim.unlink(missing_ok=True)
 
     def _folders(self) -> Iterator[Path]:
         if self.folder.is_dir():
@@ -289,6 +366,15 @@ def _changed_s(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def _locked(handle: int, how: int) -> bool:
+    """Whether a lock was had."""
+    try:
+        fcntl.flock(handle, how)
+    except OSError:
+        return False
+    return True
 
 
 def _lock(entry: Path, how: int) -> int:

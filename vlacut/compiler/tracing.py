@@ -28,6 +28,7 @@ from vlacut.compiler.trace_cache import (
     key_of_request,
 )
 from vlacut.errors import InputError
+from vlacut.frontends.fixing import Fixed
 from vlacut.frontends.folder import program_files
 from vlacut.frontends.load import (
     DEFAULT_PRESET,
@@ -48,7 +49,11 @@ _PACKAGES = ("site-packages", "dist-packages")
 
 
 def traced_program(
-    model: str, shapes: Shapes | None = None, cache: TraceCache | None = None, say: Say = print
+    model: str,
+    shapes: Shapes | None = None,
+    cache: TraceCache | None = None,
+    say: Say = print,
+    fixed: Fixed | None = None,
 ) -> Program:
     """The program that MODEL names, as `load_program` makes it, or as the cache has it.
 
@@ -56,23 +61,31 @@ def traced_program(
     """
     bound = {name: list(shape) for name, shape in sorted((shapes or {}).items())}
     if cache is None:
-        return load_program(model, shapes)
+        return load_program(model, shapes, fixed)
     if is_function(model):
-        if shapes:
-            return load_program(model, shapes)  # which refuses them
+        if shapes or fixed:
+            return load_program(model, shapes, fixed)  # which refuses them
         return _of_function(model, cache, say)
     files = _files(model)
     where = str(files[0].resolve()) if files else _zoo_place(model)
     if not where:
-        return load_program(model, shapes)  # which says what MODEL can be
-    key = key_of_request(_named(model), where, bound, platform.python_version())
-    found = cache.find(key, say)
-    if found is not None:
-        note_original(found, model)
-    else:
+        return load_program(model, shapes, fixed)  # which says what MODEL can be
+    settings = sorted((fixed or {}).items())
+    key = key_of_request(_named(model), where, bound, settings, platform.python_version())
+
+    def find(say: Say) -> Program | None:
+        found = cache.find(key, say)
+        if found is not None:
+            note_original(found, model, fixed=fixed)
+        return found
+
+    def make() -> Program:
         digests = {str(path.resolve()): file_digest(path) for path in files}
-        found = load_program(model, shapes)
-        cache.keep(key, _named(model), found, _sources(found, digests), say)
+        made = load_program(model, shapes, fixed)
+        cache.keep(key, _named(model), made, _sources(made, digests), say)
+        return made
+
+    found = cache.once(key, find, make, say)
     if not files:  # a file is at hand when it is asked for, a module of the zoo is not
         KEPT_CHECKS.put(found, KeptChecks(cache.folder / key, say))
     return found
@@ -89,13 +102,19 @@ def _of_function(model: str, cache: TraceCache, say: Say) -> Program:
         return trace(made, model)
     file, _, name = model.rpartition(":")
     key = key_of_request(name, str(Path(file).resolve()), platform.python_version())
-    found = cache.find(key, say, weights, digest)
-    if found is not None:
-        note_original(found, model, made)
-    else:
+
+    def find(say: Say) -> Program | None:
+        found = cache.find(key, say, weights, digest)
+        if found is not None:
+            note_original(found, model, made)
+        return found
+
+    def make() -> Program:
         found = trace(made, model)
         cache.keep(key, model, found, _sources(found, {}, digest), say, frozenset(weights))
-    return found
+        return found
+
+    return cache.once(key, find, make, say)
 
 
 def _named(model: str) -> str:

@@ -27,7 +27,7 @@ def forget_graph(graph: ir.Graph) -> None:
 def _inline(node: ir.Node) -> bool:
     condition = node.inputs[0]
     known = ir.convenience.get_const_tensor(condition) if condition is not None else None
-    if known is None or known.size != 1 or not any(value.uses() for value in _read(node)):
+    if known is None or known.size != 1 or not _read(node):
         return False
     names = ("then_branch", "else_branch")
     taken, left = names if known.numpy().item() else names[::-1]

@@ -29,6 +29,7 @@ import onnx_ir as ir
 import tomllib
 
 from vlacut.errors import ModelError
+from vlacut.frontends.fixing import Fixed, read_of
 from vlacut.frontends.normalize import separate_weights
 from vlacut.frontends.onnx import Shapes, file_runner, finish_graph, read_graph
 from vlacut.ir.annotation import EXAMPLE
@@ -52,11 +53,13 @@ _PHASE_KEYS = {
 _STATE_KEYS = {"input": str, "initial": str, "name": str}
 
 
-def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
+def folder_program(
+    path: str | Path, shapes: Shapes | None = None, fixed: Fixed | None = None
+) -> Program:
     """The program that a folder describes; weights of equal name and content are shared.
 
     Dynamic dimensions of a phase's input are bound by the earlier phase's output that feeds it, or
-    by `shapes`.
+    by `shapes`. An input of ONNX files that is `fixed` becomes a constant in all of them.
 
     Raises ModelError naming the file and key that are wrong, or as `onnx.load_graph` does.
     """
@@ -64,12 +67,14 @@ def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
     description = _description(folder / "program.toml")
     phases: list[Phase] = []
     given = dict(shapes or {})
+    settings = fixed or {}
+    models = list(_read(folder, description["phase"], settings))
     example: dict[str, np.ndarray] = {}
-    for entry in description["phase"]:
-        if entry["file"].endswith(".pt2"):
+    for entry, model in zip(description["phase"], models, strict=True):
+        if model is None:
             phases.append(_traced_phase(folder, entry, phases, given, example))
         else:
-            phases.append(_phase(folder, entry, phases, given))
+            phases.append(_phase(folder, entry, phases, given, model, settings))
     unknown = [name for name in given if all(name not in phase.input_names for phase in phases)]
     if unknown:
         raise ModelError(f"{folder}: no phase has the input {unknown[0]} to bind")
@@ -82,17 +87,33 @@ def folder_program(path: str | Path, shapes: Shapes | None = None) -> Program:
     known = {spec.name: example[spec.name] for spec in inputs if spec.name in example}
     if known:
         EXAMPLE.put(program, known)
-    note_folder(program, folder)
+    note_folder(program, folder, fixed)
     return program
 
 
-def note_folder(program: Program, folder: Path) -> None:
-    """Let the model check run the files of a folder that a program came from."""
+def _read(
+    folder: Path, entries: Sequence[Mapping[str, Any]], fixed: Fixed
+) -> Iterator[ir.Model | None]:
+    """The ONNX file of each phase, as it is; None for a phase of another kind."""
+    found: set[str] = set()
+    for entry in entries:
+        file = _inside(folder, entry["file"], f"phase {entry['name']}")
+        model = None if file.suffix == ".pt2" else read_graph(file)
+        found |= set(read_of(model, fixed)) if model else set()
+        yield model
+    for name in sorted(set(fixed) - found):
+        raise ModelError(f"{folder}: no ONNX file of it has the input {name} to fix")
+
+
+def note_folder(program: Program, folder: Path, fixed: Fixed | None = None) -> None:
+    """Let the model check run the files of a folder that a program came from, with inputs that are
+    `fixed`.
+    """
     entries = _description(folder / "program.toml")["phase"]
     runners = {
         phase.name: _traced_runner(phase, folder / entry["file"])
         if entry["file"].endswith(".pt2")
-        else file_runner(phase, folder / entry["file"])
+        else file_runner(phase, folder / entry["file"], fixed)
         for phase, entry in zip(program.phases, entries, strict=True)
     }
     what = f"the files of {folder.resolve().name}"
@@ -189,13 +210,17 @@ def _traced_phase(
 
 
 def _phase(
-    folder: Path, entry: Mapping[str, Any], earlier: Sequence[Phase], given: Shapes
+    folder: Path,
+    entry: Mapping[str, Any],
+    earlier: Sequence[Phase],
+    given: Shapes,
+    model: ir.Model,
+    fixed: Fixed,
 ) -> Phase:
-    file = _inside(folder, entry["file"], f"phase {entry['name']}")
+    """A phase out of an ONNX file that was read as `model`."""
     for key in ("inputs", "outputs"):
         if key in entry:
             raise ModelError(f"{folder}: phase {entry['name']}: an ONNX file has {key} of its own")
-    model = read_graph(file)
     shapes = {}
     for value in model.graph.inputs:
         name = str(value.name)
@@ -205,7 +230,7 @@ def _phase(
         elif feeding is not None and not _is_static(value):
             shapes[name] = value_spec(feeding).shape
     model.graph.name = entry["name"]
-    finish_graph(model, shapes, str(file))
+    finish_graph(model, shapes, str(folder / entry["file"]), read_of(model, fixed))
     when = entry.get("when", STEP)
     return Phase(entry["name"], model, entry.get("trips", 1), entry.get("carried", {}), when)
 

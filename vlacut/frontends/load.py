@@ -17,6 +17,7 @@ from typing import Any
 
 from vlacut import registry
 from vlacut.errors import InputError, ModelError, VlacutError
+from vlacut.frontends.fixing import Fixed
 from vlacut.frontends.folder import folder_program, note_folder
 from vlacut.frontends.onnx import Shapes, note_file, onnx_program
 from vlacut.ir.original import ORIGINAL, Face, Original, face_of
@@ -31,22 +32,25 @@ DEFAULT_PRESET = "full"
 _SHAPES_ALONE = "it was traced on shapes alone"
 
 
-def load_program(model: str, shapes: Shapes | None = None) -> Program:
+def load_program(model: str, shapes: Shapes | None = None, fixed: Fixed | None = None) -> Program:
     """The program that MODEL names: a file, a folder, a function, or a model of the zoo.
 
     A function of a .py file is run: it returns a Program, or `(module, args)`, or
     `(module, args, kwargs)`, or that with a mapping from outputs to inputs that are state. Nothing
-    else runs code of the user's. `shapes` binds the dynamic dimensions of files and folders.
+    else runs code of the user's. `shapes` binds the dynamic dimensions of files and folders, and
+    what of an ONNX file's inputs is `fixed` becomes a constant.
 
     Raises ModelError saying what is wrong with it, or what MODEL can be.
     """
     path = Path(model)
     if path.suffix == ".onnx":
-        return onnx_program(path, shapes)
+        return onnx_program(path, shapes, fixed)
+    if path.is_dir():
+        return folder_program(path, shapes, fixed)
+    if fixed:
+        raise ModelError(f"{model}: --fix is for inputs of ONNX files; fix it in the module")
     if path.suffix == ".pt2":
         return _pt2(path, shapes)
-    if path.is_dir():
-        return folder_program(path, shapes)
     function = _FUNCTION.fullmatch(model)
     if function is None and path.suffix == ".py":
         raise ModelError(f"{model}: which function of it? write {model}:FUNCTION")
@@ -55,10 +59,15 @@ def load_program(model: str, shapes: Shapes | None = None) -> Program:
     return trace(called(model), model) if function else _zoo(model)
 
 
-def note_original(program: Program, model: str, made: Traceable | None = None) -> None:
+def note_original(
+    program: Program,
+    model: str,
+    made: Traceable | None = None,
+    fixed: Fixed | None = None,
+) -> None:
     """Let the model check run what MODEL names, for a program of it that was not traced just now.
 
-    `made` is what the function of MODEL returned, where it is one.
+    `made` is what the function of MODEL returned, where it is one; `fixed` as in `load_program`.
     """
     path = Path(model)
     if made is not None:
@@ -68,9 +77,9 @@ def note_original(program: Program, model: str, made: Traceable | None = None) -
     elif path.suffix == ".pt2":
         ORIGINAL.put(program, partial(_pt2_original, face_of(program), path))
     elif path.suffix == ".onnx":
-        note_file(program, path)
+        note_file(program, path, fixed)
     elif path.is_dir():
-        note_folder(program, path)
+        note_folder(program, path, fixed)
     else:
         ORIGINAL.put(program, partial(_zoo_original, model, _is_whole(program)))
 

@@ -18,7 +18,9 @@ from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.errors import ModelError
 from vlacut.frontends.dimensions import bind_shapes
+from vlacut.frontends.fixing import Fixed, arrays_of, fix_inputs, read_of
 from vlacut.frontends.foreign import is_foreign
+from vlacut.frontends.inside import map_weights
 from vlacut.frontends.normalize import normalize
 from vlacut.frontends.shapes import infer_shapes
 from vlacut.ir.graphs import value_spec
@@ -32,45 +34,57 @@ _LIKE = ("RandomNormalLike", "RandomUniformLike")
 _DRAWS = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform", *_LIKE)
 
 
-def load_graph(path: str | Path, shapes: Shapes | None = None) -> ir.Model:
+def load_graph(
+    path: str | Path, shapes: Shapes | None = None, fixed: Fixed | None = None
+) -> ir.Model:
     """Load one ONNX file in normal form, with static shapes.
 
-    `shapes` gives the dimensions of inputs that are dynamic in the file.
+    `shapes` gives the dimensions of inputs that are dynamic in the file; those that are `fixed`
+    become constants.
 
     Raises ModelError if the file is missing, no ONNX, incomplete or invalid, if it uses an operator
     or a type that we do not know, or if a shape is not bound.
     """
-    return finish_graph(read_graph(Path(path)), shapes or {}, str(path))
+    return finish_graph(read_graph(Path(path)), shapes or {}, str(path), fixed)
 
 
-def onnx_program(path: str | Path, shapes: Shapes | None = None) -> Program:
+def onnx_program(
+    path: str | Path, shapes: Shapes | None = None, fixed: Fixed | None = None
+) -> Program:
     """One ONNX file as a program: the phase `main`; raises as `load_graph` does."""
-    model = load_graph(path, shapes)
+    model = load_graph(path, shapes, fixed)
     inputs = tuple(value_spec(value) for value in model.graph.inputs)
     outputs = tuple(value_spec(value) for value in model.graph.outputs)
     program = Program(Path(path).stem, (Phase("main", model),), inputs, outputs)
-    note_file(program, Path(path))
+    note_file(program, Path(path), fixed)
     return program
 
 
-def note_file(program: Program, path: Path) -> None:
-    """Let the model check run the file that a program came from."""
-    runners = {phase.name: file_runner(phase, path) for phase in program.phases}
+def note_file(program: Program, path: Path, fixed: Fixed | None = None) -> None:
+    """Let the model check run the file that a program came from, with inputs that are `fixed`."""
+    runners = {phase.name: file_runner(phase, path, fixed) for phase in program.phases}
     note(program, Original(f"the file {path.name}", runners, precision=precision_of(program)))
 
 
-def file_runner(phase: Phase, file: Path) -> Runner:
-    """Runs the file that a phase came from as it is; inputs and outputs are in its order."""
+def file_runner(phase: Phase, file: Path, fixed: Fixed | None = None) -> Runner:
+    """Runs the file that a phase came from as it is; inputs and outputs are in its order.
+
+    Those of its inputs that are `fixed` are given to it beside what the phase reads.
+    """
     given = [value_spec(value) for value in phase.model.graph.inputs]
     outputs = phase.output_names
     engines: list[Engine] = []  # loaded when it is first run, and once
+    settings: dict[str, np.ndarray] = {}
 
     def run(inputs: Mapping[str, np.ndarray]) -> Numbers:
         if not engines:
             load = registry.load("executors", "onnxruntime")().load
             engines.append(load(file, file.parent, {"optimisation": "none"}))
+            if fixed:
+                model = ir.load(file)
+                settings.update(arrays_of(model, read_of(model, fixed), str(file)))
         typed = {spec.name: inputs[spec.name].astype(spec.numpy_dtype) for spec in given}
-        made = engines[0].run(typed).values()
+        made = engines[0].run({**typed, **settings}).values()
         return dict(zip(outputs, made, strict=True))
 
     return run
@@ -92,14 +106,17 @@ def read_graph(path: Path) -> ir.Model:
     _refuse_missing_weights(model, path)
     _check(path)
     _refuse_other_types(model, str(path))
+    map_weights(model, path)
     return model
 
 
-def finish_graph(model: ir.Model, shapes: Shapes, where: str) -> ir.Model:
-    """Bind the dimensions of a model that was read, and bring it into normal form, in place.
+def finish_graph(
+    model: ir.Model, shapes: Shapes, where: str, fixed: Fixed | None = None
+) -> ir.Model:
+    """Bind the inputs of a model that was read, and bring it into normal form, in place.
 
-    `shapes` gives the dimensions of inputs that are dynamic. Raises ModelError, starting with
-    `where`, as `load_graph` does.
+    `shapes` gives the dimensions of inputs that are dynamic, `fixed` the elements of those that
+    become constants. Raises ModelError, starting with `where`, as `load_graph` does.
     """
     for value in model.graph.outputs:
         if not value.name:
@@ -107,6 +124,7 @@ def finish_graph(model: ir.Model, shapes: Shapes, where: str) -> ir.Model:
     for value in model.graph.inputs:
         if any(isinstance(dim, int) and dim < 0 for dim in value.shape or ()):
             raise ModelError(f"{where}: input {value.name} has a negative dimension: {value.shape}")
+    fix_inputs(model, fixed or {}, where)
     normalize(model, where)
     bind_shapes(model, shapes, where)
     infer_shapes(model, where)
