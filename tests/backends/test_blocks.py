@@ -17,7 +17,8 @@ from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
-from vlacut_backends.onnxruntime.execute import OnnxRuntimeEngine, open_session
+from vlacut_backends.onnxruntime.execute import OnnxRuntimeEngine
+from vlacut_backends.onnxruntime.opening import open_session
 
 ROWS = np.random.default_rng(1).normal(size=(3, 96)).astype(np.float32)
 

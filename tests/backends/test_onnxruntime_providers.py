@@ -29,7 +29,7 @@ from vlacut.runtime.verification import verify_bundle
 from vlacut_backends.cuda.driver import driver
 from vlacut_backends.onnxruntime import bound, providers
 from vlacut_backends.onnxruntime.bound import BoundEngine
-from vlacut_backends.onnxruntime.execute import open_session
+from vlacut_backends.onnxruntime.opening import open_session
 
 if TYPE_CHECKING:
     from fakes.fake_cuda import FakeDriver

@@ -29,7 +29,7 @@ from vlacut.bundle.engine_records import engines_folder
 from vlacut.errors import BackendError
 from vlacut_backends.cuda.driver import Driver, driver
 from vlacut_backends.cuda.lane import DeviceTensor, Lane
-from vlacut_backends.onnxruntime.execute import open_session
+from vlacut_backends.onnxruntime.opening import open_session
 from vlacut_backends.onnxruntime.providers import PROVIDERS, installed, not_loaded
 
 _MOST_GRAPHS = 64  # of a part, over all control loops

@@ -67,7 +67,8 @@ class _Content:
 
     def __call__(self) -> ir.TensorProtocol:
         # Only here: whoever compiles parts that have nothing to compute needs no ONNX Runtime.
-        from vlacut_backends.onnxruntime.execute import OnnxRuntimeEngine, open_session
+        from vlacut_backends.onnxruntime.execute import OnnxRuntimeEngine
+        from vlacut_backends.onnxruntime.opening import open_session
 
         data = ir.to_proto(self._model).SerializeToString()
         engine = OnnxRuntimeEngine(open_session(data, self._name, _RECIPE), self._name)

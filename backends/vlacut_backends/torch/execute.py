@@ -20,6 +20,7 @@ try:
 
     from vlacut_backends.aten.module import PartModule
     from vlacut_backends.aten.weights import Weights, to_array, to_tensor
+    from vlacut_backends.torch.computing import compute
 except ImportError as error:
     raise BackendError(
         f"the back end torch needs {error.name}: pip install 'vlacut[torch]'"
@@ -84,19 +85,6 @@ class TorchEngine:
             key: to_array(tensor.clone() if _address(tensor) in borrowed else tensor)
             for key, tensor in zip(self._module.outputs, made, strict=True)
         }
-
-
-def compute(module: PartModule, given: list[torch.Tensor], name: str) -> tuple[torch.Tensor, ...]:
-    """Outputs of a part in order, of inputs in order. Raises BackendError naming the part."""
-    try:
-        with torch.inference_mode():
-            made: tuple[torch.Tensor, ...] = module(*given)
-    except BackendError as error:
-        raise BackendError(f"part {name}: {error}") from error
-    except Exception as error:  # torch's own exceptions share no base but this
-        said = str(error).strip().partition("\n")[0]
-        raise BackendError(f"part {name}: PyTorch failed: {said}") from error
-    return made
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -24,7 +24,7 @@ from vlacut.backend import Lane, Tensor
 from vlacut.errors import BackendError
 from vlacut_backends.aten.module import PartModule
 from vlacut_backends.aten.weights import to_array, to_tensor
-from vlacut_backends.torch.execute import compute
+from vlacut_backends.torch.computing import compute
 
 _log = logging.getLogger("vlacut.torch")
 
