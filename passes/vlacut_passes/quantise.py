@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlacut.errors import PassError
+from vlacut.errors import PassError, suggestion
 from vlacut.ir.annotation import CONVERTED
 from vlacut.ir.program import Program
 from vlacut.ir.rewriting import remove_unused
@@ -40,6 +40,7 @@ class Quantise:
         method: for int4, `rtn` (to the nearest) or `gptq`, see `quantising.rounding`.
         observations: for int4, how many steps GPTQ and `error` are measured on: the example, and
             others like it.
+        phases: names of the phases to quantise, with `;` between; all if empty.
         error: for int4, the most that the action may move on them, as a share of its largest
             magnitude. The weights that move it most for their bytes stay exact until this holds.
             0 for no limit.
@@ -54,11 +55,12 @@ class Quantise:
     method: str = GPTQ
     observations: int = 32
     error: float = 0.0
+    phases: str = ""
 
     def run(self, program: Program) -> None:
         """See `vlacut.ir.pipeline.Pass`."""
         self._check()
-        found = products_of(program, self.smallest)
+        found = products_of(program, self.smallest, self._chosen(program))
         if self.weights == INT4:
             four = FourBits(self.group, self.method, self.error or None)
             text = four.apply(program, found, observations(program, self.observations))
@@ -68,6 +70,14 @@ class Quantise:
             remove_unused(phase.model)
         said = CONVERTED.find(program)
         CONVERTED.put(program, f"{said}; {text}" if said else text)
+
+    def _chosen(self, program: Program) -> frozenset[str]:
+        """The phases to quantise."""
+        known = [phase.name for phase in program.phases]
+        chosen = frozenset(filter(None, self.phases.split(";"))) or frozenset(known)
+        for name in sorted(chosen - set(known)):
+            raise PassError(f"quantise: no phase {name!r}; {suggestion(name, known)}")
+        return chosen
 
     def _check(self) -> None:
         known = (*TARGETS, INT4)

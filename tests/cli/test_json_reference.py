@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from support import onnx_text
 from support.commands import Vlacut
+from support.precisions import slow_memory
 from support.readme import ROOT
 from support.shapes import shape_of
 
@@ -54,7 +55,7 @@ MAPS = frozenset(
 _LINE = re.compile(r"^(\S+) +([^#\n]*?) *(?:# (.*))?$", re.MULTILINE)
 _BLOCK = re.compile(r"^### ([^\n]+)\n\n```text\n(.*?)```\n", re.MULTILINE | re.DOTALL)
 # Their objects are made in the tests of what they measure.
-ELSEWHERE = {"calibrate", "calibrate-actions", "completion"}
+ELSEWHERE = {"calibrate", "calibrate-actions", "calibrate-precision", "completion"}
 
 
 def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
@@ -75,6 +76,7 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
             (planned := printed("plan", MODEL, *TARGET, *POOL, "--candidates")),
             printed("plan", _remembers(folder / "remembers"), *TARGET),
             printed("plan", *calibrated),
+            printed("plan", *_precise(folder / "precise")),
         ],
     )
     sweep = ("--sweep", "link=0.1MB/s..1GB/s", "--deadline", "0.8ms")
@@ -143,6 +145,16 @@ def _calibrated(folder: Path) -> tuple[object, ...]:
     np.savez(folder / "seen.npz", x=seen)
     target = (*TARGET[:4], "--link", "10kB/s,1ms", "--pin", "*=cloud", "--codecs", "int8")
     return model, *target, "--calibration", folder / "seen.npz"
+
+
+def _precise(folder: Path) -> tuple[object, ...]:
+    """A policy that a robot with slow memory has in two precisions."""
+    folder.mkdir()
+    body = "f (float[1, 64] x) => (float[1, 64] y) { y = MatMul(x, w) }"
+    weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    model = onnx_text.write(folder / "f.onnx", body, {"w": weights})
+    target = ("--edge", slow_memory(folder), *TARGET[2:], "--pin", "*=edge")
+    return model, *target, "--precisions", "int4"
 
 
 def _remembers(folder: Path) -> Path:

@@ -42,6 +42,7 @@ def plan(
     quantile: float = 0.95,
     precision: str = "",
     quantise: str = "",
+    precisions: str = "",
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
@@ -86,6 +87,7 @@ def plan(
         quantile: with `link_trace`: the share of the time that the latency must hold for.
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
         quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
+        precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last
@@ -148,6 +150,7 @@ def compile(  # the name users expect
     quantile: float = 0.95,
     precision: str = "",
     quantise: str = "",
+    precisions: str = "",
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
@@ -200,6 +203,7 @@ def compile(  # the name users expect
         quantile: with `link_trace`: the share of the time that the latency must hold for.
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
         quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
+        precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last

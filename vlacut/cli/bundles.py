@@ -130,7 +130,7 @@ def _result_json(result: CutResult) -> dict[str, object]:
 def _fresh_text(name: str, fresh: Fresh) -> str:
     verdict = "" if fresh.passed else f"; chance alone does that in {fresh.chance:.2g} of bundles"
     return (
-        f"{name}, codecs on {fresh.observations} fresh observations: error at most "
+        f"{name}, on {fresh.observations} fresh observations: error at most "
         f"{fresh.max_error:.3g}; {fresh.beyond} beyond {fresh.allowed:.3g}{verdict}"
     )
 

@@ -87,6 +87,11 @@ _OPTIONS = (
         help="Weights of products in 8 or 4 bits, calibrated on the example.",
     ),
     click.option(
+        "--precisions",
+        default="",
+        help="More variants: int8,int4, or by phase prefill=int8+decode=int4.",
+    ),
+    click.option(
         "--surgery", multiple=True, help="FILE.py:FUNCTION of a gs.Graph, on every phase; in order."
     ),
     click.option(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from vlacut.hardware import Device, Side
 from vlacut.ir.annotation import EXAMPLE, UNPRICED
-from vlacut.ir.dataflow import weights_of
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Transfer, flatten
 from vlacut.plans.plan import Plan
@@ -18,19 +17,19 @@ from vlacut.runtime.network.estimate import shortest_side
 _WORTH_SAYING = 0.1  # of a step
 
 
-def advice(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
+def advice(program: Program, edge: Device, plan: Plan, nbytes: Mapping[str, int]) -> Iterator[str]:
     """What a user should know of a plan, one line each.
 
     Args:
         program: the program that was planned, with its annotations.
         edge: the device of the plan's edge.
         plan: the program's plan.
+        nbytes: of every weight of its parts, by name.
     """
     unpriced = UNPRICED.find(program)
     if unpriced:
         yield f"no cost rule, priced by their bytes: {', '.join(unpriced)}"
     held = {name for part in plan.parts if part.side is Side.EDGE for name in part.weights}
-    nbytes = weights_of(program)
     over = sum(nbytes[name] for name in held) - edge.weight_bytes
     if over > 0:
         yield f"the edge's weights exceed what {edge.name} has for them by {over / 1e9:.4g} GB"
@@ -48,7 +47,7 @@ def advice(program: Program, edge: Device, plan: Plan) -> Iterator[str]:
     unmeasured = [one for one in plan.variants if one.action_error.measured is None]
     if unmeasured:
         names, why = ", ".join(one.name for one in unmeasured), unmeasured[0].action_error.why_not
-        yield f"what the codecs of {names} do to the action is not measured: {why}"
+        yield f"what codecs and precision of {names} do to the action is not measured: {why}"
     unseen = sorted(_coded_unseen(program, plan))
     if unseen:
         yield (

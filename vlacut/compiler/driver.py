@@ -24,8 +24,11 @@ from vlacut.bundle.staging import staged_folder
 from vlacut.compiler.advice import advice, slow_samples
 from vlacut.compiler.backends import parse_backends
 from vlacut.compiler.model_check import check_tolerance
+from vlacut.compiler.precision_list import parse_precisions
+from vlacut.compiler.precisions import join, run_passes
 from vlacut.compiler.recording import Recorder
 from vlacut.compiler.target import Target
+from vlacut.compiler.variants import variants_of
 from vlacut.control.tables import read_tables
 from vlacut.errors import BackendError, Progress, unwatched
 from vlacut.frontends.checkpoint import Stored, load_weights
@@ -38,19 +41,18 @@ from vlacut.ir.annotation import (
     NOTES,
     PREMISES,
     STATE_COPIES,
-    Cuts,
     forget,
 )
 from vlacut.ir.bindings import doubtful_bindings
-from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow, weights_of
+from vlacut.ir.dataflow import cuts_of, key_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import Timing, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.ir.rolling import unrolled_loops
-from vlacut.plans.plan import Plan, Variant
+from vlacut.plans.plan import Plan
 from vlacut.plans.pool import Considered
 from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
-from vlacut.pricing.price import Price, Strategy, price
+from vlacut.pricing.price import Price, Strategy
 from vlacut.pricing.roofline import interval
 from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.network.lstm import read_weights
@@ -116,43 +118,49 @@ def plan_program(
     forget(program)
     if target.state_copies:
         STATE_COPIES.put(program, True)
-    timings = passes.run(program, progress)
+    passed = run_passes(program, passes, parse_precisions(target.precisions), progress)
     progress("plan", len(passes.passes), len(passes.passes))
     dataflow, fixed = trace_dataflow(program), FIXED.find(program) or {}
     cuts, parts = cuts_of(dataflow), split(dataflow)
     chosen = cuts.chosen.price
+    outputs = {
+        spec.name: key_of(program, program.output_source(spec.name)) for spec in program.outputs
+    }
+    states = plan_states(dataflow)
+    variants = tuple(variants_of(dataflow, cuts.variants, parts, cuts.asked.link))
+    same = (*(spec.name for spec in program.inputs), *outputs.values(), *(s.key for s in states))
+    joint = join(program, parts, variants, passed.precise, cuts.asked.link, same)
+    parts, weights = joint.split, {**weights_of(program), **joint.weights}
     plan = Plan(
         program=program.name,
         edge=edge.name,
         cloud=cloud.name,
         link=link,
         inputs=program.inputs,
-        outputs={
-            spec.name: key_of(program, program.output_source(spec.name)) for spec in program.outputs
-        },
+        outputs=outputs,
         tensors=parts.tensors,
         parts=parts.parts,
-        variants=tuple(_variants(dataflow, cuts, parts)),
+        variants=(*variants, *joint.variants),
         strategies=cuts.strategies,
         pool=cuts.pool,
         standings=tuple(_standings(chosen, link, cuts.strategies)),
         certificate=cuts.certificate,
-        states=plan_states(dataflow),
+        states=states,
         state_copies=target.state_copies == Side.EDGE.value,
         kept_observations=target.kept_observations,
         fixed={name: tuple(map(int, array.flat)) for name, array in fixed.items()},
         premises=PREMISES.find(program) or (),
         noise=NOISE.find(program) or (),
     )
-    plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights_of(program)))
-    converted = CONVERTED.find(program) or ""
-    warnings = (*doubtful, *advice(program, edge, plan))
+    plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights))
+    converted = "; ".join(filter(None, (CONVERTED.find(program), *joint.converted)))
+    warnings = (*doubtful, *advice(program, edge, plan, weights), *joint.left_out)
     measured = _measured(program) if target.costs else ""
     bounds = _interval(chosen, edge, cloud)
     return Planned(
         plan=plan,
         split=parts,
-        timings=timings,
+        timings=passed.timings,
         pipeline=str(passes),
         warnings=warnings,
         converted=converted,
@@ -186,14 +194,6 @@ def _standings(chosen: Price, link: Link, strategies: Sequence[Strategy]) -> Ite
         if row.name in ("all-edge", "all-cloud", "all-cloud-coded"):
             ratio = latency_ratio(chosen, row.price)
             yield Standing(row.name, ratio, row.why_not, changes_at(chosen, row.price, link))
-
-
-def _variants(dataflow: Dataflow, cuts: Cuts, parts: Split) -> Iterator[Variant]:
-    on_reset, link = dataflow.reset_graph(), cuts.asked.link
-    made = zip(cuts.variants, parts.schedules, parts.firsts, strict=True)
-    for cut, schedule, first in made:
-        more = None if on_reset is None else price(on_reset, cut.sides, link)
-        yield Variant(cut.name, schedule, cut.price, cut.crossings, cut.error, first, more)
 
 
 def compile_program(

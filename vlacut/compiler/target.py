@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlacut.compiler.precision_list import parse_precisions
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import (
     Link,
@@ -61,6 +62,9 @@ class Target:
         quantise: `int8` or `float8e4m3fn`: what products of weights go through, calibrated on the
             example; `int4`: what their weights are rounded to; see the pass `quantise`. Empty:
             nothing.
+        precisions: more variants, in these: a type that `precision` or `quantise` has, or types by
+            phase, `prefill=int8+decode=int4`; with commas between. See
+            `vlacut.compiler.precision_list`.
         surgery: `FILE.py:FUNCTION` that rewrite phases with onnx-graphsurgeon, in this order, see
             the pass `surgery`.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,
@@ -91,6 +95,7 @@ class Target:
     quantile: float = 0.95
     precision: str = ""
     quantise: str = ""
+    precisions: str = ""
     surgery: tuple[str, ...] = ()
     real_time_chunking: str = ""
     draft: str = ""
@@ -136,6 +141,11 @@ class Target:
                 raise InputError(f"--surgery: {each!r}: write FILE.py:FUNCTION")
         self.network()
         parse_codecs(self.codecs)
+        if parse_precisions(self.precisions) and self.quantise:
+            raise InputError(
+                "--precisions are beside the program as it is; leave --quantise out, or list its "
+                "type there"
+            )
         if self.pool != "none":
             parse_bandwidths(self.bandwidth)
         if self.state_copies not in ("", Side.EDGE.value):

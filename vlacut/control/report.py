@@ -24,7 +24,11 @@ class Route:
     Attributes:
         variant: its name.
         route: `edge` alone, `cloud` alone, or `cut`.
-        precision: element types of the floats that its parts exchange.
+        precision: the variant's; of the program as it is, the element types of the floats that its
+            parts exchange.
+        rounded: whether that is another than the program's own.
+        error: how far it moves the action, as a share of its magnitude, as compiled; 0 for the
+            program as it is, None where it was not measured.
         cost: what an inference costs, by what can be minimised.
     """
 
@@ -36,6 +40,8 @@ class Route:
     edge_j: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
+    rounded: bool = False
+    error: float | None = 0.0
 
 
 def routes_of(plan: Plan) -> tuple[Route, ...]:
@@ -51,12 +57,14 @@ def routes_of(plan: Plan) -> tuple[Route, ...]:
             Route(
                 variant.name,
                 alone if crosses else EDGE,
-                "+".join(sorted(floats)),
+                variant.precision or "+".join(sorted(floats)),
                 cost.edge_s + cost.edge_codec_s,
                 cost.cloud_s + cost.cloud_codec_s,
                 cost.edge_j,
                 cost.bytes_up,
                 cost.bytes_down,
+                bool(variant.precision),
+                variant.action_error.measured,
             )
         )
     return tuple(made)

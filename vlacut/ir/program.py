@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlacut.errors import ModelError, suggestion
@@ -310,6 +310,12 @@ class Program:
         if found.trips == 1:
             return None
         return next((output for output, fed in found.carried.items() if fed == name), None)
+
+
+def copied(program: Program) -> Program:
+    """A copy that passes may change: its operators are its own, its weights the same tensors."""
+    phases = tuple(replace(phase, model=phase.model.clone()) for phase in program.phases)
+    return replace(program, phases=phases, meta=dict(program.meta))
 
 
 @dataclass(frozen=True)

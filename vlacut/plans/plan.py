@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Union
 
@@ -81,9 +81,10 @@ class Variant:
         schedule: of a control step.
         price: of a control step.
         coded: the crossings that have a codec.
-        action_error: what these do to the action.
+        action_error: what these and the precision do to the action.
         first: what the first step of an episode does before its schedule.
         first_price: of that, on top of the step's; None if there is nothing.
+        precision: the one of `--precisions` that its parts are in; empty for the program as it is.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Variant:
     action_error: ActionError = EXACT
     first: tuple[Instruction, ...] = ()
     first_price: Union[Price, None] = None
+    precision: str = ""
 
     @cached_property
     def crossing(self) -> Mapping[str, CodedCrossing]:
@@ -204,6 +206,14 @@ class Plan:
     def part(self) -> Mapping[str, Part]:
         """Part by name."""
         return {part.name: part for part in self.parts}
+
+    @cached_property
+    def exact(self) -> Plan:
+        """The plan with the variants of the program as it is alone; they come first, so indexes
+        stay. Who chooses by time takes no other, for those buy time with error.
+        """
+        own = tuple(one for one in self.variants if not one.precision)
+        return self if len(own) == len(self.variants) else replace(self, variants=own)
 
     @cached_property
     def one_side(self) -> Side | None:

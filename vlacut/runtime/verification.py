@@ -46,7 +46,7 @@ class CutResult:
             output.
         allowed: what the bundle allows, in the same units.
         why_not: why nothing was compared; empty if it was.
-        fresh: what codecs do on fresh observations; None where there are no codecs.
+        fresh: what codecs and precision do on fresh observations; None where there are none.
     """
 
     comparison: str
@@ -71,9 +71,9 @@ class CutResult:
         kind = "" if fresh.alike else ", none like those that they were measured on,"
         return (
             f"{self.name}: on {fresh.beyond} of {fresh.observations} fresh observations{kind} "
-            f"codecs move the action further than {fresh.allowed:.3g} of its magnitude, up to "
-            f"{fresh.max_error:.3g}; compile with a smaller --max-action-error, or with "
-            f"observations of its use as --calibration"
+            f"the action moves further than {fresh.allowed:.3g} of its magnitude, up to "
+            f"{fresh.max_error:.3g}; compile with a smaller --max-action-error, with observations "
+            f"of its use as --calibration, or without that precision"
         )
 
 
@@ -127,6 +127,9 @@ def verify_bundle(
     for index, variant in enumerate(plan.variants):
         progress(variant.name, 1 + index, steps)
         stated = variant.action_error
+        if variant.precision and stated.allowed is None:
+            results.append(CutResult(CUT, variant.name, 0.0, 0.0, stated.why_not))
+            continue
         tolerance = max(bundle.manifest.tolerance, elsewhere) + (stated.allowed or 0.0)
         compared = [
             _worst(
@@ -138,7 +141,7 @@ def verify_bundle(
             for seed in uncut.seeds(1 if stated.bound else stated.observations)
         ]
         found = None
-        if variant.coded and stated.allowed is not None:
+        if (variant.coded or variant.precision) and stated.allowed is not None:
             found = measure_fresh(
                 uncut, engines, index, uncut.fresh(fresh), bundle.manifest.tolerance
             )

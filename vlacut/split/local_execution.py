@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,7 @@ def gauging(
     link: Link,
     backend: str = "onnxruntime",
     calibration: Sequence[Observed] = (),
+    against: Program | None = None,
 ) -> Iterator[Gauge]:
     """A gauge of a program whose weights have content; its files are removed at the end.
 
@@ -74,13 +75,20 @@ def gauging(
         backend: that runs them.
         calibration: observations, in an order that says nothing; empty for variations of the
             example. A program that remembers has none.
+        against: the program whose actions are the right ones; None for that of the dataflow.
 
     Raises BackendError if the back end cannot run the program.
     """
-    with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
-        folder = Path(name)
-        with WeightStore(folder) as store:
-            yield Gauge(dataflow, link, _Workshop(folder, store, backend), calibration)
+    with ExitStack() as stack:
+        workshop = _workshop(stack, backend)
+        reference = workshop if against is None else _workshop(stack, backend)
+        yield Gauge(dataflow, link, workshop, calibration, against, reference)
+
+
+def _workshop(stack: ExitStack, backend: str) -> _Workshop:
+    """A workshop of its own, gone with the stack: of one program, for weights go by their names."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vlacut-")))
+    return _Workshop(folder, stack.enter_context(WeightStore(folder)), backend)
 
 
 def uncut_step(
@@ -90,18 +98,16 @@ def uncut_step(
 
     Raises BackendError if the back end cannot run the program.
     """
-    with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
-        folder = Path(name)
-        with WeightStore(folder) as store:
-            engines = _Workshop(folder, store, backend).phases(program)
-            states, initial = whole_states(program), initial_of(program)
-            made = UncutEpisode(whole_phases(program), engines, states, initial).step(observation)
+    with ExitStack() as stack:
+        engines = _workshop(stack, backend).phases(program)
+        states, initial = whole_states(program), initial_of(program)
+        made = UncutEpisode(whole_phases(program), engines, states, initial).step(observation)
     names = [*(spec.name for spec in program.outputs), *(one.output for one in program.state)]
     return {one: made[key_of(program, program.output_source(one))] for one in names}
 
 
 class Gauge:
-    """Says how far codecs move the action of a program. Made by `gauging`."""
+    """Says how far codecs, or a precision, move the action of a program. Made by `gauging`."""
 
     def __init__(
         self,
@@ -109,8 +115,12 @@ class Gauge:
         link: Link,
         workshop: _Workshop,
         calibration: Sequence[Observed] = (),
+        against: Program | None = None,
+        reference: _Workshop | None = None,
     ) -> None:
         self._dataflow = dataflow
+        self._against = against or dataflow.program
+        self._reference = reference or workshop
         self._link = link
         self._workshop = workshop
         program = dataflow.program
@@ -203,9 +213,9 @@ class Gauge:
         return self._executed[sides]
 
     def _uncut(self, observations: Sequence[Observed]) -> list[_Made]:
-        program = self._dataflow.program
+        program = self._against
         phases = whole_phases(program)
-        engines = self._workshop.phases(program)
+        engines = self._reference.phases(program)
         episode = UncutEpisode(phases, engines, self._states, self._initial)
         references = []
         for observed in observations:

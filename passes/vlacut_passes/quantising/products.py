@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -50,12 +50,17 @@ class Product:
         return tuple(int(str(dim)) for dim in self.weight.shape or ())
 
 
-def products_of(program: Program, smallest: int) -> dict[str, list[Product]]:
-    """Products with weights of at least so many elements, by phase, in order.
+def products_of(
+    program: Program, smallest: int, phases: Container[str]
+) -> dict[str, list[Product]]:
+    """Products with weights of at least so many elements in some phases, by phase, in order.
 
     Raises PassError if there is none.
     """
-    found = {phase.name: products(phase.model.graph, smallest) for phase in program.phases}
+    found = {
+        phase.name: products(phase.model.graph, smallest) if phase.name in phases else []
+        for phase in program.phases
+    }
     if not any(found.values()):
         raise PassError(f"no product of a weight of {smallest} elements or more")
     return found

@@ -12,6 +12,7 @@ from vlacut.cli.show.codecs import codecs_json, show_codecs
 from vlacut.cli.show.noise import noise_json, show_noise
 from vlacut.cli.show.output import milliseconds, rate, size, table
 from vlacut.cli.show.pool import pool_json, show_pool
+from vlacut.cli.show.precisions import precisions_json, show_precisions
 from vlacut.cli.show.states import show_states, states_json
 from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import runs
@@ -35,7 +36,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "standings": [standing_json(standing, plan) for standing in plan.standings],
         "verdict": verdict(plan),
         "codecs": codecs_json(plan.variants[0]),
-        "pool": pool_json(plan),
+        "pool": pool_json(plan.exact),
+        "precisions": precisions_json(plan),
         "states": states_json(plan),
         "noise": noise_json(plan),
         "memory": {**vars(plan.memory), "robots": plan.memory.robots},
@@ -132,8 +134,9 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
     show_states(console, plan)
     show_noise(console, plan)
     show_codecs(console, plan)
-    if len(plan.variants) > 1:
-        show_pool(console, plan)
+    if len(plan.exact.variants) > 1:
+        show_pool(console, plan.exact)
+    show_precisions(console, plan)
     console.print(table("\nStrategies, per control step", (*columns, *weights), rows))
     for strategy in plan.strategies:
         if not strategy.feasible:

@@ -36,6 +36,7 @@ def _step_json(report: StepReport) -> dict[str, Any]:
     return {
         "step": report.step,
         "variant": report.variant,
+        "precision": report.precision,
         "source": report.source.value,
         "reason": report.reason,
         "state": report.state.value,

@@ -59,7 +59,8 @@ class Priced:
         routes: of all variants.
         tables: None for age alone.
         minimise: one of `COSTS`.
-        variants: names of those that may be asked for; all if empty.
+        variants: names of those that may be asked for; if empty all, without tables only those
+            of the program's own precision.
         most_age_s: the age that is allowed, without tables.
 
     Raises InputError for names that there are not, and for tables of other variants.
@@ -86,7 +87,9 @@ class Priced:
         self._tables, self._most_age_s = tables, most_age_s
         self._costs = [COSTS[minimise](route) for route in routes]
         self._allowed = [
-            place for place, name in enumerate(names) if not variants or name in variants
+            place
+            for place, route in enumerate(routes)
+            if (route.variant in variants if variants else tables is not None or not route.rounded)
         ]
         self._rows = [tables.variants.index(name) if tables else 0 for name in names]
         self._cycles = None if tables is None else Cycles(tables)

@@ -94,6 +94,7 @@ class StepReport:
         planned: the plan's link.
         expected: what the network was expected to be when the variant was chosen.
         overrun: by how much it was late, and why; None if it was not, or had no deadline.
+        precision: the chosen variant's; empty for that of the program as it is.
     """
 
     step: int
@@ -105,6 +106,7 @@ class StepReport:
     planned: Link
     expected: Rates
     overrun: Overrun | None = None
+    precision: str = ""
 
     def __repr__(self) -> str:
         return (

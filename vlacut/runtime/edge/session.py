@@ -55,8 +55,7 @@ from vlacut.tensor.noise import NoiseSource
 
 _END_S = 1.0  # that `close` waits for an engine of a hedged step
 
-_Noted = tuple[int, str, str, int, int, Made, Link, Rates, Union[Overrun, None]]
-
+_Noted = tuple[int, str, str, int, int, Made, Link, Rates, Union[Overrun, None], str]
 _log = logging.getLogger("vlacut.edge")
 
 
@@ -132,9 +131,7 @@ class EdgeSession(Closing):
         self._step = 0
         self._deadline = deadline
         self._last: StepReport | None = None
-        self._noted: tuple[int, str, str, int, int, Made, Link, Rates, Overrun | None] | None = (
-            None  # for `last`
-        )
+        self._noted: _Noted | None = None  # for `last`
         self._made: Made | None = None
         self._source = Source.CHOSEN  # of the last action
         self._link: CloudLink | None = None
@@ -244,7 +241,8 @@ class EdgeSession(Closing):
         link, expected = self._plan.link, together.expected
         ran = [*together.ran(variant), *made.tally.ran]
         overrun = overrun_of(began, returned, self._deadline, ran)
-        self._noted = request.step, name, reason, began, returned, made, link, expected, overrun
+        said = name, reason, began, returned, made, link, expected, overrun
+        self._noted = (request.step, *said, self._plan.variants[variant].precision)
         self._last, self._made = None, made
         # Copies: the next step may repeat this action, whatever the caller does to it.
         return dict(zip(made.action, map(np.array, made.action.values()), strict=True))

@@ -7,6 +7,9 @@
                   that is kept with a probability of 90 %
     thresholds    RoboECC's: see `vlacut.runtime.network.thresholds`
 
+`argmin`, `quantile` and `thresholds` go by time, and choose among the variants of the program as it
+is; those of other precisions (`Plan.exact`) are for a controller that knows their errors.
+
 Every step time is the plan's own price of the variant (`Price.over`) at the forecast bandwidths. If
 a switch moves state (`Plan.move_s`), the step after it takes that much longer. `quantile` counts
 that in the step. `argmin` switches once the savings it missed, step by step, add up to that time.
@@ -131,11 +134,11 @@ def make_selector(
     if name == RANDOM:
         return AtRandom(len(names), seed)
     if name == ARGMIN:
-        return Argmin(plan)
+        return Argmin(plan.exact)
     if name == QUANTILE:
-        return Quantile(plan, deadline)
+        return Quantile(plan.exact, deadline)
     if name == THRESHOLDS:
-        return ByThresholds(plan, history, predictor)
+        return ByThresholds(plan.exact, history, predictor)
     raise InputError(
         f"there is no selector or variant {name!r}; the selectors are {', '.join(SELECTORS)}, the "
         f"plan's variants {', '.join(names)}"
