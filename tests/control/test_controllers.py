@@ -324,7 +324,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str, array: Any) -
 
 
 def test_names() -> None:
-    for name in CONTROLLERS:
+    for name in set(CONTROLLERS) - {"dyq"}:  # see test_precision_switch.py
         made = make_controller(name, ROUTES, tables=tables(), entropy=True)
         assert made.decide(situation()) is not None
     assert make_controller("rapid", ROUTES, critical="cloud")._critical == 2  # type: ignore[attr-defined]

@@ -48,6 +48,10 @@ class _Lazy(click.Group):
         "cache": ("cache:cache_command", "List, or clear, the cache of traced models."),
         "devices": ("lists:devices_command", "List the devices that --edge and --cloud know."),
         "models": ("lists:models_command", "List the models of the zoo and their presets."),
+        "calibrate-precision": (
+            "precision:precision_command",
+            "Find which precision suffices at which sensitivity, on EPISODES.",
+        ),
         "calibrate-actions": (
             "actions:actions_command",
             "Measure what age and variants do to actions, on EPISODES.",

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from vlacut.cli.show.output import console, milliseconds, print_json, progress_bar, size, table
-from vlacut.control.controllers.naming import CONTROLLERS, ENTROPY, RISK
+from vlacut.control.controllers.naming import CONTROLLERS, DYQ, ENTROPY, RISK
 from vlacut.control.executors import ASYNC, SYNC
 from vlacut.control.recording.episodes import read_episodes
 from vlacut.control.tables import read_tables
@@ -32,7 +32,7 @@ _OPTIONS = (
     click.option(
         "--controller",
         "controllers",
-        type=click.Choice([*CONTROLLERS, ALL]),
+        type=click.Choice([*(name for name in CONTROLLERS if name != DYQ), ALL]),
         multiple=True,
         default=(ALL,),
         show_default=True,
@@ -92,7 +92,7 @@ def simulate_loop(
 
 def _named(controllers: Sequence[str], fitted: bool) -> list[str]:
     """The controllers that are asked for; of all, those that have what they need here."""
-    lacks = {ENTROPY} | (set() if fitted else {RISK})  # no recording holds an entropy
+    lacks = {ENTROPY, DYQ} | (set() if fitted else {RISK})  # no recording has them
     every = [name for name in CONTROLLERS if name not in lacks]
     named = [name for one in controllers for name in (every if one == ALL else [one])]
     return list(dict.fromkeys(named))

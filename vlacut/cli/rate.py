@@ -53,6 +53,11 @@ _OPTIONS = (
         help="What is done while no chunk has a command.",
     ),
     click.option("--tables", type=click.Path(path_type=Path), help="Of vlacut calibrate-actions."),
+    click.option(
+        "--precision-table",
+        type=click.Path(path_type=Path),
+        help="Of vlacut calibrate-precision, for the controller dyq.",
+    ),
     click.option("--record", type=click.Path(path_type=Path), help="Write the episode: .npz."),
 )
 
@@ -92,6 +97,7 @@ def run_loop(
     rate: float,
     chunk: str,
     playing: str | None,
+    precision_table: Path | None,
     **options: Any,
 ) -> None:
     """Tick at a rate on one observation, from the first chunk on; into `run`, tick by tick.
@@ -99,6 +105,8 @@ def run_loop(
     Raises what `ControlLoop` does.
     """
     name = chunk or next(iter(session.plan.outputs))
+    if precision_table is not None:
+        options["table"] = precision_table
     with ControlLoop(session, name, rate, playing=playing or "", **options) as loop:
         loop.prime(observation)
         due = time.perf_counter()

@@ -2,5 +2,5 @@
 
 May import: runtime, plans and what lies below; never ir. Needs numpy alone. Public: `ControlLoop`,
 `Cycle`, `CommandReport`, `Route`, `ActionTables`, `read_tables`, `write_tables`, `make_executor`,
-`routes_of`.
+`routes_of`, `PrecisionTable`, `read_precision_table`, `write_precision_table`.
 """

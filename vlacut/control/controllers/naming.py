@@ -6,6 +6,7 @@
     rapid         RAPID's rule: the joints say that a moment matters
     entropy       the vision trigger that it is compared with
     risk          a learnt risk, and a bound on the age
+    dyq           DyQ-VLA's rule: how finely the robot moves says in which precision
     price         the expected error of the action: the one controller
 
 Options that name a variant take its name.
@@ -17,6 +18,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from vlacut.control.controllers.dynamic import Dynamic
 from vlacut.control.controllers.entropy import Entropy
 from vlacut.control.controllers.learnt import Risk
 from vlacut.control.controllers.priced import Priced
@@ -28,8 +30,8 @@ from vlacut.control.tables import ActionTables
 from vlacut.errors import InputError, suggestion
 
 WHEN_EMPTY, PERIODIC, RAPID = "when-empty", "periodic", "rapid"
-ENTROPY, RISK, PRICE = "entropy", "risk", "price"
-CONTROLLERS = (WHEN_EMPTY, PERIODIC, RAPID, ENTROPY, RISK, PRICE)
+ENTROPY, RISK, DYQ, PRICE = "entropy", "risk", "dyq", "price"
+CONTROLLERS = (WHEN_EMPTY, PERIODIC, RAPID, ENTROPY, RISK, DYQ, PRICE)
 _OF_A_VARIANT = ("variant", "critical", "redundant", "cheap", "strong")
 
 
@@ -58,6 +60,7 @@ def make_controller(
         RAPID: Rapid,
         ENTROPY: Entropy,
         RISK: Risk,
+        DYQ: Dynamic,
         PRICE: Priced,
     }
     if name not in kinds:
@@ -76,6 +79,13 @@ def make_controller(
                 "the controller risk needs a fitted model; make it with vlacut calibrate-actions"
             )
         given = {"model": tables.risk}
+    elif name == DYQ:
+        if not options.get("table"):
+            raise InputError(
+                "the controller dyq needs a table of precisions; make it with vlacut "
+                "calibrate-precision, and give it as table= or --precision-table"
+            )
+        given = {"routes": routes}
     elif name == PRICE:
         given = {"routes": routes, "tables": tables}
     known = inspect.signature(kinds[name]).parameters

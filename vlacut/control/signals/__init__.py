@@ -1,5 +1,5 @@
-"""Signals of controllers: the joints, the chunk in force, the policy's entropy, a learnt risk.
+"""Signals of controllers: joints, executed commands, the chunk in force, entropy, a learnt risk.
 
 May import: situation and ways. Public: `MotionMeter`, `MotionScale`, `RiskModel`, `RiskSignals`,
-`announced`, `entropy_of`.
+`MotionUnits`, `SensitivityMeter`, `announced`, `entropy_of`.
 """
