@@ -19,6 +19,7 @@ from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.precision_list import parse_precisions
 from vlacut.compiler.precisions import run_passes
 from vlacut.errors import InputError, unwatched
+from vlacut.hardware import Side
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import copied
@@ -26,7 +27,6 @@ from vlacut.plans.plan import Variant
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
-from vlacut.side import Side
 from vlacut.split.joining import Joiner
 from vlacut.split.parts import split
 from vlacut.tensor.numerics import relative_difference, varied
