@@ -22,6 +22,7 @@ from support.programs import observation
 from vlacut.cli.metrics import serve_metrics
 from vlacut.runtime.cloud.lobby import Lobby, network_of
 from vlacut.runtime.cloud.refusals import Refusals
+from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.security import cloud_context, edge_context
 
@@ -113,6 +114,33 @@ def test_a_flood_is_a_few_lines() -> None:
         ("refused", "others", "991 more connections like these"),
         ("refused", "10.0.0.9:1", "no keys"),
     ]
+
+
+def test_what_kept_the_reception_waiting_counts_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A loaded machine stops threads where it likes: that is no work that an address has made."""
+    noted: list[float] = []
+    advance, note = Stranger.advance, Lobby.note
+
+    def held_up(self: Stranger) -> bool:
+        time.sleep(0.3)
+        return advance(self)
+
+    def noting(self: Lobby, address: str, seconds: float, now: float) -> None:
+        noted.append(seconds)
+        note(self, address, seconds, now)
+
+    monkeypatch.setattr(Stranger, "advance", held_up)
+    monkeypatch.setattr(Lobby, "note", noting)
+    program, plan, engines = crossing_deployment()
+    with (
+        served(plan, engines) as server,
+        EdgeSession(plan, DIGEST, engines, server.address) as policy,
+    ):
+        policy.step(observation(program))
+    assert noted
+    assert 0 < sum(noted) < 0.1
 
 
 def descriptors() -> int:

@@ -125,7 +125,7 @@ class Reception:
 
     def _accept_all(self) -> None:
         for _ in range(_AT_ONCE):
-            start = time.monotonic()
+            now, start = time.monotonic(), time.thread_time()
             try:
                 sock, peer = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -134,17 +134,16 @@ class Reception:
                 if self._listener.fileno() >= 0:  # else it was closed: nobody will come
                     self._cannot_accept(error)
                 return
-            if self._lobby.turned_back(peer[0], start):
+            if self._lobby.turned_back(peer[0], now):
                 reset(sock)
                 self._refused("refused", written(*peer[:2]), "too many connections from there")
             else:
                 stranger = Stranger(sock, written(*peer[:2]), self._tls)
-                guest, out = self._lobby.enter(peer[0], start, stranger)
+                guest, out = self._lobby.enter(peer[0], now, stranger)
                 if out is not None:
                     self._send_away(out, "too many connections that have not said who they are")
                 self._events.register(sock, READ, guest)
-            end = time.monotonic()
-            self._lobby.note(peer[0], end - start, end)
+            self._note(peer[0], start)
 
     def _cannot_accept(self, error: OSError) -> None:
         """No file descriptors are left, say: who has waited longest makes room."""
@@ -159,7 +158,7 @@ class Reception:
 
     def _advance(self, guest: Guest) -> None:
         stranger: Stranger = guest.holds
-        start = time.monotonic()
+        start = time.thread_time()
         try:
             done = stranger.advance()
             said = refusal(stranger.greeting, stranger.arrived_ns, self._digest) if done else None
@@ -179,8 +178,13 @@ class Reception:
                 self._start(stranger)
             elif self._events.get_key(stranger.number).events != stranger.waits:
                 self._events.modify(stranger.number, stranger.waits, guest)
-        end = time.monotonic()
-        self._lobby.note(guest.address, end - start, end)
+        self._note(guest.address, start)
+
+    def _note(self, address: str, start: float) -> None:
+        """Note what this thread computed for an address: what else kept it waiting on a loaded
+        machine is nobody's fault.
+        """
+        self._lobby.note(address, time.thread_time() - start, time.monotonic())
 
     def _forget(self, guest: Guest) -> None:
         self._events.unregister(guest.holds.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from vlacut.runtime.wire.stream import shut
 
 _LET_GO_S = 1.0  # that a robot waits for its older session
 _REMEMBERED_S = 600.0
+_SHARE = 0.5  # of the room and of the engines' time, for one name at most
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Counts:
         events: `connected`, `left`, `lost`, `refused`, `failed`, `replaced`, by how often.
         steps: served to their end.
         abandoned: steps that the edge gave up.
+        engine_s: seconds that engines ran in the steps served to their end.
         part_s: seconds by part, waiting for a turn included.
         received, sent: bytes of tensors.
     """
@@ -35,6 +38,7 @@ class Counts:
     events: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     abandoned: int = 0
+    engine_s: float = 0.0
     part_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     received: int = 0
     sent: int = 0
@@ -42,6 +46,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Robot:
+    name: str
     deadline_s: float
     sock: socket.socket
     greeted_ns: int
@@ -78,13 +83,16 @@ class Robots:
         """How many there are."""
         return len(self._robots)
 
-    def admit(self, greeting: Greeting, sock: socket.socket, step_s: float) -> str:
+    def admit(self, greeting: Greeting, sock: socket.socket, step_s: float, name: str = "") -> str:
         """Why there is no room for a robot; empty if there is, and it has it from then on.
 
         There is as long as there are fewer than `most`, their sessions fit the memory beside the
         engines, and the engines' time fits: the seconds that a step takes them, over the deadline,
         summed over the robots, stay within 1 (Liu and Layland 1973: what one processor can serve at
-        all). The first robot always fits the time. One whose token is known has the room of its
+        all). The first robot always fits the time. A name has half of the room at most, and its
+        deadlines count for half of the time at most, so that no robot keeps others out, whatever it
+        claims: who needs more has it as long as nobody else comes. Without a name each session is
+        on its own: nothing tells robots apart. One whose token is known has the room of its
         older session, which ends; if that one is the newer by the robot's clock, this greeting
         comes late, and its connection has been given up.
 
@@ -92,6 +100,7 @@ class Robots:
             greeting: of the robot.
             sock: its connection.
             step_s: seconds of engines in a step, as measured; 0 before the first.
+            name: of the robot, in its certificate; empty if it has none.
         """
         with self._lock:
             old = self._robots.get(greeting.token)
@@ -99,24 +108,29 @@ class Robots:
                 return "this robot has a newer session"
             self._robots.pop(greeting.token, None)
             deadline_s = greeting.second_ns * 1e-9
-            deadlines = [robot.deadline_s for robot in self._robots.values()] + [deadline_s]
-            why = "" if old else self._full(deadlines, step_s)
+            robot = _Robot(name, deadline_s, sock, greeting.first_ns)
+            why = "" if old else self._full(robot, step_s)
             if not why:
-                self._robots[greeting.token] = _Robot(deadline_s, sock, greeting.first_ns)
+                self._robots[greeting.token] = robot
                 self._forget_some()
         if old:
             self.count("replaced")
             shut(old.sock)
         return why
 
-    def _full(self, deadlines: Sequence[float], step_s: float) -> str:
-        """Why robots with these deadlines are one too many; empty if they are not."""
-        load = sum(step_s / each for each in deadlines if each)
-        if len(deadlines) > self._most:
+    def _full(self, robot: _Robot, step_s: float) -> str:
+        """Why this robot is one too many; empty if it is not."""
+        robots = [*self._robots.values(), robot]
+        if len(robots) > self._most:
             return f"it serves {self._most} robots at a time"
-        if self._fit is not None and len(deadlines) > self._fit:
+        if self._fit is not None and len(robots) > self._fit:
             return f"its memory holds {self._fit} robots beside the engines"
-        if len(deadlines) > 1 and load > 1:
+        named = sum(each.name == robot.name for each in robots) if robot.name else 1
+        most = self._most if self._fit is None else min(self._most, self._fit)
+        if named > max(1, math.floor(most * _SHARE)):
+            return f"{robot.name} has {named - 1} sessions, of the {most} that there is room for"
+        load = _load(robots, step_s)
+        if len(robots) > 1 and load > 1:
             return f"its engines would take {load:.2f} s of every second"
         return ""
 
@@ -176,8 +190,15 @@ class Robots:
         with self._lock:
             self._counts.events[event] += 1
 
-    def note_step(self, tally: Tally, done: bool) -> None:
-        """Note a step, done or abandoned."""
+    def step_s(self) -> float:
+        """Seconds that a step takes the engines, on average; 0 before the first. What robots gave
+        up does not count: they could make it as long as they like.
+        """
+        with self._lock:
+            return self._counts.engine_s / self._counts.steps if self._counts.steps else 0.0
+
+    def note_step(self, tally: Tally, done: bool, engine_s: float = 0.0) -> None:
+        """Note a step, done or abandoned, and for how many seconds engines ran in it."""
         with self._lock:
             counts = self._counts
             for name, start_ns, end_ns in tally.ran:
@@ -185,6 +206,7 @@ class Robots:
             counts.received += tally.received
             counts.sent += tally.sent
             counts.steps += done
+            counts.engine_s += engine_s if done else 0.0
             counts.abandoned += not done
 
     @property
@@ -192,3 +214,12 @@ class Robots:
         """A copy of what was done so far."""
         with self._lock:
             return deepcopy(self._counts)
+
+
+def _load(robots: Sequence[_Robot], step_s: float) -> float:
+    """Seconds of every second that robots claim of the engines, as far as a claim counts."""
+    named: defaultdict[str, float] = defaultdict(float)
+    for robot in robots:
+        named[robot.name] += step_s / robot.deadline_s if robot.deadline_s else 0.0
+    nameless = named.pop("", 0.0)
+    return nameless + sum(min(claim, _SHARE) for claim in named.values())

@@ -217,12 +217,7 @@ class Server:
         """Why a robot is not let in; empty if it is."""
         if self.draining:
             return "the server is stopping"
-        return self._robots.admit(greeting, sock, self._step_s())
-
-    def _step_s(self) -> float:
-        """Seconds that a step takes the engines, on average."""
-        steps = self._robots.counts.steps
-        return self._turns.held_s / steps if steps else 0.0
+        return self._robots.admit(greeting, sock, self._robots.step_s(), peer_name(sock))
 
     def _serve_robot(
         self, sock: socket.socket, peer: str, checked: bool, memory: RobotMemory | None
@@ -291,7 +286,7 @@ class Server:
             _move_state(connection, memory)
             return before
         variant, step, base = frame.place[0], frame.step, frame.base
-        route, walk = self._routes[variant], walks[variant]
+        route, walk, before_s = self._routes[variant], walks[variant], self._turns.mine_s
         done = True
         try:
             if memory is None:
@@ -303,7 +298,7 @@ class Server:
         except StepAbandoned:
             done = False
             time.sleep(_PAUSE_S)
-        self._robots.note_step(walk.tally, done)
+        self._robots.note_step(walk.tally, done, self._turns.mine_s - before_s)
         return route
 
     def _refuse(self, event: str, peer: str, why: str) -> None:

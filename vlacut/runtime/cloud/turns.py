@@ -16,18 +16,20 @@ from vlacut.backend import Tensor
 
 
 class Turns:
-    """A lock, for `with`, that goes to the thread that waits longest; `Lock` promises no order.
-
-    Attributes:
-        held_s: seconds for which it was held so far.
-    """
+    """A lock, for `with`, that goes to the thread that waits longest; `Lock` promises no order."""
 
     def __init__(self) -> None:
-        self.held_s = 0.0
+        self._mine = threading.local()
         self._lock = threading.Lock()
         self._taken = False
         self._since = 0.0
         self._waiting: deque[threading.Event] = deque()
+
+    @property
+    def mine_s(self) -> float:
+        """Seconds for which the calling thread has held it so far, sum of its turns."""
+        seconds: float = getattr(self._mine, "seconds", 0.0)
+        return seconds
 
     @property
     def lasts_s(self) -> float:
@@ -52,7 +54,7 @@ class Turns:
     def __exit__(self, *_: object) -> None:
         """Give it to who waits longest."""
         with self._lock:
-            self.held_s += time.monotonic() - self._since
+            self._mine.seconds = self.mine_s + time.monotonic() - self._since
             if self._waiting:
                 self._waiting.popleft().set()
             else:
