@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -69,11 +70,17 @@ def test_a_missing_or_truncated_file_is_named(copy: Path) -> None:
         open_bundle(copy)
 
 
-def test_no_name_leads_out_of_a_bundle(copy: Path) -> None:
-    def escape(manifest: dict[str, object]) -> None:
-        whole = manifest["whole"]
-        assert isinstance(whole, list)
-        whole[0]["name"] = "../../elsewhere"
+@pytest.mark.parametrize("evil", ["../../elsewhere", "/etc/passwd", "a\\..\\b", "a\0b"])
+@pytest.mark.parametrize("whose", ["phase", "part", "file"])
+def test_no_name_leads_out_of_a_bundle(copy: Path, whose: str, evil: str) -> None:
+    def escape(manifest: dict[str, Any]) -> None:
+        if whose == "phase":
+            manifest["whole"][0]["name"] = evil
+        elif whose == "file":
+            manifest["files"][evil] = next(iter(manifest["files"].values()))
+        else:  # everywhere, for a plan is checked in itself
+            name, plan = manifest["plan"]["parts"][0]["name"], json.dumps(manifest["plan"])
+            manifest["plan"] = json.loads(plan.replace(json.dumps(name), json.dumps(evil)))
 
     forge(copy, escape)
     with pytest.raises(BundleError, match="leads out of the bundle"):

@@ -41,6 +41,8 @@ def test_an_engine_that_anybody_may_have_made_is_refused(tmp_path: Path) -> None
         path.chmod(mode | 0o002)
         with pytest.raises(BackendError, match=f"anybody may write {path}, .*runs as code"):
             find_engine(folder, "key")
+        path.chmod(mode | 0o020)  # a group is trusted
+        assert find_engine(folder, "key") == record
         path.chmod(mode)
         if os.geteuid() == 0:
             os.chown(path, 12345, 0)

@@ -168,6 +168,7 @@ def test_no_name_leads_to_what_a_server_has_mapped(split_bundle: Path, tmp_path:
         reached += [line.split(maxsplit=5)[-1] for line in (home / "maps").read_text().splitlines()]
         process.terminate()
     of_bundle = [path for path in reached if str(tmp_path) in path]
+    assert of_bundle
     assert all(".held-" in path and path.endswith("(deleted)") for path in of_bundle), of_bundle
 
 

@@ -176,7 +176,7 @@ def test_what_peers_say_is_no_label(caplog: pytest.LogCaptureFixture) -> None:
         host, port = serve_metrics(server, "127.0.0.1", 0)
         for number in range(20):
             with socket.create_connection(server.address, 10) as sock:
-                sock.sendall(f'bad"}} evil{{x="{number}\n'.encode() * 8)
+                sock.sendall(f'bad"}} \x1b[2Jevil{{x="{number}\n'.encode() * 8)
                 while sock.recv(4096):
                     pass
         assert wait_until(lambda: server.counts.events["refused"] == 20)
@@ -192,3 +192,5 @@ def test_what_peers_say_is_no_label(caplog: pytest.LogCaptureFixture) -> None:
     }
     assert "evil" not in text
     assert "evil" not in caplog.text
+    assert caplog.records
+    assert all(record.getMessage().isprintable() for record in caplog.records)

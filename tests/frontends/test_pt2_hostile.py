@@ -265,6 +265,17 @@ def test_an_unchanged_archive_is_read(saved: Path, tmp_path: Path) -> None:
     assert [spec.name for spec in program.inputs] == ["x", "k"]
 
 
+def test_torch_opens_nothing_of_a_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: Any, **__: Any) -> None:
+        raise AssertionError("torch opened it")
+
+    doors = ("torch.load", "torch.export.load", "torch.jit.load", "torch._C.PyTorchFileReader")
+    for door in doors:
+        monkeypatch.setattr(door, opened)
+    program = load_pt2(saved, shapes={"x": (4, 6)})
+    assert [spec.name for spec in program.inputs] == ["x", "k"]
+
+
 def shorter_weight(files: dict[str, Any]) -> None:
     files["data/weights/weight_0"] = files["data/weights/weight_0"][:-4]
 
