@@ -3,5 +3,5 @@
 It is Python 3.10, numpy and one executor, so nothing here, or imported from here, needs more.
 
 May import: bundle and what lies below; never ir. Public: `load_engines`, `verify_bundle`,
-`CutResult`, `run_both`, `load_whole`, `run_whole`, `Tally`, `Closing`.
+`CutResult`, `run_both`, `load_whole`, `run_whole`, `Tally`, `Closing`, `diagnose`.
 """
