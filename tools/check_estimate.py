@@ -31,6 +31,7 @@ from tun_link import CANNOT, TunLink, cannot, entered
 from vlacut.cli.show.output import size, table
 from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.hardware import Link, parse_link
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.network.predictors import PREDICTORS
@@ -90,7 +91,8 @@ def packets(link: Link, burst: int) -> Iterator[Between]:
     with TunLink(shape_of(link)) as tun:
         engines = {"think": Sleeper("think/plan", burst, _CLOUD_MS * 1e-3)}
         with entered(tun.names[1]):
-            server = Server(echo_plan(burst, burst), DIGEST, engines, _CLOUD_HOST, insecure=True)
+            offer = ready(echo_plan(burst, burst), DIGEST, engines)
+            server = Server([offer], _CLOUD_HOST, insecure=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -21,6 +21,7 @@ from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import Loop, Run, Transfer
 from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.pricing.price import Certificate, Price
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.wire.security import cloud_context
 from vlacut.tensor import TensorSpec
@@ -120,9 +121,7 @@ def main() -> None:
     up, down, milliseconds, tls = sys.argv[1:5]
     engine = Sleeper("think/plan", int(down), float(milliseconds) * 1e-3)
     server = Server(
-        echo_plan(int(up), int(down)),
-        DIGEST,
-        {"think": engine},
+        [ready(echo_plan(int(up), int(down)), DIGEST, {"think": engine})],
         tls=cloud_context(Path(tls)) if tls else None,
     )
     sys.stdout.write(json.dumps({"port": server.address[1]}) + "\n")

@@ -38,6 +38,7 @@ from echo import DIGEST, Sleeper, echo_plan
 
 from vlacut.cli.metrics import serve_metrics
 from vlacut.errors import VlacutError
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.link import Endpoint, dial
 from vlacut.runtime.wire.protocol import TOKEN_BYTES
@@ -74,7 +75,7 @@ def serve(keys: Path) -> None:
     """The server: prints its ports, and ends with its standard input."""
     plan = echo_plan(UP, DOWN)
     engines = {"think": Sleeper("think/plan", DOWN, 0.001)}
-    server = Server(plan, DIGEST, engines, tls=cloud_context(keys / "cloud"))
+    server = Server([ready(plan, DIGEST, engines)], tls=cloud_context(keys / "cloud"))
     _, metrics = serve_metrics(server, "127.0.0.1", 0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps([server.address[1], metrics]), flush=True)

@@ -28,6 +28,7 @@ from vlacut.bundle.manifest import open_bundle
 from vlacut.errors import VlacutError
 from vlacut.hardware import Side
 from vlacut.hardware.driver import seen_driver
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import load_engines
@@ -149,9 +150,8 @@ def _stepped(bundle: Any, steps: int) -> tuple[list[float], list[float]]:
 
     plan, observed = bundle.plan, bundle.golden("observation")
     initial = bundle.initial_state()
-    server = Server(
-        plan, bundle.digest, load_engines(bundle, Side.CLOUD), "127.0.0.1", 0, initial=initial
-    )
+    cloud = load_engines(bundle, Side.CLOUD)
+    server = Server([ready(plan, bundle.digest, cloud, initial)], "127.0.0.1", 0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     times, engines = [], []

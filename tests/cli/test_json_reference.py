@@ -100,6 +100,7 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
     server, address = _served()
     try:
         yield "serve", [address]
+        yield "status", [printed("status", address["metrics"])]
         where = ("--cloud", address["address"], "--deadline", "10s")
         yield "run", [printed("run", "b", *where, "--steps", 2)]
         looped = printed("run", "b", *where, "--rate", 50, "--steps", 5)
@@ -185,7 +186,18 @@ def _record() -> BuildRecord:
 
 
 def _served() -> tuple[subprocess.Popen[str], dict[str, Any]]:
-    words = [sys.executable, "-m", "vlacut", "serve", "b", "--port", "0", "--json"]
+    words = [
+        sys.executable,
+        "-m",
+        "vlacut",
+        "serve",
+        "b",
+        "--port",
+        "0",
+        "--metrics",
+        "0",
+        "--json",
+    ]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None
     return server, json.loads(server.stdout.readline())

@@ -17,6 +17,7 @@ from support.proxy import wait_until
 from vlacut.cli.answering import Answer, HttpServer
 from vlacut.cli.metrics import serve_metrics
 from vlacut.errors import DeadlineMissed, InputError
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.sockets import listener, written
@@ -43,6 +44,11 @@ def test_what_prometheus_reads() -> None:
         "vlacut_events": "counter",
         "vlacut_part_seconds": "counter",
         "vlacut_tensor_bytes": "counter",
+        "vlacut_load": "gauge",
+        "vlacut_bundle_robots": "gauge",
+        "vlacut_bundle_loaded": "gauge",
+        "vlacut_bundle_steps": "counter",
+        "vlacut_bundle_seconds": "counter",
     }
     assert all(family.documentation for family in families.values())
     values = {
@@ -52,6 +58,10 @@ def test_what_prometheus_reads() -> None:
     }
     assert values["vlacut_steps_total",] == 3
     assert values["vlacut_robots",] == 1
+    label = (plan.program, DIGEST.hex()[:12])
+    assert values[("vlacut_bundle_steps_total", *label)] == 3
+    assert values[("vlacut_bundle_robots", *label)] == values[("vlacut_bundle_loaded", *label)] == 1
+    assert values[("vlacut_bundle_seconds_total", *label)] > 0
     assert values["vlacut_tensor_bytes_total", "up"] == 3 * plan.variants[0].price.bytes_up
     parts = {part.name for part in plan.cloud_parts[0]}
     assert {key[1] for key in values if key[0] == "vlacut_part_seconds_total"} == parts
@@ -108,7 +118,7 @@ def test_health_of_a_server_whose_engine_hangs() -> None:
 
 def test_metrics_over_ipv6_and_where_another_listens() -> None:
     _, plan, engines = crossing_deployment()
-    server = Server(plan, DIGEST, engines)
+    server = Server([ready(plan, DIGEST, engines)])
     with serving_thread(server), listener("127.0.0.1", 0) as taken:
         place = written(*serve_metrics(server, "::1", 0))
         assert place.startswith("[::1]:")

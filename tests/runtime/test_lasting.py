@@ -16,6 +16,7 @@ from support.programs import observation
 from support.proxy import wait_until
 
 from vlacut.errors import PeerLost, PeerRefused, PeerUnable
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.link import Line
 from vlacut.runtime.edge.makers import Alone
@@ -80,7 +81,7 @@ def test_a_connection_that_cannot_be_accepted_does_not_end_the_server(
 ) -> None:
     program, plan, engines = crossing_deployment()
     monkeypatch.setattr("vlacut.runtime.cloud.reception._REST_S", 0.01)
-    server = Server(plan, DIGEST, engines)
+    server = Server([ready(plan, DIGEST, engines)])
     reception = server._reception
     reception._listener = _Listener(reception._listener, 2)  # type: ignore[assignment]
     thread = threading.Thread(target=server.serve_forever)
@@ -192,7 +193,7 @@ def test_a_dial_that_fails_in_a_way_of_its_own_is_not_the_last() -> None:
 
 def test_a_server_that_is_closed_ends() -> None:
     _, plan, engines = crossing_deployment()
-    server = Server(plan, DIGEST, engines)
+    server = Server([ready(plan, DIGEST, engines)])
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     server.close()

@@ -26,6 +26,7 @@ from vlacut.plans.instructions import Run, Transfer
 from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.pricing.coding import CodedCrossing
 from vlacut.pricing.price import Certificate, Price
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.codecs import coder_of
@@ -407,6 +408,6 @@ def test_a_missing_library_is_one_line_at_load(
     said = rf"need {missing}, which is not here: pip install 'vlacut\[pictures\]'"
     plan = camera_plan()
     with pytest.raises(InputError, match=said):
-        Server(plan, DIGEST, {})
+        Server([ready(plan, DIGEST, {})])
     with pytest.raises(InputError, match=said):
         EdgeSession(plan, DIGEST, {}, ("127.0.0.1", 1))

@@ -26,6 +26,7 @@ from vlacut.errors import (
 )
 from vlacut.hardware import Link, Side, parse_link
 from vlacut.plans.instructions import Transfer, flatten
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.interpreter import Walk
@@ -419,4 +420,4 @@ def test_a_selector_says_whether_it_looks_at_the_forecast(looks_ahead: bool) -> 
 def test_off_loopback_needs_a_word() -> None:
     _, plan, engines = crossing_deployment()
     with pytest.raises(InputError, match="not authenticated"):
-        Server(plan, DIGEST, engines, host="0.0.0.0")
+        Server([ready(plan, DIGEST, engines)], host="0.0.0.0")

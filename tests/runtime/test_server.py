@@ -20,12 +20,15 @@ from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerRefused
 from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.footprint import cloud_memory
+from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.cloud.turns import Turns
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
+from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.protocol import Greeting, Status, unpack_greeting
 
 
@@ -157,13 +160,18 @@ def test_the_server_is_restarted_and_the_robot_goes_on() -> None:
 
 def test_admission_by_time() -> None:
     """Two robots at 10 Hz fit 40 ms a step; a third does not, unless it was there before."""
-    robots, clock = Robots(10), itertools.count()
+    hosting = Hosting(0)
+    robots, clock = Robots(10, hosting), itertools.count()
     ends = [socket.socketpair() for _ in range(4)]
+    _, plan, engines = crossing_deployment()
+    served = hosting.add(ready(plan, DIGEST, engines))
+    served.note_step(Tally(), done=True)
 
     def asks(number: int, deadline_s: float, step_s: float = 0.04, robots: Robots = robots) -> bool:
+        served._counts.engine_s = step_s
         token = bytes([number]) * 16
         greeting = Greeting(0, DIGEST, token, next(clock), round(deadline_s * 1e9))
-        return not robots.admit(greeting, ends[number][0], step_s)
+        return not robots.admit(greeting, ends[number][0], served)
 
     assert asks(0, 0.1)
     assert asks(1, 0.1)
@@ -176,7 +184,7 @@ def test_admission_by_time() -> None:
     assert len(robots) == 4
     robots.leave(ends[1][0])
     assert len(robots) == 3
-    assert asks(0, 1e-9, 9.0, Robots(1))
+    assert asks(0, 1e-9, 9.0, Robots(1, hosting))
     for pair in ends:
         for sock in pair:
             sock.close()
@@ -207,7 +215,7 @@ def test_admission_by_memory(caplog: pytest.LogCaptureFixture) -> None:
             with EdgeSession(plan, DIGEST, engines, server.address) as policy:
                 policy.step(observation(program))
     with pytest.raises(InputError, match="compile with a lower --cloud-budget"):
-        Server(plan, DIGEST, engines, memory=memory.weights + memory.robot - 1)
+        Server([ready(plan, DIGEST, engines)], memory=memory.weights + memory.robot - 1)
     with served(plan, engines, memory=10**12, most_robots=5) as server:
         assert server.most_robots == 5
 

@@ -18,6 +18,7 @@ from support.deployments import DIGEST, crossing_deployment, served
 from support.programs import observation
 
 from vlacut.errors import InputError, PeerLost, PeerRefused, WireError
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.security import cloud_context, edge_context, is_loopback
@@ -95,7 +96,7 @@ def test_off_loopback_needs_keys_or_a_word(keys: Path) -> None:
     with pytest.raises(InputError, match="not authenticated"):
         EdgeSession(plan, DIGEST, engines, ("192.0.2.1", 7000))
     with pytest.raises(InputError, match="not authenticated"):
-        Server(plan, DIGEST, engines, "192.0.2.1")
+        Server([ready(plan, DIGEST, engines)], "192.0.2.1")
     assert [is_loopback(host) for host in ("localhost", "127.9.9.9", "::1")] == [True] * 3
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "localhost.evil.example")] == [
         False

@@ -12,6 +12,8 @@ from support.deployments import DIGEST, crossing_deployment, served
 from support.programs import observation
 
 from vlacut.errors import PeerRefused
+from vlacut.runtime.cloud.deployment import ready
+from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.tally import Tally
@@ -23,16 +25,19 @@ def test_no_robot_with_keys_keeps_others_out_by_what_it_claims() -> None:
     """Its deadlines count for half of the engines at most, and its sessions for half of the room;
     what steps take it cannot make longer by giving them up.
     """
-    robots, clock, ends = Robots(6), itertools.count(), []
+    _, plan, engines = crossing_deployment()
+    hosting = Hosting(0)
+    bundle = hosting.add(ready(plan, DIGEST, engines))
+    robots, clock, ends = Robots(6, hosting), itertools.count(), []
 
     def asks(name: str, deadline_s: float) -> str:
         ends.append(socket.socketpair())
         greeting = Greeting(0, DIGEST, os.urandom(16), next(clock), round(deadline_s * 1e9))
-        return robots.admit(greeting, ends[-1][0], robots.step_s(), name)
+        return robots.admit(greeting, ends[-1][0], bundle, name)
 
-    robots.note_step(Tally(), True, 0.04)
-    robots.note_step(Tally(), False, 1000.0)
-    assert robots.step_s() == pytest.approx(0.04)
+    bundle.note_step(Tally(), True, 0.04)
+    bundle.note_step(Tally(), False, 1000.0)
+    assert bundle.step_s == pytest.approx(0.04)
     assert not asks("greedy", 1e-9)
     assert not asks("greedy", 0.04)
     assert not asks("honest", 0.1)

@@ -19,6 +19,7 @@ from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Instruction, Loop, Run
 from vlacut.plans.plan import Part, Plan, Variant
+from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.split.parts import Split, split
 
@@ -131,7 +132,8 @@ def crossing_deployment(make: Make = in_memory) -> tuple[Program, Plan, dict[str
 def served(
     plan: Plan, engines: Mapping[str, Engine], digest: bytes = DIGEST, **options: Any
 ) -> Iterator[Server]:
-    server = Server(plan, digest, engines, **{"timeout": 2.0, **options})
+    offer = ready(plan, digest, engines, options.pop("initial", {}))
+    server = Server([offer], **{"timeout": 2.0, **options})
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlacut.bundle.halves import weights_of
+from vlacut.bundle.holding import shared_weights
 from vlacut.bundle.manifest import Bundle, open_bundle, read_bundle
+from vlacut.bundle.store import WeightStore
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import Side, parse_link, read_recordings
+from vlacut.runtime.cloud.deployment import Offer
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import cloud_engines, computes, edge_engines, warm_up
@@ -171,7 +175,7 @@ def _samples(history: Path, interval_s: float) -> list[tuple[float, ...]]:
 
 
 def serve(
-    bundle: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     host: str = "127.0.0.1",
     port: int = 0,
     *,
@@ -184,10 +188,11 @@ def serve(
     in_place: bool = False,
     provider: str = "",
 ) -> Server:
-    """The bundle's cloud side, listening; call its `serve_forever`.
+    """The cloud side of a bundle, or of several, listening; call its `serve_forever`.
 
     Args:
-        bundle: path of the bundle.
+        bundle: path of the bundle; of several, each is loaded for its first robot, and unloaded
+            when memory is needed while it has none, see `vlacut.runtime.cloud.hosting`.
         host: address to listen on.
         port: 0 takes a free one, see `Server.address`.
         tls: the cloud's folder of `vlacut keys`; needed off loopback.
@@ -200,32 +205,50 @@ def serve(
         provider: what the back end runs on, e.g. `cuda`, instead of what the bundle says; several
             in order of preference with `+` between them.
 
-    Every engine runs once on zeros before this returns. Events go to the logger `vlacut.server`,
-    and so does a warning if no variant has work for the cloud.
+    Every engine of a bundle alone runs once on zeros before this returns. Events go to the logger
+    `vlacut.server`, and so does a warning if no variant has work for the cloud.
     Raises BundleError, BackendError, or InputError as `Server` does.
     """
-    opened = _open(bundle, trusted, None if emulate else Side.CLOUD)
-    engines = cloud_engines(opened, emulate, in_place, provider)
-    if computes(opened, emulate):
-        warm_up(opened.parts(Side.CLOUD), engines, opened.plan)
-    if opened.plan.one_side is Side.EDGE:
-        _log.warning(
-            "the plan of %s runs everything on the edge: no robot will ask this server for "
-            "anything, and vlacut run needs no --cloud",
-            opened.plan.program,
-        )
+    paths = [bundle] if isinstance(bundle, (str, os.PathLike)) else list(bundle)
+    if not paths:
+        raise InputError("there is no bundle to serve: name one")
+    opened = [_open(path, trusted, None if emulate else Side.CLOUD) for path in paths]
+    store = None if in_place or len(opened) == 1 else shared_weights(opened[0].root.parent)
     return Server(
-        opened.plan,
-        opened.digest,
-        engines,
+        [_offer(one, emulate, in_place, provider, store) for one in opened],
         host,
         port,
         tls=_keys(tls, cloud=True),
         insecure=insecure,
         most_robots=most_robots,
         memory=memory,
-        initial=opened.initial_state(),
     )
+
+
+def _offer(
+    opened: Bundle, emulate: bool, in_place: bool, provider: str, store: WeightStore | None
+) -> Offer:
+    """A bundle for a server."""
+    if opened.plan.one_side is Side.EDGE:
+        _log.warning(
+            "the plan of %s runs everything on the edge: no robot will ask this server for "
+            "anything, and vlacut run needs no --cloud",
+            opened.plan.program,
+        )
+
+    def load() -> Mapping[str, Any]:
+        engines = cloud_engines(opened, emulate, in_place, provider, store)
+        if computes(opened, emulate):
+            warm_up(opened.parts(Side.CLOUD), engines, opened.plan)
+        return engines
+
+    def unload() -> None:
+        if store is not None:
+            store.drop(opened.digest)
+
+    weights = {} if store is None else weights_of(opened, Side.CLOUD)
+    initial, name = opened.initial_state(), opened.root.name
+    return Offer(opened.plan, opened.digest, load, unload, initial, weights, name)
 
 
 def _keys(folder: str | os.PathLike[str] | None, *, cloud: bool) -> ssl.SSLContext | None:

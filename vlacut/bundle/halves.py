@@ -57,6 +57,12 @@ def files_of(bundle: Bundle, side: Side) -> dict[str, FileEntry]:
     return {name: entry for name, entry in manifest.files.items() if name in wanted}
 
 
+def weights_of(bundle: Bundle, side: Side) -> dict[str, int]:
+    """Bytes of the distinct weights of a side, by content."""
+    files = files_of(bundle, side).items()
+    return {entry.sha256: entry.nbytes for name, entry in files if name.startswith("weights/")}
+
+
 def weights_named(part: Path) -> list[str]:
     """The files that the ONNX file of a part names, in order; none if it cannot be read."""
     try:

@@ -35,6 +35,7 @@ from vlacut.bundle.private import (
     others_may_write,
     remove_leftovers,
 )
+from vlacut.bundle.store import WeightStore
 from vlacut.errors import BundleError
 from vlacut.hardware import Side
 
@@ -44,7 +45,9 @@ _CHUNK = 1 << 20
 
 
 @contextmanager
-def held(bundle: Bundle, side: Side, in_place: bool = False) -> Iterator[Path]:
+def held(
+    bundle: Bundle, side: Side, in_place: bool = False, store: WeightStore | None = None
+) -> Iterator[Path]:
     """A folder with a side's parts and their weights, verified, until the block ends.
 
     What was mapped or read by then stays the same, whatever happens to the bundle.
@@ -53,6 +56,7 @@ def held(bundle: Bundle, side: Side, in_place: bool = False) -> Iterator[Path]:
         bundle: by its manifest.
         side: whose parts.
         in_place: give the bundle's own folder, if nobody else may write there.
+        store: of weights that other bundles share; its user is the bundle's digest.
 
     Raises BundleError naming the file that is missing, altered or somebody else's to write.
     """
@@ -67,10 +71,24 @@ def held(bundle: Bundle, side: Side, in_place: bool = False) -> Iterator[Path]:
             hold(bundle, bundle.part_file(part), folder.path)
             for name in weights_named(folder.path / bundle.part_file(part)):
                 if name in bundle.manifest.files and not (folder.path / name).exists():
-                    hold(bundle, name, folder.path)
+                    _hold_weight(bundle, name, folder.path, store)
         yield folder.path
     finally:
         folder.remove()
+
+
+def shared_weights(beside: Path) -> WeightStore:
+    """A store for the bundles beside a folder, or elsewhere: of another file system none share."""
+    return WeightStore(lambda: _private_folder(beside.resolve(), ".vlacut.weights"))
+
+
+def _hold_weight(bundle: Bundle, name: str, folder: Path, store: WeightStore | None) -> None:
+    if store is None:
+        hold(bundle, name, folder)
+        return
+    (folder / name).parent.mkdir(exist_ok=True)
+    content = bundle.manifest.files[name].sha256
+    store.take(bundle.digest, content, folder / name, lambda: hold(bundle, name, folder))
 
 
 def _private_folder(beside: Path, stem: str) -> PrivateFolder:

@@ -29,7 +29,8 @@ class _Lazy(click.Group):
         "doctor": ("doctor:doctor_command", "Show what this machine can run."),
         "bundle": ("halve:bundle_command", "Write what one side needs of a bundle."),
         "build": ("build:build_command", "Build engines on the machine that will run them."),
-        "serve": ("deploy:serve_command", "Serve the cloud side of a bundle."),
+        "serve": ("serve:serve_command", "Serve the cloud side of a bundle, or of several."),
+        "status": ("status:status_command", "Show the bundles, robots and load of a server."),
         "run": ("deploy:run_command", "Drive the edge side of a bundle; show where time went."),
         "simulate": (
             "simulate:simulate_command",

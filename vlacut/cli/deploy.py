@@ -1,8 +1,7 @@
-"""`serve` and `run`: the two sides of a deployment."""
+"""`run`: the edge side of a deployment."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,135 +9,36 @@ from typing import Any
 import click
 import numpy as np
 
-from vlacut.api import connect, serve
+from vlacut.api import connect
 from vlacut.bundle.staging import write_file
 from vlacut.cli import completion
-from vlacut.cli.arguments import BUNDLE, seconds
+from vlacut.cli.arguments import BUNDLE, IN_PLACE, INSECURE, PROVIDER, TLS, TRUSTED, seconds
 from vlacut.cli.endpoint import endpoint_options, serve_endpoint
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.rate import LoopRun, loop_options, run_loop
 from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.noise import noise_line, without_noise
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size
+from vlacut.cli.show.output import console, json_option, print_json, progress_bar
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
-from vlacut.hardware import parse_bytes
 from vlacut.integrations.endpoint import read_endpoint
 from vlacut.plans.plan import CHOSEN, Plan
-from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.edge.timeline import trace_json
 from vlacut.runtime.network.predictors import NAMES
 from vlacut.runtime.network.selectors import SELECTORS
-from vlacut.runtime.wire.sockets import parse_address, written
 from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 from vlacut.tensor.numerics import largest_difference
-
-_TLS = click.option(
-    "--tls", type=click.Path(path_type=Path), help="This machine's folder of vlacut keys."
-)
-_INSECURE = click.option("--insecure", is_flag=True, help="Off loopback without --tls.")
-_IN_PLACE = click.option(
-    "--in-place", is_flag=True, help="Run on BUNDLE's own files, if nobody else may write them."
-)
-_PROVIDER = click.option(
-    "--provider", default="", help="Runs on it instead of the bundle's: cuda, tensorrt, cpu."
-)
-_TRUSTED = click.option(
-    "--trusted", type=click.Path(path_type=Path), help="public.pem of who must have signed BUNDLE."
-)
-
-
-@click.command("serve")
-@BUNDLE
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", default=7000, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
-)
-@_TLS
-@_INSECURE
-@_TRUSTED
-@click.option(
-    "--robots", default=64, show_default=True, type=click.IntRange(1), help="Most at a time."
-)
-@click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
-@_IN_PLACE
-@_PROVIDER
-@click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
-@click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
-@click.option("--log-json", is_flag=True, help="Log an object a line.")
-@json_option
-def serve_command(
-    path: Path,
-    host: str,
-    port: int,
-    tls: Path | None,
-    insecure: bool,
-    trusted: Path | None,
-    robots: int,
-    memory: str | None,
-    emulate: bool,
-    in_place: bool,
-    provider: str,
-    metrics: str | None,
-    log_json: bool,
-    as_json: bool,
-) -> None:
-    """Serve the cloud side of a bundle.
-
-    It runs until SIGTERM or Ctrl-C; then steps that have begun are ended first.
-    """
-    log_to_stderr("serve", log_json)
-    server = serve(
-        path,
-        host,
-        port,
-        tls=tls,
-        insecure=insecure,
-        trusted=trusted,
-        most_robots=robots,
-        emulate=emulate,
-        in_place=in_place,
-        provider=provider,
-        memory=parse_bytes(memory) if memory else None,
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.shutdown())
-    address = written(*server.address)
-    try:
-        watched = _serve_metrics(server, metrics) if metrics else ""
-    except InputError:
-        server.close()
-        raise
-    if as_json:
-        robots_json = {"most": server.most_robots, "bytes_each": server.memory.robot}
-        print_json(
-            {"address": address, "bundle": str(path), "metrics": watched, "robots": robots_json}
-        )
-    else:
-        room = f"up to {server.most_robots} robots, {size(server.memory.robot)} of tensors each"
-        console().print(f"serving {path} on {address}: {room}; Ctrl-C ends it", markup=False)
-    server.serve_forever()
-
-
-def _serve_metrics(server: Server, place: str) -> str:
-    """HOST:PORT where /metrics and /healthz are; on loopback unless a host is given."""
-    try:
-        from vlacut.cli.metrics import serve_metrics
-    except ImportError as error:
-        raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
-    host, port = parse_address(f"127.0.0.1:{place}" if place.isdigit() else place)
-    return written(*serve_metrics(server, host, port))
 
 
 @click.command("run")
 @BUNDLE
 @click.option("--cloud", default="", help="HOST:PORT of vlacut serve; not needed if all-edge.")
-@_TLS
-@_INSECURE
-@_TRUSTED
-@_IN_PLACE
-@_PROVIDER
+@TLS
+@INSECURE
+@TRUSTED
+@IN_PLACE
+@PROVIDER
 @click.option(
     "--input",
     "observation",

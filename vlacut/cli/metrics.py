@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric
@@ -12,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from vlacut.cli.answering import Answer, HttpServer
+from vlacut.runtime.cloud.deployment import Deployment
 from vlacut.runtime.cloud.server import Server
 
 
@@ -35,6 +38,24 @@ class _Counts(Collector):
         yield _by("vlacut_part_seconds", "Running parts, and waiting to.", "part", counts.part_s)
         moved = {"up": counts.received, "down": counts.sent}
         yield _by("vlacut_tensor_bytes", "Tensors that crossed the link.", "direction", moved)
+        yield GaugeMetricFamily("vlacut_load", "Engine seconds a second.", self._server.load)
+        yield from _by_bundle(self._server.bundles)
+
+
+def _by_bundle(bundles: Sequence[Deployment]) -> Iterator[Metric]:
+    """What each bundle does; a bundle's name is its folder's, and its digest tells versions."""
+    labels = ["bundle", "digest"]
+    robots = GaugeMetricFamily("vlacut_bundle_robots", "Robots of a bundle.", labels=labels)
+    loaded = GaugeMetricFamily("vlacut_bundle_loaded", "1 while it is loaded.", labels=labels)
+    steps = CounterMetricFamily("vlacut_bundle_steps", "Steps to their end.", labels=labels)
+    spent = CounterMetricFamily("vlacut_bundle_seconds", "Seconds of its engines.", labels=labels)
+    for one in bundles:
+        label = [one.name, one.digest.hex()[:12]]
+        robots.add_metric(label, one.sessions)
+        loaded.add_metric(label, int(one.engines is not None))
+        steps.add_metric(label, one.counts.steps)
+        spent.add_metric(label, one.counts.engine_s)
+    yield from (robots, loaded, steps, spent)
 
 
 def _by(name: str, help_text: str, label: str, found: Any) -> Metric:
@@ -42,6 +63,33 @@ def _by(name: str, help_text: str, label: str, found: Any) -> Metric:
     for key, value in sorted(found.items()):
         family.add_metric([key], value)
     return family
+
+
+def status_of(server: Server) -> dict[str, Any]:
+    """What a server does now, as `/status` says it."""
+    return {
+        "version": version("vlacut"),
+        "health": _health(server),
+        "robots": server.robots,
+        "most_robots": server.most_robots,
+        "load": server.load,
+        "memory_bytes": server.memory.device,
+        "bundles": [_bundle_status(one) for one in server.bundles],
+    }
+
+
+def _bundle_status(one: Deployment) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "program": one.plan.program,
+        "digest": one.digest.hex(),
+        "loaded": one.engines is not None,
+        "robots": one.sessions,
+        "steps": one.counts.steps,
+        "step_ms": one.step_s * 1e3,
+        "weights_bytes": sum(one.weights.values()),
+        "robot_bytes": one.memory.robot,
+    }
 
 
 def _health(server: Server) -> str:
@@ -52,10 +100,10 @@ def _health(server: Server) -> str:
 
 
 def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
-    """Serve `/metrics` and `/healthz` from a thread; host and port (0 takes a free one).
+    """Serve `/metrics`, `/healthz` and `/status` from a thread; host and port (0: a free one).
 
     `/healthz` is 200 `ok` while robots are taken, 503 `draining` after SIGTERM, 503 `stuck` while
-    an engine runs for longer than robots wait.
+    an engine runs for longer than robots wait. `/status` is what `vlacut status` shows, as JSON.
     Raises InputError if the address cannot be had.
     """
     registry = CollectorRegistry()
@@ -73,5 +121,9 @@ def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
         status = HTTPStatus.OK if said == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
         return Answer(f"{said}\n".encode(), status=status)
 
-    http = HttpServer(host, port, {"/metrics": metrics, "/healthz": health})
+    def status(_: str) -> Answer:
+        return Answer(json.dumps(status_of(server)).encode() + b"\n", "application/json")
+
+    pages = {"/metrics": metrics, "/healthz": health, "/status": status}
+    http = HttpServer(host, port, pages)
     return host, http.port

@@ -12,6 +12,7 @@ from vlacut import registry
 from vlacut.backend import Engine, Lane, Tensor
 from vlacut.bundle.holding import held
 from vlacut.bundle.manifest import Bundle, check_files
+from vlacut.bundle.store import WeightStore
 from vlacut.errors import BundleError, InputError
 from vlacut.hardware import Side
 from vlacut.plans.plan import Part, Plan
@@ -129,19 +130,31 @@ def edge_engines(
 
 
 def cloud_engines(
-    bundle: Bundle, emulate: bool, in_place: bool, provider: str = ""
+    bundle: Bundle,
+    emulate: bool,
+    in_place: bool,
+    provider: str = "",
+    store: WeightStore | None = None,
 ) -> dict[str, Engine]:
     """The cloud's, see `_held_engines`."""
-    return _held_engines(bundle, Side.CLOUD, emulate, in_place, provider)
+    return _held_engines(bundle, Side.CLOUD, emulate, in_place, provider, store)
 
 
 def _held_engines(
-    bundle: Bundle, side: Side, emulate: bool, in_place: bool, provider: str
+    bundle: Bundle,
+    side: Side,
+    emulate: bool,
+    in_place: bool,
+    provider: str,
+    store: WeightStore | None = None,
 ) -> dict[str, Engine]:
-    """A side's engines, of files that were verified and that nobody else can change."""
+    """A side's engines, of files that were verified and that nobody else can change.
+
+    Weights are shared with the other bundles of a `store`.
+    """
     if emulate or bundle.backend(side) == EMULATED:  # nothing is read but the manifest
         return load_engines(bundle, side, emulate)
-    with held(bundle, side, in_place) as root:
+    with held(bundle, side, in_place, store) as root:
         mine = {name for name in bundle.files if not in_place and (root / name).exists()}
         for problem in check_files(bundle, mine):
             raise BundleError(f"{bundle.root}: {problem}; compile it again, or copy it again")

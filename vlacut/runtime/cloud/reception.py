@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vlacut.errors import PeerLost, WireError
 from vlacut.runtime.cloud.lobby import Guest, Lobby
@@ -37,7 +37,7 @@ class Reception:
     Args:
         host, port: where to listen, see `vlacut.runtime.wire.sockets.listener`.
         tls: in which; None for plain connections.
-        digest: of the bundle.
+        digests: gives those of the bundles that it takes robots of.
         serve: what the thread does: told the stranger, which it owns.
         refused: told of a connection that was not taken: `lost` or `refused`, whose, and why.
 
@@ -49,12 +49,12 @@ class Reception:
         host: str,
         port: int,
         tls: ssl.SSLContext | None,
-        digest: bytes,
+        digests: Callable[[], Sequence[bytes]],
         serve: Callable[[Stranger], None],
         refused: Callable[[str, str, str], None],
     ) -> None:
         self._tls = tls
-        self._digest = digest
+        self._digests = digests
         self._serve = serve
         self._refused = refused
         self._stopping = threading.Event()
@@ -161,7 +161,9 @@ class Reception:
         start = time.thread_time()
         try:
             done = stranger.advance()
-            said = refusal(stranger.greeting, stranger.arrived_ns, self._digest) if done else None
+            said = (
+                refusal(stranger.greeting, stranger.arrived_ns, self._digests()) if done else None
+            )
         except WireError as error:
             self._forget(guest)
             event = "lost" if isinstance(error, PeerLost) else "refused"

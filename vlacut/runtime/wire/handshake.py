@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vlacut.errors import PeerLost, PeerRefused, PeerUnable, WireError
@@ -80,14 +80,14 @@ def answer(
     data = _read(sock, GREETING_START_BYTES, end)
     if unpack_version(data) == VERSION:
         data += _read(sock, GREETING_BYTES - len(data), end)
-    return answer_to(sock, data, time.perf_counter_ns(), digest, full, memory)
+    return answer_to(sock, data, time.perf_counter_ns(), (digest,), full, memory)
 
 
 def answer_to(
     sock: socket.socket,
     data: bytes,
     arrived_ns: int,
-    digest: bytes,
+    digests: Sequence[bytes],
     full: Callable[[Greeting], str] = lambda _: "",
     memory: Callable[[Greeting], bytes] = lambda _: b"",
 ) -> Greeting:
@@ -97,19 +97,21 @@ def answer_to(
         sock: connected, in TLS or not.
         data: the greeting, or the first 12 bytes of one of another version.
         arrived_ns: this side's clock when these had come, in nanoseconds.
-        digest: of the bundle's manifest, 32 bytes.
+        digests: of the manifests of the bundles that the cloud holds, the one that it names to
+            an edge of another first.
         full: says why there is no room for the robot, or nothing.
         memory: what is remembered of one that has room, packed.
 
     Raises PeerLost if the edge hung up, WireError if it is no edge of vlacut, and what this side
     answered with: PeerRefused for another version or bundle, PeerUnable if there is no room.
     """
-    refused = refusal(data, arrived_ns, digest)
+    refused = refusal(data, arrived_ns, digests)
     if refused is not None:
         _send(sock, refused[0])
         raise PeerRefused(refused[1])
     found = unpack_greeting(data)
-    mine = Greeting(Status.OK, digest, found.token, arrived_ns, time.perf_counter_ns(), found.flags)
+    times = arrived_ns, time.perf_counter_ns()
+    mine = Greeting(Status.OK, found.digest, found.token, *times, found.flags)
     why = full(found)
     if why:
         _send(sock, replace(mine, status=Status.FULL))
@@ -118,23 +120,24 @@ def answer_to(
     return found
 
 
-def refusal(data: bytes, arrived_ns: int, digest: bytes) -> tuple[Greeting, str] | None:
-    """What to answer a greeting of another version or bundle, and why; None if it is of this one.
+def refusal(data: bytes, arrived_ns: int, digests: Sequence[bytes]) -> tuple[Greeting, str] | None:
+    """What to answer a greeting of another version or bundle, and why; None if it is of one here.
 
     The arguments are those of `answer_to`. Raises WireError if it is no greeting.
     """
+    digest = digests[0]
     version = unpack_version(data[:GREETING_START_BYTES])
     if version != VERSION:
         mine = Greeting(Status.OTHER_VERSION, digest, bytes(16), arrived_ns, arrived_ns)
         return mine, f"an edge speaks protocol {version}, this cloud {VERSION}"
     found = unpack_greeting(data)
-    if found.digest == digest:
+    if found.digest in digests:
         return None
     now = time.perf_counter_ns()
     mine = Greeting(Status.OTHER_BUNDLE, digest, found.token, arrived_ns, now, found.flags)
     return mine, (
         f"an edge holds another bundle ({found.digest.hex()[:12]}) than this cloud "
-        f"({digest.hex()[:12]})"
+        f"({', '.join(one.hex()[:12] for one in digests)})"
     )
 
 

@@ -1,0 +1,117 @@
+"""`serve`: the cloud side of a deployment."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import click
+
+from vlacut.api import serve
+from vlacut.cli.arguments import IN_PLACE, INSECURE, PROVIDER, TLS, TRUSTED, bundles_of
+from vlacut.cli.logs import log_to_stderr
+from vlacut.cli.show.output import console, json_option, print_json, size
+from vlacut.errors import InputError
+from vlacut.hardware import parse_bytes
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.wire.sockets import parse_address, written
+
+
+@click.command("serve")
+@click.argument(
+    "paths", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=7000, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
+)
+@TLS
+@INSECURE
+@TRUSTED
+@click.option(
+    "--robots", default=64, show_default=True, type=click.IntRange(1), help="Most at a time."
+)
+@click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
+@IN_PLACE
+@PROVIDER
+@click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
+@click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
+@click.option("--log-json", is_flag=True, help="Log an object a line.")
+@json_option
+def serve_command(
+    paths: tuple[Path, ...],
+    host: str,
+    port: int,
+    tls: Path | None,
+    insecure: bool,
+    trusted: Path | None,
+    robots: int,
+    memory: str | None,
+    emulate: bool,
+    in_place: bool,
+    provider: str,
+    metrics: str | None,
+    log_json: bool,
+    as_json: bool,
+) -> None:
+    """Serve the cloud side of a bundle, or of several.
+
+    Of several, or of a folder of them, each is loaded for its first robot, and unloaded when memory
+    is needed while it has none. It runs until SIGTERM or Ctrl-C; then steps that have begun are
+    ended first.
+    """
+    log_to_stderr("serve", log_json)
+    found = [bundle for path in paths for bundle in bundles_of(path)]
+    server = serve(
+        found[0] if len(found) == 1 else found,
+        host,
+        port,
+        tls=tls,
+        insecure=insecure,
+        trusted=trusted,
+        most_robots=robots,
+        emulate=emulate,
+        in_place=in_place,
+        provider=provider,
+        memory=parse_bytes(memory) if memory else None,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.shutdown())
+    address = written(*server.address)
+    try:
+        watched = _serve_metrics(server, metrics) if metrics else ""
+    except InputError:
+        server.close()
+        raise
+    if as_json:
+        robots_json = {"most": server.most_robots, "bytes_each": server.memory.robot}
+        served = [
+            {"path": str(path), "digest": one.digest.hex()}
+            for path, one in zip(found, server.bundles, strict=True)
+        ]
+        print_json(
+            {
+                "address": address,
+                "bundle": str(found[0]),
+                "bundles": served,
+                "metrics": watched,
+                "robots": robots_json,
+            }
+        )
+    else:
+        room = f"up to {server.most_robots} robots"
+        if len(found) == 1:
+            room += f", {size(server.memory.robot)} of tensors each"
+        what = str(found[0]) if len(found) == 1 else f"{len(found)} bundles"
+        console().print(f"serving {what} on {address}: {room}; Ctrl-C ends it", markup=False)
+    server.serve_forever()
+
+
+def _serve_metrics(server: Server, place: str) -> str:
+    """HOST:PORT where /metrics and /healthz are; on loopback unless a host is given."""
+    try:
+        from vlacut.cli.metrics import serve_metrics
+    except ImportError as error:
+        raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
+    host, port = parse_address(f"127.0.0.1:{place}" if place.isdigit() else place)
+    return written(*serve_metrics(server, host, port))
