@@ -96,6 +96,8 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
     )
     yield "doctor", [printed("doctor"), printed("doctor", "b")]
     yield "bundle", [printed("bundle", "edge", "b", "-o", "robot")]
+    (folder / "watched").mkdir()
+    yield "rollout", [printed("rollout", "b", "watched")]
     yield "build", [record_json(_record())]
     server, address = _served()
     try:

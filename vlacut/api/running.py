@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlacut.api.watching import Watch, bundles_in, verify_whole
 from vlacut.bundle.halves import weights_of
 from vlacut.bundle.holding import shared_weights
 from vlacut.bundle.manifest import Bundle, open_bundle, read_bundle
@@ -187,6 +188,7 @@ def serve(
     emulate: bool = False,
     in_place: bool = False,
     provider: str = "",
+    watch: bool = False,
 ) -> Server:
     """The cloud side of a bundle, or of several, listening; call its `serve_forever`.
 
@@ -204,18 +206,33 @@ def serve(
         in_place: run on the bundle's own files, see `vlacut.bundle.holding`.
         provider: what the back end runs on, e.g. `cuda`, instead of what the bundle says; several
             in order of preference with `+` between them.
+        watch: `bundle` is a folder of bundles, and the server follows it until it is shut down:
+            see `vlacut.api.watching`.
 
     Every engine of a bundle alone runs once on zeros before this returns. Events go to the logger
     `vlacut.server`, and so does a warning if no variant has work for the cloud.
     Raises BundleError, BackendError, or InputError as `Server` does.
     """
-    paths = [bundle] if isinstance(bundle, (str, os.PathLike)) else list(bundle)
-    if not paths:
+    folder = Path(bundle) if watch and isinstance(bundle, (str, os.PathLike)) else None
+    paths = [Path(bundle)] if isinstance(bundle, (str, os.PathLike)) else [*map(Path, bundle)]
+    found = sorted(bundles_in(folder)) if folder is not None else paths
+    if not found:
         raise InputError("there is no bundle to serve: name one")
-    opened = [_open(path, trusted, None if emulate else Side.CLOUD) for path in paths]
-    store = None if in_place or len(opened) == 1 else shared_weights(opened[0].root.parent)
-    return Server(
-        [_offer(one, emulate, in_place, provider, store) for one in opened],
+    alone = len(found) == 1 and folder is None
+    store = None if in_place or alone else shared_weights(found[0].parent)
+
+    def offer(path: Path) -> Offer:
+        opened = _open(path, trusted, None if emulate else Side.CLOUD)
+        return _offer(opened, emulate, in_place, provider, store)
+
+    def verified(path: Path) -> Offer:
+        made = offer(path)
+        if not emulate:
+            verify_whole(path)
+        return made
+
+    server = Server(
+        [offer(path) for path in found],
         host,
         port,
         tls=_keys(tls, cloud=True),
@@ -223,6 +240,9 @@ def serve(
         most_robots=most_robots,
         memory=memory,
     )
+    if folder is not None:
+        Watch(folder, server, verified).start()
+    return server
 
 
 def _offer(

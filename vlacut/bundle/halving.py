@@ -15,25 +15,28 @@ from vlacut.hardware import Side
 _MODE = 0o644
 
 
-def write_half(bundle: Bundle, side: Side, out: Path, progress: Progress = unwatched) -> Bundle:
-    """Write a side's half of a bundle to a folder; the half, as it is opened.
+def write_half(
+    bundle: Bundle, side: Side | None, out: Path, progress: Progress = unwatched
+) -> Bundle:
+    """Write a side's half of a bundle to a folder, or all of it; as it is opened.
 
     Files are cloned where the file system can (btrfs, XFS), and copied elsewhere. A signature goes
     along: it is of both.
 
     Args:
         bundle: by its manifest; whole, or already this half.
-        side: whose half.
+        side: whose half; None for what there is of the bundle.
         out: a new folder, or a bundle that this one takes the place of.
         progress: called with what is being done, how many bytes are done, and of how many.
 
     Raises BundleError naming a file that is missing or altered, and then writes nothing; or where
     the folder cannot be written.
     """
+    side = side or bundle.half
     require(bundle.root, bundle.half, side)
     if out.resolve() == bundle.root.resolve():
         raise BundleError(f"{out}: is the bundle itself; choose another place with -o")
-    files = files_of(bundle, side)
+    files = bundle.files if side is None else files_of(bundle, side)
     total, done = sum(entry.nbytes for entry in files.values()), 0
     with staged_folder(out) as folder:
         for name, entry in files.items():
@@ -43,5 +46,6 @@ def write_half(bundle: Bundle, side: Side, out: Path, progress: Progress = unwat
             progress("write", done, total)
         for name, data in manifest_files(bundle).items():
             (folder / name).write_bytes(data)
-        (folder / HALF).write_text(f"{side.value}\n", encoding="ascii")
+        if side is not None:
+            (folder / HALF).write_text(f"{side.value}\n", encoding="ascii")
     return read_bundle(out)

@@ -30,6 +30,10 @@ class _Lazy(click.Group):
         "bundle": ("halve:bundle_command", "Write what one side needs of a bundle."),
         "build": ("build:build_command", "Build engines on the machine that will run them."),
         "serve": ("serve:serve_command", "Serve the cloud side of a bundle, or of several."),
+        "rollout": (
+            "rollout:rollout_command",
+            "Put a bundle into the folder that vlacut serve --watch follows.",
+        ),
         "status": ("status:status_command", "Show the bundles, robots and load of a server."),
         "run": ("deploy:run_command", "Drive the edge side of a bundle; show where time went."),
         "simulate": (

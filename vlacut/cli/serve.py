@@ -34,6 +34,9 @@ from vlacut.runtime.wire.sockets import parse_address, written
 @click.option("--memory", help="Of this machine, e.g. 40GB; the plan's device's without it.")
 @IN_PLACE
 @PROVIDER
+@click.option(
+    "--watch", is_flag=True, help="Follow the folder BUNDLE: serve what comes, retire what goes."
+)
 @click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
@@ -47,6 +50,7 @@ def serve_command(
     trusted: Path | None,
     robots: int,
     memory: str | None,
+    watch: bool,
     emulate: bool,
     in_place: bool,
     provider: str,
@@ -62,14 +66,17 @@ def serve_command(
     """
     log_to_stderr("serve", log_json)
     found = [bundle for path in paths for bundle in bundles_of(path)]
+    if watch and (len(paths) > 1 or found[0] == paths[0]):
+        raise InputError("--watch follows one folder of bundles: name that alone")
     server = serve(
-        found[0] if len(found) == 1 else found,
+        paths[0] if watch else found[0] if len(found) == 1 else found,
         host,
         port,
         tls=tls,
         insecure=insecure,
         trusted=trusted,
         most_robots=robots,
+        watch=watch,
         emulate=emulate,
         in_place=in_place,
         provider=provider,

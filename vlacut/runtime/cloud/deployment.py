@@ -27,6 +27,8 @@ from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.pictures import require_libraries
 from vlacut.runtime.wire.route import first_routes_of, routes_of
 
+_GRACE_S = 6.0  # after it was retired: who has greeted by then is in, or was refused
+
 Load = Callable[[], Mapping[str, Engine]]
 
 
@@ -112,6 +114,7 @@ class Deployment:
         engines: while it is loaded; None otherwise.
         sessions: how many robots it serves now.
         used_s: when the last one came or left, on the monotonic clock.
+        retired_s: when it was told to take no more robots, on the monotonic clock; None if not.
     """
 
     def __init__(self, offer: Offer) -> None:
@@ -125,6 +128,7 @@ class Deployment:
         self.engines: Mapping[str, Engine] | None = None
         self.sessions = 0
         self.used_s = time.monotonic()
+        self.retired_s: float | None = None
         self._offer = offer
         self._first = initial_state(offer.plan.states, offer.plan.spec, offer.initial)
         self._lock = threading.Lock()
@@ -150,6 +154,12 @@ class Deployment:
     def remembering(self) -> RobotMemory | None:
         """A new memory of a robot's state; None where the plan has none."""
         return RobotMemory(self.plan, self._first) if self.plan.states else None
+
+    @property
+    def over(self) -> bool:
+        """Whether it is retired, and nobody uses it or may still be on the way to it."""
+        late = self.retired_s is not None and time.monotonic() - self.retired_s > _GRACE_S
+        return late and not self.sessions and self._loading.is_set()
 
     @property
     def active(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 
 from vlacut.errors import InputError
@@ -39,7 +40,7 @@ class Hosting:
 
     def taking(self) -> tuple[bytes, ...]:
         """The digests of what takes robots, the newest first."""
-        return tuple(one.digest for one in reversed(self.all))
+        return tuple(one.digest for one in reversed(self.all) if one.retired_s is None)
 
     def find(self, digest: bytes) -> Deployment | None:
         """The bundle of a digest; None if there is none."""
@@ -47,6 +48,8 @@ class Hosting:
 
     def add(self, offer: Offer) -> Deployment:
         """Take a bundle in, without loading it.
+
+        One that was retired, and is here still, takes robots again.
 
         Raises InputError if it is here already, or no robot of it would fit into the memory, or a
         codec of its plan is not installed.
@@ -61,10 +64,30 @@ class Hosting:
                 f"it has with --memory"
             )
         with self._lock:
-            if offer.digest in self._all:
+            old = self._all.get(offer.digest)
+            if old is not None and old.retired_s is not None:
+                old.retired_s = None
+                return old
+            if old is not None:
                 raise InputError(f"{made.name} ({offer.digest.hex()[:12]}) is served already")
             self._all[offer.digest] = made
         return made
+
+    def retire(self, digest: bytes) -> None:
+        """Let a bundle take no more robots; does nothing if it is not here."""
+        found = self._all.get(digest)
+        if found is not None and found.retired_s is None:
+            found.retired_s = time.monotonic()
+
+    def sweep(self) -> None:
+        """Give up the retired bundles whose robots have left."""
+        for one in self.all:
+            if one.over:
+                with self._lock:
+                    del self._all[one.digest]
+                if one.engines is not None:
+                    one.unload()
+                _log.info("gone: %s", one.name, extra={"event": "gone"})
 
     def close(self) -> None:
         """Give up what is loaded: the server has ended."""

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vlacut.errors import PeerLost, WireError
-from vlacut.plans.memory import Memory
+from vlacut.plans.memory import UNKNOWN, Memory
 from vlacut.runtime.cloud.attending import Attendant
 from vlacut.runtime.cloud.deployment import Counts, Deployment, Offer
 from vlacut.runtime.cloud.hosting import Hosting
@@ -110,7 +110,8 @@ class Server:
     @property
     def memory(self) -> Memory:
         """Of the machine, and what the bundle that it was given first takes of it."""
-        return replace(self.bundles[0].memory, device=self._device)
+        known = [one.memory for one in self.bundles]
+        return replace(known[0] if known else UNKNOWN, device=self._device)
 
     @property
     def most_robots(self) -> int:
@@ -159,6 +160,18 @@ class Server:
         level = logging.WARNING if late else logging.INFO
         self._hosting.close()
         _log.log(level, "stopped: %s", how, extra={"event": "stopped"})
+
+    def add(self, offer: Offer) -> None:
+        """Serve another bundle, too; raises as for those that it was given first."""
+        self._hosting.add(offer)
+
+    def retire(self, digest: bytes) -> None:
+        """Take no more robots of a bundle; `sweep` gives it up once the last has left."""
+        self._hosting.retire(digest)
+
+    def sweep(self) -> None:
+        """Give up the retired bundles whose robots have left."""
+        self._hosting.sweep()
 
     def close(self) -> None:
         """Listen no more; for who does not call `serve_forever`."""
@@ -239,7 +252,9 @@ class Server:
         """Why a robot is not let in; empty if it is, and its bundle is loaded."""
         if self.draining:
             return "the server is stopping"
-        served = self._asked(greeting)
+        served = self._hosting.find(greeting.digest)
+        if served is None or served.retired_s is not None:
+            return "its bundle is retired"
         why = self._robots.admit(greeting, sock, served, peer_name(sock))
         if why or served.engines is not None:
             return why

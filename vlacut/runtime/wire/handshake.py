@@ -10,6 +10,7 @@ from dataclasses import replace
 from vlacut.errors import PeerLost, PeerRefused, PeerUnable, WireError
 from vlacut.runtime.wire.clock import Exchange
 from vlacut.runtime.wire.protocol import (
+    DIGEST_BYTES,
     GREETING_BYTES,
     GREETING_START_BYTES,
     VERSION,
@@ -125,7 +126,7 @@ def refusal(data: bytes, arrived_ns: int, digests: Sequence[bytes]) -> tuple[Gre
 
     The arguments are those of `answer_to`. Raises WireError if it is no greeting.
     """
-    digest = digests[0]
+    digest = digests[0] if digests else bytes(DIGEST_BYTES)
     version = unpack_version(data[:GREETING_START_BYTES])
     if version != VERSION:
         mine = Greeting(Status.OTHER_VERSION, digest, bytes(16), arrived_ns, arrived_ns)

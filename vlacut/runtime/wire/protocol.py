@@ -109,7 +109,7 @@ _KINDS = TENSORS, ERROR, PROBE, STATE, FETCH = 1, 2, 3, 4, 5
 PROBE_BYTES = 32768
 LENGTH_BYTES = 4  # of a coded tensor whose length varies
 FIXED_TIMES = 7  # what the cloud says first in every frame: see the docstring
-TOKEN_BYTES = 16
+DIGEST_BYTES, TOKEN_BYTES = 32, 16
 _MAGIC = b"VLACUT\0\0"
 _GREETING = struct.Struct("!8sHHI32s16sQQ")
 _GREETING_START = struct.Struct("!8sHH")
