@@ -46,6 +46,7 @@ def plan(
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
+    in_flight: int = 0,
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
@@ -92,6 +93,8 @@ def plan(
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last
             step's or an input `draft`; what it says stays what it says without.
+        in_flight: how many requests of successive steps overlap, so that weights are read once for
+            all: more actions a second, each of an older observation. 0 for one at a time.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that codecs may move the action, as a share of its magnitude.
@@ -154,6 +157,7 @@ def compile(  # the name users expect
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
+    in_flight: int = 0,
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
@@ -208,6 +212,8 @@ def compile(  # the name users expect
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last
             step's or an input `draft`; what it says stays what it says without.
+        in_flight: how many requests of successive steps overlap, so that weights are read once for
+            all: more actions a second, each of an older observation. 0 for one at a time.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that codecs may move the action, as a share of its magnitude.

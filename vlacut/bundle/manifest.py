@@ -38,7 +38,7 @@ from vlacut.plans.plan import Part, Plan
 from vlacut.plans.state import initial_state
 from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
-FORMAT = 11
+FORMAT = 12
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 SIGNATURE = "manifest.json.sig"  # see `vlacut.security.signing`

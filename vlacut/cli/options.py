@@ -107,6 +107,12 @@ _OPTIONS = (
         help="Run a token loop in one pass over drafts, the last step's tokens or an input.",
     ),
     click.option(
+        "--in-flight",
+        default=0,
+        type=click.IntRange(0),
+        help="Requests of successive steps that overlap: more actions a second, older ones.",
+    ),
+    click.option(
         "--simpler",
         type=float,
         default=SIMPLER,

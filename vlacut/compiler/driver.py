@@ -24,6 +24,7 @@ from vlacut.bundle.staging import staged_folder
 from vlacut.compiler.advice import advice, slow_samples
 from vlacut.compiler.backends import parse_backends
 from vlacut.compiler.model_check import check_tolerance
+from vlacut.compiler.overlapping import check_overlap
 from vlacut.compiler.precision_list import parse_precisions
 from vlacut.compiler.precisions import join, run_passes
 from vlacut.compiler.recording import Recorder
@@ -41,6 +42,7 @@ from vlacut.ir.annotation import (
     NOTES,
     PREMISES,
     STATE_COPIES,
+    WARMING,
     forget,
 )
 from vlacut.ir.bindings import doubtful_bindings
@@ -151,6 +153,7 @@ def plan_program(
         fixed={name: tuple(map(int, array.flat)) for name, array in fixed.items()},
         premises=PREMISES.find(program) or (),
         noise=NOISE.find(program) or (),
+        warming=WARMING.find(program) or 0,
     )
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights))
     converted = "; ".join(filter(None, (CONVERTED.find(program), *joint.converted)))
@@ -254,6 +257,7 @@ def compile_program(
             unused = load_weights(program, stored) if stored else ""
             text = pipeline or target.pipeline(ends.conversions(program))
             planned = plan_program(program, target, text, progress)
+            overlap = check_overlap(program) if golden and model_check else ()
             if tables is not None:
                 tables.check([variant.name for variant in planned.plan.variants])
             phases = whole_phases(program)
@@ -293,7 +297,7 @@ def compile_program(
             files=list_files(folder),
         )
         write_manifest(folder, manifest)
-    more = filter(None, (unused, slow_samples(interval_s, planned.plan), *said))
+    more = filter(None, (unused, slow_samples(interval_s, planned.plan), *said, *overlap))
     return replace(planned, warnings=(*more, *planned.warnings)), read_bundle(out)
 
 

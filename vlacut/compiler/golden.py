@@ -27,6 +27,8 @@ from vlacut.split.parts import whole_states
 from vlacut.tensor.npz import npz_bytes
 from vlacut.tensor.numerics import varied
 
+_BEHIND_WARMING = 2  # steps with an action, at least
+
 
 def write_golden(
     program: Program,
@@ -37,7 +39,7 @@ def write_golden(
     here: RunsHere,
 ) -> None:
     """Run the uncut phases in a bundle's folder once, and record observation and action there; of
-    a program that remembers, an episode of `SEQUENCE` steps, with the state that each left.
+    a program that remembers, an episode of `SEQUENCE` steps or more, with the state that each left.
 
     Args:
         program: that is compiled.
@@ -57,7 +59,8 @@ def write_golden(
         _write_parts(plan, here, {**observation, **initial}, folder / "golden" / "parts")
     episode = UncutEpisode(phases, engines, states, initial)
     steps: list[GoldenStep] = []
-    for number in range(SEQUENCE if states else 1):
+    many = max(SEQUENCE, plan.warming + _BEHIND_WARMING) if states else 1
+    for number in range(many):
         observed = varied(program.inputs, observation, number)
         tensors = episode.step(observed)
         action = {

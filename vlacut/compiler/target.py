@@ -72,6 +72,8 @@ class Target:
         draft: `last` or `input`: where drafts of a token loop come from, which runs in one pass
             over them; the result stays greedy, see the passes `draft` and `pack`. Empty: trip by
             trip.
+        in_flight: how many requests of successive steps overlap, see the pass `in-flight`; 0 for
+            one at a time.
         state_copies: `edge`, so that the edge holds all state after every step, and can go on
             alone; what that moves over the link is priced. Empty: state is where it is read.
         kept_observations: of how many steps the edge keeps observations, to run them again where
@@ -99,6 +101,7 @@ class Target:
     surgery: tuple[str, ...] = ()
     real_time_chunking: str = ""
     draft: str = ""
+    in_flight: int = 0
     simpler: float = SIMPLER
     costs: tuple[str, ...] = ()
     codecs: str = ""
@@ -150,6 +153,8 @@ class Target:
             parse_bandwidths(self.bandwidth)
         if self.state_copies not in ("", Side.EDGE.value):
             raise InputError(f"--state-copies: {self.state_copies!r}: write edge, or leave it out")
+        if self.draft and self.in_flight:
+            raise InputError("--draft and --in-flight: a step does one of the two; leave one out")
         if not 0 <= self.kept_observations <= MOST_KEPT:
             raise InputError(f"--keep-observations: write a number from 0 to {MOST_KEPT}")
         if self.max_action_error is not None and not self.max_action_error >= 0:
@@ -215,6 +220,9 @@ class Target:
             yield "convert-types", options
         if self.draft:
             yield "draft", {"source": self.draft}
+        if self.in_flight:
+            yield "in-flight", {"requests": str(self.in_flight)}
+        if self.draft or self.in_flight:
             yield "simplify", {}
             yield "pack", {}
         devices = {"edge": self.edge, "cloud": self.cloud}

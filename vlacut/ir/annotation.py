@@ -174,6 +174,7 @@ MACHINES: Key[Machines] = Key("machines", "annotate-cost")
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
 STATE_COPIES: Key[bool] = Key("state-copies", "the compiler")
+WARMING: Key[int] = Key("warming", "in-flight", lambda steps: f"{steps} steps")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")
 FIXED: Key[Mapping[str, np.ndarray]] = Key("fixed", "the front end")
 PREMISES: Key[tuple[Premise, ...]] = Key(

@@ -65,6 +65,9 @@ def face_of(program: Program) -> Face:
 # Made when it is asked for: `plan` needs none, and a file need not be read again for it.
 ORIGINAL: Key[Callable[[], Original]] = Key("original", "the front end")
 
+# What a program was before its requests overlapped, with graphs of its own.
+PLAIN: Key[Program] = Key("plain", "in-flight")
+
 
 def note(program: Program, original: Original) -> None:
     """Annotate a program with what it came from."""

@@ -127,6 +127,8 @@ class Plan:
         fixed: elements, in C order, of inputs that must have this value in every observation.
         premises: what else must hold of every observation.
         noise: inputs that the edge draws where the observation lacks them.
+        warming: how many steps a request's action comes after its observation, where several are in
+            flight; so many steps of an episode have no action yet.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -151,6 +153,7 @@ class Plan:
     fixed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     premises: tuple[Premise, ...] = ()
     noise: tuple[Noise, ...] = ()
+    warming: int = 0
 
     def __post_init__(self) -> None:
         sizes = {spec.name: math.prod(spec.shape) for spec in self.inputs}
@@ -159,6 +162,11 @@ class Plan:
                 raise BundleError(f"plan of {self.program}: {name} is fixed to no value of its own")
         for premise in self.premises:
             premise.check(self.inputs)
+        if not 0 <= self.warming <= MOST_TRIPS or (self.warming and not self.states):
+            raise BundleError(
+                f"plan of {self.program}: {self.warming} steps without an action, and "
+                f"{len(self.states)} states in which requests are in flight"
+            )
         for one in self.noise:
             problem = one.problem() if one.input in sizes else "no such input"
             if problem:
@@ -196,6 +204,15 @@ class Plan:
                     f"plan of {self.program}, variant {self.variants[index].name}: the {side} does "
                     f"not keep state {', '.join(sorted(lost))}"
                 )
+
+    @property
+    def age_s(self) -> float:
+        """Predicted age of the action in force, on average, where steps follow one another.
+
+        From the observation to the middle of its use: so many steps that an action is behind, the
+        one that makes it, and half of the next.
+        """
+        return (self.warming + 1.5) * self.variants[0].price.total_s
 
     @cached_property
     def spec(self) -> Mapping[str, TensorSpec]:

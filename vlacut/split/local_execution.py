@@ -98,12 +98,23 @@ def uncut_step(
 
     Raises BackendError if the back end cannot run the program.
     """
+    return uncut_episode(program, [observation], backend)[0]
+
+
+def uncut_episode(
+    program: Program,
+    observations: Sequence[Mapping[str, np.ndarray]],
+    backend: str = "onnxruntime",
+) -> list[dict[str, np.ndarray]]:
+    """As `uncut_step`, of every step of an episode."""
+    names = [*(spec.name for spec in program.outputs), *(one.output for one in program.state)]
+    keys = {one: key_of(program, program.output_source(one)) for one in names}
     with ExitStack() as stack:
         engines = _workshop(stack, backend).phases(program)
         states, initial = whole_states(program), initial_of(program)
-        made = UncutEpisode(whole_phases(program), engines, states, initial).step(observation)
-    names = [*(spec.name for spec in program.outputs), *(one.output for one in program.state)]
-    return {one: made[key_of(program, program.output_source(one))] for one in names}
+        episode = UncutEpisode(whole_phases(program), engines, states, initial)
+        made = [episode.step(observed) for observed in observations]
+    return [{one: step[key] for one, key in keys.items()} for step in made]
 
 
 class Gauge:

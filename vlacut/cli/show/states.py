@@ -33,6 +33,8 @@ def states_json(plan: Plan) -> dict[str, Any]:
         ],
         "copies": "edge" if plan.state_copies else "",
         "kept_observations": plan.kept_observations,
+        "warming": plan.warming,
+        "age_ms": plan.age_s * 1e3,
         "reset_ms": chosen.first_price.total_s * 1e3 if chosen.first_price else 0.0,
         "moves": [
             {"from": one.name, "to": other.name, "up": up, "down": down}
@@ -49,6 +51,10 @@ def show_states(console: Console, plan: Plan) -> None:
     if not plan.states:
         return
     chosen = plan.variants[0]
+    if plan.warming:
+        console.print(_in_flight(plan))
+        console.print(_rule(plan), style="dim")
+        return
     rows = [
         (
             state.name,
@@ -65,6 +71,18 @@ def show_states(console: Console, plan: Plan) -> None:
         spent = milliseconds(chosen.first_price.total_s)
         console.print(f"The first step of an episode takes {spent} ms more.", style="dim")
     console.print(_rule(plan), style="dim")
+
+
+def _in_flight(plan: Plan) -> str:
+    """What requests in flight come to: rate, latency and age, and what they hold."""
+    step, many = plan.variants[0].price.total_s, plan.warming + 1
+    held = sum(plan.spec[state.key].nbytes for state in plan.states)
+    return (
+        f"\n{many} requests in flight, {size(held)} of state: at most {1 / step:.3g} actions a "
+        f"second, each {milliseconds(many * step)} ms after its observation.\n"
+        f"The action in force is {milliseconds(plan.age_s)} ms old on average; the first "
+        f"{plan.warming} steps of an episode have none."
+    )
 
 
 def _rule(plan: Plan) -> str:

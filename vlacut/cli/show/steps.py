@@ -42,6 +42,7 @@ def _step_json(report: StepReport) -> dict[str, Any]:
         "state": report.state.value,
         "again": report.again,
         "retries": report.retries,
+        "warming": report.warming,
         "latency_ms": report.latency_s * 1e3,
         "age_ms": report.age_s * 1e3,
         "edge_ms": {name: spent * 1e3 for name, spent in report.edge_s.items()},
@@ -93,6 +94,11 @@ def show_steps(plan: Plan, reports: Sequence[StepReport], error: float | None) -
     if plan.states:
         said = (f"{rule} in {count}" for rule, count in sorted(rules.items()))
         out.print(f"state: {', '.join(said)} of {len(reports)} steps")
+    if plan.warming:
+        ages = [report.age_s for report in reports if not report.warming]
+        aged = f", else of age {milliseconds(float(np.median(ages)))} ms" if ages else ""
+        warm = sum(report.warming for report in reports)
+        out.print(f"warming: {warm} of {len(reports)} steps had no action yet{aged}")
     if error is not None:
         out.print(f"\nlargest difference of the action from the uncut model's: {error:g}")
 

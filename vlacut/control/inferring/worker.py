@@ -15,6 +15,7 @@ from vlacut.runtime.closing import Closing
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 
+_WARMING = "requests are in flight, and the first has no action yet"
 _END_S = 1.0  # that `close` waits for a step
 
 _log = logging.getLogger("vlacut.control")
@@ -79,7 +80,8 @@ class Worker(Closing):
         self._outlook = self._look(variant)
         return Answer(
             inference,
-            action,
+            action or None,
+            _WARMING if report.warming else "",
             captured_ns=report.made.captured_ns,
             variant=variant,
             source=report.source.value,

@@ -141,6 +141,11 @@ class StepReport:
         return self.made.rule
 
     @property
+    def warming(self) -> bool:
+        """Whether there is no action yet: requests are in flight, and the first has not its own."""
+        return not self.made.action
+
+    @property
     def again(self) -> int:
         """How many steps were run again, to have that state on both sides."""
         return self.made.again

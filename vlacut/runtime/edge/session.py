@@ -38,6 +38,7 @@ from vlacut.plans.plan import Plan
 from vlacut.plans.state import initial_state
 from vlacut.runtime.closing import Closing
 from vlacut.runtime.edge.fallbacks import Fallbacks, overrun_of
+from vlacut.runtime.edge.flight import Flight
 from vlacut.runtime.edge.link import CloudLink, Endpoint, dial
 from vlacut.runtime.edge.makers import Alone, Together
 from vlacut.runtime.edge.memory import Moment, Remembered, copied
@@ -148,6 +149,7 @@ class EdgeSession(Closing):
         first = initial_state(plan.states, plan.spec, initial)
         self._memory = Remembered(plan, first)
         self._moment: Moment | None = None
+        self._flight = Flight(plan.warming)
         self.reset()
         alone: Alone | None = None
         if address is not None and any(plan.crosses):
@@ -196,6 +198,7 @@ class EdgeSession(Closing):
         A session begins with one.
         """
         self._moment = self._memory.begin() if self._plan.states else None
+        self._flight.begin()
 
     def step(
         self,
@@ -205,6 +208,9 @@ class EdgeSession(Closing):
     ) -> dict[str, np.ndarray]:
         """One control step: the action, by name, in the shapes of the plan's outputs. See `last`
         for where it comes from.
+
+        With several requests in flight (`Plan.warming`) it is that of an earlier observation, and
+        empty as long as no request of the episode has its own.
 
         Args:
             observation: by name, in the shapes of the plan's inputs; noise that it lacks is drawn,
@@ -235,6 +241,8 @@ class EdgeSession(Closing):
             self._step += 1
         if self._moment is not None and made.source is not Source.STALE:
             self._commit(made)
+            if self._plan.warming:
+                made = self._flight.answered(made)
         if made.source is not self._source:
             self._note_change(made.source, request.step, reason)
         returned, name = time.perf_counter_ns(), self._names[variant]

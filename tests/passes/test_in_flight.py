@@ -1,0 +1,144 @@
+"""in-flight: the same actions in the same order, so many steps later; weights are read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.control import TICK_NS
+from support.cutting import Reference
+from support.deployments import deployed, initial_of
+from support.flows import flow_observation, flow_program
+from support.programs import random_stateful
+from support.token_loops import prompts, token_program
+
+import vlacut
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
+from vlacut.errors import InputError, PassError
+from vlacut.ir import verifier
+from vlacut.ir.annotation import WARMING
+from vlacut.ir.program import Program
+from vlacut.runtime.local import run_episode
+from vlacut_passes.in_flight import InFlight
+from vlacut_passes.pack import Pack
+from vlacut_passes.pipelining.course import Course, course_of
+from vlacut_passes.simplify import Simplify
+
+
+def overlapped(program: Program, requests: int) -> Program:
+    for one in (InFlight(requests), Simplify(), Pack()):
+        one.run(program)
+        verifier.verify(program)
+    return program
+
+
+def wanted(plain: Program, observations: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+    """The action that the plain program makes of each observation alone."""
+    reference, found = Reference(plain), []
+    for observed in observations:
+        reference.reset()
+        found.append(reference.step(observed)["action"])
+    return found
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), trips=st.integers(2, 5), memory=st.booleans(), data=st.data())
+def test_actions_are_those_of_the_plain_program_in_order(
+    seed: int, trips: int, memory: bool, data: st.DataObject
+) -> None:
+    requests = data.draw(st.integers(2, trips + 1), "in flight")
+    plain = token_program(seed, trips, memory=memory)
+    program = overlapped(token_program(seed, trips, memory=memory), requests)
+    behind = WARMING.get(program)
+    assert 1 <= behind < requests
+    observations = prompts(plain, requests + 3, seed)
+    robot = Reference(program)
+    made = [robot.step(observed)["action"] for observed in observations]
+    for one, other in zip(made[behind:], wanted(plain, observations), strict=False):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("requests", [2, 3])
+def test_a_denoise_loop_overlaps_too(requests: int) -> None:
+    """Its observation and its prefix are handed on; every trip has a noise level of its own."""
+    plain, program = flow_program(), overlapped(flow_program(), requests)
+    behind = WARMING.get(program)
+    observations = [flow_observation(seed) for seed in range(requests + 3)]
+    robot = Reference(program)
+    made = [robot.step(observed)["action"] for observed in observations]
+    for one, other in zip(made[behind:], wanted(plain, observations), strict=False):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@given(trips=st.integers(2, 40), more=st.integers(0, 39), prefilled=st.booleans())
+def test_every_trip_runs_once_and_in_order(trips: int, more: int, prefilled: bool) -> None:
+    course = Course(trips, min(more, trips - 1), prefilled)
+    order = [
+        course.trip(age, number) for age in range(course.ticks) for number in range(course.more + 1)
+    ]
+    assert [trip for trip in order if trip is not None] == list(range(trips))
+    assert course.last_pass(course.ticks - 1) is not None
+
+
+@given(trips=st.integers(1, 40), requests=st.integers(2, 41), prefilled=st.booleans())
+def test_a_course_has_no_more_requests_than_asked_for(
+    trips: int, requests: int, prefilled: bool
+) -> None:
+    if requests > trips + prefilled:
+        with pytest.raises(PassError, match="requests in flight: a loop of"):
+            course_of(trips, requests, prefilled)
+        return
+    found = course_of(trips, requests, prefilled)
+    assert 2 <= found.ticks <= requests
+    assert found.more == 0 or Course(trips, found.more - 1, prefilled).ticks > requests
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_is_the_same_on_either_side_of_a_cut(seed: int) -> None:
+    program = overlapped(token_program(seed, 3, memory=True), 3)
+    observations = prompts(program, 5, seed)
+    robot = Reference(program)
+    expected = [robot.step(observed)["action"] for observed in observations]
+    plan, engines = deployed(program, seed)
+    made = run_episode(plan, engines, 0, observations, initial_of(program))
+    for one, other in zip(made, expected, strict=True):
+        assert one.action["action"].tobytes() == other.tobytes()
+
+
+def test_a_bundle_warms_up_and_says_how_old_an_action_is(tmp_path: Path) -> None:
+    target = Target("jetson-agx-orin", "a100", "1GB/s,0.1ms", pin=("*=edge",), in_flight=4)
+    _, bundle = compile_program(token_program(5), target, tmp_path / "b.vlacut")
+    assert bundle.plan.warming == 3
+    observations = prompts(token_program(5), 6)
+    expected = wanted(token_program(5), observations)
+    with vlacut.connect(bundle.root) as robot:
+        for _ in range(2):  # a reset drops what is in flight
+            robot.reset()
+            for number, observed in enumerate(observations):
+                made = robot.step(observed, captured_ns=number * TICK_NS)
+                assert robot.last.warming is (number < 3)
+                if number < 3:
+                    assert made == {}
+                    continue
+                np.testing.assert_allclose(made["action"], expected[number - 3], atol=1e-5)
+                assert robot.last.made.captured_ns == (number - 3) * TICK_NS
+
+
+def test_what_cannot_overlap_is_refused() -> None:
+    with pytest.raises(PassError, match="has 2 to 4 at a time"):
+        InFlight(9).run(token_program(1))
+    with pytest.raises(PassError, match="did you mean decode"):
+        InFlight(2, loop="decoed").run(token_program(1))
+    remembering = next(one for one in map(random_stateful, range(20)) if one.state)
+    with pytest.raises(PassError, match="requests cannot overlap"):
+        InFlight(2).run(remembering)
+    plain = token_program(1)
+    plain.phases = (plain.phases[0], plain.phases[2])
+    with pytest.raises(PassError, match="no phase has trips"):
+        InFlight(2).run(plain)
+    with pytest.raises(InputError, match="leave one out"):
+        Target("jetson-agx-orin", "a100", "1GB/s", draft="last", in_flight=2).check()

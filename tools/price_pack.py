@@ -1,0 +1,130 @@
+"""Prices requests in flight and drafts of OpenVLA-7B on robots, beside ActionFlow's measurements.
+
+    .venv/bin/python tools/price_pack.py
+
+Measured: ActionFlow (arXiv 2512.20276), BF16, everything on the robot: the baseline's step and
+that with 7 requests in flight. Ours: predictions of the cost model on shapes, of the zoo's OpenVLA
+with all of it on the edge, by the device's stack; a joined product costs its rows, with its weight
+read once. `age` is that of the action in force on average, (K + 1/2) steps. Drafts are priced all
+right, and all wrong, when every trip runs again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from vlacut.compiler.trace_cache import TraceCache
+from vlacut.compiler.tracing import traced_program
+from vlacut.ir.annotation import SECONDS, WARMING
+from vlacut.ir.program import Program
+from vlacut_passes.annotate_cost import AnnotateCost
+from vlacut_passes.draft import Draft
+from vlacut_passes.in_flight import InFlight
+from vlacut_passes.pack import Pack
+from vlacut_passes.simplify import Simplify
+
+PUBLISHED_MS = {  # device: a step of the baseline, and with 7 requests in flight
+    "jetson-agx-orin": (803.0, 313.0),
+    "jetson-agx-thor": (664.0, 146.0),
+}
+
+
+class Priced(NamedTuple):
+    """A way to run the policy: seconds of a step, and how many steps an action is behind."""
+
+    way: str
+    seconds: float
+    behind: int = 0
+
+    @property
+    def age_s(self) -> float:
+        """Of the action in force, on average."""
+        return (self.behind + 1.5) * self.seconds
+
+
+def main() -> None:
+    """Print a table for every device and stack."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="openvla")
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[2, 3, 4, 7])
+    parser.add_argument("--stacks", nargs="+", default=["eager", "cuda-graph", "tensorrt"])
+    chosen = parser.parse_args()
+    program = traced_program(chosen.model, cache=TraceCache())
+    Simplify().run(program)
+    ways = {"trip by trip": copied(program)}
+    for requests in chosen.in_flight:
+        ways[f"{requests} in flight"] = packed(copied(program), InFlight(requests))
+    ways["drafts"] = packed(copied(program), Draft("input"))
+    for device, published in PUBLISHED_MS.items():
+        for stack in chosen.stacks:
+            show(f"{device}+{stack}", list(priced(ways, f"{device}+{stack}")), published)
+
+
+def copied(program: Program) -> Program:
+    """The program, with graphs of its own; weights are shared."""
+    phases = tuple(replace(one, model=one.model.clone()) for one in program.phases)
+    return Program(program.name, phases, program.inputs, program.outputs)
+
+
+def packed(program: Program, rewriting: InFlight | Draft) -> Program:
+    """A program after a rewriting, simplified and packed."""
+    for one in (rewriting, Simplify(), Pack()):
+        one.run(program)
+    return program
+
+
+def priced(ways: dict[str, Program], device: str) -> Iterator[Priced]:
+    """Every way on a device."""
+    for way, program in ways.items():
+        AnnotateCost(edge=device, cloud=device).run(program)
+        again = "If"  # of drafts: what runs behind the first wrong one
+        seconds = sum(
+            phase.trips * SECONDS.get(node).edge
+            for phase in program.phases
+            for node in phase.model.graph
+            if node.op_type != again
+        )
+        if way != "drafts":
+            yield Priced(way, seconds, WARMING.find(program) or 0)
+            continue
+        plain = ways["trip by trip"]
+        trips = sum(
+            phase.trips * SECONDS.get(node).edge
+            for phase in plain.phases
+            if phase.trips > 1
+            for node in phase.model.graph
+        )
+        yield Priced("drafts, all right", seconds)
+        yield Priced("drafts, all wrong", seconds + trips)
+
+
+def show(device: str, found: list[Priced], published: tuple[float, float]) -> None:
+    """A device's table."""
+    table = Table(title=f"{device}: predicted milliseconds", box=None)
+    for column in ("way", "a step", "actions/s", "x rate", "latency", "age", "x age", "ActionFlow"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    measured = {"trip by trip": published[0], "7 in flight": published[1]}
+    plain = found[0]
+    for one in found:
+        theirs = measured.get(one.way)
+        table.add_row(
+            one.way,
+            f"{one.seconds * 1e3:.0f}",
+            f"{1 / one.seconds:.2f}",
+            f"{plain.seconds / one.seconds:.2f}",
+            f"{(one.behind + 1) * one.seconds * 1e3:.0f}",
+            f"{one.age_s * 1e3:.0f}",
+            f"{one.age_s / plain.age_s:.2f}",
+            f"{theirs:.0f} ms, {1e3 / theirs:.2f}/s" if theirs else "",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
