@@ -11,7 +11,16 @@ import onnx_ir as ir
 
 from vlacut.errors import PassError
 from vlacut.hardware import load_device
-from vlacut.ir.annotation import COST, KERNEL, MACHINES, SECONDS, UNPRICED, Machines, Seconds
+from vlacut.ir.annotation import (
+    COST,
+    KERNEL,
+    LOOP_TRIPS,
+    MACHINES,
+    SECONDS,
+    UNPRICED,
+    Machines,
+    Seconds,
+)
 from vlacut.ir.graphs import node_inputs, value_spec
 from vlacut.ir.offline import is_repeatable, offline
 from vlacut.ir.program import Phase, Program
@@ -75,9 +84,9 @@ class _Priced:
     def __add__(self, other: _Priced) -> _Priced:
         return _Priced(self.cost + other.cost, _sum(self.time, other.time))
 
-    def times(self, trips: int) -> _Priced:
+    def times(self, trips: float) -> _Priced:
         """Price of so many executions."""
-        cost = Cost(*(trips * part for part in dataclasses.astuple(self.cost)))
+        cost = Cost(*(round(trips * part) for part in dataclasses.astuple(self.cost)))
         return _Priced(cost, Seconds(trips * self.time.edge, trips * self.time.cloud))
 
 
@@ -224,8 +233,13 @@ def _bodies(node: ir.Node) -> Iterable[ir.Graph]:
             yield attribute.as_graph()
 
 
-def _trips(node: ir.Node) -> int:
-    """Trips of a Loop or Scan: a constant trip count, the length of what is scanned; else 1."""
+def _trips(node: ir.Node) -> float:
+    """Trips of a Loop or Scan: those that a pass expects, a constant trip count, the length of what
+    is scanned; else 1.
+    """
+    expected = LOOP_TRIPS.find(node)
+    if expected is not None:
+        return expected
     if node.op_type == "Scan":
         axes = node.attributes.get_ints("scan_input_axes", (0,))
         scanned = node.inputs[-1]

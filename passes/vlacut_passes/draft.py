@@ -17,7 +17,7 @@ from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
 from vlacut_passes.drafting.greedy import greedy_original
 from vlacut_passes.drafting.token_loop import TokenLoop, find_token_loop
-from vlacut_passes.drafting.verifying import drafted_phase
+from vlacut_passes.drafting.verifying import DraftNames, drafted_phase
 
 LAST, INPUT = SOURCES = ("last", "input")
 
@@ -38,6 +38,8 @@ class Draft:
         source: `last`, the tokens of the step before, kept as state; or `input`, an input `draft`
             [trips, shape of the token] that the caller gives.
         loop: name of the phase; empty for the only such loop.
+        hit: the chance, from 0 to 1, that a draft is right if those before it are; the price of a
+            step has so many trips more as that leaves.
         count: whether the action also has `accepted`, how many drafts were right.
 
     Raises PassError where there is no such loop, or no phase right before it makes its first token.
@@ -46,25 +48,25 @@ class Draft:
     name: ClassVar[str] = "draft"
     source: str = LAST
     loop: str = ""
+    hit: float = 0.0
     count: bool = False
 
     def run(self, program: Program) -> None:
         """See `vlacut.ir.pipeline.Pass`."""
         if self.source not in SOURCES:
             raise PassError(f"draft: source is {self.source!r}, must be {' or '.join(SOURCES)}")
+        if not 0 <= self.hit <= 1:
+            raise PassError(f"draft: hit is {self.hit:g}, must be a chance from 0 to 1")
         found = find_token_loop(program, self.loop)
-        names = Names(program)
-        draft, accepted = names.free("draft"), names.free("accepted")
-        said = names.free("said_tokens")
-        kept = found.read_after(program)
-        name = f"{found.prefill.name}_{found.loop.name}"
-        phase = drafted_phase(found, names.free(name), draft, said, accepted, kept)
-        before = program.phases
+        free, name = Names(program).free, f"{found.prefill.name}_{found.loop.name}"
+        names = DraftNames(free(name), free("draft"), free("said_tokens"), free("accepted"))
+        phase = drafted_phase(found, names, found.read_after(program), self._left(found))
+        before, said = program.phases, names.said
         original = ORIGINAL.find(program)
         program.phases = (*before[: found.index - 1], phase, *before[found.index + 1 :])
         if self.count:
-            program.outputs = (*program.outputs, TensorSpec(accepted, "int64", ()))
-        self._feed(program, found, draft, said)
+            program.outputs = (*program.outputs, TensorSpec(names.accepted, "int64", ()))
+        self._feed(program, found, names.draft, said)
         if original is not None:
             ORIGINAL.put(program, lambda: greedy_original(original(), before, found, said))
         note = (
@@ -72,6 +74,11 @@ class Draft:
             f"run again from the first wrong one on"
         )
         NOTES.put(program, (*(NOTES.find(program) or ()), note))
+
+    def _left(self, found: TokenLoop) -> float:
+        """How many trips are expected to run again."""
+        trips = found.loop.trips
+        return trips - sum(self.hit**length for length in range(1, trips + 1))
 
     def _feed(self, program: Program, found: TokenLoop, draft: str, said: str) -> None:
         """Bind the drafts."""

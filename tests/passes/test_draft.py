@@ -19,8 +19,10 @@ from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.errors import PassError
 from vlacut.ir import verifier
+from vlacut.ir.annotation import SECONDS
 from vlacut.ir.program import Program
 from vlacut.runtime.local import run_episode
+from vlacut_passes.annotate_cost import AnnotateCost
 from vlacut_passes.draft import Draft
 from vlacut_passes.pack import Pack
 from vlacut_passes.simplify import Simplify
@@ -142,6 +144,22 @@ def test_what_cannot_be_drafted_is_refused() -> None:
     program.phases = (program.phases[0], *program.phases[2:])
     with pytest.raises(PassError, match="no loop feeds back its own argmax"):
         Draft().run(program)
+
+
+def test_the_price_has_the_trips_that_drafts_leave() -> None:
+    """Of 3 trips, with an even chance for each draft, 1/2 + 1/4 + 1/8 are right."""
+    seconds = {}
+    for hit in (0.0, 0.5, 1.0):
+        program = token_program(1, 3)
+        Draft("input", hit=hit).run(program)
+        AnnotateCost(edge="jetson-agx-orin", cloud="a100").run(program)
+        graph = program.phases[0].model.graph
+        seconds[hit] = sum(SECONDS.get(node).edge for node in graph)
+    trips = seconds[0.0] - seconds[1.0]
+    assert trips > 0
+    assert seconds[0.0] - seconds[0.5] == pytest.approx(trips * (0.875 / 3), rel=1e-6)
+    with pytest.raises(PassError, match="must be a chance"):
+        Draft(hit=2.0).run(token_program(1))
 
 
 def test_weights_of_the_loop_stay_by_name() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from vlacut.ir.annotation import LOOP_TRIPS
 from vlacut.ir.extracting import Extract
 from vlacut.ir.graphs import operators
 from vlacut_passes.drafting.token_loop import TokenLoop
@@ -27,11 +28,18 @@ class Resuming:
         made: the graph, with the drafted trips in it.
         states: before each trip, and behind the last.
         invariant: what all trips read, by input of the loop.
+        left: how many trips are expected to be left.
     """
 
     def __init__(
-        self, found: TokenLoop, made: Extract, states: Sequence[State], invariant: State
+        self,
+        found: TokenLoop,
+        made: Extract,
+        states: Sequence[State],
+        invariant: State,
+        left: float,
     ) -> None:
+        self._left = left
         self._found, self._made, self._states, self._invariant = found, made, states, invariant
         self._trips = found.loop.trips
         self._names = list(states[0])
@@ -116,6 +124,7 @@ class Resuming:
         going = self._made.constant(np.array(True))
         body = self._body(accepted, tokens)
         loop = self._node("Loop", [left, going, *begun, tokens], [*begun, tokens], {"body": body})
+        LOOP_TRIPS.put(loop, self._left)
         return [*nodes, loop], dict(zip([*self._names, ""], loop.outputs, strict=True))
 
     def _body(self, accepted: ir.Value, tokens: ir.Value) -> ir.Graph:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import onnx_ir as ir
 
@@ -13,18 +15,32 @@ from vlacut_passes.drafting.token_loop import TokenLoop
 _INT64 = int(ir.DataType.INT64)
 
 
+class DraftNames(NamedTuple):
+    """Of what drafting adds to a program.
+
+    Attributes:
+        phase: that takes the place of the prefill and the loop.
+        draft: the input that holds a token for every trip, [trips, shape of the token].
+        said: the output that holds the tokens that the trips read in truth, likewise.
+        accepted: the output that holds how many drafts those begin with.
+    """
+
+    phase: str
+    draft: str
+    said: str
+    accepted: str
+
+
 def drafted_phase(
-    found: TokenLoop, name: str, draft: str, said: str, accepted: str, kept: tuple[list[str], ...]
+    found: TokenLoop, names: DraftNames, kept: tuple[list[str], ...], left: float
 ) -> Phase:
     """The phase that takes the place of the prefill and the loop.
 
     Args:
         found: the loop.
-        name: of the phase.
-        draft: of the input that holds a token for every trip, [trips, shape of the token].
-        said: of the output that holds the tokens that the trips read in truth.
-        accepted: of the output that holds how many drafts those begin with.
+        names: of what is new.
         kept: outputs of the prefill and of the loop that are read elsewhere.
+        left: how many trips are expected to run again, for the price.
     """
     made = Extract(found.prefill.model)
     graph = found.prefill.model.graph
@@ -33,12 +49,12 @@ def drafted_phase(
     for node in graph:
         made.copy(node)
     first = {str(value.name): made.value(value) for value in graph.outputs}
-    trips = _Trips(found, made, first, draft, kept[1])
-    resuming = Resuming(found, made, trips.states, trips.invariant)
-    last = resuming.outputs(trips.accepted, trips.said, kept[1], said)
+    trips = _Trips(found, made, first, names.draft, kept[1])
+    resuming = Resuming(found, made, trips.states, trips.invariant, left)
+    last = resuming.outputs(trips.accepted, trips.said, kept[1], names.said)
     outputs = {one: first[one] for one in kept[0] if one not in kept[1]}
-    outputs |= {accepted: trips.accepted, **last}
-    return made.phase(name, outputs)
+    outputs |= {names.accepted: trips.accepted, **last}
+    return made.phase(names.phase, outputs)
 
 
 class _Trips:
