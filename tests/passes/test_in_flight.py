@@ -22,7 +22,11 @@ from vlacut.errors import InputError, PassError
 from vlacut.ir import verifier
 from vlacut.ir.annotation import WARMING
 from vlacut.ir.program import Program
+from vlacut.plans.state import StateRule
+from vlacut.runtime.edge.flight import Flight
+from vlacut.runtime.edge.report import Made, Source
 from vlacut.runtime.local import run_episode
+from vlacut.runtime.tally import Tally
 from vlacut_passes.in_flight import InFlight
 from vlacut_passes.pack import Pack
 from vlacut_passes.pipelining.course import Course, course_of
@@ -126,6 +130,18 @@ def test_a_bundle_warms_up_and_says_how_old_an_action_is(tmp_path: Path) -> None
                     continue
                 np.testing.assert_allclose(made["action"], expected[number - 3], atol=1e-5)
                 assert robot.last.made.captured_ns == (number - 3) * TICK_NS
+
+
+def test_what_is_in_flight_is_lost_with_the_state() -> None:
+    """A step that had to build on the initial state has no action of an earlier observation."""
+    flight = Flight(2)
+    rules = [StateRule.RESET, *[StateRule.KEPT] * 3, StateRule.RESET, *[StateRule.KEPT] * 2]
+    made = [
+        flight.answered(Made({"action": np.ones(1)}, Source.CHOSEN, step, Tally(), rule=rule))
+        for step, rule in enumerate(rules)
+    ]
+    assert [bool(one.action) for one in made] == [False, False, True, True, False, False, True]
+    assert [one.captured_ns for one in made if one.action] == [0, 1, 4]
 
 
 def test_what_cannot_overlap_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
+from vlacut.plans.state import StateRule
 from vlacut.runtime.edge.report import Made
 
 
@@ -24,9 +25,12 @@ class Flight:
 
     def answered(self, made: Made) -> Made:
         """What a step made, with the time of the observation that it answers; without an action as
-        long as no request has its own.
+        long as no request has its own. A step that had to build on the initial state has lost what
+        was in flight.
         """
         captured = self._captured
+        if made.rule is StateRule.RESET:
+            captured.clear()
         captured.append(made.captured_ns)
         if len(captured) < (captured.maxlen or 0):
             return replace(made, action={})
