@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlacut.api.compiling import compile, plan
+    from vlacut.api.rolling import Rolling
     from vlacut.api.running import Policy, connect, serve, verify
     from vlacut.api.simulating import simulate
     from vlacut.control.loop import ControlLoop
@@ -59,6 +60,7 @@ __all__ = [
     "Phase",
     "Policy",
     "Program",
+    "Rolling",
     "TorchPhase",
     "UnsupportedError",
     "VerificationError",
@@ -74,6 +76,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("compile", "plan"), "vlacut.api.compiling"),
     **dict.fromkeys(("Policy", "connect", "serve", "verify"), "vlacut.api.running"),
+    "Rolling": "vlacut.api.rolling",
     "simulate": "vlacut.api.simulating",
     "ControlLoop": "vlacut.control.loop",
     "Phase": "vlacut.ir.program",

@@ -6,6 +6,7 @@ import logging
 import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,15 @@ _edge_log = logging.getLogger("vlacut.edge")
 
 
 class Policy(EdgeSession):
-    """A bundle's edge side, connected: see `connect`."""
+    """A bundle's edge side, connected: see `connect`.
+
+    Attributes:
+        bundle: that runs.
+        beside: connects another bundle, by its path, as this one was.
+    """
+
+    bundle: Bundle
+    beside: Callable[[str | os.PathLike[str]], Policy]
 
     def __init__(
         self,
@@ -133,7 +142,7 @@ def connect(
     opened = _open(bundle, trusted, None if emulate else Side.EDGE)
     name = predictor or (LSTM if opened.predictor_path else "ewma")
     predict, interval_s = _predictor(opened, name)
-    return Policy(
+    policy = Policy(
         opened,
         parse_address(cloud) if cloud else None,
         timeout,
@@ -157,6 +166,26 @@ def connect(
         allow_nan=allow_nan,
         seed=seed,
     )
+    policy.beside = partial(
+        connect,
+        cloud=cloud,
+        timeout=timeout,
+        deadline=deadline,
+        hedge=hedge,
+        tls=tls,
+        insecure=insecure,
+        trusted=trusted,
+        selector=selector,
+        predictor=predictor,
+        history=history,
+        link=link,
+        emulate=emulate,
+        in_place=in_place,
+        provider=provider,
+        allow_nan=allow_nan,
+        seed=seed,
+    )
+    return policy
 
 
 def _predictor(opened: Bundle, name: str) -> tuple[Callable[[], Predictor], float]:

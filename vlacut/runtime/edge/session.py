@@ -200,6 +200,10 @@ class EdgeSession(Closing):
         self._moment = self._memory.begin() if self._plan.states else None
         self._flight.begin()
 
+    def forget(self) -> None:
+        """Forget the last action: a late step does not give it again."""
+        self._made = None
+
     def step(
         self,
         observation: Mapping[str, np.ndarray],
