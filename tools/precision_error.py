@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -26,7 +25,7 @@ from vlacut import registry
 from vlacut.frontends.load import load_program
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.pipeline import parse_pipeline
-from vlacut.ir.program import Program
+from vlacut.ir.program import Program, copied
 from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
 from vlacut.split.local_execution import example_observation, initial_of
@@ -74,15 +73,6 @@ def main() -> None:
     Console(width=120).print(table)
     if worst < BOUND:
         sys.exit(f"a cosine of {worst:.6f} is below {BOUND}")
-
-
-def copied(program: Program) -> Program:
-    """The program with graphs of its own and the same weights."""
-    phases = tuple(
-        replace(phase, model=ir.Model(phase.model.graph.clone(), ir_version=phase.model.ir_version))
-        for phase in program.phases
-    )
-    return Program(program.name, phases, program.inputs, program.outputs, dict(program.meta))
 
 
 def action(program: Program, reference: bool) -> np.ndarray:
