@@ -28,6 +28,8 @@ class MeasuredPart:
         seconds: median of the measurements.
         low_s, high_s: their quartiles.
         turns: how many measurements there were.
+
+    Raises ValueError for seconds that are not above 0 and between their quartiles.
     """
 
     name: str

@@ -110,7 +110,10 @@ def _private_folder(beside: Path, stem: str) -> PrivateFolder:
 
 
 def hold(bundle: Bundle, name: str, folder: Path) -> None:
-    """A verified file of a bundle, in a folder of one's own, under the same name."""
+    """A verified file of a bundle, in a folder of one's own, under the same name.
+
+    Raises BundleError if it is missing, altered or no file, or there is no room for it.
+    """
     entry, source, target = bundle.manifest.files[name], bundle.root / name, folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -170,7 +170,10 @@ def _wait(tick: float, period: float) -> float:
 
 @contextmanager
 def emulated_cloud(bundle: Path) -> Iterator[tuple[str, int]]:
-    """The bundle's cloud side with emulated devices; its address."""
+    """The bundle's cloud side with emulated devices; its address.
+
+    Raises PeerLost if it does not start.
+    """
     words = [sys.executable, "-m", "vlacut", "serve", str(bundle), "--port", "0"]
     with (
         tempfile.TemporaryFile("w+") as said,  # a pipe that nobody reads would fill

@@ -54,6 +54,8 @@ class Device:
         cuda: what TensorRT needs to know; None if it is no GPU of NVIDIA's.
         codecs: how fast its processor codes tensors; None where that was not measured, so that it
             is priced as that of a server.
+
+    Raises HardwareError, naming the device and the figure, for what no machine can have.
     """
 
     name: str

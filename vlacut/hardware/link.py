@@ -49,6 +49,8 @@ class Framing:
             80 Mbit/s link then carries 76.5; 76 to 77 were measured over a shaped veth pair.
         initial_segments: segments sent before the first acknowledgement, on a new or idle
             connection (RFC 6928, RFC 9293 3.8.1).
+
+    Raises HardwareError for a segment without a byte, or headers below 0.
     """
 
     segment_bytes: int = 1448
@@ -81,6 +83,8 @@ class Link:
         message_s: seconds per message beyond its bytes and its propagation: the work of both
             ends on headers and sockets.
         framing: what TCP adds.
+
+    Raises HardwareError for a rate that is not above 0, or a time below 0.
     """
 
     up: float

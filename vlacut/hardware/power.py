@@ -16,6 +16,8 @@ class Power:
         idle_w: watts while it waits.
         up_j_per_byte, down_j_per_byte: joules of its radio for a byte sent and received.
         source: where the figures are from.
+
+    Raises HardwareError for figures below 0, or idling that takes more than work.
     """
 
     busy_w: float

@@ -25,6 +25,8 @@ class Mode:
         host_clock: the clock of the CPU that issues the kernels, in Hz.
         multiprocessors: how many are on.
         source: where the figures are from.
+
+    Raises HardwareError for a figure that is not above 0.
     """
 
     clock: float
@@ -48,6 +50,8 @@ class Profile:
         modes: all power modes, by name.
         stacks: all software stacks, by name.
         powers: what it draws, by mode; a device without modes has one entry, named "".
+
+    Raises HardwareError if its own mode is none of its modes.
     """
 
     device: Device

@@ -46,7 +46,10 @@ class Extract:
         self._made[value] = made
 
     def value(self, value: ir.Value) -> ir.Value:
-        """What stands here for a value of the other graph: a copy of its operator's, a weight."""
+        """What stands here for a value of the other graph: a copy of its operator's, a weight.
+
+        Raises KeyError for a value that nothing here stands for.
+        """
         if value not in self._made:
             if not value.is_initializer():
                 raise KeyError(str(value.name))

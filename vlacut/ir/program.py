@@ -41,6 +41,8 @@ class Phase:
         trips: how often a control step runs it, from 1 to `MOST_TRIPS`.
         carried: output name -> input name, fed back from one trip to the next.
         when: `step`, in every control step, or `reset`, in the first one of an episode.
+
+    Raises ModelError, naming the phase, for what is none of these.
     """
 
     name: str
@@ -113,6 +115,8 @@ class Program:
         outputs: the action. Each is the output of that name of the latest phase that has one.
         meta: program-level annotations, see `vlacut.ir.annotation`.
         state: what a step leaves to the next; `states` has also what stays from a reset on.
+
+    Raises ModelError, naming the phase and the tensor, where names or specs do not fit together.
     """
 
     name: str

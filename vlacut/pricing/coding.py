@@ -99,6 +99,8 @@ class ActionError:
         observations: how many were measured.
         why_not: why none was measured; empty if one was, or nothing is coded.
         bound: on the error of others; None without calibration.
+
+    Raises ValueError for a number of observations below 0.
     """
 
     measured: Union[float, None] = 0.0

@@ -80,6 +80,8 @@ class Kernel:
             convolution after unfolding, or attention (m queries, n columns of Q, K and V, k keys).
             1 for other kinds.
         operator: the ONNX operator; empty if several operators are one kernel.
+
+    Raises HardwareError for another kind.
     """
 
     kind: str

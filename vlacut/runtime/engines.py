@@ -112,7 +112,10 @@ def load_engines(
 
 
 def on_provider(bundle: Bundle, side: Side, provider: str) -> Mapping[str, str]:
-    """A side's recipe with another provider; as it is without one."""
+    """A side's recipe with another provider; as it is without one.
+
+    Raises InputError if the side's back end has none to choose from.
+    """
     recipe = bundle.recipe(side)
     if provider and "provider" not in recipe:
         raise InputError(

@@ -98,6 +98,8 @@ class MotionMeter:
     Args:
         rate: samples per second.
         scale: of the scores.
+
+    Raises InputError for a rate that is not from 1 to 100,000.
     """
 
     def __init__(self, rate: float = RATE, scale: MotionScale = UNFITTED) -> None:

@@ -27,7 +27,7 @@ class Sample:
 
 
 class Chain:
-    """Builds a graph operator by operator."""
+    """Builds a graph of one sample operator by operator; its weights are named w0, w1, ..."""
 
     def __init__(self, seed: int) -> None:
         self._numbers = np.random.default_rng(seed)
@@ -41,6 +41,7 @@ class Chain:
         return self._inputs[0]
 
     def input(self, *shape: int) -> ir.Value:
+        """Another input of float32, of this shape."""
         made = ir.val(f"x{len(self._inputs)}", ir.DataType.FLOAT, shape)
         self._inputs.append(made)
         return made
@@ -51,6 +52,7 @@ class Chain:
         return self.constant(numbers / np.float32(np.sqrt(shape[0])))
 
     def constant(self, array: np.ndarray) -> ir.Value:
+        """A weight with this content."""
         name = f"w{len(self._weights)}"
         made = ir.Value(name=name, const_value=ir.tensor(array, name=name))
         made.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
@@ -66,6 +68,7 @@ class Chain:
         dtype: ir.DataType = ir.DataType.FLOAT,
         **attributes: Attribute,
     ) -> ir.Value:
+        """What an operator of this kind makes of inputs, in a shape and a type that are given."""
         node = ir.node(kind, inputs, attributes, name=f"n{len(self._nodes)}")
         output = node.outputs[0]
         output.name, output.dtype, output.shape = f"y{len(self._nodes)}", dtype, ir.Shape(shape)
@@ -73,6 +76,7 @@ class Chain:
         return output
 
     def model(self, output: ir.Value) -> ir.Model:
+        """The graph up to an output."""
         graph = ir.Graph(
             self._inputs,
             [output],

@@ -47,7 +47,10 @@ class RobotMemory:
         return self._held[version]
 
     def put(self, version: int, index: int, array: np.ndarray) -> None:
-        """A tensor of the state that the next step builds on."""
+        """A tensor of the state that the next step builds on, by its index in the plan.
+
+        Raises WireError for the initial state, which no robot sends.
+        """
         if version == 0:
             raise WireError("the robot sent an initial state")
         self._held = {version: self._held.get(version, {})}

@@ -107,7 +107,10 @@ class AroundPoint:
 
 
 class Conformal:
-    """A predictor (see `vlacut.runtime.network.predictors.Predictor`) made of an outlook."""
+    """A predictor (see `vlacut.runtime.network.predictors.Predictor`) made of an outlook.
+
+    `update` and `predict` raise InputError as every predictor does.
+    """
 
     def __init__(self, outlook: Outlook) -> None:
         self._outlook = outlook
