@@ -23,6 +23,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +42,7 @@ from vlacut.hardware import Side
 
 _CLONE = 0x40049409  # FICLONE of linux/fs.h
 _NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
-_CHUNK = 1 << 20
+_CHUNK = 1 << 22
 
 
 @contextmanager
@@ -144,17 +145,22 @@ def hold(bundle: Bundle, name: str, folder: Path) -> None:
 
 
 def _take(given: int, made: int, entry: FileEntry) -> str:
-    """Clone or copy a file; the digest of what was made, empty if it is of another size."""
+    """Clone or copy a file; the digest of what was made, empty if it is of another size.
+
+    A piece is hashed while it is written: neither waits for the other.
+    """
     cloned = _clone(given, made)
     digest, total = hashlib.sha256(), 0
-    while chunk := os.read(made if cloned else given, _CHUNK):
-        digest.update(chunk)
-        total += len(chunk)
-        if total > entry.nbytes:
-            return ""
-        left = memoryview(chunk) if not cloned else memoryview(b"")
-        while left:
-            left = left[os.write(made, left) :]
+    with ThreadPoolExecutor(1) as beside:
+        while chunk := os.read(made if cloned else given, _CHUNK):
+            hashed = beside.submit(digest.update, chunk)
+            total += len(chunk)
+            if total > entry.nbytes:
+                return ""
+            left = memoryview(chunk) if not cloned else memoryview(b"")
+            while left:
+                left = left[os.write(made, left) :]
+            hashed.result()
     return digest.hexdigest() if total == entry.nbytes else ""
 
 
