@@ -41,6 +41,8 @@ class Quantise:
         observations: for int4, how many steps GPTQ and `error` are measured on: the example, and
             others like it.
         phases: names of the phases to quantise, with `;` between; all if empty.
+        shared: for 8 bits, whether what products of one weight multiply has one scale in all
+            phases; `pack` joins no others.
         error: for int4, the most that the action may move on them, as a share of its largest
             magnitude. The weights that move it most for their bytes stay exact until this holds.
             0 for no limit.
@@ -56,6 +58,7 @@ class Quantise:
     observations: int = 32
     error: float = 0.0
     phases: str = ""
+    shared: bool = False
 
     def run(self, program: Program) -> None:
         """See `vlacut.ir.pipeline.Pass`."""
@@ -65,7 +68,7 @@ class Quantise:
             four = FourBits(self.group, self.method, self.error or None)
             text = four.apply(program, found, observations(program, self.observations))
         else:
-            text = eight_bits(program, found, self.weights)
+            text = eight_bits(program, found, self.weights, self.shared)
         for phase in program.phases:
             remove_unused(phase.model)
         said = CONVERTED.find(program)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from vlacut.runtime.tally import Tally
 from vlacut_passes.in_flight import InFlight
 from vlacut_passes.pack import Pack
 from vlacut_passes.pipelining.course import Course, course_of
+from vlacut_passes.quantise import Quantise
 from vlacut_passes.simplify import Simplify
 
 
@@ -130,6 +132,28 @@ def test_a_bundle_warms_up_and_says_how_old_an_action_is(tmp_path: Path) -> None
                     continue
                 np.testing.assert_allclose(made["action"], expected[number - 3], atol=1e-5)
                 assert robot.last.made.captured_ns == (number - 3) * TICK_NS
+
+
+def test_eight_bits_with_a_scale_of_all_are_joined() -> None:
+    """Each is rounded once, as one request's are."""
+    counts = {}
+    for shared in (False, True):
+        program = token_program(1, 3, width=64)
+        Quantise("int8", shared=shared).run(program)
+        plain = Program(
+            program.name,
+            tuple(replace(one, model=one.model.clone()) for one in program.phases),
+            program.inputs,
+            program.outputs,
+        )
+        overlapped(program, 4)
+        kinds = [node.op_type for phase in program.phases for node in phase.model.graph]
+        counts[shared] = kinds.count("QuantizeLinear")
+        observations, robot = prompts(plain, 6, 1), Reference(program)
+        made = [robot.step(observed)["action"] for observed in observations]
+        for one, other in zip(made[3:], wanted(plain, observations), strict=False):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+    assert counts == {False: 40, True: 10}
 
 
 def test_what_is_in_flight_is_lost_with_the_state() -> None:

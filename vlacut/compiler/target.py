@@ -191,7 +191,7 @@ class Target:
             lacks = [
                 f"{key}={value}"
                 for key, value in options.items()
-                if not any(str(one[key.replace("-", "_")]) == value for one in made)
+                if not any(_told(one[key.replace("-", "_")]) == value for one in made)
             ]
             if lacks:
                 raise InputError(
@@ -202,6 +202,10 @@ class Target:
     def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
         """Text of the default pipeline for this target, types converted first."""
         return ",".join(pass_text(*one) for one in self._passes(conversions or {}))
+
+    @property
+    def _packs(self) -> bool:
+        return bool(self.draft or self.in_flight)
 
     def _passes(self, conversions: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
         """The names of the passes, and those of their options that this target sets."""
@@ -214,7 +218,9 @@ class Target:
         if self.real_time_chunking:
             yield "real-time-chunking", {"mode": self.real_time_chunking}
         if self.quantise:
-            yield "quantise", {"weights": self.quantise}
+            # What `pack` shall join has one scale.
+            shared = {"shared": "true"} if self._packs and self.quantise != "int4" else {}
+            yield "quantise", {"weights": self.quantise, **shared}
         if self.precision:
             options = {"source": "weights", "target": self.precision, "keep": "unsafe"}
             yield "convert-types", options
@@ -222,7 +228,7 @@ class Target:
             yield "draft", {"source": self.draft}
         if self.in_flight:
             yield "in-flight", {"requests": str(self.in_flight)}
-        if self.draft or self.in_flight:
+        if self._packs:
             yield "simplify", {}
             yield "pack", {}
         devices = {"edge": self.edge, "cloud": self.cloud}
@@ -254,3 +260,8 @@ class Target:
             "simpler": "" if self.simpler == SIMPLER else repr(float(self.simpler)),
         }
         return {name: value for name, value in options.items() if value}
+
+
+def _told(value: object) -> str:
+    """An option of a pass, as a pipeline has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -20,6 +20,8 @@ from vlacut_passes.packing.alike import (
     with_rows,
 )
 
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
+
 
 class Joining:
     """Puts operators in a new order; what is joined is taken apart where somebody reads a piece.
@@ -97,6 +99,8 @@ class Joining:
 
     def _stacked(self, stack: Stack, like: ir.Node) -> ir.Value:
         key = (*map(id, stack.values), stack.axis, stack.shapes)
+        if key not in self._stacks and (rounded := self._rounded(stack, like)) is not None:
+            self._stacks[key] = rounded
         if key not in self._stacks:
             values = [
                 self._expanded(self._real(value, like), shape, like)
@@ -107,6 +111,29 @@ class Joining:
             (made,) = self._new("Concat", values, {"axis": stack.axis}, like, [shape])
             self._stacks[key] = made
         return self._stacks[key]
+
+    def _rounded(self, stack: Stack, like: ir.Node) -> ir.Value | None:
+        """Of values that went through fewer bits by the same scale: what was rounded, one behind
+        the other, and then rounded. So that an executor still finds both beside the product.
+        """
+        makers = [value.producer() for value in stack.values]
+        first = makers[0]
+        if first is None or first.op_type not in _ROUNDING or first.inputs[1] is None:
+            return None
+        if set(first.attributes) - {"axis"}:
+            return None
+        look = first.op_type, list(first.inputs[1:]), shape_of(first.inputs[1]) in ((), (1,))
+        if any(one is None or (one.op_type, list(one.inputs[1:]), True) != look for one in makers):
+            return None
+        sources = tuple(one.inputs[0] for one in makers if one is not None)
+        if tuple(shape_of(value) for value in sources if value is not None) != stack.shapes:
+            return None
+        given = tuple(value for value in sources if value is not None)
+        joined = self._stacked(Stack(given, stack.axis, stack.shapes), like)
+        rest = [value for value in first.inputs[1:] if value is not None]
+        (made,) = self._new(first.op_type, [joined, *rest], {}, first, [shape_of(joined)])
+        made.type = stack.values[0].type
+        return made
 
     def _expanded(self, value: ir.Value, shape: Shape, like: ir.Node) -> ir.Value:
         if shape_of(value) == shape:

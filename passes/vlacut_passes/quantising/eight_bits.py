@@ -21,13 +21,22 @@ TARGETS = {
 }
 
 
-def eight_bits(program: Program, found: Products, weights: str) -> str:
-    """Quantise the products, activations by the example's step; what was done, for the report."""
+def eight_bits(program: Program, found: Products, weights: str, shared: bool = False) -> str:
+    """Quantise the products, activations by the example's step; what was done, for the report.
+
+    With `shared` what products of one weight multiply has one scale in all phases.
+    """
     largest = _largest(program, found)
-    for phase in program.phases:
-        for product in found[phase.name]:
-            most = largest[phase.name, str(product.activation.name)]
-            _quantise(phase.model.graph, product, most, weights)
+    every = [(phase.name, product) for phase in program.phases for product in found[phase.name]]
+    by_weight: dict[str, float] = {}
+    for phase_name, product in every:
+        most = largest[phase_name, str(product.activation.name)]
+        by_weight[product.name] = max(by_weight.get(product.name, 0.0), most)
+    graphs = {phase.name: phase.model.graph for phase in program.phases}
+    for phase_name, product in every:
+        own = largest[phase_name, str(product.activation.name)]
+        most = by_weight[product.name] if shared else own
+        _quantise(graphs[phase_name], product, most, weights)
     return f"{sum(map(len, found.values()))} products to {weights}"
 
 
