@@ -17,7 +17,7 @@ from support.programs import random_stateful
 from support.token_loops import prompts, token_program
 
 import vlacut
-from vlacut.compiler.driver import compile_program
+from vlacut.compiler.driver import compile_program, plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError, PassError
 from vlacut.ir import verifier
@@ -154,6 +154,17 @@ def test_eight_bits_with_a_scale_of_all_are_joined() -> None:
         for one, other in zip(made[3:], wanted(plain, observations), strict=False):
             np.testing.assert_allclose(one, other, atol=1e-5)
     assert counts == {False: 40, True: 10}
+
+
+def test_a_bound_on_age_is_kept() -> None:
+    """The plan says how old the action in force is; a bound just below that is refused."""
+    target = Target("jetson-agx-orin", "a100", "1GB/s,0.1ms", pin=("*=edge",), in_flight=4)
+    plan = plan_program(token_program(5), target).plan
+    assert plan.age_s == pytest.approx(4.5 * plan.variants[0].price.total_s)
+    kept = replace(target, max_age=f"{plan.age_s * 1.001 * 1e6}us")
+    assert plan_program(token_program(5), kept).plan.age_s == pytest.approx(plan.age_s)
+    with pytest.raises(InputError, match="have fewer requests --in-flight"):
+        plan_program(token_program(5), replace(target, max_age=f"{plan.age_s * 0.999 * 1e6}us"))
 
 
 def test_what_is_in_flight_is_lost_with_the_state() -> None:

@@ -47,6 +47,7 @@ def plan(
     real_time_chunking: str = "",
     draft: str = "",
     in_flight: int = 0,
+    max_age: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
@@ -95,6 +96,7 @@ def plan(
             step's or an input `draft`; what it says stays what it says without.
         in_flight: how many requests of successive steps overlap, so that weights are read once for
             all: more actions a second, each of an older observation. 0 for one at a time.
+        max_age: the most that the action in force may be old on average, e.g. `300ms`.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that codecs may move the action, as a share of its magnitude.
@@ -158,6 +160,7 @@ def compile(  # the name users expect
     real_time_chunking: str = "",
     draft: str = "",
     in_flight: int = 0,
+    max_age: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
     max_action_error: float | None = None,
@@ -214,6 +217,7 @@ def compile(  # the name users expect
             step's or an input `draft`; what it says stays what it says without.
         in_flight: how many requests of successive steps overlap, so that weights are read once for
             all: more actions a second, each of an older observation. 0 for one at a time.
+        max_age: the most that the action in force may be old on average, e.g. `300ms`.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that codecs may move the action, as a share of its magnitude.

@@ -155,6 +155,7 @@ def plan_program(
         noise=NOISE.find(program) or (),
         warming=WARMING.find(program) or 0,
     )
+    target.check_age(plan.age_s)
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights))
     converted = "; ".join(filter(None, (CONVERTED.find(program), *joint.converted)))
     warnings = (*doubtful, *advice(program, edge, plan, weights), *joint.left_out)

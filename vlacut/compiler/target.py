@@ -74,6 +74,8 @@ class Target:
             trip.
         in_flight: how many requests of successive steps overlap, see the pass `in-flight`; 0 for
             one at a time.
+        max_age: the most that the action in force may be old on average, e.g. `300ms`, see
+            `Plan.age_s`.
         state_copies: `edge`, so that the edge holds all state after every step, and can go on
             alone; what that moves over the link is priced. Empty: state is where it is read.
         kept_observations: of how many steps the edge keeps observations, to run them again where
@@ -102,6 +104,7 @@ class Target:
     real_time_chunking: str = ""
     draft: str = ""
     in_flight: int = 0
+    max_age: str = ""
     simpler: float = SIMPLER
     costs: tuple[str, ...] = ()
     codecs: str = ""
@@ -173,7 +176,7 @@ class Target:
             )
         for name in ("cloud_budget", "edge_memory"):
             self._read(name, parse_bytes)
-        for name in ("cloud_time", "deadline"):
+        for name in ("cloud_time", "deadline", "max_age"):
             self._read(name, parse_seconds)
 
     def _read(self, name: str, parse: Callable[[str], float]) -> None:
@@ -183,6 +186,14 @@ class Target:
                 parse(text)
         except HardwareError as error:
             raise HardwareError(f"--{name.replace('_', '-')}: {error}") from error
+
+    def check_age(self, age_s: float) -> None:
+        """Raise InputError if the action in force would be older than is allowed."""
+        if self.max_age and age_s > parse_seconds(self.max_age):
+            raise InputError(
+                f"--max-age: the action in force would be {age_s * 1e3:.3g} ms old on average, and "
+                f"{self.max_age} is allowed; have fewer requests --in-flight, or raise it"
+            )
 
     def check_pipeline(self, pipeline: Pipeline) -> None:
         """Raise InputError if a pipeline of the user's own does not do what this target asks."""
