@@ -49,7 +49,10 @@ MAPS = frozenset(
         "scores",
         "peak",
         "files",
+        "operators",
+        "reasons",
         "source",
+        "sources",
     ]
 )
 _LINE = re.compile(r"^(\S+) +([^#\n]*?) *(?:# (.*))?$", re.MULTILINE)
@@ -104,7 +107,7 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
         yield "serve", [address]
         yield "status", [printed("status", address["metrics"])]
         where = ("--cloud", address["address"], "--deadline", "10s")
-        yield "run", [printed("run", "b", *where, "--steps", 2)]
+        yield "run", [printed("run", "b", *where, "--steps", 2, "--record", "r.npz")]
         looped = printed("run", "b", *where, "--rate", 50, "--steps", 5)
         yield "run --rate, beside steps", [_without(looped, {"steps": []})]
     finally:
@@ -135,6 +138,9 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
     yield "devices", [printed("devices")]
     yield "models", [printed("models")]
     yield "profile", [printed("profile", "b", "--side", "edge", "--turns", 3, "-o", "c.json")]
+    reported = printed("report", "b", "-o", "b.html", "--costs", "c.json", "--run", "r.npz")
+    each = [_without(one, inspected) for one in reported["bundles"]]
+    yield "report, each bundle beside what inspect has", [{**reported, "bundles": each}]
     yield "any command that fails", [printed("plan", MODEL, status=2)]
 
 

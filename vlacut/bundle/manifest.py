@@ -2,6 +2,7 @@
 
     manifest.json          the plan, the recipe, the digest of every other file
     manifest.json.sha256   the digest of the manifest
+    planning.json          blocks of the model, and other cuts of them, for people
     parts/NAME.onnx        one per part; weights are references into the store
     whole/PHASE.onnx       the uncut phases, which `verify` compares with
     weights/SHA256         one per distinct weight

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle.contents import Manifest
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.cli.arguments import BUNDLE
+from vlacut.cli.show.contents import inspect_json, recipes
 from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
-from vlacut.cli.show.report import plan_json, show_plan
+from vlacut.cli.show.report import show_plan
 from vlacut.runtime.fresh import FRESH, Fresh
 from vlacut.runtime.verification import CPU, CUT, MODULE, UNCUT, CutResult, verify_bundle
 
@@ -32,7 +32,7 @@ def inspect_command(path: Path, as_json: bool) -> None:
     """
     bundle = open_bundle(path, half=True)
     if as_json:
-        print_json(_inspect_json(bundle))
+        print_json(inspect_json(bundle))
         return
     out = console()
     show_plan(out, bundle.plan)
@@ -44,28 +44,9 @@ def inspect_command(path: Path, as_json: bool) -> None:
         out.print(f"\nthis is the {bundle.half.value}'s half")
     out.print(f"\ndigest    {bundle.digest.hex()}\npipeline  {manifest.pipeline}")
     out.print(f"backend   {manifest.backend}\ntools     {tools}")
-    for side, recipe in _recipes(manifest).items():
+    for side, recipe in recipes(manifest).items():
         said = "; ".join(f"{name}: {value}" for name, value in recipe.items())
         out.print(f"{side:9} {said}")
-
-
-def _inspect_json(bundle: Bundle) -> dict[str, object]:
-    manifest = bundle.manifest
-    return {
-        **plan_json(bundle.plan),
-        "digest": bundle.digest.hex(),
-        "half": bundle.half.value if bundle.half else "",
-        "format": manifest.format,
-        "backend": manifest.backend,
-        "recipe": _recipes(manifest),
-        "pipeline": manifest.pipeline,
-        "tools": dict(manifest.tools),
-        "files": {name: entry.nbytes for name, entry in bundle.files.items()},
-    }
-
-
-def _recipes(manifest: Manifest) -> dict[str, dict[str, str]]:
-    return {side: dict(recipe) for side, recipe in manifest.recipes.items()}
 
 
 def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:

@@ -20,6 +20,10 @@ class _Lazy(click.Group):
             "Show what was traced of a model, or why not.",
         ),
         "opt": ("compile:opt_command", "Print the graph after passes, as stable text."),
+        "report": (
+            "report:report_command",
+            "Write a page that shows what a bundle's plan is, and why.",
+        ),
         "inspect": ("bundles:inspect_command", "Show what a bundle holds."),
         "verify": (
             "bundles:verify_command",

@@ -13,11 +13,13 @@ import click
 from vlacut.cli import completion
 from vlacut.cli.named import Named, Shapes, named_options, note
 from vlacut.cli.options import model_options, target_options
+from vlacut.cli.report import report
 from vlacut.cli.show.candidates import candidates_json, show_candidates
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.frontier import draw_sweep, show_sweep, sweep_json
 from vlacut.cli.show.output import (
     Stages,
+    check_place,
     console,
     json_option,
     milliseconds,
@@ -166,6 +168,7 @@ def _sweep(
     type=click.Path(path_type=Path),
     help="What vlacut calibrate-actions wrote, for the bundle's robots.",
 )
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Write a page: .html.")
 @json_option
 def compile_command(
     model: str,
@@ -184,10 +187,13 @@ def compile_command(
     model_tolerance: float | None,
     predictor: Path | None,
     actions: Path | None,
+    page: Path | None,
     as_json: bool,
     **asked: Any,
 ) -> None:
     target = _target(pipeline, asked)
+    if page:
+        check_place(page)
     with progress_bar() as progress:
         planned, bundle = compile_program(
             Named(model, shapes, state, rolls, fixed, cache).traced,
@@ -205,7 +211,13 @@ def compile_command(
             progress=progress,
         )
     checked = bundle.manifest.model_check
-    more = {"bundle": str(out), "digest": bundle.digest.hex(), "model_check": vars(checked)}
+    more: dict[str, Any] = {
+        "bundle": str(out),
+        "digest": bundle.digest.hex(),
+        "model_check": vars(checked),
+    }
+    if page:
+        more["report"] = report(page, [bundle])["report"]
     _report(planned, progress, as_json, more)
     if not as_json:
         console().print(str(checked), markup=False, soft_wrap=True)
@@ -265,6 +277,8 @@ def _report(
     show_plan(out, planned.plan, notes)
     if more:
         out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
+        if "report" in more:
+            out.print(f"page {more['report']}: open it in a browser", markup=False)
         out.print(f"next: vlacut serve {more['bundle']}    and    vlacut run {more['bundle']}")
 
 

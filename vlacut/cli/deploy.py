@@ -23,6 +23,7 @@ from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
 from vlacut.integrations.endpoint import read_endpoint
 from vlacut.plans.plan import CHOSEN, Plan
+from vlacut.runtime.edge.recorded import record_steps, run_bytes
 from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.edge.timeline import trace_json
 from vlacut.runtime.network.predictors import NAMES
@@ -126,8 +127,6 @@ def run_command(
     endpoint = read_endpoint(wire, mapped, metadata)
     if endpoint and (output or record or reset_every):
         raise InputError("--output, --record and --reset-every do not go with --serve")
-    if rate is None and record:
-        raise InputError("--record writes what a control loop does: give its --rate")
     for file in (timeline, output, record):
         if file and not file.parent.is_dir():  # said before the steps, not after them
             raise InputError(f"{file}: there is no folder {file.parent}")
@@ -194,6 +193,8 @@ def run_command(
             write_file(timeline, looped.timeline())
         elif timeline and reports:
             write_file(timeline, trace_json(reports))
+        if record and reports:
+            write_file(record, run_bytes(record_steps(bundle.plan, bundle.digest, reports)))
     if rate is not None:
         _show_loop(bundle.plan, looped, as_json, drawn)
         return
@@ -210,6 +211,7 @@ def run_command(
     else:
         show_steps(bundle.plan, reports, error)
         _say(drawn)
+        _say(f"next: vlacut report {path} --run {record} -o report.html" if record else "")
 
 
 def _say(line: str) -> None:

@@ -58,7 +58,11 @@ _OPTIONS = (
         type=click.Path(path_type=Path),
         help="Of vlacut calibrate-precision, for the controller dyq.",
     ),
-    click.option("--record", type=click.Path(path_type=Path), help="Write the episode: .npz."),
+    click.option(
+        "--record",
+        type=click.Path(path_type=Path),
+        help="Write the run: .npz; with --rate, the episode.",
+    ),
 )
 
 

@@ -20,8 +20,10 @@ from vlacut.bundle.manifest import (
     read_bundle,
     write_manifest,
 )
+from vlacut.bundle.planning import PLANNING, planning_bytes
 from vlacut.bundle.staging import staged_folder
 from vlacut.compiler.advice import advice, slow_samples
+from vlacut.compiler.anatomy import anatomy
 from vlacut.compiler.backends import parse_backends
 from vlacut.compiler.model_check import check_tolerance
 from vlacut.compiler.overlapping import check_overlap
@@ -261,6 +263,7 @@ def compile_program(
             overlap = check_overlap(program) if golden and model_check else ()
             if tables is not None:
                 tables.check([variant.name for variant in planned.plan.variants])
+            made = anatomy(trace_dataflow(program), planned.split, planned.interval_s)
             phases = whole_phases(program)
             count = len(planned.plan.parts) + len(phases)
             models = bundle_models(program, planned.split, phases, ends.uncut)
@@ -276,6 +279,7 @@ def compile_program(
                 store.externalise(model)
                 save(model, folder / path)
         _refuse(against, backend)
+        (folder / PLANNING).write_bytes(planning_bytes(made))
         write_initial(program, folder)
         recorder = Recorder(program, planned.plan, phases, folder, ends, progress)
         record, said = recorder.run(golden, model_check, model_tolerance)

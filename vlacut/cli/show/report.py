@@ -13,6 +13,7 @@ from vlacut.cli.show.noise import noise_json, show_noise
 from vlacut.cli.show.output import milliseconds, rate, size, table
 from vlacut.cli.show.pool import pool_json, show_pool
 from vlacut.cli.show.precisions import precisions_json, show_precisions
+from vlacut.cli.show.sequence import sequence_json
 from vlacut.cli.show.states import show_states, states_json
 from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import runs
@@ -32,8 +33,10 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "chosen": plan.strategies[0].name,
         "strategies": [strategy_json(strategy) for strategy in plan.strategies],
         "parts": [part_json(part) for part in plan.parts],
+        "sequence": sequence_json(plan, plan.variants[0]),
         "certificate": certificate_json(plan.certificate),
         "standings": [standing_json(standing, plan) for standing in plan.standings],
+        "proof": proof(plan.certificate),
         "verdict": verdict(plan),
         "codecs": codecs_json(plan.variants[0]),
         "pool": pool_json(plan.exact),
@@ -88,6 +91,9 @@ def strategy_json(strategy: Strategy) -> dict[str, Any]:
         "cloud": {"weights_bytes": price.cloud_weight_bytes, "time_ms": price.cloud_s * 1e3},
         "codec_ms": price.codec_s * 1e3,
         "network_ms": _network(price) * 1e3,
+        "uplink_ms": price.up_s * 1e3,
+        "downlink_ms": price.down_s * 1e3,
+        "propagation_ms": price.hop_s * 1e3,
         "overlap_ms": price.overlap_s * 1e3,
         "edge_j": price.edge_j or None,
         "bytes_up": price.bytes_up,
