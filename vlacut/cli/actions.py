@@ -8,7 +8,7 @@ import click
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar, table
+from vlacut.cli.show.output import console, json_option, print_json, progress_bar, say_next, table
 from vlacut.control.recording.episodes import read_episodes, write_episodes
 from vlacut.control.tables import ActionTables, write_tables
 from vlacut.errors import InputError
@@ -69,6 +69,7 @@ def actions_command(
         print_json(_json(tables, worth))
     else:
         _show(tables, worth)
+        say_next(f"vlacut compile MODEL ... --actions {out}")
 
 
 def _json(tables: ActionTables, worth: Worth) -> dict[str, object]:

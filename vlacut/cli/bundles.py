@@ -10,7 +10,15 @@ import click
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.contents import inspect_json, recipes
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
+from vlacut.cli.show.output import (
+    console,
+    json_option,
+    print_json,
+    progress_bar,
+    say_next,
+    size,
+    table,
+)
 from vlacut.cli.show.report import show_plan
 from vlacut.runtime.fresh import FRESH, Fresh
 from vlacut.runtime.verification import CPU, CUT, MODULE, UNCUT, CutResult, verify_bundle
@@ -47,6 +55,7 @@ def inspect_command(path: Path, as_json: bool) -> None:
     for side, recipe in recipes(manifest).items():
         said = "; ".join(f"{name}: {value}" for name, value in recipe.items())
         out.print(f"{side:9} {said}")
+    say_next(f"vlacut verify {path}", f"vlacut report {path} -o report.html")
 
 
 def _folders(bundle: Bundle) -> list[tuple[str, str, str]]:
@@ -99,6 +108,8 @@ def verify_command(
         for result in results:
             if result.fresh is not None:
                 console().print(_fresh_text(result.name, result.fresh), markup=False)
+        if passed:
+            say_next(f"vlacut serve {path}", f"vlacut run {path}")
     if not passed:
         sys.exit(1)
 

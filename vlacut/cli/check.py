@@ -11,7 +11,15 @@ import click
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
+from vlacut.cli.show.output import (
+    console,
+    json_option,
+    print_json,
+    progress_bar,
+    say_next,
+    size,
+    table,
+)
 from vlacut.compiler.checking import CheckedPart, check_parts
 from vlacut.hardware import Side
 
@@ -53,6 +61,7 @@ def check_command(
         print_json(_json(path, results))
     else:
         _show(results)
+        say_next(f"vlacut build {path} --side edge", f"vlacut verify {path}")
     if any(one.checked.findings for one in results):
         sys.exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from vlacut.cli.show.output import (
     milliseconds,
     print_json,
     progress_bar,
+    say_next,
 )
 from vlacut.cli.show.report import link_json, plan_json, show_plan
 from vlacut.compiler.driver import Planned, compile_program, parts_text, plan_program
@@ -91,6 +93,8 @@ def plan_command(
     _report(replace(planned, warnings=(*unused, *planned.warnings)), progress, as_json)
     if candidates and not as_json:
         show_candidates(console(), planned.considered, str(planned.plan.link))
+    if not as_json:
+        say_next(_compile_alike(named[0].model))
 
 
 def _loaded(
@@ -101,6 +105,13 @@ def _loaded(
     program = named.traced()
     unused = load_weights(program, open_checkpoint(weights)) if weights else ""
     return program, (unused,) if unused else ()
+
+
+def _compile_alike(model: str) -> str:
+    """The command that compiles what was planned, with the same options."""
+    asked = [word for word in sys.argv[2:] if word != "--candidates"]
+    stem = Path(model.partition(":")[0]).stem or "policy"
+    return shlex.join(["vlacut", "compile", *asked, "-o", f"{stem}.vlacut"])
 
 
 def _sweep(

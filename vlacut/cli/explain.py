@@ -9,7 +9,7 @@ import click
 
 from vlacut.cli import completion
 from vlacut.cli.named import Named, Shapes, named_options
-from vlacut.cli.show.output import console, json_option, print_json, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, table
 from vlacut.errors import ModelError
 from vlacut.frontends.explaining import Failure, failure_of
 from vlacut.ir.annotation import FIXED, NOTES, UNPRICED
@@ -51,6 +51,7 @@ def explain_command(
         print_json(found)
     else:
         _show(found)
+        say_next(f"vlacut plan {model} --edge jetson-agx-orin --cloud a100")
 
 
 def _explained(program: Program) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import click
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json
+from vlacut.cli.show.output import console, json_option, print_json, say_next
 from vlacut.errors import InputError
 
 
@@ -59,6 +59,13 @@ def keys_command(
         console().print(f"made {path}")
     if revoke:
         console().print("copy it to the cloud, beside its keys, and start the server anew")
+    elif signer:
+        say_next(f"vlacut sign BUNDLE --key {folder}/signer/key.pem")
+    else:
+        say_next(
+            f"vlacut serve BUNDLE --tls {folder}/cloud",
+            f"vlacut run BUNDLE --tls {folder}/{(robots or ('robot',))[0]}",
+        )
 
 
 @click.command("sign")
@@ -82,3 +89,4 @@ def sign_command(path: Path, key: Path, as_json: bool) -> None:
         print_json({"signature": str(made), "digest": bundle.digest.hex()})
         return
     console().print(f"signed {path} ({bundle.digest.hex()[:12]}): {made}")
+    say_next(f"vlacut run {path} --trusted {key.parent / 'public.pem'}")

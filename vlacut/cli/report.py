@@ -13,7 +13,7 @@ from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.cli.page.figures import page_json
 from vlacut.cli.page.views import BundleView
 from vlacut.cli.page.writing import write_page
-from vlacut.cli.show.output import check_place, console, json_option, print_json, size
+from vlacut.cli.show.output import check_place, console, json_option, print_json, say_next, size
 from vlacut.runtime.edge.recorded import Run, read_run
 
 _MOST = 2  # side by side
@@ -44,6 +44,7 @@ def report_command(
         print_json(found)
     else:
         console().print(f"wrote {out}, {size(found['bytes'])}: open it in a browser", markup=False)
+        say_next(f"vlacut serve {paths[0]}", f"vlacut run {paths[0]} --record run.npz")
 
 
 def report(

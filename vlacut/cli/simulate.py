@@ -20,6 +20,7 @@ from vlacut.cli.show.output import (
     milliseconds,
     print_json,
     progress_bar,
+    say_next,
     table,
 )
 from vlacut.cli.show.traceplot import draw_choices, show_choices
@@ -144,6 +145,7 @@ def simulate_command(
     )
     if len(comparison.recordings) == 1:
         show_choices(out, plan, comparison.recordings[0], shown)
+    say_next(f"vlacut twin {path} --trace FILE --selector {shown.selector}")
 
 
 def _table(plan: Plan, rows: Sequence[Row], deadline: float | None) -> Any:

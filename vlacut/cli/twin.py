@@ -16,7 +16,14 @@ from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.rate import loop_options
 from vlacut.cli.show.loops import loop_json, show_loop
-from vlacut.cli.show.output import console, json_option, milliseconds, print_json, progress_bar
+from vlacut.cli.show.output import (
+    console,
+    json_option,
+    milliseconds,
+    print_json,
+    progress_bar,
+    say_next,
+)
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.control.recording.episodes import read_episodes
 from vlacut.emulation import shape_of
@@ -195,3 +202,4 @@ def _report(bundle: Bundle, made: list[TwinStep], alike: Row | None, as_json: bo
     if alike:
         p95 = milliseconds(alike.quantile_s(0.95))
         out.print(f"the simulation says: mean {milliseconds(alike.mean_s)} ms, p95 {p95} ms")
+    say_next(f"vlacut serve {bundle.root}", f"vlacut run {bundle.root}")

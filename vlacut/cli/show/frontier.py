@@ -60,7 +60,8 @@ def show_sweep(console: Console, axis: Axis, points: Sequence[Point]) -> None:
         for said in filter(None, (point.why_not, _unproven(point))):
             console.print(f"{_amount(axis, point)}: {said}", style="dim")
     if names:
-        console.print(Text.from_ansi(f"\n{_terminal_plot(axis, points, names)}"))
+        width = min(_WIDTH, console.width)
+        console.print(Text.from_ansi(f"\n{_terminal_plot(axis, points, names, width)}"))
 
 
 def _unproven(point: Point) -> str:
@@ -136,12 +137,12 @@ def _lines(axis: Axis, points: Sequence[Point], names: Sequence[str]) -> Mapping
     return lines
 
 
-def _terminal_plot(axis: Axis, points: Sequence[Point], names: Sequence[str]) -> str:
+def _terminal_plot(axis: Axis, points: Sequence[Point], names: Sequence[str], width: int) -> str:
     """Milliseconds by strategy, both on a logarithmic scale; its letters in a line above it."""
     import plotext
 
     plotext.clear_figure()
-    plotext.plot_size(_WIDTH, _HEIGHT)
+    plotext.plot_size(width, _HEIGHT)
     plotext.theme("clear")
     plotext.ylabel("ms")
     plotext.yscale("log")
@@ -156,7 +157,7 @@ def _terminal_plot(axis: Axis, points: Sequence[Point], names: Sequence[str]) ->
     plotext.xticks([point.amount / unit for point in shown], [_amount(axis, one) for one in shown])
     joined = "\N{NO-BREAK SPACE}"  # a letter stays with its name
     legend = "  ".join(f"{letter}{joined}{name}" for name, letter in letters.items())
-    lines = textwrap.fill(legend, _WIDTH, break_on_hyphens=False).replace(joined, " ")
+    lines = textwrap.fill(legend, width, break_on_hyphens=False).replace(joined, " ")
     return f"{lines}\n{plotext.build()}"
 
 

@@ -20,8 +20,10 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.progress import Task, TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -64,6 +66,13 @@ def _finite(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [_finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def say_next(*commands: str) -> None:
+    """What one does next, for people: nothing where output goes to a file or a pipe."""
+    out = console()
+    if out.is_terminal:
+        out.print(f"next: {'    and    '.join(commands)}", markup=False, soft_wrap=True)
 
 
 def console() -> Console:
@@ -184,18 +193,31 @@ def progress_bar() -> Iterator[Stages]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        _Left(),
     )
     # The file as it is now: it stays in sight while what a model says there is caught.
     with Bar(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         bar.disable = not bar.console.is_terminal
         task = bar.add_task("start", total=1)
-        stages = Stages(
-            lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total
-            )
-        )
+        stages = Stages(lambda *stage: _show_stage(bar, task, *stage))
         yield stages
         stages.stop()
+
+
+class _Left(TimeRemainingColumn):
+    """The time left of the stages that are counted together; nothing where it is not known."""
+
+    def render(self, task: Task) -> Text:
+        """As rich writes it."""
+        return Text() if task.time_remaining is None else Text("left ") + super().render(task)
+
+
+def _show_stage(bar: Bar, task: TaskID, what: str, done: int, total: int) -> None:
+    """Show a stage; one of another count begins anew, so that what is left is its own."""
+    before = bar.tasks[0]
+    if total != before.total or done < before.completed:
+        bar.reset(task, description=what, completed=done, total=total)
+    bar.update(task, description=what, completed=done, total=total)
 
 
 def milliseconds(seconds: float) -> str:

@@ -26,7 +26,7 @@ def show_choices(out: Console, plan: Plan, recording: Recording, row: Row) -> No
 
     times, rates = _rates(recording)
     plotext.clear_figure()
-    plotext.plot_size(_WIDTH, _HEIGHT)
+    plotext.plot_size(min(_WIDTH, out.width), _HEIGHT)
     plotext.theme("clear")
     plotext.ylabel("Mbit/s")
     plotext.xlim(0, times[-1])

@@ -1,0 +1,96 @@
+"""What people see in a terminal: width, colours, progress, the next command, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress as Bar
+from support.commands import Vlacut
+
+from vlacut.cli.show import output
+
+COLOUR = re.compile(r"\x1b\[[\d;]*(3[0-7]|4[0-7]|9[0-7])m")
+CONTROL = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]|\x1b\][^\x07]*\x07|\r")
+
+
+def in_terminal(*words: object, columns: int = 80, **more: str) -> str:
+    """What a command writes to a terminal so wide."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color", **more}
+    command = [sys.executable, "-m", "vlacut", *map(str, words)]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    with subprocess.Popen(command, env=environment, **streams) as running:  # type: ignore[call-overload]
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                chunk = os.read(ours, 1 << 16)
+            except OSError:  # the other end is closed
+                break
+            if not chunk:
+                break
+            written += chunk
+    os.close(ours)
+    assert running.returncode == 0, written.decode()
+    return written.decode()
+
+
+def test_a_terminal_of_80_columns_holds_what_is_shown(split_bundle: Path) -> None:
+    plain = in_terminal("inspect", split_bundle, NO_COLOR="1")
+    assert not COLOUR.search(plain)
+    lines = [line for line in CONTROL.sub("", plain).splitlines() if not line.startswith("next: ")]
+    assert max(map(len, lines)) <= 80
+    assert f"next: vlacut verify {split_bundle}" in CONTROL.sub("", plain)
+
+
+def test_a_pipe_gets_no_control_characters_and_no_advice(split_bundle: Path) -> None:
+    """Nor what ONNX Runtime has to say: `verify` runs it."""
+    words = [sys.executable, "-m", "vlacut", "verify", str(split_bundle)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "\x1b" not in ended.stdout
+    assert "next: " not in ended.stdout
+    assert ended.stderr == ""
+
+
+def test_the_search_says_nothing_of_its_own(onnx_file: Path) -> None:
+    """Under two limits HiGHS solves; its lines would be on the file descriptor."""
+    limits = ("--cloud-budget", "17kB", "--cloud-time", "1us", "--no-cache")
+    target = ("--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "10GB/s,0us")
+    words = [sys.executable, "-m", "vlacut", "plan", str(onnx_file), *target, *limits]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert all(line.startswith(("note: ", "warning: ")) for line in ended.stderr.splitlines())
+    assert ended.stdout.startswith("policy on jetson-agx-orin and a100")
+
+
+def test_what_comes_next_is_said_to_people_alone(
+    monkeypatch: pytest.MonkeyPatch, vlacut: Vlacut, split_bundle: Path
+) -> None:
+    assert "next: " not in vlacut("inspect", split_bundle)[1]
+    file = StringIO()
+    monkeypatch.setattr(output, "console", lambda: Console(file=file, force_terminal=True))
+    output.say_next("vlacut plan a[b]", "vlacut run c")
+    assert CONTROL.sub("", file.getvalue()) == "next: vlacut plan a[b]    and    vlacut run c\n"
+
+
+def test_progress_tells_the_time_that_is_left() -> None:
+    now = [0.0]
+    with Bar(
+        output._Left(), console=Console(file=StringIO()), get_time=lambda: now[0], disable=True
+    ) as bar:
+        task = bar.add_task("start", total=1)
+        for done in range(5):
+            output._show_stage(bar, task, f"part {done}", done, 10)
+            now[0] += 2.0
+        assert bar.tasks[0].time_remaining == 12
+        output._show_stage(bar, task, "another", 0, 3)
+        assert bar.tasks[0].time_remaining is None
+        assert str(output._Left().render(bar.tasks[0])) == ""
+        assert bar.tasks[0].description == "another"
