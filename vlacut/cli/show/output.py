@@ -18,12 +18,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     SpinnerColumn,
+    Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
-from rich.progress import Task, TaskID
 from rich.table import Table
 from rich.text import Text
 

@@ -61,12 +61,14 @@ class Run:
     @property
     def latency_s(self) -> np.ndarray:
         """From asking for a step to its action."""
-        return (self.returned_ns - self.began_ns) * 1e-9
+        spent: np.ndarray = (self.returned_ns - self.began_ns) * 1e-9
+        return spent
 
     @property
     def age_s(self) -> np.ndarray:
         """Of the observation behind an action when that was returned."""
-        return (self.returned_ns - self.captured_ns) * 1e-9
+        since: np.ndarray = (self.returned_ns - self.captured_ns) * 1e-9
+        return since
 
 
 def record_steps(plan: Plan, digest: bytes, reports: Sequence[StepReport]) -> Run:
