@@ -115,6 +115,7 @@ def test_figures_agree_with_each_other(split_bundle: Path) -> None:
     assert first["latency_ms"] == pytest.approx(rows["all-cloud"]["latency_ms"])
     assert last["latency_ms"] == pytest.approx(rows["all-edge"]["latency_ms"])
     assert sum(block["edge_ms"] for block in planning["blocks"]) == pytest.approx(last["edge_ms"])
+    assert sum(planning["doubled_bytes"].values()) == data["pool"]["doubled_bytes"]
     held = {one["part"] for one in planning["contents"]}
     assert held == {part["name"] for part in data["parts"]}
 
@@ -240,6 +241,8 @@ def test_a_record_of_planning_is_checked(split_bundle: Path, tmp_path: Path) -> 
         (re.sub('"blocks": \\d+', '"blocks": 99', (made / PLANNING).read_text()), "not there"),
         (re.sub(r'"interval_s": \[.*?\]', '"interval_s": []', (made / PLANNING).read_text()),
          "two bounds"),
+        ((made / PLANNING).read_text().replace('"doubled": {', '"doubled": {"both": 1, '),
+         "by edge and cloud"),
     ):  # fmt: skip
         (made / PLANNING).write_text(wrong)
         again = Bundle(made, replace(bundle.manifest, files=list_files(made)), bundle.digest)

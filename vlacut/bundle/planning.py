@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError
+from vlacut.hardware import Side
 
 PLANNING = "planning.json"
 
@@ -72,6 +73,8 @@ class Planning:
 
     Attributes:
         interval_s: bounds between which nine of ten steps should lie, if the link is as stated.
+        doubled: bytes of distinct weights that a side holds for variants other than the first, by
+            side.
         blocks: the chain of blocks, from the observation to the action.
         positions: cuts of that chain, from all in the cloud to all on the edge. What is pinned
             stays where it is.
@@ -79,6 +82,7 @@ class Planning:
     """
 
     interval_s: tuple[float, ...]
+    doubled: Mapping[str, int]
     blocks: tuple[Block, ...]
     positions: tuple[Position, ...]
     parts: Mapping[str, tuple[Held, ...]]
@@ -104,6 +108,8 @@ def read_planning(bundle: Bundle) -> Planning | None:
     planning = from_json(Planning, data, where)
     if len(planning.interval_s) != 2:
         raise BundleError(f"{where}: an interval has two bounds; compile it again")
+    if set(planning.doubled) != {side.value for side in Side}:
+        raise BundleError(f"{where}: weights are held by edge and cloud; compile it again")
     if any(not 0 <= one.blocks <= len(planning.blocks) for one in planning.positions):
         raise BundleError(f"{where}: a cut is behind a block that is not there; compile it again")
     return planning

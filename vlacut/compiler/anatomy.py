@@ -12,7 +12,8 @@ from vlacut.bundle.planning import Block, Held, Planning, Position
 from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import STRUCTURE, Structure
 from vlacut.ir.dataflow import Dataflow, cuts_of
-from vlacut.ir.graphs import operators
+from vlacut.ir.graphs import operators, value_spec
+from vlacut.plans.plan import Plan
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.price import price
 from vlacut.split.parts import Split
@@ -21,11 +22,14 @@ MOST_POSITIONS = 64  # each is priced; more are not told apart in a picture
 _STAGES = ("encoder", "backbone", "decoder")
 
 
-def anatomy(dataflow: Dataflow, parts: Split, interval_s: tuple[float, float]) -> Planning:
+def anatomy(
+    dataflow: Dataflow, plan: Plan, parts: Split, interval_s: tuple[float, float]
+) -> Planning:
     """What a cut program's plan was made of. Needs `annotate-cost` and `partition`."""
     graph, chain = dataflow.cost_graph(), _chain(dataflow)
     return Planning(
         interval_s=interval_s,
+        doubled={side.value: _doubled(plan, parts, side) for side in Side},
         blocks=tuple(_block(dataflow, graph, one) for one in chain),
         positions=tuple(_positions(graph, chain, cuts_of(dataflow).asked.pins, dataflow)),
         parts={
@@ -103,6 +107,17 @@ def _position(graph: CostGraph, sides: Sequence[Side], link: Link, blocks: int) 
         bytes_up=found.bytes_up,
         bytes_down=found.bytes_down,
     )
+
+
+def _doubled(plan: Plan, parts: Split, side: Side) -> int:
+    """Bytes of weights that a side holds for the sake of variants other than the first."""
+    first, *others = (
+        {name for part in plan.variant_parts(variant, side) for name in part.weights}
+        for variant in plan.variants
+    )
+    initializers = (model.graph.initializers.items() for model in parts.models)
+    sizes = {name: value_spec(value).nbytes for each in initializers for name, value in each}
+    return sum(sizes[name] for name in set().union(*others) - first)
 
 
 def _held(model: ir.Model, phase: str) -> tuple[Held, ...]:

@@ -263,7 +263,7 @@ def compile_program(
             overlap = check_overlap(program) if golden and model_check else ()
             if tables is not None:
                 tables.check([variant.name for variant in planned.plan.variants])
-            made = anatomy(trace_dataflow(program), planned.split, planned.interval_s)
+            made = anatomy(trace_dataflow(program), planned.plan, planned.split, planned.interval_s)
             phases = whole_phases(program)
             count = len(planned.plan.parts) + len(phases)
             models = bundle_models(program, planned.split, phases, ends.uncut)

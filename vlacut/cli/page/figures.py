@@ -40,6 +40,7 @@ def page_json(
 
 def _planning_json(planning: Planning) -> dict[str, Any]:
     return {
+        "doubled_bytes": dict(planning.doubled),
         "interval_ms": [bound * 1e3 for bound in planning.interval_s],
         "blocks": [
             {
@@ -83,7 +84,7 @@ def _curves_json(plan: Plan) -> dict[str, Any]:
     rates = here * np.logspace(-_DECADES, _DECADES, _POINTS)
     links = [plan.link.at(float(rate)) for rate in rates]
     alone = [row for row in plan.strategies if row.name in ("all-edge", "all-cloud")]
-    priced = [(one.name, one.price, True) for one in plan.variants]
+    priced = [(one.name, one.price, True) for one in plan.exact.variants]
     priced += [(row.name, row.price, False) for row in alone]
     return {
         "up_bytes_per_s": rates.tolist(),

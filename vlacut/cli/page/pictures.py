@@ -52,10 +52,10 @@ def _shares_of(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def memory(data: Mapping[str, Any]) -> list[Row]:
-    """Weights by side: of the chosen cut, and what the pool holds for its other variants."""
-    chosen, doubled = data["strategies"][0], data["pool"]["doubled"]
+    """Weights by side: of the chosen cut, and what is held for the other variants."""
+    chosen, planning = data["strategies"][0], data["planning"]
     held = {
-        side: (chosen[side]["weights_bytes"], doubled[f"{side}_bytes"])
+        side: (chosen[side]["weights_bytes"], planning["doubled_bytes"][side] if planning else 0)
         for side in ("edge", "cloud")
     }
     scale = from_zero([sum(both) for both in held.values()])

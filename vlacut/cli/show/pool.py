@@ -26,20 +26,11 @@ def pool_json(plan: Plan) -> dict[str, Any]:
         "engines": pool.engines,
         "bandwidths": pool.bandwidths,
         "doubled_bytes": pool.doubled_bytes,
-        "doubled": doubled_json(plan),
         "expected_ms": pool.expected_s * 1e3,
         "alone_ms": pool.alone_s * 1e3,
         "variants": [_variant_json(plan, variant) for variant in plan.variants],
         "forms": [vars(form) for form in pool.forms],
     }
-
-
-def doubled_json(plan: Plan) -> dict[str, int]:
-    """What each side holds for the sake of variants other than the first."""
-    cloud = 0
-    if plan.pool.doubled_bytes:  # `memory.weights` are those of every variant
-        cloud = plan.memory.weights - plan.variants[0].price.cloud_weight_bytes
-    return {"edge_bytes": plan.pool.doubled_bytes - cloud, "cloud_bytes": cloud}
 
 
 def _variant_json(plan: Plan, variant: Variant) -> dict[str, Any]:
