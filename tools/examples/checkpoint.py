@@ -13,6 +13,7 @@ import math
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ CONFIG = {
 class Policy(nn.Module):
     """Flattens what it is given, by LeRobot's names, and makes an action."""
 
-    def __init__(self, config: dict) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         sizes = [math.prod(one["shape"]) for one in config["input_features"].values()]
         (made,) = config["output_features"].values()
@@ -56,8 +57,11 @@ def main() -> None:
         features = config["input_features"]
         batch = {name: torch.rand(1, *one["shape"]) for name, one in features.items()}
         out = Path(made) / "policy.vlacut"
-        machines = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "20MB/s,1ms"}
-        print(vlacut.compile(policy, (batch,), **machines, out=out).summary())
+        print(
+            vlacut.compile(
+                policy, (batch,), edge="jetson-agx-orin", cloud="a100", link="20MB/s,1ms", out=out
+            ).summary()
+        )
         with vlacut.connect(out) as robot:
             action = robot.step({name: one.numpy() for name, one in batch.items()})
         print({name: array.shape for name, array in action.items()})

@@ -22,8 +22,11 @@ image = torch.rand(1, 3, 64, 64)
 # What would it cost, and where? The link decides: tell the one you have.
 
 # %%
-machines = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "100MB/s,1ms"}
-print(vlacut.plan(policy, (image,), **machines).plan.summary())
+print(
+    vlacut.plan(
+        policy, (image,), edge="jetson-agx-orin", cloud="a100", link="100MB/s,1ms"
+    ).plan.summary()
+)
 
 # %% [markdown]
 # A bundle holds both halves. Here the last layer is pinned to the cloud, so that there is something
@@ -31,7 +34,15 @@ print(vlacut.plan(policy, (image,), **machines).plan.summary())
 
 # %%
 folder = Path(tempfile.mkdtemp())
-bundle = vlacut.compile(policy, (image,), **machines, pin=["3=cloud"], out=folder / "p.vlacut")
+bundle = vlacut.compile(
+    policy,
+    (image,),
+    edge="jetson-agx-orin",
+    cloud="a100",
+    link="100MB/s,1ms",
+    pin=["3=cloud"],
+    out=folder / "p.vlacut",
+)
 print(bundle.manifest.model_check)
 
 # %% [markdown]

@@ -23,10 +23,12 @@ class Flow(nn.Module):
         self.see, self.act = nn.Linear(3 * 16 * 16, 32), nn.Linear(32 + 14, 14)
 
     def encode(self, image: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        return 0.5 * before + self.see(image.flatten(1)).relu()
+        seen: torch.Tensor = self.see(image.flatten(1)).relu()
+        return 0.5 * before + seen
 
     def denoise(self, memory: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        return noise - 0.1 * self.act(torch.cat([memory, noise], dim=1))
+        step: torch.Tensor = self.act(torch.cat([memory, noise], dim=1))
+        return noise - 0.1 * step
 
 
 def main() -> None:
@@ -45,8 +47,11 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "flow.vlacut"
-        machines = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "10MB/s,20ms"}
-        print(vlacut.compile(program, **machines, out=out).summary())
+        print(
+            vlacut.compile(
+                program, edge="jetson-agx-orin", cloud="a100", link="10MB/s,20ms", out=out
+            ).summary()
+        )
         observation = {"image": image.numpy(), "noise": noise.numpy()}
         with vlacut.connect(out) as robot:
             for _ in range(2):

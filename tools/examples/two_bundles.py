@@ -20,14 +20,21 @@ SIZES = {"pick": 32, "sort": 48}
 def main() -> None:
     """Compile two policies, serve both, and step each."""
     torch.manual_seed(0)
-    machines = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "1GB/s,0.1ms"}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         served: dict[str, Server] = {}
         for name, size in SIZES.items():
             net = nn.Sequential(nn.Flatten(), nn.Linear(3 * size * size, 64), nn.Linear(64, 7))
             out = Path(folder) / f"{name}.vlacut"
             image = torch.rand(1, 3, size, size)
-            vlacut.compile(net, (image,), **machines, pin=["*=cloud"], out=out)
+            vlacut.compile(
+                net,
+                (image,),
+                edge="jetson-agx-orin",
+                cloud="a100",
+                link="1GB/s,0.1ms",
+                pin=["*=cloud"],
+                out=out,
+            )
             server = served[name] = vlacut.serve(out, port=0)
             serving = threading.Thread(target=server.serve_forever)
             serving.start()
