@@ -1,8 +1,7 @@
 """The page of a bundle: one file that a browser opens without a network.
 
 Its figures are those of `--json`, which stand in it; its pictures are numbers that Python laid out
-and templates draw, so that every text is escaped. It has one script, for runs, and a policy that
-lets no other one run.
+and templates draw, so that every text is escaped. It has no script, and lets none run.
 
 May import: what the command line may; `vlacut.cli.report` writes pages, never the other way round.
 Public: `page_json`, `write_page`.

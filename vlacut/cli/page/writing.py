@@ -46,10 +46,19 @@ def _render(views: Sequence[BundleView], data: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"ms": ms, "size": size}
-    style = files("vlacut.cli.page").joinpath("templates", "page.css").read_text("utf-8")
     return environment.get_template("page.html").render(
-        views=views, compared=compared(views), data=data, style=style, style_hash=_hash(style)
+        views=views, compared=compared(views), data=data, style=style(), policy=policy(style())
     )
+
+
+def style() -> str:
+    """The style sheet of pages."""
+    return files("vlacut.cli.page").joinpath("templates", "page.css").read_text("utf-8")
+
+
+def policy(style: str) -> str:
+    """What a page lets in: its own style sheet, and no script (CSP level 2, hash-source)."""
+    return f"default-src 'none'; style-src '{_hash(style)}'"
 
 
 def _hash(text: str) -> str:

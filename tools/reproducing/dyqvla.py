@@ -1,0 +1,52 @@
+"""DyQ-VLA's tables."""
+
+from __future__ import annotations
+
+import re
+
+from paper_loads import PRESETS
+
+from reproducing.tables import Kind, Make, Row, Table, missing
+from vlacut import registry
+
+PAPER = "DyQ-VLA"
+SOURCE = "arXiv 2603.07904 v2, by notes that quote it"
+GROUP, SCALE_BITS, CODE_BITS = 32, 32, 4  # as `quantise{weights=int4 group=32}` stores weights
+# The products of the LLM's layers and of the vision towers' blocks; embedding and head stay exact.
+PRODUCT = re.compile(r"(layers|blocks)\.\d+\..*weight$")
+
+
+def memory() -> Table:
+    """Weights at four bits."""
+    parameters = registry.load("models", "openvla").policy(PRESETS["openvla"]).parameters
+    sizes = {name: one.numel() for name, one in parameters.items()}
+    products = {name for name, one in parameters.items() if PRODUCT.search(name) and one.dim() == 2}
+    before = sum(2 * count for count in sizes.values())
+    bits = CODE_BITS + SCALE_BITS / GROUP
+    after = sum(
+        count * bits / 8 if name in products else 2 * count for name, count in sizes.items()
+    )
+    rows = [
+        Row("bfloat16", "15.2 GB", f"{before / 1e9:.1f} GB", Kind.COUNTED),
+        Row("weights in 4 bits", "4.7 GB", f"{after / 1e9:.1f} GB", Kind.COUNTED),
+        Row("share", "30.9 %", f"{after / before:.1%}", Kind.COUNTED),
+        Row("QVLA", "4.3 GB", "", Kind.MISSING),
+    ]
+    note = (
+        f"Ours: products of layers and blocks in groups of {GROUP} with a float32 scale, {bits:g} "
+        "bits a weight; embedding, projector and head exact. Theirs also hold activations."
+    )
+    return Table(PAPER, "table I, memory", "memory of OpenVLA", SOURCE, rows, note)
+
+
+TABLES: tuple[Make, ...] = (
+    memory,
+    missing(PAPER, "table I, success", "LIBERO", SOURCE,
+            "Needs trained weights and LIBERO. `quantise` bounds the error of the action instead.",
+            Row("success, speed-up", "76.1 % (99.5 % of bfloat16), 1.47 to 1.51 x", "",
+                Kind.MISSING)),
+    missing(PAPER, "ablation", "LIBERO-Spatial", SOURCE, "Needs the same.",
+            Row("static W4A4, all of it", "69.2 %, 84.7 % at 89.4 ms, 1.51 x", "", Kind.MISSING)),
+    missing(PAPER, "table II", "a real robot", SOURCE, "Needs the robot.",
+            Row("atomic, spatial, composite", "1.43, 1.32, 1.38 x", "", Kind.MISSING)),
+)  # fmt: skip
