@@ -48,7 +48,7 @@ TABLES: tuple[Make, ...] = (
     missing(PAPER, "Thor, INT4", "rate", SOURCE, "Eager kernels of four bits are not in the fit.",
             Row("alone, packed", "477.5, 113.9 ms", "", Kind.MISSING)),
     missing(PAPER, "a layer on Thor", "where the time of a layer goes", SOURCE,
-            "Their shift of the cache, 8.4 %, is none here: slots are named anew, see `pipeline`.",
+            "Measured there; the price has no kernels of theirs.",
             Row("MLP, QKV, output, shift, attention", "53.5, 18.6, 8.7, 8.4, 5.9 %", "",
                 Kind.MISSING)),
 )  # fmt: skip
