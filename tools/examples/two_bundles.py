@@ -1,50 +1,48 @@
-"""A server of two policies, each on its port: a robot takes the one that it needs.
+"""A server of two bundles: each is loaded for its first robot, and a robot steps the one it needs.
 
 python tools/examples/two_bundles.py
 """
 
 import tempfile
 import threading
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from torch import nn
 
 import vlacut
-from vlacut.runtime.cloud.server import Server
 
 SIZES = {"pick": 32, "sort": 48}
 
 
 def main() -> None:
-    """Compile two policies, serve both, and step each."""
+    """Compile two policies, serve both on one address, and step each."""
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        served: dict[str, Server] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        bundles = {name: Path(folder) / f"{name}.vlacut" for name in SIZES}
         for name, size in SIZES.items():
             net = nn.Sequential(nn.Flatten(), nn.Linear(3 * size * size, 64), nn.Linear(64, 7))
-            out = Path(folder) / f"{name}.vlacut"
-            image = torch.rand(1, 3, size, size)
             vlacut.compile(
                 net,
-                (image,),
+                (torch.rand(1, 3, size, size),),
                 edge="jetson-agx-orin",
                 cloud="a100",
                 link="1GB/s,0.1ms",
                 pin=["*=cloud"],
-                out=out,
+                out=bundles[name],
             )
-            server = served[name] = vlacut.serve(out, port=0)
-            serving = threading.Thread(target=server.serve_forever)
-            serving.start()
-            stack.callback(serving.join)
-            stack.callback(server.shutdown)
-        for name, size in SIZES.items():
-            address = "{}:{}".format(*served[name].address)
-            with vlacut.connect(Path(folder) / f"{name}.vlacut", address) as robot:
-                made = robot.step({"input": torch.rand(1, 3, size, size).numpy()})
-                print(name, {key: array.shape for key, array in made.items()}, robot.last.source)
+        server = vlacut.serve([*bundles.values()], port=0)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            for name, size in SIZES.items():
+                with vlacut.connect(bundles[name], "{}:{}".format(*server.address)) as robot:
+                    made = robot.step({"input": torch.rand(1, 3, size, size).numpy()})
+                    shapes = {key: array.shape for key, array in made.items()}
+                    print(name, shapes, robot.last.source)
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 if __name__ == "__main__":
