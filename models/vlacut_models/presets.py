@@ -11,7 +11,11 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers.initialization import no_init_weights
+
+try:
+    from transformers.initialization import no_init_weights
+except ImportError:  # before transformers 5
+    from transformers.modeling_utils import no_init_weights  # type: ignore[attr-defined, no-redef]
 
 from vlacut.errors import ModelError
 from vlacut.frontends.torch import TorchPhase, program_from_torch

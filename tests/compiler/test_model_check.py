@@ -295,13 +295,15 @@ def test_a_trace_from_the_cache_is_compared_with_the_module_as_it_is_now(
         "    return net, (torch.ones(2, 8),)\n"
     )
     (tmp_path / "policy.py").write_text(text)
-    exported = torch.export.export(seeded(Llama), (tokens(5),), strict=False)
-    torch.export.save(exported, tmp_path / "llama.pt2")
+    # No model of transformers: torch cannot save what it exports of those of some releases.
+    net = nn.Sequential(nn.Embedding(9, 8), nn.Tanh(), nn.Linear(8, 4)).eval()
+    exported = torch.export.export(net, (tokens(5) % 9,), strict=False)
+    torch.export.save(exported, tmp_path / "net.pt2")
     cache = TraceCache(tmp_path / "cache")
     for model, against in (
         (f"{tmp_path}/policy.py:tanh", "your PyTorch module"),
         (str(onnx_file), "the file policy.onnx"),
-        (str(tmp_path / "llama.pt2"), "the exported program"),
+        (str(tmp_path / "net.pt2"), "the exported program"),
         ("vit-mlp:tiny", "your PyTorch module"),
     ):
         traced_program(model, cache=cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -142,7 +143,7 @@ def test_two_processes_export_the_same_bytes() -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"},
     )
     assert other.stdout.split() == digests()
     assert other.stderr == ""
