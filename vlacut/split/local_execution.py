@@ -7,16 +7,12 @@ sides would compute.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 
-from vlacut import registry
-from vlacut.backend import Builder, Engine, Executor
+from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError
 from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import EXAMPLE
@@ -26,9 +22,9 @@ from vlacut.plans.instructions import Move, Run, Transfer, steps
 from vlacut.pricing.cut import make_cut
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode
 from vlacut.runtime.wire.codecs import coder_of
-from vlacut.split.emission import save, whole_phases
+from vlacut.split.emission import whole_phases
 from vlacut.split.parts import Split, split_at, whole, whole_states
-from vlacut.split.weights import WeightStore
+from vlacut.split.workshop import Workshop, workshop
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec
 from vlacut.tensor.numerics import magnitude, relative_difference, varied
@@ -80,15 +76,9 @@ def gauging(
     Raises BackendError if the back end cannot run the program.
     """
     with ExitStack() as stack:
-        workshop = _workshop(stack, backend)
-        reference = workshop if against is None else _workshop(stack, backend)
-        yield Gauge(dataflow, link, workshop, calibration, against, reference)
-
-
-def _workshop(stack: ExitStack, backend: str) -> _Workshop:
-    """A workshop of its own, gone with the stack: of one program, for weights go by their names."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vlacut-")))
-    return _Workshop(folder, stack.enter_context(WeightStore(folder)), backend)
+        mine = stack.enter_context(workshop(backend))
+        other = mine if against is None else stack.enter_context(workshop(backend))
+        yield Gauge(dataflow, link, mine, calibration, against, other)
 
 
 def uncut_step(
@@ -109,8 +99,8 @@ def uncut_episode(
     """As `uncut_step`, of every step of an episode."""
     names = [*(spec.name for spec in program.outputs), *(one.output for one in program.state)]
     keys = {one: key_of(program, program.output_source(one)) for one in names}
-    with ExitStack() as stack:
-        engines = _workshop(stack, backend).phases(program)
+    with workshop(backend) as made_here:
+        engines = _phases(made_here, program)
         states, initial = whole_states(program), initial_of(program)
         episode = UncutEpisode(whole_phases(program), engines, states, initial)
         made = [episode.step(observed) for observed in observations]
@@ -124,10 +114,10 @@ class Gauge:
         self,
         dataflow: Dataflow,
         link: Link,
-        workshop: _Workshop,
+        workshop: Workshop,
         calibration: Sequence[Observed] = (),
         against: Program | None = None,
-        reference: _Workshop | None = None,
+        reference: Workshop | None = None,
     ) -> None:
         self._dataflow = dataflow
         self._against = against or dataflow.program
@@ -220,13 +210,13 @@ class Gauge:
                 self._dataflow.cost_graph(), sides, self._link, name="", origin="local execution"
             )
             made = split_at(self._dataflow, (uncoded,), self._link)
-            self._executed[sides] = _LocalExecution(made, self._workshop.parts(made))
+            self._executed[sides] = _LocalExecution(made, _parts(self._workshop, made))
         return self._executed[sides]
 
     def _uncut(self, observations: Sequence[Observed]) -> list[_Made]:
         program = self._against
         phases = whole_phases(program)
-        engines = self._reference.phases(program)
+        engines = _phases(self._reference, program)
         episode = UncutEpisode(phases, engines, self._states, self._initial)
         references = []
         for observed in observations:
@@ -244,37 +234,19 @@ class Gauge:
         return [action, *({key: held[key]} for key in self._read)]
 
 
-class _Workshop:
-    """Makes engines of models, in a folder."""
+def _phases(made: Workshop, program: Program) -> dict[str, Engine]:
+    """Engines of the uncut phases, by name."""
+    described = whole_phases(program)
+    return {
+        phase.name: made.engine(phase.name, whole(phase, [one.key for one in about.inputs]))
+        for phase, about in zip(program.phases, described, strict=True)
+    }
 
-    def __init__(self, folder: Path, store: WeightStore, backend: str) -> None:
-        self._folder = folder
-        self._store = store
-        self._builder: Builder = registry.load("builders", backend)()
-        self._executor: Executor = registry.load("executors", backend)()
-        self._made = 0
 
-    def phases(self, program: Program) -> dict[str, Engine]:
-        """Engines of the uncut phases, by name."""
-        described = whole_phases(program)
-        return {
-            phase.name: self._engine(phase.name, whole(phase, [one.key for one in about.inputs]))
-            for phase, about in zip(program.phases, described, strict=True)
-        }
-
-    def parts(self, made: Split) -> dict[str, Engine]:
-        """Engines of parts, by name."""
-        pairs = zip(made.parts, made.models, strict=True)
-        return {part.name: self._engine(part.name, model) for part, model in pairs}
-
-    def _engine(self, name: str, model: ir.Model) -> Engine:
-        self._made += 1
-        path = self._folder / f"{self._made}" / f"{name}.onnx"
-        recipe = self._builder.recipe()
-        self._builder.prepare(model, name, recipe)
-        self._store.externalise(model)
-        save(model, path)
-        return self._executor.load(path, self._folder, recipe)
+def _parts(made: Workshop, split: Split) -> dict[str, Engine]:
+    """Engines of parts, by name."""
+    pairs = zip(split.parts, split.models, strict=True)
+    return {part.name: made.engine(part.name, model) for part, model in pairs}
 
 
 class _LocalExecution:
