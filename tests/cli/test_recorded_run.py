@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import vlacut as library
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.page.figures import page_json
 from vlacut.cli.page.measured import MOST_SHOWN, run_json
+from vlacut.cli.page.rerun import write_rerun
 from vlacut.cli.report import report
 from vlacut.errors import InputError
 from vlacut.runtime.edge.recorded import Run, read_run, run_bytes
@@ -104,6 +106,30 @@ def test_a_long_run_is_drawn_by_its_slowest_steps(
     found = report(tmp_path / "p.html", [bundle], run=run)
     assert found["bytes"] < 200_000
     assert 'class="fill-pool band"' in (tmp_path / "p.html").read_text()
+
+
+def test_a_run_can_be_written_for_rerun(
+    vlacut: Vlacut, recorded: tuple[Path, dict], split_bundle: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("rerun")
+    words = ("report", split_bundle, "-o", tmp_path / "p.html", "--rerun", tmp_path / "r.rrd")
+    status, _, err = vlacut(*words)
+    assert (status, "give --run" in err) == (2, True)
+    status, _, err = vlacut(*words, "--run", recorded[0])
+    assert status == 0, err
+    written = (tmp_path / "r.rrd").read_bytes()
+    assert written[:3] == b"RRF"
+    for name in (b"latency_ms", b"age_ms", b"up_mbyte_per_s", b"source"):
+        assert name in written
+
+
+def test_without_rerun_its_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, recorded: tuple[Path, dict], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(InputError, match="pip install 'vlacut"):
+        write_rerun(tmp_path / "r.rrd", read_run(recorded[0]))
+    assert not (tmp_path / "r.rrd").exists()
 
 
 def test_a_run_of_another_bundle_is_refused(

@@ -11,6 +11,7 @@ import click
 from vlacut.bundle.costs import MeasuredCosts, read_costs
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.cli.page.figures import page_json
+from vlacut.cli.page.rerun import write_rerun
 from vlacut.cli.page.views import BundleView
 from vlacut.cli.page.writing import write_page
 from vlacut.cli.show.output import check_place, console, json_option, print_json, say_next, size
@@ -25,9 +26,15 @@ _MOST = 2  # side by side
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A .html file.")
 @click.option("--costs", type=click.Path(path_type=Path), help="Of vlacut profile.")
 @click.option("--run", "recorded", type=click.Path(path_type=Path), help="Of vlacut run --record.")
+@click.option("--rerun", type=click.Path(path_type=Path), help="Write --run for Rerun: .rrd.")
 @json_option
 def report_command(
-    paths: Sequence[Path], out: Path, costs: Path | None, recorded: Path | None, as_json: bool
+    paths: Sequence[Path],
+    out: Path,
+    costs: Path | None,
+    recorded: Path | None,
+    rerun: Path | None,
+    as_json: bool,
 ) -> None:
     """Write a page that shows what a bundle's plan is, and why.
 
@@ -36,10 +43,15 @@ def report_command(
     """
     if len(paths) > _MOST:
         raise click.UsageError(f"{len(paths)} bundles: a page shows {_MOST} side by side")
-    check_place(out)
+    if rerun and not recorded:
+        raise click.UsageError("--rerun writes a run for a viewer: give --run")
+    for file in filter(None, (out, rerun)):
+        check_place(file)
     bundles = [open_bundle(path) for path in paths]
     measured = read_costs(costs) if costs else None, read_run(recorded) if recorded else None
     found = report(out, bundles, *measured)
+    if rerun and measured[1]:
+        write_rerun(rerun, measured[1])
     if as_json:
         print_json(found)
     else:
