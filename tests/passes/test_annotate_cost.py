@@ -217,9 +217,9 @@ def test_the_table_covers_what_ai_onnx_has() -> None:
 @pytest.mark.parametrize(
     ("make", "opset"), [(exported.llama, 20), (exported.llama, 23), (exported.vit, 20)]
 )
-def test_products_are_counted_as_torch_counts_them(make: object, opset: int) -> None:
-    module, example = make()  # type: ignore[operator]
-    program = exported.program(exported.export(module, example, opset))
+def test_products_are_counted_as_torch_counts_them(make: exported.Make, opset: int) -> None:
+    module, example = make()
+    program = exported.program(exported.model_of(make, opset))
     AnnotateCost().run(program)
     nodes = operators(program.phases[0].model.graph)
     matrix = ("MatMul", "Gemm", "Conv", "Attention")

@@ -144,7 +144,7 @@ def stages_of_runs(found: dict[str, Structure]) -> dict[str, str]:
 
 
 def test_a_language_model_by_its_names() -> None:
-    found = annotated(exported.export(*exported.llama(), 23))
+    found = annotated(exported.model_of(exported.llama, 23))
     assert set(blocks(found)) == {f"model.layers.{index}" for index in range(4)}
     by_place = {str(item): name for name, item in found.items()}
     assert "backbone:model.layers.2:mlp.up_proj" in by_place
@@ -156,7 +156,7 @@ def test_a_language_model_by_its_names() -> None:
 
 
 def test_an_image_encoder_by_its_names() -> None:
-    found = annotated(exported.export(*exported.vit()))
+    found = annotated(exported.model_of(exported.vit))
     assert stages_of_runs(found) == {"model.layers": "backbone"}
     patches = [
         item for item in found.values() if item.block.endswith("patch_embeddings.projection")
@@ -165,7 +165,7 @@ def test_an_image_encoder_by_its_names() -> None:
 
 
 def test_an_encoder_decoder_has_its_backbone_where_the_weights_are() -> None:
-    found = annotated(exported.export(*whisper()))
+    found = annotated(exported.model_of(whisper))
     assert stages_of_runs(found) == {
         "model.encoder.layers": "encoder",
         "model.decoder.layers": "backbone",
@@ -213,7 +213,7 @@ def test_a_list_of_unlike_layers_is_no_list_of_blocks() -> None:
     [(exported.llama, 23), (exported.llama, 20), (exported.vit, 20), (bert, 20), (whisper, 20)],
 )
 def test_without_names_the_blocks_are_the_same(make: Callable[[], Made], opset: int) -> None:
-    model = exported.export(*make(), opset)
+    model = exported.model_of(make, opset)
     named = annotated(model)
     strip_names(model)
     nameless = annotated(model)
@@ -225,7 +225,7 @@ def test_without_names_the_blocks_are_the_same(make: Callable[[], Made], opset: 
 
 
 def test_copies_of_a_nameless_block_have_the_same_places() -> None:
-    model = exported.export(*exported.llama())
+    model = exported.model_of(exported.llama)
     strip_names(model)
     places: dict[str, list[str]] = {}
     for item in annotated(model).values():

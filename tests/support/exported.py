@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import onnx_ir as ir
 import torch
@@ -12,6 +14,8 @@ from transformers import LlamaConfig, LlamaModel, ViTConfig, ViTModel
 
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.program import Phase, Program
+
+Make = Callable[[], tuple[torch.nn.Module, torch.Tensor]]
 
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)
 
@@ -74,6 +78,18 @@ def export(module: torch.nn.Module, example: torch.Tensor, opset: int = 20) -> i
         )
     assert made is not None
     return made.model
+
+
+def model_of(make: Make, opset: int = 20) -> ir.Model:
+    """What a factory makes, in ONNX: an export takes 10 s, so that the tests of a run share it."""
+    folder = Path(os.environ["XDG_CACHE_HOME"]) / "exported"
+    path = folder / f"{make.__module__}.{make.__qualname__}-{opset}.onnx"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        written = folder / f"{os.getpid()}.onnx"
+        ir.save(export(*make(), opset), written)
+        os.replace(written, path)  # another worker sees the whole file or none
+    return ir.load(path)
 
 
 def program_of(module: torch.nn.Module, example: torch.Tensor) -> Program:
