@@ -235,22 +235,23 @@ def test_copies_of_a_nameless_block_have_the_same_places() -> None:
     assert "matmul.0" in places["block.0.0"]
 
 
-@pytest.mark.parametrize("nameless", [False, True])
-def test_phases_that_share_weights_share_blocks(nameless: bool) -> None:
+def test_phases_that_share_weights_share_blocks() -> None:
     module, words = exported.llama()
     steps = [
         TorchPhase(name, module, {f"{name}_ids": words[:, :tokens]}, (f"{name}_out",))
         for name, tokens in (("prefill", 16), ("decode", 1))
     ]
     program = program_from_torch("two", steps, ["prefill_ids", "decode_ids"], ["decode_out"])
-    phases = program.phases
-    if nameless:
-        for phase in phases:
-            strip_names(phase.model)
+    check_shared(program, "model.layers")
+    for phase in program.phases:
+        strip_names(phase.model)
+    check_shared(program, "block.0")
+
+
+def check_shared(program: Program, prefix: str) -> None:
     AnnotateStructure().run(program)
-    for phase in phases:
+    for phase in program.phases:
         found = {str(node.name): STRUCTURE.get(node) for node in phase.model.graph}
-        prefix = "block.0" if nameless else "model.layers"
         assert set(blocks(found)) == {f"{prefix}.{index}" for index in range(4)}
         assert {found[name].stage for names in blocks(found).values() for name in names} == {
             "backbone"
