@@ -108,7 +108,7 @@ def test_verify_tells_of_an_action_that_moves_further_than_is_allowed(
     assert result.fresh.beyond
     assert result.fresh.max_error == 2.0  # the gripper does the opposite
     assert result.passed == (result.fresh.chance >= LEAST_CHANCE)
-    assert f"{result.fresh.beyond} of 16 fresh observations codecs move" in result.warning
+    assert f"{result.fresh.beyond} of 16 fresh observations the action moves" in result.warning
     status, out, err = vlacut("verify", uncalibrated.root)
     assert status == int(not result.passed)
     assert "warning: chosen: on" in err

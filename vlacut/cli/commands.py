@@ -59,7 +59,7 @@ class _Lazy(click.Group):
         "models": ("lists:models_command", "List the models of the zoo and their presets."),
         "calibrate-precision": (
             "precision:precision_command",
-            "Find which precision suffices at which sensitivity, on EPISODES.",
+            "Fit the switch of precision to recorded EPISODES.",
         ),
         "calibrate-actions": (
             "actions:actions_command",

@@ -51,7 +51,7 @@ def _columns(context: click.Context, option: click.Parameter, value: str) -> tup
 )
 @json_option
 def precision_command(path: Path, episodes: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Find which precision suffices at which sensitivity, on EPISODES.
+    """Fit the switch of precision to recorded EPISODES.
 
     EPISODES is a file of vlacut run --record; BUNDLE was compiled with --precisions. Every
     precision runs on some of the ticks, both sides of the bundle here. The file is for the
