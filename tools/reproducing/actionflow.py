@@ -22,7 +22,8 @@ def rates() -> Table:
         "observation behind the action in force is (K + 1/2) packed steps old in the mean, "
         "against 1.5 steps alone. It would be younger only from a gain of about 5 on. The paper "
         "prints no ages; its own figures give those in its column. Their kernels fuse what eager "
-        "ones do in steps: ours gain less."
+        "ones do in steps: ours gain less. `tools/price_pack.py` prices the graph that `pack` "
+        "makes, with the stacks of engines."
     )
     return Table(PAPER, "rates", "OpenVLA on Orin and Thor, bfloat16", SOURCE, rows, note)
 

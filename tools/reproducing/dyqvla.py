@@ -34,7 +34,7 @@ def memory() -> Table:
     ]
     note = (
         f"Ours: products of layers and blocks in groups of {GROUP} with a float32 scale, {bits:g} "
-        f"bits a weight; embedding, projector and head exact. Ours is larger than the paper's."
+        "bits a weight; embedding, projector and head exact. Ours is larger than the paper's."
     )
     return Table(PAPER, "table I, memory", "memory of OpenVLA", SOURCE, rows, note)
 
