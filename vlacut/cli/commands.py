@@ -36,7 +36,7 @@ class _Lazy(click.Group):
         "serve": ("serve:serve_command", "Serve the cloud side of a bundle, or of several."),
         "rollout": (
             "rollout:rollout_command",
-            "Put a bundle into the folder that vlacut serve --watch follows.",
+            "Put a bundle into the folder that a server follows.",
         ),
         "status": ("status:status_command", "Show the bundles, robots and load of a server."),
         "run": ("deploy:run_command", "Drive the edge side of a bundle; show where time went."),

@@ -22,7 +22,7 @@ from vlacut.hardware import Side
 @click.option("--retire", metavar="NAME", help="A bundle of FOLDER that shall take no more robots.")
 @json_option
 def rollout_command(path: Path, folder: Path, retire: str | None, as_json: bool) -> None:
-    """Put a bundle into the folder that vlacut serve --watch follows.
+    """Put a bundle into the folder that a server follows.
 
     It appears there whole. The server verifies it, and then serves it to robots that hold it; the
     others go on with theirs.
