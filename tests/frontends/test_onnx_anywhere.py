@@ -321,6 +321,38 @@ def test_an_operator_of_trees_is_tried(tmp_path: Path) -> None:
     assert str(program.outputs[0]) == "y: float32[3, 2]"
 
 
+def test_a_dimension_of_minus_one_is_bound(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", "g (float[a, 4] x) => (float[b, 4] y) { y = Relu(x) }")
+    model = onnx.load(path)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"not bound: x \[\?, 4\]"):
+        onnx_program(path)
+    program = same_as_the_file(path, {"x": ramp(3, 4)})
+    assert str(program.outputs[0]) == "y: float32[3, 4]"
+
+
+def test_an_output_has_the_shape_that_follows(tmp_path: Path) -> None:
+    """A file may call a dimension after the batch that is none."""
+    body = "g (float[batch, 4] x) => (float[batch] y) { y = ReduceSum<keepdims=0>(x, axis) }"
+    path = write(tmp_path / "m.onnx", body, {"axis": np.array([0])})
+    program = same_as_the_file(path, {"x": ramp(1, 4)})
+    assert str(program.outputs[0]) == "y: float32[4]"
+
+
+def test_an_output_that_is_a_map_is_named(tmp_path: Path) -> None:
+    """As ZipMap makes it, at the end of what sklearn's converter writes."""
+    path = write(tmp_path / "m.onnx", "g (float[1, 2] x) => (float[1, 2] y) { y = Relu(x) }")
+    model = onnx.load(path)
+    numbers = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    named = onnx.helper.make_map_type_proto(onnx.TensorProto.INT64, numbers)
+    model.graph.output[0].type.CopyFrom(onnx.helper.make_sequence_type_proto(named))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="value y is a sequence; only dense tensors of numbers"):
+        onnx_program(path)
+
+
 SETS = "g (float[n, 3, 8, 8] x) => (float[n, k] y) {"
 
 

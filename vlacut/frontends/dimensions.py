@@ -11,6 +11,14 @@ from vlacut.errors import ModelError
 _IMAGE = (1, 3, 224, 224)
 
 
+def take_minus_one(model: ir.Model) -> None:
+    """Take a dimension of -1 for one that is not known, as the exporters mean that write it."""
+    for value in (*model.graph.inputs, *_made(model)):
+        if value.shape is not None and -1 in value.shape.dims:
+            dims = (None if dim == -1 else dim for dim in value.shape.dims)
+            value.shape = ir.Shape(dims)
+
+
 def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Give the inputs of a model static shapes, in place; `shapes` gives those of some by name.
 

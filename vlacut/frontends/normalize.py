@@ -20,7 +20,6 @@ from contextlib import contextmanager
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
-from onnxscript import version_converter
 
 from vlacut.errors import ModelError
 from vlacut.frontends.sequences import slice_sequences
@@ -122,6 +121,8 @@ def _convert(model: ir.Model) -> None:
     """Lift an old opset to 18; one that ONNX cannot convert stays as it is."""
     opset = model.graph.opset_imports.get("", OLDEST_OPSET)
     if opset < OLDEST_OPSET:
+        from onnxscript import version_converter  # a program of the cache needs it never
+
         with _no_log("onnxscript"), _no_log("onnx_ir"):
             version_converter.convert_version(model, OLDEST_OPSET, fallback=True)
     model.ir_version = max(model.ir_version, _IR_VERSION)

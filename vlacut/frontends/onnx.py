@@ -17,18 +17,19 @@ from onnx_ir.serde import SerdeError
 from vlacut import registry
 from vlacut.backend import Engine
 from vlacut.errors import ModelError
-from vlacut.frontends.dimensions import bind_shapes
+from vlacut.frontends.dimensions import bind_shapes, take_minus_one
 from vlacut.frontends.fixing import Fixed, arrays_of, fix_inputs, read_of
 from vlacut.frontends.foreign import is_foreign
 from vlacut.frontends.inside import map_weights
 from vlacut.frontends.normalize import normalize
-from vlacut.frontends.shapes import infer_shapes
+from vlacut.frontends.shapes import infer_outputs, infer_shapes
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Numbers, Original, Runner, note, precision_of
 from vlacut.ir.program import Phase, Program
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_NONE = "is no ONNX model, or is cut short"
 _OLDEST = 7  # of ai.onnx: onnxruntime's docs/Versioning.md
 _LIKE = ("RandomNormalLike", "RandomUniformLike")
 _DRAWS = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform", *_LIKE)
@@ -97,7 +98,7 @@ def read_graph(path: Path) -> ir.Model:
     try:
         model = ir.load(path)
     except (DecodeError, SerdeError, ValueError, TypeError, KeyError, IndexError) as error:
-        raise ModelError(f"{path}: is no ONNX model, or is cut short") from error
+        raise ModelError(f"{path}: {_why_unread(path)}") from error
     if not len(model.graph) and not model.graph.outputs:
         raise ModelError(f"{path}: is no ONNX model, or is cut short: it has no operator")
     _refuse_old_operators(model, str(path))
@@ -108,6 +109,20 @@ def read_graph(path: Path) -> ir.Model:
     _refuse_other_types(model, str(path))
     map_weights(model, path)
     return model
+
+
+def _why_unread(path: Path) -> str:
+    """Why a file is not read: it is none of ONNX, or has values that are no tensors."""
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except (DecodeError, ValueError):
+        return _NONE
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        kind = value.type.WhichOneof("value")
+        if kind not in (None, "tensor_type"):
+            what = str(kind).removesuffix("_type").replace("_", " ")
+            return f"value {value.name} is a {what}; only dense tensors of numbers can be compiled"
+    return _NONE
 
 
 def finish_graph(
@@ -121,15 +136,22 @@ def finish_graph(
     for value in model.graph.outputs:
         if not value.name:
             raise ModelError(f"{where}: an output has no name")
+    take_minus_one(model)
     for value in model.graph.inputs:
         if any(isinstance(dim, int) and dim < 0 for dim in value.shape or ()):
             raise ModelError(f"{where}: input {value.name} has a negative dimension: {value.shape}")
     fix_inputs(model, fixed or {}, where)
     normalize(model, where)
+    doubtful = [value for value in model.graph.outputs if not _is_static(value)]
     bind_shapes(model, shapes, where)
     infer_shapes(model, where)
+    infer_outputs(model, doubtful)
     _refuse_other_types(model, where)
     return model
+
+
+def _is_static(value: ir.Value) -> bool:
+    return value.shape is not None and value.shape.is_static()
 
 
 def _check(path: Path) -> None:

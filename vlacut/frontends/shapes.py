@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import onnx_ir as ir
@@ -44,6 +44,22 @@ def infer_shapes(model: ir.Model, where: str) -> None:
                 f"shapes, first those made by {shown}; shapes must be static"
             )
         )
+
+
+def infer_outputs(model: ir.Model, doubtful: Sequence[ir.Value]) -> None:
+    """Let outputs have the shapes that follow from the inputs', in place, where they do.
+
+    What a file says of an output whose dimensions have names may be wrong: exporters call a
+    dimension after the batch that is as large by chance.
+    """
+    said = {value: value.shape for value in doubtful}
+    for value in said:
+        value.shape = None
+    if said:
+        _infer(model)
+    for value, shape in said.items():
+        if not is_known(value):
+            value.shape = shape
 
 
 def _settled(model: ir.Model, where: str) -> int:

@@ -9,11 +9,12 @@ import onnx_ir as ir
 from vlacut.tensor import TensorSpec
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
+_NAMES = {dtype: _NUMPY_NAMES.get(dtype.name.lower(), dtype.name.lower()) for dtype in ir.DataType}
 
 
 def dtype_name(dtype: ir.DataType) -> str:
     """The name `TensorSpec` uses for an ONNX element type."""
-    return _NUMPY_NAMES.get(dtype.name.lower(), dtype.name.lower())
+    return _NAMES[dtype]
 
 
 def value_spec(value: ir.Value, name: str | None = None) -> TensorSpec:
@@ -21,10 +22,11 @@ def value_spec(value: ir.Value, name: str | None = None) -> TensorSpec:
 
     Raises ValueError if its type is unknown, its shape not static, or its elements no numbers.
     """
-    if value.dtype is None or value.shape is None or not value.shape.is_static():
-        raise ValueError(f"{value.name}: type {value.dtype}, shape {value.shape} is not static")
-    shape = tuple(int(str(dim)) for dim in value.shape)
-    return TensorSpec(name or str(value.name), dtype_name(value.dtype), shape)
+    dtype, dims = value.dtype, value.shape
+    shape = () if dims is None else tuple(dim for dim in dims.dims if isinstance(dim, int))
+    if dtype is None or dims is None or len(shape) < len(dims.dims):
+        raise ValueError(f"{value.name}: type {dtype}, shape {dims} is not static")
+    return TensorSpec(name or str(value.name), _NAMES[dtype], shape)
 
 
 def node_inputs(node: ir.Node) -> tuple[ir.Value, ...]:

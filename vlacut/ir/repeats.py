@@ -9,7 +9,7 @@ no such blocks, for each has weights of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -113,8 +113,10 @@ def find_repeat(graph: ir.Graph, trips: int | None = None) -> Repeat | None:
     for length in _lengths(keys):
         for first, count in _runs(keys, length):
             tried.append(((count // length) * length, -length, first, count + length))
+    place = {value: at for at, node in enumerate(nodes) for value in node.outputs} if tried else {}
+    slot = {value: at for node in nodes for at, value in enumerate(node.outputs)} if tried else {}
     for _, negative, first, count in sorted(tried, reverse=True):
-        found = _Blocks(graph, nodes, -negative).find(first, count, trips)
+        found = _Blocks(graph, nodes, -negative, place, slot).find(first, count, trips)
         if found is not None:
             return found
     return None
@@ -174,10 +176,17 @@ def _runs(keys: np.ndarray, length: int) -> Iterator[tuple[int, int]]:
 class _Blocks:
     """Blocks of one length in a graph."""
 
-    def __init__(self, graph: ir.Graph, nodes: Sequence[ir.Node], length: int) -> None:
+    def __init__(
+        self,
+        graph: ir.Graph,
+        nodes: Sequence[ir.Node],
+        length: int,
+        place: Mapping[ir.Value, int],
+        slot: Mapping[ir.Value, int],
+    ) -> None:
+        """`place` has the number of the operator that makes a value, `slot` which output it is."""
         self._graph, self._nodes, self._length = graph, nodes, length
-        self._place = {value: at for at, node in enumerate(nodes) for value in node.outputs}
-        self._slot = {value: slot for node in nodes for slot, value in enumerate(node.outputs)}
+        self._place, self._slot = place, slot
 
     def find(self, first: int, count: int, trips: int | None) -> Repeat | None:
         """The best repeat among operators that are alike at this length."""

@@ -52,7 +52,7 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         dtype_bits(self.dtype)
-        if any(dim < 0 for dim in self.shape):
+        if self.shape and min(self.shape) < 0:
             raise ValueError(f"{self.name}: negative dimension in {list(self.shape)}")
 
     @cached_property

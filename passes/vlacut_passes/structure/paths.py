@@ -14,6 +14,7 @@ model's own code) is of that block by dataflow, as in `repetition`.
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -23,6 +24,9 @@ from vlacut_passes.structure.repetition import complete
 from vlacut_passes.structure.view import Spot, View
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+# What exporters write; the parser of Python, ten times slower, is for the rest.
+_STRING = re.compile(r"'([^'\\]*)'")
+_PLAIN = re.compile(r"\['[^'\\]*'(?:, '[^'\\]*')*\]")
 Shape = tuple[int, ...]
 Signature = frozenset[tuple[str, Shape]]
 
@@ -43,6 +47,9 @@ def module_path(node: ir.Node) -> str | None:
 
 
 def _literal(text: str) -> list[str]:
+    """The strings of a list as Python writes it."""
+    if _PLAIN.fullmatch(text):
+        return _STRING.findall(text)
     try:
         found = ast.literal_eval(text) if text else []
     except (ValueError, SyntaxError):
