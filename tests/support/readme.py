@@ -37,6 +37,8 @@ from typing import Any
 
 import tomllib
 
+from vlacut import registry
+
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOTE = re.compile(r"<!-- ([\w ]+?)(?:: (.*?))? -->")
@@ -314,6 +316,7 @@ def _install(project: dict[str, Any]) -> None:
         lines += [f"[{group}]", *(f"{name} = {place}" for name, place in entries.items())]
     (folder / "entry_points.txt").write_text("\n".join(lines))
     importlib.invalidate_caches()
+    registry._entries.cache_clear()  # a process of its own would not have looked before
 
 
 @contextlib.contextmanager
@@ -324,3 +327,4 @@ def reading(vlacut: Run) -> Iterator[Reader]:
         yield reader
     finally:
         reader.close()
+        registry._entries.cache_clear()  # what was installed here is gone
