@@ -73,6 +73,13 @@ def loop_options(command: F) -> F:
     return command
 
 
+def loop_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `ControlLoop` takes of `loop_options`: a table only where one was given."""
+    made = dict(options)
+    table = made.pop("precision_table")
+    return {**made, "playing": made["playing"] or "", **({"table": table} if table else {})}
+
+
 @dataclass
 class LoopRun:
     """A loop, as far as it came.
@@ -100,8 +107,6 @@ def run_loop(
     *,
     rate: float,
     chunk: str,
-    playing: str | None,
-    precision_table: Path | None,
     **options: Any,
 ) -> None:
     """Tick at a rate on one observation, from the first chunk on; into `run`, tick by tick.
@@ -109,9 +114,7 @@ def run_loop(
     Raises what `ControlLoop` does.
     """
     name = chunk or next(iter(session.plan.outputs))
-    if precision_table is not None:
-        options["table"] = precision_table
-    with ControlLoop(session, name, rate, playing=playing or "", **options) as loop:
+    with ControlLoop(session, name, rate, **loop_arguments(options)) as loop:
         loop.prime(observation)
         due = time.perf_counter()
         for tick in range(ticks):

@@ -14,7 +14,7 @@ from vlacut.bundle.manifest import Bundle, read_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.logs import log_to_stderr
-from vlacut.cli.rate import loop_options
+from vlacut.cli.rate import loop_arguments, loop_options
 from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.output import (
     console,
@@ -132,7 +132,7 @@ def twin_command(
                 ticks,
                 rate=rate,
                 chunk=loop.pop("chunk") or next(iter(bundle.plan.outputs)),
-                loop={**loop, "playing": loop["playing"] or ""},
+                loop=loop_arguments(loop),
                 episodes=read_episodes(episodes) if episodes else None,
                 progress=progress,
                 selector=selector,
