@@ -68,13 +68,18 @@ def test_a_price_is_what_a_walk_through_every_trip_adds_up_to() -> None:
             assert found.cloud_weight_bytes == held[row], seed
 
 
-@pytest.mark.parametrize("block", range(4))
+def blocks(count: int) -> list[Any]:
+    """Blocks of seeds: the first in every run, the others with `-m slow`."""
+    return [0, *(pytest.param(block, marks=pytest.mark.slow) for block in range(1, count))]
+
+
+@pytest.mark.parametrize("block", blocks(4))
 def test_the_optimum_is_brute_forces(block: int) -> None:
     for seed in range(500 * block, 500 * (block + 1)):
         check_against_brute_force(seed)
 
 
-@pytest.mark.parametrize("block", range(2))
+@pytest.mark.parametrize("block", blocks(2))
 def test_branching_without_highs_finds_the_same(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -295,7 +295,7 @@ def _offer(
         if store is not None:
             store.drop(opened.digest)
 
-    weights = {} if store is None else weights_of(opened, Side.CLOUD)
+    weights = {} if store is None else weights_of(opened.root, opened.manifest, Side.CLOUD)
     initial, name = opened.initial_state(), opened.root.name
     return Offer(opened.plan, opened.digest, load, unload, initial, weights, name)
 

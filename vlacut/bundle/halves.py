@@ -14,14 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vlacut.bundle.contents import FileEntry
+from vlacut.bundle.contents import FileEntry, Manifest
 from vlacut.errors import BundleError
 from vlacut.hardware import Side
-
-if TYPE_CHECKING:
-    from vlacut.bundle.manifest import Bundle
+from vlacut.plans.plan import Part
 
 HALF = "half"
 _MOST_BYTES = 16  # of the file that says which
@@ -45,21 +42,25 @@ def read_half(root: Path) -> Side | None:
     return found[0]
 
 
-def files_of(bundle: Bundle, side: Side) -> dict[str, FileEntry]:
+def part_file(part: Part) -> str:
+    """The name of a part's file."""
+    return f"parts/{part.name}.onnx"
+
+
+def files_of(root: Path, manifest: Manifest, side: Side) -> dict[str, FileEntry]:
     """The files that a side needs, by name; of a part that is missing the weights are not known."""
-    manifest = bundle.manifest
-    wanted = {"initial.npz", *(f"golden/parts/{part.name}.npz" for part in bundle.parts(side))}
+    parts = [part for part in manifest.plan.parts if part.side is side]
+    wanted = {"initial.npz", *(f"golden/parts/{part.name}.npz" for part in parts)}
     if side is Side.EDGE:
         wanted |= {*_EDGE, manifest.predictor, manifest.actions}
-    for part in bundle.parts(side):
-        name = bundle.part_file(part)
-        wanted |= {name, *weights_named(bundle.root / name)}
+    for name in map(part_file, parts):
+        wanted |= {name, *weights_named(root / name)}
     return {name: entry for name, entry in manifest.files.items() if name in wanted}
 
 
-def weights_of(bundle: Bundle, side: Side) -> dict[str, int]:
+def weights_of(root: Path, manifest: Manifest, side: Side) -> dict[str, int]:
     """Bytes of the distinct weights of a side, by content."""
-    files = files_of(bundle, side).items()
+    files = files_of(root, manifest, side).items()
     return {entry.sha256: entry.nbytes for name, entry in files if name.startswith("weights/")}
 
 

@@ -36,7 +36,7 @@ def write_half(
     require(bundle.root, bundle.half, side)
     if out.resolve() == bundle.root.resolve():
         raise BundleError(f"{out}: is the bundle itself; choose another place with -o")
-    files = bundle.files if side is None else files_of(bundle, side)
+    files = bundle.files if side is None else files_of(bundle.root, bundle.manifest, side)
     total, done = sum(entry.nbytes for entry in files.values()), 0
     with staged_folder(out) as folder:
         for name, entry in files.items():

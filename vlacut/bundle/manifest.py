@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vlacut.bundle import halves
 from vlacut.bundle.contents import FileEntry, Manifest, check_manifest
 from vlacut.bundle.halves import files_of, nbytes_of, read_half, require
 from vlacut.bundle.serde import from_json, to_json
@@ -93,7 +94,11 @@ class Bundle:
     @cached_property
     def files(self) -> Mapping[str, FileEntry]:
         """What it must hold beside its manifest, by name: of a half only that side's files."""
-        return self.manifest.files if self.half is None else files_of(self, self.half)
+        return (
+            self.manifest.files
+            if self.half is None
+            else files_of(self.root, self.manifest, self.half)
+        )
 
     def require(self, side: Side | None) -> None:
         """Raises BundleError if this is a half, and not that side's; None needs both."""
@@ -119,7 +124,7 @@ class Bundle:
     @staticmethod
     def part_file(part: Part) -> str:
         """The name of a part's file."""
-        return f"parts/{part.name}.onnx"
+        return halves.part_file(part)
 
     def part_path(self, part: Part) -> Path:
         """The file of a part."""

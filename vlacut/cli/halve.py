@@ -30,7 +30,7 @@ def bundle_command(side: str, path: Path, out: Path, pack: bool, as_json: bool) 
     signature where there is one: edge and cloud know that they belong together.
     """
     whole = read_bundle(path)
-    files = files_of(whole, Side(side))
+    files = files_of(whole.root, whole.manifest, Side(side))
     with progress_bar() as progress:
         if pack:
             write_pack(whole, Side(side), out, progress)

@@ -65,7 +65,7 @@ def _fill(archive: zipfile.ZipFile, bundle: Bundle, side: Side, progress: Progre
     small = {**manifest_files(bundle), HALF: f"{side.value}\n".encode()}
     for name, content in small.items():
         archive.writestr(zipfile.ZipInfo(f"bundle/{name}"), content)
-    files = files_of(bundle, side)
+    files = files_of(bundle.root, bundle.manifest, side)
     total, done = sum(entry.nbytes for entry in files.values()), 0
     for name, entry in files.items():
         _store(archive, bundle.root, name, entry)
