@@ -92,6 +92,27 @@ def test_what_is_fixed_is_stored(tmp_path: Path) -> None:
     assert NOTES.get(found) == NOTES.get(program)
 
 
+class Interpolates(nn.Module):
+    """By numpy, as the schedulers of diffusers do."""
+
+    def forward(self, x: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+        return x * float(np.interp(0.25, [0.0, 1.0], ends.numpy()))
+
+
+def test_numpy_asks_as_python_does() -> None:
+    x, ends = torch.linspace(-1, 1, 4)[None], torch.tensor([2, 4])
+    program = program_from_module(Interpolates(), (x, ends), name="numpy")
+    assert list(FIXED.get(program)) == ["ends"]
+    made = run_program(program, {"x": x.numpy(), "ends": ends.numpy()})
+    np.testing.assert_allclose(made["output_0"], 2.5 * x, rtol=1e-6)
+
+
+def test_numpy_of_a_state_is_refused() -> None:
+    """No graph would be right for another state."""
+    with pytest.raises(ModelError, match="cannot be traced"):
+        program_from_module(Interpolates(), (torch.ones(1, 4), torch.tensor([0.5, 1.5])))
+
+
 class Branches(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + 1 if x.sum() > 0 else x - 1

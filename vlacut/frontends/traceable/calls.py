@@ -9,7 +9,7 @@ import torch
 ASKS = frozenset(
     (
         *("tolist", "item", "__bool__", "__int__", "__float__", "__index__", "__contains__"),
-        *("is_nonzero", "equal", "allclose"),
+        *("is_nonzero", "equal", "allclose", "numpy", "__array__"),
     )
 )
 PLACES = ("nonzero", "argwhere", "where")
