@@ -14,10 +14,12 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlacut.errors import InputError, suggestion
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 # What one of each group is called.
 GROUPS = {
@@ -54,4 +56,6 @@ def module_of(group: str, name: str) -> str:
 
 @cache  # each look-up reads the files of every installed distribution: 80 ms of 90 of them
 def _entries(group: str) -> tuple[EntryPoint, ...]:
+    from importlib.metadata import entry_points  # 50 ms, which `--help` needs not
+
     return tuple(entry_points(group=f"vlacut.{group}"))

@@ -13,12 +13,14 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from vlacut.errors import HardwareError
 from vlacut.hardware.link import Framing, Link, parse_link
 from vlacut.hardware.trace import read_trace
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _POINTS = 64
 _RANGE = re.compile(r"(\d[^-,/]*/s|\d[^-,/]*bps)-(\d[^-,/]*/s|\d[^-,/]*bps)")
@@ -65,6 +67,8 @@ def parse_bandwidths(text: str) -> Bandwidths:
         raise HardwareError(
             f"bandwidths {text!r} are neither a range, e.g. 0.1MB/s-100MB/s, nor a trace: {error}"
         ) from error
+    import numpy as np  # local, so that `vlacut devices` need not wait for it
+
     rates = np.maximum(trace.rates, _LEAST_BYTES_PER_S)
     seconds_per_byte = 1 / (rates * Framing().share)
     return of_samples(f"the trace {Path(text).name}", seconds_per_byte, np.array(trace.seconds))
@@ -72,6 +76,8 @@ def parse_bandwidths(text: str) -> Bandwidths:
 
 def of_samples(text: str, seconds_per_byte: np.ndarray, lasts: np.ndarray) -> Bandwidths:
     """The distribution of samples with their durations, in groups of about equal shares."""
+    import numpy as np  # local, so that `vlacut devices` need not wait for it
+
     order = np.argsort(seconds_per_byte, kind="stable")
     values, weights = seconds_per_byte[order], lasts[order] / lasts.sum()
     group = np.minimum((np.cumsum(weights) - weights / 2) * _POINTS, _POINTS - 1).astype(int)
@@ -81,6 +87,8 @@ def of_samples(text: str, seconds_per_byte: np.ndarray, lasts: np.ndarray) -> Ba
 
 
 def _log_uniform(text: str, low: float, high: float) -> Bandwidths:
+    import numpy as np  # local, so that `vlacut devices` need not wait for it
+
     if not 0 < low < high:
         raise HardwareError(f"bandwidths {text!r}: the first must be below the second")
     # The mean of 1/rate over [a, b] where log(rate) is uniform is (1/a - 1/b) / log(b / a).

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from vlacut.errors import HardwareError
 
 _HEADER = ["time_s", "mbit_per_s"]
@@ -62,6 +60,8 @@ class Trace:
 
         Raises HardwareError if the interval is not above 0.
         """
+        import numpy as np  # local, so that `vlacut devices` need not wait for it
+
         if not interval_s > 0:
             raise HardwareError(f"a sampling interval of {interval_s:g} s must be above 0")
         ends = np.cumsum(self.seconds)
