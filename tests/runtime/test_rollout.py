@@ -14,6 +14,7 @@ from support.programs import TARGET, looping_program
 from support.proxy import wait_until
 
 import vlacut as library
+from vlacut.api import running
 from vlacut.api.watching import Watch, bundles_in, verify_whole
 from vlacut.bundle.halving import write_half
 from vlacut.bundle.manifest import Bundle, read_bundle
@@ -129,6 +130,57 @@ def test_a_version_that_is_damaged_is_not_served(
     assert names(server) == ["v1"]
     assert "not served: v2: " in caplog.text
     check(versions[0], server)
+
+
+def test_a_version_that_came_while_the_others_were_read_is_served(
+    folder: Path, versions: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "start", lambda self: STARTED.append(self))
+    read = running.read_bundle
+
+    def slowly(path: Path) -> Bundle:
+        if not (folder / "v2").exists():
+            put(versions[1], folder)
+        return read(path)
+
+    STARTED.clear()
+    monkeypatch.setattr(running, "read_bundle", slowly)
+    made = library.serve(folder, watch=True)
+    with serving_thread(made):
+        assert names(made) == ["v1"]
+        STARTED[0].scan()
+        assert names(made) == ["v1", "v2"]
+        check(versions[1], made)
+
+
+@pytest.mark.parametrize(
+    ("error", "tried"), [(PermissionError(13, "Permission denied"), 2), (MemoryError("1 TB"), 1)]
+)
+def test_a_version_that_cannot_be_opened_keeps_no_other_out(
+    server: Server,
+    folder: Path,
+    versions: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    tried: int,
+) -> None:
+    """What could not be read is tried again: a disk may come back."""
+    read = running.read_bundle
+
+    def broken(path: Path) -> Bundle:
+        if path.name == "v2":
+            raise error
+        return read(path)
+
+    monkeypatch.setattr(running, "read_bundle", broken)
+    for path in versions[1:]:
+        put(path, folder)
+    for _ in range(2):
+        STARTED[0].scan()
+    assert names(server) == ["v1", "v3"]
+    assert caplog.text.count(f"not served: v2: {type(error).__name__}") == tried
+    check(versions[2], server)
 
 
 def test_a_server_without_a_bundle_refuses_and_waits(

@@ -260,8 +260,9 @@ def serve(
             verify_whole(path)
         return made
 
+    offers = [offer(path) for path in found]
     server = Server(
-        [offer(path) for path in found],
+        offers,
         host,
         port,
         tls=_keys(tls, cloud=True),
@@ -270,7 +271,8 @@ def serve(
         memory=memory,
     )
     if folder is not None:
-        Watch(folder, server, verified).start()
+        served = {path: made.digest.hex() for path, made in zip(found, offers, strict=True)}
+        Watch(folder, server, served, verified).start()
     return server
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vlacut.bundle.manifest import open_bundle
@@ -30,17 +30,22 @@ class Watch:
     Args:
         folder: its bundles are served.
         server: that serves them.
-        offer: verifies a bundle, and makes it an offer. Raises VlacutError.
+        served: what it was given of the folder, by path: digests in hexadecimal.
+        offer: verifies a bundle, and makes it an offer.
         period_s: seconds between scans.
     """
 
     def __init__(
-        self, folder: Path, server: Server, offer: Callable[[Path], Offer], period_s: float = 2.0
+        self,
+        folder: Path,
+        server: Server,
+        served: Mapping[Path, str],
+        offer: Callable[[Path], Offer],
+        period_s: float = 2.0,
     ) -> None:
         self._folder, self._server, self._offer = folder, server, offer
         self._period_s = period_s
-        self._seen = bundles_in(folder)
-        self._served = dict(self._seen)
+        self._seen, self._served = dict(served), dict(served)
 
     def start(self) -> None:
         """Scan it every period, in a thread of its own."""
@@ -57,26 +62,32 @@ class Watch:
     def scan(self) -> None:
         """Take in what has come, retire what has gone."""
         found = bundles_in(self._folder)
-        for path, digest in found.items():
-            if self._seen.get(path) != digest:
-                self._take(path, digest)
+        new = [path for path, digest in found.items() if self._seen.get(path) != digest]
+        unread = [path for path in new if not self._take(path)]
         for path in [path for path in self._served if path not in found]:
             self._retire(self._served.pop(path))
-        self._seen = found
+        self._seen = {path: digest for path, digest in found.items() if path not in unread}
         self._server.sweep()
 
-    def _take(self, path: Path, digest: str) -> None:
-        """Serve a bundle that is new, in the place of the one that was at its path."""
+    def _take(self, path: Path) -> bool:
+        """Serve a bundle that is new, in the place of the one that was at its path.
+
+        Whether it could be read; if not, the next scan tries it again.
+        """
         try:
-            self._server.add(self._offer(path))
-        except VlacutError as error:
-            _log.warning("not served: %s: %s", path.name, error, extra={"event": "not served"})
-            return
+            made = self._offer(path)
+            self._server.add(made)
+        except Exception as error:  # of this bundle alone: the others come and go
+            known = isinstance(error, VlacutError)
+            why = str(error) if known else f"{type(error).__name__}: {error}"
+            _log.warning("not served: %s: %s", path.name, why, extra={"event": "not served"})
+            return not isinstance(error, OSError)
+        digest, before = made.digest.hex(), self._served.get(path)
         _log.info("served now: %s (%s)", path.name, digest[:12], extra={"event": "served"})
-        before = self._served.get(path)
         self._served[path] = digest
         if before is not None:
             self._retire(before)
+        return True
 
     def _retire(self, digest: str) -> None:
         if digest not in self._served.values():
