@@ -74,7 +74,7 @@ class Offer:
         digest: of the bundle.
         load: its engines by name of part, all cloud parts; may take long, and be called again
             after `unload`.
-        unload: called once its engines are given up.
+        unload: called once its engines are given up, or could not be loaded.
         initial: state in the first step of an episode, by key, where it is not zeros.
         weights: bytes of each distinct weight of its engines, by content; bundles that share one
             hold it once. Empty if unknown: then the plan's sum counts.
@@ -172,8 +172,12 @@ class Deployment:
         return self.engines is not None and not self.sessions
 
     def load(self) -> None:
-        """Load the engines here and now. Raises what loading does."""
-        self.engines = self._offer.load()
+        """Load the engines here and now. Raises what loading does, and then holds nothing."""
+        try:
+            self.engines = self._offer.load()
+        except BaseException:
+            self._offer.unload()  # of weights that it shares, some may be here
+            raise
 
     def begin_loading(self) -> None:
         """Load them in a thread of their own, unless that goes on already; see `wait`."""
