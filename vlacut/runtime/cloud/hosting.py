@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from vlacut.errors import InputError
 from vlacut.plans.memory import Memory
-from vlacut.runtime.cloud.deployment import Deployment, Offer
+from vlacut.runtime.cloud.deployment import Counts, Deployment, Offer
 
 _log = logging.getLogger("vlacut.server")
 
@@ -31,12 +31,22 @@ class Hosting:
         self._device = device
         self._lock = threading.RLock()
         self._all: dict[bytes, Deployment] = {}
+        self._gone = Counts()  # of the bundles that are here no more
 
     @property
     def all(self) -> tuple[Deployment, ...]:
         """The bundles, oldest first."""
         with self._lock:
             return tuple(self._all.values())
+
+    @property
+    def counts(self) -> Counts:
+        """What all bundles have done so far, also those that are here no more."""
+        made = Counts()
+        with self._lock:
+            for each in (self._gone, *(one.counts for one in self._all.values())):
+                made.add(each)
+        return made
 
     def taking(self) -> tuple[bytes, ...]:
         """The digests of what takes robots, the newest first."""
@@ -85,6 +95,7 @@ class Hosting:
             if one.over:
                 with self._lock:
                     del self._all[one.digest]
+                    self._gone.add(one.counts)
                 if one.engines is not None:
                     one.unload()
                 _log.info("gone: %s", one.name, extra={"event": "gone"})

@@ -121,12 +121,10 @@ class Server:
 
     @property
     def counts(self) -> Counts:
-        """What it has done so far, for all bundles."""
-        made = Counts()
+        """What it has done so far, for all bundles that it ever had."""
+        made = self._hosting.counts
         with self._lock:
             made.events.update(self._strangers)
-        for one in self.bundles:
-            made.add(one.counts)
         return made
 
     @property
