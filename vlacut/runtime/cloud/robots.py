@@ -112,10 +112,15 @@ class Robots:
         return robot
 
     def _full(self, new: _Robot) -> str:
-        """Why a robot is one too many; empty if it is not."""
+        """Why a robot is one too many; empty if it is not. Nobody is unloaded for one that the
+        engines have no time for.
+        """
         others = list(self._robots.values())
         if len(others) >= self._most:
             return f"it serves {self._most} robots at a time"
+        load = _load([*others, new])
+        if others and load > 1:
+            return f"its engines would take {load:.2f} s of every second"
         if not self._hosting.make_room(new.served, [robot.served for robot in others]):
             return f"its memory holds {len(others)} robots beside the engines, and not this one"
         named = sum(each.name == new.name for each in others) + 1 if new.name else 1
@@ -123,9 +128,6 @@ class Robots:
         most = self._most if fit is None else min(self._most, fit)
         if named > max(1, math.floor(most * _SHARE)):
             return f"{new.name} has {named - 1} sessions, of the {most} that there is room for"
-        load = _load([*others, new])
-        if others and load > 1:
-            return f"its engines would take {load:.2f} s of every second"
         return ""
 
     def recall(self, token: bytes, served: Deployment) -> RobotMemory | None:
