@@ -12,12 +12,12 @@ What a server without a bundle takes, Python and ONNX Runtime, is measured by em
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -27,6 +27,8 @@ from torch import nn
 
 import vlacut
 from vlacut.api import Policy
+
+LOADED_S = 300.0  # that a bundle may take to load; then its robot says why it has none
 
 
 def main() -> None:
@@ -65,21 +67,28 @@ def held(paths: list[Path], *words: str) -> int:
     command = [sys.executable, "-m", "vlacut", "serve", *map(str, paths), "--port", "0", "--json"]
     command += ["--memory", "100GB", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        address = json.loads(server.stdout.readline())["address"]
-        for path in paths:
-            with connected(path, address, emulate=bool(words)) as policy:
-                policy.step(policy.bundle.golden("observation"))
-        rollup = Path(f"/proc/{server.pid}/smaps_rollup").read_text()
-        server.terminate()
+        try:
+            assert server.stdout is not None
+            address = json.loads(server.stdout.readline())["address"]
+            for path in paths:
+                with connected(path, address, emulate=bool(words)) as policy:
+                    policy.step(policy.bundle.golden("observation"))
+            rollup = Path(f"/proc/{server.pid}/smaps_rollup").read_text()
+        finally:
+            server.terminate()
     return int(re.findall(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)[0]) * 1024
 
 
 def connected(path: Path, address: str, *, emulate: bool) -> Policy:
     """A robot, once its bundle is loaded; of several bundles that begins when it first asks."""
+    end = time.monotonic() + LOADED_S
     while True:
-        with contextlib.suppress(vlacut.PeerUnable):
+        try:
             return vlacut.connect(path, address, emulate=emulate)
+        except vlacut.PeerUnable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":
