@@ -81,10 +81,6 @@ class PrivateFolder:
                 return
             os.close(self._handle)  # who looked for leftovers had it between these two lines
 
-    def is_at(self, path: Path) -> bool:
-        """Whether a path leads to it: it may have been renamed."""
-        return _same(path, self._handle)
-
     def release(self) -> None:
         """Give it up, wherever it is by now: the lock ends, the folder stays."""
         os.close(self._handle)
