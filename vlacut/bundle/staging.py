@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from vlacut.bundle.private import PrivateFolder, beside, remove_leftovers
 from vlacut.errors import BundleError
@@ -46,6 +47,25 @@ def staged_folder(target: Path) -> Iterator[Path]:
             staging.remove()
 
 
+@contextmanager
+def staged_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to fill; it is synced, and takes the path's place, when the block ends without an
+    error.
+
+    Raises OSError; whatever is raised, the old content stays, and nothing is left beside it.
+    """
+    made = beside(path)
+    try:
+        with made.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        made.rename(path)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+
+
 def write_file(path: Path, data: str | bytes) -> None:
     """Write a file (a text in UTF-8); the old content is replaced in one step, or kept.
 
@@ -57,16 +77,8 @@ def write_file(path: Path, data: str | bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    made = beside(path)
-    try:
-        with made.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        made.rename(path)
-    except BaseException:
-        made.unlink(missing_ok=True)
-        raise
+    with staged_file(path) as file:
+        file.write(data)
 
 
 def _check_replaceable(target: Path) -> None:

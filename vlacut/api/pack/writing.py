@@ -11,7 +11,6 @@ with `--trusted`, its signature; what checks that comes along with it.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from vlacut.api.pack.wheel import runtime_wheel
 from vlacut.bundle.contents import FileEntry
 from vlacut.bundle.halves import HALF, files_of, require
 from vlacut.bundle.manifest import Bundle, manifest_files
-from vlacut.bundle.private import beside
+from vlacut.bundle.staging import staged_file
 from vlacut.errors import BundleError, Progress, unwatched
 from vlacut.hardware import Side
 
@@ -42,18 +41,11 @@ def write_pack(bundle: Bundle, side: Side, out: Path, progress: Progress = unwat
     require(bundle.root, bundle.half, side)
     if out.is_dir():
         raise BundleError(f"{out}: is a folder, and a pack is a file; choose another place with -o")
-    made = beside(out)
     try:
-        with made.open("xb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                _fill(archive, bundle, side, progress)
-            file.flush()
-            os.fsync(file.fileno())
-        made.rename(out)
+        with staged_file(out) as file, zipfile.ZipFile(file, "w") as archive:
+            _fill(archive, bundle, side, progress)
     except OSError as error:
         raise BundleError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        made.unlink(missing_ok=True)
     return out.stat().st_size
 
 
