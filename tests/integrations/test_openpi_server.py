@@ -288,9 +288,19 @@ def test_options_that_do_not_fit(
     assert (status, said in error) == (2, True), error
 
 
-def test_metadata_that_is_no_object(vlacut: Vlacut, split_bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "m.json").write_text("[1]")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[1]", "is no JSON object"),
+        ("{", "cannot be read as a JSON object"),
+        (f'{{"a": "{" " * (1 << 20)}"}}', "is larger than 1048576 bytes"),
+    ],
+)
+def test_metadata_that_cannot_be_sent(
+    vlacut: Vlacut, split_bundle: Path, tmp_path: Path, text: str, expected: str
+) -> None:
+    (tmp_path / "m.json").write_text(text)
     words = ["--serve", "openpi://127.0.0.1:0", "--metadata", tmp_path / "m.json"]
     status, _, error = vlacut("run", split_bundle, "--cloud", "127.0.0.1:9", *words)
     assert status == 2
-    assert "is no JSON object" in error
+    assert expected in error

@@ -86,8 +86,9 @@ def url_of(server: OpenpiServer) -> str:
 
 def _metadata(path: Path) -> dict[str, Any]:
     try:
-        data = path.read_bytes() if path.stat().st_size <= _MOST_METADATA else b"{"
-        found = json.loads(data)
+        if path.stat().st_size > _MOST_METADATA:
+            raise InputError(f"{path}: is larger than {_MOST_METADATA} bytes; say less to clients")
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as a JSON object: {error}") from error
     if not isinstance(found, dict):
