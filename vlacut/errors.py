@@ -117,6 +117,11 @@ def one_line(text: object) -> str:
     return "".join(each if each.isprintable() else "?" for each in words)
 
 
+def told(error: Exception) -> str:
+    """What an error says; of one that is not of vlacut also its kind, for few of these say it."""
+    return str(error) if isinstance(error, VlacutError) else f"{type(error).__name__}: {error}"
+
+
 def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """`did you mean X?`, or where nothing is like the name, `known: A, B`.
 

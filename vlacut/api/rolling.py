@@ -25,7 +25,7 @@ import numpy as np
 
 from vlacut.api.running import Policy
 from vlacut.bundle.manifest import Bundle
-from vlacut.errors import InputError, VerificationError, VlacutError
+from vlacut.errors import InputError, VerificationError, VlacutError, told
 from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.report import StepReport
 from vlacut.tensor.numerics import largest_difference, magnitude
@@ -114,8 +114,7 @@ class Rolling:
             made.reset()
             made.forget()  # the golden action is none of this robot's
         except Exception as error:  # of a version alone; the one in force goes on
-            known = isinstance(error, VlacutError)
-            why = str(error) if known else f"{type(error).__name__}: {error}"
+            why = told(error)
             _log.warning("%s is not taken: %s", path, why)
             if made is not None:
                 made.close()

@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vlacut.bundle.manifest import open_bundle
-from vlacut.errors import VerificationError, VlacutError
+from vlacut.errors import VerificationError, told
 from vlacut.runtime.cloud.deployment import Offer
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.verification import verify_bundle
 
 _DIGEST = "manifest.json.sha256"
 _MOST_BYTES = 128
+_NOT_SERVED = {"event": "not served"}
 _log = logging.getLogger("vlacut.server")
 
 
@@ -78,9 +79,7 @@ class Watch:
             made = self._offer(path)
             self._server.add(made)
         except Exception as error:  # of this bundle alone: the others come and go
-            known = isinstance(error, VlacutError)
-            why = str(error) if known else f"{type(error).__name__}: {error}"
-            _log.warning("not served: %s: %s", path.name, why, extra={"event": "not served"})
+            _log.warning("not served: %s: %s", path.name, told(error), extra=_NOT_SERVED)
             return not isinstance(error, OSError)
         digest, before = made.digest.hex(), self._served.get(path)
         _log.info("served now: %s (%s)", path.name, digest[:12], extra={"event": "served"})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from vlacut.errors import BackendError, CodecError, WireError, one_line
+from vlacut.errors import CodecError, WireError, one_line, told
 from vlacut.hardware import Side
 from vlacut.plans.plan import Part
 from vlacut.runtime.cloud.deployment import Deployment
@@ -92,8 +92,7 @@ class Attendant:
         except WireError:
             raise
         except Exception as error:  # whatever an engine raises is this robot's alone
-            known = isinstance(error, BackendError)
-            text = one_line(error if known else f"{type(error).__name__}: {error}")
+            text = one_line(told(error))
             self._note("failed", text)
             _log.debug("where it failed", exc_info=True)
             connection.send_error(text)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.errors import VlacutError
+from vlacut.errors import told
 from vlacut.hardware import Side
 from vlacut.plans.memory import Memory
 from vlacut.plans.plan import Plan
@@ -191,10 +191,8 @@ class Deployment:
         self._why_not = ""
         try:
             self.load()
-        except VlacutError as error:
-            self._why_not = str(error)
         except Exception as error:  # whatever a back end raises is this bundle's alone
-            self._why_not = f"{type(error).__name__}: {error}"
+            self._why_not = told(error)
         self._loading.set()
 
     def wait(self, seconds: float) -> str:
