@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from vlacut.cli.show.output import progress_bar, table
+from vlacut.cli.show.output import table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import read_recordings
 from vlacut.runtime.network.conformal import LEVELS
 from vlacut.runtime.network.lstm import Lstm, read_lstm, write_weights

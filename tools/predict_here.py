@@ -26,7 +26,8 @@ import transformers as hf
 from rich.console import Console
 
 from vlacut import registry
-from vlacut.cli.show.output import progress_bar, table
+from vlacut.cli.show.output import table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.frontends.load import load_program
 from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.hardware import Device, Side, load_device, parse_link

@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.bundle.manifest import read_bundle
-from vlacut.cli.show.output import console, milliseconds, progress_bar, table
+from vlacut.cli.show.output import console, milliseconds, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import Trace, read_recordings
 from vlacut.plans.plan import Plan
 from vlacut.simulation import (

@@ -25,7 +25,6 @@ line that says what is wrong, where, and what to do.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 
 Progress = Callable[[str, int, int], None]
@@ -130,6 +129,8 @@ def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
         known: what could have been meant.
         cutoff: least likeness, by the ratio of `difflib.SequenceMatcher`.
     """
+    import difflib  # when something is misspelt alone
+
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=cutoff)
     return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"

@@ -46,18 +46,31 @@ def test_the_list_says_what_the_command_says(name: str) -> None:
     assert len(commands.where[name][1]) <= 80 - 22, "the list would break it on a terminal"
 
 
-def test_the_list_imports_no_command() -> None:
-    """So it takes what click takes, and no second more; `tools/bench_start.py` measures it."""
+def loaded_by(*words: str) -> tuple[str, set[str]]:
+    """What a command prints, and the modules that it has imported when it ends."""
     code = (
-        "import sys; sys.argv[1:] = ['--help']\n"
+        f"import sys; sys.argv[1:] = {list(words)}\n"
         "import atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
         "from vlacut.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stderr.split())
+    return done.stdout, set(done.stderr.split())
+
+
+def test_the_list_imports_no_command() -> None:
+    """So it takes what click takes, and no second more; `tools/bench_start.py` measures it."""
+    printed, loaded = loaded_by("--help")
     assert "vlacut.cli.commands" in loaded
     assert not {"numpy", "onnx_ir", "torch", "vlacut.cli.compile", "vlacut.cli.lists"} & loaded
-    assert all(name in done.stdout for name in NAMES)
+    assert all(name in printed for name in NAMES)
+
+
+def test_devices_import_what_a_table_takes() -> None:
+    """Nothing is counted, written or read of a trace there; `tools/bench_start.py` measures it."""
+    printed, loaded = loaded_by("devices")
+    assert "jetson-agx-orin" in printed
+    assert "vlacut.cli.lists" in loaded
+    assert not {"numpy", "vlacut.bundle", "rich.progress", "statistics", "difflib"} & loaded
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

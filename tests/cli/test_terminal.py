@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from support.commands import Vlacut
 
-from vlacut.cli.show import output
+from vlacut.cli.show import output, progress
 
 COLOUR = re.compile(r"\x1b\[[\d;]*(3[0-7]|4[0-7]|9[0-7])m")
 CONTROL = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]|\x1b\][^\x07]*\x07|\r")
@@ -83,14 +83,14 @@ def test_what_comes_next_is_said_to_people_alone(
 def test_progress_tells_the_time_that_is_left() -> None:
     now = [0.0]
     with Bar(
-        output._Left(), console=Console(file=StringIO()), get_time=lambda: now[0], disable=True
+        progress._Left(), console=Console(file=StringIO()), get_time=lambda: now[0], disable=True
     ) as bar:
         task = bar.add_task("start", total=1)
         for done in range(5):
-            output._show_stage(bar, task, f"part {done}", done, 10)
+            progress._show_stage(bar, task, f"part {done}", done, 10)
             now[0] += 2.0
         assert bar.tasks[0].time_remaining == 12
-        output._show_stage(bar, task, "another", 0, 3)
+        progress._show_stage(bar, task, "another", 0, 3)
         assert bar.tasks[0].time_remaining is None
-        assert str(output._Left().render(bar.tasks[0])) == ""
+        assert str(progress._Left().render(bar.tasks[0])) == ""
         assert bar.tasks[0].description == "another"

@@ -15,7 +15,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vlacut.cli.show.output import console, progress_bar, table
+from vlacut.cli.show.output import console, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.measurement.acceptance import judge, write_outcomes
 
 from .calibrating import calibrate

@@ -8,7 +8,8 @@ import click
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar, say_next, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.control.recording.episodes import read_episodes, write_episodes
 from vlacut.control.tables import ActionTables, write_tables
 from vlacut.errors import InputError

@@ -12,15 +12,8 @@ from vlacut.bundle.engine_records import NOTHING, BuildRecord, BuiltPart
 from vlacut.bundle.manifest import open_bundle
 from vlacut.bundle.serde import to_json
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import (
-    console,
-    json_option,
-    milliseconds,
-    print_json,
-    progress_bar,
-    size,
-    table,
-)
+from vlacut.cli.show.output import console, json_option, milliseconds, print_json, size, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.errors import InputError
 from vlacut.hardware import Side
 

@@ -10,15 +10,8 @@ import click
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.contents import inspect_json, recipes
-from vlacut.cli.show.output import (
-    console,
-    json_option,
-    print_json,
-    progress_bar,
-    say_next,
-    size,
-    table,
-)
+from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.cli.show.report import show_plan
 from vlacut.runtime.fresh import FRESH, Fresh
 from vlacut.runtime.verification import CPU, CUT, MODULE, UNCUT, CutResult, verify_bundle

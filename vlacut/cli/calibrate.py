@@ -10,14 +10,8 @@ from pathlib import Path
 import click
 
 from vlacut.bundle.staging import write_file
-from vlacut.cli.show.output import (
-    check_place,
-    console,
-    json_option,
-    print_json,
-    progress_bar,
-    table,
-)
+from vlacut.cli.show.output import check_place, console, json_option, print_json, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import profile_text
 from vlacut.hardware.codec_speed import CodecSpeed
 from vlacut.measurement.calibration.calibrating import Calibration, calibrate

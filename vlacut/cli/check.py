@@ -11,15 +11,8 @@ import click
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import (
-    console,
-    json_option,
-    print_json,
-    progress_bar,
-    say_next,
-    size,
-    table,
-)
+from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.compiler.checking import CheckedPart, check_parts
 from vlacut.hardware import Side
 

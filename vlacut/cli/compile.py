@@ -19,15 +19,14 @@ from vlacut.cli.show.candidates import candidates_json, show_candidates
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.frontier import draw_sweep, show_sweep, sweep_json
 from vlacut.cli.show.output import (
-    Stages,
     check_place,
     console,
     json_option,
     milliseconds,
     print_json,
-    progress_bar,
     say_next,
 )
+from vlacut.cli.show.progress import Stages, progress_bar
 from vlacut.cli.show.report import link_json, plan_json, show_plan
 from vlacut.compiler.driver import Planned, compile_program, parts_text, plan_program
 from vlacut.compiler.sweep import Axis, parse_axis, sweep

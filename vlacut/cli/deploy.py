@@ -18,7 +18,8 @@ from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.rate import LoopRun, loop_options, run_loop
 from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.noise import noise_line, without_noise
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar
+from vlacut.cli.show.output import console, json_option, print_json
+from vlacut.cli.show.progress import progress_bar
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
 from vlacut.integrations.endpoint import read_endpoint

@@ -11,7 +11,8 @@ from vlacut.bundle.halves import files_of, nbytes_of
 from vlacut.bundle.halving import write_half
 from vlacut.bundle.manifest import read_bundle
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size
+from vlacut.cli.show.output import console, json_option, print_json, size
+from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import Side
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vlacut import registry
-from vlacut.bundle.staging import write_file
 from vlacut.cli import completion
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar, size, table
+from vlacut.cli.show.output import console, json_option, print_json, size, table
 from vlacut.hardware import (
     Profile,
     device_names,
@@ -72,6 +71,8 @@ def _write_profile(name: str, out: Path | None, nvpmodel: Path | None, as_json: 
     if nvpmodel:
         profile = with_power_modes(profile, nvpmodel)
     if out:
+        from vlacut.bundle.staging import write_file  # with locks and keys: no list needs them
+
         write_file(out, profile_text(profile))
     if as_json:
         print_json({"devices": [_described(profile)]})
@@ -95,6 +96,8 @@ def _described(profile: Profile) -> dict[str, object]:
 @json_option
 def models_command(as_json: bool) -> None:
     """List the models of the zoo and their presets."""
+    from vlacut.cli.show.progress import progress_bar  # `devices` counts nothing
+
     found: list[tuple[str, str, Outline]] = []
     models = {name: registry.load("models", name) for name in registry.names("models")}
     count = sum(len(model.presets) for model in models.values())

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from vlacut.cli.show.output import console, milliseconds, print_json, progress_bar, size, table
+from vlacut.cli.show.output import console, milliseconds, print_json, size, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.control.controllers.naming import CONTROLLERS, DYQ, ENTROPY, RISK
 from vlacut.control.executors import ASYNC, SYNC
 from vlacut.control.recording.episodes import read_episodes

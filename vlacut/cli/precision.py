@@ -9,7 +9,8 @@ import click
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar, table
+from vlacut.cli.show.output import console, json_option, print_json, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.control.precision_table import PrecisionTable, write_precision_table
 from vlacut.control.recording.episodes import read_episodes
 from vlacut.errors import InputError

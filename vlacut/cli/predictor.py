@@ -8,15 +8,8 @@ from pathlib import Path
 import click
 
 from vlacut.cli.arguments import seconds
-from vlacut.cli.show.output import (
-    check_place,
-    console,
-    json_option,
-    print_json,
-    progress_bar,
-    rate,
-    table,
-)
+from vlacut.cli.show.output import check_place, console, json_option, print_json, rate, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import read_recordings
 from vlacut.runtime.network.lstm import write_weights
 from vlacut.runtime.network.predictors import LSTM, PREDICTORS, make_predictor

@@ -15,9 +15,9 @@ from vlacut.cli.show.output import (
     json_option,
     milliseconds,
     print_json,
-    progress_bar,
     table,
 )
+from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import Side
 from vlacut.measurement.profiling import profile_bundle
 

@@ -11,7 +11,8 @@ from vlacut.bundle.halving import write_half
 from vlacut.bundle.manifest import read_bundle
 from vlacut.bundle.private import beside
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json, progress_bar
+from vlacut.cli.show.output import console, json_option, print_json
+from vlacut.cli.show.progress import progress_bar
 from vlacut.errors import InputError
 from vlacut.hardware import Side
 

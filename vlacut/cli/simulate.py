@@ -14,15 +14,8 @@ from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.looped import looped_options, simulate_loop
 from vlacut.cli.show.figures import make_figure, save_figure
-from vlacut.cli.show.output import (
-    console,
-    json_option,
-    milliseconds,
-    print_json,
-    progress_bar,
-    say_next,
-    table,
-)
+from vlacut.cli.show.output import console, json_option, milliseconds, print_json, say_next, table
+from vlacut.cli.show.progress import progress_bar
 from vlacut.cli.show.traceplot import draw_choices, show_choices
 from vlacut.hardware import parse_link
 from vlacut.plans.plan import CHOSEN, Plan

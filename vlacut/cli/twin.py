@@ -16,14 +16,8 @@ from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.logs import log_to_stderr
 from vlacut.cli.rate import loop_arguments, loop_options
 from vlacut.cli.show.loops import loop_json, show_loop
-from vlacut.cli.show.output import (
-    console,
-    json_option,
-    milliseconds,
-    print_json,
-    progress_bar,
-    say_next,
-)
+from vlacut.cli.show.output import console, json_option, milliseconds, print_json, say_next
+from vlacut.cli.show.progress import progress_bar
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.control.recording.episodes import read_episodes
 from vlacut.emulation import shape_of

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import re
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -141,6 +140,8 @@ def _read_file(path: Path) -> Trace:
 
 def _series(rows: list[list[str]]) -> Trace:
     """Rows of a CSV file, a median step each: a longer one is a gap, a clock may be set back."""
+    import statistics  # local: `vlacut devices` reads no trace
+
     numbers = [(float(start), float(rate)) for start, rate in rows[1:]]
     steps = [after[0] - before[0] for before, after in pairwise(numbers)]
     step = statistics.median(steps) if steps else 1.0

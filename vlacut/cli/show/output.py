@@ -1,34 +1,21 @@
-"""How commands speak: tables for people, one JSON object for machines, progress beside either."""
+"""How commands speak: tables for people, one JSON object for machines."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from vlacut.errors import InputError, Progress
+from vlacut.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -150,75 +137,6 @@ def table(
 ) -> FittingTable:
     """A table whose first `left` columns are text and the others numbers."""
     return FittingTable(title, columns, rows, left)
-
-
-class Stages:
-    """The stages of a command, and how long each took. Call it with (what, done, of).
-
-    Args:
-        show: is called with the same.
-
-    Attributes:
-        seconds: by what was done, up to the last call.
-    """
-
-    def __init__(self, show: Progress) -> None:
-        self._show = show
-        self._what = ""
-        self._since = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        self.stop()
-        self._what = what
-        self._show(what, done, total)
-
-    def stop(self) -> None:
-        """Count the time up to now."""
-        now = time.perf_counter()
-        if self._what:
-            self.seconds[self._what] = self.seconds.get(self._what, 0.0) + now - self._since
-        self._since = now
-
-    def __str__(self) -> str:
-        shown = (f"{what} {seconds:.1f} s" for what, seconds in self.seconds.items())
-        return f"took {sum(self.seconds.values()):.1f} s: {', '.join(shown)}"
-
-
-@contextmanager
-def progress_bar() -> Iterator[Stages]:
-    """A progress bar on standard error, where that is a terminal."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        _Left(),
-    )
-    # The file as it is now: it stays in sight while what a model says there is caught.
-    with Bar(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        bar.disable = not bar.console.is_terminal
-        task = bar.add_task("start", total=1)
-        stages = Stages(lambda *stage: _show_stage(bar, task, *stage))
-        yield stages
-        stages.stop()
-
-
-class _Left(TimeRemainingColumn):
-    """The time left of the stages that are counted together; nothing where it is not known."""
-
-    def render(self, task: Task) -> Text:
-        """As rich writes it."""
-        return Text() if task.time_remaining is None else Text("left ") + super().render(task)
-
-
-def _show_stage(bar: Bar, task: TaskID, what: str, done: int, total: int) -> None:
-    """Show a stage; one of another count begins anew, so that what is left is its own."""
-    before = bar.tasks[0]
-    if total != before.total or done < before.completed:
-        bar.reset(task, description=what, completed=done, total=total)
-    bar.update(task, description=what, completed=done, total=total)
 
 
 def milliseconds(seconds: float) -> str:
