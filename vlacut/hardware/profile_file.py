@@ -136,9 +136,7 @@ def _power_table(powers: Mapping[str, Power]) -> dict[str, Any]:
 
 
 def _stack_table(stack: Stack) -> dict[str, Any]:
-    table = asdict(stack)
-    del table["name"]
-    return table
+    return {name: figure for name, figure in vars(stack).items() if name != "name"}
 
 
 @dataclass(frozen=True)
