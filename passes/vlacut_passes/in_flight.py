@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from vlacut.errors import PassError, suggestion
 from vlacut.ir.annotation import NOTES, WARMING
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import ORIGINAL, PLAIN, Original, note
-from vlacut.ir.program import Phase, Program
+from vlacut.ir.program import Phase, Program, copied
 from vlacut_passes.pipelining.course import course_of
 from vlacut_passes.pipelining.program import InFlightProgram
 
@@ -49,7 +49,7 @@ class InFlight:
         index = self._index(program)
         loop = program.phases[index]
         prefilled = index > 0 and _shares_weights(program.phases[index - 1], loop)
-        plain = _copied(program)
+        plain = copied(program)
         course = course_of(loop.trips, self.requests, prefilled)
         made = InFlightProgram(program, index, course)
         program.phases = made.phases
@@ -76,12 +76,6 @@ class InFlight:
             f"in-flight overlaps the trips of one loop; the program has {len(loops)}: "
             f"{', '.join(loops) or 'no phase has trips'}; name one with loop="
         )
-
-
-def _copied(program: Program) -> Program:
-    """The program, with graphs of its own; weights are shared."""
-    phases = tuple(replace(one, model=one.model.clone()) for one in program.phases)
-    return Program(program.name, phases, program.inputs, program.outputs, dict(program.meta))
 
 
 def _shares_weights(before: Phase, loop: Phase) -> bool:

@@ -22,7 +22,7 @@ from vlacut.compiler.target import Target
 from vlacut.errors import InputError, PassError
 from vlacut.ir import verifier
 from vlacut.ir.annotation import WARMING
-from vlacut.ir.program import Program
+from vlacut.ir.program import Program, copied
 from vlacut.plans.state import StateRule
 from vlacut.runtime.edge.flight import Flight
 from vlacut.runtime.edge.report import Made, Source
@@ -140,12 +140,7 @@ def test_eight_bits_with_a_scale_of_all_are_joined() -> None:
     for shared in (False, True):
         program = token_program(1, 3, width=64)
         Quantise("int8", shared=shared).run(program)
-        plain = Program(
-            program.name,
-            tuple(replace(one, model=one.model.clone()) for one in program.phases),
-            program.inputs,
-            program.outputs,
-        )
+        plain = copied(program)
         overlapped(program, 4)
         kinds = [node.op_type for phase in program.phases for node in phase.model.graph]
         counts[shared] = kinds.count("QuantizeLinear")

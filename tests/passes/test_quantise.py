@@ -19,7 +19,7 @@ from vlacut.hardware import load_device
 from vlacut.ir.annotation import CONVERTED, EXAMPLE
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.pipeline import parse_pipeline
-from vlacut.ir.program import Phase, Program
+from vlacut.ir.program import Phase, Program, copied
 from vlacut.split.emission import save
 from vlacut.tensor.numerics import relative_difference
 from vlacut_backends.tensorrt.check import TensorRTChecker
@@ -37,14 +37,6 @@ def plain() -> Program:
     parse_pipeline("simplify").run(program)
     EXAMPLE.put(program, {program.inputs[0].name: TOKENS})
     return program
-
-
-def copied(program: Program) -> Program:
-    (phase,) = program.phases
-    model = ir.Model(phase.model.graph.clone(), ir_version=phase.model.ir_version)
-    made = Program(program.name, (type(phase)(phase.name, model),), program.inputs, program.outputs)
-    made.meta.update(program.meta)
-    return made
 
 
 def evaluate(program: Program, tokens: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ from vlacut.ir.graphs import operators
 from vlacut_passes.drafting.token_loop import TokenLoop
 
 State = Mapping[str, ir.Value]
-_Made = dict[ir.Value | None, ir.Value | None]
 
 
 class Resuming:
