@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from vlacut.ir.program import Phase
-from vlacut.ir.rewriting import constant, name_uniquely, remove_unused
+from vlacut.ir.rewriting import constant, copy_of, name_uniquely, remove_unused
 
 
 class Extract:
@@ -80,18 +80,7 @@ class Extract:
             for at, value in enumerate(node.inputs)
         ]
         outputs = [ir.Value(name=one.name, type=one.type, shape=one.shape) for one in node.outputs]
-        made = ir.Node(
-            node.domain,
-            node.op_type,
-            read,
-            list(node.attributes.values()),
-            overload=node.overload,
-            outputs=outputs,
-            version=node.version,
-            name=node.name,
-            metadata_props=dict(node.metadata_props),
-        )
-        self.graph.append(made)
+        self.graph.append(copy_of(node, read, outputs))
         self._made.update(zip(node.outputs, outputs, strict=True))
 
     def phase(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -61,6 +61,23 @@ def constant(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
 def _with_name(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
     tensor.name = name
     return tensor
+
+
+def copy_of(
+    node: ir.Node, inputs: Sequence[ir.Value | None], outputs: Sequence[ir.Value]
+) -> ir.Node:
+    """An operator that does what another does, to other values; it is in no graph yet."""
+    return ir.Node(
+        node.domain,
+        node.op_type,
+        inputs,
+        list(node.attributes.values()),
+        overload=node.overload,
+        outputs=outputs,
+        version=node.version,
+        name=node.name,
+        metadata_props=dict(node.metadata_props),
+    )
 
 
 def replace_value(old: ir.Value, new: ir.Value) -> None:

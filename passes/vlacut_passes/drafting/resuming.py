@@ -14,6 +14,7 @@ import onnx_ir as ir
 from vlacut.ir.annotation import LOOP_TRIPS
 from vlacut.ir.extracting import Extract
 from vlacut.ir.graphs import operators
+from vlacut.ir.rewriting import copy_of
 from vlacut_passes.drafting.token_loop import TokenLoop
 
 State = Mapping[str, ir.Value]
@@ -166,19 +167,7 @@ class Resuming:
                 continue
             read = [value if value is None else self._read(value, made) for value in node.inputs]
             outputs = [_like(value) for value in node.outputs]
-            nodes.append(
-                ir.Node(
-                    node.domain,
-                    node.op_type,
-                    read,
-                    list(node.attributes.values()),
-                    overload=node.overload,
-                    outputs=outputs,
-                    version=node.version,
-                    name=node.name,
-                    metadata_props=dict(node.metadata_props),
-                )
-            )
+            nodes.append(copy_of(node, read, outputs))
             made.update(zip(node.outputs, outputs, strict=True))
         return nodes, made
 

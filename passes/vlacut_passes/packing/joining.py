@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from vlacut.ir.graphs import node_inputs
-from vlacut.ir.rewriting import constant
+from vlacut.ir.rewriting import constant, copy_of
 from vlacut_passes.packing.alike import (
     Alike,
     Feed,
@@ -48,17 +48,7 @@ class Joining:
         """One operator in the place of several comes next."""
         first = alike.nodes[0]
         inputs = [self._fed(feed, first) for feed in together.feeds]
-        made = ir.Node(
-            first.domain,
-            first.op_type,
-            inputs,
-            list(first.attributes.values()),
-            overload=first.overload,
-            num_outputs=len(first.outputs),
-            version=first.version,
-            name=first.name,
-            metadata_props=dict(first.metadata_props),
-        )
+        made = copy_of(first, inputs, [ir.Value() for _ in first.outputs])
         self._order.append(made)
         self._replaced += alike.nodes
         for index, (value, axis) in enumerate(zip(made.outputs, together.axes, strict=True)):
