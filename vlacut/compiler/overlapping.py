@@ -5,18 +5,16 @@ from __future__ import annotations
 from vlacut.compiler.model_check import TOLERANCES
 from vlacut.errors import ModelDiffers
 from vlacut.ir.annotation import WARMING
-from vlacut.ir.dataflow import weights_of
 from vlacut.ir.original import PLAIN, precision_of
 from vlacut.ir.program import Program
 from vlacut.split.local_execution import (
     example_observation,
-    not_runnable,
+    not_runnable_twice,
     uncut_episode,
     uncut_step,
 )
 from vlacut.tensor.numerics import relative_difference, varied
 
-_LARGE = 4 << 30  # bytes of weights: both programs are run
 _ACTIONS = 3  # that are compared
 
 
@@ -30,8 +28,7 @@ def check_overlap(program: Program) -> tuple[str, ...]:
     behind, plain = WARMING.find(program), PLAIN.find(program)
     if not behind or plain is None:
         return ()
-    large = sum(weights_of(program).values()) > _LARGE
-    why_not = not_runnable(program) or ("it is too large to be run twice" if large else "")
+    why_not = not_runnable_twice(program)
     if why_not:
         return (f"in flight: actions are not compared with those of one request: {why_not}",)
     example = example_observation(program)
@@ -44,7 +41,8 @@ def check_overlap(program: Program) -> tuple[str, ...]:
         found = relative_difference(
             {name: one[name] for name in names}, {name: alone[name] for name in names}
         )
-        off += [found] if not found <= allowed else []
+        if not found <= allowed:
+            off.append(found)
     if len(off) == len(made):
         raise ModelDiffers(
             f"{program.name}: with requests in flight every action differs from that of one "

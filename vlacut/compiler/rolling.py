@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from vlacut.compiler.trace_cache import Say
 from vlacut.errors import ModelDiffers
-from vlacut.ir.dataflow import weights_of
 from vlacut.ir.program import Program
 from vlacut.ir.rolling import rolled, unrolled_observation
-from vlacut.split.local_execution import example_observation, not_runnable, uncut_step
+from vlacut.split.local_execution import example_observation, not_runnable_twice, uncut_step
 from vlacut.tensor.numerics import relative_difference
 
-_LARGE = 4 << 30  # bytes of weights: both programs are run
 # A share of the largest magnitude. Most loops come to the same bits; that of lerobot's
 # DiffusionPolicy, a UNet of convolutions, did not, and why is not known.
 _ROUNDING = 1e-5
@@ -24,8 +22,7 @@ def roll(program: Program, trips: int | None, say: Say) -> Program:
     an action is off by more than rounding.
     """
     made = rolled(program, trips)
-    large = sum(weights_of(program).values()) > _LARGE
-    why_not = not_runnable(program) or ("it is too large to be run twice" if large else "")
+    why_not = not_runnable_twice(program)
     if why_not:
         say(f"--roll: the loop is not compared with its trips unrolled: {why_not}")
         return made

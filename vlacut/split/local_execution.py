@@ -16,7 +16,7 @@ from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError
 from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import EXAMPLE
-from vlacut.ir.dataflow import Dataflow, key_of
+from vlacut.ir.dataflow import Dataflow, key_of, weights_of
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Move, Run, Transfer, steps
 from vlacut.pricing.cut import make_cut
@@ -33,6 +33,7 @@ OBSERVATIONS = 4  # the example, and variations of it
 _REMEMBERED = 8  # cuts whose engines are kept
 _MOST_SEARCHED = 32  # observations of a calibration that codecs are chosen on
 _SHARE_SEARCHED = 4  # a quarter of them
+_LARGE = 4 << 30  # bytes of weights, of which no second program is held beside the first
 
 Observed = Mapping[str, np.ndarray]
 Codecs = Mapping[str, Codec]
@@ -47,6 +48,12 @@ def not_runnable(program: Program) -> str:
             if value.const_value is None:
                 return f"weight {name} has no content, the model was traced on shapes alone"
     return ""
+
+
+def not_runnable_twice(program: Program) -> str:
+    """Why neither a program nor one that was made of it can be run, to compare the two."""
+    large = sum(weights_of(program).values()) > _LARGE
+    return not_runnable(program) or ("it is too large to be run twice" if large else "")
 
 
 def held_out(calibration: Sequence[Observed]) -> Sequence[Observed]:
