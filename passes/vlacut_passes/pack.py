@@ -55,7 +55,7 @@ def _lines(packed: Packed) -> Iterator[str]:
     if packed.products:
         before = sum(count for _, count in packed.products)
         weights = len({weight for weight, _ in packed.products})
-        between, after = sum(packed.operators.values()), sum(packed.after.values())
+        between, after = packed.operators
         yield (
             f"{before} products of {weights} weights are {len(packed.products)} now, and {between} "
             f"operators between them {after}"

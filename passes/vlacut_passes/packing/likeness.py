@@ -20,14 +20,13 @@ class Packed:
 
     Attributes:
         products: names of weights, with how many products each join put in one.
-        operators: how many others were put into one, by type of operator: (before, after).
+        operators: how many others were put into one, before and after.
         apart: why products of one weight were not joined, by its name.
         single: what reads pieces and stayed an operator of each instance: how many, by reason.
     """
 
     products: list[tuple[str, int]] = field(default_factory=list)
-    operators: Counter[str] = field(default_factory=Counter)
-    after: Counter[str] = field(default_factory=Counter)
+    operators: tuple[int, int] = (0, 0)
     apart: dict[str, str] = field(default_factory=dict)
     single: Counter[str] = field(default_factory=Counter)
 

@@ -151,8 +151,8 @@ class _Schedule:
                 self._alone(node, str(refusal))
             return
         self._joining.join(alike, together)
-        self.packed.operators[alike.kind] += len(nodes)
-        self.packed.after[alike.kind] += 1
+        before, after = self.packed.operators
+        self.packed.operators = before + len(nodes), after + 1
         self._went(nodes)
 
     def _alone(self, node: ir.Node, why: str) -> None:

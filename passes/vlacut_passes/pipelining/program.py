@@ -42,6 +42,7 @@ class InFlightProgram:
         self._carried = dict(self._loop.carried)
         self._after = program.phases[index + 1 :]
         self._slots: dict[tuple[str, int], str] = {}
+        self._handed: dict[str, tuple[str, ir.Value]] = {}  # output -> the input it hands on
         self._delayed = self._read_later()
         self._held = [self._begun(age) for age in range(course.ticks)]
         begin = index - course.prefilled
@@ -146,23 +147,15 @@ class InFlightProgram:
             if self._program.output_source(name).phase not in range(self._index):
                 raise PassError(f"{name} is made before phase {self._loop.name}, and again later")
             return name
-        return self._handed(name, age)
-
-    def _handed(self, name: str, age: int) -> str:
-        """The output that hands a tensor on."""
-        return self._slot(f"{name}.kept", age)
+        like = self._inputs[name] if name in self._inputs else self._delayed[name]
+        handed = self._slot(f"{name}.kept", age)
+        self._handed[handed] = begun, like
+        return handed
 
     def _handing_on(self) -> list[Phase]:
         """The phase that hands on what no trip makes; and who reads later, reads what is old."""
         made = Extract(self._loop.model)
-        outputs: dict[str, ir.Value] = {}
-        like = {**self._delayed, **self._inputs}
-        for state in self.states:
-            for name in like:
-                for age in range(self._course.ticks - 1):
-                    if state.output == self._slots.get((f"{name}.kept", age)):
-                        begun = name if age == 0 else self._slot(name, age)
-                        outputs[state.output] = made.input(begun, like[name])
+        outputs = {name: made.input(*read) for name, read in self._handed.items()}
         self._rename_readers()
         return [made.phase(self._names.free("handed_on"), outputs)] if outputs else []
 
