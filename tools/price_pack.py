@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 from rich.console import Console
@@ -22,7 +21,7 @@ from rich.table import Table
 from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.tracing import traced_program
 from vlacut.ir.annotation import SECONDS, WARMING
-from vlacut.ir.program import Program
+from vlacut.ir.program import Program, copied
 from vlacut_passes.annotate_cost import AnnotateCost
 from vlacut_passes.draft import Draft
 from vlacut_passes.in_flight import InFlight
@@ -64,12 +63,6 @@ def main() -> None:
     for device, published in PUBLISHED_MS.items():
         for stack in chosen.stacks:
             show(f"{device}+{stack}", list(priced(ways, f"{device}+{stack}")), published)
-
-
-def copied(program: Program) -> Program:
-    """The program, with graphs of its own; weights are shared."""
-    phases = tuple(replace(one, model=one.model.clone()) for one in program.phases)
-    return Program(program.name, phases, program.inputs, program.outputs)
 
 
 def packed(program: Program, rewriting: InFlight | Draft) -> Program:
