@@ -10,6 +10,7 @@ from vlacut.cli.page.charts import LOOKS, Bar, Chart, Segment, line
 from vlacut.cli.page.pictures import Row, plain
 from vlacut.cli.page.scales import Scale, around, from_zero
 from vlacut.cli.show.output import size
+from vlacut.runtime.edge.report import Source
 
 
 def times(run: Mapping[str, Any]) -> Chart:
@@ -64,7 +65,7 @@ def variants(run: Mapping[str, Any]) -> list[Row]:
 
 def _fallen(x: Scale, seconds: Sequence[float], sources: Sequence[str]) -> Iterator[Segment]:
     """Where actions came from elsewhere than the chosen variant."""
-    for source, look in (("alone", "pool"), ("stale", "hops")):
+    for source, look in ((Source.ALONE.value, "pool"), (Source.STALE.value, "hops")):
         for start, end in _spans(seconds, [one == source for one in sources], x.high):
             place = x.at(start)
             yield Segment(source, look, place, max(round(x.at(end) - place, 3), 0.2), "")
