@@ -3,8 +3,9 @@
     sh tools/reproduce [-o FOLDER] [--only RoboECC ActionFlow]
 
 Writes `reproduction.html`, one page without a network, and `reproduction.txt`, which is printed,
-too. Every figure of ours says of what kind it is; what needs hardware, a robot or trained weights
-is listed with the paper's figures and the reason. Each table says how long it took, and the most
+too, into FOLDER as seen from the root of the repository; else into `build`, which git ignores.
+Every figure of ours says of what kind it is; what needs hardware, a robot or trained weights is
+listed with the paper's figures and the reason. Each table says how long it took, and the most
 memory of the process until then.
 """
 
@@ -33,7 +34,7 @@ WIDTH = 100
 def main() -> None:
     """Make the tables, write the page and the text."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("-o", "--out", type=Path, default=Path("."), help="folder")
+    parser.add_argument("-o", "--out", type=Path, default=Path("build"), help="folder")
     parser.add_argument("--only", nargs="+", choices=PAPERS, default=list(PAPERS))
     asked = parser.parse_args()
     makes = [make for name in asked.only for make in PAPERS[name]]

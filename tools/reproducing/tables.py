@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from vlacut.cli.page.charts import Chart
@@ -62,7 +62,7 @@ class Table:
     rows: Sequence[Row] = ()
     note: str = ""
     chart: Chart | None = None
-    legend: Sequence[tuple[str, str]] = field(default=())
+    legend: Sequence[tuple[str, str]] = ()
     seconds: float = 0.0
     megabytes: float = 0.0
 
