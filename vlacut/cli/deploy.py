@@ -29,8 +29,9 @@ from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.edge.timeline import trace_json
 from vlacut.runtime.network.predictors import NAMES
 from vlacut.runtime.network.selectors import SELECTORS
-from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
+from vlacut.tensor.npz import npz_bytes
 from vlacut.tensor.numerics import largest_difference
+from vlacut.tensor.observations import read_observation
 
 
 @click.command("run")
@@ -154,7 +155,7 @@ def run_command(
             serve_endpoint(
                 session,
                 endpoint,
-                fixed=_load(observation) if observation else {},
+                fixed=read_observation(observation) if observation else {},
                 chunk=loop["chunk"],
                 rate=rate,
                 insecure=insecure,
@@ -170,7 +171,7 @@ def run_command(
     try:
         with session, progress_bar() as progress:
             golden = bundle.golden("observation") if bundle.has_golden else None
-            observed = _load(observation) if observation else golden
+            observed = read_observation(observation) if observation else golden
             if observed is None:
                 raise ObservationError(
                     "the bundle has no golden observation; give one with --input"
@@ -237,12 +238,3 @@ def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None)
         and one.keys() == other.keys()
         and all(np.array_equal(one[name], other[name]) for name in other)
     )
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return read_npz(path)
-    except UNREADABLE as error:
-        raise ObservationError(
-            f"{path}: cannot be read: {reason(error)}; write tensors by name with numpy.savez"
-        ) from error

@@ -36,6 +36,19 @@ def read_observations(path: Path, specs: Sequence[TensorSpec]) -> list[Observati
     return found
 
 
+def read_observation(path: Path) -> Observation:
+    """The tensors of one .npz by name, as somebody gives a step its observation.
+
+    Whether they fit is for who knows the bundle. Raises ObservationError if it cannot be read.
+    """
+    try:
+        return read_npz(path)
+    except UNREADABLE as error:
+        raise ObservationError(
+            f"{path}: cannot be read: {reason(error)}; write tensors by name with numpy.savez"
+        ) from error
+
+
 def _of_file(file: Path, specs: Sequence[TensorSpec]) -> list[Observation]:
     try:
         arrays = read_npz(file)

@@ -15,16 +15,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from vlacut.api.running import Policy, connect, serve
 from vlacut.errors import VlacutError, one_line
 from vlacut.hardware import Side, parse_bytes
 from vlacut.hardware.link import parse_seconds
 from vlacut.integrations.endpoint import open_endpoint, read_endpoint, url_of
 from vlacut.runtime.wire.sockets import written
-from vlacut.tensor.npz import UNREADABLE, read_npz, reason
 from vlacut.tensor.numerics import largest_difference
+from vlacut.tensor.observations import read_observation
 
 
 def start(bundle: Path, side: str, words: Sequence[str]) -> int:
@@ -98,7 +96,7 @@ def _drive(bundle: Path, asked: argparse.Namespace) -> None:
         if endpoint is None:
             _try(session, asked.steps)
             return
-        fixed = _fixed(asked.input) if asked.input else {}
+        fixed = read_observation(asked.input) if asked.input else {}
         server = open_endpoint(endpoint, session, fixed=fixed, insecure=asked.insecure)
         sys.stdout.write(f"serving {session.plan.program} on {url_of(server)}\n")
         sys.stdout.flush()
@@ -117,13 +115,6 @@ def _try(session: Policy, steps: int) -> None:
         if number == 0:
             off = largest_difference(action, golden)
             sys.stdout.write(f"largest difference of the action from the uncut model's: {off:g}\n")
-
-
-def _fixed(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return dict(read_npz(path))
-    except UNREADABLE as error:
-        raise VlacutError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 def _serve(bundle: Path, asked: argparse.Namespace) -> None:
