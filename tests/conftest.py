@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_ir as ir
@@ -13,6 +15,8 @@ import torch
 from hypothesis import settings
 from support.commands import Vlacut
 from support.programs import TARGET, looping_program
+from support.proxy import wait_until
+from support.strays import strays
 
 from vlacut.compiler.driver import compile_program
 from vlacut.security.keys import make_keys
@@ -52,6 +56,14 @@ def pytest_fixture_setup() -> None:
 def pytest_runtest_call() -> None:
     """As for fixtures."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_strays() -> Iterator[None]:
+    """What a test starts ends with it: a thread that goes on disturbs whichever test comes next."""
+    before = set(threading.enumerate())
+    yield
+    assert wait_until(lambda: not strays(before), 60), f"still running: {strays(before)}"
 
 
 @pytest.fixture(scope="session")

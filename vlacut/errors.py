@@ -21,6 +21,7 @@ line that says what is wrong, where, and what to do.
         ├── PeerLost          the connection ended or could not be made
         └── PeerRefused       the peer says no: another bundle, another version, other keys
             └── PeerUnable    the peer would, and cannot now: it is full, stops, or failed
+                └── PeerLoading    it is loading the bundle, and will then
 """
 
 from __future__ import annotations
@@ -105,6 +106,10 @@ class PeerRefused(WireError):
 
 class PeerUnable(PeerRefused):
     """The peer would, and cannot now: it has no room, is stopping, or an engine of it failed."""
+
+
+class PeerLoading(PeerUnable):
+    """The peer is loading the bundle, and serves it once that is done: ask again."""
 
 
 def one_line(text: object) -> str:

@@ -26,7 +26,6 @@ from vlacut.errors import BackendError, InputError, PeerRefused, PeerUnable
 from vlacut.plans.memory import Memory
 from vlacut.plans.plan import Plan
 from vlacut.runtime.cloud import deployment
-from vlacut.runtime.cloud import server as server_module
 from vlacut.runtime.cloud.deployment import Offer, ready
 from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.server import Server
@@ -145,25 +144,53 @@ def test_what_can_never_fit_or_is_there_twice_is_refused_at_once() -> None:
         Server([loads.offer("a"), loads.offer("a")])
 
 
-def test_a_bundle_that_loads_slowly_is_served_once_it_is_there(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(server_module, "_LOADING_S", 0.05)
+def test_a_robot_waits_for_a_bundle_that_loads_slowly(caplog: pytest.LogCaptureFixture) -> None:
+    """Longer than a handshake may take: it is told to come again, and loads nothing twice."""
+    caplog.set_level("INFO")
     loads, go = Loads(), threading.Event()
 
     def wait() -> None:
-        assert go.wait(20)
+        assert go.wait(60)
 
     loads.before = wait
-    with serving(loads.offer("a"), loads.offer("b")) as server:
-        with pytest.raises(PeerUnable, match="is full"):
-            robot(server, "a")
-        assert wait_until(lambda: "a is being loaded" in caplog.text)
-        go.set()
-        assert wait_until(lambda: server.bundles[0].engines is not None)
-        with robot(server, "a") as session:
+    done = threading.Event()
+
+    def drive() -> None:
+        with robot(server, "a", timeout=0.5) as session:
             session.step(observation(PROGRAM))
+            done.set()
+
+    with serving(loads.offer("a"), loads.offer("b")) as server:
+        waiting = threading.Thread(target=drive)
+        waiting.start()
+        assert wait_until(lambda: caplog.text.count("a is being loaded") > 2)
+        assert "waiting: the cloud is loading this bundle" in caplog.text
+        with pytest.raises(PeerRefused):
+            robot(server, "c")  # nobody else is held up
+        assert not done.is_set()
+        go.set()
+        waiting.join()
+        assert done.is_set()
     assert loads.log.count("load a") == 1
+
+
+def test_a_server_that_ends_while_a_bundle_loads_gives_it_up() -> None:
+    loads, began, go = Loads(), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        assert go.wait(60)
+
+    loads.before = wait
+    server = Server([loads.offer("a"), loads.offer("b")], timeout=0.05)
+    with serving_thread(server):
+        server.bundles[0].begin_loading()
+        assert began.wait(60)
+    go.set()
+    assert wait_until(lambda: not server.bundles[0].active)
+    assert loads.log == ["load a", "unload a"]
+    server.bundles[0].begin_loading()
+    assert server.bundles[0].why_not == "the server is stopping"
 
 
 @pytest.mark.parametrize(

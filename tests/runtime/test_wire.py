@@ -44,12 +44,12 @@ def test_header_vectors() -> None:
 
 def test_greeting_vectors() -> None:
     greeting = Greeting(Status.FULL, bytes(range(32)), bytes(range(16)), 7, 8, CHECKED)
-    vector = bytes.fromhex("564c4143555400000005000300000001")
+    vector = bytes.fromhex("564c4143555400000006000300000001")
     vector += bytes(range(32)) + bytes(range(16))
     vector += bytes.fromhex("00000000000000070000000000000008")
     assert greeting.pack() == vector
     assert unpack_greeting(vector) == greeting
-    assert unpack_version(vector[:12]) == 5
+    assert unpack_version(vector[:12]) == 6
     with pytest.raises(WireError, match="must be zero"):
         unpack_greeting(vector[:15] + b"\2" + vector[16:])
     with pytest.raises(WireError, match="is no vlacut"):

@@ -219,7 +219,7 @@ def _shut(sock: socket.socket) -> None:
         return  # it has ended already
 
 
-def wait_until(what: object, seconds: float = 10.0) -> bool:
+def wait_until(what: object, seconds: float = 60.0) -> bool:
     """Whether a condition comes true in time."""
     end = time.monotonic() + seconds
     while not what():  # type: ignore[operator]

@@ -29,7 +29,8 @@ class WeightStore:
         self._make_folder = make_folder
         self._folder: PrivateFolder | None = None
         self._users: dict[str, set[bytes]] = {}
-        self._lock = threading.Lock()
+        self._making: set[str] = set()  # by a thread, without the lock: it may take long
+        self._changed = threading.Condition()
 
     def take(self, user: bytes, content: str, target: Path, hold: Callable[[], None]) -> None:
         """Put a weight at a path: a link to the one that is here, or what `hold` puts there.
@@ -42,27 +43,38 @@ class WeightStore:
 
         Raises what `hold` does.
         """
-        with self._lock:
+        with self._changed:
+            self._changed.wait_for(lambda: content not in self._making)
             if self._folder is None:
                 self._folder = self._make_folder()
             here = self._folder.path / content
-            users = self._users.get(content)
-            if users is not None and _linked(here, target):
-                users.add(user)
+            first = content not in self._users
+            if not first and _linked(here, target):
+                self._users[content].add(user)
                 return
+            if first:
+                self._making.add(content)
+        held = False
+        try:
             hold()
-            if users is None and _linked(target, here):
-                self._users[content] = {user}
+            held = True
+        finally:
+            if first:
+                with self._changed:
+                    self._making.discard(content)
+                    self._changed.notify_all()
+                    if held and _linked(target, here):
+                        self._users[content] = {user}
 
     def drop(self, user: bytes) -> None:
         """A bundle uses its weights no more: those that nobody else uses go."""
-        with self._lock:
+        with self._changed:
             for content, users in list(self._users.items()):
                 users.discard(user)
                 if not users and self._folder is not None:
                     (self._folder.path / content).unlink(missing_ok=True)
                     del self._users[content]
-            if not self._users and self._folder is not None:
+            if not self._users and not self._making and self._folder is not None:
                 self._folder.remove()
                 self._folder = None
 

@@ -135,7 +135,8 @@ class Deployment:
         self._counts = Counts()
         self._loading = threading.Event()  # set while nothing is being loaded
         self._loading.set()
-        self._why_not = ""
+        self._error = ""  # of the last time that it was loaded
+        self._closed = False
 
     @property
     def counts(self) -> Counts:
@@ -182,29 +183,47 @@ class Deployment:
     def begin_loading(self) -> None:
         """Load them in a thread of their own, unless that goes on already; see `wait`."""
         with self._lock:
-            if self.active:
+            if self.active or self._closed:
                 return
             self._loading.clear()
         threading.Thread(target=self._load, name=f"vlacut-load-{self.name}", daemon=True).start()
 
     def _load(self) -> None:
-        self._why_not = ""
+        self._error = ""
         try:
             self.load()
+            if self._closed:
+                self.unload()
         except Exception as error:  # whatever a back end raises is this bundle's alone
-            self._why_not = told(error)
+            self._error = told(error)
         self._loading.set()
 
-    def wait(self, seconds: float) -> str:
-        """Wait until it is loaded; why it is not by then, empty if it is."""
-        if not self._loading.wait(seconds):
+    def wait(self, seconds: float) -> bool:
+        """Whether it is loaded by then, or could not be."""
+        return self._loading.wait(seconds)
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not loaded."""
+        if not self._loading.is_set():
             return f"{self.name} is being loaded"
-        return "" if self.engines is not None else f"{self.name} cannot be loaded: {self._why_not}"
+        if self._closed:
+            return "the server is stopping"
+        return f"{self.name} cannot be loaded: {self._error}"
 
     def unload(self) -> None:
         """Give the engines up; nobody may use them any more."""
         self.engines = None
         self._offer.unload()
+
+    def close(self, seconds: float) -> None:
+        """Give them up for good. One that is being loaded is waited for so long; if that is not
+        enough, the thread that loads it gives it up.
+        """
+        with self._lock:
+            self._closed = True
+        if self._loading.wait(seconds) and self.engines is not None:
+            self.unload()
 
     def count(self, event: str) -> None:
         """Note an event."""

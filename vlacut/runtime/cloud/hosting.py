@@ -21,7 +21,8 @@ _log = logging.getLogger("vlacut.server")
 
 
 class Hosting:
-    """The bundles of a server, by digest. All methods may be called from any thread.
+    """The bundles of a server, by digest. All methods may be called from any thread; what they are
+    is read without waiting, for the thread that accepts connections does so.
 
     Args:
         device: bytes of memory of the machine; 0 if unknown, and then everything fits.
@@ -30,14 +31,13 @@ class Hosting:
     def __init__(self, device: int) -> None:
         self._device = device
         self._lock = threading.RLock()
-        self._all: dict[bytes, Deployment] = {}
+        self._all: dict[bytes, Deployment] = {}  # another one whenever it changes
         self._gone = Counts()  # of the bundles that are here no more
 
     @property
     def all(self) -> tuple[Deployment, ...]:
         """The bundles, oldest first."""
-        with self._lock:
-            return tuple(self._all.values())
+        return tuple(self._all.values())
 
     @property
     def counts(self) -> Counts:
@@ -80,7 +80,7 @@ class Hosting:
                 return old
             if old is not None:
                 raise InputError(f"{made.name} ({offer.digest.hex()[:12]}) is served already")
-            self._all[offer.digest] = made
+            self._all = {**self._all, offer.digest: made}
         return made
 
     def retire(self, digest: bytes) -> None:
@@ -94,17 +94,17 @@ class Hosting:
         for one in self.all:
             if one.over:
                 with self._lock:
-                    del self._all[one.digest]
+                    self._all = {key: each for key, each in self._all.items() if each is not one}
                     self._gone.add(one.counts)
                 if one.engines is not None:
                     one.unload()
                 _log.info("gone: %s", one.name, extra={"event": "gone"})
 
-    def close(self) -> None:
-        """Give up what is loaded: the server has ended."""
+    def close(self, seconds: float) -> None:
+        """Give up what is loaded: the server has ended. What is being loaded gets so long."""
+        end = time.monotonic() + seconds
         for one in self.all:
-            if one.engines is not None:
-                one.unload()
+            one.close(max(0.0, end - time.monotonic()))
 
     def make_room(self, wanted: Deployment, sessions: Iterable[Deployment]) -> bool:
         """Whether a robot fits, beside the sessions there are; unloads what is idle for that.

@@ -28,13 +28,13 @@ from vlacut.runtime.cloud.refusals import Refusals
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.cloud.turns import Turns
-from vlacut.runtime.wire.handshake import answer_to
-from vlacut.runtime.wire.protocol import CHECKED, Greeting
+from vlacut.runtime.wire.handshake import NoRoom, answer_to
+from vlacut.runtime.wire.protocol import CHECKED, Greeting, Status
 from vlacut.runtime.wire.security import peer_name, require_authentication
 from vlacut.runtime.wire.sockets import set_options
 
 _HANDSHAKE_S = 5.0
-_LOADING_S = 4.0  # that a robot waits for its bundle in its handshake; then it dials again
+_LOADING_S = 0.25  # that a robot waits for its bundle in its handshake; then it dials again
 
 _log = logging.getLogger("vlacut.server")
 
@@ -156,7 +156,7 @@ class Server:
         self._robots.hang_up()
         how = f"{late} steps did not end in {self._timeout:g} s" if late else "no step was cut off"
         level = logging.WARNING if late else logging.INFO
-        self._hosting.close()
+        self._hosting.close(self._timeout)
         _log.log(level, "stopped: %s", how, extra={"event": "stopped"})
 
     def add(self, offer: Offer) -> None:
@@ -246,21 +246,23 @@ class Server:
         self._robots.leave(sock, lost)
         sock.close()
 
-    def _no_room(self, greeting: Greeting, sock: socket.socket) -> str:
-        """Why a robot is not let in; empty if it is, and its bundle is loaded."""
+    def _no_room(self, greeting: Greeting, sock: socket.socket) -> NoRoom | None:
+        """Why a robot is not let in; None if it is, and its bundle is loaded."""
         if self.draining:
-            return "the server is stopping"
+            return NoRoom("the server is stopping")
         served = self._hosting.find(greeting.digest)
         if served is None or served.retired_s is not None:
-            return "its bundle is retired"
+            return NoRoom("its bundle is retired")
         why = self._robots.admit(greeting, sock, served, peer_name(sock))
-        if why or served.engines is not None:
-            return why
-        served.begin_loading()
-        why = served.wait(_LOADING_S)
         if why:
-            self._robots.leave(sock)
-        return why
+            return NoRoom(why)
+        if served.engines is None:
+            served.begin_loading()
+            loading = not served.wait(_LOADING_S)
+            if loading or served.engines is None:
+                self._robots.leave(sock)
+                return NoRoom(served.why_not, Status.LOADING if loading else Status.FULL)
+        return None
 
     def _refuse(self, event: str, peer: str, why: str) -> None:
         """Count a connection that was not taken, and log it unless it is one of a flood."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vlacut.errors import PeerLost, PeerUnable, WireError
+from vlacut.errors import PeerLoading, PeerLost, PeerUnable, WireError
 from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.clock import CloudClock
@@ -75,7 +75,8 @@ def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
         empty: makes the room for what is received, of a shape and an element type.
 
     Raises PeerLost if nobody answers, PeerRefused if the cloud has another bundle, version or keys,
-    PeerUnable if it is full, WireError if what answers is no cloud of vlacut.
+    PeerUnable if it is full, PeerLoading if it is loading the bundle, WireError if what answers is
+    no cloud of vlacut.
     """
     limit = min(endpoint.timeout, _CONNECT_S)
     try:
@@ -115,7 +116,8 @@ class CloudLink:
     Args:
         dial: makes a line or raises WireError. The first one is made here, and now.
         patient: whether a cloud that is not there, or full, is dialled in the background from the
-            first time on; if not, it raises what the dial did.
+            first time on; if not, it raises what the dial did, but waits while the cloud loads the
+            bundle.
 
     Attributes:
         line: that is held; None while there is none. What happens to it next, its user hears of.
@@ -132,13 +134,27 @@ class CloudLink:
         self._pause = 0.0  # before the next dial; grows until a line has carried an answer
         self.line: Line | None = None
         try:
-            self.line = dial()
+            self.line = self._dial() if patient else self._dial_while_loading()
         except (PeerLost, PeerUnable) as error:
             if not patient:
                 raise
             self._error, self._pause = error, self._longer()
             _log.warning("no connection yet: %s", error)
             self._dial_on()
+
+    def _dial_while_loading(self) -> Line:
+        """A line, waited for as long as the cloud says that it is loading the bundle."""
+        while True:
+            try:
+                line = self._dial()
+            except PeerLoading as error:
+                if not self._pause:
+                    _log.info("waiting: %s", error)
+                self._pause = self._longer()
+                time.sleep(self._pause)
+            else:
+                self._pause = 0.0
+                return line
 
     def get(self, until: float) -> Line:
         """The line, once there is one.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from vlacut.errors import PeerLost, PeerRefused, PeerUnable, WireError
+from vlacut.errors import PeerLoading, PeerLost, PeerRefused, PeerUnable, WireError
 from vlacut.runtime.wire.clock import Exchange
 from vlacut.runtime.wire.protocol import (
     DIGEST_BYTES,
@@ -20,6 +20,19 @@ from vlacut.runtime.wire.protocol import (
     unpack_version,
 )
 from vlacut.runtime.wire.security import no_tls, says_no
+
+
+@dataclass(frozen=True)
+class NoRoom:
+    """Why a robot of a bundle that is here is not let in now.
+
+    Attributes:
+        why: for people.
+        status: that it is told.
+    """
+
+    why: str
+    status: Status = Status.FULL
 
 
 def greet(
@@ -43,7 +56,7 @@ def greet(
         memory_bytes: how long what the cloud remembers is, see `vlacut.runtime.wire.remembered`.
 
     Raises PeerLost if the other side hangs up or is late, WireError if it is no cloud of vlacut,
-    PeerRefused with what differs, PeerUnable if it is full.
+    PeerRefused with what differs, PeerUnable if it is full, PeerLoading if it will be able to.
     """
     sent = time.perf_counter_ns()
     _send(sock, Greeting(Status.OK, digest, token, sent, deadline_ns, flags))
@@ -58,6 +71,8 @@ def greet(
         )
     if found.status == Status.FULL:
         raise PeerUnable("the cloud is full: it serves as many robots as it can, or is stopping")
+    if found.status == Status.LOADING:
+        raise PeerLoading("the cloud is loading this bundle: connect again")
     if found.status != Status.OK or (found.token, found.flags) != (token, flags):
         raise WireError(f"the cloud answered another greeting, with status {found.status}")
     times = Exchange(sent, found.first_ns, found.second_ns, time.perf_counter_ns())
@@ -68,7 +83,7 @@ def answer(
     sock: socket.socket,
     digest: bytes,
     timeout: float,
-    full: Callable[[Greeting], str] = lambda _: "",
+    full: Callable[[Greeting], NoRoom | None] = lambda _: None,
     memory: Callable[[Greeting], bytes] = lambda _: b"",
 ) -> Greeting:
     """The cloud's half of the handshake, waiting `timeout` seconds for the edge's greeting; returns
@@ -89,7 +104,7 @@ def answer_to(
     data: bytes,
     arrived_ns: int,
     digests: Sequence[bytes],
-    full: Callable[[Greeting], str] = lambda _: "",
+    full: Callable[[Greeting], NoRoom | None] = lambda _: None,
     memory: Callable[[Greeting], bytes] = lambda _: b"",
 ) -> Greeting:
     """The cloud's answer to the bytes of a greeting; the edge's greeting.
@@ -100,7 +115,7 @@ def answer_to(
         arrived_ns: this side's clock when these had come, in nanoseconds.
         digests: of the manifests of the bundles that the cloud holds, the one that it names to
             an edge of another first.
-        full: says why there is no room for the robot, or nothing.
+        full: says why there is no room for the robot, if there is none.
         memory: what is remembered of one that has room, packed.
 
     Raises PeerLost if the edge hung up, WireError if it is no edge of vlacut, and what this side
@@ -113,10 +128,10 @@ def answer_to(
     found = unpack_greeting(data)
     times = arrived_ns, time.perf_counter_ns()
     mine = Greeting(Status.OK, found.digest, found.token, *times, found.flags)
-    why = full(found)
-    if why:
-        _send(sock, replace(mine, status=Status.FULL))
-        raise PeerUnable(f"there is no room for another robot: {why}")
+    no = full(found)
+    if no is not None:
+        _send(sock, replace(mine, status=no.status))
+        raise PeerUnable(f"there is no room for another robot: {no.why}")
     _send(sock, mine, memory(found))
     return found
 

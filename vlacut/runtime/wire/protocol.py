@@ -16,6 +16,9 @@ little-endian, as numpy lays them out. No number from the peer ever sizes an all
     64  the edge's clock when it sent this; from the cloud: when it had received the edge's (u64)
     72  the edge's deadline for a step in nanoseconds, 0 if none; from the cloud: when it sent this
 
+After another status than 0 the cloud says no more. The edge of a bundle that is being loaded dials
+again: no handshake lasts as long as that may.
+
 The first 12 bytes keep their meaning in every version, so that versions can refuse each other. Two
 sides that hold different bundles never exchange a tensor. A token seen before is the same robot
 again: the cloud ends that robot's older session. Where the plan has state, 0 from the cloud is
@@ -103,7 +106,7 @@ import numpy as np
 
 from vlacut.errors import WireError
 
-VERSION = 5
+VERSION = 6
 MAX_ERROR_BYTES = 512
 _KINDS = TENSORS, ERROR, PROBE, STATE, FETCH = 1, 2, 3, 4, 5
 PROBE_BYTES = 32768
@@ -134,6 +137,7 @@ class Status(IntEnum):
     OTHER_BUNDLE = 1
     OTHER_VERSION = 2
     FULL = 3  # or stopping
+    LOADING = 4  # the bundle: come again
 
 
 @dataclass(frozen=True)
