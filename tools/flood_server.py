@@ -1,16 +1,10 @@
 """How soon a robot with keys connects while a server is flooded with connections.
 
-A server of its own process, with TLS. Hostile processes open connections from one loopback address,
-or from as many as asked for, and treat each as one of
-
-- idle: keep it open and say nothing, for as long as the server lets them
-- hang up: close it at once
-- garbage: send what is no TLS, and close
-- hello: send the first message of TLS, for which the server has to work, and no more
-
-The robot connects from an address of its own, again and again: TCP, TLS and the greeting, dialling
-anew after a failure. Printed are the hostile rate that was reached, how the robot fared, and
-whether `/healthz` answered beside 200 slow clients.
+A server of its own process, with TLS. Hostile processes (`hostile_connects.py`) connect from one
+loopback address, or from 250. The robot connects from an address of its own, again and again: TCP,
+TLS and the greeting, dialling anew after a failure, for 30 s at most. Printed are the hostile
+connects a second that were reached, and how many of them were answered, how the robot fared, what
+of a core the server had, and whether `/healthz` answered beside 200 slow clients.
 
     python tools/flood_server.py [--seconds 10] [--rate 10000] [--processes 1]
 """
@@ -19,22 +13,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
-import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from echo import DIGEST, Sleeper, echo_plan
+from hostile_connects import SERVED, connecting
 
 from vlacut.cli.metrics import serve_metrics
 from vlacut.errors import VlacutError
@@ -46,11 +39,8 @@ from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.security.keys import make_keys
 
 UP, DOWN = 1024, 1024
-KINDS = ("idle", "hang up", "garbage", "hello")
-ROBOT = "127.0.0.1"
-_IP_BIND_ADDRESS_NO_PORT = 24
-_RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER of no time: leaves no port behind
-_KEPT = 400  # connections that a hostile process keeps open
+HOSTILE = Path(__file__).with_name("hostile_connects.py")
+_GIVES_UP_S = 30.0  # after which the robot has not connected
 
 
 def main() -> None:
@@ -60,13 +50,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=10_000.0, help="hostile connections a second")
     parser.add_argument("--processes", type=int, default=1, help="that make them")
     parser.add_argument("--server", help=argparse.SUPPRESS)
-    parser.add_argument("--hostile", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.server:
         serve(Path(chosen.server))
-    elif chosen.hostile:
-        port, first, count = map(int, chosen.hostile)
-        flood(port, [f"127.0.{1 + at // 250}.{2 + at % 250}" for at in range(first, count)], chosen)
     else:
         measure(chosen)
 
@@ -87,32 +73,41 @@ def measure(chosen: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder)
         make_keys(keys, ["robot"], 2)
-        with process("--server", str(keys)) as server:
+        with process(__file__, "--server", str(keys)) as server:
             assert server.stdout is not None
             port, metrics = json.loads(server.stdout.readline())
-            report("nothing", robot(port, keys, chosen.seconds), 0.0)
+            report("nothing", robot(port, keys, chosen.seconds), (0.0, 0.0), 0.0)
             for addresses in (1, 250):
-                hostile = [
-                    (
-                        str(port),
-                        str(addresses * each // chosen.processes),
-                        str(max(1, addresses * (each + 1) // chosen.processes)),
-                    )
-                    for each in range(chosen.processes)
-                ]
-                rates = [f"--rate={chosen.rate / chosen.processes}"]
-                with processes([["--hostile", *each, *rates] for each in hostile]) as running:
+                with processes(hostile_words(port, addresses, chosen)) as running:
                     time.sleep(1.0)
+                    before, start = processor_s(server), time.monotonic()
                     took = robot(port, keys, chosen.seconds)
-                    rate = sum(ended(each) for each in running)
-                report(f"{addresses} addresses", took, rate)
+                    share = (processor_s(server) - before) / (time.monotonic() - start)
+                    rates = np.sum([ended(each) for each in running], axis=0)
+                report(f"{addresses} addresses", took, rates, share)
             print(slow_clients(metrics))
+
+
+def hostile_words(port: int, addresses: int, chosen: argparse.Namespace) -> list[list[str]]:
+    """What each hostile process is started with: its share of the addresses and of the rate."""
+    count, made = chosen.processes, []
+    for each in range(count):
+        first, end = addresses * each // count, max(1, addresses * (each + 1) // count)
+        words = [str(each) for each in (port, first, end, chosen.rate / count)]
+        made.append([str(HOSTILE), *words])
+    return made
+
+
+def processor_s(running: subprocess.Popen[str]) -> float:
+    """Seconds of processor time that another process has had (proc(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
 def process(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """This script, as another process."""
-    command = [sys.executable, __file__, *words]
+    """A script as another process."""
+    command = [sys.executable, *words]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as running:
@@ -132,24 +127,23 @@ def processes(words: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Popen[
         yield [first, *others]
 
 
-def ended(hostile: subprocess.Popen[str]) -> float:
-    """Ask a hostile process to end; the connections that it made a second."""
-    made, _ = hostile.communicate("\n", timeout=30)
-    return float(made)
+def ended(hostile: subprocess.Popen[str]) -> tuple[float, float]:
+    """Ask a hostile process to end; connects that it tried a second, and those answered."""
+    said, _ = hostile.communicate("\n", timeout=30)
+    tried, answered = json.loads(said)
+    return tried, answered
 
 
 def robot(port: int, keys: Path, seconds: float) -> list[float]:
-    """Seconds that connecting took, each until it succeeded."""
+    """Seconds that connecting took, each until it succeeded or was given up."""
     plan, tls = echo_plan(UP, DOWN), edge_context(keys / "robot")
     took, end = [], time.monotonic() + seconds
-    while time.monotonic() < end:
-        start = time.monotonic()
+    while (start := time.monotonic()) < end:
         token = random.randbytes(TOKEN_BYTES)
-        while True:
+        endpoint = Endpoint((SERVED, port), DIGEST, token, 0.0, 10.0, tls)
+        while time.monotonic() - start < _GIVES_UP_S:
             try:
-                dial(
-                    Endpoint((ROBOT, port), DIGEST, token, 0.0, 10.0, tls), plan
-                ).connection.close()
+                dial(endpoint, plan).connection.close()
                 break
             except VlacutError:
                 time.sleep(0.02)
@@ -158,72 +152,16 @@ def robot(port: int, keys: Path, seconds: float) -> list[float]:
     return took
 
 
-def report(what: str, took: Sequence[float], rate: float) -> None:
-    """One line."""
+def report(what: str, took: Sequence[float], rates: Sequence[float], share: float) -> None:
+    """Three lines."""
     median, p99 = np.quantile(took, (0.5, 0.99)) * 1e3
+    print(f"{what}: {rates[0]:.0f} hostile connects/s, {rates[1]:.0f} of them answered")
     print(
-        f"{what:>14}: {rate:7.0f} hostile connections/s; the robot connected {len(took)} times: "
-        f"median {median:.0f} ms, p99 {p99:.0f} ms, worst {max(took) * 1e3:.0f} ms"
+        f"    the robot connected {len(took)} times: median {median:.0f} ms, p99 {p99:.0f} ms, "
+        f"worst {max(took) * 1e3:.0f} ms; not within {_GIVES_UP_S:.0f} s: "
+        f"{sum(each > _GIVES_UP_S for each in took)}"
     )
-
-
-def hello() -> bytes:
-    """The first message of TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    there, out = ssl.MemoryBIO(), ssl.MemoryBIO()
-    with suppress(ssl.SSLWantReadError):
-        context.wrap_bio(there, out).do_handshake()
-    return out.read()
-
-
-def flood(port: int, addresses: Sequence[str], chosen: argparse.Namespace) -> None:
-    """Connect at a rate until standard input says so; print the rate."""
-    asked = threading.Event()
-
-    def listen() -> None:
-        sys.stdin.readline()
-        asked.set()
-
-    threading.Thread(target=listen, daemon=True).start()
-    said, kept, made = {"garbage": b"hello" * 20, "hello": hello()}, deque[socket.socket](), 0
-    pending: deque[tuple[socket.socket, str]] = deque()
-    start = time.monotonic()
-    while not asked.is_set():
-        if made > chosen.rate * (time.monotonic() - start):
-            time.sleep(0.001)
-            continue
-        pending.append((connecting(addresses[made % len(addresses)], port), KINDS[made % 4]))
-        made += 1
-        if len(pending) > 50:
-            settle(*pending.popleft(), said, kept)
-        while len(kept) > _KEPT:
-            kept.popleft().close()
-    print(made / (time.monotonic() - start))
-
-
-def connecting(address: str, port: int) -> socket.socket:
-    """A connection from an address, not waited for."""
-    sock = socket.socket()
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    sock.bind((address, 0))
-    sock.connect_ex((ROBOT, port))
-    return sock
-
-
-def settle(
-    sock: socket.socket, kind: str, said: dict[str, bytes], kept: deque[socket.socket]
-) -> None:
-    """Do to a connection what its kind does."""
-    if kind in said:
-        with suppress(OSError):
-            sock.send(said[kind])
-    if kind in ("idle", "hello"):
-        kept.append(sock)
-    else:
-        sock.close()
+    print(f"    the server had {share:.2f} of a core", flush=True)
 
 
 def slow_clients(port: int) -> str:

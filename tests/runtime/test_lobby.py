@@ -20,7 +20,8 @@ from support.http import fetch
 from support.programs import observation
 
 from vlacut.cli.metrics import serve_metrics
-from vlacut.runtime.cloud.lobby import Lobby, network_of
+from vlacut.runtime.cloud.crowds import network_of
+from vlacut.runtime.cloud.lobby import Lobby
 from vlacut.runtime.cloud.refusals import Refusals
 from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.edge.session import EdgeSession

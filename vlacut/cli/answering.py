@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from vlacut.errors import one_line
-from vlacut.runtime.cloud.lobby import Guest, Lobby
+from vlacut.runtime.cloud.crowds import Guest
+from vlacut.runtime.cloud.lobby import Lobby
 from vlacut.runtime.wire.sockets import listener
 
 _log = logging.getLogger("vlacut.metrics")

@@ -10,49 +10,15 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 from typing import Any
+
+from vlacut.runtime.cloud.crowds import Crowds, Guest, network_of
 
 _MOST_ADDRESSES = 4096  # that are remembered
 _HALF_LIFE_S = 1.0  # of the work that an address has made
 _MOST_WORK_S = 0.2  # that counts of it, before its connections are ended unheard
-
-
-@lru_cache(_MOST_ADDRESSES)
-def network_of(address: str) -> str:
-    """What one machine can take addresses from at will: itself, or in IPv6 its network of 64 bits
-    (RFC 4291, section 2.5.4).
-    """
-    if ":" not in address:
-        return address
-    found = ip_address(address.partition("%")[0])
-    assert isinstance(found, IPv6Address)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
-
-
-@dataclass(eq=False)
-class Guest:
-    """A connection in the lobby.
-
-    Attributes:
-        address: where it comes from, without the port.
-        crowd: with whom it shares what it may take: see `network_of`; a known address is alone.
-        known: whether somebody was let in from there before.
-        entered: when it came, on the caller's clock.
-        holds: the caller's own object for it.
-        here: whether it is still in the lobby.
-    """
-
-    address: str
-    crowd: str
-    known: bool
-    entered: float
-    holds: Any
-    here: bool = True
+_BARRED_S = 5.0  # for so long
+_STILL_COUNTS = 0.9  # of the most, after that: who goes on as before is barred at once
 
 
 class Lobby:
@@ -71,9 +37,10 @@ class Lobby:
         self._guests: dict[bool, OrderedDict[Guest, None]] = {
             known: OrderedDict() for known in self._room
         }
-        self._of = {known: _Crowds() for known in self._room}
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._of = {known: Crowds() for known in self._room}
+        self._known: OrderedDict[str, str] = OrderedDict()
         self._work: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._barred: dict[str, float] = {}  # until when
         self._longest_s, self._shortest_s = longest_s, shortest_s
 
     def __len__(self) -> int:
@@ -82,10 +49,14 @@ class Lobby:
 
     def know(self, address: str) -> None:
         """Somebody from there was let in."""
-        self._known[address] = None
+        self._known[address] = network_of(address)
         self._known.move_to_end(address)
         while len(self._known) > _MOST_ADDRESSES:
             self._known.popitem(last=False)
+
+    def known(self) -> list[str]:
+        """Addresses from which somebody was let in, the latest last."""
+        return list(self._known)
 
     def enter(self, address: str, now: float, holds: Any) -> tuple[Guest, Guest | None]:
         """A guest, and the one that has to leave for it, if one has."""
@@ -132,14 +103,27 @@ class Lobby:
     def note(self, address: str, seconds: float, now: float) -> None:
         """Note work for an address; after a second it counts half, after another a quarter."""
         crowd = network_of(address)
-        self._work[crowd] = (self._worked(address, now) + seconds, now)
+        self._work[crowd] = (self._worked(crowd, now) + seconds, now)
         self._work.move_to_end(crowd)
         while len(self._work) > _MOST_ADDRESSES:
             self._work.popitem(last=False)
 
     def turned_back(self, address: str, now: float) -> bool:
-        """Whether an address has made so much work lately that it has to wait outside."""
-        return address not in self._known and self._worked(address, now) > _MOST_WORK_S
+        """Whether an address has made so much work lately that it has to wait outside for 5 s."""
+        if address in self._known:
+            return False
+        crowd = network_of(address)
+        if crowd not in self._barred and self._worked(crowd, now) > _MOST_WORK_S:
+            self._barred[crowd] = now + _BARRED_S
+        return crowd in self._barred
+
+    def barred(self, now: float) -> list[str]:
+        """Crowds that are turned back; not those in which somebody is known, who is let in."""
+        for crowd in [crowd for crowd, until in self._barred.items() if until <= now]:
+            del self._barred[crowd]
+            self._work[crowd] = (_STILL_COUNTS * _MOST_WORK_S, now)
+        known = set(self._known.values()) if self._barred else set()
+        return [crowd for crowd in self._barred if crowd not in known]
 
     def in_turn(self, guests: Iterable[Guest], now: float) -> list[Guest]:
         """Guests in the order in which to serve them: known ones, then who made least work."""
@@ -147,60 +131,10 @@ class Lobby:
         keyed = []
         for guest in guests:
             waiting[guest.crowd] += 1  # of one address the second comes after all the first
-            worked = self._worked(guest.address, now)
+            worked = self._worked(network_of(guest.address), now)
             keyed.append(((not guest.known, worked, waiting[guest.crowd]), guest))
         return [guest for _, guest in sorted(keyed, key=lambda pair: pair[0])]
 
-    def _worked(self, address: str, now: float) -> float:
-        amount, when = self._work.get(network_of(address), (0.0, now))
+    def _worked(self, crowd: str, now: float) -> float:
+        amount, when = self._work.get(crowd, (0.0, now))
         return float(amount * 0.5 ** ((now - when) / _HALF_LIFE_S))
-
-
-class _Crowds:
-    """Guests by address, and addresses by how many guests they have. Every operation is O(1)."""
-
-    def __init__(self) -> None:
-        self._guests: dict[str, OrderedDict[Guest, None]] = {}
-        self._sized: dict[int, OrderedDict[str, None]] = {}
-        self._most = 0
-
-    def __len__(self) -> int:
-        """How many addresses there are."""
-        return len(self._guests)
-
-    def count(self, address: str) -> int:
-        """Guests from there."""
-        return len(self._guests.get(address, ()))
-
-    def oldest(self, address: str) -> Guest:
-        """The one from there that came first."""
-        return next(iter(self._guests[address]))
-
-    def largest(self) -> str:
-        """The address with the most guests; of several, the one that has had as many longest."""
-        while not self._sized.get(self._most):
-            self._most -= 1
-        return next(iter(self._sized[self._most]))
-
-    def add(self, guest: Guest) -> None:
-        """A guest came."""
-        same = self._guests.setdefault(guest.crowd, OrderedDict())
-        same[guest] = None
-        self._resized(guest.crowd, len(same) - 1, len(same))
-
-    def remove(self, guest: Guest) -> None:
-        """A guest left."""
-        same = self._guests[guest.crowd]
-        del same[guest]
-        self._resized(guest.crowd, len(same) + 1, len(same))
-        if not same:
-            del self._guests[guest.crowd]
-
-    def _resized(self, address: str, before: int, now: int) -> None:
-        if before:
-            del self._sized[before][address]
-            if not self._sized[before]:
-                del self._sized[before]
-        if now:
-            self._sized.setdefault(now, OrderedDict())[address] = None
-            self._most = max(self._most, now)

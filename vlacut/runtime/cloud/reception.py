@@ -16,7 +16,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from vlacut.errors import PeerLost, WireError
-from vlacut.runtime.cloud.lobby import Guest, Lobby
+from vlacut.runtime.cloud.crowds import Guest
+from vlacut.runtime.cloud.gate import Gate
+from vlacut.runtime.cloud.lobby import Lobby
 from vlacut.runtime.cloud.stranger import READ, Stranger
 from vlacut.runtime.wire.handshake import refusal
 from vlacut.runtime.wire.sockets import listener, reset, use_cubic, written
@@ -66,6 +68,7 @@ class Reception:
         self._listener = listener(host, port)
         use_cubic(self._listener)
         self._listener.setblocking(False)
+        self._gate = Gate(self._listener, self._lobby, refused)
         self._events.register(self._listener, READ, None)
 
     @property
@@ -122,6 +125,7 @@ class Reception:
             self._send_away(guest, "it did not finish the handshake in time")
         while self._lingering and now - self._lingering[0][0] > _LINGER_S:
             self._lingering.popleft()[1].close()
+        self._gate.look(now)
 
     def _accept_all(self) -> None:
         for _ in range(_AT_ONCE):
