@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vlacut
 
@@ -20,6 +21,13 @@ simulated = pytest.mark.skipif(
     reason="MuJoCo is not installed: sh tools/closed_loop/setup.sh",
 )
 RANDOM_WEIGHTS = 3
+
+
+def skip_without_renderer(world: Any) -> None:
+    try:
+        world.picture("front")
+    except (RuntimeError, AttributeError, ImportError) as error:
+        pytest.skip(f"nothing renders here: {error}")
 
 
 @simulated
@@ -239,10 +247,7 @@ def test_episodes_in_virtual_time(bench: Any, deployed: Any) -> None:
 
     rollout = bench("rollout")
     task, world = rollout.world_of("belt")
-    try:
-        world.picture("front")
-    except (RuntimeError, AttributeError, ImportError) as error:
-        pytest.skip(f"nothing renders here: {error}")
+    skip_without_renderer(world)
     task.most_ticks = 24
     how = rollout.How(Periodic)
     runs = [
@@ -254,3 +259,43 @@ def test_episodes_in_virtual_time(bench: Any, deployed: Any) -> None:
     ages = {round(report.age_s, 3) for report in runs[0].reports[8:]}
     assert ages == {0.2, 0.25, 0.3, 0.35}  # a new chunk every 200 ms, 200 ms old when it comes
     world.close()
+
+
+@simulated
+def test_an_animation_of_two_ways(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame every third tick of 12, and the last one, of both, side by side."""
+    task, world = bench("rollout").world_of("belt")
+    skip_without_renderer(world)
+    world.close()
+    task.most_ticks = 12
+    out = tmp_path / "episode.gif"
+    monkeypatch.setattr(sys, "argv", ["picture", "naive", "aligned", "-o", str(out)])
+    bench("picture").main()
+    with Image.open(out) as made:
+        lasts = []
+        for at in range(made.n_frames):
+            made.seek(at)
+            lasts.append(made.info["duration"])
+            shown = np.asarray(made.convert("RGB"))
+        assert sum(lasts) == 4 * 150 + 1500
+        left, right = shown[:, :208], shown[:, 212:]
+        assert left.shape == right.shape == (240, 208, 3)
+        assert len(np.unique(left[32:].reshape(-1, 3), axis=0)) > 10  # a picture, not a plane
+
+
+@simulated
+def test_an_episode_in_real_time(bench: Any, kept: Path, deployed: Any, tmp_path: Path) -> None:
+    """A second of it, over the twin's sockets: as many ticks, and commands out of chunks."""
+    cells = bench("cells")
+    bench("tasks").TASKS["belt"].most_ticks = 20
+    rates = "".join(f"{second},80\n" for second in range(20))
+    (tmp_path / "driven.csv").write_text(f"time_s,mbit_per_s\n{rates}")
+    cell = cells.Cell("belt", cells.EXPERT, plan=str(kept), traces=str(tmp_path))
+    virtual, real, late = bench("live").both(cells.Stage(), cell, 3)
+    assert virtual.seconds == real.seconds == 1.0
+    assert real.asked > 0
+    assert real.age_s > 0
+    assert real.jerk > 0
+    assert min(late) >= 0

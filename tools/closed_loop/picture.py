@@ -21,6 +21,7 @@ from vlacut.control.ways.playing import PLAYINGS
 from .arm import RATE
 from .cells import EXPERT, HELD_OUT, Cell, Stage, how, timing_of
 from .rollout import drive
+from .tasks import TASKS
 from .world import World
 
 _SIDE, _HEAD, _EVERY = 208, 32, 3  # pixels, pixels, ticks from one frame to the next
@@ -40,7 +41,7 @@ def frames(stage: Stage, cell: Cell, seed: int, said: str) -> list[Image.Image]:
 
     run = drive(task, world, policy, seed, timing, how(cell, timing), watch=watch)
     shown.append((run.ticks, world.picture("front", _SIDE)))
-    end = "in the bin" if run.success else "too late"
+    end = "done" if run.success else "too late"
     last = len(shown) - 1
     return [
         _frame(picture, f"{said}\n{tick / RATE:.1f} s{', ' + end if at == last else ''}")
@@ -77,7 +78,7 @@ def write(path: Path, made: Sequence[Image.Image]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("ways", nargs=2, choices=PLAYINGS, help="how chunks are played")
-    parser.add_argument("--task", default="belt")
+    parser.add_argument("--task", default="belt", choices=TASKS)
     parser.add_argument("--policy", default=EXPERT, help="a bundle; the expert without one")
     parser.add_argument("--delay-ms", type=float, default=300)
     parser.add_argument("--seed", type=int, default=HELD_OUT)

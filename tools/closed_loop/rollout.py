@@ -7,7 +7,7 @@ after so many milliseconds of the world. The same seed gives the same episode to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from vlacut import registry
 from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.control.cycle import Cycle
-from vlacut.control.inferring.inference import Inference
+from vlacut.control.inferring.inference import Inference, Runner
 from vlacut.control.inferring.virtual import Delayed
 from vlacut.control.naming import make_executor
 from vlacut.control.recording.recorder import Recorder
@@ -131,20 +131,26 @@ def drive(
     record: Recorder | None = None,
 ) -> Run:
     """One episode. The world stands still for nobody."""
-    episode = begin(task, world, seed)
-    sight = Sight(world, episode, policy.seen, sentence(task.name, episode), seed, disturb)
-    reader = policy.reader(how.horizon)
-    executor = make_executor(how.executor, policy.inputs)
-    run = Run()
 
     def make(inference: Inference, _: int) -> Mapping[str, np.ndarray]:
         timing.ended()
         return policy.act(inference.observation)
 
-    cycle = Cycle(
+    runner = Delayed(make, timing.course, timing.outlook)
+    cycle = cycle_of(policy, how, runner, timing.routes)
+    scene = Scene(task, world, policy, seed, disturb)
+    run = play(scene, cycle, how, lambda tick: tick * PERIOD_NS, watch, record)
+    run.ran = timing.taken()
+    return run
+
+
+def cycle_of(policy: Deployed | Oracle, how: How, runner: Runner, routes: Sequence[Route]) -> Cycle:
+    """The robot's own control loop, without a clock."""
+    reader, executor = policy.reader(how.horizon), make_executor(how.executor, policy.inputs)
+    return Cycle(
         reader,
-        Delayed(make, timing.course, timing.outlook),
-        timing.routes,
+        runner,
+        routes,
         executor,
         make_playing(how.playing or executor.playing, reader),
         how.controller(),
@@ -152,28 +158,58 @@ def drive(
         1 / RATE,
         DOUBT if policy.doubts else "",
     )
-    meter = MotionMeter(RATE * SUBSTEPS, how.scale)
-    for tick in range(task.most_ticks):
-        now_ns = tick * PERIOD_NS
-        glance = sight.look(tick)
+
+
+class Scene:
+    """An episode that begins: its world is reset, and a policy sees it."""
+
+    def __init__(
+        self,
+        task: Task,
+        world: World,
+        policy: Deployed | Oracle,
+        seed: int,
+        disturb: Disturb | None = None,
+    ) -> None:
+        self.task, self.world, self._episode = task, world, begin(task, world, seed)
+        told = sentence(task.name, self._episode)
+        self.sight = Sight(world, self._episode, policy.seen, told, seed, disturb)
+
+    def step(self, tick: int, command: np.ndarray | None, run: Run) -> bool:
+        """A tick of the world, noted; whether the task is done. No command keeps the last one."""
+        self._episode.move(self.world, tick)
+        run.sensed.append(self.world.step(self.world.command if command is None else command))
+        run.ticks = tick + 1
+        run.success = self.task.done(self.world, self._episode)
+        return run.success
+
+
+def play(
+    scene: Scene,
+    cycle: Cycle,
+    how: How,
+    clock: Callable[[int], int],
+    watch: Watch | None = None,
+    record: Recorder | None = None,
+) -> Run:
+    """An episode by a clock, which gives the time at which a tick is, in ns, once it has come."""
+    meter, run = MotionMeter(RATE * SUBSTEPS, how.scale), Run()
+    for tick in range(scene.task.most_ticks):
+        now_ns = clock(tick)
+        glance = scene.sight.look(tick)
         report = cycle.tick(glance, now_ns, now_ns, meter.take())
         run.reports.append(report)
         if record is not None:
             record.tick(report, now_ns, dict(glance), cycle.newest)
         if watch is not None:
-            watch(tick, world)
-        episode.move(world, tick)
-        sensed = world.step(world.command if report.command is None else report.command)
-        for q, qd, tau, at_ns in sampled(sensed, now_ns):
-            meter.sense(q, qd, tau, at_ns)
+            watch(tick, scene.world)
+        done = scene.step(tick, report.command, run)
+        for sample in sampled(run.sensed[-1], now_ns):
+            meter.sense(*sample)
             if record is not None:
-                record.sense(q, qd, tau, at_ns)
-        run.sensed.append(sensed)
-        run.ticks = tick + 1
-        if task.done(world, episode):
-            run.success = True
+                record.sense(*sample)
+        if done:
             break
-    run.ran = timing.taken()
     return run
 
 
@@ -190,17 +226,11 @@ def wait_for(
     task: Task, world: World, policy: Deployed | Oracle, seed: int, disturb: Disturb | None = None
 ) -> Run:
     """One episode in which the world waits, as simulators do: every tick has a chunk of its own."""
-    episode = begin(task, world, seed)
-    sight = Sight(world, episode, policy.seen, sentence(task.name, episode), seed, disturb)
-    reader, run = policy.reader(), Run()
+    scene, reader, run = Scene(task, world, policy, seed, disturb), policy.reader(), Run()
     for tick in range(task.most_ticks):
-        glance = sight.look(tick)
+        glance = scene.sight.look(tick)
         chunk = reader.read(policy.act(glance)[ACTIONS], glance)
-        episode.move(world, tick)
-        run.sensed.append(world.step(chunk[0]))
-        run.ticks = tick + 1
-        if task.done(world, episode):
-            run.success = True
+        if scene.step(tick, chunk[0], run):
             break
     return run
 
