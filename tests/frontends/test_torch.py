@@ -31,6 +31,7 @@ from support.torch_models import (
 from torch import nn
 
 from vlacut.errors import ModelError
+from vlacut.frontends.cures import with_cure
 from vlacut.frontends.torch import (
     TorchPhase,
     program_from_module,
@@ -295,6 +296,7 @@ class Experts(nn.Module):
         (Scattered, "choose with torch.where"),
         (Experts, "set_experts_implementation"),
     ],
+    ids=["_is_all_true", "masked_scatter", "grouped_mm"],
 )
 def test_failures_of_exported_programs_come_with_the_next_step(
     module: Callable[[], nn.Module], cure: str
@@ -306,6 +308,16 @@ def test_failures_of_exported_programs_come_with_the_next_step(
         exported = torch.export.export(made, given, strict=False)
     with pytest.raises(ModelError, match=cure):
         program_from_module(exported)
+
+
+def test_a_cache_that_torch_cannot_hand_on_comes_with_the_next_step() -> None:
+    """Whether torch meets one that is given or one that is made: its messages name the class."""
+    for said in (
+        "Unsupported input type <class 'transformers.cache_utils.DynamicCache'>",
+        "Found <class 'transformers.cache_utils.StaticCache'> in output, which is not a known type",
+    ):
+        assert with_cure(said).startswith(f"{said}; a cache is an object")
+    assert with_cure("cached 'x'") == "cached 'x'"
 
 
 def test_a_model_output_and_a_graph_module_are_taken() -> None:

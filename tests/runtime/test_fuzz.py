@@ -221,12 +221,21 @@ def test_no_greeting_is_believed_that_is_not_right(side: Side, data: bytes, keep
     assert side is Side.CLOUD or (data[10:12], data[48:64]) == (bytes(2), token)
 
 
-@pytest.mark.fuzz
-def test_ten_minutes_under_a_fuzzer(tmp_path: Path) -> None:
-    """Guided by coverage; see the script for what must hold."""
+def under_a_fuzzer(folder: Path, seconds: int) -> None:
+    """Guided by coverage, for so long; see the script for what must hold."""
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("needs atheris: pip install 'vlacut[fuzz]'")
-    words = [sys.executable, str(TOOLS / "fuzz_wire.py"), "--cpu-seconds", "600"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    words = [sys.executable, str(TOOLS / "fuzz_wire.py"), "--cpu-seconds", str(seconds)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "s of processor time" in done.stdout
+
+
+@pytest.mark.slow
+def test_nothing_breaks_the_parser_for_a_minute(tmp_path: Path) -> None:
+    under_a_fuzzer(tmp_path, 60)
+
+
+@pytest.mark.fuzz
+def test_nothing_breaks_the_parser_for_ten_minutes(tmp_path: Path) -> None:
+    under_a_fuzzer(tmp_path, 600)
