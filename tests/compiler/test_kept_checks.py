@@ -69,6 +69,7 @@ def test_a_bundle_of_a_cached_trace_carries_what_was_compared(
     assert again.where
 
 
+@pytest.mark.slow
 def test_a_trace_that_was_only_planned_is_compared_when_it_is_compiled(
     traced: list[str], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.commands import Vlacut
 from support.programs import TARGET, looping_program
+from support.slow import quick
 from support.torch_models import Llama, denoiser, seeded, tokens
 from torch import nn
 
@@ -165,7 +166,7 @@ def test_a_file_is_run_as_it_was(
         compiled(program, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["exported", "saved"])
+@pytest.mark.parametrize("kind", quick(["exported", "saved"], "saved"))
 def test_an_exported_program_is_run_by_torch(kind: str, tmp_path: Path) -> None:
     exported = torch.export.export(seeded(Llama), (tokens(5),), strict=False)
     given: object = exported
@@ -283,6 +284,7 @@ def test_masks_and_numbers_are_drawn_in_their_range() -> None:
         assert 3 <= drawn["ids"].min() <= drawn["ids"].max() <= 9
 
 
+@pytest.mark.slow
 def test_a_trace_from_the_cache_is_compared_with_the_module_as_it_is_now(
     tmp_path: Path, onnx_file: Path
 ) -> None:

@@ -19,7 +19,7 @@ from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.runtime.edge.session import check_observation
 
-FAST = ("smolvlm", "qwen2_5_vl", "mixtral", "llama_with_cache")
+FAST = ("smolvlm", "llama_with_cache")
 # What fails, and why; the README of models lists these.
 FAILING = {
     "phi4_multimodal": (

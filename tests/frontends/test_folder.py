@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,13 @@ carried = { action = "noise", next_step = "step" }
 """
 
 
+@cache
+def steps() -> Program:
+    return denoiser()[1]
+
+
 def write_folder(folder: Path, text: str = TOML) -> tuple[Path, Program]:
-    _, program = denoiser()
+    program = steps()
     for phase in program.phases:
         ir.save(phase.model, folder / f"{phase.name}.onnx")
     (folder / "program.toml").write_text(text)

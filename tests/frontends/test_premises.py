@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.families import FAMILIES
+from support.slow import quick
 from support.torch_models import run_program
 from torch import Tensor, nn
 
@@ -105,7 +106,7 @@ def test_a_mask_that_no_premise_can_say_fixes_its_input() -> None:
     assert list(FIXED.get(program)) == ["ids"]
 
 
-@pytest.mark.parametrize("name", ["llava", "paligemma", "smolvlm"])
+@pytest.mark.parametrize("name", quick(["llava", "paligemma", "smolvlm"], "smolvlm"))
 def test_image_tokens_may_stand_elsewhere(name: str) -> None:
     torch.manual_seed(0)
     module, given = FAMILIES[name]()
@@ -126,6 +127,7 @@ def test_image_tokens_may_stand_elsewhere(name: str) -> None:
         checked(program, {**observation, "input_ids": more})
 
 
+@pytest.mark.slow
 def test_a_picture_of_padding_is_refused() -> None:
     torch.manual_seed(0)
     module, given = FAMILIES["smolvlm"]()

@@ -138,6 +138,7 @@ print(*digests())
 """
 
 
+@pytest.mark.slow
 def test_two_processes_export_the_same_bytes() -> None:
     other = subprocess.run(
         [sys.executable, "-c", _EXPORT.format(folder=str(Path(__file__).parents[1]))],

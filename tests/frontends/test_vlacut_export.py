@@ -91,6 +91,7 @@ def test_it_needs_the_standard_library_and_torch_alone() -> None:
     assert named - set(sys.stdlib_module_names) == {"torch"}
 
 
+@pytest.mark.slow
 def test_a_folder_of_this_torch_compiles(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -201,6 +201,7 @@ def test_a_fitted_profile_reads_back_as_written(tmp_path: Path) -> None:
         assert sequence_seconds(kernels, read) == sequence_seconds(kernels, device)
 
 
+@pytest.mark.slow
 def test_samples_run_and_are_seen_as_the_kernels_they_are() -> None:
     plan = chain(batched_products(), convolutions(), elementwise(), rowwise(), movements())
     few = [sample for sample in plan if " 16x" in sample.name or "56" in sample.name[:12]]

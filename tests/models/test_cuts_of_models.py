@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 from support.cutting import Walk, all_on, write_cuts
+from support.slow import quick
 
 from vlacut.frontends.onnx import onnx_program
 from vlacut.frontends.torch import program_from_module
@@ -139,17 +140,18 @@ def weight_only(program: Program) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("make", [vit, llama, t5])
+@pytest.mark.parametrize("make", quick([vit, llama, t5], llama))
 def test_transformers_models(make: Callable[[], Program]) -> None:
     torch.manual_seed(0)
     assert worst_error(make(), CUTS) == 0
 
 
-@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", quick(LIGHT, LIGHT[-3]), ids=lambda path: path.stem)
 def test_light_models(path: Path) -> None:
     assert worst_error(light(path), CUTS) == 0
 
 
+@pytest.mark.slow
 def test_float16_stays_within_the_bound_it_states() -> None:
     from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 

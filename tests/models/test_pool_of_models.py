@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.cutting import placements_of, write_cuts
-from support.zoo import module
+from support.zoo import module, traced
 
 import vlacut
 from vlacut import registry
@@ -43,7 +43,7 @@ ZOO = registry.names("models")
 
 def pooled(name: str, out: Path, pool: str, engines: str = "segments") -> Bundle:
     """A tiny model cut in half, with a pool; empty for as much room as half of the weights."""
-    program = registry.load("models", name)("tiny")
+    program = traced(name)
     room = sum(weights_of(program).values()) // 2
     passes = (
         "simplify",
@@ -76,6 +76,7 @@ def switching(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return pooled("vit-mlp", tmp_path_factory.mktemp("pool") / "b", "")
 
 
+@pytest.mark.slow
 def test_a_pool_compiles_to_the_same_bytes_twice(switching: Bundle, tmp_path: Path) -> None:
     assert pooled("vit-mlp", tmp_path / "b", "").digest == switching.digest
 
@@ -191,6 +192,7 @@ def denoising() -> Program:
     return examples.policy("denoise", phases, ["noise", "step", "cognition"], ["actions"]).program()
 
 
+@pytest.mark.slow
 def test_the_papers_example_in_a_dit_block() -> None:
     """RoboECC, section III-B: [1, 17, 3072] crosses at 10 MB/s, [1, 17, 768] is better at 1 MB/s.
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from support.cutting import Reference
+from support.slow import quick
 from support.zoo import NAMES, matrix_flops, model, module, observation, program, run, weights
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlacut.errors import ModelError
 from vlacut.ir.verifier import verify
 
+QUICK = ("vit_mlp", "openvla", "roboflamingo")  # tracing each of the others takes about 20 s
 FULL = [(name, "full") for name in NAMES] + [("cogact", "large")]
 
 # Some names of every part of the published checkpoints; a model without one is not here.
@@ -94,7 +96,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick(NAMES, *QUICK))
 def test_phases_compute_what_the_policy_does(name: str) -> None:
     given = observation(program(name))
     expected, made = model(name).step(given), run(name, given)
@@ -105,7 +107,7 @@ def test_phases_compute_what_the_policy_does(name: str) -> None:
         np.testing.assert_allclose(made[item], array, rtol=0, atol=allowed, err_msg=item)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick(NAMES, *QUICK))
 def test_an_action_depends_on_every_input(name: str) -> None:
     given = observation(program(name))
     usual = run(name, given)["action"]
@@ -120,7 +122,7 @@ def test_an_action_depends_on_every_input(name: str) -> None:
         assert np.abs(changed - usual).max() > 3e-3, item
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick(NAMES, *QUICK))
 def test_programs_are_normal_and_have_the_published_names(name: str) -> None:
     made = program(name)
     verify(made)
@@ -128,7 +130,7 @@ def test_programs_are_normal_and_have_the_published_names(name: str) -> None:
     assert all(phase.trips == 1 or phase.carried for phase in made.phases)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick(NAMES, *QUICK))
 def test_sizes_follow_from_the_architecture(name: str) -> None:
     own = dict(model(name).policy.named_parameters())
     read = {item: count for item, count in weights(program(name)).items() if item in own}
@@ -223,7 +225,7 @@ def test_full_programs_need_no_weights_and_have_the_sizes_worked_out(
     assert set(PUBLISHED.get(name, "").split()) <= unknown
 
 
-@pytest.mark.parametrize(("name", "preset"), FULL)
+@pytest.mark.parametrize(("name", "preset"), quick(FULL, ("vit_mlp", "full"), ("smolvla", "full")))
 def test_torch_counts_the_same_flops(name: str, preset: str) -> None:
     of = model(name, preset)
     policy = copy.deepcopy(of.policy).to("meta")  # its real buffers, too

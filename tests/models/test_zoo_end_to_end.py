@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from support.slow import quick
+from support.zoo import traced
 
 import vlacut
 from vlacut import registry
@@ -27,9 +29,9 @@ def weights_moved_at_run_time(bundle: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", registry.names("models"))
+@pytest.mark.parametrize("name", quick(registry.names("models"), "vit-mlp"))
 def test_a_tiny_model_end_to_end(name: str, tmp_path: Path) -> None:
-    program = registry.load("models", name)("tiny")
+    program = traced(name)
     budget = sum(weights_of(program).values()) // 2
     # A link that makes the cloud worth while, and a budget that keeps half of the model from it.
     # A pool for a link from ten times as fast to a thousand times as slow, to verify more cuts.

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from support.cutting import run_whole
+from support.slow import quick
+from support.zoo import traced
 
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.bindings import doubtful_bindings
@@ -26,10 +28,10 @@ STEPS = 10
 
 @cache
 def tiny(name: str) -> Program:
-    return MAKERS[name]("tiny")
+    return traced(name)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", quick(MAKERS, "smolvla"))
 def test_every_binding_is_meant_so(name: str) -> None:
     assert not list(doubtful_bindings(tiny(name)))
 
@@ -68,7 +70,7 @@ def eager(name: str, observed: Arrays) -> np.ndarray:
     return actions.numpy()
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", quick(MAKERS, "smolvla"))
 def test_phases_compute_what_a_loop_over_time_does(name: str) -> None:
     observed = EXAMPLE.get(tiny(name))
     made = run_whole(tiny(name), observed)["action"]
@@ -78,7 +80,7 @@ def test_phases_compute_what_a_loop_over_time_does(name: str) -> None:
     assert (loop.trips, dict(loop.carried)) == (STEPS, {"action": "noise", "next.step": "step"})
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", quick(MAKERS, "smolvla"))
 @pytest.mark.parametrize("item", ["pixel_values", "noise", "state"])
 def test_another_observation_gives_another_action(name: str, item: str) -> None:
     observed = EXAMPLE.get(tiny(name))

@@ -13,6 +13,7 @@ import torch
 from support import exported
 from support.one_operator import BFLOAT16, FLOAT, HALF, INT8, INT64, Shapes, one_operator, tensor
 from support.onnx_text import write
+from support.slow import quick
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlacut.errors import PassError
@@ -215,7 +216,8 @@ def test_the_table_covers_what_ai_onnx_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "opset"), [(exported.llama, 20), (exported.llama, 23), (exported.vit, 20)]
+    ("make", "opset"),
+    quick([(exported.llama, 20), (exported.llama, 23), (exported.vit, 20)], (exported.vit, 20)),
 )
 def test_products_are_counted_as_torch_counts_them(make: exported.Make, opset: int) -> None:
     module, example = make()

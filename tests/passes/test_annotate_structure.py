@@ -164,6 +164,7 @@ def test_an_image_encoder_by_its_names() -> None:
     assert patches == [Structure("encoder", "model.embeddings.patch_embeddings.projection", "")]
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_has_its_backbone_where_the_weights_are() -> None:
     found = annotated(exported.model_of(whisper))
     assert stages_of_runs(found) == {
@@ -172,6 +173,7 @@ def test_an_encoder_decoder_has_its_backbone_where_the_weights_are() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_pi0_of_transformers_has_three_stages_and_the_blocks_of_each() -> None:
     program = pi0()
     AnnotateStructure().run(program)
@@ -235,6 +237,7 @@ def test_copies_of_a_nameless_block_have_the_same_places() -> None:
     assert "matmul.0" in places["block.0.0"]
 
 
+@pytest.mark.slow
 def test_phases_that_share_weights_share_blocks() -> None:
     module, words = exported.llama()
     steps = [

@@ -17,6 +17,7 @@ from support.deployments import DIGEST, OrtEngine, served
 from support.onnx_text import write
 from support.programs import cut_at_random, looping_program, observation, random_program
 from support.random_graphs import all_cuts, in_turn, random_graph, random_link
+from support.zoo import traced
 
 from vlacut import registry
 from vlacut.bundle.manifest import open_bundle
@@ -115,6 +116,7 @@ def test_no_choice_of_codecs_is_cheaper() -> None:
         assert best.over(slower) == pytest.approx(again.total_s, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_least_energy_is_brute_forces_over_cuts_and_codecs() -> None:
     """Its power makes a second of the edge's processor, and a byte, worth more than waiting."""
     power = Power(10.0, 2.0, 0.5, 0.2, "a test")
@@ -452,7 +454,7 @@ def test_every_variant_has_the_codecs_that_are_best_for_it(coded_bundle: Path) -
 @pytest.mark.parametrize("name", registry.names("models"))
 def test_codecs_of_the_zoo_keep_the_error(name: str, tmp_path: Path) -> None:
     """Cut, coded and verified over the real wire, variant by variant."""
-    program = registry.load("models", name)("tiny")
+    program = traced(name)
     asked = Target(
         *("jetson-agx-orin", "a100", "1MB/s,5ms"),
         pin=("*=cloud",),

@@ -19,6 +19,7 @@ from support.cutting import (
     write_cuts,
 )
 from support.programs import cut_at_random, observation, random_program
+from support.slow import quick
 
 from vlacut.cli.show.pool import best_ranges
 from vlacut.errors import HardwareError, InputError
@@ -191,7 +192,7 @@ def test_only_free_tasks_move() -> None:
         )
 
 
-@pytest.mark.parametrize("pool", ["block", "portfolio:300B"])
+@pytest.mark.parametrize("pool", quick(["block", "portfolio:300B"], "portfolio:300B"))
 def test_the_pool_keeps_its_room_and_says_what_it_gains(pool: str) -> None:
     gained = 0
     for seed in range(8):
@@ -302,6 +303,7 @@ def test_traces(tmp_path: Path) -> None:
             parse_bandwidths(text)
 
 
+@pytest.mark.slow
 def test_the_ledger_says_why_a_placement_is_in_the_pool_or_not() -> None:
     """Against what pricing says of the placements themselves."""
     link, seen = parse_link("1MB/s/2MB/s,10ms"), set()

@@ -12,6 +12,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from support.exported import llama, program_of, vit
 from support.onnx_text import write
+from support.slow import quick
 
 from vlacut.errors import PassError
 from vlacut.frontends.load import load_program
@@ -97,7 +98,7 @@ def moved(plain: Program, options: str) -> tuple[Program, list[float]]:
     return program, [relative_difference(after.step(one), before.step(one)) for one in fresh]
 
 
-@pytest.mark.parametrize("model", ["llama", "vit"])
+@pytest.mark.parametrize("model", quick(["llama", "vit"], "vit"))
 def test_gptq_moves_the_output_less_than_rounding_to_the_nearest(model: str) -> None:
     torch.manual_seed(0)
     exported = program_of(*(llama(2) if model == "llama" else vit(2)))

@@ -43,6 +43,7 @@ def simpler_ones(graph: CostGraph, link: Link, optimum: Sides, share: float) -> 
     return found
 
 
+@pytest.mark.slow
 def test_a_simpler_cut_is_one_and_is_seldom_missed() -> None:
     there = taken = simplest = 0
     for seed in range(100):

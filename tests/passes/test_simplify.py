@@ -15,6 +15,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.programs import observation, random_program
+from support.slow import quick
 from support.torch_models import MODELS, denoiser, run_graph, run_program
 
 from vlacut.frontends.normalize import normalize
@@ -47,7 +48,7 @@ def assert_same_bits(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarr
         assert array.tobytes() == other[name].tobytes(), name
 
 
-@pytest.mark.parametrize("name", [*MODELS, "denoiser"])
+@pytest.mark.parametrize("name", quick([*MODELS, "denoiser"], "llama", "denoiser"))
 def test_a_simplified_model_computes_the_same_bits_with_half_the_operators(name: str) -> None:
     _, program = MODELS[name]() if name in MODELS else denoiser()
     example = EXAMPLE.get(program)
@@ -82,7 +83,7 @@ def scopes(program: Program) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", quick(LIGHT, LIGHT[-3]), ids=lambda path: path.stem)
 def test_a_light_model_is_loaded_and_simplified_to_the_same_bits(path: Path) -> None:
     model = load_graph(path)
     specs = tuple(value_spec(value) for value in model.graph.inputs)

@@ -7,8 +7,8 @@ import math
 
 import pytest
 from support.random_graphs import chain_graph
+from support.zoo import traced
 
-from vlacut import registry
 from vlacut.errors import InfeasibleError, PassError
 from vlacut.hardware import Link, Side, load_device
 from vlacut.ir.annotation import CUTS, STRUCTURE
@@ -27,7 +27,7 @@ ANNOTATED = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin clou
 
 @pytest.fixture(scope="module")
 def openvla() -> Program:
-    program: Program = registry.load("models", "openvla")("tiny")
+    program = traced("openvla")
     parse_pipeline(ANNOTATED).run(program)
     return program
 
@@ -56,6 +56,7 @@ def test_jpeg_costs_its_bytes_and_its_codec() -> None:
     assert with_jpeg(graph, seen[1:], (EDGE, CLOUD, EDGE), device, device) is None
 
 
+@pytest.mark.slow
 def test_the_papers_placement_has_the_layers_of_the_llm_in_the_cloud(openvla: Program) -> None:
     parse_pipeline("partition{link=10MB/s,20ms strategy=backbone-in-cloud}").run(openvla)
     chosen = CUTS.get(openvla).chosen

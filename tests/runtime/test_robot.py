@@ -100,6 +100,7 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> str:
     return python
 
 
+@pytest.mark.slow
 def test_a_bundle_runs_on_a_bare_robot(robot: str, split_bundle: Path, tmp_path: Path) -> None:
     """In TLS, whose keys were made elsewhere."""
     make_keys(tmp_path, ("robot",), 1)

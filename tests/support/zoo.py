@@ -17,6 +17,8 @@ import torch
 
 from support import zoo_figures
 from vlacut import registry
+from vlacut.compiler.trace_cache import TraceCache
+from vlacut.compiler.tracing import traced_program
 from vlacut.frontends.torch import TorchPhase
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.program import Program
@@ -138,8 +140,12 @@ def model(name: str, preset: str = "tiny") -> Model:
 
 @cache
 def program(name: str, preset: str = "tiny") -> Program:
-    made: Program = getattr(module(name), name)(preset)
-    return made
+    return traced(name, preset)
+
+
+def traced(name: str, preset: str = "tiny") -> Program:
+    """A program of the zoo that the caller may change; tracing takes seconds, so once a run."""
+    return traced_program(f"{name.replace('_', '-')}:{preset}", cache=TraceCache(), say=str)
 
 
 def observation(made: Program) -> Arrays:

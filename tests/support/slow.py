@@ -1,0 +1,16 @@
+"""Which values of a parametrised test run every time; the others run with `-m slow`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def quick(values: Iterable[Any], *every_time: Any) -> list[Any]:
+    """The values, those not among `every_time` marked slow."""
+    return [
+        value if value in every_time else pytest.param(value, marks=pytest.mark.slow)
+        for value in values
+    ]
