@@ -109,6 +109,7 @@ def test_a_bundle_runs_on_a_bare_robot(robot: str, split_bundle: Path, tmp_path:
     assert done.stdout == "(3, 10) ok\n", done.stderr
 
 
+@pytest.mark.slow
 def test_packs_run_on_a_bare_robot(robot: str, split_bundle: Path, tmp_path: Path) -> None:
     """Both of them, on the robot's Python."""
     whole = read_bundle(split_bundle)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 from transformers import LlamaConfig, LlamaModel, ViTConfig, ViTModel
 
+from vlacut.frontends.torchlib import torchlib_once
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.program import Phase, Program
 
@@ -67,7 +68,7 @@ def vit(layers: int = 4) -> tuple[torch.nn.Module, torch.Tensor]:
 
 def export(module: torch.nn.Module, example: torch.Tensor, opset: int = 20) -> ir.Model:
     """The module in ONNX, module paths kept."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torchlib_once():
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
             module,

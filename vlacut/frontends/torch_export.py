@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from vlacut.errors import ModelError
 from vlacut.frontends.cures import with_cure
 from vlacut.frontends.normalize import name_by_content
+from vlacut.frontends.torchlib import torchlib_once
 
 # Operators that draw where they are told to drop, and nothing else.
 _DROPS = (
@@ -77,7 +78,7 @@ def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
     _refuse_draws(exported, where)
     _refuse_complex(exported, where)
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), torchlib_once():
             made = torch.onnx.export(
                 exported, dynamo=True, optimize=False, verbose=False, opset_version=opset
             )
