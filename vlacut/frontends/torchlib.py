@@ -1,7 +1,7 @@
 """torch's table of what ONNX has for its operators, made once a process.
 
 The exporter makes it anew for every graph, out of the source text of some 500 functions of
-onnxscript: of 2.1 s of a processor for a linear layer and a norm, 0.6 are left with the table at hand
+onnxscript: of 2.1 s of a processor for a linear layer and a norm, 0.6 are left once it is at hand
 (torch 2.13).
 """
 
