@@ -275,7 +275,7 @@ def test_the_command_serves_a_client_until_it_is_told_to_end(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--serve", "grpc://127.0.0.1:1"], "write openpi://HOST:PORT"),
+        (["--serve", "grpc://127.0.0.1:1"], "write openpi://HOST:PORT or lerobot://HOST:PORT"),
         (["--serve", "openpi://127.0.0.1"], "does not parse; write HOST:PORT"),
         (["--map", "a=b"], "--map and --metadata are of an endpoint: give its --serve"),
         (["--serve", "openpi://127.0.0.1:0", "--reset-every", "3"], "do not go with --serve"),

@@ -27,8 +27,8 @@ _OPTIONS = (
     click.option(
         "--serve",
         "wire",
-        metavar="openpi://HOST:PORT",
-        help="Be the policy server of openpi's clients: they give the observations.",
+        metavar="WIRE://HOST:PORT",
+        help="Be the policy server of openpi's clients, or of LeRobot's: openpi:// or lerobot://.",
     ),
     click.option(
         "--map",
@@ -74,10 +74,12 @@ def serve_endpoint(
         endpoint, session, chunk=chunk, fixed=fixed, rate=rate, insecure=insecure, watch=watch
     )
     if as_json:
-        print_json({"address": url_of(server), "bundle": str(session.bundle.root)})
+        print_json({"address": url_of(endpoint, server), "bundle": str(session.bundle.root)})
     else:
         shape = f"actions [{server.policy.horizon}, {server.policy.width}]"
-        line = f"serving {session.bundle.root} on {url_of(server)}: {shape}; Ctrl-C ends it"
+        line = (
+            f"serving {session.bundle.root} on {url_of(endpoint, server)}: {shape}; Ctrl-C ends it"
+        )
         console().print(line, markup=False)
     try:
         server.serve_forever()

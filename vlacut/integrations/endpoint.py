@@ -7,20 +7,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from vlacut.errors import InputError
 from vlacut.integrations.fields import Field, parse_field
+from vlacut.integrations.openpi.policy import OpenpiPolicy
 from vlacut.integrations.stepping import Stepped
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.sockets import parse_address, written
 
-if TYPE_CHECKING:
-    from vlacut.integrations.openpi.server import OpenpiServer
-
-WIRES = ("openpi",)
+# Packages that each wire needs, which its extra of this distribution installs.
+WIRES = {"openpi": ("msgpack", "websockets"), "lerobot": ("grpc",)}
 _MOST_METADATA = 1 << 20
 
 
@@ -29,14 +28,34 @@ class Endpoint:
     """What `--serve` and what goes with it ask for.
 
     Attributes:
+        wire: of `WIRES`.
         address: host and port.
         fields: what the clients' keys are.
         metadata: what clients are told first; empty for what is known of the bundle.
     """
 
+    wire: str
     address: tuple[str, int]
     fields: tuple[Field, ...]
     metadata: dict[str, Any]
+
+
+class EndpointServer(Protocol):
+    """A wire's server, which listens.
+
+    Attributes:
+        policy: that answers.
+        address: host and port it listens on.
+    """
+
+    policy: OpenpiPolicy
+    address: tuple[str, int]
+
+    def serve_forever(self) -> None:
+        """Serve until `shutdown`."""
+
+    def shutdown(self) -> None:
+        """Listen no more, and end what is connected."""
 
 
 def read_endpoint(
@@ -52,12 +71,18 @@ def read_endpoint(
         return None
     wire, mark, address = text.partition("://")
     if not mark or wire not in WIRES:
-        raise InputError(f"--serve {text!r}: write openpi://HOST:PORT")
-    for name in ("msgpack", "websockets"):
+        raise InputError(
+            f"--serve {text!r}: write {' or '.join(f'{one}://HOST:PORT' for one in WIRES)}"
+        )
+    for name in WIRES[wire]:
         if importlib.util.find_spec(name) is None:
-            raise InputError(f"--serve needs {name}: pip install 'vlacut[openpi]'")
+            raise InputError(f"--serve needs {name}: pip install 'vlacut[{wire}]'")
+    if metadata and wire != "openpi":
+        raise InputError(
+            "--metadata is what openpi's clients are told first; LeRobot's ask for none"
+        )
     fields = tuple(map(parse_field, mapped))
-    return Endpoint(parse_address(address), fields, _metadata(metadata) if metadata else {})
+    return Endpoint(wire, parse_address(address), fields, _metadata(metadata) if metadata else {})
 
 
 def open_endpoint(
@@ -69,19 +94,22 @@ def open_endpoint(
     rate: float | None = None,
     insecure: bool = False,
     watch: Callable[[Stepped], None] = lambda _: None,
-) -> OpenpiServer:
-    """The endpoint's server, which listens; options as of `OpenpiPolicy` and `OpenpiServer`."""
-    from vlacut.integrations.openpi.policy import OpenpiPolicy
-    from vlacut.integrations.openpi.server import OpenpiServer
-
+) -> EndpointServer:
+    """The endpoint's server, which listens; options as of `OpenpiPolicy` and the servers."""
     policy = OpenpiPolicy(session, chunk, endpoint.fields, fixed, rate, watch)
     host, port = endpoint.address
+    if endpoint.wire == "lerobot":
+        from vlacut.integrations.lerobot.server import LerobotServer
+
+        return LerobotServer(policy, host, port, insecure=insecure, rate=rate)
+    from vlacut.integrations.openpi.server import OpenpiServer
+
     return OpenpiServer(policy, host, port, insecure=insecure, metadata=endpoint.metadata)
 
 
-def url_of(server: OpenpiServer) -> str:
+def url_of(endpoint: Endpoint, server: EndpointServer) -> str:
     """Where it listens, as `--serve` has it."""
-    return f"openpi://{written(*server.address)}"
+    return f"{endpoint.wire}://{written(*server.address)}"
 
 
 def _metadata(path: Path) -> dict[str, Any]:

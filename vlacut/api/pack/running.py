@@ -51,7 +51,8 @@ def _edge_words() -> argparse.ArgumentParser:
     words.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for the cloud")
     words.add_argument("--selector", default="chosen", help="how the variant is chosen")
     words.add_argument("--steps", type=int, default=1, help="on the golden observation")
-    words.add_argument("--serve", metavar="openpi://HOST:PORT", help="be openpi's policy server")
+    served = "be the policy server of openpi's clients, or LeRobot's (lerobot://)"
+    words.add_argument("--serve", metavar="openpi://HOST:PORT", help=served)
     words.add_argument("--map", action="append", default=[], metavar="KEY=[INPUT[:LOW..HIGH]]")
     words.add_argument("--metadata", type=Path, help="a JSON object that clients are told first")
     words.add_argument("--input", type=Path, help="an .npz: what clients do not send")
@@ -98,7 +99,7 @@ def _drive(bundle: Path, asked: argparse.Namespace) -> None:
             return
         fixed = read_observation(asked.input) if asked.input else {}
         server = open_endpoint(endpoint, session, fixed=fixed, insecure=asked.insecure)
-        sys.stdout.write(f"serving {session.plan.program} on {url_of(server)}\n")
+        sys.stdout.write(f"serving {session.plan.program} on {url_of(endpoint, server)}\n")
         sys.stdout.flush()
         try:
             server.serve_forever()
