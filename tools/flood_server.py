@@ -29,7 +29,7 @@ import numpy as np
 from echo import DIGEST, Sleeper, echo_plan
 from hostile_connects import SERVED, connecting
 
-from vlacut.cli.metrics import serve_metrics
+from vlacut.cli.deploying.metrics import serve_metrics
 from vlacut.errors import VlacutError
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server

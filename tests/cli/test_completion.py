@@ -61,7 +61,16 @@ def test_the_list_imports_no_command() -> None:
     """So it takes what click takes, and no second more; `tools/bench_start.py` measures it."""
     printed, loaded = loaded_by("--help")
     assert "vlacut.cli.commands" in loaded
-    assert not {"numpy", "onnx_ir", "torch", "vlacut.cli.compile", "vlacut.cli.lists"} & loaded
+    assert (
+        not {
+            "numpy",
+            "onnx_ir",
+            "torch",
+            "vlacut.cli.building.compile",
+            "vlacut.cli.building.lists",
+        }
+        & loaded
+    )
     assert all(name in printed for name in NAMES)
 
 
@@ -69,7 +78,7 @@ def test_devices_import_what_a_table_takes() -> None:
     """Nothing is counted, written or read of a trace there; `tools/bench_start.py` measures it."""
     printed, loaded = loaded_by("devices")
     assert "jetson-agx-orin" in printed
-    assert "vlacut.cli.lists" in loaded
+    assert "vlacut.cli.building.lists" in loaded
     assert not {"numpy", "vlacut.bundle", "rich.progress", "statistics", "difflib"} & loaded
 
 

@@ -25,7 +25,7 @@ from support.shapes import shape_of
 
 from vlacut import registry
 from vlacut.bundle.engine_records import BuildRecord, BuiltPart, EngineRecord
-from vlacut.cli.build import record_json
+from vlacut.cli.building.build import record_json
 from vlacut.cli.commands import vlacut as commands
 from vlacut.hardware import Side
 

@@ -14,8 +14,8 @@ from support.http import fetch
 from support.programs import observation
 from support.proxy import wait_until
 
-from vlacut.cli.answering import Answer, HttpServer
-from vlacut.cli.metrics import serve_metrics
+from vlacut.cli.deploying.answering import Answer, HttpServer
+from vlacut.cli.deploying.metrics import serve_metrics
 from vlacut.errors import DeadlineMissed, InputError
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server

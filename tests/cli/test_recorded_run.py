@@ -14,10 +14,10 @@ from support.deployments import serving_thread
 
 import vlacut as library
 from vlacut.bundle.manifest import open_bundle
+from vlacut.cli.building.report import report
 from vlacut.cli.page.figures import page_json
 from vlacut.cli.page.measured import MOST_SHOWN, run_json
 from vlacut.cli.page.rerun import write_rerun
-from vlacut.cli.report import report
 from vlacut.errors import InputError
 from vlacut.runtime.edge.recorded import Run, read_run, run_bytes
 from vlacut.tensor.npz import npz_bytes, read_npz

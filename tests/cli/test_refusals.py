@@ -91,7 +91,7 @@ def test_a_command_alone_shows_what_there_is(vlacut: Vlacut) -> None:
 
 
 def test_an_input_that_is_none_is_said_to_be(tmp_path: Path) -> None:
-    from vlacut.cli.deploy import _load
+    from vlacut.cli.deploying.run import _load
     from vlacut.errors import ObservationError
 
     whole = io.BytesIO()

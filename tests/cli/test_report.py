@@ -255,7 +255,7 @@ def test_a_record_of_planning_is_checked(split_bundle: Path, tmp_path: Path) -> 
 
 
 def test_a_page_of_an_older_bundle_leaves_blocks_out(split_bundle: Path, tmp_path: Path) -> None:
-    from vlacut.cli.report import report
+    from vlacut.cli.building.report import report
 
     bundle = open_bundle(split_bundle)
     files = {name: one for name, one in bundle.manifest.files.items() if name != PLANNING}

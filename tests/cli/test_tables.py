@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from vlacut.backend import Checked
-from vlacut.cli.check import _row
+from vlacut.cli.building.check import _row
 from vlacut.cli.show.output import table
 from vlacut.compiler.checking import CheckedPart
 from vlacut.hardware import Side

@@ -20,7 +20,7 @@ from torch import fx, nn
 
 import vlacut
 from vlacut import errors
-from vlacut.cli.compile import compile_command, plan_command
+from vlacut.cli.building.compile import compile_command, plan_command
 from vlacut.compiler.driver import compile_program, plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError

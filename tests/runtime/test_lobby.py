@@ -19,7 +19,7 @@ from support.deployments import DIGEST, crossing_deployment, served
 from support.http import fetch
 from support.programs import observation
 
-from vlacut.cli.metrics import serve_metrics
+from vlacut.cli.deploying.metrics import serve_metrics
 from vlacut.runtime.cloud.crowds import network_of
 from vlacut.runtime.cloud.lobby import Lobby
 from vlacut.runtime.cloud.refusals import Refusals

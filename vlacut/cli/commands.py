@@ -13,67 +13,100 @@ class _Lazy(click.Group):
 
     # Where a command is, and the first line of its help: what a list of all shows.
     where: ClassVar[dict[str, tuple[str, str]]] = {
-        "compile": ("compile:compile_command", "Cut a model and write the bundle of both sides."),
-        "plan": ("compile:plan_command", "Decide what runs where, and show what it would cost."),
+        "compile": (
+            "building.compile:compile_command",
+            "Cut a model and write the bundle of both sides.",
+        ),
+        "plan": (
+            "building.compile:plan_command",
+            "Decide what runs where, and show what it would cost.",
+        ),
         "explain": (
-            "explain:explain_command",
+            "building.explain:explain_command",
             "Show what was traced of a model, or why not.",
         ),
-        "opt": ("compile:opt_command", "Print the graph after passes, as stable text."),
+        "opt": ("building.compile:opt_command", "Print the graph after passes, as stable text."),
         "report": (
-            "report:report_command",
+            "building.report:report_command",
             "Write a page that shows what a bundle's plan is, and why.",
         ),
-        "inspect": ("bundles:inspect_command", "Show what a bundle holds."),
+        "inspect": ("building.bundles:inspect_command", "Show what a bundle holds."),
         "verify": (
-            "bundles:verify_command",
+            "building.bundles:verify_command",
             "Compare every cut with the whole, and that with its model.",
         ),
-        "check": ("check:check_command", "Check that devices will run the parts of a bundle."),
-        "doctor": ("doctor:doctor_command", "Show what this machine can run."),
-        "bundle": ("halve:bundle_command", "Write what one side needs of a bundle."),
-        "build": ("build:build_command", "Build engines on the machine that will run them."),
-        "serve": ("serve:serve_command", "Serve the cloud side of a bundle, or of several."),
+        "check": (
+            "building.check:check_command",
+            "Check that devices will run the parts of a bundle.",
+        ),
+        "doctor": ("building.doctor:doctor_command", "Show what this machine can run."),
+        "bundle": ("building.halve:bundle_command", "Write what one side needs of a bundle."),
+        "build": (
+            "building.build:build_command",
+            "Build engines on the machine that will run them.",
+        ),
+        "serve": (
+            "deploying.serve:serve_command",
+            "Serve the cloud side of a bundle, or of several.",
+        ),
         "rollout": (
-            "rollout:rollout_command",
+            "deploying.rollout:rollout_command",
             "Put a bundle into the folder that a server follows.",
         ),
-        "status": ("status:status_command", "Show the bundles, robots and load of a server."),
-        "run": ("deploy:run_command", "Drive the edge side of a bundle; show where time went."),
+        "status": (
+            "deploying.status:status_command",
+            "Show the bundles, robots and load of a server.",
+        ),
+        "run": (
+            "deploying.run:run_command",
+            "Drive the edge side of a bundle; show where time went.",
+        ),
         "simulate": (
-            "simulate:simulate_command",
+            "deploying.simulate:simulate_command",
             "Run the control loop over recorded bandwidths, on paper.",
         ),
         "twin": (
-            "twin:twin_command",
+            "deploying.twin:twin_command",
             "Run both sides here, in real time, over an emulated link.",
         ),
         "train-predictor": (
-            "predictor:train_command",
+            "measuring.predictor:train_command",
             "Fit a predictor of the bandwidth to recorded ones.",
         ),
-        "keys": ("keys:keys_command", "Make keys for the cloud and for robots."),
-        "sign": ("keys:sign_command", "Sign a bundle, for machines that run it with --trusted."),
-        "cache": ("cache:cache_command", "List, or clear, the cache of traced models."),
-        "devices": ("lists:devices_command", "List the devices that --edge and --cloud know."),
-        "models": ("lists:models_command", "List the models of the zoo and their presets."),
+        "keys": ("building.keys:keys_command", "Make keys for the cloud and for robots."),
+        "sign": (
+            "building.keys:sign_command",
+            "Sign a bundle, for machines that run it with --trusted.",
+        ),
+        "cache": ("building.cache:cache_command", "List, or clear, the cache of traced models."),
+        "devices": (
+            "building.lists:devices_command",
+            "List the devices that --edge and --cloud know.",
+        ),
+        "models": (
+            "building.lists:models_command",
+            "List the models of the zoo and their presets.",
+        ),
         "calibrate-precision": (
-            "precision:precision_command",
+            "measuring.precision:precision_command",
             "Fit the switch of precision to recorded EPISODES.",
         ),
         "calibrate-actions": (
-            "actions:actions_command",
+            "measuring.actions:actions_command",
             "Measure what age and variants do to actions, on EPISODES.",
         ),
         "accept": (
-            "accept:accept_command",
+            "measuring.accept:accept_command",
             "Accept a candidate that loses few of REFERENCE's episodes.",
         ),
         "calibrate": (
-            "calibrate:calibrate_command",
+            "measuring.calibrate:calibrate_command",
             "Measure this machine, and write it as a device.",
         ),
-        "profile": ("profile:profile_command", "Measure the parts of a bundle where they run."),
+        "profile": (
+            "measuring.profile:profile_command",
+            "Measure the parts of a bundle where they run.",
+        ),
         "completion": (
             "completion:completion_command",
             "Print the script that completes commands in a shell.",

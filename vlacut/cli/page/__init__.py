@@ -3,6 +3,7 @@
 Its figures are those of `--json`, which stand in it; its pictures are numbers that Python laid out
 and templates draw, so that every text is escaped. It has no script, and lets none run.
 
-May import: what the command line may; `vlacut.cli.report` writes pages, never the other way round.
+May import: what the command line may; `vlacut.cli.building.report` writes pages, and is
+never imported here.
 Public: `page_json`, `write_page`.
 """

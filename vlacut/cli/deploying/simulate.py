@@ -12,7 +12,7 @@ import click
 from vlacut.bundle.manifest import read_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
-from vlacut.cli.looped import looped_options, simulate_loop
+from vlacut.cli.deploying.looped import looped_options, simulate_loop
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.output import console, json_option, milliseconds, print_json, say_next, table
 from vlacut.cli.show.progress import progress_bar

@@ -13,9 +13,9 @@ from vlacut.api import connect
 from vlacut.bundle.staging import write_file
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, IN_PLACE, INSECURE, PROVIDER, TLS, TRUSTED, seconds
-from vlacut.cli.endpoint import endpoint_options, serve_endpoint
-from vlacut.cli.logs import log_to_stderr
-from vlacut.cli.rate import LoopRun, loop_options, run_loop
+from vlacut.cli.deploying.endpoint import endpoint_options, serve_endpoint
+from vlacut.cli.deploying.logs import log_to_stderr
+from vlacut.cli.deploying.rate import LoopRun, loop_options, run_loop
 from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.noise import noise_line, without_noise
 from vlacut.cli.show.output import console, json_option, print_json

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from vlacut.cli.answering import Answer, HttpServer
+from vlacut.cli.deploying.answering import Answer, HttpServer
 from vlacut.runtime.cloud.deployment import Deployment
 from vlacut.runtime.cloud.server import Server
 

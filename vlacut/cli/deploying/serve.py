@@ -9,7 +9,7 @@ import click
 
 from vlacut.api import serve
 from vlacut.cli.arguments import IN_PLACE, INSECURE, PROVIDER, TLS, TRUSTED, bundles_of
-from vlacut.cli.logs import log_to_stderr
+from vlacut.cli.deploying.logs import log_to_stderr
 from vlacut.cli.show.output import console, json_option, print_json, size
 from vlacut.errors import InputError
 from vlacut.hardware import parse_bytes
@@ -117,7 +117,7 @@ def serve_command(
 def _serve_metrics(server: Server, place: str) -> str:
     """HOST:PORT where /metrics and /healthz are; on loopback unless a host is given."""
     try:
-        from vlacut.cli.metrics import serve_metrics
+        from vlacut.cli.deploying.metrics import serve_metrics
     except ImportError as error:
         raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
     host, port = parse_address(f"127.0.0.1:{place}" if place.isdigit() else place)

@@ -13,8 +13,8 @@ import numpy as np
 from vlacut.bundle.manifest import Bundle, read_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
-from vlacut.cli.logs import log_to_stderr
-from vlacut.cli.rate import loop_arguments, loop_options
+from vlacut.cli.deploying.logs import log_to_stderr
+from vlacut.cli.deploying.rate import loop_arguments, loop_options
 from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.output import console, json_option, milliseconds, print_json, say_next
 from vlacut.cli.show.progress import progress_bar

@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from vlacut.cli import completion
+from vlacut.cli.building.report import report
 from vlacut.cli.named import Named, Shapes, named_options, note
 from vlacut.cli.options import model_options, target_options
-from vlacut.cli.report import report
 from vlacut.cli.show.candidates import candidates_json, show_candidates
 from vlacut.cli.show.figures import make_figure, save_figure
 from vlacut.cli.show.frontier import draw_sweep, show_sweep, sweep_json
