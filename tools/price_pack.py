@@ -12,7 +12,7 @@ right, and all wrong, when every trip runs again.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
@@ -54,15 +54,21 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[2, 3, 4, 7])
     parser.add_argument("--stacks", nargs="+", default=["eager", "cuda-graph", "tensorrt"])
     chosen = parser.parse_args()
-    program = traced_program(chosen.model, cache=TraceCache())
-    Simplify().run(program)
-    ways = {"trip by trip": copied(program)}
-    for requests in chosen.in_flight:
-        ways[f"{requests} in flight"] = packed(copied(program), InFlight(requests))
-    ways["drafts"] = packed(copied(program), Draft("input"))
+    ways = ways_of(chosen.model, chosen.in_flight)
     for device, published in PUBLISHED_MS.items():
         for stack in chosen.stacks:
             show(f"{device}+{stack}", list(priced(ways, f"{device}+{stack}")), published)
+
+
+def ways_of(model: str, in_flight: Sequence[int]) -> dict[str, Program]:
+    """A model trip by trip, with so many requests in flight, and with drafts."""
+    program = traced_program(model, cache=TraceCache())
+    Simplify().run(program)
+    ways = {"trip by trip": copied(program)}
+    for requests in in_flight:
+        ways[f"{requests} in flight"] = packed(copied(program), InFlight(requests))
+    ways["drafts"] = packed(copied(program), Draft("input"))
+    return ways
 
 
 def packed(program: Program, rewriting: InFlight | Draft) -> Program:

@@ -1,6 +1,6 @@
 """Every table and figure of the four papers beside ours, as a page and as text.
 
-    sh tools/reproduce [-o FOLDER] [--only RoboECC ActionFlow]
+    sh tools/reproduce [-o FOLDER] [--only RoboECC ActionFlow] [--traces FOLDER]
 
 Writes `reproduction.html`, one page without a network, and `reproduction.txt`, which is printed,
 too, into FOLDER as seen from the root of the repository; else into `build`, which git ignores.
@@ -15,10 +15,11 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, PackageLoader, PrefixLoader, StrictUndefined
-from reproducing import actionflow, dyqvla, rapid, roboecc
+from reproducing import actionflow, adjustment, dyqvla, rapid, roboecc
 from reproducing.tables import Table, made
 from rich.console import Console
 from rich.progress import track
@@ -36,8 +37,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-o", "--out", type=Path, default=Path("build"), help="folder")
     parser.add_argument("--only", nargs="+", choices=PAPERS, default=list(PAPERS))
+    parser.add_argument(
+        "--traces", type=Path, help="recorded bandwidths, for table IV and figure 7"
+    )
     asked = parser.parse_args()
-    makes = [make for name in asked.only for make in PAPERS[name]]
+    makes = [
+        partial(make, asked.traces) if make in adjustment.OVER_NETWORK else make
+        for name in asked.only
+        for make in PAPERS[name]
+    ]
     tables = [made(make) for make in track(makes, "reproduce", console=Console(stderr=True))]
     asked.out.mkdir(parents=True, exist_ok=True)
     text = text_of(tables)
@@ -78,7 +86,7 @@ def page_of(tables: Sequence[Table]) -> str:
         for name in dict.fromkeys(one.paper for one in tables)
     }
     return environment.get_template("/page.html").render(
-        papers=papers, style=style(), policy=policy(style())
+        papers=papers, style=style(), policy=policy([style()])
     )
 
 

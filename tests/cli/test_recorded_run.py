@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 import sys
 from dataclasses import fields, replace
+from html import unescape
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +25,7 @@ from vlacut.cli.page.measured import MOST_SHOWN, run_json
 from vlacut.cli.page.rerun import write_rerun
 from vlacut.errors import InputError
 from vlacut.runtime.edge.recorded import Run, read_run, run_bytes
+from vlacut.runtime.edge.timeline_run import read_timeline
 from vlacut.tensor.npz import npz_bytes, read_npz
 
 
@@ -32,6 +38,7 @@ def address(split_bundle: Path) -> str:
 @pytest.fixture
 def recorded(vlacut: Vlacut, split_bundle: Path, address: str, tmp_path: Path) -> tuple[Path, dict]:
     words = ("--cloud", address, "--steps", 4, "--record", tmp_path / "r.npz")
+    words += ("--timeline", tmp_path / "t.json")
     status, out, err = vlacut("run", split_bundle, *words, "--json")
     assert status == 0, err
     return tmp_path / "r.npz", json.loads(out)
@@ -69,6 +76,84 @@ def test_a_page_shows_a_run_beside_the_plan(
     text = (tmp_path / "p.html").read_text()
     assert "A run of 4 steps" in text
     assert "Latency and age of the steps" in text
+    assert "uPlot 1.6.32" in text
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert (len(scripts), len(styles)) == (2, 2)
+    (allowed,) = re.findall(r'Security-Policy" content="(.*?)"', text)
+    wanted = f"default-src 'none'; style-src {hashes(styles)}; script-src {hashes(scripts)}"
+    assert unescape(allowed) == wanted
+
+
+def hashes(texts: list[str]) -> str:
+    digests = (hashlib.sha256(one.encode()).digest() for one in texts)
+    return " ".join(f"'sha256-{base64.b64encode(one).decode()}'" for one in digests)
+
+
+def test_uplot_is_that_of_its_package() -> None:
+    """The files of npm's uplot 1.6.32, MIT, with its licence beside them."""
+    folder = files("vlacut.cli.page").joinpath("uplot")
+    digests = {
+        "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+        "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+        "LICENSE": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+    }
+    assert {one.name for one in folder.iterdir()} == digests.keys()
+    for name, digest in digests.items():
+        assert hashlib.sha256(folder.joinpath(name).read_bytes()).hexdigest() == digest, name
+    assert "The MIT License" in folder.joinpath("LICENSE").read_text()
+
+
+def test_a_timeline_says_what_a_recorded_run_says(
+    vlacut: Vlacut, recorded: tuple[Path, dict], split_bundle: Path, tmp_path: Path
+) -> None:
+    run, timeline = read_run(recorded[0]), tmp_path / "t.json"
+    for name, array in vars(read_timeline(timeline)).items():
+        expected = getattr(run, name)
+        if isinstance(array, np.ndarray) and array.dtype.kind in "if":
+            np.testing.assert_allclose(array, expected, rtol=1e-6, atol=1e-9, err_msg=name)
+        else:
+            assert np.array_equal(array, expected), name
+    words = ("report", split_bundle, "-o", tmp_path / "p.html", "--json")
+    pages = []
+    for option, file in (("--run", recorded[0]), ("--timeline", timeline)):
+        status, out, err = vlacut(*words, option, file)
+        assert status == 0, err
+        pages.append(json.loads(out)["bundles"][0]["run"])
+    assert pages[0]["variants"][0]["measured"] == pytest.approx(pages[1]["variants"][0]["measured"])
+    assert pages[0]["steps"] == pages[1]["steps"] == 4
+    status, _, err = vlacut(*words, "--run", recorded[0], "--timeline", timeline)
+    assert (status, "give one of them" in err) == (2, True)
+
+
+def test_a_file_that_is_no_timeline_is_refused(recorded: tuple[Path, dict], tmp_path: Path) -> None:
+    trace = json.loads((tmp_path / "t.json").read_text())
+    step = next(one for one in trace["traceEvents"] if "part_ms" in one.get("args", {}))
+
+    def without(key: str) -> dict:
+        events = [
+            {**one, "args": {name: v for name, v in one["args"].items() if name != key}}
+            for one in trace["traceEvents"]
+        ]
+        return {**trace, "traceEvents": events}
+
+    strange = {**step, "args": {**step["args"], "variant": "?"}}
+    for wrong, said in (
+        ("{", "cannot be read"),
+        ("[]", "holds no steps"),
+        ("[" * 100_000, "cannot be read"),
+        (json.dumps({**trace, "otherData": 1}), "holds no steps"),
+        (json.dumps({**trace, "traceEvents": [{}]}), "holds no steps"),
+        (json.dumps({**trace, "traceEvents": []}), "has another type or shape"),
+        (json.dumps({**trace, "traceEvents": [*trace["traceEvents"], strange]}), "holds no steps"),
+        (json.dumps(without("part_ms")), "holds no steps"),
+        (json.dumps({**trace, "otherData": {**trace["otherData"], "parts": [1]}}), "another type"),
+    ):
+        (tmp_path / "w.json").write_text(wrong)
+        with pytest.raises(InputError, match=said):
+            read_timeline(tmp_path / "w.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_timeline(tmp_path / "none.json")
 
 
 def longer(run: Run, steps: int) -> Run:
@@ -135,9 +220,10 @@ def test_without_rerun_its_package_is_named(
 def test_a_run_of_another_bundle_is_refused(
     recorded: tuple[Path, dict], split_bundle: Path
 ) -> None:
-    other = replace(read_run(recorded[0]), digest="00")
-    with pytest.raises(InputError, match="record it again"):
-        page_json(open_bundle(split_bundle), run=other)
+    run = read_run(recorded[0])
+    for wrong in ({"digest": "00"}, {"parts": run.parts + "?"}, {"variants": run.variants + "?"}):
+        with pytest.raises(InputError, match="record it again"):
+            page_json(open_bundle(split_bundle), run=replace(run, **wrong))
 
 
 def test_a_file_that_is_no_run_is_refused(recorded: tuple[Path, dict], tmp_path: Path) -> None:

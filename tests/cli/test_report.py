@@ -141,6 +141,7 @@ def test_nothing_on_a_page_comes_from_elsewhere(page: Path) -> None:
     (policy,) = (one["content"] for one in found.named("meta") if "http-equiv" in one)
     digest = base64.b64encode(hashlib.sha256(found.held["style"].encode()).digest()).decode()
     assert policy == f"default-src 'none'; style-src 'sha256-{digest}'"
+    assert len(found.named("script")) == 1  # the figures: without a run nothing runs
 
 
 def test_a_hostile_bundle_writes_text_alone(

@@ -7,6 +7,8 @@ import pty
 import re
 import subprocess
 import sys
+from importlib import import_module
+from inspect import getsource
 from io import StringIO
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from support.commands import Vlacut
 
+from vlacut.cli import commands
 from vlacut.cli.show import output, progress
 
 COLOUR = re.compile(r"\x1b\[[\d;]*(3[0-7]|4[0-7]|9[0-7])m")
@@ -94,3 +97,46 @@ def test_progress_tells_the_time_that_is_left() -> None:
         assert bar.tasks[0].time_remaining is None
         assert str(progress._Left().render(bar.tasks[0])) == ""
         assert bar.tasks[0].description == "another"
+
+
+def results(bundle: Path, folder: Path) -> dict[str, tuple[object, ...]]:
+    """Words by command, for those that are done at once."""
+    (folder / "a.csv").write_text("episode,success\n" + "".join(f"{n},1\n" for n in range(80)))
+    (folder / "served").mkdir()
+    return {
+        "accept": (folder / "a.csv", folder / "a.csv"),
+        "bundle": ("edge", bundle, "-o", folder / "half"),
+        "cache": (),
+        "cache --clear": (),
+        "devices": (),
+        "devices a100": ("-o", folder / "a.toml"),
+        "doctor": (),
+        "inspect": (bundle,),
+        "keys": (folder / "keys",),
+        "keys --signer": (folder / "signer",),
+        "report": (bundle, "-o", folder / "r.html"),
+        "rollout": (bundle, folder / "served"),
+        "simulate": (bundle, "--trace", folder / "t.csv"),
+    }
+
+
+def test_what_comes_next_is_below_every_result(
+    monkeypatch: pytest.MonkeyPatch, vlacut: Vlacut, split_bundle: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "t.csv").write_text("time_s,mbit_per_s\n0,8\n1,80\n")
+    for command, words in results(split_bundle, tmp_path).items():
+        status, out, err = vlacut(*command.split(), *words)
+        assert status == 0, err
+        lines = CONTROL.sub("", out).splitlines()
+        assert [line for line in lines if line.startswith("next: ")], (command, lines)
+
+
+def test_every_command_says_what_comes_next() -> None:
+    """The others of the list: what they do takes long, so that their source is read instead."""
+    silent = {"completion", "opt", "serve"}  # they print what another program reads, or go on
+    for command, (where, _) in commands.vlacut.where.items():
+        said = getsource(import_module(f"vlacut.cli.{where.partition(':')[0]}"))
+        assert command in silent or re.search(r"\bnext: |say_next\(", said), command

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
+import threading
 from types import ModuleType
 
 import pytest
@@ -21,12 +23,35 @@ def test_there_are_five() -> None:
     assert all(f"`{name}`" in listed for name in EXAMPLES)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs(name: str) -> None:
+def test_the_first_example_runs_as_a_script() -> None:
+    run_script("own_module.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "own_module.py"])
+def test_an_example_runs_as_a_script(name: str) -> None:
+    run_script(name)
+
+
+def run_script(name: str) -> None:
+    """In a process of its own, as a user runs it."""
     words = [sys.executable, "-W", "error::DeprecationWarning:vlacut", str(FOLDER / name)]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "own_module.py"])
+def test_an_example_runs(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process: most of what a script costs is to import PyTorch and its exporter."""
+    monkeypatch.setattr(sys, "argv", [str(FOLDER / name)])
+    before = threading.enumerate()
+    runpy.run_path(str(FOLDER / name), run_name="__main__")
+    assert capsys.readouterr().out
+    left = [one for one in threading.enumerate() if one not in before and not one.daemon]
+    assert not left
 
 
 def module() -> ModuleType:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 from support.scripts import load
+
+from vlacut.bundle.manifest import open_bundle
 
 NUMBERS = {
     "RoboECC": [
@@ -15,7 +21,7 @@ NUMBERS = {
     ],
     "RAPID": ["table I", "table II", "table III", "table IV"],
     "DyQ-VLA": ["table I, memory", "table I, success", "table II", "ablation"],
-    "ActionFlow": ["rates"],
+    "ActionFlow": ["rates", "rates, our graph", "RTX 5090", "Thor, INT4", "a layer on Thor"],
 }
 
 
@@ -24,10 +30,67 @@ def reproduce(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load("reproduce.py", monkeypatch)
 
 
-def test_every_table_and_figure_is_there(reproduce: ModuleType) -> None:
-    tables = [make() for name in reproduce.PAPERS for make in reproduce.PAPERS[name]]
+@pytest.fixture
+def full_size(reproduce: ModuleType) -> set[Callable[..., Any]]:
+    """What traces OpenVLA-7B, which takes minutes."""
+    return {*reproduce.adjustment.OVER_NETWORK, reproduce.actionflow.graph_rates}
+
+
+def test_every_table_and_figure_is_there(
+    reproduce: ModuleType, full_size: set[Callable[..., Any]]
+) -> None:
+    makes = [make for makes in reproduce.PAPERS.values() for make in makes]
+    assert full_size < {*makes}
+    tables = [make() for make in makes if make not in full_size]
+    checked(reproduce, tables)
+    for name, numbers in NUMBERS.items():
+        made = {one.number for one in tables if one.paper == name}
+        assert {*numbers} - {"table IV", "figure 7", "rates, our graph"} <= made
+
+
+@pytest.mark.slow
+def test_every_table_and_figure_is_there_in_full(reproduce: ModuleType) -> None:
+    tables = [make() for makes in reproduce.PAPERS.values() for make in makes]
+    checked(reproduce, tables)
     for name, numbers in NUMBERS.items():
         assert set(numbers) <= {one.number for one in tables if one.paper == name}
+    cells = {(one.number, row.what): row for one in tables for row in one.rows}
+    assert cells["table IV", "network-aware adjustment, total"].paper == "354.4 ms"
+    assert cells["rates, our graph", "Orin, eager, 7 in flight"].paper == "313 ms, 3.19/s"
+
+
+def test_the_adjustment_is_simulated_over_a_network_that_changes(
+    reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch, split_bundle: Path, tmp_path: Path
+) -> None:
+    made = reproduce.adjustment
+    plan = open_bundle(split_bundle).plan
+    monkeypatch.setattr(made, "planned", lambda: plan)
+    monkeypatch.setattr(made, "_SAMPLES", 20)
+    made.networks.cache_clear()
+    walked = np.array(made.walk(0).rates)
+    assert walked.min() >= 1e6 > walked.max() / 10.001
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("time_s,mbit_per_s\n0,8\n1,80\n2,8\n")
+    for traces in (None, tmp_path):
+        tables = [make(traces) for make in made.OVER_NETWORK]
+        cells = {row.what: row.ours for one in tables for row in one.rows}
+        assert cells["edge only"] == made.ms(
+            next(row.price.total_s for row in plan.strategies if row.name == "all-edge")
+        )
+        best, fixed = (
+            float(cells[what].split()[0])
+            for what in ("adjusted by who knows the network", "co-aware segmentation, total")
+        )
+        assert best <= fixed
+        assert tables[1].chart.lines
+        text, page = reproduce.text_of(tables), reproduce.page_of(tables)
+        assert "354.4 ms" in text
+        assert "figure 7" in page.lower()
+        made.networks.cache_clear()
+
+
+def checked(reproduce: ModuleType, tables: Sequence[Any]) -> None:
+    """What holds of every table; of RoboECC's, the cells that fix the devices."""
     text, page = reproduce.text_of(tables), reproduce.page_of(tables)
     assert max(map(len, text.splitlines())) <= reproduce.WIDTH
     assert len(page) < 400_000

@@ -17,7 +17,7 @@ import vlacut
 def main() -> None:
     """Drive twenty steps, of which the last ten have no cloud."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(3072, 2048), nn.Tanh(), nn.Linear(2048, 7))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3072, 512), nn.Tanh(), nn.Linear(512, 7))
     image = torch.rand(1, 3, 32, 32)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "policy.vlacut"

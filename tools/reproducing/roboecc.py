@@ -9,6 +9,7 @@ import numpy as np
 from fit_paper import DECODES, LAYERS, cells
 from paper_loads import PRESETS, PRINTED, loads
 
+from reproducing.adjustment import figure_7, table_iv
 from reproducing.machines import EDGES, SHORT, SOURCE, printed, spent
 from reproducing.tables import Kind, Make, Row, Table, missing, ms
 from vlacut.cli.page.charts import Chart, Mark, line, stacked
@@ -193,14 +194,7 @@ TABLES: tuple[Make, ...] = (
     missing(PAPER, "figure 5", "a task on a real arm", SOURCE,
             "Needs the arm. The paper: 1274.4 and 667.2 ms on Orin and Thor alone, 361.8 and "
             "321.6 with RoboECC."),
-    missing(PAPER, "table IV", "ablation", SOURCE,
-            "Needs a full-size bundle and recorded networks, minutes each: compile OpenVLA with "
-            "--pool block --backend emulated, then tools/selector_gain.py, which prints this "
-            "ratio beside it.",
-            Row("without / with network adjustment", "392.7 / 354.4 ms, 1.108 x", "",
-                Kind.MISSING)),
+    table_iv,
     figure_6,
-    missing(PAPER, "figure 7", "thresholds", SOURCE,
-            "Needs the same. `vlacut simulate --selector thresholds --history TRACES` finds "
-            "both thresholds on recordings, which it prints no curve of."),
+    figure_7,
 )  # fmt: skip

@@ -17,6 +17,7 @@ class Kind(str, Enum):
     COUNTED = "counted"  # bytes of weights, by name
     FITTED = "fitted"  # the device's figures were fitted to it: no prediction
     PRICED = "priced"  # by the model of the devices and the link
+    SIMULATED = "simulated"  # steps by that model over bandwidths that change
     MEASURED = "measured here"
     MISSING = "not had"
 

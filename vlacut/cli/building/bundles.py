@@ -101,7 +101,9 @@ def verify_command(
         for result in results:
             if result.fresh is not None:
                 console().print(_fresh_text(result.name, result.fresh), markup=False)
-        if passed:
+        if not passed:
+            say_next(f"vlacut inspect {path}", f"vlacut doctor {path}")
+        else:
             say_next(f"vlacut serve {path}", f"vlacut run {path}")
     if not passed:
         sys.exit(1)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from vlacut.cli.show.output import console, json_option, print_json, size, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table
 from vlacut.compiler.trace_cache import Entry, TraceCache
 
 
@@ -28,6 +28,7 @@ def cache_command(clear: bool, as_json: bool) -> None:
         else:
             in_use = f"; {left} are in use and stay" if left else ""
             click.echo(f"removed {removed} traces of {cache.folder}{in_use}")
+            say_next("vlacut plan MODEL --edge jetson-agx-orin --cloud a100")
         return
     entries = cache.entries()
     if as_json:
@@ -37,6 +38,7 @@ def cache_command(clear: bool, as_json: bool) -> None:
     click.echo(f"{cache.folder}: {len(entries)} traces, {total} of {size(cache.most_bytes)}")
     if entries:
         console().print(table("", ("model", "size", "used"), [_row(entry) for entry in entries]))
+    say_next("vlacut cache --clear")
 
 
 def _row(entry: Entry) -> tuple[str, str, str]:

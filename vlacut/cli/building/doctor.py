@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from vlacut.bundle.manifest import read_bundle
-from vlacut.cli.show.output import console, json_option, print_json, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, table
 from vlacut.hardware import Side
 from vlacut.runtime.diagnosis import Row, diagnose, lacking
 
@@ -37,6 +37,8 @@ def doctor_command(path: Path | None, side: str | None, as_json: bool) -> None:
         print_json({"well": not ill, "found": [{"of": of, **vars(one)} for of, one in rows]})
     else:
         _show(rows)
+        if not ill:
+            say_next(f"vlacut verify {path}" if path else "vlacut doctor BUNDLE")
     if ill:
         sys.exit(1)
 

@@ -16,6 +16,7 @@ from vlacut.cli.page.views import BundleView
 from vlacut.cli.page.writing import write_page
 from vlacut.cli.show.output import check_place, console, json_option, print_json, say_next, size
 from vlacut.runtime.edge.recorded import Run, read_run
+from vlacut.runtime.edge.timeline_run import read_timeline
 
 _MOST = 2  # side by side
 
@@ -26,6 +27,7 @@ _MOST = 2  # side by side
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A .html file.")
 @click.option("--costs", type=click.Path(path_type=Path), help="Of vlacut profile.")
 @click.option("--run", "recorded", type=click.Path(path_type=Path), help="Of vlacut run --record.")
+@click.option("--timeline", type=click.Path(path_type=Path), help="Of vlacut run --timeline.")
 @click.option("--rerun", type=click.Path(path_type=Path), help="Write --run for Rerun: .rrd.")
 @json_option
 def report_command(
@@ -33,6 +35,7 @@ def report_command(
     out: Path,
     costs: Path | None,
     recorded: Path | None,
+    timeline: Path | None,
     rerun: Path | None,
     as_json: bool,
 ) -> None:
@@ -43,15 +46,18 @@ def report_command(
     """
     if len(paths) > _MOST:
         raise click.UsageError(f"{len(paths)} bundles: a page shows {_MOST} side by side")
-    if rerun and not recorded:
-        raise click.UsageError("--rerun writes a run for a viewer: give --run")
+    if recorded and timeline:
+        raise click.UsageError("--run and --timeline are steps of one bundle: give one of them")
+    if rerun and not (recorded or timeline):
+        raise click.UsageError("--rerun writes a run for a viewer: give --run or --timeline")
     for file in filter(None, (out, rerun)):
         check_place(file)
     bundles = [open_bundle(path) for path in paths]
-    measured = read_costs(costs) if costs else None, read_run(recorded) if recorded else None
-    found = report(out, bundles, *measured)
-    if rerun and measured[1]:
-        write_rerun(rerun, measured[1])
+    measured = read_costs(costs) if costs else None
+    run = read_run(recorded) if recorded else read_timeline(timeline) if timeline else None
+    found = report(out, bundles, measured, run)
+    if rerun and run:
+        write_rerun(rerun, run)
     if as_json:
         print_json(found)
     else:
@@ -68,7 +74,7 @@ def report(
         out: the file.
         bundles: side by side.
         costs: measured by `vlacut profile`, of the first one.
-        run: recorded, of the first one.
+        run: recorded, or of a timeline, of the first one.
     """
     measured = [(costs, run), *[(None, None)] * (len(bundles) - 1)]
     figures = [

@@ -17,7 +17,7 @@ from vlacut.cli.show.steps import show_steps
 from vlacut.integrations.endpoint import Endpoint, open_endpoint, url_of
 from vlacut.integrations.stepping import Stepped
 from vlacut.runtime.edge.report import StepReport
-from vlacut.runtime.edge.timeline import trace_json
+from vlacut.runtime.edge.timeline import about_bundle, trace_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,6 +88,7 @@ def serve_endpoint(
     finally:
         server.shutdown()
         if timeline and reports:
-            write_file(timeline, trace_json(list(reports)))
+            about = about_bundle(session.plan, session.bundle.digest)
+            write_file(timeline, trace_json(list(reports), about=about))
     if reports and not as_json:
         show_steps(session.plan, list(reports), None)

@@ -92,10 +92,10 @@ class LoopRun:
     reports: list[CommandReport] = field(default_factory=list)
     steps: list[StepReport] = field(default_factory=list)
 
-    def timeline(self) -> str:
-        """The trace of steps and commands."""
+    def timeline(self, about: Mapping[str, Any]) -> str:
+        """The trace of steps and commands of a bundle, see `about_bundle`."""
         tracks = {TRACK: command_slices(self.reports)}
-        return trace_json(self.steps, tracks, command_ages(self.reports))
+        return trace_json(self.steps, tracks, command_ages(self.reports), about)
 
 
 def run_loop(

@@ -11,7 +11,7 @@ from vlacut.bundle.halving import write_half
 from vlacut.bundle.manifest import read_bundle
 from vlacut.bundle.private import beside
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json
+from vlacut.cli.show.output import console, json_option, print_json, say_next
 from vlacut.cli.show.progress import progress_bar
 from vlacut.errors import InputError
 from vlacut.hardware import Side
@@ -52,3 +52,4 @@ def rollout_command(path: Path, folder: Path, retire: str | None, as_json: bool)
     console().print(f"rolled out {out} ({bundle.digest.hex()[:12]})", markup=False)
     if retire:
         console().print(f"retired {gone}: it is served until its last robot leaves", markup=False)
+    say_next("vlacut status HOST:PORT", f"vlacut run {path}")

@@ -18,7 +18,7 @@ from vlacut.cli.deploying.logs import log_to_stderr
 from vlacut.cli.deploying.rate import LoopRun, loop_options, run_loop
 from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.noise import noise_line, without_noise
-from vlacut.cli.show.output import console, json_option, print_json
+from vlacut.cli.show.output import console, json_option, print_json, say_next
 from vlacut.cli.show.progress import progress_bar
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
@@ -26,7 +26,7 @@ from vlacut.integrations.endpoint import read_endpoint
 from vlacut.plans.plan import CHOSEN, Plan
 from vlacut.runtime.edge.recorded import record_steps, run_bytes
 from vlacut.runtime.edge.report import StepReport
-from vlacut.runtime.edge.timeline import trace_json
+from vlacut.runtime.edge.timeline import about_bundle, trace_json
 from vlacut.runtime.network.predictors import NAMES
 from vlacut.runtime.network.selectors import SELECTORS
 from vlacut.tensor.npz import npz_bytes
@@ -192,13 +192,15 @@ def run_command(
                 progress("run", step + 1, steps)
     finally:  # also of a run that failed or was interrupted, which one wants to see
         if timeline and looped.reports:
-            write_file(timeline, looped.timeline())
+            write_file(timeline, looped.timeline(about_bundle(bundle.plan, bundle.digest)))
         elif timeline and reports:
-            write_file(timeline, trace_json(reports))
+            about = about_bundle(bundle.plan, bundle.digest)
+            write_file(timeline, trace_json(reports, about=about))
         if record and reports:
             write_file(record, run_bytes(record_steps(bundle.plan, bundle.digest, reports)))
     if rate is not None:
         _show_loop(bundle.plan, looped, as_json, drawn)
+        _say_next(path, None, timeline, as_json)
         return
     # With requests in flight the action of the golden step is of no observation.
     comparable = _same(observed, golden) and not bundle.plan.warming
@@ -213,7 +215,17 @@ def run_command(
     else:
         show_steps(bundle.plan, reports, error)
         _say(drawn)
-        _say(f"next: vlacut report {path} --run {record} -o report.html" if record else "")
+        _say_next(path, record, timeline, as_json)
+
+
+def _say_next(path: Path, record: Path | None, timeline: Path | None, as_json: bool) -> None:
+    if as_json:
+        return
+    if record or timeline:
+        given = f"--run {record}" if record else f"--timeline {timeline}"
+        say_next(f"vlacut report {path} {given} -o report.html")
+    else:
+        say_next(f"vlacut run {path} --timeline trace.json")
 
 
 def _say(line: str) -> None:

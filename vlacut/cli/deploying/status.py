@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vlacut.cli.show.output import console, json_option, print_json, size, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table
 from vlacut.errors import PeerLost, WireError, one_line
 from vlacut.runtime.wire.sockets import parse_address, written
 
@@ -40,6 +40,7 @@ def status_command(address: str, as_json: bool) -> None:
         f"\n{found['robots']} of {found['most_robots']} robots; engines take {found['load']:.2f} s "
         f"of every second; weights at most {size(held)}{memory}"
     )
+    say_next("vlacut rollout BUNDLE FOLDER")
 
 
 def fetch_status(host: str, port: int) -> dict[str, Any]:

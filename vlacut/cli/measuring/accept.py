@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from vlacut.cli.show.output import console, json_option, print_json, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, table
 from vlacut.errors import InputError
 from vlacut.measurement.acceptance import CONFIDENCE, MOST_LOST, Accepted, judge, read_outcomes
 
@@ -72,6 +72,8 @@ def accept_command(
         )
     else:
         _show(candidates, judged, taken, most_lost, confidence)
+        runs = reference if taken is None else candidates[taken]
+        say_next(f"vlacut serve BUNDLE, that of {runs.stem}")
     if taken is None:
         sys.exit(1)
 

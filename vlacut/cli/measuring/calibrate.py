@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from vlacut.bundle.staging import write_file
-from vlacut.cli.show.output import check_place, console, json_option, print_json, table
+from vlacut.cli.show.output import check_place, console, json_option, print_json, say_next, table
 from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import profile_text
 from vlacut.hardware.codec_speed import CodecSpeed
@@ -65,7 +65,8 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
             f"background load: other processes had {100 * load:.0f} % of all processors; what "
             f"several threads gain, and this spread, are those of a machine in use"
         )
-    console().print(f"wrote {out}; next: vlacut plan MODEL --edge {out} ...")
+    console().print(f"wrote {out}", markup=False)
+    say_next(f"vlacut plan MODEL --edge {out} ...")
 
 
 def _codecs(found: Calibration) -> Iterator[tuple[str, CodecSpeed, CodecSpeed]]:

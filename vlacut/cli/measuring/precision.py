@@ -9,7 +9,7 @@ import click
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, table
 from vlacut.cli.show.progress import progress_bar
 from vlacut.control.precision_table import PrecisionTable, write_precision_table
 from vlacut.control.recording.episodes import read_episodes
@@ -68,6 +68,7 @@ def precision_command(path: Path, episodes: Path, out: Path, as_json: bool, **op
         print_json(_json(made, worth))
     else:
         _show(made, worth)
+        say_next(f"vlacut run {path} --rate 20 --controller dyq --precision-table {out}")
 
 
 def _json(made: PrecisionTable, worth: PrecisionWorth) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 from vlacut.cli.arguments import seconds
-from vlacut.cli.show.output import check_place, console, json_option, print_json, rate, table
+from vlacut.cli.show.output import (
+    check_place,
+    console,
+    json_option,
+    print_json,
+    rate,
+    say_next,
+    table,
+)
 from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import read_recordings
 from vlacut.runtime.network.lstm import write_weights
@@ -59,7 +67,8 @@ def train_command(
         click.echo(f"warning: {coarse} traces with longer steps were left out", err=True)
     title = f"{len(made.kept)} recordings, not fitted to; {len(made.fitted)} others were"
     console().print(score_table(title, scores))
-    console().print(f"wrote {out}; next: vlacut compile MODEL --predictor {out} ...")
+    console().print(f"wrote {out}", markup=False)
+    say_next(f"vlacut compile MODEL --predictor {out} ...")
 
 
 def score_table(title: str, scores: dict[str, Score]) -> object:

@@ -15,6 +15,7 @@ from vlacut.cli.show.output import (
     json_option,
     milliseconds,
     print_json,
+    say_next,
     table,
 )
 from vlacut.cli.show.progress import progress_bar
@@ -49,7 +50,11 @@ def profile_command(path: Path, side: str, out: Path, turns: int, as_json: bool)
         return
     columns = ("part", "side", "device", "ms", "quartiles", "planned", "measured / planned")
     console().print(table("Parts, one run", columns, [*map(_row, found.parts)], left=3))
-    console().print(f"\nwrote {out}; next: vlacut compile MODEL ... --costs {out}")
+    console().print(f"\nwrote {out}", markup=False)
+    say_next(
+        f"vlacut compile MODEL ... --costs {out}",
+        f"vlacut report {path} --costs {out} -o report.html",
+    )
 
 
 def _row(part: MeasuredPart) -> tuple[str, ...]:

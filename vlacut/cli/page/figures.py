@@ -83,9 +83,9 @@ def _curves_json(plan: Plan) -> dict[str, Any]:
     here = plan.link.wire_up
     rates = here * np.logspace(-_DECADES, _DECADES, _POINTS)
     links = [plan.link.at(float(rate)) for rate in rates]
-    alone = [row for row in plan.strategies if row.name in ("all-edge", "all-cloud")]
     priced = [(one.name, one.price, True) for one in plan.exact.variants]
-    priced += [(row.name, row.price, False) for row in alone]
+    alone = {"all-edge", "all-cloud"} - {name for name, _, _ in priced}
+    priced += [(row.name, row.price, False) for row in plan.strategies if row.name in alone]
     return {
         "up_bytes_per_s": rates.tolist(),
         "age_per_latency": AGE,

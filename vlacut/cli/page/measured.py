@@ -43,7 +43,9 @@ def run_json(plan: Plan, digest: bytes, run: Run) -> dict[str, Any]:
 
     Raises InputError if it is another bundle's.
     """
-    if run.digest != digest.hex():
+    names = {variant.name for variant in plan.variants}
+    strange = {*run.variants.tolist()} - names or {*run.parts.tolist()} - plan.part.keys()
+    if run.digest != digest.hex() or strange:
         raise InputError(
             f"the run is of {run.model}, bundle {run.digest[:12]}, not of {plan.program}, "
             f"{digest.hex()[:12]}; record it again"

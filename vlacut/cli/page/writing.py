@@ -1,4 +1,8 @@
-"""Writes the page: templates with every text escaped, and a policy that lets nothing in."""
+"""Writes the page: templates with every text escaped, and a policy that lets nothing else in.
+
+A page with a run has two scripts, which the policy names by their digests: uPlot (MIT, its licence
+beside it), pinned as it is in its package, and `run.js`. Any other page has none.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from vlacut.cli.show.output import size
 from vlacut.errors import InputError
 
 MOST_BYTES = 400_000  # of a page of one bundle
+_SCRIPTS = (("uplot", "uPlot.iife.min.js"), ("templates", "run.js"))
 
 
 def write_page(out: Path, views: Sequence[BundleView], data: dict[str, Any]) -> int:
@@ -46,21 +51,34 @@ def _render(views: Sequence[BundleView], data: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"ms": ms, "size": size}
+    live = any(view.data["run"] for view in views)
+    styles = (style(), _file("uplot", "uPlot.min.css")) if live else (style(),)
+    scripts = tuple(_file(*path) for path in _SCRIPTS) if live else ()
     return environment.get_template("page.html").render(
-        views=views, compared=compared(views), data=data, style=style(), policy=policy(style())
+        views=views,
+        compared=compared(views),
+        data=data,
+        styles=styles,
+        scripts=scripts,
+        policy=policy(styles, scripts),
     )
 
 
 def style() -> str:
     """The style sheet of pages."""
-    return files("vlacut.cli.page").joinpath("templates", "page.css").read_text("utf-8")
+    return _file("templates", "page.css")
 
 
-def policy(style: str) -> str:
-    """What a page lets in: its own style sheet, and no script (CSP level 2, hash-source)."""
-    return f"default-src 'none'; style-src '{_hash(style)}'"
+def policy(styles: Sequence[str], scripts: Sequence[str] = ()) -> str:
+    """What a page lets in: these style sheets and scripts (CSP level 2, hash-source)."""
+    said = ["default-src 'none'", f"style-src {_hashes(styles)}"]
+    return "; ".join([*said, f"script-src {_hashes(scripts)}"] if scripts else said)
 
 
-def _hash(text: str) -> str:
-    """How a page's policy names a text that may be in it (CSP level 2, hash-source)."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+def _hashes(texts: Sequence[str]) -> str:
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in texts)
+    return " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
+
+
+def _file(*path: str) -> str:
+    return files("vlacut.cli.page").joinpath(*path).read_text("utf-8")

@@ -20,7 +20,7 @@ The file is numpy's .npz without pickles. N steps, V variants, P parts of the ed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -71,6 +71,9 @@ class Run:
         return since
 
 
+_NAMES = tuple(field.name for field in fields(Run))
+
+
 def record_steps(plan: Plan, digest: bytes, reports: Sequence[StepReport]) -> Run:
     """Reports of the steps of a plan, as a run."""
     variants = [variant.name for variant in plan.variants]
@@ -101,7 +104,7 @@ def record_steps(plan: Plan, digest: bytes, reports: Sequence[StepReport]) -> Ru
 
 def run_bytes(run: Run) -> bytes:
     """The file of a run."""
-    arrays = {field.name: np.asarray(getattr(run, field.name)) for field in fields(run)}
+    arrays = {name: np.asarray(getattr(run, name)) for name in _NAMES}
     return npz_bytes({"format": np.array(FORMAT), **arrays})
 
 
@@ -111,23 +114,27 @@ def read_run(path: Path) -> Run:
         arrays = read_npz(path)
     except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    names = [field.name for field in fields(Run)]
-    missing = [name for name in ("format", *names) if name not in arrays]
+    missing = [name for name in ("format", *_NAMES) if name not in arrays]
     if missing or arrays["format"].ndim or arrays["format"] != FORMAT:
         raise InputError(
             f"{path}: holds no run of format {FORMAT} ({', '.join(missing) or 'another format'}); "
             f"write one with vlacut run --record"
         )
-    wrong = [name for name in names if not _fits(name, arrays)]
+    return checked_run(path, arrays)
+
+
+def checked_run(path: Path, arrays: Mapping[str, np.ndarray]) -> Run:
+    """The run of arrays by name. Raises InputError, naming the file, where one does not fit."""
+    wrong = [name for name in _NAMES if not _fits(name, arrays)]
     if wrong:
         raise InputError(
             f"{path}: {wrong[0]} has another type or shape than a run's; write it anew"
         )
     texts = {name: str(arrays[name]) for name in ("model", "digest")}
-    return Run(**{name: texts.get(name, arrays[name]) for name in names})  # type: ignore[arg-type]
+    return Run(**{name: texts.get(name, arrays[name]) for name in _NAMES})  # type: ignore[arg-type]
 
 
-def _fits(name: str, arrays: dict[str, np.ndarray]) -> bool:
+def _fits(name: str, arrays: Mapping[str, np.ndarray]) -> bool:
     array, steps = arrays[name], arrays["began_ns"].shape[:1]
     if name in ("model", "digest"):
         return array.ndim == 0 and array.dtype.kind == "U"

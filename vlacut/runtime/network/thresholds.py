@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -55,25 +56,43 @@ def changes_of(
     return changes
 
 
-def fit_thresholds(plan: Plan, changes: Sequence[Change]) -> Thresholds:
-    """The thresholds by the paper's procedure; without a change, ones that nothing passes.
+class Experiment(NamedTuple):
+    """Thresholds that were tried, and the mean price of a step with them, in seconds."""
+
+    tried: Thresholds
+    mean_s: float
+
+
+def experiments(plan: Plan, changes: Sequence[Change]) -> tuple[list[Experiment], list[Experiment]]:
+    """The paper's experiments (figure 7): each `low` beside the largest change as `high`, then each
+    `high` beside the best `low`.
 
     A step is priced at the bandwidth that came, the downlink in the ratio of the plan's link.
+
+    Args:
+        plan: whose variants are chosen among.
+        changes: of a history; at least one.
     """
-    if not changes:
-        return Thresholds()
     predicted = np.array([change.predicted for change in changes])
     prices = _prices(plan, [change.came for change in changes])
     most, least = extremes(plan)
 
-    def mean_s(tried: Thresholds) -> float:
-        return _mean_s(prices, predicted, tried, most, least)
+    def of(high: float, low: float) -> Experiment:
+        tried = Thresholds(high, low)
+        return Experiment(tried, _mean_s(prices, predicted, tried, most, least))
 
     high = float(predicted.max())
-    lows = [-math.inf, *_quantiles(predicted[predicted < 0])]
-    low = min(lows, key=lambda tried: mean_s(Thresholds(high, tried)))
-    highs = [high, *_quantiles(predicted[predicted > 0])]
-    return Thresholds(min(highs, key=lambda tried: mean_s(Thresholds(tried, low))), low)
+    lows = [of(high, low) for low in (-math.inf, *_quantiles(predicted[predicted < 0]))]
+    low = min(lows, key=lambda one: one.mean_s).tried.low
+    return lows, [of(high, low) for high in (high, *_quantiles(predicted[predicted > 0]))]
+
+
+def fit_thresholds(plan: Plan, changes: Sequence[Change]) -> Thresholds:
+    """The thresholds by the paper's procedure; without a change, ones that nothing passes."""
+    if not changes:
+        return Thresholds()
+    _, highs = experiments(plan, changes)
+    return min(highs, key=lambda one: one.mean_s).tried
 
 
 def extremes(plan: Plan) -> tuple[int, int]:
