@@ -105,7 +105,7 @@ def _which(traces: Path | None) -> str:
         "The paper says nothing of its network. Ours is made, ten minutes: the bandwidth's "
         "logarithm walks between those of 1 and 10 MB/s, and thresholds are found on another walk; "
         "`--traces FOLDER` takes recordings instead."
-    ).plan
+    )
 
 
 def figure_7(traces: Path | None = None) -> Table:
@@ -120,7 +120,7 @@ def figure_7(traces: Path | None = None) -> Table:
         ("a step without moves", ms(lows[0].mean_s)),
         ("a step with T_low", ms(low.mean_s)),
         ("a step with T_high, too", ms(high.mean_s)),
-    ).plan
+    )
     rows = [Row(what, "no number", ours, Kind.SIMULATED) for what, ours in found]
     note = "The procedure of the paper's section V-C2; the text prints no number of the figure."
     legend = [("look1", "T_low tried"), ("look2", "T_high tried")]
@@ -148,4 +148,4 @@ def _chart(lows: Sequence[Experiment], highs: Sequence[Experiment]) -> Chart:
             line("T_low tried", "look1", x, at[0], y, means[0]),
             line("T_high tried", "look2", x, at[1], y, means[1]),
         ),
-    ).plan
+    )
