@@ -23,6 +23,7 @@ from vlacut.cli.building.report import report
 from vlacut.cli.page.figures import page_json
 from vlacut.cli.page.measured import MOST_SHOWN, run_json
 from vlacut.cli.page.rerun import write_rerun
+from vlacut.cli.show.output import milliseconds
 from vlacut.errors import InputError
 from vlacut.runtime.edge.recorded import Run, read_run, run_bytes
 from vlacut.runtime.edge.timeline_run import read_timeline
@@ -76,6 +77,12 @@ def test_a_page_shows_a_run_beside_the_plan(
     text = (tmp_path / "p.html").read_text()
     assert "A run of 4 steps" in text
     assert "Latency and age of the steps" in text
+    read = " ".join(re.sub("<.*?>", " ", text).split())
+    for key, planned in one["planned"].items():
+        numbers = (milliseconds(ms / 1e3) for ms in (one["measured"][key], planned))
+        assert f"{one['name']} {key.removesuffix('_ms')} {' '.join(numbers)}" in read
+    spread = milliseconds(data["run"]["latency_ms"]["p99"] / 1e3)
+    assert f"in the median, {spread} ms at 99 %" in read
     assert "uPlot 1.6.32" in text
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)

@@ -101,6 +101,55 @@ def test_what_is_read_on_a_page_is_what_json_says(page: Path, split_bundle: Path
         assert said in text
 
 
+def test_every_section_says_what_json_says(page: Path, split_bundle: Path) -> None:
+    data, found = page_json(open_bundle(split_bundle)), parsed(page)
+    text = " ".join(" ".join(found.text).split())
+    planning, chosen = data["planning"], data["strategies"][0]
+    low, high = (milliseconds(bound / 1e3) for bound in planning["interval_ms"])
+    said = [f"Nine of ten within {low} to {high} ms"]
+    for block in planning["blocks"]:
+        spent = [milliseconds(block[key] / 1e3) for key in ("edge_ms", "cloud_ms")]
+        name = f"{block['name']} {block['stage']} {', '.join(block['phases'])}"
+        said.append(f"{name} {' '.join(spent)} {size(block['weights_bytes'])}")
+    for side, doubled in planning["doubled_bytes"].items():
+        said.append(f"{size(chosen[side]['weights_bytes'])} {size(doubled)}")
+    for one in planning["contents"]:
+        said.append(f"{one['block']} {sum(one['operators'].values())} operators")
+    for one in data["pool"]["variants"]:
+        said.append(milliseconds(one["latency_ms"] / 1e3))
+    memory = data["memory"]
+    said.append(
+        f"The cloud has {size(memory['device'])}; its engines hold {size(memory['weights'])}"
+    )
+    said += [data["comparison"], data["pipeline"]]
+    for one in said:
+        assert " ".join(one.split()) in text, one
+
+
+def test_lines_are_drawn_through_the_figures_of_json(page: Path, split_bundle: Path) -> None:
+    data = page_json(open_bundle(split_bundle))
+    drawn = re.findall(
+        r'<polyline class="line[^"]*" points="(.*?)"><title>(.*?)</title>', page.read_text()
+    )
+    lines = {
+        name: [tuple(map(float, one.split(","))) for one in points.split()]
+        for points, name in drawn
+    }
+    curves = data["curves"]
+    y = around([ms for one in curves["lines"] for ms in one["latency_ms"]])
+    for one in curves["lines"]:
+        heights = [1 - at / 100 for _, at in lines[one["name"]]]
+        back = [y.low * (y.high / y.low) ** height for height in heights]
+        assert back == pytest.approx(one["latency_ms"], rel=2e-3)
+    places = [x for x, _ in lines["a step"]]
+    found = [one["blocks_on_edge"] for one in data["planning"]["positions"]]
+    assert places == pytest.approx([100 * one / max(found) for one in found], abs=0.01)
+    heights = [100 - at for _, at in lines["a step"]]
+    totals = [one["latency_ms"] for one in data["planning"]["positions"]]
+    scale = heights[-1] / totals[-1]
+    assert heights == pytest.approx([one * scale for one in totals], abs=0.02)
+
+
 def test_figures_agree_with_each_other(split_bundle: Path) -> None:
     data = page_json(open_bundle(split_bundle))
     for row in data["strategies"]:

@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 from importlib import import_module
 from inspect import getsource
 from io import StringIO
@@ -81,6 +82,18 @@ def test_what_comes_next_is_said_to_people_alone(
     monkeypatch.setattr(output, "console", lambda: Console(file=file, force_terminal=True))
     output.say_next("vlacut plan a[b]", "vlacut run c")
     assert CONTROL.sub("", file.getvalue()) == "next: vlacut plan a[b]    and    vlacut run c\n"
+
+
+@pytest.mark.parametrize("terminal", ["1", "0"])
+def test_a_bar_leaves_no_thread(monkeypatch: pytest.MonkeyPatch, terminal: str) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", terminal)
+    before = threading.enumerate()
+    with progress.progress_bar() as bar:
+        bar("part", 1, 2)
+    for one in threading.enumerate():
+        if one not in before:
+            one.join(60)
+            assert not one.is_alive()
 
 
 def test_progress_tells_the_time_that_is_left() -> None:

@@ -69,8 +69,9 @@ def progress_bar() -> Iterator[Stages]:
         _Left(),
     )
     # The file as it is now: it stays in sight while what a model says there is caught.
-    with Bar(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        bar.disable = not bar.console.is_terminal
+    console = Console(file=sys.stderr)
+    # Told before it starts: of a bar that is switched off later its thread would go on for ever.
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("start", total=1)
         stages = Stages(lambda *stage: _show_stage(bar, task, *stage))
         yield stages
