@@ -39,7 +39,7 @@
 
   const axis = (more) => ({
     stroke: () => colour("--text"),
-    grid: { stroke: () => colour("--grid") },
+    grid: { stroke: () => colour("--grid"), width: 1 },
     ticks: { stroke: () => colour("--grid") },
     font: "12px system-ui, sans-serif",
     ...more,
