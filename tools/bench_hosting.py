@@ -17,7 +17,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -26,9 +25,6 @@ from rich.table import Table
 from torch import nn
 
 import vlacut
-from vlacut.api import Policy
-
-LOADED_S = 300.0  # that a bundle may take to load; then its robot says why it has none
 
 
 def main() -> None:
@@ -71,24 +67,12 @@ def held(paths: list[Path], *words: str) -> int:
             assert server.stdout is not None
             address = json.loads(server.stdout.readline())["address"]
             for path in paths:
-                with connected(path, address, emulate=bool(words)) as policy:
+                with vlacut.connect(path, address, emulate=bool(words)) as policy:
                     policy.step(policy.bundle.golden("observation"))
             rollup = Path(f"/proc/{server.pid}/smaps_rollup").read_text()
         finally:
             server.terminate()
     return int(re.findall(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)[0]) * 1024
-
-
-def connected(path: Path, address: str, *, emulate: bool) -> Policy:
-    """A robot, once its bundle is loaded; of several bundles that begins when it first asks."""
-    end = time.monotonic() + LOADED_S
-    while True:
-        try:
-            return vlacut.connect(path, address, emulate=emulate)
-        except vlacut.PeerUnable:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ line that says what is wrong, where, and what to do.
         ├── PeerLost          the connection ended or could not be made
         └── PeerRefused       the peer says no: another bundle, another version, other keys
             └── PeerUnable    the peer would, and cannot now: it is full, stops, or failed
-                └── PeerLoading    it is loading the bundle, and will then
+                ├── PeerLoading    it is loading the bundle, and will then
+                └── PeerMoved      it names another that can
 """
 
 from __future__ import annotations
@@ -110,6 +111,18 @@ class PeerUnable(PeerRefused):
 
 class PeerLoading(PeerUnable):
     """The peer is loading the bundle, and serves it once that is done: ask again."""
+
+
+class PeerMoved(PeerUnable):
+    """The peer names another that serves the bundle.
+
+    Attributes:
+        address: host and port of that one.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"the cloud sends this robot to {host}, port {port}")
+        self.address = host, port
 
 
 def one_line(text: object) -> str:

@@ -51,7 +51,7 @@ def test_greeting_vectors() -> None:
     assert unpack_greeting(vector) == greeting
     assert unpack_version(vector[:12]) == 6
     with pytest.raises(WireError, match="must be zero"):
-        unpack_greeting(vector[:15] + b"\2" + vector[16:])
+        unpack_greeting(vector[:15] + b"\4" + vector[16:])
     with pytest.raises(WireError, match="is no vlacut"):
         unpack_version(b"HTTP/1.1 400")
 

@@ -18,6 +18,7 @@ from vlacut.bundle.store import WeightStore
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import Side, parse_link, read_recordings
 from vlacut.runtime.cloud.deployment import Offer
+from vlacut.runtime.cloud.directory import Directory
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.engines import cloud_engines, computes, edge_engines, warm_up
@@ -30,7 +31,7 @@ from vlacut.runtime.network.selectors import make_selector
 from vlacut.runtime.verification import CutResult, verify_bundle
 from vlacut.runtime.wire.own_keys import check_keys
 from vlacut.runtime.wire.security import cloud_context, edge_context
-from vlacut.runtime.wire.sockets import parse_address, written
+from vlacut.runtime.wire.sockets import parse_addresses, written
 
 _log = logging.getLogger("vlacut.server")
 _edge_log = logging.getLogger("vlacut.edge")
@@ -109,7 +110,8 @@ def connect(
 
     Args:
         bundle: path of the bundle.
-        cloud: `HOST:PORT` of `vlacut serve`; not needed if everything runs on the edge.
+        cloud: `HOST:PORT` of `vlacut serve`, of a cluster that of any server, or of several with
+            commas between; not needed if everything runs on the edge.
         timeout: seconds without progress after which the cloud counts as lost.
         deadline: seconds within which a step returns, see `vlacut.runtime.edge.session`; None for
             no limit.
@@ -140,12 +142,14 @@ def connect(
     Raises InputError, BundleError, BackendError, PeerLost, PeerRefused or WireError.
     """
     opened = _open(bundle, trusted, None if emulate else Side.EDGE)
+    entries = parse_addresses(cloud) if cloud else []
     name = predictor or (LSTM if opened.predictor_path else "ewma")
     predict, interval_s = _predictor(opened, name)
     policy = Policy(
         opened,
-        parse_address(cloud) if cloud else None,
+        entries[0] if entries else None,
         timeout,
+        others=entries[1:],
         selector=make_selector(
             selector,
             opened.plan,
@@ -218,6 +222,7 @@ def serve(
     in_place: bool = False,
     provider: str = "",
     watch: bool = False,
+    directory: Directory | None = None,
 ) -> Server:
     """The cloud side of a bundle, or of several, listening; call its `serve_forever`.
 
@@ -237,6 +242,7 @@ def serve(
             in order of preference with `+` between them.
         watch: `bundle` is a folder of bundles, and the server follows it until it is shut down:
             see `vlacut.api.watching`.
+        directory: of other servers of a cluster, see `vlacut.api.cluster`.
 
     Every engine of a bundle alone runs once on zeros before this returns. Events go to the logger
     `vlacut.server`, and so does a warning if no variant has work for the cloud.
@@ -269,6 +275,7 @@ def serve(
         insecure=insecure,
         most_robots=most_robots,
         memory=memory,
+        directory=directory,
     )
     if folder is not None:
         served = {path: made.digest.hex() for path, made in zip(found, offers, strict=True)}

@@ -70,6 +70,7 @@ def status_of(server: Server) -> dict[str, Any]:
     return {
         "version": version("vlacut"),
         "health": _health(server),
+        "instance": server.instance,
         "robots": server.robots,
         "most_robots": server.most_robots,
         "load": server.load,
@@ -84,6 +85,7 @@ def _bundle_status(one: Deployment) -> dict[str, Any]:
         "program": one.plan.program,
         "digest": one.digest.hex(),
         "loaded": one.engines is not None,
+        "retired": one.retired_s is not None,
         "robots": one.sessions,
         "steps": one.counts.steps,
         "step_ms": one.step_s * 1e3,

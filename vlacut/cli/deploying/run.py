@@ -36,7 +36,11 @@ from vlacut.tensor.observations import read_observation
 
 @click.command("run")
 @BUNDLE
-@click.option("--cloud", default="", help="HOST:PORT of vlacut serve; not needed if all-edge.")
+@click.option(
+    "--cloud",
+    default="",
+    help="HOST:PORT of vlacut serve, or several: A,B; not needed if all-edge.",
+)
 @TLS
 @INSECURE
 @TRUSTED

@@ -8,11 +8,14 @@ from pathlib import Path
 import click
 
 from vlacut.api import serve
+from vlacut.api.cluster.following import Follower
+from vlacut.api.cluster.workers import read_workers
 from vlacut.cli.arguments import IN_PLACE, INSECURE, PROVIDER, TLS, TRUSTED, bundles_of
 from vlacut.cli.deploying.logs import log_to_stderr
 from vlacut.cli.show.output import console, json_option, print_json, size
 from vlacut.errors import InputError
 from vlacut.hardware import parse_bytes
+from vlacut.runtime.cloud.directory import Directory
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.wire.sockets import parse_address, written
 
@@ -37,6 +40,9 @@ from vlacut.runtime.wire.sockets import parse_address, written
 @click.option(
     "--watch", is_flag=True, help="Follow the folder BUNDLE: serve what comes, retire what goes."
 )
+@click.option(
+    "--cluster", type=click.Path(path_type=Path), help="TOML of the servers that share the robots."
+)
 @click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
@@ -51,6 +57,7 @@ def serve_command(
     robots: int,
     memory: str | None,
     watch: bool,
+    cluster: Path | None,
     emulate: bool,
     in_place: bool,
     provider: str,
@@ -68,6 +75,10 @@ def serve_command(
     found = [bundle for path in paths for bundle in bundles_of(path)]
     if watch and (len(paths) > 1 or found[0] == paths[0]):
         raise InputError("--watch follows one folder of bundles: name that alone")
+    if cluster is not None and metrics is None:
+        raise InputError("the servers of a cluster ask each other there: give --metrics, too")
+    workers = read_workers(cluster) if cluster is not None else ()
+    directory = Directory() if workers else None
     server = serve(
         paths[0] if watch else found[0] if len(found) == 1 else found,
         host,
@@ -81,6 +92,7 @@ def serve_command(
         in_place=in_place,
         provider=provider,
         memory=parse_bytes(memory) if memory else None,
+        directory=directory,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())
@@ -111,7 +123,12 @@ def serve_command(
             room += f", {size(server.memory.robot)} of tensors each"
         what = str(found[0]) if len(found) == 1 else f"{len(found)} bundles"
         console().print(f"serving {what} on {address}: {room}; Ctrl-C ends it", markup=False)
+    follower = Follower(workers, server, directory) if directory is not None else None
+    if follower is not None:
+        follower.start()
     server.serve_forever()
+    if follower is not None:
+        follower.close()
 
 
 def _serve_metrics(server: Server, place: str) -> str:

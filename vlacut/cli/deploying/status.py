@@ -1,29 +1,30 @@
-"""`status`: what a server does now, from its page of metrics."""
+"""`status`: what a server does now, or all of a cluster, from their pages of metrics."""
 
 from __future__ import annotations
 
-import http.client
-import json
+from pathlib import Path
 from typing import Any
 
 import click
 
+from vlacut.api.cluster.asking import fetch_status
+from vlacut.api.cluster.workers import read_workers
 from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table
-from vlacut.errors import PeerLost, WireError, one_line
-from vlacut.runtime.wire.sockets import parse_address, written
-
-_TIMEOUT_S = 5.0
-_MOST_BYTES = 1 << 22
+from vlacut.errors import PeerLost, WireError
+from vlacut.runtime.wire.sockets import parse_address
 
 
 @click.command("status")
-@click.argument("address", metavar="HOST:PORT")
+@click.argument("address", metavar="HOST:PORT|CLUSTER.toml")
 @json_option
 def status_command(address: str, as_json: bool) -> None:
-    """Show the bundles, robots and load of a server.
+    """Show the bundles, robots and load of a server, or of all that a file lists.
 
     HOST:PORT is that of its --metrics.
     """
+    if address.endswith(".toml"):
+        _show_cluster(Path(address), as_json)
+        return
     host, port = parse_address(address)
     found = fetch_status(host, port)
     if as_json:
@@ -43,49 +44,30 @@ def status_command(address: str, as_json: bool) -> None:
     say_next("vlacut rollout BUNDLE FOLDER")
 
 
-def fetch_status(host: str, port: int) -> dict[str, Any]:
-    """What `/status` of a server says.
-
-    Raises PeerLost if nobody answers, WireError if it is no server's.
-    """
-    where = written(host, port)
-    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
-    try:
-        connection.request("GET", "/status")
-        answer = connection.getresponse()
-        data = answer.read(_MOST_BYTES + 1)
-    except (OSError, http.client.HTTPException) as error:
-        raise PeerLost(
-            f"{where} does not answer: {one_line(error)}; it is the port of vlacut serve --metrics"
-        ) from error
-    finally:
-        connection.close()
-    try:
-        if answer.status != http.client.OK or len(data) > _MOST_BYTES:
-            raise ValueError(f"it answers {answer.status}")
-        found: dict[str, Any] = json.loads(data)
-        _check(found)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WireError(
-            f"{where} is no page of vlacut serve --metrics: {one_line(error)}"
-        ) from error
-    return found
+def _show_cluster(path: Path, as_json: bool) -> None:
+    """A line for each server; one that does not answer says why, and the others are shown."""
+    found: dict[str, dict[str, Any]] = {}
+    for worker in read_workers(path):
+        try:
+            found[worker.address] = fetch_status(*worker.metrics)
+        except WireError as error:
+            found[worker.address] = {"health": str(error)}
+    if as_json:
+        print_json({"servers": found})
+    else:
+        columns = ("server", "robots", "of", "load", "bundles", "health")
+        rows = [_server_row(address, each) for address, each in found.items()]
+        console().print(table(str(path), columns, rows, left=1))
+    if not any("robots" in each for each in found.values()):
+        raise PeerLost(f"no server of {path} answers")
 
 
-_NUMBERS = ("robots", "most_robots", "load", "memory_bytes")
-_OF_A_BUNDLE = ("robots", "steps", "step_ms", "weights_bytes", "robot_bytes", "loaded")
-
-
-def _check(found: Any) -> None:
-    """Raises ValueError, KeyError or TypeError if it is not what `status_of` makes."""
-    for name in ("version", "health"):
-        found[name] = one_line(found[name])
-    numbers = [found[name] for name in _NUMBERS]
-    for one in found["bundles"]:
-        one["name"], one["digest"] = one_line(one["name"]), one_line(one["digest"])
-        numbers += [one[name] for name in _OF_A_BUNDLE]
-    if not all(isinstance(number, (int, float)) for number in numbers):
-        raise ValueError("a figure of it is no number")
+def _server_row(address: str, found: dict[str, Any]) -> tuple[str, ...]:
+    if "robots" not in found:
+        return (address, "", "", "", "", found["health"])
+    bundles = ", ".join(f"{one['name']} {one['digest'][:12]}" for one in found["bundles"])
+    numbers = str(found["robots"]), str(found["most_robots"]), f"{found['load']:.2f}"
+    return (address, *numbers, bundles, found["health"])
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ class Reception:
         host, port: where to listen, see `vlacut.runtime.wire.sockets.listener`.
         tls: in which; None for plain connections.
         digests: gives those of the bundles that it takes robots of.
+        elsewhere: `HOST:PORT` of who takes those of another digest; empty if nobody does.
         serve: what the thread does: told the stranger, which it owns.
         refused: told of a connection that was not taken: `lost` or `refused`, whose, and why.
 
@@ -52,11 +53,12 @@ class Reception:
         port: int,
         tls: ssl.SSLContext | None,
         digests: Callable[[], Sequence[bytes]],
+        elsewhere: Callable[[bytes], str],
         serve: Callable[[Stranger], None],
         refused: Callable[[str, str, str], None],
     ) -> None:
         self._tls = tls
-        self._digests = digests
+        self._digests, self._elsewhere = digests, elsewhere
         self._serve = serve
         self._refused = refused
         self._stopping = threading.Event()
@@ -88,8 +90,12 @@ class Reception:
 
     def receive_all(self) -> None:
         """Take connections until `stop` or `close`."""
+        self.receive_while(lambda: not self.stopping)
+
+    def receive_while(self, wanted: Callable[[], bool]) -> None:
+        """Take connections as long as they are wanted, or until `close`."""
         try:
-            while not self.stopping and self._listener.fileno() >= 0:
+            while wanted() and self._listener.fileno() >= 0:
                 self._turn()
         finally:
             self._dismiss_all()
@@ -165,9 +171,8 @@ class Reception:
         start = time.thread_time()
         try:
             done = stranger.advance()
-            said = (
-                refusal(stranger.greeting, stranger.arrived_ns, self._digests()) if done else None
-            )
+            greeted = stranger.greeting, stranger.arrived_ns
+            said = refusal(*greeted, self._digests(), self._elsewhere) if done else None
         except WireError as error:
             self._forget(guest)
             event = "lost" if isinstance(error, PeerLost) else "refused"
@@ -177,7 +182,7 @@ class Reception:
             if said is not None:
                 self._forget(guest)
                 self._refused("refused", stranger.peer, said[1])
-                stranger.say(said[0].pack())
+                stranger.say(said[0])
                 self._linger(stranger)
             elif done:
                 self._forget(guest)

@@ -10,9 +10,11 @@ after the name in its certificate where it has one.
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +23,7 @@ from vlacut.errors import PeerLost, WireError
 from vlacut.plans.memory import UNKNOWN, Memory
 from vlacut.runtime.cloud.attending import Attendant
 from vlacut.runtime.cloud.deployment import Counts, Deployment, Offer
+from vlacut.runtime.cloud.directory import Directory, Standing
 from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.cloud.reception import Reception
@@ -29,11 +32,12 @@ from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.cloud.turns import Turns
 from vlacut.runtime.wire.handshake import NoRoom, answer_to
-from vlacut.runtime.wire.protocol import CHECKED, Greeting, Status
+from vlacut.runtime.wire.protocol import CHECKED, STAY, Greeting, Status
 from vlacut.runtime.wire.security import peer_name, require_authentication
-from vlacut.runtime.wire.sockets import set_options
+from vlacut.runtime.wire.sockets import set_options, written
 
 _HANDSHAKE_S = 5.0
+_COME_BACK_S = 1.0  # that robots have to be sent on, once the last has left a server that ends
 _LOADING_S = 0.25  # that a robot waits for its bundle in its handshake; then it dials again
 
 _log = logging.getLogger("vlacut.server")
@@ -51,6 +55,10 @@ class Server:
         timeout: seconds without progress within a step after which a robot counts as lost.
         most_robots: at a time; more are refused, see `Robots.admit`.
         memory: bytes of this machine; if None, what the plans' device has, the least of several.
+        directory: of the other servers, where robots are sent that are better served there.
+
+    Attributes:
+        instance: names this server among others, whatever its address.
 
     Raises InputError if the address cannot be had, peers there would not be authenticated, no robot
     fits the memory beside the engines, a codec of a plan is not installed, or a bundle is there
@@ -68,6 +76,7 @@ class Server:
         timeout: float = 10.0,
         most_robots: int = 64,
         memory: int | None = None,
+        directory: Directory | None = None,
     ) -> None:
         require_authentication(host, tls, insecure)
         known = [offer.plan.memory.device for offer in offers if offer.plan.memory.device]
@@ -77,6 +86,8 @@ class Server:
             self._hosting.add(offer)
         if len(offers) == 1:
             self._hosting.all[0].load()
+        self.instance = secrets.token_hex(8)
+        self._directory = directory
         self._turns = Turns()
         self._timeout = timeout
         self._most_robots = most_robots
@@ -84,8 +95,8 @@ class Server:
         self._lock = threading.Lock()
         self._strangers: Counter[str] = Counter()  # what became of who named no bundle
         self._refusals = Refusals(self._say)
-        digests = self._hosting.taking
-        self._reception = Reception(host, port, tls, digests, self._serve, self._refuse)
+        digests, elsewhere = self._hosting.taking, self._elsewhere
+        self._reception = Reception(host, port, tls, digests, elsewhere, self._serve, self._refuse)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -120,6 +131,13 @@ class Server:
         return min([self._most_robots, *(fit for fit in fits if fit is not None)])
 
     @property
+    def standing(self) -> Standing:
+        """How full it is, at the address that it listens on; it takes no robots when it ends."""
+        digests = frozenset(() if self.draining else self._hosting.taking())
+        where = written(*self.address)
+        return Standing(where, digests, self.robots, self.most_robots, self.load)
+
+    @property
     def counts(self) -> Counts:
         """What it has done so far, for all bundles that it ever had."""
         made = self._hosting.counts
@@ -142,12 +160,32 @@ class Server:
         return lasts if lasts > self._timeout else 0.0
 
     def serve_forever(self) -> None:
-        """Serve until `shutdown`; then let steps that have begun end, for at most `timeout`."""
+        """Serve until `shutdown`; then let steps that have begun end, for at most `timeout`.
+
+        Robots that come meanwhile are sent elsewhere, where there is a directory.
+        """
         try:
             self._reception.receive_all()
+            if self._directory is not None:
+                self._send_on()
         finally:
             self.close()
             self._drain()
+
+    def _send_on(self) -> None:
+        """Send who comes elsewhere, until the robots have left and had time to come back for it."""
+        end, last = time.monotonic() + self._timeout, time.monotonic()
+
+        def wanted() -> bool:
+            nonlocal last
+            now = time.monotonic()
+            last = now if self.robots else last
+            return now < min(end, last + _COME_BACK_S)
+
+        self._reception.receive_while(wanted)
+
+    def _elsewhere(self, digest: bytes) -> str:
+        return self._directory.place(digest) if self._directory is not None else ""
 
     def _drain(self) -> None:
         _log.info("draining: %d robots", self.robots, extra={"event": "draining"})
@@ -247,6 +285,18 @@ class Server:
         sock.close()
 
     def _no_room(self, greeting: Greeting, sock: socket.socket) -> NoRoom | None:
+        """Why a robot is not let in, and who takes it instead; None if it is let in."""
+        better = ""
+        if self._directory is not None and not greeting.flags & STAY and not self.draining:
+            better = self._directory.place(greeting.digest, self.standing)
+        if better:
+            return NoRoom("another server is less full", place=better)
+        no = self._not_here(greeting, sock)
+        if no is not None and no.status == Status.FULL:
+            return replace(no, place=self._elsewhere(greeting.digest))
+        return no
+
+    def _not_here(self, greeting: Greeting, sock: socket.socket) -> NoRoom | None:
         """Why a robot is not let in; None if it is, and its bundle is loaded."""
         if self.draining:
             return NoRoom("the server is stopping")

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vlacut.errors import PeerLoading, PeerLost, PeerUnable, WireError
+from vlacut.errors import InputError, PeerLoading, PeerLost, PeerRefused, PeerUnable, WireError
 from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.handshake import greet
 from vlacut.runtime.wire.layout import Empty, Layout
-from vlacut.runtime.wire.protocol import CHECKED
+from vlacut.runtime.wire.protocol import CHECKED, STAY
 from vlacut.runtime.wire.remembered import memory_bytes, unpack_memory
-from vlacut.runtime.wire.security import secure
+from vlacut.runtime.wire.security import is_loopback, require_authentication, secure
 from vlacut.runtime.wire.sockets import connected, set_options, written
 
 _CONNECT_S = 3.0
@@ -43,7 +43,9 @@ class Endpoint:
         deadline_s: seconds within which a step returns, 0 if none.
         timeout: seconds without any progress after which the cloud counts as lost.
         tls: None for a plain connection.
-        checked: whether checksums cover tensors.
+        insecure: whether it may be plain off loopback.
+        checked: whether checksums cover tensors; if None, where nothing else guards them.
+        stay: whether this robot was sent there, or was served there last.
     """
 
     address: tuple[str, int]
@@ -52,7 +54,9 @@ class Endpoint:
     deadline_s: float
     timeout: float
     tls: ssl.SSLContext | None
-    checked: bool = False
+    insecure: bool = False
+    checked: bool | None = None
+    stay: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,14 @@ def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
     PeerUnable if it is full, PeerLoading if it is loading the bundle, WireError if what answers is
     no cloud of vlacut.
     """
-    limit = min(endpoint.timeout, _CONNECT_S)
+    host, limit = endpoint.address[0], min(endpoint.timeout, _CONNECT_S)
+    try:
+        require_authentication(host, endpoint.tls, endpoint.insecure)
+    except InputError as error:  # where it was sent: where it may begin was asked before
+        raise PeerRefused(f"this robot was sent where it may not go: {error}") from error
+    checked = endpoint.checked
+    if checked is None:
+        checked = endpoint.tls is None and not is_loopback(host)
     try:
         plain = connected(endpoint.address, limit)
         set_options(plain, endpoint.timeout)
@@ -87,7 +98,7 @@ def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
     sock = secure(plain, endpoint.tls, limit, server=False)
     try:
         deadline_ns = round(endpoint.deadline_s * 1e9)
-        flags = CHECKED if endpoint.checked else 0
+        flags = (CHECKED if checked else 0) | (STAY if endpoint.stay else 0)
         first, told = greet(
             *(sock, endpoint.digest, endpoint.token, deadline_ns, limit, flags),
             memory_bytes=memory_bytes(plan),
@@ -96,7 +107,7 @@ def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
         sock.close()
         raise
     layout = Layout(plan, Side.EDGE, empty)
-    connection = Connection(sock, layout, endpoint.timeout, checked=endpoint.checked)
+    connection = Connection(sock, layout, endpoint.timeout, checked=checked)
     return Line(connection, CloudClock(first), unpack_memory(plan, told))
 
 

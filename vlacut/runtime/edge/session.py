@@ -25,7 +25,8 @@ import math
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Union
 
@@ -37,9 +38,10 @@ from vlacut.hardware import Link, Side
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import initial_state
 from vlacut.runtime.closing import Closing
+from vlacut.runtime.edge.entries import Entries
 from vlacut.runtime.edge.fallbacks import Fallbacks, overrun_of
 from vlacut.runtime.edge.flight import Flight
-from vlacut.runtime.edge.link import CloudLink, Endpoint, dial
+from vlacut.runtime.edge.link import CloudLink, Endpoint, Line, dial
 from vlacut.runtime.edge.makers import Alone, Together
 from vlacut.runtime.edge.memory import Moment, Remembered, copied
 from vlacut.runtime.edge.observed import check_observation
@@ -51,7 +53,7 @@ from vlacut.runtime.network.predictors import PREDICTORS, Predictor
 from vlacut.runtime.network.selectors import Always, Forecast, Rates, Selector, steady
 from vlacut.runtime.wire.pictures import require_libraries
 from vlacut.runtime.wire.protocol import TOKEN_BYTES
-from vlacut.runtime.wire.security import is_loopback, require_authentication
+from vlacut.runtime.wire.security import require_authentication
 from vlacut.tensor.noise import NoiseSource
 
 _END_S = 1.0  # that `close` waits for an engine of a hedged step
@@ -67,7 +69,9 @@ class EdgeSession(Closing):
         plan: of the bundle.
         digest: of the bundle.
         engines: by name of part, all edge parts.
-        address: host and port of the cloud; None if no variant that will run crosses.
+        address: host and port of the cloud; None if no variant that will run crosses. Of several
+            servers any: see `vlacut.runtime.edge.entries`.
+        others: servers to ask where that one cannot be reached, or does not take the robot.
         selector: which variant each step runs; the plan's first if not given.
         predictor: makes one for each direction of the network, see
             `vlacut.runtime.network.predictors`.
@@ -101,6 +105,7 @@ class EdgeSession(Closing):
         address: tuple[str, int] | None,
         timeout: float = 10.0,
         *,
+        others: Sequence[tuple[str, int]] = (),
         selector: Selector | None = None,
         predictor: Callable[[], Predictor] = PREDICTORS["ewma"],
         interval_s: float | None = None,
@@ -143,7 +148,8 @@ class EdgeSession(Closing):
                 f"the plan of {plan.program} crosses the link; name the cloud's HOST:PORT"
             )
         if address is not None and any(plan.crosses):
-            require_authentication(address[0], tls, insecure)
+            for host, _ in (address, *others):
+                require_authentication(host, tls, insecure)
             require_libraries(plan)
         together = self._open(engines)
         first = initial_state(plan.states, plan.spec, initial)
@@ -156,13 +162,16 @@ class EdgeSession(Closing):
             if hedge or (deadline is not None and not all(plan.crosses)):
                 alone = Alone(plan, self._open(engines), self._memory)
             token = secrets.token_bytes(TOKEN_BYTES)
-            if checked is None:
-                checked = tls is None and not is_loopback(address[0])
-            endpoint = Endpoint(address, digest, token, deadline or 0.0, timeout, tls, checked)
+            endpoint = Endpoint(
+                *(address, digest, token, deadline or 0.0, timeout, tls, insecure, checked)
+            )
+
+            def line(where: tuple[str, int], stay: bool) -> Line:
+                return dial(replace(endpoint, address=where, stay=stay), plan, together.empty)
+
             try:
-                self._link = CloudLink(
-                    lambda: dial(endpoint, plan, together.empty), alone is not None
-                )
+                entries = Entries([address, *others], line)
+                self._link = CloudLink(entries.dial, alone is not None)
             except BaseException:
                 self.close()
                 raise

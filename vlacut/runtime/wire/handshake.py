@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 from vlacut.errors import PeerLoading, PeerLost, PeerRefused, PeerUnable, WireError
 from vlacut.runtime.wire.clock import Exchange
+from vlacut.runtime.wire.moving import pack_place, unpack_place
 from vlacut.runtime.wire.protocol import (
     DIGEST_BYTES,
     GREETING_BYTES,
     GREETING_START_BYTES,
+    PLACE_BYTES,
     VERSION,
     Greeting,
     Status,
@@ -29,10 +31,12 @@ class NoRoom:
     Attributes:
         why: for people.
         status: that it is told.
+        place: `HOST:PORT` of who serves it instead; empty if nobody does.
     """
 
     why: str
     status: Status = Status.FULL
+    place: str = ""
 
 
 def greet(
@@ -56,7 +60,8 @@ def greet(
         memory_bytes: how long what the cloud remembers is, see `vlacut.runtime.wire.remembered`.
 
     Raises PeerLost if the other side hangs up or is late, WireError if it is no cloud of vlacut,
-    PeerRefused with what differs, PeerUnable if it is full, PeerLoading if it will be able to.
+    PeerRefused with what differs, PeerUnable if it is full, PeerLoading if it will be able to,
+    PeerMoved if another is.
     """
     sent = time.perf_counter_ns()
     _send(sock, Greeting(Status.OK, digest, token, sent, deadline_ns, flags))
@@ -64,6 +69,8 @@ def greet(
     version, found = _receive(sock, end)
     if found is None:
         raise PeerRefused(f"the cloud speaks protocol {version}, this edge {VERSION}; update one")
+    if found.status == Status.MOVED:
+        raise unpack_place(_read(sock, PLACE_BYTES, end))
     if found.status == Status.OTHER_BUNDLE or found.digest != digest:
         raise PeerRefused(
             f"the cloud holds another bundle ({found.digest.hex()[:12]}) than this edge "
@@ -123,43 +130,65 @@ def answer_to(
     """
     refused = refusal(data, arrived_ns, digests)
     if refused is not None:
-        _send(sock, refused[0])
+        _send_bytes(sock, refused[0])
         raise PeerRefused(refused[1])
     found = unpack_greeting(data)
     times = arrived_ns, time.perf_counter_ns()
     mine = Greeting(Status.OK, found.digest, found.token, *times, found.flags)
     no = full(found)
     if no is not None:
+        if no.place:
+            _send(sock, replace(mine, status=Status.MOVED), pack_place(no.place))
+            raise PeerUnable(f"{no.why}; sent to {no.place}")
         _send(sock, replace(mine, status=no.status))
         raise PeerUnable(f"there is no room for another robot: {no.why}")
     _send(sock, mine, memory(found))
     return found
 
 
-def refusal(data: bytes, arrived_ns: int, digests: Sequence[bytes]) -> tuple[Greeting, str] | None:
+def refusal(
+    data: bytes,
+    arrived_ns: int,
+    digests: Sequence[bytes],
+    elsewhere: Callable[[bytes], str] = lambda _: "",
+) -> tuple[bytes, str] | None:
     """What to answer a greeting of another version or bundle, and why; None if it is of one here.
 
-    The arguments are those of `answer_to`. Raises WireError if it is no greeting.
+    Args:
+        data: as for `answer_to`.
+        arrived_ns: as for `answer_to`.
+        digests: as for `answer_to`.
+        elsewhere: `HOST:PORT` of who serves the bundle of a digest; empty if nobody does.
+
+    Raises WireError if it is no greeting.
     """
     digest = digests[0] if digests else bytes(DIGEST_BYTES)
     version = unpack_version(data[:GREETING_START_BYTES])
     if version != VERSION:
         mine = Greeting(Status.OTHER_VERSION, digest, bytes(16), arrived_ns, arrived_ns)
-        return mine, f"an edge speaks protocol {version}, this cloud {VERSION}"
+        return mine.pack(), f"an edge speaks protocol {version}, this cloud {VERSION}"
     found = unpack_greeting(data)
     if found.digest in digests:
         return None
-    now = time.perf_counter_ns()
-    mine = Greeting(Status.OTHER_BUNDLE, digest, found.token, arrived_ns, now, found.flags)
-    return mine, (
+    now, place = time.perf_counter_ns(), elsewhere(found.digest)
+    why = (
         f"an edge holds another bundle ({found.digest.hex()[:12]}) than this cloud "
         f"({', '.join(one.hex()[:12] for one in digests)})"
     )
+    if place:
+        mine = Greeting(Status.MOVED, found.digest, found.token, arrived_ns, now, found.flags)
+        return mine.pack() + pack_place(place), f"{why}; sent to {place}"
+    mine = Greeting(Status.OTHER_BUNDLE, digest, found.token, arrived_ns, now, found.flags)
+    return mine.pack(), why
 
 
-def _send(sock: socket.socket, greeting: Greeting, memory: bytes = b"") -> None:
+def _send(sock: socket.socket, greeting: Greeting, rest: bytes = b"") -> None:
+    _send_bytes(sock, greeting.pack() + rest)
+
+
+def _send_bytes(sock: socket.socket, data: bytes) -> None:
     try:
-        sock.sendall(greeting.pack() + memory)
+        sock.sendall(data)
     except OSError as error:
         raise _hung_up(error.strerror or str(error)) from error
 

@@ -9,15 +9,18 @@ little-endian, as numpy lays them out. No number from the peer ever sizes an all
     0   magic `VLACUT`, two zero bytes
     8   protocol version (u16)
     10  status (u16): 0; from the cloud, otherwise the reason of a refusal, see `Status`
-    12  flags (u32): bit 0, the checksums of frames cover their tensors; other bits are zero. The
-        edge chooses, the cloud repeats it
+    12  flags (u32): bit 0, the checksums of frames cover their tensors; bit 1, the edge was sent
+        here or comes back here, and is sent on only if there is no room; other bits are zero. The
+        edge chooses, the cloud repeats them
     16  SHA-256 digest of the bundle's manifest
     48  session token, 16 random bytes the edge chose once; the cloud repeats them
     64  the edge's clock when it sent this; from the cloud: when it had received the edge's (u64)
     72  the edge's deadline for a step in nanoseconds, 0 if none; from the cloud: when it sent this
 
 After another status than 0 the cloud says no more. The edge of a bundle that is being loaded dials
-again: no handshake lasts as long as that may.
+again: no handshake lasts as long as that may. Only *moved* is followed by a place: 256 bytes, the
+`HOST:PORT` where the bundle is served in ASCII, then zeros. The edge dials that one, with the same
+keys; where it runs into a circle, all are full.
 
 The first 12 bytes keep their meaning in every version, so that versions can refuse each other. Two
 sides that hold different bundles never exchange a tensor. A token seen before is the same robot
@@ -123,7 +126,8 @@ _CHECK_AT, _CHECK_BYTES, _STEP, _BASE = 12, 4, slice(16, 24), slice(24, 32)
 _LAST_STEP = 2**64 - 1
 _ROW_WORDS = 512
 _BLOCK_BYTES = 8 * _ROW_WORDS
-CHECKED = 1  # a flag of the greeting
+CHECKED, STAY = 1, 2  # flags of the greeting
+PLACE_BYTES = 256
 GREETING_BYTES, GREETING_START_BYTES = _GREETING.size, _GREETING_START.size
 HEADER_BYTES = _HEADER.size
 Payload = Union[np.ndarray, bytes]
@@ -138,6 +142,7 @@ class Status(IntEnum):
     OTHER_VERSION = 2
     FULL = 3  # or stopping
     LOADING = 4  # the bundle: come again
+    MOVED = 5  # another serves it: a place follows
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class Greeting:
             received the edge's.
         second_ns: of the edge, the nanoseconds within which a step returns, 0 for no limit; of the
             cloud, its clock when it sent this.
-        flags: bit 0 for checksums that cover tensors.
+        flags: CHECKED for checksums that cover tensors, STAY for an edge that was sent here.
     """
 
     status: int
@@ -182,7 +187,7 @@ def unpack_greeting(data: bytes) -> Greeting:
     Raises WireError if bits are set that must be zero.
     """
     status, flags, digest, token, first_ns, second_ns = _GREETING.unpack(data)[2:]
-    if flags & ~CHECKED:
+    if flags & ~(CHECKED | STAY):
         raise WireError("the peer sent a greeting with bits set that must be zero")
     return Greeting(status, digest, token, first_ns, second_ns, flags)
 

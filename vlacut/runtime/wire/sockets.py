@@ -28,6 +28,17 @@ def parse_address(text: str) -> tuple[str, int]:
     return host[1:-1] if bracketed else host, int(port)
 
 
+def parse_addresses(text: str) -> list[tuple[str, int]]:
+    """Hosts and port numbers of `HOST:PORT`, or several of them with commas between.
+
+    Raises InputError if one does not parse, or is there twice.
+    """
+    found = [parse_address(one.strip()) for one in text.split(",")]
+    if len(set(found)) < len(found):
+        raise InputError(f"of the addresses {text!r} one is there twice; name each once")
+    return found
+
+
 def written(host: str, port: int) -> str:
     """A host and a port number as the text that `parse_address` reads."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

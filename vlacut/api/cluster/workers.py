@@ -1,0 +1,72 @@
+"""The servers of a cluster on fixed machines, as `cluster.toml` lists them.
+
+[[workers]]
+address = "10.0.0.5:7000"  # where robots reach it
+metrics = "10.0.0.5:9100"  # of its vlacut serve --metrics, where the others and people ask it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlacut.errors import InputError
+from vlacut.runtime.wire.moving import pack_place
+from vlacut.runtime.wire.sockets import parse_address
+
+_KEYS = ("address", "metrics")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A server of a cluster.
+
+    Attributes:
+        address: `HOST:PORT` where robots reach it.
+        metrics: host and port number of its page of metrics.
+    """
+
+    address: str
+    metrics: tuple[str, int]
+
+
+def read_workers(path: Path) -> tuple[Worker, ...]:
+    """The servers that a file lists.
+
+    Raises InputError if it cannot be read, lists none or one twice, or an address does not parse.
+    """
+    import tomllib  # Python 3.10 lacks it; a robot, which may have that, reads no cluster
+
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no TOML: {error}") from error
+    listed = table.pop("workers", None)
+    if table or not isinstance(listed, list) or not listed:
+        odd = f"has {', '.join(sorted(table))}" if table else "lists no server"
+        raise InputError(f"{path}: {odd}; write a [[workers]] with address and metrics for each")
+    found = tuple(_worker(path, number, entry) for number, entry in enumerate(listed, 1))
+    for number, key in (
+        (len({one.address for one in found}), "address"),
+        (len({one.metrics for one in found}), "metrics"),
+    ):
+        if number < len(found):
+            raise InputError(f"{path}: two servers have one {key}; give each its own")
+    return found
+
+
+def _worker(path: Path, number: int, entry: Any) -> Worker:
+    where = f"{path}: server {number}"
+    if not isinstance(entry, dict) or sorted(entry) != sorted(_KEYS):
+        raise InputError(f"{where}: needs address and metrics, and nothing else")
+    try:
+        for key in _KEYS:
+            if not isinstance(entry[key], str):
+                raise InputError(f"{key} is no text")
+        pack_place(entry["address"])
+        return Worker(entry["address"], parse_address(entry["metrics"]))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
