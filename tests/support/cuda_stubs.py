@@ -13,6 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 _NO_DEVICE = 100  # cudaErrorNoDevice
+_TEXT = re.compile(r"Error(String|Name)$")  # what an error is called, for people
 _NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
 _SYMBOL = re.compile(
     r"^\s*\d+: \S+\s+\S+\s+(\w+)\s+(GLOBAL|WEAK)\s+\S+\s+(\S+)\s+([\w$.]+)(?:@@?(\S+))?"
@@ -59,7 +60,7 @@ def _readelf(*words: str | Path) -> str:
 
 def _compile(out: Path, symbols: list[tuple[str, str]]) -> None:
     names = sorted({symbol for symbol, _ in symbols})
-    source = "".join(f"int {name}() {{ return {_NO_DEVICE}; }}\n" for name in names)
+    source = "".join(map(_function, names))
     flags = ["-shared", "-fPIC", "-w", f"-Wl,-soname,{out.name}"]
     versions = sorted({version for _, version in symbols if version})
     if versions:
@@ -73,3 +74,10 @@ def _compile(out: Path, symbols: list[tuple[str, str]]) -> None:
     subprocess.run(
         ["gcc", "-x", "c", "-", *flags, "-o", str(out)], input=source, text=True, check=True
     )
+
+
+def _function(name: str) -> str:
+    """In C: says that there is no device, as a number, or as a text where it is asked for one."""
+    if _TEXT.search(name):
+        return f'const char *{name}() {{ return "no device"; }}\n'
+    return f"int {name}() {{ return {_NO_DEVICE}; }}\n"
