@@ -9,6 +9,7 @@
 | `vlacut.doctors`         | a class that is a `Doctor`                                |
 | `vlacut.engine_builders` | an `EngineBuilder`, see `vlacut.bundle.engine_records`           |
 | `vlacut.models`          | a `Model` of the zoo, see `vlacut.ir.program`             |
+| `vlacut.lerobot`         | a `Builder`, see `vlacut.frontends.lerobot.program`       |
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ GROUPS = {
     "doctors": "doctor",
     "engine_builders": "engine builder",
     "models": "model",
+    "lerobot": "LeRobot policy",
 }
 
 

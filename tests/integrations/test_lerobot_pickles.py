@@ -19,7 +19,8 @@ from vlacut.errors import WireError
 from vlacut.integrations.lerobot.answers import actions_pickle
 from vlacut.integrations.lerobot.messages import actions_message, data_of, fields_of
 from vlacut.integrations.lerobot.observing import read_instructions, read_observation
-from vlacut.integrations.lerobot.pickles import MODULES, ReadRecord, read_pickle
+from vlacut.integrations.lerobot.pickles import read_pickle
+from vlacut.integrations.lerobot.stand_ins import MODULES, ReadRecord
 
 HELPERS = MODULES[0]
 pickle: Any = __import__("pickle")  # as the client has it; the house bans it elsewhere

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,14 @@ import pytest
 
 # openpi-client pins numpy below 2, and needs typing_extensions without saying so.
 OPENPI = ("numpy==2.2.6", "msgpack", "websockets", "dm-tree", "pillow", "typing_extensions")
+
+POLICIES = Path(__file__).parent / "policies"
+LEROBOT_PYTHON = Path(__file__).parents[2] / ".venv-lerobot" / "bin" / "python"
+
+
+def lerobot_variables() -> dict[str, str]:
+    """The variables of a process of the environment that `sh tools/lerobot` makes."""
+    return {**os.environ, "PYTHONPATH": str(POLICIES / "lerobot_site")}
 
 
 def openpi_environment(folder: Path) -> str:

@@ -65,6 +65,8 @@ def plan(
     fixed: Mapping[str, float | Sequence[float]] | None = None,
     weights: AnyPath | Iterable[AnyPath] = (),
     cache: bool = True,
+    task: str = "",
+    original: AnyPath = "",
     pipeline: str = "",
     progress: Progress = unwatched,
     **unknown: Any,
@@ -117,6 +119,8 @@ def plan(
         fixed: inputs of ONNX files that become constants, by name: `{"sr": 16000}`.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
         cache: whether to use the user's cache of traced programs, if the model is given by name.
+        task: the prompt of a `lerobot:DIR` that reads one; empty leaves its tokens as inputs.
+        original: a Python with LeRobot, whose own policy a `lerobot:DIR` is compared with.
         pipeline: passes to run instead of the default, as text.
         progress: called with what is being done, how much is done, and how much there is.
         unknown: must be empty; a misspelt option is refused with the nearest name.
@@ -130,7 +134,7 @@ def plan(
     from vlacut.compiler.driver import plan_program
     from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 
-    program = _program(model, args, kwargs, shapes, fixed, state, cache)
+    program = _program(model, args, kwargs, shapes, fixed, state, cache, task, original)
     unused = load_weights(program, open_checkpoint(_paths(weights))) if weights else ""
     planned = plan_program(program, target, pipeline, progress)
     return replace(planned, warnings=(unused, *planned.warnings)) if unused else planned
@@ -178,6 +182,8 @@ def compile(  # the name users expect
     fixed: Mapping[str, float | Sequence[float]] | None = None,
     weights: AnyPath | Iterable[AnyPath] = (),
     cache: bool = True,
+    task: str = "",
+    original: AnyPath = "",
     backend: str = "onnxruntime",
     provider: str = "",
     pipeline: str = "",
@@ -238,6 +244,8 @@ def compile(  # the name users expect
         fixed: inputs of ONNX files that become constants, by name: `{"sr": 16000}`.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
         cache: whether to use the user's cache of traced programs, if the model is given by name.
+        task: the prompt of a `lerobot:DIR` that reads one; empty leaves its tokens as inputs.
+        original: a Python with LeRobot, whose own policy a `lerobot:DIR` is compared with.
         backend: what runs the parts, e.g. `onnxruntime`, or `edge=onnxruntime,cloud=tensorrt`.
         provider: what it is to run on, e.g. `cuda`, or `edge=cpu,cloud=cuda`; by device if empty.
         pipeline: passes to run instead of the default, as text.
@@ -259,7 +267,7 @@ def compile(  # the name users expect
     from vlacut.frontends.checkpoint import open_checkpoint
 
     planned, bundle = compile_program(
-        lambda: _program(model, args, kwargs, shapes, fixed, state, cache),
+        lambda: _program(model, args, kwargs, shapes, fixed, state, cache, task, original),
         target,
         Path(out),
         checkpoint=open_checkpoint(_paths(weights)) if weights else None,
@@ -309,10 +317,12 @@ def _program(
     fixed: Mapping[str, float | Sequence[float]] | None,
     state: Mapping[str, str] | str | None,
     cache: bool,
+    task: str,
+    original: AnyPath,
 ) -> Program:
     from vlacut.frontends.remember import parse_state, remember
 
-    program = _traced(model, args, kwargs, shapes, fixed, cache)
+    program = _traced(model, args, kwargs, shapes, fixed, cache, task, original)
     if state:
         pairs = parse_state(program, [state]) if isinstance(state, str) else state
         remember(program, pairs)
@@ -326,6 +336,8 @@ def _traced(
     shapes: Mapping[str, Sequence[int]] | None,
     fixed: Mapping[str, float | Sequence[float]] | None,
     cache: bool,
+    task: str,
+    original: AnyPath,
 ) -> Program:
     from vlacut.ir.program import Program
 
@@ -337,13 +349,15 @@ def _traced(
     if isinstance(model, (str, os.PathLike)):
         from vlacut.compiler.trace_cache import TraceCache
         from vlacut.compiler.tracing import traced_program
+        from vlacut.frontends.load import OfLerobot
 
         kept = TraceCache() if cache else None
         settings = {
             name: tuple(value) if isinstance(value, Sequence) else (value,)
             for name, value in (fixed or {}).items()
         }
-        return traced_program(os.fspath(model), bound or None, kept, _log.info, settings)
+        said = OfLerobot(task, os.fspath(original))
+        return traced_program(os.fspath(model), bound or None, kept, _log.info, settings, said)
     from vlacut.frontends.torch import program_from_module
 
     made: Program = program_from_module(model, args, kwargs, shapes=bound or None)

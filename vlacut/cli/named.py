@@ -13,6 +13,7 @@ from vlacut.compiler.rolling import roll
 from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.tracing import traced_program
 from vlacut.frontends.fixing import parse_fixed
+from vlacut.frontends.load import OfLerobot
 from vlacut.frontends.remember import AUTO, parse_state, remember
 from vlacut.ir.program import Program
 from vlacut.ir.rolling import parse_roll
@@ -31,12 +32,16 @@ class Named:
     rolls: str
     fixed: tuple[str, ...]
     cache: bool
+    task: str = ""
+    original: str = ""
 
     def traced(self) -> Program:
         """The program, by way of the cache if that is wanted."""
         cache = TraceCache() if self.cache else None
         fixed = parse_fixed(self.fixed)
-        program = traced_program(self.model, dict(self.shapes), cache, note, fixed)
+        of_lerobot = OfLerobot(self.task, self.original)
+        shapes = dict(self.shapes)
+        program = traced_program(self.model, shapes, cache, note, fixed, of_lerobot)
         if self.state:
             pairs = parse_state(program, self.state)
             remember(program, pairs)
@@ -89,11 +94,18 @@ _OPTIONS = (
         metavar="OUTPUT=INPUT",
         help="State: an output of a step, an input of the next; auto: by their names.",
     ),
+    click.option("--task", default="", help="The prompt of a lerobot:DIR that reads one."),
+    click.option(
+        "--original",
+        default="",
+        metavar="PYTHON",
+        help="A Python with LeRobot: lerobot:DIR is compared with its own policy.",
+    ),
 )
 
 
 def named_options(command: F) -> F:
-    """Adds `shapes`, `fixed`, `rolls`, `state` and `cache`: the fields of `Named` but its model."""
+    """Adds the fields of `Named` but its model."""
     command = cache_option(command)
     for option in reversed(_OPTIONS):
         command = option(command)

@@ -32,6 +32,9 @@ from vlacut.frontends.fixing import Fixed
 from vlacut.frontends.folder import program_files
 from vlacut.frontends.load import (
     DEFAULT_PRESET,
+    LEROBOT,
+    UNSAID,
+    OfLerobot,
     called,
     is_function,
     load_program,
@@ -54,14 +57,16 @@ def traced_program(
     cache: TraceCache | None = None,
     say: Say = print,
     fixed: Fixed | None = None,
+    of_lerobot: OfLerobot = UNSAID,
 ) -> Program:
     """The program that MODEL names, as `load_program` makes it, or as the cache has it.
 
-    `say` is told, in a line, why an entry is of no use. Raises ModelError as `load_program` does.
+    A checkpoint of LeRobot's is traced every time. `say` is told, in a line, why an entry is of no
+    use. Raises ModelError as `load_program` does.
     """
     bound = {name: list(shape) for name, shape in sorted((shapes or {}).items())}
-    if cache is None:
-        return load_program(model, shapes, fixed)
+    if cache is None or model.startswith(LEROBOT) or of_lerobot != UNSAID:
+        return load_program(model, shapes, fixed, of_lerobot)
     if is_function(model):
         if shapes or fixed:
             return load_program(model, shapes, fixed)  # which refuses them

@@ -24,15 +24,37 @@ from vlacut.ir.original import ORIGINAL, Face, Original, face_of
 from vlacut.ir.program import Program
 
 KINDS = (
-    "an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, or a model of the "
-    "zoo (NAME or NAME:PRESET)"
+    "an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, lerobot:DIR, or a "
+    "model of the zoo (NAME or NAME:PRESET)"
 )
+LEROBOT = "lerobot:"
 _FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 DEFAULT_PRESET = "full"
 _SHAPES_ALONE = "it was traced on shapes alone"
 
 
-def load_program(model: str, shapes: Shapes | None = None, fixed: Fixed | None = None) -> Program:
+@dataclass(frozen=True)
+class OfLerobot:
+    """What may be said of a MODEL that is lerobot:DIR.
+
+    Attributes:
+        task: the prompt; empty for a policy that reads none, or takes its tokens as inputs.
+        original: a Python that has LeRobot, whose own policy the model check runs; empty for none.
+    """
+
+    task: str = ""
+    original: str = ""
+
+
+UNSAID = OfLerobot()
+
+
+def load_program(
+    model: str,
+    shapes: Shapes | None = None,
+    fixed: Fixed | None = None,
+    of_lerobot: OfLerobot = UNSAID,
+) -> Program:
     """The program that MODEL names: a file, a folder, a function, or a model of the zoo.
 
     A function of a .py file is run: it returns a Program, or `(module, args)`, or
@@ -42,6 +64,10 @@ def load_program(model: str, shapes: Shapes | None = None, fixed: Fixed | None =
 
     Raises ModelError saying what is wrong with it, or what MODEL can be.
     """
+    if model.startswith(LEROBOT):
+        return _lerobot(Path(model.removeprefix(LEROBOT)), shapes, fixed, of_lerobot)
+    if of_lerobot != UNSAID:
+        raise ModelError(f"{model}: --task and --original are of checkpoints: lerobot:DIR")
     path = Path(model)
     if path.suffix == ".onnx":
         return onnx_program(path, shapes, fixed)
@@ -106,6 +132,20 @@ def _pt2_original(face: Face, path: Path) -> Original:
 def is_function(model: str) -> bool:
     """Whether MODEL is file.py:function."""
     return _FUNCTION.fullmatch(model) is not None
+
+
+def _lerobot(folder: Path, shapes: Shapes | None, fixed: Fixed | None, said: OfLerobot) -> Program:
+    from vlacut.frontends.lerobot.original import LerobotProcess, note_lerobot
+    from vlacut.frontends.lerobot.program import lerobot_program
+
+    if fixed:
+        raise ModelError(f"{folder}: --fix is for inputs of ONNX files; --task fixes a prompt")
+    process = LerobotProcess(said.original, folder, said.task) if said.original else None
+    transformers = process.transformers if process else ""
+    program = lerobot_program(folder, shapes, said.task, transformers)
+    if process:
+        note_lerobot(program, process)
+    return program
 
 
 def _pt2(path: Path, shapes: Shapes | None) -> Program:

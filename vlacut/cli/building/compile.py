@@ -39,8 +39,8 @@ from vlacut.ir.printer import print_program
 from vlacut.ir.program import Program
 
 _MODEL_HELP = """
-    MODEL is an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, or a model
-    of the zoo (NAME or NAME:PRESET; see vlacut models).
+    MODEL is an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, lerobot:DIR
+    of a checkpoint, or a model of the zoo (NAME or NAME:PRESET; see vlacut models).
 """
 
 
@@ -67,6 +67,8 @@ def plan_command(
     fixed: tuple[str, ...],
     rolls: str,
     cache: bool,
+    task: str,
+    original: str,
     swept: str,
     plot: Path | None,
     candidates: bool,
@@ -75,7 +77,7 @@ def plan_command(
 ) -> None:
     target, named = (
         _target(pipeline, asked),
-        (Named(model, shapes, state, rolls, fixed, cache), weights),
+        (Named(model, shapes, state, rolls, fixed, cache, task, original), weights),
     )
     if swept:
         if candidates:
@@ -189,6 +191,8 @@ def compile_command(
     fixed: tuple[str, ...],
     rolls: str,
     cache: bool,
+    task: str,
+    original: str,
     out: Path,
     backend: str,
     provider: str,
@@ -206,7 +210,7 @@ def compile_command(
         check_place(page)
     with progress_bar() as progress:
         planned, bundle = compile_program(
-            Named(model, shapes, state, rolls, fixed, cache).traced,
+            Named(model, shapes, state, rolls, fixed, cache, task, original).traced,
             target,
             out,
             checkpoint=open_checkpoint(weights),
@@ -313,12 +317,14 @@ def opt_command(
     fixed: tuple[str, ...],
     rolls: str,
     cache: bool,
+    task: str,
+    original: str,
     as_json: bool,
 ) -> None:
     passes = parse_pipeline(pipeline)
     with progress_bar() as progress:
         progress("load", 0, 1)
-        program = Named(model, shapes, state, rolls, fixed, cache).traced()
+        program = Named(model, shapes, state, rolls, fixed, cache, task, original).traced()
         timings = passes.run(program, progress)
     text = parts_text(program) if parts else print_program(program)
     if as_json:

@@ -34,6 +34,8 @@ def explain_command(
     rolls: str,
     state: tuple[str, ...],
     cache: bool,
+    task: str,
+    original: str,
     as_json: bool,
 ) -> None:
     """Show what was traced of a model, or why not.
@@ -42,7 +44,7 @@ def explain_command(
     file.py:function, or whatever plan takes.
     """
     try:
-        program = Named(model, shapes, state, rolls, fixed, cache).traced()
+        program = Named(model, shapes, state, rolls, fixed, cache, task, original).traced()
     except ModelError as error:
         _show_failure(failure_of(error), as_json)
         raise

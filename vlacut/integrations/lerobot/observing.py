@@ -20,7 +20,7 @@ import numpy as np
 
 from vlacut.errors import ObservationError, WireError, suggestion
 from vlacut.integrations.fields import Fields
-from vlacut.integrations.lerobot.pickles import MODULES, ReadRecord
+from vlacut.integrations.lerobot.stand_ins import MODULES, ReadRecord
 
 _IMAGES = "observation.images."
 _PICTURES = ("image", "video")

@@ -11,75 +11,23 @@ Source: Python's Lib/pickletools.py, protocols 2 to 5; numpy's `ndarray.__reduce
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from vlacut.errors import WireError
+from vlacut.integrations.lerobot.stand_ins import (
+    CALLED,
+    CLASSES,
+    MODULES,
+    RECORDS,
+    Name,
+    ReadRecord,
+    StandInArray,
+    StandInDtype,
+)
 
-RECORDS = ("RemotePolicyConfig", "TimedObservation")
-# Where releases of LeRobot keep them: 0.4 and later, 0.3.
-MODULES = ("lerobot.async_inference.helpers", "lerobot.scripts.server.helpers")
-_MOST_AXES, _MOST_INTEGER = 8, 16
-_KINDS = "biuf"
-
-
-@dataclass
-class ReadRecord:
-    """One of the client's objects.
-
-    Attributes:
-        module, name: of its class, as the client has it.
-        values: its attributes.
-    """
-
-    module: str
-    name: str
-    values: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A name that is admitted; it is called by nobody."""
-
-    module: str
-    name: str
-
-
-class _Dtype:
-    """A dtype of numpy's; its byte order is told after its kind."""
-
-    def __init__(self, code: Any) -> None:
-        self._code, self._order = code, "|"
-
-    def build(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("|", "<", ">", "="):
-            raise WireError(f"the state of a dtype is {state!r:.60}")
-        self._order = state[1]
-
-    def made(self) -> np.dtype[Any]:
-        if not isinstance(self._code, str) or len(self._code) > 4 or self._code[:1] not in _KINDS:
-            raise WireError(f"arrays are of numbers and booleans, and one is of {self._code!r:.40}")
-        try:
-            return np.dtype(self._order.replace("|", "=") + self._code)
-        except TypeError as error:
-            raise WireError(f"there is no dtype {self._code!r:.40}") from error
-
-
-class _Array:
-    """An array, whose state is to come."""
-
-    array: np.ndarray | None = None
-
-    def build(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) != 5:
-            raise WireError("the state of an array is no five things")
-        _, shape, dtype, fortran, content = state
-        self.array = _filled(content, dtype, shape, "F" if fortran is True else "C")
+_MOST_INTEGER = 16  # bytes of an integer
 
 
 def read_pickle(data: bytes) -> Any:
@@ -101,28 +49,13 @@ def read_pickle(data: bytes) -> Any:
 
 def _plain(value: Any) -> Any:
     """The array of a stand-in that is on the stack at the end."""
-    if isinstance(value, _Array):
+    if isinstance(value, StandInArray):
         if value.array is None:
             raise WireError("an array has no content")
         return value.array
-    if isinstance(value, (_Name, _Dtype)):
+    if isinstance(value, (Name, StandInDtype)):
         raise WireError("the message holds a class and no value")
     return value
-
-
-def _filled(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    """An array of some bytes, which its shape must fill."""
-    if not isinstance(content, bytes) or not isinstance(dtype, _Dtype):
-        raise WireError("an array has no bytes, or no dtype")
-    right = isinstance(shape, tuple) and len(shape) <= _MOST_AXES
-    if not right or not all(type(dim) is int and dim >= 0 for dim in shape):
-        raise WireError(f"an array has the shape {shape!r:.60}")
-    made = dtype.made()
-    if math.prod(shape) * made.itemsize != len(content):
-        raise WireError(f"{len(content)} bytes are no array {list(shape)} of {made}")
-    if order not in ("C", "F"):
-        raise WireError(f"an array is in the order {order!r:.20}")
-    return np.frombuffer(content, made).reshape(shape, order=order)
 
 
 class _Machine:
@@ -241,28 +174,28 @@ class _Machine:
         self._named(module, name)
 
     def _named(self, module: Any, name: Any) -> None:
-        known = (module in MODULES and name in RECORDS) or (module, name) in _CALLED
-        if not known and (module, name) not in _CLASSES:
+        known = (module in MODULES and name in RECORDS) or (module, name) in CALLED
+        if not known and (module, name) not in CLASSES:
             raise WireError(f"the message names {module!s:.60}.{name!s:.60}, which is not admitted")
-        self.push(_Name(module, name))
+        self.push(Name(module, name))
 
     def new_object(self) -> None:
         args, made = self._stack.pop(), self._stack.pop()
-        if not isinstance(made, _Name) or made.name not in RECORDS or args != ():
+        if not isinstance(made, Name) or made.name not in RECORDS or args != ():
             raise WireError("the message makes an object that is not admitted")
         self.push(ReadRecord(made.module, made.name))
 
     def reduce(self) -> None:
         args, called = self._stack.pop(), self._stack.pop()
-        where = (called.module, called.name) if isinstance(called, _Name) else ("", "")
-        if where not in _CALLED or not isinstance(args, tuple):
+        where = (called.module, called.name) if isinstance(called, Name) else ("", "")
+        if where not in CALLED or not isinstance(args, tuple):
             raise WireError("the message calls what is not admitted")
-        self.push(_CALLED[where](*args))
+        self.push(CALLED[where](*args))
 
     def build(self) -> None:
         state = self._stack.pop()
         built = self._stack[-1]
-        if isinstance(built, (_Array, _Dtype)):
+        if isinstance(built, (StandInArray, StandInDtype)):
             built.build(state)
         elif isinstance(built, ReadRecord) and type(state) is dict:
             built.values = state
@@ -272,38 +205,8 @@ class _Machine:
 
 def _plain_item(value: Any) -> Any:
     """An item of a container: an array takes the place of its stand-in."""
-    return value.array if isinstance(value, _Array) and value.array is not None else value
+    return value.array if isinstance(value, StandInArray) and value.array is not None else value
 
-
-def _new_array(kind: Any, shape: Any, code: Any) -> _Array:
-    return _Array()  # what it says of its shape is its state's to say
-
-
-def _scalar(dtype: Any, content: Any) -> Any:
-    return _filled(content, dtype, (), "C")[()]
-
-
-def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    return _filled(content, dtype, shape, order)
-
-
-def _new_dtype(code: Any, *_: Any) -> _Dtype:
-    return _Dtype(code)
-
-
-_CALLED: dict[tuple[str, str], Callable[..., Any]] = {
-    **{
-        (f"{core}.{module}", name): made
-        for core in ("numpy._core", "numpy.core")
-        for module, name, made in (
-            ("multiarray", "_reconstruct", _new_array),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", _from_buffer),
-        )
-    },
-    ("numpy", "dtype"): _new_dtype,
-}
-_CLASSES = {("numpy", "ndarray")}
 
 _OPERATIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"\x80": _Machine.proto,
