@@ -18,8 +18,9 @@ from support.commands import Vlacut
 from support.programs import looping_program
 from support.torch_models import denoiser
 
-from vlacut.compiler import trace_cache, tracing
-from vlacut.compiler.trace_cache import Sources, TraceCache
+from vlacut.compiler import trace_entry, tracing
+from vlacut.compiler.trace_cache import TraceCache
+from vlacut.compiler.trace_sources import Sources, file_digest, file_size
 from vlacut.compiler.tracing import traced_program
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.printer import print_program
@@ -120,8 +121,8 @@ def test_a_changed_source_makes_an_entry_older(cache: TraceCache, tmp_path: Path
     package = tmp_path / "package-1.dist-info"
     package.mkdir()
     sources = Sources(
-        {str(source): trace_cache.file_digest(source)},
-        {str(large): trace_cache.file_size(large)},
+        {str(source): file_digest(source)},
+        {str(large): file_size(large)},
         [str(package)],
     )
     cache.keep("k", "m", looping_program(), sources, silent)
@@ -142,7 +143,7 @@ def test_a_changed_source_makes_an_entry_older(cache: TraceCache, tmp_path: Path
         if changed is source:
             source.write_text("one")
         if changed is large:
-            sources.sizes[str(large)] = trace_cache.file_size(large)
+            sources.sizes[str(large)] = file_size(large)
 
 
 def test_the_least_recently_used_goes_first(cache: TraceCache) -> None:
@@ -174,7 +175,7 @@ def _killed_while_writing(folder: Path, file: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return ""
 
-    trace_cache.file_digest = kill
+    trace_entry.file_digest = kill
     TraceCache(folder).keep("k", "m", looping_program(), NOTHING, silent)
 
 
@@ -250,7 +251,7 @@ def _ask(folder: Path, slow_s: float, wounded: bool = False) -> None:
         time.sleep(slow_s)
         program = looping_program()
         if wounded:
-            trace_cache.file_digest = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+            trace_entry.file_digest = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         cache.keep("k", "m", program, NOTHING, silent)
         return program
 

@@ -16,7 +16,6 @@ ends with the process that holds it, so that nobody waits for one that was kille
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,70 +23,24 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vlacut.bundle.private import anybody_may_write
+from vlacut.compiler.file_locks import LOCK, Claims, lock_alone, lock_shared
+from vlacut.compiler.trace_entry import Entry, changed_s, listed, read_entry, write_entry
+from vlacut.compiler.trace_sources import Sources
 from vlacut.ir.program import Program
-from vlacut.ir.storage import Held, content_bytes, read_program, write_program
-from vlacut.tensor.npz import UNREADABLE
+from vlacut.ir.storage import Held, content_bytes
 
 MOST_BYTES = 4_000_000_000  # of all entries
 _LARGEST_SHARE = 2  # an entry takes half of them at most
 _FORMAT = 3
-_ENTRY, _LOCK, _USED = "entry.json", "lock", "used"
-_PARTIAL, _CLAIM = ".partial-", ".claim"
+_PARTIAL = ".partial-"
 _STALE_S = 3600.0  # a folder that is being written is not older than that
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What a traced program was made of.
-
-    Attributes:
-        files: the digest of each source by its path.
-        sizes: size and time of change, in ns, of files too large to be read each time, by path.
-        installed: `.dist-info` folders of the packages that took part; each names its version.
-        module: digest of the traced module, if a function of the user's made it.
-    """
-
-    files: Mapping[str, str]
-    sizes: Mapping[str, Sequence[int]]
-    installed: Sequence[str]
-    module: str = ""
-
-    def changed(self) -> str:
-        """The first source that has changed; empty if none has."""
-        for path, digest in self.files.items():
-            if file_digest(Path(path)) != digest:
-                return path
-        for path, size in self.sizes.items():
-            if list(file_size(Path(path))) != list(size):
-                return path
-        gone = (path for path in self.installed if not Path(path).is_dir())
-        return next(gone, "")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One traced program of the cache.
-
-    Attributes:
-        key: names its folder.
-        model: as it was asked for.
-        nbytes: bytes that it takes.
-        used_s: when it was last read, in seconds since 1970.
-    """
-
-    key: str
-    model: str
-    nbytes: int
-    used_s: float
 
 
 class TraceCache:
@@ -96,6 +49,7 @@ class TraceCache:
     def __init__(self, folder: Path | None = None, most_bytes: int = MOST_BYTES) -> None:
         self.folder = folder or traces_folder()
         self.most_bytes = most_bytes
+        self.claims = Claims(self.folder)
 
     def find(
         self, key: str, say: Say, held: Held | None = None, module: str = ""
@@ -104,31 +58,19 @@ class TraceCache:
         entry = self.folder / key
         if self._anybody_s(say):
             return None
-        handle = _lock(entry, fcntl.LOCK_SH)
+        handle = lock_shared(entry)
         if not handle:
             return None
-        program = None
+        program: Program | None = None
         try:
-            described = json.loads((entry / _ENTRY).read_bytes())
-            sources = Sources(**described["sources"])
-            changed = sources.changed()
-            if not changed and sources.module != module:
-                changed = "the module that it makes"
-            if changed:
-                say(f"{described['model']}: {changed} has changed since; it is traced anew")
-                return None
-            for name, digest in described["files"].items():
-                if file_digest(entry / name) != digest:
-                    raise ValueError(f"{name} is not what was written")
-            program = read_program(entry, held)
-            os.utime(entry / _USED)
-        except (*UNREADABLE, TypeError, AttributeError, RecursionError) as error:
-            say(f"{entry}: a damaged trace ({error}); it is traced anew")
+            program, why = read_entry(entry, held, module)
         finally:
             if program is None:
                 os.close(handle)
-        if program is not None:
-            weakref.finalize(program, os.close, handle)
+        if program is None:
+            say(f"{why}; it is traced anew")
+            return None
+        weakref.finalize(program, os.close, handle)
         return program
 
     def once(
@@ -154,11 +96,11 @@ class TraceCache:
             found = find(say_once)
             if found is not None:
                 return found
-            with self._claimed(key) as mine:
+            with self.claims.claimed(key) as mine:
                 if mine:
                     return find(say_once) or make()  # it may have been made just now
             say_once("another process traces it; this one waits")
-            self._wait(key)
+            self.claims.wait(key)
 
     def keep(
         self,
@@ -179,52 +121,13 @@ class TraceCache:
             self._sweep()
             staging = Path(tempfile.mkdtemp(prefix=f".{key[:16]}{_PARTIAL}", dir=self.folder))
             try:
-                self._write(staging, model, program, sources, held)
+                write_entry(staging, model, program, sources, held)
                 self._place(staging, self.folder / key)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
             self._bound(key)
         except OSError as error:
             say(f"{self.folder}: the trace is not kept: {error.strerror or error}")
-
-    @contextmanager
-    def _claimed(self, key: str) -> Iterator[bool]:
-        """Whether this process is the one that makes what a key names.
-
-        It is, too, where the cache cannot be written or anybody may, which `keep` says.
-        """
-        handle = 0
-        if not anybody_may_write(self.folder):
-            with suppress(OSError):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                handle = os.open(self._claim(key), how, 0o600)
-        if not handle:
-            yield True
-            return
-        mine = _locked(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            if mine:
-                os.utime(handle)
-            yield mine
-        finally:
-            if mine:  # a child of this process may hold the handle, too
-                fcntl.flock(handle, fcntl.LOCK_UN)
-            os.close(handle)
-
-    def _wait(self, key: str) -> None:
-        """Until nobody makes what a key names."""
-        try:
-            handle = os.open(self._claim(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return
-        try:
-            _locked(handle, fcntl.LOCK_SH)
-        finally:
-            os.close(handle)
-
-    def _claim(self, key: str) -> Path:
-        return self.folder / f".{key[:16]}{_CLAIM}"
 
     def _anybody_s(self, say: Say) -> bool:
         """Whether anybody could have put a program there; said."""
@@ -235,7 +138,7 @@ class TraceCache:
 
     def entries(self) -> list[Entry]:
         """All entries, the most recently used first."""
-        found = (self._entry(folder) for folder in self._folders())
+        found = (listed(folder) for folder in self._folders())
         return sorted((one for one in found if one), key=lambda one: one.used_s, reverse=True)
 
     def clear(self) -> tuple[int, int]:
@@ -244,31 +147,9 @@ class TraceCache:
         removed = sum(self._remove(folder) for folder in folders)
         for folder in self.folder.glob(f".*{_PARTIAL}*"):
             shutil.rmtree(folder, ignore_errors=True)
-        for claim in self.folder.glob(f".*{_CLAIM}"):
+        for claim in self.claims.files():
             claim.unlink(missing_ok=True)
         return removed, len(folders) - removed
-
-    def _write(
-        self,
-        folder: Path,
-        model: str,
-        program: Program,
-        sources: Sources,
-        held: frozenset[str],
-    ) -> None:
-        write_program(program, folder, held)
-        for name in (_LOCK, _USED):
-            (folder / name).touch()
-        names = sorted(path.name for path in folder.iterdir() if path.name not in (_LOCK, _USED))
-        described = {
-            "model": model,
-            "sources": vars(sources),
-            "files": {name: file_digest(folder / name) for name in names},
-        }
-        (folder / _ENTRY).write_text(json.dumps(described), encoding="utf-8")
-        for name in (*names, _ENTRY):
-            with (folder / name).open("rb") as file:
-                os.fsync(file.fileno())
 
     def _place(self, staging: Path, entry: Path) -> None:
         """Let a written folder be the entry; where another process was faster, its is as good."""
@@ -282,8 +163,8 @@ class TraceCache:
 
     def _remove(self, entry: Path) -> bool:
         """Remove an entry, unless somebody reads it."""
-        handle = _lock(entry, fcntl.LOCK_EX)
-        if not handle and (entry / _LOCK).exists():
+        handle = lock_alone(entry)
+        if not handle and (entry / LOCK).exists():
             return False
         aside = Path(tempfile.mkdtemp(prefix=f".old{_PARTIAL}", dir=self.folder))
         try:
@@ -308,10 +189,10 @@ class TraceCache:
     def _sweep(self) -> None:
         """Remove what writers left that were killed."""
         for folder in self.folder.glob(f".*{_PARTIAL}*"):
-            if time.time() - _changed_s(folder) > _STALE_S:
+            if time.time() - changed_s(folder) > _STALE_S:
                 shutil.rmtree(folder, ignore_errors=True)
-        for claim in self.folder.glob(f".*{_CLAIM}"):
-            if time.time() - _changed_s(claim) > _STALE_S:  # one too early: it is traced twice
+        for claim in self.claims.files():
+            if time.time() - changed_s(claim) > _STALE_S:  # one too early: it is traced twice
                 claim.unlink(missing_ok=True)
 
     def _folders(self) -> Iterator[Path]:
@@ -319,17 +200,6 @@ class TraceCache:
             yield from sorted(
                 path for path in self.folder.iterdir() if path.is_dir() and path.name[0] != "."
             )
-
-    def _entry(self, folder: Path) -> Entry | None:
-        try:
-            model = str(json.loads((folder / _ENTRY).read_bytes())["model"])
-        except (OSError, ValueError, KeyError, TypeError):
-            model = "(damaged)"
-        try:
-            nbytes = sum(path.stat().st_size for path in folder.iterdir())
-            return Entry(folder.name, model, nbytes, _changed_s(folder / _USED))
-        except OSError:
-            return None  # somebody has just removed it
 
 
 def traces_folder() -> Path:
@@ -341,53 +211,3 @@ def traces_folder() -> Path:
 def key_of_request(*asked: Any) -> str:
     """The key of an entry: a digest of what was asked for, and of this format."""
     return hashlib.sha256(json.dumps([_FORMAT, *asked]).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file; empty if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def file_size(path: Path) -> tuple[int, int]:
-    """Size and time of change of a file; (-1, 0) if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return -1, 0
-    return found.st_size, found.st_mtime_ns
-
-
-def _changed_s(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _locked(handle: int, how: int) -> bool:
-    """Whether a lock was had."""
-    try:
-        fcntl.flock(handle, how)
-    except OSError:
-        return False
-    return True
-
-
-def _lock(entry: Path, how: int) -> int:
-    """A handle that holds a lock on an entry until it is closed; 0 if none."""
-    try:
-        handle = os.open(entry / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        fcntl.flock(handle, how | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(handle), os.stat(entry / _LOCK)):
-            raise OSError("the entry was replaced meanwhile")
-    except OSError:
-        os.close(handle)
-        return 0
-    return handle

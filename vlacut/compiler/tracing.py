@@ -19,17 +19,11 @@ from pathlib import Path
 
 from vlacut import registry
 from vlacut.compiler.kept_checks import KEPT_CHECKS, KeptChecks
-from vlacut.compiler.trace_cache import (
-    Say,
-    Sources,
-    TraceCache,
-    file_digest,
-    file_size,
-    key_of_request,
-)
+from vlacut.compiler.trace_cache import Say, TraceCache, key_of_request
+from vlacut.compiler.trace_sources import Sources, file_digest, file_size
 from vlacut.errors import InputError
 from vlacut.frontends.fixing import Fixed
-from vlacut.frontends.folder import program_files
+from vlacut.frontends.folder_description import program_files
 from vlacut.frontends.load import (
     DEFAULT_PRESET,
     LEROBOT,

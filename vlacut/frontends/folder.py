@@ -1,22 +1,4 @@
-"""A program as a folder: phases as files, and `program.toml` that says how they go together.
-
-name = "policy"                       # optional, the folder's name otherwise
-inputs = ["image", "state"]           # optional, what no earlier phase makes otherwise
-outputs = ["action"]
-
-[[phase]]
-name = "denoise"
-file = "denoise.onnx"                 # or denoise.pt2, as vlacut-export writes it
-inputs = ["noise", "context"]         # of a .pt2 file: names of its tensors, in order
-outputs = ["noise_out"]               # of a .pt2 file
-trips = 10                            # optional, 1 otherwise
-carried = { noise_out = "noise" }     # optional
-when = "reset"                        # optional: in the first step of an episode alone
-
-[state]                               # optional: outputs of a step, inputs of the next
-next_h = "h"                          # zeros at first
-next_c = { input = "c", initial = "c.npy", name = "cell" }
-"""
+"""A program as a folder: phases as files, which `program.toml` says how to put together."""
 
 from __future__ import annotations
 
@@ -26,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import tomllib
 
 from vlacut.errors import ModelError
 from vlacut.frontends.fixing import Fixed, read_of
+from vlacut.frontends.folder_description import inside, read_description
 from vlacut.frontends.normalize import separate_weights
 from vlacut.frontends.onnx import Shapes, file_runner, finish_graph, read_graph
 from vlacut.ir.annotation import EXAMPLE
@@ -39,18 +21,6 @@ from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import STEP, State
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.npz import UNREADABLE, reason
-
-_PROGRAM_KEYS = {"name": str, "inputs": list, "outputs": list, "phase": list, "state": dict}
-_PHASE_KEYS = {
-    "name": str,
-    "file": str,
-    "trips": int,
-    "carried": dict,
-    "inputs": list,
-    "outputs": list,
-    "when": str,
-}
-_STATE_KEYS = {"input": str, "initial": str, "name": str}
 
 
 def folder_program(
@@ -64,7 +34,7 @@ def folder_program(
     Raises ModelError naming the file and key that are wrong, or as `onnx.load_graph` does.
     """
     folder = Path(path)
-    description = _description(folder / "program.toml")
+    description = read_description(folder)
     phases: list[Phase] = []
     given = dict(shapes or {})
     settings = fixed or {}
@@ -97,7 +67,7 @@ def _read(
     """The ONNX file of each phase, as it is; None for a phase of another kind."""
     found: set[str] = set()
     for entry in entries:
-        file = _inside(folder, entry["file"], f"phase {entry['name']}")
+        file = inside(folder, entry["file"], f"phase {entry['name']}")
         model = None if file.suffix == ".pt2" else read_graph(file)
         found |= set(read_of(model, fixed)) if model else set()
         yield model
@@ -109,7 +79,7 @@ def note_folder(program: Program, folder: Path, fixed: Fixed | None = None) -> N
     """Let the model check run the files of a folder that a program came from, with inputs that are
     `fixed`.
     """
-    entries = _description(folder / "program.toml")["phase"]
+    entries = read_description(folder)["phase"]
     runners = {
         phase.name: _traced_runner(phase, folder / entry["file"])
         if entry["file"].endswith(".pt2")
@@ -135,58 +105,6 @@ def _traced_runner(phase: Phase, file: Path) -> Runner:
     return run
 
 
-def program_files(path: Path) -> list[Path]:
-    """The files of a folder's program, the description first; raises as `folder_program` does."""
-    description = _description(path / "program.toml")
-    given = [one for one in description.get("state", {}).values() if isinstance(one, dict)]
-    names = [entry["file"] for entry in description["phase"]]
-    names += [one["initial"] for one in given if "initial" in one]
-    return [path / "program.toml", *(path / name for name in names)]
-
-
-def _description(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
-        raise ModelError(f"{file}: no such file; a folder needs it to be a program")
-    try:
-        description = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{file}: {error}") from error
-    _check(description, _PROGRAM_KEYS, ("outputs", "phase"), str(file))
-    for index, entry in enumerate(description["phase"]):
-        where = f"{file}: phase {index + 1}"
-        if not isinstance(entry, dict):
-            raise ModelError(f"{where} must be a table; write [[phase]]")
-        _check(entry, _PHASE_KEYS, ("name", "file"), where)
-        _check_names(entry, where)
-    for output, fed in description.get("state", {}).items():
-        where = f"{file}: state {output}"
-        if isinstance(fed, dict):
-            _check(fed, _STATE_KEYS, ("input",), where)
-        elif not isinstance(fed, str):
-            raise ModelError(f"{where} must be the name of an input, or a table; is {fed!r}")
-    _check_names(description, str(file))
-    return description
-
-
-def _check_names(table: Mapping[str, Any], where: str) -> None:
-    for key in ("inputs", "outputs"):
-        if not all(isinstance(name, str) for name in table.get(key, ())):
-            raise ModelError(f"{where}: {key} must be a list of names")
-
-
-def _check(
-    table: Mapping[str, Any], keys: Mapping[str, type], needed: Sequence[str], where: str
-) -> None:
-    for key, value in table.items():
-        if key not in keys:
-            raise ModelError(f"{where}: unknown key {key}; known: {', '.join(keys)}")
-        if type(value) is not keys[key]:
-            raise ModelError(f"{where}: {key} must be a {keys[key].__name__}, is {value!r}")
-    for key in needed:
-        if not table.get(key):
-            raise ModelError(f"{where}: {key} is missing")
-
-
 def _traced_phase(
     folder: Path,
     entry: Mapping[str, Any],
@@ -197,7 +115,7 @@ def _traced_phase(
     """A phase out of a .pt2 file; what its example has of the observation is added to that."""
     from vlacut.frontends.torch import pt2_phase
 
-    file = _inside(folder, entry["file"], f"phase {entry['name']}")
+    file = inside(folder, entry["file"], f"phase {entry['name']}")
     for key in ("inputs", "outputs"):
         if not entry.get(key):
             raise ModelError(f"{folder}: phase {entry['name']}: {key} is missing; name its tensors")
@@ -241,7 +159,7 @@ def _states(folder: Path, table: Mapping[str, Any]) -> Iterator[State]:
         told = {"input": fed} if isinstance(fed, str) else fed
         initial = None
         if "initial" in told:
-            file = _inside(folder, told["initial"], f"state {output}")
+            file = inside(folder, told["initial"], f"state {output}")
             try:
                 initial = np.load(file, allow_pickle=False)
             except UNREADABLE as error:
@@ -249,13 +167,6 @@ def _states(folder: Path, table: Mapping[str, Any]) -> Iterator[State]:
             if not isinstance(initial, np.ndarray):
                 raise ModelError(f"{file}: is no .npy file; write the array with numpy.save")
         yield State(output, told["input"], initial, told.get("name", ""))
-
-
-def _inside(folder: Path, name: str, what: str) -> Path:
-    file = folder / name
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise ModelError(f"{folder}: {what}: {name} is outside the folder")
-    return file
 
 
 def _is_static(value: ir.Value) -> bool:

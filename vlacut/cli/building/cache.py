@@ -8,7 +8,8 @@ from dataclasses import asdict
 import click
 
 from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table
-from vlacut.compiler.trace_cache import Entry, TraceCache
+from vlacut.compiler.trace_cache import TraceCache
+from vlacut.compiler.trace_entry import Entry
 
 
 @click.command("cache")
