@@ -47,6 +47,7 @@ class Simplify:
         folded = fold_constants(model, self.most_elements)
         remove_unused(model)
         changed = drop_without_effect(model.graph) + join_views(model.graph)
-        remove_unused(model)
+        if changed:
+            remove_unused(model)
         merged = common.CommonSubexpressionEliminationPass()(model).modified
         return bool(folded or changed or merged)

@@ -13,10 +13,13 @@ _VIEWS = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 
 
 def drop_without_effect(graph: ir.Graph) -> int:
-    """Bypass operators that do nothing: readers read their inputs. Returns how many there were."""
+    """Bypass operators that do nothing: readers read their inputs. A CastLike becomes a Cast.
+
+    Returns how many of both there were.
+    """
     dropped = 0
     for node in list(graph):
-        _cast_plainly(node)
+        dropped += _cast_plainly(node)
         rule = _WITHOUT_EFFECT.get(node.op_type) if node.domain == "" else None
         if rule is None or not _same(node) or not rule(node):
             continue
@@ -52,12 +55,14 @@ def _needed(node: ir.Node, value: ir.Value) -> bool:
     )
 
 
-def _cast_plainly(node: ir.Node) -> None:
-    """CastLike reads a tensor for its type alone; Cast does not."""
-    if node.op_type == "CastLike" and node.domain == "" and node.outputs[0].dtype is not None:
-        node.op_type = "Cast"
-        node.attributes.add(ir.AttrInt64("to", node.outputs[0].dtype.value))
-        node.resize_inputs(1)
+def _cast_plainly(node: ir.Node) -> bool:
+    """CastLike reads a tensor for its type alone; Cast does not. Whether it was one."""
+    if node.op_type != "CastLike" or node.domain != "" or node.outputs[0].dtype is None:
+        return False
+    node.op_type = "Cast"
+    node.attributes.add(ir.AttrInt64("to", node.outputs[0].dtype.value))
+    node.resize_inputs(1)
+    return True
 
 
 def _same(node: ir.Node) -> bool:

@@ -184,6 +184,10 @@ def kinds(model: ir.Model) -> list[str]:
         ("a = Tanh(x) y = Identity(a)", ["Tanh"]),
         ("a = Cast<to=1>(x) y = Tanh(a)", ["Tanh"]),
         ("a = CastLike(x, x) y = Tanh(a)", ["Tanh"]),
+        (
+            "i = Cast<to=7>(x) t = Exp(x) a = CastLike(i, t) y = Tanh(a)",
+            ["Cast", "Cast", "Tanh"],
+        ),
         ("a = Transpose<perm=[0,1]>(x) y = Tanh(a)", ["Tanh"]),
         ("a = Transpose(x) b = Transpose(a) y = Tanh(b)", ["Tanh"]),
         ("s = Shape(x) a = Reshape(x, s) y = Tanh(a)", ["Tanh"]),

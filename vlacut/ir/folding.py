@@ -77,6 +77,7 @@ _INTEGER = frozenset(
         "Sign",
     ]
 )
+_FOLDED = _MOVES | _ROUNDED | _INTEGER
 _GROWING = frozenset(["ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Tile"])
 
 
@@ -125,7 +126,7 @@ def _evaluate(
         return ()
     if node.op_type in ("Shape", "Size"):
         return _from_shape(node)
-    if node.op_type not in _MOVES | _ROUNDED | _INTEGER:
+    if node.op_type not in _FOLDED:
         return ()
     arrays = [None if value is None else _content(value, known, most) for value in node.inputs]
     missing = any(

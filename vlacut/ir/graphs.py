@@ -23,10 +23,9 @@ def value_spec(value: ir.Value, name: str | None = None) -> TensorSpec:
     Raises ValueError if its type is unknown, its shape not static, or its elements no numbers.
     """
     dtype, dims = value.dtype, value.shape
-    shape = () if dims is None else tuple(dim for dim in dims.dims if isinstance(dim, int))
-    if dtype is None or dims is None or len(shape) < len(dims.dims):
+    if dtype is None or dims is None or not dims.is_static():
         raise ValueError(f"{value.name}: type {dtype}, shape {dims} is not static")
-    return TensorSpec(name or str(value.name), _NAMES[dtype], shape)
+    return TensorSpec(name or str(value.name), _NAMES[dtype], dims.numpy())
 
 
 def node_inputs(node: ir.Node) -> tuple[ir.Value, ...]:

@@ -22,6 +22,7 @@ from vlacut.pricing.phase_loops import PhaseLoop
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.states import states
 
+_SIDES = (Side.EDGE, Side.CLOUD)  # by whether it is in the cloud
 _CONSTANT_BYTES = 1024  # smaller weights are constants that operators everywhere share
 
 
@@ -46,7 +47,7 @@ class LayerChain:
 
     def sides(self, place: int) -> tuple[Side, ...]:
         """The cut at a place from 0 (all that may be is in the cloud) to `len(order)` (edge)."""
-        return tuple(Side.CLOUD if one else Side.EDGE for one in (self.rank >= place).tolist())
+        return tuple(map(_SIDES.__getitem__, (self.rank >= place).tolist()))
 
     def compute_s(self) -> Floats:
         """Seconds of compute, per place."""

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from vlacut.cli import completion
-from vlacut.cli.building.report import report
 from vlacut.cli.named import Named, Shapes, named_options, note
 from vlacut.cli.options import model_options, target_options
 from vlacut.cli.show.candidates import candidates_json, show_candidates
@@ -231,6 +230,8 @@ def compile_command(
         "model_check": vars(checked),
     }
     if page:
+        from vlacut.cli.building.report import report  # a plan does without the page
+
         more["report"] = report(page, [bundle])["report"]
     _report(planned, progress, as_json, more)
     if not as_json:
