@@ -51,7 +51,8 @@ def test_a_trace_is_explained(vlacut: Vlacut, tmp_path: Path) -> None:
 
 
 def test_a_failure_has_its_line_and_three_cures(vlacut: Vlacut, tmp_path: Path) -> None:
-    file = tmp_path / "user.py"
+    file = tmp_path / "vlacut" / "torch" / "user.py"  # a folder's name makes it no tool's code
+    file.parent.mkdir(parents=True)
     file.write_text(FAILING)
     status, said, error = vlacut("explain", f"{file}:branch")
     assert status == 2

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from vlacut.errors import ModelError
 
-# Code that is no model's own, by its path.
-_TOOLS = ("/torch/", "/vlacut/", "/onnxscript/", "/onnx_ir/", "/importlib/", "/contextlib.py")
+# Packages and modules whose code is no model's own.
+_TOOLS = ("torch", "vlacut", "onnxscript", "onnx_ir", "importlib", "contextlib")
 _VALUES = (
     "give what is asked for as an input of whole numbers: it is fixed to the example's value",
     "compute both ways, and choose with torch.where",
@@ -65,8 +69,18 @@ def _place(error: BaseException) -> str:
     while cause is not None:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
+    tools = tuple(_places())
     for one in reversed(chain):
         for frame in reversed(traceback.extract_tb(one.__traceback__)):
-            if not any(part in frame.filename for part in _TOOLS):
+            if not frame.filename.startswith(tools):
                 return f"{frame.filename}:{frame.lineno}: {frame.line or ''}".rstrip()
     return ""
+
+
+def _places() -> Iterator[str]:
+    """Where the code of the tools is that are loaded, and the frozen modules of Python."""
+    yield "<frozen "
+    for name in _TOOLS:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file:
+            yield f"{Path(file).parent}{os.sep}" if Path(file).stem == "__init__" else file
