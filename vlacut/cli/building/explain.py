@@ -10,7 +10,8 @@ import click
 from vlacut.cli import completion
 from vlacut.cli.named import Named, Shapes, named_options
 from vlacut.cli.show.output import console, json_option, print_json, say_next, table
-from vlacut.errors import ModelError
+from vlacut.cli.show.progress import progress_bar
+from vlacut.errors import ModelError, Progress
 from vlacut.frontends.explaining import Failure, failure_of
 from vlacut.ir.annotation import FIXED, NOTES, UNPRICED
 from vlacut.ir.graphs import operators, value_spec, weights_read
@@ -44,11 +45,13 @@ def explain_command(
     file.py:function, or whatever plan takes.
     """
     try:
-        program = Named(model, shapes, state, rolls, fixed, cache, task, original).traced()
+        with progress_bar() as progress:
+            progress("load", 0, 1)
+            program = Named(model, shapes, state, rolls, fixed, cache, task, original).traced()
+            found = _explained(program, progress)
     except ModelError as error:
         _show_failure(failure_of(error), as_json)
         raise
-    found = _explained(program)
     if as_json:
         print_json(found)
     else:
@@ -56,11 +59,11 @@ def explain_command(
         say_next(f"vlacut plan {model} --edge jetson-agx-orin --cloud a100")
 
 
-def _explained(program: Program) -> dict[str, Any]:
+def _explained(program: Program, progress: Progress) -> dict[str, Any]:
     phases = [_phase(phase) for phase in program.phases]
     notes, fixed = NOTES.find(program) or (), FIXED.find(program) or {}
     modules = [dict(zip(_COLUMNS, row, strict=True)) for row in _modules(program)]
-    parse_pipeline(_COSTS).run(program)
+    parse_pipeline(_COSTS).run(program, progress)
     return {
         "model": program.name,
         "inputs": [str(spec) for spec in program.inputs],
