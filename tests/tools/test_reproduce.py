@@ -20,7 +20,7 @@ NUMBERS = {
         *("table I", "table II", "table III", "table IV", "tables II and III, loads"),
     ],
     "RAPID": ["table I", "table II", "table III", "table IV"],
-    "DyQ-VLA": ["table I, memory", "table I, success", "table II", "ablation"],
+    "DyQ-VLA": ["table I, memory", "table I, success", "table I, speed", "table II", "ablation"],
     "ActionFlow": ["rates", "rates, our graph", "RTX 5090", "Thor, INT4", "a layer on Thor"],
 }
 
