@@ -40,9 +40,9 @@ class Reception:
         host, port: where to listen, see `vlacut.runtime.wire.sockets.listener`.
         tls: in which; None for plain connections.
         digests: gives those of the bundles that it takes robots of.
-        elsewhere: `HOST:PORT` of who takes those of another digest; empty if nobody does.
         serve: what the thread does: told the stranger, which it owns.
         refused: told of a connection that was not taken: `lost` or `refused`, whose, and why.
+        elsewhere: `HOST:PORT` of who takes robots of another digest; empty if nobody does.
 
     Raises InputError if the address cannot be had.
     """
@@ -53,9 +53,9 @@ class Reception:
         port: int,
         tls: ssl.SSLContext | None,
         digests: Callable[[], Sequence[bytes]],
-        elsewhere: Callable[[bytes], str],
         serve: Callable[[Stranger], None],
         refused: Callable[[str, str, str], None],
+        elsewhere: Callable[[bytes], str] = lambda _: "",
     ) -> None:
         self._tls = tls
         self._digests, self._elsewhere = digests, elsewhere

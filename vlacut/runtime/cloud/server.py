@@ -96,7 +96,7 @@ class Server:
         self._strangers: Counter[str] = Counter()  # what became of who named no bundle
         self._refusals = Refusals(self._say)
         digests, elsewhere = self._hosting.taking, self._elsewhere
-        self._reception = Reception(host, port, tls, digests, elsewhere, self._serve, self._refuse)
+        self._reception = Reception(host, port, tls, digests, self._serve, self._refuse, elsewhere)
 
     @property
     def address(self) -> tuple[str, int]:
