@@ -46,7 +46,13 @@ class InputError(VlacutError):
 
 
 class ModelError(InputError):
-    """A model file or a program is unreadable, incomplete or uses what we do not know."""
+    """A model file or a program is unreadable, incomplete or uses what we do not know.
+
+    Attributes:
+        place: `file:line: code` of the model that is at fault, if no frame of the traceback is.
+    """
+
+    place: str = ""
 
 
 class HardwareError(InputError):

@@ -24,8 +24,19 @@ class Grid(torch.nn.Module):
     def forward(self, x, rows):
         return self.inner(x).reshape(int(rows), -1)
 
+class Counter(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+    def forward(self, x):
+        self.count += 1
+        return x * self.count
+
 def branch():
     return Branch(), (torch.ones(3),)
+
+def counter():
+    return Counter(), (torch.ones(3),)
 
 def grid():
     return Grid().eval(), (torch.ones(2, 4), torch.tensor(4))
@@ -42,7 +53,7 @@ def test_a_trace_is_explained(vlacut: Vlacut, tmp_path: Path) -> None:
     assert found["fixed"] == {"rows": 4}
     assert found["phases"][0]["outputs"] == ["output_0: float32[4, 4]"]
     modules = {row["module"]: row["parameters"] for row in found["modules"]}
-    assert modules["inner"] == modules["inner.0"] == 4 * 8 + 8
+    assert modules["(all)"] == modules["inner"] == modules["inner.0"] == 4 * 8 + 8
     assert found["unpriced"] == []
     status, said, _ = vlacut("explain", f"{file}:grid")
     assert status == 0
@@ -60,6 +71,9 @@ def test_a_failure_has_its_line_and_three_cures(vlacut: Vlacut, tmp_path: Path) 
     assert "  3. " in said
     assert len(error.splitlines()) == 1
     assert "depends on the values of a tensor" in error
+    _, said, error = vlacut("explain", f"{file}:counter")
+    assert f"{file}:22: self.count += 1" in said
+    assert "writes into its buffer count" in error
 
 
 LOOP = """

@@ -59,7 +59,7 @@ class Failure:
 def failure_of(error: ModelError) -> Failure:
     """What to say of an error of a front end."""
     found = (cures for pattern, cures in _KINDS if re.search(pattern, str(error)))
-    return Failure(str(error), _place(error), next(found, _ELSE))
+    return Failure(str(error), error.place or _place(error), next(found, _ELSE))
 
 
 def _place(error: BaseException) -> str:

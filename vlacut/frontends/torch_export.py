@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import random
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -126,12 +127,24 @@ def _refuse_draws(exported: ExportedProgram, where: str) -> None:
             continue
         name = getattr(node.target, "__name__", "").partition(".")[0]
         if not name.startswith(_DROPS):
-            raise ModelError(
-                f"{where}: {_path(node)}{name} draws random numbers; noise must be an input"
+            raise _refusal(
+                f"{where}: {_path(node)}{name} draws random numbers; noise must be an input", node
             )
         if _drops(node):
             what = "dropout" if "dropout" in name else f"the dropout of {name}"
-            raise ModelError(f"{where}: {_path(node)}{what} is active; call module.eval() before")
+            raise _refusal(
+                f"{where}: {_path(node)}{what} is active; call module.eval() before", node
+            )
+
+
+def _refusal(text: str, node: torch.fx.Node | None) -> ModelError:
+    """An error with the innermost line of the code that a node was traced from."""
+    error = ModelError(text)
+    stack = str(node.meta.get("stack_trace") or "") if node else ""
+    lines = re.findall(r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]*)', stack)
+    if lines:
+        error.place = "{}:{}: {}".format(*lines[-1])
+    return error
 
 
 def _is_seeded(target: object) -> bool:
@@ -171,13 +184,15 @@ def _path(node: torch.fx.Node) -> str:
 def _refuse_writes(exported: ExportedProgram, where: str) -> None:
     signature = exported.graph_signature
     for kind, names in (
-        ("buffer", signature.buffers_to_mutate.values()),
-        ("input", signature.user_inputs_to_mutate.values()),
+        ("buffer", signature.buffers_to_mutate),
+        ("input", signature.user_inputs_to_mutate),
     ):
-        for name in names:
-            raise ModelError(
+        for made, name in names.items():
+            node = next((node for node in exported.graph.nodes if node.name == made), None)
+            raise _refusal(
                 f"{where}: writes into its {kind} {name}; return the new value as an output "
-                f"(and call module.eval() before, if it is a running statistic)"
+                f"(and call module.eval() before, if it is a running statistic)",
+                node,
             )
 
 

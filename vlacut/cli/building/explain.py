@@ -17,6 +17,7 @@ from vlacut.ir.annotation import FIXED, NOTES, UNPRICED
 from vlacut.ir.graphs import operators, value_spec, weights_read
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program
+from vlacut.ir.rewriting import is_named_by_content
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _DEEPEST = 3  # levels of the tree of modules
@@ -97,7 +98,10 @@ def _modules(program: Program) -> Iterator[tuple[str, str, int, int]]:
     """The tree of modules of each phase, with what is in each, its children included."""
     for phase in program.phases:
         graph = phase.model.graph
-        sizes = {name: _elements(value) for name, value in graph.initializers.items()}
+        sizes = {
+            name: 0 if is_named_by_content(value) else _elements(value)  # a constant of the code
+            for name, value in graph.initializers.items()
+        }
         count: dict[str, int] = {}
         weights: dict[str, set[str]] = {}
         for node, read in weights_read(graph).items():
