@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +50,34 @@ def test_a_checkpoint_is_its_own_policy(
     assert checked.difference <= BOUND * checked.magnitude
     observation = bundle.golden("observation")
     assert observation["observation.images.front"].dtype == np.uint8
-    with vlacut.connect(tmp_path / "policy.vlacut", None) as robot:
-        action = robot.step(observation)["action"]
+    server = vlacut.serve(tmp_path / "policy.vlacut")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    address = "{}:{}".format(*server.address)
+    try:
+        with vlacut.connect(tmp_path / "policy.vlacut", address) as robot:
+            action = robot.step(observation)["action"]
+        if kind == "act":
+            as_a_plugin(tmp_path, address, observation, action)
+    finally:
+        server.shutdown()
+        thread.join()
     np.testing.assert_array_equal(action, bundle.golden("action")["action"])
+
+
+def as_a_plugin(
+    folder: Path, address: str, observation: Mapping[str, np.ndarray], action: np.ndarray
+) -> None:
+    """LeRobot's own factories make the policy of the plugin, and it gives the same commands."""
+    np.savez(folder / "observation.npz", **dict(observation))
+    words = [folder / "pretrained_model", folder / "policy.vlacut", folder / "plugin", address]
+    script = POLICIES / "lerobot_plugin.py"
+    done = subprocess.run(
+        [LEROBOT_PYTHON, script, folder / "observation.npz", *words],
+        capture_output=True,
+        text=True,
+        env=lerobot_variables(),
+    )
+    assert done.returncode == 0, done.stderr
+    commands = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
+    np.testing.assert_array_equal(commands, action[: len(commands)])

@@ -13,12 +13,18 @@ import pytest
 OPENPI = ("numpy==2.2.6", "msgpack", "websockets", "dm-tree", "pillow", "typing_extensions")
 
 POLICIES = Path(__file__).parent / "policies"
-LEROBOT_PYTHON = Path(__file__).parents[2] / ".venv-lerobot" / "bin" / "python"
+ROOT = Path(__file__).parents[2]
+LEROBOT_PYTHON = ROOT / ".venv-lerobot" / "bin" / "python"
+LEROBOT_PLUGIN = ROOT / "plugins" / "lerobot_policy_vlacut"
 
 
 def lerobot_variables() -> dict[str, str]:
     """The variables of a process of the environment that `sh tools/lerobot` makes."""
-    return {**os.environ, "PYTHONPATH": str(POLICIES / "lerobot_site")}
+    ours = (ROOT, *(ROOT / name for name in ("passes", "backends", "models")), LEROBOT_PLUGIN)
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (POLICIES / "lerobot_site", *ours))),
+    }
 
 
 def openpi_environment(folder: Path) -> str:

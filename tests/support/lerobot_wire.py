@@ -32,14 +32,18 @@ class Played:
 
     def __init__(self) -> None:
         specs = (TensorSpec(STATE, "float32", (2,)), TensorSpec(FRONT, "uint8", (8, 10, 3)))
-        self.fields = Fields(specs)
+        self.specs, self.fields = specs, Fields(specs)
+        self.seen: Any = None
         self.resets, self.stale = 0, False
 
     def reset(self) -> None:
         self.resets += 1
 
-    def infer(self, sent: Mapping[str, Any], wanted: Callable[[], bool]) -> dict[str, Any]:
-        state = self.fields.observation(sent)[STATE]
+    def infer(
+        self, sent: Mapping[str, Any], wanted: Callable[[], bool] = lambda: True
+    ) -> dict[str, Any]:
+        given = self.fields.observation(sent)
+        state, self.seen = given[STATE], given[FRONT]
         actions = state + np.arange(self.horizon, dtype=np.float32)[:, None]
         return {"actions": actions, "policy_timing": {"stale": float(self.stale)}}
 

@@ -1,0 +1,83 @@
+"""`VlacutPolicy`: LeRobot asks it for actions, and a session of vlacut's makes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lerobot.policies.pretrained import PreTrainedPolicy
+from torch import Tensor
+
+import vlacut
+from lerobot_policy_vlacut.configuration_vlacut import VlacutConfig
+from vlacut.integrations.openpi.policy import OpenpiPolicy
+
+
+class VlacutPolicy(PreTrainedPolicy):
+    """A bundle as a policy. It has no weights of its own: the bundle has them.
+
+    A step that fails or is late gives the last actions again, as `OpenpiPolicy` says.
+    """
+
+    config_class = VlacutConfig
+    name = "vlacut"
+
+    def __init__(self, config: VlacutConfig, folder: Path = Path(), **_: Any) -> None:
+        super().__init__(config)
+        config.validate_features()
+        self.config = config
+        options = {"deadline": config.deadline_s, "tls": config.tls or None, "seed": config.seed}
+        self._session = vlacut.connect(folder / config.bundle, config.cloud or None, **options)
+        self._steps = OpenpiPolicy(self._session)
+        self._inputs = {one.name: one for one in self._session.plan.inputs}
+        self._queue: deque[Tensor] = deque()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_name_or_path: str | Path, *, config: Any = None, **_: Any
+    ) -> VlacutPolicy:
+        """The policy of a folder with a `config.json`, and a bundle where that says."""
+        folder = Path(pretrained_name_or_path)
+        return cls(config or VlacutConfig.from_pretrained(folder), folder).eval()
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self._queue.clear()
+        self._steps.reset()
+
+    @torch.no_grad()
+    def predict_action_chunk(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
+        """A chunk, float32 [1, horizon, n], for a batch of one."""
+        sent = {name: self._raw(name, batch[name]) for name in self._inputs if name in batch}
+        actions = self._steps.infer(sent)["actions"]
+        return torch.from_numpy(np.ascontiguousarray(actions, np.float32))[None]
+
+    def _raw(self, name: str, tensor: Tensor) -> np.ndarray:
+        """A tensor as the robot had it: LeRobot has divided pictures by 255 and turned them."""
+        if len(tensor) != 1:
+            raise ValueError(f"{name}: a bundle drives one robot, and the batch is {len(tensor)}")
+        one = tensor[0].cpu()
+        if self._inputs[name].dtype == "uint8" and one.is_floating_point():
+            one = (one * 255).round().to(torch.uint8).permute(1, 2, 0)
+        return one.contiguous().numpy()
+
+    @torch.no_grad()
+    def select_action(self, batch: dict[str, Tensor], **more: Any) -> Tensor:
+        """The next command, [1, n]."""
+        if not self._queue:
+            chunk = self.predict_action_chunk(batch, **more)
+            self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(1))
+        return self._queue.popleft()
+
+    def get_optim_params(self) -> dict[str, Any]:
+        return {}
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Any] | None]:
+        raise NotImplementedError("a bundle is not trained; train its checkpoint")
+
+    def close(self) -> None:
+        """End the session."""
+        self._session.close()

@@ -1,0 +1,118 @@
+"""The plugin for LeRobot, beside stand-ins for LeRobot: what it hands on, when it asks again."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.foreign import LEROBOT_PLUGIN
+from support.lerobot_wire import FRONT, STATE, Played
+
+import vlacut
+
+
+class Config:
+    """Of LeRobot: registers a type, and has features."""
+
+    action_feature, input_features = object(), {STATE: None}
+
+    @classmethod
+    def register_subclass(cls, name: str) -> Any:
+        return lambda kind: kind
+
+
+class Policy(torch.nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The plugin's modules, imported beside stand-ins that nothing else sees afterwards."""
+    for name, has in {
+        "lerobot": {},
+        "lerobot.configs": {},
+        "lerobot.configs.policies": {"PreTrainedConfig": Config},
+        "lerobot.policies": {},
+        "lerobot.policies.pretrained": {"PreTrainedPolicy": Policy},
+        "lerobot.processor": dict.fromkeys(
+            ("AddBatchDimensionProcessorStep", "DeviceProcessorStep", "PolicyProcessorPipeline"),
+            object,
+        )
+        | {"RenameObservationsProcessorStep": object},
+        "lerobot.processor.converters": dict.fromkeys(
+            ("policy_action_to_transition", "transition_to_policy_action")
+        ),
+    }.items():
+        module = types.ModuleType(name)
+        vars(module).update(has)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.syspath_prepend(str(LEROBOT_PLUGIN))
+    yield import_module("lerobot_policy_vlacut")
+    for name in [name for name in sys.modules if name.startswith("lerobot_policy_vlacut")]:
+        del sys.modules[name]
+
+
+@dataclass
+class Session:
+    """A session whose plan has the inputs of the played policy."""
+
+    plan: Any
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def made(plugin: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Played, Session]:
+    played = Played()
+    session = Session(types.SimpleNamespace(inputs=played.specs))
+    told: list[Any] = []
+    monkeypatch.setattr(vlacut, "connect", lambda *words, **more: told.append(words) or session)
+    model = sys.modules["lerobot_policy_vlacut.modeling_vlacut"]
+    monkeypatch.setattr(model, "OpenpiPolicy", lambda session: played)
+    config = plugin.VlacutConfig(bundle="x.vlacut", cloud="127.0.0.1:7", n_action_steps=2)
+    policy = plugin.VlacutPolicy.from_pretrained("folder", config=config)
+    assert [str(word) for word in told[0]] == ["folder/x.vlacut", "127.0.0.1:7"]
+    return policy, played, session
+
+
+def batch(state: float, count: int = 1) -> dict[str, Any]:
+    """As LeRobot's preprocessor leaves it: pictures from 0 to 1, the channels first."""
+    picture = torch.arange(240, dtype=torch.uint8).reshape(8, 10, 3)
+    ready = (picture.float() / 255).permute(2, 0, 1)[None].expand(count, -1, -1, -1)
+    return {STATE: torch.full((count, 2), state), FRONT: ready, "task": ["fold"]}
+
+
+def test_a_chunk_is_played_before_the_next_is_asked_for(made: Any) -> None:
+    policy, played, session = made
+    found = [policy.select_action(batch(state)) for state in (1.0, 5.0, 9.0)]
+    assert [one.tolist() for one in found] == [[[1, 1]], [[2, 2]], [[9, 9]]]
+    policy.reset()
+    assert played.resets == 1
+    assert policy.select_action(batch(3.0)).tolist() == [[3, 3]]
+    policy.close()
+    assert session.closed
+
+
+def test_pictures_are_again_the_bytes_of_the_camera(made: Any) -> None:
+    policy, played, _ = made
+    chunk = policy.predict_action_chunk(batch(1.0), inference_delay=3)
+    assert (chunk.shape, chunk.dtype) == ((1, 4, 2), torch.float32)
+    np.testing.assert_array_equal(played.seen, np.arange(240, dtype=np.uint8).reshape(8, 10, 3))
+
+
+def test_a_bundle_drives_one_robot_and_is_not_trained(made: Any) -> None:
+    policy, _, _ = made
+    with pytest.raises(ValueError, match="drives one robot, and the batch is 2"):
+        policy.predict_action_chunk(batch(1.0, count=2))
+    with pytest.raises(NotImplementedError, match="train its checkpoint"):
+        policy.forward({})

@@ -1,0 +1,41 @@
+"""The plugin in LeRobot's own hands: folder, configuration, policy and processors by its factories.
+
+    python lerobot_plugin.py OBSERVATION.npz CHECKPOINT BUNDLE FOLDER HOST:PORT
+
+Prints three commands for the observation, which is as a robot has it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def main(observation: str, checkpoint: str, bundle: str, folder: str, cloud: str) -> None:
+    from lerobot.configs.policies import PreTrainedConfig
+    from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+    from lerobot_policy_vlacut.__main__ import write
+
+    write(Path(bundle), Path(checkpoint), Path(folder))
+    config = PreTrainedConfig.from_pretrained(folder, cli_overrides=[f"--cloud={cloud}"])
+    policy = get_policy_class(config.type).from_pretrained(folder, config=config)
+    before, after = make_pre_post_processors(config, pretrained_path=folder)
+    batch: dict = {"task": ""}
+    with np.load(observation) as raw:
+        for name in raw.files:
+            tensor = torch.from_numpy(raw[name])
+            if tensor.dtype == torch.uint8:  # as LeRobot's prepare_observation_for_inference
+                tensor = (tensor.float() / 255).permute(2, 0, 1)
+            batch[name] = tensor[None]
+    policy.reset()
+    made = [after(policy.select_action(before(dict(batch))))[0].tolist() for _ in range(3)]
+    policy.close()
+    print(json.dumps(made))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
