@@ -55,7 +55,7 @@ class _Lazy(click.Group):
         ),
         "status": (
             "deploying.status:status_command",
-            "Show the bundles, robots and load of a server.",
+            "Show the bundles, robots and load of servers.",
         ),
         "run": (
             "deploying.run:run_command",

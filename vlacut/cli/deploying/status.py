@@ -18,9 +18,9 @@ from vlacut.runtime.wire.sockets import parse_address
 @click.argument("address", metavar="HOST:PORT|CLUSTER.toml")
 @json_option
 def status_command(address: str, as_json: bool) -> None:
-    """Show the bundles, robots and load of a server, or of all that a file lists.
+    """Show the bundles, robots and load of servers.
 
-    HOST:PORT is that of its --metrics.
+    HOST:PORT is that of --metrics of one; a .toml file lists several.
     """
     if address.endswith(".toml"):
         _show_cluster(Path(address), as_json)
