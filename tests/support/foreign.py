@@ -15,7 +15,7 @@ OPENPI = ("numpy==2.2.6", "msgpack", "websockets", "dm-tree", "pillow", "typing_
 POLICIES = Path(__file__).parent / "policies"
 ROOT = Path(__file__).parents[2]
 LEROBOT_PYTHON = ROOT / ".venv-lerobot" / "bin" / "python"
-LEROBOT_PLUGIN = ROOT / "plugins" / "lerobot_policy_vlacut"
+LEROBOT_PLUGIN = ROOT / "tools" / "lerobot_policy_vlacut"
 
 
 def lerobot_variables() -> dict[str, str]:
