@@ -118,17 +118,21 @@ class ControlLoop(Closing):
         if record is not None:
             self._recorder = Recorder(Path(record), routes, self._reader, 1 / rate)
         self._worker = Worker(policy, clock)
-        self._cycle = Cycle(
-            self._reader,
-            self._worker,
-            routes,
-            runs,
-            make_playing(playing or runs.playing, self._reader),
-            controller,
-            Starving(starve, self._reader),
-            1 / rate,
-            entropy,
-        )
+        try:
+            self._cycle = Cycle(
+                self._reader,
+                self._worker,
+                routes,
+                runs,
+                make_playing(playing or runs.playing, self._reader),
+                controller,
+                Starving(starve, self._reader),
+                1 / rate,
+                entropy,
+            )
+        except BaseException:
+            self._worker.close()
+            raise
 
     def tick(
         self, observation: Mapping[str, np.ndarray], captured_ns: int | None = None
