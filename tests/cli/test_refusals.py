@@ -91,8 +91,8 @@ def test_a_command_alone_shows_what_there_is(vlacut: Vlacut) -> None:
 
 
 def test_an_input_that_is_none_is_said_to_be(tmp_path: Path) -> None:
-    from vlacut.cli.deploying.run import _load
     from vlacut.errors import ObservationError
+    from vlacut.tensor.observations import read_observation
 
     whole = io.BytesIO()
     np.savez(whole, image=np.arange(100.0))
@@ -103,11 +103,11 @@ def test_an_input_that_is_none_is_said_to_be(tmp_path: Path) -> None:
     for data in (b"", b"text", whole.getvalue()[:-30], b"PK\x03\x04", one.getvalue(), bytes(bent)):
         (tmp_path / "x.npz").write_bytes(data)
         with pytest.raises(ObservationError, match=r"x\.npz: "):
-            _load(tmp_path / "x.npz")
+            read_observation(tmp_path / "x.npz")
     with pytest.raises(ObservationError, match=r"none\.npz: cannot be read: No such file or dire"):
-        _load(tmp_path / "none.npz")
+        read_observation(tmp_path / "none.npz")
     (tmp_path / "x.npz").write_bytes(whole.getvalue())
-    np.testing.assert_array_equal(_load(tmp_path / "x.npz")["image"], np.arange(100.0))
+    np.testing.assert_array_equal(read_observation(tmp_path / "x.npz")["image"], np.arange(100.0))
 
 
 def test_json_holds_no_number_that_json_has_not(capsys: pytest.CaptureFixture[str]) -> None:
