@@ -12,7 +12,7 @@ import pytest
 import torch
 from support.cutting import run_whole
 from support.slow import quick
-from support.zoo import traced
+from support.zoo import program
 
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.bindings import doubtful_bindings
@@ -28,7 +28,7 @@ STEPS = 10
 
 @cache
 def tiny(name: str) -> Program:
-    return traced(name)
+    return program(name)
 
 
 @pytest.mark.parametrize("name", quick(MAKERS, "smolvla"))

@@ -140,11 +140,15 @@ def model(name: str, preset: str = "tiny") -> Model:
 
 @cache
 def program(name: str, preset: str = "tiny") -> Program:
-    return traced(name, preset)
+    """With its numbers in memory, so that a graph can be written anywhere; not to be changed."""
+    made = traced(name, preset)
+    for phase in made.phases:
+        ir.external_data.load_to_model(phase.model)
+    return made
 
 
 def traced(name: str, preset: str = "tiny") -> Program:
-    """A program of the zoo that the caller may change; tracing takes seconds, so once a run."""
+    """A program of the zoo, out of the run's cache: tracing one takes seconds."""
     return traced_program(f"{name.replace('_', '-')}:{preset}", cache=TraceCache(), say=str)
 
 
