@@ -9,8 +9,11 @@ import pytest
 
 
 def quick(values: Iterable[Any], *every_time: Any) -> list[Any]:
-    """The values, those not among `every_time` marked slow."""
+    """The values, those not among `every_time` marked slow; a tuple is a value for each name."""
     return [
-        value if value in every_time else pytest.param(value, marks=pytest.mark.slow)
+        pytest.param(
+            *(value if isinstance(value, tuple) else (value,)),
+            marks=() if value in every_time else pytest.mark.slow,
+        )
         for value in values
     ]
