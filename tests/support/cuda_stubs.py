@@ -59,7 +59,8 @@ def _readelf(*words: str | Path) -> str:
 
 
 def _compile(out: Path, symbols: list[tuple[str, str]]) -> None:
-    names = sorted({symbol for symbol, _ in symbols})
+    asked = {"cuInit"} if out.name.startswith("libcuda.so") else set()  # as a driver is, by name
+    names = sorted({symbol for symbol, _ in symbols} | asked)
     source = "".join(map(_function, names))
     flags = ["-shared", "-fPIC", "-w", f"-Wl,-soname,{out.name}"]
     versions = sorted({version for _, version in symbols if version})
