@@ -100,7 +100,8 @@ def test_a_bundle_calibrated_from_its_own_episode(
         precisions="int4",
         pin="*=edge",
     )
-    words = ["run", bundle, "--rate", 200]
+    # A command lasts ten ticks: of one tick it would be over before the next chunk came.
+    words = ["run", bundle, "--rate", 200, "--chunk", "action,period=50ms"]
     assert vlacut(*words, "--steps", 60, "--record", episode)[0] == 0
     made = ("calibrate-precision", bundle, episode, "-o", table, "--every", 2)
     status, out, err = vlacut(*made, "--json")
