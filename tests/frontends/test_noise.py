@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from vlacut.errors import ModelError
+from vlacut.frontends.explaining import failure_of
 from vlacut.frontends.torch import TorchPhase, program_from_module, program_from_torch
 from vlacut.ir.annotation import EXAMPLE, NOISE, NOTES
 from vlacut.ir.original import ORIGINAL
@@ -176,6 +177,27 @@ def test_a_draw_that_is_not_lifted_is_refused(module: nn.Module, message: str) -
     with pytest.raises(ModelError, match=message) as caught:
         program_from_module(module, (torch.ones(2, 4),))
     assert "\n" not in str(caught.value)
+
+
+class Scales(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return self.norm(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"), [(Recurs(), "return self.cell(x)[0]"), (Scales(), "return self.norm(x)")]
+)
+def test_a_refusal_inside_torch_s_modules_has_the_line_that_calls_them(
+    module: nn.Module, line: str
+) -> None:
+    with pytest.raises(ModelError, match=r"call module\.eval") as caught:
+        program_from_module(module, (torch.ones(2, 4),))
+    file, _, code = failure_of(caught.value).place.split(":")
+    assert (file, code.strip()) == (__file__, line)
 
 
 def test_what_draws_in_training_alone_is_taken() -> None:

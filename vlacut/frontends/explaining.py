@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +69,19 @@ def _place(error: BaseException) -> str:
     while cause is not None:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
+    return own_line(
+        (frame.filename, frame.lineno, frame.line)
+        for one in reversed(chain)
+        for frame in reversed(traceback.extract_tb(one.__traceback__))
+    )
+
+
+def own_line(lines: Iterable[tuple[str, int | str | None, str | None]]) -> str:
+    """The first line that is no tool's, of its file, number and code; empty if each is one's."""
     tools = tuple(_places())
-    for one in reversed(chain):
-        for frame in reversed(traceback.extract_tb(one.__traceback__)):
-            if not frame.filename.startswith(tools):
-                return f"{frame.filename}:{frame.lineno}: {frame.line or ''}".rstrip()
+    for file, number, code in lines:
+        if not file.startswith(tools):
+            return f"{file}:{number}: {code or ''}".rstrip()
     return ""
 
 

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError
 from vlacut.frontends.cures import with_cure
+from vlacut.frontends.explaining import own_line
 from vlacut.frontends.normalize import name_by_content
 from vlacut.frontends.torchlib import torchlib_once
 
@@ -138,12 +139,11 @@ def _refuse_draws(exported: ExportedProgram, where: str) -> None:
 
 
 def _refusal(text: str, node: torch.fx.Node | None) -> ModelError:
-    """An error with the innermost line of the code that a node was traced from."""
+    """An error with the innermost line of the model's code that a node was traced from."""
     error = ModelError(text)
     stack = str(node.meta.get("stack_trace") or "") if node else ""
     lines = re.findall(r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]*)', stack)
-    if lines:
-        error.place = "{}:{}: {}".format(*lines[-1])
+    error.place = own_line(reversed(lines))
     return error
 
 
