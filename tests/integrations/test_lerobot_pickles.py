@@ -126,6 +126,14 @@ class Evil:
         return self.call
 
 
+U1 = b"cnumpy\ndtype\n\x8c\x02u1\x85R"
+
+
+def doubled(times: int = 60) -> bytes:
+    """Operations that leave a tuple of 2^times items, each twice in the next, as 0 of the memo."""
+    return b"\x80\x04K\x01\x85q\x00" + b"h\x00h\x00\x86q\x00" * times
+
+
 ATTACKS = {
     "os.system": lambda: pickle.dumps(Evil(__import__("os").system, ("true",))),
     "eval": lambda: pickle.dumps(Evil(eval, ("1",))),
@@ -151,6 +159,31 @@ ATTACKS = {
     "attributes of attributes": lambda: b"\x80\x04\x8c\x05numpy\x8c\x0dndarray.dumps\x93.",
     "a call of a class": lambda: b"\x80\x02cnumpy\nndarray\n)R.",
     "built over": lambda: b"\x80\x02}}b.",
+    "2^60 items": lambda: doubled() + b".",
+    "2^60 items in a record": lambda: (
+        doubled() + f"c{HELPERS}\nTimedObservation\n".encode() + b")\x81}\x8c\x01xh\x00sb."
+    ),
+    "2^60 items as a state": lambda: doubled() + U1 + b"h\x00b.",
+    "2^60 items as a name": lambda: doubled() + b"h\x00\x8c\x01x\x93.",
+    "2^60 items as a key": lambda: doubled() + b"}h\x00Ns.",
+    "2^60 items as a dtype": lambda: (
+        doubled() + b"cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nh\x00\x85RC\x01b\x86R."
+    ),
+    "a list in itself": lambda: b"\x80\x04]q\x00h\x00a.",
+    "a tuple of 200000 tuples": lambda: b"\x80\x04)" + b"\x85" * 200000 + b".",
+    "a record with an object": lambda: (
+        b"\x80\x04cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\n\x8c\x03b,O\x85RC\x09"
+        + bytes(9)
+        + b"\x86R."
+    ),
+    "a dimension of 2^120": lambda: (
+        b"\x80\x04cnumpy._core.numeric\n_frombuffer\n(C\x00"
+        + U1
+        + b"(K\x00\x8a\x10"
+        + bytes(15)
+        + b"\x01t\x8c\x01CtR."
+    ),
+    "a key without a value": lambda: b"\x80\x04}(K\x01u.",
     "nothing": lambda: b"",
     "an empty stack": lambda: b"\x80\x04.",
     "a mark that never was": lambda: b"\x80\x04u.",

@@ -134,6 +134,9 @@ def test_what_the_robot_does_not_give_is_named(begun: tuple[Played, Client]) -> 
     client.observe(record("TimedObservation", lacking))
     with pytest.raises(grpc.RpcError, match=r"no 'b\.pos'; did you mean"):
         client.one("GetActions")
+    client.observe(observation(**{"b.pos": [2.0]}))
+    with pytest.raises(grpc.RpcError, match=r"'b\.pos' of the observation is no number"):
+        client.one("GetActions")
 
 
 def test_a_second_client_is_turned_away() -> None:

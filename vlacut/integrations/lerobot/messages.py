@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from vlacut.errors import WireError
 
-BEGIN, MIDDLE, END = 1, 2, 3
+END = 3  # of an observation's transfer states, of which the pieces before it have 1 and 2
 _VARINT, _BYTES = 0, 2
 
 

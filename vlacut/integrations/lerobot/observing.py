@@ -20,7 +20,7 @@ import numpy as np
 
 from vlacut.errors import ObservationError, WireError, suggestion
 from vlacut.integrations.fields import Fields
-from vlacut.integrations.lerobot.stand_ins import MODULES, ReadRecord
+from vlacut.integrations.lerobot.stand_ins import MODULES, MOST_AXES, ReadRecord
 
 _IMAGES = "observation.images."
 _PICTURES = ("image", "video")
@@ -47,7 +47,7 @@ class Instructions:
     def raw(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Tensors by the policy's names, of what the robot gave.
 
-        Raises ObservationError naming what it did not give.
+        Raises ObservationError naming what it did not give, or is no number.
         """
         made: dict[str, Any] = {}
         for name, (_, numbers) in self.features.items():
@@ -58,6 +58,8 @@ class Instructions:
                     raise ObservationError(
                         f"{name}: the observation has no {one!r:.60}; {suggestion(one, values)}"
                     )
+                if numbers and not _is_number(values[one]):
+                    raise ObservationError(f"{name}: {one!r:.60} of the observation is no number")
             made[key] = [values[one] for one in numbers] if numbers else values[wanted[0]]
         return made
 
@@ -121,6 +123,12 @@ def read_observation(said: Any) -> Observed:
     return Observed(timestamp, timestep, {str(name): one for name, one in observed.items()})
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.generic)) or (
+        isinstance(value, np.ndarray) and value.ndim == 0
+    )
+
+
 def _record(said: Any, name: str) -> ReadRecord:
     if not isinstance(said, ReadRecord) or said.name != name or said.module not in MODULES:
         raise WireError(f"the message is no {name}")
@@ -129,9 +137,9 @@ def _record(said: Any, name: str) -> ReadRecord:
 
 def _feature(name: str, said: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
     shape = said.get("shape") if type(said) is dict else None
-    if not isinstance(shape, (tuple, list)) or not all(
-        type(one) is int and one > 0 for one in shape
-    ):
+    if not isinstance(shape, (tuple, list)) or len(shape) > MOST_AXES:
+        raise WireError(f"feature {name!r:.60} has no shape of at most {MOST_AXES} axes")
+    if not all(type(one) is int and one > 0 for one in shape):
         raise WireError(f"feature {name!r:.60} has no shape")
     if said.get("dtype") in _PICTURES:
         return tuple(shape), ()

@@ -4,7 +4,9 @@ A pickle is a program for a stack machine. This one knows the operations that th
 take, and of the names in them those of two records, of arrays and of scalars of numpy; each is a
 stand-in until its bytes are there. So a message makes at most as much as it holds: an array's shape
 is believed only where its bytes fill it, and the memo is a map, for a pickle of 9 bytes makes
-Python's own reader take 4 GB for a list. Any other name is refused.
+Python's own reader take 4 GB for a list. The memo may put one tuple into another twice, again and
+again: 200 bytes hold 2^60 items, so that whatever walks a value waits until they are counted. Any
+other name is refused.
 
 Source: Python's Lib/pickletools.py, protocols 2 to 5; numpy's `ndarray.__reduce_ex__`.
 """
@@ -25,9 +27,13 @@ from vlacut.integrations.lerobot.stand_ins import (
     ReadRecord,
     StandInArray,
     StandInDtype,
+    shown,
 )
 
 _MOST_INTEGER = 16  # bytes of an integer
+# A robot of 100 joints takes some 2000 operations; a byte of the message may be one, of 80 bytes.
+_MOST_OPERATIONS = 1 << 16
+_MOST_ITEMS = 1 << 16  # of all containers, as often as they are in others
 
 
 def read_pickle(data: bytes) -> Any:
@@ -38,8 +44,10 @@ def read_pickle(data: bytes) -> Any:
     """
     machine = _Machine(data)
     try:
-        return _plain(machine.run())
-    except (IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
+        value = _plain(machine.run())
+        _count(value)
+        return value
+    except (IndexError, KeyError, ValueError, OverflowError, struct.error) as error:
         raise WireError(
             "the message is no pickle: it is cut short, or not of the format"
         ) from error
@@ -58,6 +66,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _count(value: Any) -> None:
+    """Raise WireError if a value holds more than a message may, or itself."""
+    waiting, total = [value], 0
+    while waiting:
+        one = waiting.pop()
+        held = one.values if isinstance(one, ReadRecord) else one
+        items = held.values() if isinstance(held, dict) else held
+        if not isinstance(held, (dict, list, tuple)):
+            continue
+        total += len(items)
+        if total > _MOST_ITEMS:
+            raise WireError(f"the message holds more than {_MOST_ITEMS} items, or itself")
+        waiting.extend(items)
+
+
 class _Machine:
     """Runs one pickle."""
 
@@ -68,7 +91,7 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        while True:
+        for _ in range(_MOST_OPERATIONS):
             code = self._take(1)
             if code == b".":
                 return self._stack.pop()
@@ -76,6 +99,7 @@ class _Machine:
             if operation is None:
                 raise WireError(f"a pickle of LeRobot's has no operation {code!r}")
             operation(self)
+        raise WireError(f"the message is a pickle of more than {_MOST_OPERATIONS} operations")
 
     def _take(self, count: int) -> bytes:
         taken = self._data[self._at : self._at + count]
@@ -151,7 +175,7 @@ class _Machine:
         into = self._into(dict)
         for key, value in zip(items[0::2], items[1::2], strict=True):
             if not isinstance(key, (str, int)):
-                raise WireError(f"a map has the key {key!r:.40}")
+                raise WireError(f"a map has the key {shown(key)}")
             into[key] = _plain_item(value)
 
     def _into(self, kind: type) -> Any:
@@ -174,9 +198,11 @@ class _Machine:
         self._named(module, name)
 
     def _named(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise WireError("the message names what is no text")
         known = (module in MODULES and name in RECORDS) or (module, name) in CALLED
         if not known and (module, name) not in CLASSES:
-            raise WireError(f"the message names {module!s:.60}.{name!s:.60}, which is not admitted")
+            raise WireError(f"the message names {module:.60}.{name:.60}, which is not admitted")
         self.push(Name(module, name))
 
     def new_object(self) -> None:

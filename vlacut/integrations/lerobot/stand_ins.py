@@ -19,7 +19,7 @@ from vlacut.errors import WireError
 RECORDS = ("RemotePolicyConfig", "TimedObservation")
 # Where releases of LeRobot keep them: 0.4 and later, 0.3.
 MODULES = ("lerobot.async_inference.helpers", "lerobot.scripts.server.helpers")
-_MOST_AXES = 8
+MOST_AXES = 8
 _KINDS = "biuf"
 
 
@@ -53,16 +53,21 @@ class StandInDtype:
 
     def build(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("|", "<", ">", "="):
-            raise WireError(f"the state of a dtype is {state!r:.60}")
+            raise WireError(f"the state of a dtype is {shown(state)}")
         self._order = state[1]
 
     def made(self) -> np.dtype[Any]:
         if not isinstance(self._code, str) or len(self._code) > 4 or self._code[:1] not in _KINDS:
-            raise WireError(f"arrays are of numbers and booleans, and one is of {self._code!r:.40}")
+            raise WireError(
+                f"arrays are of numbers and booleans, and one is of {shown(self._code)}"
+            )
         try:
-            return np.dtype(self._order.replace("|", "=") + self._code)
-        except TypeError as error:
-            raise WireError(f"there is no dtype {self._code!r:.40}") from error
+            made = np.dtype(self._order.replace("|", "=") + self._code)
+        except (TypeError, ValueError) as error:
+            raise WireError(f"there is no dtype {self._code!r}") from error
+        if made.kind not in _KINDS:  # `b,O` is a record, with an object in it
+            raise WireError(f"arrays are of numbers and booleans, and one is of {self._code!r}")
+        return made
 
 
 class StandInArray:
@@ -77,18 +82,23 @@ class StandInArray:
         self.array = _filled(content, dtype, shape, "F" if fortran is True else "C")
 
 
+def shown(value: Any) -> str:
+    """A value in an error's text; of a container its kind, for all that it holds may be endless."""
+    return f"{value!r:.40}" if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+
+
 def _filled(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     """An array of some bytes, which its shape must fill."""
     if not isinstance(content, bytes) or not isinstance(dtype, StandInDtype):
         raise WireError("an array has no bytes, or no dtype")
-    right = isinstance(shape, tuple) and len(shape) <= _MOST_AXES
+    right = isinstance(shape, tuple) and len(shape) <= MOST_AXES
     if not right or not all(type(dim) is int and dim >= 0 for dim in shape):
-        raise WireError(f"an array has the shape {shape!r:.60}")
+        raise WireError(f"the shape of an array is no tuple of at most {MOST_AXES} sizes")
     made = dtype.made()
     if math.prod(shape) * made.itemsize != len(content):
         raise WireError(f"{len(content)} bytes are no array {list(shape)} of {made}")
     if order not in ("C", "F"):
-        raise WireError(f"an array is in the order {order!r:.20}")
+        raise WireError(f"an array is in the order {shown(order)}")
     return np.frombuffer(content, made).reshape(shape, order=order)
 
 
