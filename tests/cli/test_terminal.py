@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from inspect import getsource
 from io import StringIO
 from pathlib import Path
 
+import click
 import pytest
 from rich.console import Console
 from rich.progress import Progress as Bar
@@ -145,6 +147,22 @@ def test_what_comes_next_is_below_every_result(
         assert status == 0, err
         lines = CONTROL.sub("", out).splitlines()
         assert [line for line in lines if line.startswith("next: ")], (command, lines)
+
+
+@pytest.mark.parametrize("words", ["cache --clear", "devices", "devices a100 -o a.toml", "models"])
+def test_the_plan_that_comes_next_misses_no_option(
+    monkeypatch: pytest.MonkeyPatch, vlacut: Vlacut, tmp_path: Path, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    status, out, err = vlacut(*words.split())
+    assert status == 0, err
+    (advice,) = re.findall(r"next: (.*)", CONTROL.sub("", out))
+    (line,) = [one for one in advice.split("    and    ") if one.startswith("vlacut plan ")]
+    plan = commands.vlacut.get_command(click.Context(commands.vlacut), "plan")
+    assert plan
+    plan.make_context("plan", shlex.split(line)[2:])
 
 
 def test_every_command_says_what_comes_next() -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table, to_plan
 from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.trace_entry import Entry
 
@@ -29,7 +29,7 @@ def cache_command(clear: bool, as_json: bool) -> None:
         else:
             in_use = f"; {left} are in use and stay" if left else ""
             click.echo(f"removed {removed} traces of {cache.folder}{in_use}")
-            say_next("vlacut plan MODEL --edge jetson-agx-orin --cloud a100")
+            say_next(to_plan())
         return
     entries = cache.entries()
     if as_json:

@@ -9,7 +9,7 @@ import click
 
 from vlacut.cli import completion
 from vlacut.cli.named import Named, Shapes, named_options
-from vlacut.cli.show.output import console, json_option, print_json, say_next, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, table, to_plan
 from vlacut.cli.show.progress import progress_bar
 from vlacut.errors import ModelError, Progress
 from vlacut.frontends.explaining import Failure, failure_of
@@ -57,7 +57,7 @@ def explain_command(
         print_json(found)
     else:
         _show(found)
-        say_next(f"vlacut plan {model} --edge jetson-agx-orin --cloud a100")
+        say_next(to_plan(model))
 
 
 def _explained(program: Program, progress: Progress) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 
 from vlacut import registry
 from vlacut.cli import completion
-from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table
+from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table, to_plan
 from vlacut.hardware import (
     Profile,
     device_names,
@@ -62,7 +62,7 @@ def devices_command(name: str, out: Path | None, nvpmodel: Path | None, as_json:
     ]
     columns = ("device", "memory", "bandwidth", "TFLOP/s", "@mode", "+stack")
     console().print(table("Devices; TFLOP/s dense, in bfloat16", columns, rows))
-    say_next("vlacut plan MODEL --edge jetson-agx-orin --cloud a100", "vlacut models")
+    say_next(to_plan(), "vlacut models")
 
 
 def _write_profile(name: str, out: Path | None, nvpmodel: Path | None, as_json: bool) -> None:
@@ -80,7 +80,7 @@ def _write_profile(name: str, out: Path | None, nvpmodel: Path | None, as_json: 
     elif out:
         modes = ", ".join(profile.mode_names()) or "none"
         console().print(f"wrote {out} with power modes {modes}", markup=False)
-        say_next(f"vlacut plan MODEL --edge {out} --cloud a100")
+        say_next(to_plan(edge=str(out)))
     else:
         click.echo(profile_text(profile), nl=False)
 
@@ -118,7 +118,7 @@ def models_command(as_json: bool) -> None:
     out = console()
     out.print(table("Models (MODEL is NAME, or NAME:PRESET)", columns, lines, left=2))
     out.print(table("", ("", ""), [(name, _first_line(item)) for name, item in models.items()], 2))
-    say_next("vlacut explain MODEL", "vlacut plan MODEL --edge jetson-agx-orin --cloud a100")
+    say_next("vlacut explain MODEL", to_plan())
 
 
 def _first_line(model: Model) -> str:

@@ -63,6 +63,11 @@ def say_next(*commands: str) -> None:
         out.print(f"next: {'    and    '.join(commands)}", markup=False, soft_wrap=True)
 
 
+def to_plan(model: str = "MODEL", edge: str = "jetson-agx-orin") -> str:
+    """The command that plans a model, with all that it has to be told."""
+    return f"vlacut plan {model} --edge {edge} --cloud a100 --link 10MB/s,20ms"
+
+
 def console() -> Console:
     """Standard output for people; without a terminal, as wide as the widest table needs."""
     found = Console(highlight=False)
