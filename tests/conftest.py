@@ -60,10 +60,10 @@ def pytest_runtest_call() -> None:
 
 @pytest.fixture(autouse=True)
 def no_strays() -> Iterator[None]:
-    """What a test starts ends with it, or gets 10 s: a thread that goes on disturbs the next."""
+    """What a test starts ends with it: a thread that goes on disturbs whichever test comes next."""
     before = set(threading.enumerate())
     yield
-    wait_until(lambda: not strays(before), 10)
+    assert wait_until(lambda: not strays(before), 60), f"still running: {strays(before)}"
 
 
 @pytest.fixture(scope="session")
