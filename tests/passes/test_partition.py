@@ -15,6 +15,7 @@ from support.random_graphs import (
     random_link,
     slow_totals,
 )
+from support.slow import quick
 
 from vlacut.errors import InfeasibleError
 from vlacut.hardware import Link, Power, Side
@@ -68,18 +69,13 @@ def test_a_price_is_what_a_walk_through_every_trip_adds_up_to() -> None:
             assert found.cloud_weight_bytes == held[row], seed
 
 
-def blocks(count: int) -> list[Any]:
-    """Blocks of seeds: the first in every run, the others with `-m slow`."""
-    return [0, *(pytest.param(block, marks=pytest.mark.slow) for block in range(1, count))]
-
-
-@pytest.mark.parametrize("block", blocks(20))
+@pytest.mark.parametrize("block", quick(range(20), 0))
 def test_the_optimum_is_brute_forces(block: int) -> None:
     for seed in range(100 * block, 100 * (block + 1)):
         check_against_brute_force(seed)
 
 
-@pytest.mark.parametrize("block", blocks(10))
+@pytest.mark.parametrize("block", quick(range(10), 0))
 def test_branching_without_highs_finds_the_same(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +162,7 @@ def random_limits(numbers: np.random.Generator, found: np.ndarray) -> Limits:
     return Limits(goal, most[0], most[1], *sizes, most[4] if numbers.random() < 0.4 else None)
 
 
-@pytest.mark.parametrize("block", blocks(10))
+@pytest.mark.parametrize("block", quick(range(10), 0))
 def test_the_optimum_within_limits_is_brute_forces(block: int) -> None:
     infeasible = 0
     for seed in range(10**5 + 50 * block, 10**5 + 50 * (block + 1)):
@@ -237,7 +233,7 @@ def test_cloud_time_is_least_where_the_deadline_just_allows() -> None:
         optimal_cut(graph, Link(1.0, 1.0), Limits(Quantity.CLOUD_TIME, latency=3.9))
 
 
-@pytest.mark.parametrize("block", blocks(5))
+@pytest.mark.parametrize("block", quick(range(5), 0))
 def test_out_of_time_the_cut_is_no_worse_than_any_strategy_and_the_bound_holds(
     block: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -269,7 +265,7 @@ def test_the_optimum_of_larger_graphs_is_brute_forces(block: int) -> None:
         check_against_brute_force(seed, free=8 + seed % 6)
 
 
-@pytest.mark.parametrize("block", blocks(3))
+@pytest.mark.parametrize("block", quick(range(3), 0))
 def test_the_search_answers_alike_every_time(block: int) -> None:
     for seed in range(20 * block, 20 * (block + 1)):
         graph, link, budget = case(seed)
@@ -307,7 +303,7 @@ def test_a_core_has_the_price_of_a_cut_and_keeps_it_when_variables_merge() -> No
     assert merged > 100
 
 
-@pytest.mark.parametrize("block", blocks(5))
+@pytest.mark.parametrize("block", quick(range(5), 0))
 def test_a_faster_link_never_costs_more(block: int) -> None:
     for seed in range(30 * block, 30 * (block + 1)):
         graph, link, budget = case(seed)
@@ -321,7 +317,7 @@ def test_a_faster_link_never_costs_more(block: int) -> None:
         ), seed
 
 
-@pytest.mark.parametrize("block", blocks(5))
+@pytest.mark.parametrize("block", quick(range(5), 0))
 def test_no_strategy_within_the_budget_beats_the_optimum(block: int) -> None:
     for seed in range(60 * block, 60 * (block + 1)):
         graph, link, budget = case(seed)

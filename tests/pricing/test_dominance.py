@@ -11,6 +11,7 @@ import pytest
 from scipy.optimize import bisect
 from support.programs import looping_program
 from support.random_graphs import all_cuts, random_graph
+from support.slow import quick
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.show.report import verdict, why
@@ -23,9 +24,7 @@ from vlacut.pricing.price import Certificate, price
 LINK = Link(2e6, 1e6, 0.002)
 
 
-@pytest.mark.parametrize(
-    "seeds", [range(40), pytest.param(range(40, 150), marks=pytest.mark.slow)], ids=["40", "110"]
-)
+@pytest.mark.parametrize("seeds", quick([range(40), range(40, 150)], range(40)), ids=["40", "110"])
 def test_cuts_change_places_where_their_prices_are_equal(seeds: range) -> None:
     """Found by bisection on the price itself, at scaled links; of several, the nearest."""
     seen = {"crosses": 0, "never": 0}

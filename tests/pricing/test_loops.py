@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.random_graphs import all_cuts, in_turn, random_graph, random_link, slow_totals
+from support.slow import quick
 from support.slow_overlap import walk_s
 
 from vlacut.bundle.serde import from_json, to_json
@@ -194,7 +195,7 @@ def test_a_core_held_to_ways_has_the_price_of_its_cuts_and_only_those() -> None:
 @pytest.mark.parametrize("most_splits", [64, 0], ids=["by splits", "loops as they are"])
 @pytest.mark.parametrize(
     "seeds",
-    [range(5000, 5150), pytest.param(range(5150, 5600), marks=pytest.mark.slow)],
+    quick([range(5000, 5150), range(5150, 5600)], range(5000, 5150)),
     ids=["150", "450"],
 )
 def test_the_optimum_of_programs_with_loops_is_brute_forces(
