@@ -15,6 +15,7 @@ from support.lerobot_folders import ACT, CAMERA, JOINTS, STATE, features, statis
 
 from vlacut.errors import ModelError
 from vlacut.frontends.lerobot.checkpoint import Checkpoint, open_folder
+from vlacut.frontends.lerobot.original import LerobotProcess
 from vlacut.frontends.lerobot.program import lerobot_program
 from vlacut.frontends.lerobot.tokens import MASK, TOKENS
 from vlacut.frontends.load import OfLerobot, load_program
@@ -220,6 +221,17 @@ def adapter(folder: Path, **config: Any) -> None:
         "base_model.model.model.head.weight": torch.ones(3),
     }
     save_file(made, folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [("echo", "is no Python"), ("false", "does not run the policy"), ("/none", "cannot be run")],
+)
+def test_an_original_that_is_no_python_of_lerobot_s_is_refused(
+    tmp_path: Path, python: str, said: str
+) -> None:
+    with pytest.raises(ModelError, match=f"--original {python}: .*{said}"):
+        LerobotProcess(python, tmp_path, "")
 
 
 def test_an_adapter_is_merged(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ class LerobotProcess:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
             )
         except OSError as error:
+            self._errors.close()
             raise ModelError(f"--original {python}: cannot be run: {error.strerror}") from error
         weakref.finalize(self, _end, self._process, self._errors)
         hello = self._heard()
@@ -66,7 +67,12 @@ class LerobotProcess:
 
     def _heard(self) -> dict[str, np.ndarray]:
         assert self._process.stdout is not None
-        found = vlacut_lerobot.read(self._process.stdout)
+        try:
+            found = vlacut_lerobot.read(self._process.stdout)
+        except ValueError as error:  # another program, which says something else
+            raise ModelError(
+                f"--original {self._python}: is no Python, or what it says is no answer: {error}"
+            ) from error
         if found is None:
             raise self._failed()
         return found
