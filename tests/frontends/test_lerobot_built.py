@@ -102,6 +102,12 @@ def test_a_patch_has_the_place_that_transformers_gives_it(transformers: str, bef
     assert weights[PLACES][:, 0].tolist() == (line[:, None] * side + line).flatten().tolist()
 
 
+def test_a_file_without_places_is_left_to_the_list_of_what_it_lacks() -> None:
+    weights: dict[str, torch.Tensor] = {}
+    place(weights, TINY, "4.57.1")
+    assert not weights
+
+
 def test_a_picture_is_padded_at_its_left_and_top() -> None:
     wide = resize_with_pad(torch.ones(1, 3, 2, 4), 4, 4)
     assert wide[0, 0].tolist() == [[0] * 4, [0] * 4, [1] * 4, [1] * 4]

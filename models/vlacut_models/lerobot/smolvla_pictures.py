@@ -52,6 +52,8 @@ def place(weights: dict[str, Tensor], made: FlowConfig, transformers: str) -> No
     From 4.55 to 4.57 transformers took the place before (huggingface/transformers #41190), and a
     policy that was trained so has to run so.
     """
+    if _PLACES not in weights:
+        return  # `Checkpoint.fill` says what the file lacks
     whole = int(weights[_PLACES].shape[0] ** 0.5)
     steps = torch.arange(made.image // made.patch, dtype=torch.float32)
     if _shifts(transformers):
