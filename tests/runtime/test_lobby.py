@@ -103,6 +103,21 @@ def test_known_addresses_come_first_and_then_who_made_least_work() -> None:
     assert room.in_turn([again, busy], 60.0) == [busy, again]
 
 
+def test_who_is_turned_back_is_heard_again_after_5_s() -> None:
+    """Also where no kernel has to be told of it, and nobody asks who is barred."""
+    room = lobby()
+    for number in range(3):
+        room.note(f"10.1.0.{number}", 0.3, number)
+        assert room.turned_back(f"10.1.0.{number}", number)
+    room.note("10.1.0.0", 0.3, 4.9)
+    assert room.turned_back("10.1.0.0", 4.9)
+    assert not room.turned_back("10.1.0.0", 5.0)
+    assert room.turned_back("10.1.0.1", 5.0)
+    assert room.barred(6.5) == ["10.1.0.2"]
+    assert not room.turned_back("10.1.0.2", 60.0)
+    assert not room._barred  # also of those who never came again
+
+
 def test_a_flood_is_a_few_lines() -> None:
     lines: list[tuple[str, str, str]] = []
     refusals = Refusals(lambda *line: lines.append(line))

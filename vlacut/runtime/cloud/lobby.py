@@ -40,7 +40,7 @@ class Lobby:
         self._of = {known: Crowds() for known in self._room}
         self._known: OrderedDict[str, str] = OrderedDict()
         self._work: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._barred: dict[str, float] = {}  # until when
+        self._barred: dict[str, float] = {}  # until when; who is heard again first, first
         self._longest_s, self._shortest_s = longest_s, shortest_s
 
     def __len__(self) -> int:
@@ -112,6 +112,7 @@ class Lobby:
         """Whether an address has made so much work lately that it has to wait outside for 5 s."""
         if address in self._known:
             return False
+        self._hear_again(now)
         crowd = network_of(address)
         if crowd not in self._barred and self._worked(crowd, now) > _MOST_WORK_S:
             self._barred[crowd] = now + _BARRED_S
@@ -119,11 +120,18 @@ class Lobby:
 
     def barred(self, now: float) -> list[str]:
         """Crowds that are turned back; not those in which somebody is known, who is let in."""
-        for crowd in [crowd for crowd, until in self._barred.items() if until <= now]:
-            del self._barred[crowd]
-            self._work[crowd] = (_STILL_COUNTS * _MOST_WORK_S, now)
+        self._hear_again(now)
         known = set(self._known.values()) if self._barred else set()
         return [crowd for crowd in self._barred if crowd not in known]
+
+    def _hear_again(self, now: float) -> None:
+        """Let those in whose time outside is over."""
+        while self._barred:
+            crowd, until = next(iter(self._barred.items()))
+            if until > now:
+                return
+            del self._barred[crowd]
+            self._work[crowd] = (_STILL_COUNTS * _MOST_WORK_S, now)
 
     def in_turn(self, guests: Iterable[Guest], now: float) -> list[Guest]:
         """Guests in the order in which to serve them: known ones, then who made least work."""
