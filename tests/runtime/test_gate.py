@@ -131,6 +131,24 @@ def test_who_is_turned_back_is_dropped_until_it_is_heard_again(listening: socket
     assert len(lines) == 1
 
 
+def test_rules_that_cannot_be_changed_any_more_are_given_up(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lobby = Lobby(16, 4, 5.0, 1.0)
+    gate = Gate(listening, lobby, lambda *line: None)
+    lobby.note(FLOODS, 0.3, 100.0)
+    assert lobby.turned_back(FLOODS, 100.0)
+    gate.look(100.0)
+    assert not connects(listening, FLOODS)
+
+    def says_nothing(sock: socket.socket) -> float:
+        raise OSError("it does not say")
+
+    monkeypatch.setattr("vlacut.runtime.cloud.gate.queue_of", says_nothing)
+    gate.look(101.0)
+    assert connects(listening, FLOODS)
+
+
 def test_who_shares_a_network_with_one_that_is_known_is_not_dropped_unheard() -> None:
     lobby = Lobby(16, 4, 5.0, 1.0)
     lobby.note("2001:db8::1", 0.3, 0.0)

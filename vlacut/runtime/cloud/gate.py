@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from vlacut.runtime.cloud.crowds import network_of
 from vlacut.runtime.cloud.lobby import Lobby
@@ -52,6 +53,8 @@ class Gate:
                 set_rules(self._listener, rules)
         except OSError:  # no filters here; or nobody listens any more
             self._works = False
+            with suppress(OSError):  # else the rules that are there would hold for good
+                set_rules(self._listener, Rules())
             return
         for crowd in set(rules.barred).difference(self._rules.barred):
             self._refused("refused", written(crowd, 0), "too many connections: dropped unheard")
