@@ -215,7 +215,8 @@ def test_places_on_the_wire() -> None:
         data = pack_place(place)
         assert len(data) == PLACE_BYTES
         assert unpack_place(data).address == address
-    for bad in (bytes(PLACE_BYTES), b"x" * PLACE_BYTES, b"\xff" * PLACE_BYTES):
+    odd = (b"a\nb:1", b"\x1b[2Ja:1", b"a\0b:1")
+    for bad in (bytes(PLACE_BYTES), b"x" * PLACE_BYTES, b"\xff" * PLACE_BYTES, *odd):
         with pytest.raises(WireError, match="does not parse"):
             unpack_place(bad)
     for long in ("x" * 256 + ":1", "h\xf6st:1", "host"):

@@ -21,7 +21,8 @@ def pack_place(place: str) -> bytes:
 def unpack_place(data: bytes) -> PeerMoved:
     """What sends a robot to the place in these bytes. Raises WireError if they are none."""
     try:
-        host, port = parse_address(data.rstrip(b"\0").decode("ascii"))
+        place = data.rstrip(b"\0").decode("ascii")
+        host, port = parse_address(place if place.isprintable() else "")  # it goes into logs
     except (InputError, UnicodeDecodeError) as error:
         raise WireError("the cloud sends this robot to an address that does not parse") from error
     return PeerMoved(host, port)
