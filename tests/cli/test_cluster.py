@@ -17,6 +17,7 @@ from support.deployments import crossing_deployment, serving_thread
 from support.programs import observation
 from support.proxy import wait_until
 
+from vlacut.api.cluster import asking
 from vlacut.api.cluster.following import Follower
 from vlacut.api.cluster.workers import Worker, read_workers
 from vlacut.cli.deploying.metrics import serve_metrics
@@ -60,6 +61,46 @@ def test_a_server_asks_the_others_and_sends_robots_there(caplog: pytest.LogCaptu
     silent.ask_all()
     assert not directory.all
     assert caplog.text.count(f"no robots are sent to {theirs.address}: ") == 1
+
+
+PAGE = {
+    **{name: "x" for name in ("version", "health", "instance")},
+    "robots": 1,
+    "most_robots": 2,
+    "load": 0.5,
+    "memory_bytes": 0,
+    "bundles": [
+        {
+            "name": "x",
+            "digest": "ab" * 32,
+            "loaded": True,
+            "retired": False,
+            "robots": 1,
+            "steps": 2,
+            "step_ms": 1.5,
+            "weights_bytes": 3,
+            "robot_bytes": 4,
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "bad"),
+    [
+        *[("page", "robots", bad) for bad in (-1, 10**400, 0.5, None)],
+        *[("page", "load", bad) for bad in (float("nan"), float("inf"), -0.1, "1")],
+        *[("bundle", "digest", bad) for bad in ("no hex", "abc", 3)],
+    ],
+)
+def test_a_page_that_lies_is_no_page(where: str, name: str, bad: Any) -> None:
+    """Else it would end the thread that asks, or the one that accepts robots."""
+    page: dict[str, Any] = json.loads(json.dumps(PAGE))
+    asking._check(page)
+    assert page == PAGE
+    (page if where == "page" else page["bundles"][0])[name] = bad
+    with pytest.raises((ValueError, TypeError)):
+        asking._check(page)
 
 
 def cluster_file(path: Path, *workers: tuple[str, str]) -> Path:

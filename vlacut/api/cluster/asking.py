@@ -43,6 +43,8 @@ def fetch_status(host: str, port: int, timeout: float = _TIMEOUT_S) -> dict[str,
 
 
 _NUMBERS = ("robots", "most_robots", "load", "memory_bytes")
+_COUNTS = ("robots", "most_robots")
+_MOST = 1 << 63  # of any figure
 _OF_A_BUNDLE = ("robots", "steps", "step_ms", "weights_bytes", "robot_bytes", "loaded", "retired")
 
 
@@ -52,7 +54,9 @@ def _check(found: Any) -> None:
         found[name] = one_line(found[name])
     numbers = [found[name] for name in _NUMBERS]
     for one in found["bundles"]:
-        one["name"], one["digest"] = one_line(one["name"]), one_line(one["digest"])
+        one["name"], one["digest"] = one_line(one["name"]), bytes.fromhex(one["digest"]).hex()
         numbers += [one[name] for name in _OF_A_BUNDLE]
-    if not all(isinstance(number, (int, float)) for number in numbers):
-        raise ValueError("a figure of it is no number")
+    if not all(isinstance(one, (int, float)) and 0 <= one < _MOST for one in numbers):
+        raise ValueError("a figure of it is no number from 0 on")
+    if not all(isinstance(found[name], int) for name in _COUNTS):
+        raise ValueError("a count of it is no whole number")
