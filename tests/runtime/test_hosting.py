@@ -26,7 +26,7 @@ from vlacut.errors import BackendError, InputError, PeerRefused, PeerUnable
 from vlacut.plans.memory import Memory
 from vlacut.plans.plan import Plan
 from vlacut.runtime.cloud import deployment
-from vlacut.runtime.cloud.deployment import Offer, ready
+from vlacut.runtime.cloud.deployment import Deployment, Offer, ready
 from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
@@ -172,6 +172,30 @@ def test_a_robot_waits_for_a_bundle_that_loads_slowly(caplog: pytest.LogCaptureF
         waiting.join()
         assert done.is_set()
     assert loads.log.count("load a") == 1
+
+
+def test_who_comes_again_hears_that_loading_failed_before_it_is_tried_again() -> None:
+    """Else a robot that is told to come again would wait for good."""
+    loads, go, tries = Loads(), threading.Event(), list[str]()
+
+    def broken() -> None:
+        tries.append("a")
+        assert go.wait(60)
+        raise BackendError("no such GPU")
+
+    loads.before = broken
+    one = Deployment(loads.offer("a"))
+    one.begin_loading()
+    assert not one.wait(0.0)
+    go.set()
+    assert wait_until(lambda: not one.active)
+    one.begin_loading()
+    assert one.wait(0.0)
+    assert one.why_not == "a cannot be loaded: no such GPU"
+    assert len(tries) == 1
+    one.begin_loading()
+    assert one.wait(60.0)
+    assert len(tries) == 2
 
 
 def test_a_server_that_ends_while_a_bundle_loads_gives_it_up() -> None:

@@ -136,6 +136,7 @@ class Deployment:
         self._loading = threading.Event()  # set while nothing is being loaded
         self._loading.set()
         self._error = ""  # of the last time that it was loaded
+        self._untold = False  # whether it failed, and nobody who waited knows
         self._closed = False
 
     @property
@@ -181,9 +182,11 @@ class Deployment:
             raise
 
     def begin_loading(self) -> None:
-        """Load them in a thread of their own, unless that goes on already; see `wait`."""
+        """Load them in a thread of their own; see `wait`. Does nothing if that goes on already, or
+        failed and nobody has waited for that yet: who asks again and again has to hear of it.
+        """
         with self._lock:
-            if self.active or self._closed:
+            if self.active or self._closed or self._untold:
                 return
             self._loading.clear()
         threading.Thread(target=self._load, name=f"vlacut-load-{self.name}", daemon=True).start()
@@ -195,12 +198,15 @@ class Deployment:
             if self._closed:
                 self.unload()
         except Exception as error:  # whatever a back end raises is this bundle's alone
-            self._error = told(error)
+            self._error, self._untold = told(error), True
         self._loading.set()
 
     def wait(self, seconds: float) -> bool:
         """Whether it is loaded by then, or could not be."""
-        return self._loading.wait(seconds)
+        ended = self._loading.wait(seconds)
+        if ended:
+            self._untold = False
+        return ended
 
     @property
     def why_not(self) -> str:
