@@ -13,13 +13,12 @@ of selectors does (`Plan.move_s`).
 
 from __future__ import annotations
 
-import math
-from bisect import insort
 from collections import deque
 
 from vlacut.hardware import Link
 from vlacut.plans.plan import Plan
 from vlacut.runtime.network.selectors import Rates
+from vlacut.tensor.split_conformal import rank_of
 
 QUANTILE = 0.9
 _REMEMBERED = 32
@@ -65,10 +64,8 @@ class InferenceTimes:
             return
         ratios = self._ratios[variant]
         ratios.append(seconds / price_s)
-        ordered: list[float] = []
-        for ratio in ratios:
-            insort(ordered, ratio)
-        rank = math.ceil((len(ordered) + 1) * self._quantile)
+        ordered = sorted(ratios)
+        rank = rank_of(len(ordered), self._quantile)
         self._upper[variant] = ordered[min(rank, len(ordered)) - 1]
         self._middle[variant] = ordered[(len(ordered) - 1) // 2]
 

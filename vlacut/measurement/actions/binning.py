@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
+
+from vlacut.tensor.split_conformal import rank_of
 
 BINS, LEAST = 8, 100  # LEAST ticks in a bin
 
@@ -28,7 +28,7 @@ def conformal_quantile(errors: np.ndarray, alpha: float) -> float:
     known = np.sort(errors[np.isfinite(errors)])
     if not known.size:
         return 0.0
-    rank = math.ceil((known.size + 1) * (1 - alpha))
+    rank = rank_of(known.size, 1 - alpha)
     return float(known[min(rank, known.size) - 1])
 
 
