@@ -18,7 +18,7 @@ from vlacut.cli.deploying.logs import log_to_stderr
 from vlacut.cli.deploying.rate import LoopRun, loop_options, run_loop
 from vlacut.cli.show.loops import loop_json, show_loop
 from vlacut.cli.show.noise import noise_line, without_noise
-from vlacut.cli.show.output import console, json_option, print_json, say_next
+from vlacut.cli.show.output import check_place, console, json_option, print_json, say_next
 from vlacut.cli.show.progress import progress_bar
 from vlacut.cli.show.steps import run_json, show_steps
 from vlacut.errors import InputError, ObservationError
@@ -133,9 +133,8 @@ def run_command(
     endpoint = read_endpoint(wire, mapped, metadata)
     if endpoint and (output or record or reset_every):
         raise InputError("--output, --record and --reset-every do not go with --serve")
-    for file in (timeline, output, record):
-        if file and not file.parent.is_dir():  # said before the steps, not after them
-            raise InputError(f"{file}: there is no folder {file.parent}")
+    for file in filter(None, (timeline, output, record)):
+        check_place(file)
     session = connect(
         path,
         cloud or None,

@@ -8,11 +8,10 @@ import click
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json, say_next, table
+from vlacut.cli.show.output import check_place, console, json_option, print_json, say_next, table
 from vlacut.cli.show.progress import progress_bar
 from vlacut.control.recording.episodes import read_episodes, write_episodes
 from vlacut.control.tables import ActionTables, write_tables
-from vlacut.errors import InputError
 from vlacut.measurement.actions.calibrating import ALPHA, Worth, calibrate_actions
 from vlacut.measurement.actions.chunks import with_fresh_chunks
 
@@ -55,9 +54,8 @@ def actions_command(
     EPISODES is a file of vlacut run --record. The uncut model runs on the observation of every
     tick, every variant on some of them. Both sides of the bundle run here.
     """
-    for file in (out, fresh):
-        if file and not file.parent.is_dir():  # said before, not after minutes
-            raise InputError(f"{file}: there is no folder {file.parent}")
+    for file in filter(None, (out, fresh)):
+        check_place(file)
     bundle, recorded = open_bundle(path), read_episodes(episodes)
     with progress_bar() as progress:
         tables, worth, chunks = calibrate_actions(

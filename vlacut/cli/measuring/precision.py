@@ -9,11 +9,10 @@ import click
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.arguments import BUNDLE
-from vlacut.cli.show.output import console, json_option, print_json, say_next, table
+from vlacut.cli.show.output import check_place, console, json_option, print_json, say_next, table
 from vlacut.cli.show.progress import progress_bar
 from vlacut.control.precision_table import PrecisionTable, write_precision_table
 from vlacut.control.recording.episodes import read_episodes
-from vlacut.errors import InputError
 from vlacut.measurement.actions.precision import ALPHA, PrecisionWorth, calibrate_precision
 
 OWN = "as it is"
@@ -58,8 +57,7 @@ def precision_command(path: Path, episodes: Path, out: Path, as_json: bool, **op
     precision runs on some of the ticks, both sides of the bundle here. The file is for the
     controller dyq: vlacut run --rate 20 --controller dyq --precision-table FILE.
     """
-    if not out.parent.is_dir():  # said before, not after minutes
-        raise InputError(f"{out}: there is no folder {out.parent}")
+    check_place(out)
     bundle, recorded = open_bundle(path), read_episodes(episodes)
     with progress_bar() as progress:
         made, worth = calibrate_precision(bundle, recorded, progress=progress, **options)
