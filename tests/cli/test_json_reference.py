@@ -27,7 +27,9 @@ from vlacut import registry
 from vlacut.bundle.engine_records import BuildRecord, BuiltPart, EngineRecord
 from vlacut.cli.building.build import record_json
 from vlacut.cli.commands import vlacut as commands
+from vlacut.cli.deploying.cluster import servers_json
 from vlacut.hardware import Side
+from vlacut.runtime.cloud.directory import Standing
 
 README = ROOT / "vlacut" / "cli" / "README.md"
 MODEL = "vit-mlp:tiny"
@@ -101,6 +103,7 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
     yield "bundle", [printed("bundle", "edge", "b", "-o", "robot")]
     (folder / "watched").mkdir()
     yield "rollout", [printed("rollout", "b", "watched")]
+    yield "cluster up", [servers_json([Standing("10.0.0.5:7000", frozenset(), 0, 64, 0.0)])]
     yield "build", [record_json(_record())]
     server, address = _served()
     try:

@@ -53,6 +53,7 @@ class _Lazy(click.Group):
             "deploying.rollout:rollout_command",
             "Put a bundle into the folder that a server follows.",
         ),
+        "cluster": ("deploying.cluster:cluster_command", "Start many servers, which share robots."),
         "status": (
             "deploying.status:status_command",
             "Show the bundles, robots and load of servers.",

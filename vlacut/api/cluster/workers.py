@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlacut.api.cluster.reading import read_table
 from vlacut.errors import InputError
 from vlacut.runtime.wire.moving import pack_place
 from vlacut.runtime.wire.sockets import parse_address
@@ -36,14 +37,7 @@ def read_workers(path: Path) -> tuple[Worker, ...]:
 
     Raises InputError if it cannot be read, lists none or one twice, or an address does not parse.
     """
-    import tomllib  # Python 3.10 lacks it; a robot, which may have that, reads no cluster
-
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no TOML: {error}") from error
+    table = read_table(path)
     listed = table.pop("workers", None)
     if table or not isinstance(listed, list) or not listed:
         odd = f"has {', '.join(sorted(table))}" if table else "lists no server"

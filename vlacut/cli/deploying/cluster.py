@@ -1,0 +1,56 @@
+"""`cluster`: many servers, which Ray places and restarts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vlacut.api.cluster.on_ray import RayCluster
+from vlacut.api.cluster.settings import read_settings
+from vlacut.cli.deploying.logs import log_to_stderr
+from vlacut.cli.show.output import console, json_option, print_json
+from vlacut.runtime.cloud.directory import Standing
+
+_TEND_S = 5.0
+
+
+@click.group("cluster")
+def cluster_command() -> None:
+    """Start many servers, which share robots."""
+
+
+@cluster_command.command("up")
+@click.argument("path", metavar="CLUSTER.toml", type=click.Path(path_type=Path))
+@click.option("--ray", "address", default="", help="Of Ray's head; without it, of RAY_ADDRESS.")
+@json_option
+def up_command(path: Path, address: str, as_json: bool) -> None:
+    """Start the servers of CLUSTER.toml on Ray, and drain them on SIGTERM or Ctrl-C.
+
+    Robots may be given the address of any of them. Without a Ray that runs, one is started on this
+    machine.
+    """
+    log_to_stderr("cluster up", False)
+    settings = read_settings(path)
+    with RayCluster(settings, address) as cluster:
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        found = cluster.ready()
+        if as_json:
+            print_json(servers_json(found))
+        else:
+            for standing in found:
+                console().print(f"serving on {standing.address}", markup=False)
+            console().print("Ctrl-C ends them", markup=False)
+        while not ended.wait(_TEND_S):
+            cluster.tend()
+
+
+def servers_json(standings: Sequence[Standing]) -> dict[str, Any]:
+    """The servers that were started, as `cluster up --json` prints them."""
+    return {"servers": [{"address": one.address, "robots": one.most} for one in standings]}
