@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from vlacut.hardware import Device
 
 
+# What a recipe may say under `prepack`: whether weights that a processor reads packed are each
+# session's own, or files of the folder of engines, which all sessions map.
+OWN, SHARED = "own", "shared"
+
+
 @dataclass(frozen=True)
 class Finding:
     """What a target cannot do with a part.

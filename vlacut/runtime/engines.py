@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vlacut import registry
-from vlacut.backend import Engine, Lane, Tensor
+from vlacut.backend import SHARED, Engine, Lane, Tensor
 from vlacut.bundle.holding import held
 from vlacut.bundle.manifest import Bundle, check_files
 from vlacut.bundle.store import WeightStore
@@ -105,6 +105,8 @@ def load_engines(
     root = root or bundle.root
     executor = registry.load("executors", EMULATED if emulate else bundle.backend(side))()
     recipe = on_provider(bundle, side, provider)
+    if "prepack" in recipe:  # these engines are to last
+        recipe = {**recipe, "prepack": SHARED}
     return {
         part.name: executor.load(root / bundle.part_file(part), root, recipe)
         for part in bundle.parts(side)

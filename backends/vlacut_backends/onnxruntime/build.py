@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from vlacut.backend import Finding
+from vlacut.backend import OWN, Finding
 from vlacut.errors import BackendError
 from vlacut.hardware import Device
 from vlacut_backends.onnxruntime.blocks import join_blocks
@@ -76,7 +76,13 @@ class OnnxRuntimeBuilder:
         """Basic optimisation: beyond it, a cut may differ from the whole in the last bit."""
         on_gpu = device is not None and device.cuda is not None
         provider = "cuda,cpu" if on_gpu else "cpu"
-        return {"optimisation": "basic", "without": " ".join(_LEFT_OUT), "provider": provider}
+        without = " ".join(_LEFT_OUT)
+        return {
+            "optimisation": "basic",
+            "without": without,
+            "provider": provider,
+            "prepack": OWN,
+        }
 
     def tolerance(self, model: ir.Model) -> float:
         """The same bits in float32 at basic optimisation; a stated bound in float16."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlacut.backend import Engine
+from vlacut.backend import SHARED, Engine
 from vlacut.errors import BackendError
-from vlacut_backends.onnxruntime.opening import open_session
+from vlacut_backends.onnxruntime.opening import open_session, packs
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -38,7 +38,13 @@ class OnnxRuntimeExecutor:
 
                 return load_bound(model, root, recipe, provider, self._turn)
         # The bytes, not the path: weights are looked up in `root`, not beside the file.
-        session = open_session(model.read_bytes(), str(model), recipe, root)
+        data = model.read_bytes()
+        if recipe.get("prepack") == SHARED and packs(data):
+            from vlacut_backends.onnxruntime.prepacked import PackedPart
+
+            session = PackedPart(data, str(model), recipe, root).session()
+        else:
+            session = open_session(data, str(model), recipe, root)
         return OnnxRuntimeEngine(session, model.stem)
 
 

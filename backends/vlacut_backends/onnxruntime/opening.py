@@ -1,9 +1,10 @@
 """Sessions of ONNX Runtime, as a recipe has them.
 
 Weights stay where they are: the session maps the store's files and does not pack weights ahead, so
-that sessions of one process share one copy in the page cache. Parts with products of 4 bits are the
-exception: their kernel needs its weights packed, and each session has a copy of its own. The recipe
-names the optimisers to leave out, see `build.py`.
+that sessions share one copy in the page cache. Parts with products of codes are the exception:
+their kernels need weights packed for the processor. What packs them keeps them where all map them,
+see `prepacked`, or each session has a copy of its own. The recipe names the optimisers to leave
+out, see `build.py`.
 """
 
 from __future__ import annotations
@@ -28,9 +29,15 @@ _LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 _ERRORS_ONLY = 3
-# Without packing ahead its kernel takes up to 200 times as long. The file is not parsed here: a
-# part in which anything else has that name packs its weights, too, and is right all the same.
-_PACKED = b"MatMulNBits"
+_LEAST_OUTSIDE = 1024  # bytes of a weight, below which it stays in a saved model
+# Without packing ahead their kernels take up to 200 and 3 times as long. The file is not parsed
+# here: a part in which anything else has such a name packs its weights, too, and is right.
+_PACKED = (b"MatMulNBits", b"MatMulInteger")
+
+
+def packs(model: bytes) -> bool:
+    """Whether sessions of a model pack its weights ahead."""
+    return any(operator in model for operator in _PACKED)
 
 
 def open_session(
@@ -39,12 +46,27 @@ def open_session(
     recipe: Mapping[str, str],
     root: Path | None = None,
     providers: Sequence[Any] = ("CPUExecutionProvider",),
+    given: tuple[list[str], list[ort.OrtValue]] = ([], []),
+    save: Path | None = None,
 ) -> ort.InferenceSession:
     """A session of an ONNX model whose weights, but for those in it, are in the folder `root`.
 
+    Args:
+        model: the file's bytes.
+        name: of the part, for errors.
+        recipe: see `build.py`.
+        root: what the places of weights are relative to.
+        providers: in order of preference.
+        given: names of weights and what they are, in the place of what the model says.
+        save: where to save the model as the session has it, with its weights and what it packed of
+            them in a file beside it.
+
     Raises BackendError, naming the model, if ONNX Runtime cannot load it.
     """
-    options = _options(recipe, _PACKED in model)
+    options = _options(recipe, packs(model))
+    options.add_external_initializers(*given)
+    if save is not None:
+        _save(options, save)
     if root is not None:
         folder = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder, str(root))
@@ -57,6 +79,16 @@ def open_session(
         )
     except Exception as error:  # its own exceptions share no base but this
         raise BackendError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+
+
+def _save(options: ort.SessionOptions, path: Path) -> None:
+    options.optimized_model_filepath = str(path)
+    for entry, value in {
+        "optimized_model_external_initializers_file_name": f"{path.stem}.weights",
+        "optimized_model_external_initializers_min_size_in_bytes": str(_LEAST_OUTSIDE),
+        "save_external_prepacked_constant_initializers": "1",
+    }.items():
+        options.add_session_config_entry(f"session.{entry}", value)
 
 
 def _options(recipe: Mapping[str, str], packs: bool) -> ort.SessionOptions:
