@@ -10,6 +10,7 @@
 | `vlacut.engine_builders` | an `EngineBuilder`, see `vlacut.bundle.engine_records`           |
 | `vlacut.models`          | a `Model` of the zoo, see `vlacut.ir.program`             |
 | `vlacut.lerobot`         | a `Builder`, see `vlacut.frontends.lerobot.program`       |
+| `vlacut.openpi`          | a `Builder`, see `vlacut.frontends.openpi.program`        |
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ GROUPS = {
     "engine_builders": "engine builder",
     "models": "model",
     "lerobot": "LeRobot policy",
+    "openpi": "model of openpi's",
 }
 
 

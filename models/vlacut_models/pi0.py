@@ -20,7 +20,7 @@ from vlacut_models.layers.prismatic import SIGLIP_SO400M, Tower
 from vlacut_models.layers.siglip import SiglipTower
 from vlacut_models.presets import Examples, Policy, choose, with_presets
 
-_ROTARY_BASE = 10000.0
+ROTARY_BASE = 10000.0
 
 
 FULL = FlowConfig(
@@ -125,7 +125,7 @@ class Pi0(FlowMatching):
         text = nn.functional.embedding(input_ids, paligemma.lm_head.weight)
         hidden = torch.cat([visual_tokens, text * self.config.width**0.5], dim=1)
         seen = self._seen(input_mask)
-        turn = rotary(places(seen), self.config.head_width, _ROTARY_BASE, hidden.dtype)
+        turn = rotary(places(seen), self.config.head_width, ROTARY_BASE, hidden.dtype)
         layers = paligemma.model.language_model.layers
         caches = all_keys(layers, hidden, turn, seen[None, None])
         return [*flat(caches), torch.zeros(1, dtype=torch.int64, device=hidden.device)]
@@ -140,7 +140,7 @@ class Pi0(FlowMatching):
         seen = self._seen(input_mask)
         slots = torch.arange(config.chunk + 1, device=noise.device)
         behind = seen.sum(dim=1) + slots
-        turn = rotary(behind, config.head_width, _ROTARY_BASE, hidden.dtype)
+        turn = rotary(behind, config.head_width, ROTARY_BASE, hidden.dtype)
         # The state does not see the actions; actions see everything.
         among = (slots[None, :] == 0) | (slots[:, None] > 0)
         mask = torch.cat([seen.expand(config.chunk + 1, -1), among], dim=1)[None, None]

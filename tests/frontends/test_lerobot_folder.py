@@ -18,7 +18,7 @@ from vlacut.frontends.lerobot.checkpoint import Checkpoint, open_folder
 from vlacut.frontends.lerobot.original import LerobotProcess
 from vlacut.frontends.lerobot.program import lerobot_program
 from vlacut.frontends.lerobot.tokens import MASK, TOKENS
-from vlacut.frontends.load import OfLerobot, load_program
+from vlacut.frontends.load import OfCheckpoint, load_program
 
 MODES = {"VISUAL": "MEAN_STD", "STATE": "MIN_MAX", "ACTION": "QUANTILES"}
 CONFIG = {**ACT, **features()}
@@ -128,11 +128,15 @@ def test_a_wrong_folder_is_refused_with_its_reason(folder: Path, case: str) -> N
     ("model", "more", "said"),
     [
         ("lerobot:{}/none", {}, "no such folder"),
-        ("lerobot:{}", {"of_lerobot": OfLerobot(task="fold")}, "reads no task"),
+        ("lerobot:{}", {"of_checkpoint": OfCheckpoint(task="fold")}, "reads no task"),
         ("lerobot:{}", {"shapes": {"wrist": (1, 1, 3)}}, "is no camera of"),
         ("lerobot:{}", {"shapes": {CAMERA: (3, 48, 64)}}, "write height x width x channels"),
         ("lerobot:{}", {"fixed": {"x": (1.0,)}}, "--task fixes a prompt"),
-        ("vit-mlp:tiny", {"of_lerobot": OfLerobot(task="fold")}, "are of checkpoints: lerobot:DIR"),
+        (
+            "vit-mlp:tiny",
+            {"of_checkpoint": OfCheckpoint(task="fold")},
+            "are of checkpoints: lerobot:DIR",
+        ),
     ],
 )
 def test_what_does_not_go_with_a_folder_is_refused(
@@ -227,7 +231,7 @@ def adapter(folder: Path, **config: Any) -> None:
     ("python", "said"),
     [("echo", "is no Python"), ("false", "does not run the policy"), ("/none", "cannot be run")],
 )
-def test_an_original_that_is_no_python_of_lerobot_s_is_refused(
+def test_an_original_that_is_no_python_of_checkpoint_s_is_refused(
     tmp_path: Path, python: str, said: str
 ) -> None:
     with pytest.raises(ModelError, match=f"--original {python}: .*{said}"):

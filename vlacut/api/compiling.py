@@ -67,6 +67,7 @@ def plan(
     cache: bool = True,
     task: str = "",
     original: AnyPath = "",
+    config: AnyPath = "",
     pipeline: str = "",
     progress: Progress = unwatched,
     **unknown: Any,
@@ -119,8 +120,9 @@ def plan(
         fixed: inputs of ONNX files that become constants, by name: `{"sr": 16000}`.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
         cache: whether to use the user's cache of traced programs, if the model is given by name.
-        task: the prompt of a `lerobot:DIR` that reads one; empty leaves its tokens as inputs.
+        task: the prompt of a checkpoint that reads one; empty leaves its tokens as inputs.
         original: a Python with LeRobot, whose own policy a `lerobot:DIR` is compared with.
+        config: the configuration that an `openpi:DIR` was trained by, a name or a .toml file.
         pipeline: passes to run instead of the default, as text.
         progress: called with what is being done, how much is done, and how much there is.
         unknown: must be empty; a misspelt option is refused with the nearest name.
@@ -134,7 +136,7 @@ def plan(
     from vlacut.compiler.driver import plan_program
     from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 
-    program = _program(model, args, kwargs, shapes, fixed, state, cache, task, original)
+    program = _program(model, args, kwargs, shapes, fixed, state, cache, task, original, config)
     unused = load_weights(program, open_checkpoint(_paths(weights))) if weights else ""
     planned = plan_program(program, target, pipeline, progress)
     return replace(planned, warnings=(unused, *planned.warnings)) if unused else planned
@@ -184,6 +186,7 @@ def compile(  # the name users expect
     cache: bool = True,
     task: str = "",
     original: AnyPath = "",
+    config: AnyPath = "",
     backend: str = "onnxruntime",
     provider: str = "",
     pipeline: str = "",
@@ -244,8 +247,9 @@ def compile(  # the name users expect
         fixed: inputs of ONNX files that become constants, by name: `{"sr": 16000}`.
         weights: safetensors files, or folders of them, for a model traced on shapes alone.
         cache: whether to use the user's cache of traced programs, if the model is given by name.
-        task: the prompt of a `lerobot:DIR` that reads one; empty leaves its tokens as inputs.
+        task: the prompt of a checkpoint that reads one; empty leaves its tokens as inputs.
         original: a Python with LeRobot, whose own policy a `lerobot:DIR` is compared with.
+        config: the configuration that an `openpi:DIR` was trained by, a name or a .toml file.
         backend: what runs the parts, e.g. `onnxruntime`, or `edge=onnxruntime,cloud=tensorrt`.
         provider: what it is to run on, e.g. `cuda`, or `edge=cpu,cloud=cuda`; by device if empty.
         pipeline: passes to run instead of the default, as text.
@@ -267,7 +271,7 @@ def compile(  # the name users expect
     from vlacut.frontends.checkpoint import open_checkpoint
 
     planned, bundle = compile_program(
-        lambda: _program(model, args, kwargs, shapes, fixed, state, cache, task, original),
+        lambda: _program(model, args, kwargs, shapes, fixed, state, cache, task, original, config),
         target,
         Path(out),
         checkpoint=open_checkpoint(_paths(weights)) if weights else None,
@@ -319,10 +323,11 @@ def _program(
     cache: bool,
     task: str,
     original: AnyPath,
+    config: AnyPath,
 ) -> Program:
     from vlacut.frontends.remember import parse_state, remember
 
-    program = _traced(model, args, kwargs, shapes, fixed, cache, task, original)
+    program = _traced(model, args, kwargs, shapes, fixed, cache, task, original, config)
     if state:
         pairs = parse_state(program, [state]) if isinstance(state, str) else state
         remember(program, pairs)
@@ -338,6 +343,7 @@ def _traced(
     cache: bool,
     task: str,
     original: AnyPath,
+    config: AnyPath,
 ) -> Program:
     from vlacut.ir.program import Program
 
@@ -349,14 +355,14 @@ def _traced(
     if isinstance(model, (str, os.PathLike)):
         from vlacut.compiler.trace_cache import TraceCache
         from vlacut.compiler.tracing import traced_program
-        from vlacut.frontends.load import OfLerobot
+        from vlacut.frontends.load import OfCheckpoint
 
         kept = TraceCache() if cache else None
         settings = {
             name: tuple(value) if isinstance(value, Sequence) else (value,)
             for name, value in (fixed or {}).items()
         }
-        said = OfLerobot(task, os.fspath(original))
+        said = OfCheckpoint(task, os.fspath(original), os.fspath(config))
         return traced_program(os.fspath(model), bound or None, kept, _log.info, settings, said)
     from vlacut.frontends.torch import program_from_module
 

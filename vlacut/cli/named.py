@@ -13,7 +13,7 @@ from vlacut.compiler.rolling import roll
 from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.tracing import traced_program
 from vlacut.frontends.fixing import parse_fixed
-from vlacut.frontends.load import OfLerobot
+from vlacut.frontends.load import OfCheckpoint
 from vlacut.frontends.remember import AUTO, parse_state, remember
 from vlacut.ir.program import Program
 from vlacut.ir.rolling import parse_roll
@@ -34,14 +34,15 @@ class Named:
     cache: bool
     task: str = ""
     original: str = ""
+    config: str = ""
 
     def traced(self) -> Program:
         """The program, by way of the cache if that is wanted."""
         cache = TraceCache() if self.cache else None
         fixed = parse_fixed(self.fixed)
-        of_lerobot = OfLerobot(self.task, self.original)
+        of_checkpoint = OfCheckpoint(self.task, self.original, self.config)
         shapes = dict(self.shapes)
-        program = traced_program(self.model, shapes, cache, note, fixed, of_lerobot)
+        program = traced_program(self.model, shapes, cache, note, fixed, of_checkpoint)
         if self.state:
             pairs = parse_state(program, self.state)
             remember(program, pairs)
@@ -94,12 +95,18 @@ _OPTIONS = (
         metavar="OUTPUT=INPUT",
         help="State: an output of a step, an input of the next; auto: by their names.",
     ),
-    click.option("--task", default="", help="The prompt of a lerobot:DIR that reads one."),
+    click.option("--task", default="", help="The prompt of a checkpoint that reads one."),
     click.option(
         "--original",
         default="",
         metavar="PYTHON",
         help="A Python with LeRobot: lerobot:DIR is compared with its own policy.",
+    ),
+    click.option(
+        "--config",
+        default="",
+        metavar="NAME|FILE.toml",
+        help="The configuration that an openpi:DIR was trained by.",
     ),
 )
 

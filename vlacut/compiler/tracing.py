@@ -25,10 +25,10 @@ from vlacut.errors import InputError
 from vlacut.frontends.fixing import Fixed
 from vlacut.frontends.folder_description import program_files
 from vlacut.frontends.load import (
+    CHECKPOINTS,
     DEFAULT_PRESET,
-    LEROBOT,
     UNSAID,
-    OfLerobot,
+    OfCheckpoint,
     called,
     is_function,
     load_program,
@@ -51,16 +51,16 @@ def traced_program(
     cache: TraceCache | None = None,
     say: Say = print,
     fixed: Fixed | None = None,
-    of_lerobot: OfLerobot = UNSAID,
+    of_checkpoint: OfCheckpoint = UNSAID,
 ) -> Program:
     """The program that MODEL names, as `load_program` makes it, or as the cache has it.
 
-    A checkpoint of LeRobot's is traced every time. `say` is told, in a line, why an entry is of no
-    use. Raises ModelError as `load_program` does.
+    A checkpoint of LeRobot's or openpi's is traced every time. `say` is told, in a line, why an
+    entry is of no use. Raises ModelError as `load_program` does.
     """
     bound = {name: list(shape) for name, shape in sorted((shapes or {}).items())}
-    if cache is None or model.startswith(LEROBOT) or of_lerobot != UNSAID:
-        return load_program(model, shapes, fixed, of_lerobot)
+    if cache is None or model.startswith(CHECKPOINTS) or of_checkpoint != UNSAID:
+        return load_program(model, shapes, fixed, of_checkpoint)
     if is_function(model):
         if shapes or fixed:
             return load_program(model, shapes, fixed)  # which refuses them

@@ -24,36 +24,39 @@ from vlacut.ir.original import ORIGINAL, Face, Original, face_of
 from vlacut.ir.program import Program
 
 KINDS = (
-    "an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, lerobot:DIR, or a "
-    "model of the zoo (NAME or NAME:PRESET)"
+    "an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, lerobot:DIR, "
+    "openpi:DIR, or a model of the zoo (NAME or NAME:PRESET)"
 )
-LEROBOT = "lerobot:"
+LEROBOT, OPENPI = "lerobot:", "openpi:"
+CHECKPOINTS = (LEROBOT, OPENPI)
 _FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 DEFAULT_PRESET = "full"
 _SHAPES_ALONE = "it was traced on shapes alone"
 
 
 @dataclass(frozen=True)
-class OfLerobot:
-    """What may be said of a MODEL that is lerobot:DIR.
+class OfCheckpoint:
+    """What may be said of a MODEL that is lerobot:DIR or openpi:DIR.
 
     Attributes:
         task: the prompt; empty for a policy that reads none, or takes its tokens as inputs.
         original: a Python that has LeRobot, whose own policy the model check runs; empty for none.
+        config: openpi's configuration, by its name or a .toml file.
     """
 
     task: str = ""
     original: str = ""
+    config: str = ""
 
 
-UNSAID = OfLerobot()
+UNSAID = OfCheckpoint()
 
 
 def load_program(
     model: str,
     shapes: Shapes | None = None,
     fixed: Fixed | None = None,
-    of_lerobot: OfLerobot = UNSAID,
+    of_checkpoint: OfCheckpoint = UNSAID,
 ) -> Program:
     """The program that MODEL names: a file, a folder, a function, or a model of the zoo.
 
@@ -65,9 +68,13 @@ def load_program(
     Raises ModelError saying what is wrong with it, or what MODEL can be.
     """
     if model.startswith(LEROBOT):
-        return _lerobot(Path(model.removeprefix(LEROBOT)), shapes, fixed, of_lerobot)
-    if of_lerobot != UNSAID:
-        raise ModelError(f"{model}: --task and --original are of checkpoints: lerobot:DIR")
+        return _lerobot(Path(model.removeprefix(LEROBOT)), shapes, fixed, of_checkpoint)
+    if model.startswith(OPENPI):
+        return _openpi(Path(model.removeprefix(OPENPI)), shapes, fixed, of_checkpoint)
+    if of_checkpoint != UNSAID:
+        raise ModelError(
+            f"{model}: --task, --original and --config are of checkpoints: lerobot:DIR, openpi:DIR"
+        )
     path = Path(model)
     if path.suffix == ".onnx":
         return onnx_program(path, shapes, fixed)
@@ -134,18 +141,34 @@ def is_function(model: str) -> bool:
     return _FUNCTION.fullmatch(model) is not None
 
 
-def _lerobot(folder: Path, shapes: Shapes | None, fixed: Fixed | None, said: OfLerobot) -> Program:
+def _lerobot(
+    folder: Path, shapes: Shapes | None, fixed: Fixed | None, said: OfCheckpoint
+) -> Program:
     from vlacut.frontends.lerobot.original import LerobotProcess, note_lerobot
     from vlacut.frontends.lerobot.program import lerobot_program
 
     if fixed:
         raise ModelError(f"{folder}: --fix is for inputs of ONNX files; --task fixes a prompt")
+    if said.config:
+        raise ModelError(f"{folder}: --config is of openpi:DIR; a folder of LeRobot's says all")
     process = LerobotProcess(said.original, folder, said.task) if said.original else None
     transformers = process.transformers if process else ""
     program = lerobot_program(folder, shapes, said.task, transformers)
     if process:
         note_lerobot(program, process)
     return program
+
+
+def _openpi(
+    folder: Path, shapes: Shapes | None, fixed: Fixed | None, said: OfCheckpoint
+) -> Program:
+    from vlacut.frontends.openpi.program import openpi_program
+
+    if fixed:
+        raise ModelError(f"{folder}: --fix is for inputs of ONNX files; --task fixes a prompt")
+    if said.original:
+        raise ModelError(f"{folder}: --original is of lerobot:DIR")
+    return openpi_program(folder, said.config, shapes, said.task)
 
 
 def _pt2(path: Path, shapes: Shapes | None) -> Program:

@@ -130,6 +130,30 @@ def time_table(steps: int, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1).to(torch.float32)
 
 
+def falling_times(steps: int) -> Tensor:
+    """The times 1 + k * (-1 / steps), rounded to float32 as LeRobot's loop has them."""
+    length = -1.0 / steps
+    return torch.tensor([1.0 + step * length for step in range(steps)], dtype=torch.float32)
+
+
+def summed_times(steps: int) -> Tensor:
+    """The times that float32 comes to that adds -1 / steps each step, as openpi's loop does."""
+    length, found = torch.tensor(-1.0 / steps), [torch.tensor(1.0)]
+    while len(found) < steps:
+        found.append(found[-1] + length)
+    return torch.stack(found)
+
+
+def time_embeddings(times: Tensor, width: int) -> Tensor:
+    """Embeddings [steps, width] of float32 times [steps], computed as openpi and LeRobot do: an
+    angle has up to 250 turns, so that the rounding of the times counts.
+    """
+    share = torch.linspace(0.0, 1.0, width // 2, dtype=torch.float64)
+    periods = _SHORTEST_PERIOD * (_LONGEST_PERIOD / _SHORTEST_PERIOD) ** share
+    angles = (1.0 / periods * 2 * torch.pi)[None, :] * times[:, None]
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(torch.float32)
+
+
 class FlowMatching(nn.Module):
     """The projections around an action expert; a policy is a subclass and has them at its top.
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from vlacut.errors import ModelError
+from vlacut.frontends.built import Built
 from vlacut.frontends.lerobot.checkpoint import Checkpoint
 from vlacut.frontends.lerobot.config import Config
-from vlacut.frontends.lerobot.program import Built
 from vlacut.frontends.torch import TorchPhase
 from vlacut_models.lerobot.resnet import ResNet
 from vlacut_models.presets import on_shapes
@@ -177,6 +177,7 @@ class Policy(nn.Module):
 def act(checkpoint: Checkpoint) -> Built:
     """ACT in one phase; LeRobot's temporal ensembling is of many steps, and none of its part."""
     config = checkpoint.config
+    checkpoint.absolute_alone()
     config.refuse("n_obs_steps", 1, "ACT reads one observation")
     known = {STATE, ENVIRONMENT, *config.cameras}
     for name in config.inputs:

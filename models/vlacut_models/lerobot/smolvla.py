@@ -17,13 +17,13 @@ from torch.nn import functional as nnf
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from vlacut.errors import ModelError
+from vlacut.frontends.built import Built
 from vlacut.frontends.lerobot.checkpoint import Checkpoint
-from vlacut.frontends.lerobot.program import Built
 from vlacut.frontends.lerobot.tokens import MASK, TOKENS
 from vlacut.frontends.torch import TorchPhase
 from vlacut.tensor.noise import NORMAL, Noise
 from vlacut_models.layers.decoder import cache_names
-from vlacut_models.layers.flow import FlowConfig
+from vlacut_models.layers.flow import FlowConfig, falling_times, time_embeddings
 from vlacut_models.lerobot.act import STATE
 from vlacut_models.lerobot.smolvla_pictures import place, resize_with_pad, target
 from vlacut_models.lerobot.smolvla_sizes import known_vlm, sizes
@@ -53,12 +53,7 @@ def times(steps: int, width: int) -> Tensor:
     """Embeddings [steps, width] of the times 1 + k * (-1 / steps), rounded to float32 as LeRobot's
     loop has them; an angle has up to 250 turns, so that the rounding counts.
     """
-    length = -1.0 / steps
-    found = torch.tensor([1.0 + step * length for step in range(steps)], dtype=torch.float32)
-    share = torch.linspace(0.0, 1.0, width // 2, dtype=torch.float64)
-    scale = 1.0 / (4e-3 * (4.0 / 4e-3) ** share) * 2 * torch.pi
-    angles = scale[None, :] * found[:, None]
-    return torch.cat([angles.sin(), angles.cos()], dim=1).to(torch.float32)
+    return time_embeddings(falling_times(steps), width)
 
 
 class Policy(nn.Module):
@@ -125,6 +120,7 @@ class Policy(nn.Module):
 def smolvla(checkpoint: Checkpoint) -> Built:
     """SmolVLA in four phases; computed in float32 whatever the types of the file."""
     config, prompt = checkpoint.config, checkpoint.prompt
+    checkpoint.absolute_alone()
     for name, value, why in _SETTINGS:
         config.refuse(name, value, why)
     if prompt is None or STATE not in config.inputs:

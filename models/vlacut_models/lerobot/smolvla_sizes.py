@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vlacut.errors import ModelError
-from vlacut.frontends.lerobot.config import Config, read_json
-from vlacut.frontends.lerobot.tokens import find_file
+from vlacut.frontends.json_files import read_json
+from vlacut.frontends.lerobot.config import Config
+from vlacut.frontends.prompts.tokens import find_file
 from vlacut_models.layers.flow import FlowConfig
 from vlacut_models.layers.prismatic import Tower
 

@@ -39,7 +39,7 @@ from vlacut.ir.program import Program
 
 _MODEL_HELP = """
     MODEL is an .onnx file, a .pt2 file, a folder with a program.toml, file.py:function, lerobot:DIR
-    of a checkpoint, or a model of the zoo (NAME or NAME:PRESET; see vlacut models).
+    or openpi:DIR of a checkpoint, or a model of the zoo (NAME or NAME:PRESET; see vlacut models).
 """
 
 
@@ -68,6 +68,7 @@ def plan_command(
     cache: bool,
     task: str,
     original: str,
+    config: str,
     swept: str,
     plot: Path | None,
     candidates: bool,
@@ -76,7 +77,7 @@ def plan_command(
 ) -> None:
     target, named = (
         _target(pipeline, asked),
-        (Named(model, shapes, state, rolls, fixed, cache, task, original), weights),
+        (Named(model, shapes, state, rolls, fixed, cache, task, original, config), weights),
     )
     if swept:
         if candidates:
@@ -192,6 +193,7 @@ def compile_command(
     cache: bool,
     task: str,
     original: str,
+    config: str,
     out: Path,
     backend: str,
     provider: str,
@@ -209,7 +211,7 @@ def compile_command(
         check_place(page)
     with progress_bar() as progress:
         planned, bundle = compile_program(
-            Named(model, shapes, state, rolls, fixed, cache, task, original).traced,
+            Named(model, shapes, state, rolls, fixed, cache, task, original, config).traced,
             target,
             out,
             checkpoint=open_checkpoint(weights),
@@ -320,12 +322,13 @@ def opt_command(
     cache: bool,
     task: str,
     original: str,
+    config: str,
     as_json: bool,
 ) -> None:
     passes = parse_pipeline(pipeline)
     with progress_bar() as progress:
         progress("load", 0, 1)
-        program = Named(model, shapes, state, rolls, fixed, cache, task, original).traced()
+        program = Named(model, shapes, state, rolls, fixed, cache, task, original, config).traced()
         timings = passes.run(program, progress)
     text = parts_text(program) if parts else print_program(program)
     if as_json:

@@ -38,6 +38,7 @@ def explain_command(
     cache: bool,
     task: str,
     original: str,
+    config: str,
     as_json: bool,
 ) -> None:
     """Show what was traced of a model, or why not.
@@ -48,7 +49,9 @@ def explain_command(
     try:
         with progress_bar() as progress:
             progress("load", 0, 1)
-            program = Named(model, shapes, state, rolls, fixed, cache, task, original).traced()
+            program = Named(
+                model, shapes, state, rolls, fixed, cache, task, original, config
+            ).traced()
             found = _explained(program, progress)
     except ModelError as error:
         _show_failure(failure_of(error), as_json)

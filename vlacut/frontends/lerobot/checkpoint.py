@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from vlacut.errors import ModelError
 from vlacut.frontends.checkpoint import open_checkpoint
+from vlacut.frontends.filling import fill_module
 from vlacut.frontends.lerobot.config import VISUAL, Config, read_config
 from vlacut.frontends.lerobot.merging import base_folder, merge_adapter
 from vlacut.frontends.lerobot.scaling import Ahead, Behind, check_scales
 from vlacut.frontends.lerobot.steps import AFTER, BEFORE, Steps, read_steps
-from vlacut.frontends.lerobot.tokens import Prompt, tokenised
+from vlacut.frontends.lerobot.tokens import tokenised
 from vlacut.frontends.onnx import Shapes
+from vlacut.frontends.prompts.tokens import Prompt
 
 WEIGHTS = "model.safetensors"
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,35 @@ class Checkpoint:
     def raw_name(self, name: str) -> str:
         """What the robot calls an input of the policy."""
         return self.before.renamed.get(name, name)
+
+    @property
+    def old(self) -> bool:
+        """Whether the policy runs with LeRobot 0.4, which alone wants transformers 4."""
+        return _is_old(self.transformers)
+
+    def relative(self) -> tuple[bool, ...]:
+        """Which numbers of a command are relative to the state's; empty where none is.
+
+        Source: huggingface/lerobot, src/lerobot/processor/relative_action_processor.py, 0.6.1.
+        """
+        said = self.before.relative
+        if said is None and self.after.relative is None:
+            return ()
+        if said is None or self.after.relative is None:
+            raise ModelError(f"{self.config.folder}: actions are relative on one side alone")
+        kept, names = said.get("exclude_joints") or [], said.get("action_names")
+        words = [str(one).lower() for one in kept if one]
+        joints = [str(one).lower() for one in (names or [])[: self.config.actions]]
+        mask = [not any(word in joint for word in words) for joint in joints]
+        return tuple(mask + [True] * (self.config.actions - len(mask)))
+
+    def absolute_alone(self) -> None:
+        """Raise ModelError where actions are relative, for a policy that is not compiled so."""
+        if self.relative():
+            raise ModelError(
+                f"{self.config.folder}: actions relative to the state are not compiled for "
+                f"{self.config.type}"
+            )
 
     def examples(self) -> dict[str, Tensor]:
         """An example of every input by the policy's name, as the robot has it: pictures uint8
@@ -96,21 +126,8 @@ class Checkpoint:
 
         Raises ModelError listing what is missing, and what is of another shape.
         """
-        wanted = module.state_dict()
-        missing = [name for name in wanted if name not in weights]
-        unlike = [
-            f"{name} {list(weights[name].shape)}, must be {list(one.shape)}"
-            for name, one in wanted.items()
-            if name in weights and weights[name].shape != one.shape
-        ]
-        if missing or unlike:
-            said = [f"lacks {name}" for name in missing] + unlike
-            raise ModelError(
-                f"{self.config.folder / WEIGHTS} does not fit {self.config.type} of its "
-                f"config.json: {'; '.join(said[:_SHOWN])}"
-                + (f" and {len(said) - _SHOWN} more" if len(said) > _SHOWN else "")
-            )
-        module.load_state_dict(dict(weights), strict=False, assign=True)
+        what = f"{self.config.type} of its config.json"
+        fill_module(self.config.folder / WEIGHTS, what, module, weights)
 
 
 def open_folder(folder: Path, shapes: Shapes, task: str, transformers: str = "") -> Checkpoint:
@@ -128,13 +145,26 @@ def open_folder(folder: Path, shapes: Shapes, task: str, transformers: str = "")
     config = read_config(folder)
     before, after = read_steps(folder, BEFORE), read_steps(folder, AFTER)
     check_scales(config, before, after)
-    prompt = tokenised(folder, before, task) if before.tokenizer is not None else None
+    prompt = None
+    if before.tokenizer is not None:
+        prompt = tokenised(folder, before, task, _written(config, _is_old(transformers)))
     if task and prompt is None:
         raise ModelError(
             f"{folder}: a policy of type {config.type} reads no task; leave --task out"
         )
     raw = {before.renamed.get(name, name): name for name in config.inputs}
     return Checkpoint(config, before, after, prompt, transformers, _sizes(config, shapes, raw))
+
+
+def _is_old(transformers: str) -> bool:
+    return transformers.partition(".")[0] == "4"
+
+
+def _written(config: Config, old: bool) -> int:
+    """Numbers of the state in a prompt: those of the robot, and LeRobot 0.4's zeros behind them."""
+    state = config.inputs.get("observation.state")
+    numbers = state.shape[0] if state is not None else 1
+    return max(numbers, config.of("max_state_dim", 32)) if old else numbers
 
 
 def _sizes(config: Config, shapes: Shapes, names: Mapping[str, str]) -> dict[str, tuple[int, int]]:

@@ -8,18 +8,17 @@ Source: huggingface/lerobot, src/lerobot/configs/{types,policies}.py, versions 0
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vlacut.errors import ModelError
+from vlacut.frontends.json_files import read_json
 
 STATE, VISUAL, ENV, ACTION = "STATE", "VISUAL", "ENV", "ACTION"
 ACTIONS = "action"  # the one output that every policy has
 _KINDS = (STATE, VISUAL, ENV, ACTION, "LANGUAGE", "REWARD")
-_MOST_BYTES = 16 << 20
 _MOST_ELEMENTS = 1 << 28  # of a feature: a picture of 9000 x 9000 pixels
 
 T = TypeVar("T", int, float, str, bool)
@@ -109,21 +108,6 @@ def read_config(folder: Path) -> Config:
         if one.kind == VISUAL and (len(one.shape) != 3 or one.shape[0] not in (1, 3, 4)):
             raise ModelError(f"{file}: {name} is no picture [channels, height, width]")
     return Config(folder, kind, inputs, outputs, said)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """An object of a JSON file; ModelError if it is none."""
-    try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise ModelError(f"{file}: is larger than {_MOST_BYTES} bytes")
-        said = json.loads(file.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{file}: is no JSON: {error}") from error
-    if not isinstance(said, dict):
-        raise ModelError(f"{file}: is no JSON object")
-    return said
 
 
 def _features(file: Path, said: Any) -> dict[str, Feature]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vlacut.errors import ModelError
 from vlacut.frontends.checkpoint import open_checkpoint
-from vlacut.frontends.lerobot.config import read_json
+from vlacut.frontends.json_files import read_json
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from vlacut import registry
 from vlacut.errors import InputError, ModelError
+from vlacut.frontends.built import Built, program_of
 from vlacut.frontends.lerobot.checkpoint import Checkpoint, open_folder
 from vlacut.frontends.onnx import Shapes
-from vlacut.frontends.torch import TorchPhase, program_from_torch
-from vlacut.ir.annotation import NOISE, NOTES
 from vlacut.ir.program import Program
-from vlacut.tensor.noise import Noise
-
-
-@dataclass(frozen=True)
-class Built:
-    """A policy of a checkpoint.
-
-    Attributes:
-        phases: in order; inputs of the first that read them are by the robot's names.
-        observation: names of what the robot gives.
-        noise: inputs that are noise.
-        notes: lines on what was taken for granted.
-    """
-
-    phases: Sequence[TorchPhase]
-    observation: Sequence[str]
-    noise: Sequence[Noise] = ()
-    notes: Sequence[str] = ()
 
 
 class Builder(Protocol):
@@ -62,11 +41,5 @@ def lerobot_program(
         build: Builder = registry.load("lerobot", checkpoint.config.type)
     except InputError as error:
         raise ModelError(f"{folder}: {error}") from error
-    built = build(checkpoint)
     name = folder.resolve().name.replace("pretrained_model", checkpoint.config.type)
-    program = program_from_torch(name, built.phases, built.observation, ["action"])
-    if built.noise:
-        NOISE.put(program, tuple(built.noise))
-    if built.notes:
-        NOTES.put(program, (*(NOTES.find(program) or ()), *built.notes))
-    return program
+    return program_of(name, build(checkpoint))

@@ -20,7 +20,7 @@ import numpy as np
 
 from vlacut.errors import ModelError, suggestion
 from vlacut.frontends.checkpoint import Stored, read_files
-from vlacut.frontends.lerobot.config import read_json
+from vlacut.frontends.json_files import read_json
 
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
 IDENTITY = "IDENTITY"
@@ -60,12 +60,16 @@ class Steps:
         scales: how tensors are normalised, by the policy's name; others stay as they are.
         newline: whether a prompt is made to end with a newline.
         tokenizer: settings of the tokeniser; None where there is no prompt.
+        writes_state: whether the state is written into the prompt.
+        relative: settings of actions that are relative to the state; None where they are not.
     """
 
     renamed: dict[str, str] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
     newline: bool = False
     tokenizer: Mapping[str, Any] | None = None
+    writes_state: bool = False
+    relative: Mapping[str, Any] | None = None
 
 
 def read_steps(folder: Path, name: str) -> Steps:
@@ -146,6 +150,17 @@ def _tokenize(made: Steps, step: _Step) -> None:
     made.tokenizer = step.config
 
 
+def _write_state(made: Steps, step: _Step) -> None:
+    if step.config.get("include_state_in_prompt", True) is not True:
+        raise step.refuse("include_state_in_prompt is not true: a memory of states is not compiled")
+    made.writes_state = True
+
+
+def _relative(made: Steps, step: _Step) -> None:
+    if step.config.get("enabled", False):
+        made.relative = step.config
+
+
 def _normalise(made: Steps, step: _Step) -> None:
     config, state = step.config, step.state()
     modes, features = config.get("norm_map"), config.get("features")
@@ -187,5 +202,8 @@ _KNOWN: dict[str, Callable[[Steps, _Step], None]] = {
     "unnormalizer_processor": _normalise,
     "smolvla_new_line_processor": _newline,
     "pi0_new_line_processor": _newline,
+    "pi05_prepare_state_tokenizer_processor_step": _write_state,
+    "relative_actions_processor": _relative,
+    "absolute_actions_processor": _relative,
     "tokenizer_processor": _tokenize,
 }

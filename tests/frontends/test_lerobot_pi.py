@@ -1,0 +1,97 @@
+"""pi0 and pi05 of LeRobot's folders: what is around the network, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.phases import run
+from support.pi_folders import CAMERA, JOINTS, STATE, lerobot_folder
+from torch import Tensor
+
+from vlacut.errors import ModelError
+from vlacut.frontends.built import Built
+from vlacut.frontends.lerobot.checkpoint import open_folder
+from vlacut.frontends.lerobot.program import lerobot_program
+from vlacut_models.lerobot.act import act
+from vlacut_models.pi.lerobot import pi0, pi05
+
+BUILDERS = {"pi0": pi0, "pi05": pi05}
+
+
+def built(folder: Path, kind: str, task: str = "pick it", transformers: str = "") -> Built:
+    return BUILDERS[kind](open_folder(folder, {}, task, transformers))
+
+
+def given(made: Built) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for phase in made.phases:
+        found = {**phase.inputs, **found}
+    return {name: found[name] for name in made.observation}
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi05"])
+def test_a_policy_reads_all_that_it_is_given(tmp_path: Path, kind: str) -> None:
+    made = built(lerobot_folder(tmp_path, kind), kind)
+    raw = given(made)
+    assert list(raw) == [CAMERA, STATE, "noise"]  # the empty camera is none
+    whole = run(made, raw)
+    assert whole.shape == (10, JOINTS)
+    for name, one in raw.items():
+        other = 255 - one if one.dtype == torch.uint8 else one + 0.5
+        assert not torch.allclose(run(made, {**raw, name: other}), whole, atol=1e-4), name
+
+
+@pytest.mark.parametrize(("transformers", "numbers"), [("4.57.6", 32), ("5.2.0", 6), ("", 6)])
+def test_the_state_is_written_as_its_lerobot_writes_it(
+    tmp_path: Path, transformers: str, numbers: int
+) -> None:
+    made = built(lerobot_folder(tmp_path, "pi05"), "pi05", transformers=transformers)
+    [policy] = {phase.module for phase in made.phases}
+    assert policy.face.state(given(made)).shape == (1, numbers)
+    assert bool(made.notes) == (not transformers)
+
+
+def test_commands_relative_to_the_state_come_back_absolute(tmp_path: Path) -> None:
+    names = [f"joint_{place}" for place in range(JOINTS - 1)] + ["gripper"]
+    said = {"enabled": True, "exclude_joints": ["Gripper"], "action_names": names}
+    folder = lerobot_folder(
+        tmp_path, "pi0", {"registry_name": "relative_actions_processor", "config": said}
+    )
+    file = folder / "policy_postprocessor.json"
+    after = json.loads(file.read_text())
+    with pytest.raises(ModelError, match="relative on one side alone"):
+        built(folder, "pi0")
+    absolute = {"registry_name": "absolute_actions_processor", "config": {"enabled": True}}
+    file.write_text(json.dumps({**after, "steps": [*after["steps"], absolute]}))
+    made = built(folder, "pi0")
+    [policy] = {phase.module for phase in made.phases}
+    state = torch.arange(1.0, JOINTS + 1)
+    actions = torch.zeros(1, 10, 32)
+    moved = policy.face.commands(actions, {STATE: state}) - policy.face.commands(
+        actions, {STATE: torch.zeros(JOINTS)}
+    )
+    torch.testing.assert_close(moved[0], torch.tensor([1.0, 2, 3, 4, 5, 0]))
+    with pytest.raises(ModelError, match="are not compiled for pi0"):
+        act(open_folder(folder, {}, "pick it"))
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "a memory": ({"use_visual_memory": True}, "use_visual_memory = True is not compiled"),
+    "no square": ({"image_resolution": [224, 256]}, "is no square"),
+    "another size": ({"image_resolution": [112, 112]}, "reads pictures of 224 pixels, not of 112"),
+    "another policy": ({"type": "pi0"}, "the steps of its prompt are not those of pi0"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_setting_that_is_not_compiled_is_refused(tmp_path: Path, case: str) -> None:
+    changed, said = CHANGES[case]
+    file = lerobot_folder(tmp_path, "pi05") / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+    with pytest.raises(ModelError) as refused:
+        lerobot_program(tmp_path, task="pick it")
+    assert said in str(refused.value)
