@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from vlacut.errors import InputError, ObservationError, suggestion
+from vlacut.integrations.fitting import array_of, fitted, joined
 from vlacut.tensor import TensorSpec
 
-_CHANNELS = (1, 3, 4)
 _MOST_DEPTH = 8
 
 
@@ -117,7 +117,7 @@ class Fields:
             if not field.input:
                 continue
             self._expect(key, field.input)
-            pieces.setdefault(field.input, []).append((key, _array(key, value)))
+            pieces.setdefault(field.input, []).append((key, array_of(key, value)))
         made = dict(self._fixed)
         for name, given in pieces.items():
             made[name] = self._fitted(name, given)
@@ -153,10 +153,10 @@ class Fields:
         else:
             order = {key: place for place, key in enumerate(self._fields)}
             given = sorted(given, key=lambda pair: order.get(pair[0], len(order)))
-            array = _joined(name, given)
+            array = joined(name, given)
         said = " and ".join(keys)
         field = self._fields.get(keys[0])
-        return _typed(said, _shaped(said, array, spec), spec, field.span if field else None)
+        return fitted(said, array, spec, field.span if field else None)
 
 
 def _flat(sent: Mapping[str, Any], path: str, depth: int = 0) -> list[tuple[str, Any]]:
@@ -172,86 +172,3 @@ def _flat(sent: Mapping[str, Any], path: str, depth: int = 0) -> list[tuple[str,
         else:
             found.append((path + key, value))
     return found
-
-
-def _array(key: str, value: Any) -> np.ndarray:
-    """Numbers as an array."""
-    array = value
-    if not isinstance(value, np.ndarray):
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise ObservationError(f"{key}: its lists are not of one length") from error
-    if array.dtype.kind not in "biuf":
-        what = "text" if array.dtype.kind in "US" else "no numbers"
-        raise ObservationError(
-            f"{key}: is {what}, and the bundle takes tensors; what it was compiled for stays, with "
-            f"--map {key}="
-        )
-    found: np.ndarray = array
-    return found
-
-
-def _joined(name: str, given: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    try:
-        return np.concatenate([np.atleast_1d(array) for _, array in given], axis=-1)
-    except ValueError as error:
-        shapes = ", ".join(f"{key} {list(array.shape)}" for key, array in given)
-        raise ObservationError(f"{name}: cannot join {shapes} along the last axis") from error
-
-
-def _shaped(key: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """The array in the input's shape, if only axes of 1 or the order of a picture differ."""
-    shape = spec.numpy_shape
-    if array.shape == shape:
-        return array
-    lead = len(shape) - array.ndim
-    if lead >= 0 and all(dim == 1 for dim in shape[:lead]):
-        if array.shape == shape[lead:]:
-            return array.reshape(shape)
-        turned = _turned(array)
-        if turned is not None and turned.shape == shape[lead:]:
-            return turned.reshape(shape)
-    if array.size == 1 and math.prod(shape) == 1:
-        return array.reshape(shape)
-    raise ObservationError(
-        f"{key}: shape is {list(array.shape)}, and input {spec} takes that, without its leading "
-        f"ones if you like"
-    )
-
-
-def _turned(array: np.ndarray) -> np.ndarray | None:
-    """A picture with its channels at the other end; None where it is none."""
-    if array.ndim < 3:
-        return None
-    if array.shape[-1] in _CHANNELS:
-        return np.moveaxis(array, -1, -3)
-    return np.moveaxis(array, -3, -1) if array.shape[-3] in _CHANNELS else None
-
-
-def _typed(
-    key: str, array: np.ndarray, spec: TensorSpec, span: tuple[float, float] | None
-) -> np.ndarray:
-    """The array in the input's type, where no number is lost."""
-    wanted = spec.numpy_dtype
-    if array.dtype == np.uint8 and wanted.kind == "f":
-        if span is None:
-            raise ObservationError(
-                f"{key}: is a picture in bytes, and input {spec} takes floats; say what 0 and 255 "
-                f"become, e.g. --map {key}={spec.name}:-1..1"
-            )
-        low, high = span
-        scaled = array.astype(wanted)
-        scaled *= (high - low) / 255
-        scaled += low
-        return scaled
-    if array.dtype == wanted:
-        return array
-    carried = wanted.name != spec.dtype  # a type that numpy lacks, in a carrier of its width
-    lossy = array.dtype.kind == "f" and wanted.kind != "f"
-    if carried or lossy or "b" in (array.dtype.kind, wanted.kind):
-        raise ObservationError(f"{key}: dtype is {array.dtype}, and input {spec} takes {wanted}")
-    made = array.astype(wanted)
-    if wanted.kind != "f" and not np.array_equal(made, array):
-        raise ObservationError(f"{key}: holds numbers beyond {wanted}, which input {spec} takes")
-    return made

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,6 +33,7 @@ from vlacut.integrations.lerobot.observing import (
     read_observation,
 )
 from vlacut.integrations.lerobot.pickles import read_pickle
+from vlacut.integrations.lerobot.turns import Turn
 from vlacut.integrations.openpi.policy import OpenpiPolicy
 from vlacut.runtime.wire.security import require_authentication
 from vlacut.runtime.wire.sockets import written
@@ -80,7 +80,7 @@ class LerobotServer:
         self._most = most_bytes or policy.fields.most_bytes + _SPARE_BYTES
         self._instructions: Instructions | None = None
         self._newest: Observed | None = None
-        self._owner, self._heard_s = "", 0.0
+        self._turn = Turn(_LEAVES_S)
         self._changed, self._stepping = threading.Condition(), threading.Lock()
         self._stopped = threading.Event()
         # One port is for one robot: the system must not share it between two servers.
@@ -117,7 +117,7 @@ class LerobotServer:
 
     def _guarded(self, answer: Callable[..., bytes], request: Any, context: Any) -> bytes:
         """A call's answer; what is wrong with its request becomes its status."""
-        if not self._drives(context.peer()):
+        if not self._turn.takes(context.peer()):
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "another client drives this robot; end it first"
             )
@@ -130,15 +130,6 @@ class LerobotServer:
             code = grpc.StatusCode.INVALID_ARGUMENT if wrong else grpc.StatusCode.INTERNAL
             context.abort(code, said)
             raise AssertionError("abort raises") from error
-
-    def _drives(self, peer: str) -> bool:
-        """Whether a client is the one that drives, or may be from now on."""
-        with self._changed:
-            now = time.monotonic()
-            if peer != self._owner and self._owner and now - self._heard_s < _LEAVES_S:
-                return False
-            self._owner, self._heard_s = peer, now
-            return True
 
     def _ready(self, request: bytes, context: Any) -> bytes:
         """A client begins, and with it an episode."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
@@ -30,17 +29,15 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
-from vlacut.errors import InputError, ObservationError, VlacutError, WireError, one_line
-from vlacut.integrations.openpi.packing import pack, unpack
+from vlacut.errors import InputError, WireError, one_line
+from vlacut.integrations.openpi.conversation import Conversation
+from vlacut.integrations.openpi.packing import pack
 from vlacut.integrations.openpi.policy import OpenpiPolicy
 from vlacut.runtime.wire.security import require_authentication
 from vlacut.runtime.wire.sockets import listener
 
-_OMNI_PATH = "/v1/realtime/robot/openpi"
-_DONE = "reset successful"
 _SPARE_BYTES = 1 << 16  # of a message, for keys, text and what a bundle leaves out
-_MOST_REASON = 120  # bytes of why a connection is closed (RFC 6455, section 5.5)
-_WRONG, _BUSY, _GOING = 1011, 1013, 1001
+_BUSY, _GOING = 1013, 1001
 _LEAVES_S = 2.0  # that a client may take to leave, before the next one is turned away
 _log = logging.getLogger("vlacut.edge")
 
@@ -120,79 +117,12 @@ class OpenpiServer:
             self.policy.reset()
             socket.send(self._hello)
             _log.info("a client of openpi connected", extra={"event": "connected"})
-            _Conversation(self.policy, socket, lambda: not self._stopping).hold()
+            Conversation(self.policy, socket, lambda: not self._stopping).hold()
         except ConnectionClosed as closed:
             _log.info("a client of openpi left: %s", one_line(closed), extra={"event": "left"})
         finally:
             self._client = None
             self._turn.release()
-
-
-class _Conversation:
-    """What is said on one connection."""
-
-    def __init__(self, policy: OpenpiPolicy, socket: ServerConnection, goes_on: Any) -> None:
-        self._policy, self._socket, self._goes_on = policy, socket, goes_on
-        path = socket.request.path if socket.request else ""
-        self._omni = path.partition("?")[0] == _OMNI_PATH
-        self._session: object = None
-        self._before_ms: float | None = None
-
-    def hold(self) -> None:
-        """Answer messages until the client leaves; raises ConnectionClosed then."""
-        while True:
-            message = self._socket.recv()
-            began = time.perf_counter()
-            try:
-                answer = self._answer(message)
-            except VlacutError as error:
-                if not self._refuse(error):
-                    return
-            else:
-                self._socket.send(answer)
-                self._before_ms = (time.perf_counter() - began) * 1e3
-
-    def _answer(self, message: str | bytes) -> str | bytes:
-        if isinstance(message, str):
-            raise WireError("the message is text; send an observation as msgpack in binary")
-        sent = unpack(message)
-        if not isinstance(sent, dict):
-            raise ObservationError(f"the message is no map of an observation: {sent!r:.60}")
-        endpoint = self._said(sent, "endpoint")
-        if endpoint not in (None, "infer", "reset"):
-            raise ObservationError(f"endpoint {endpoint!r:.40} is none; it is infer or reset")
-        session = self._said(sent, "session_id")
-        session = session.tolist() if hasattr(session, "tolist") else session
-        if endpoint == "reset" or (session is not None and session != self._session):
-            self._session = session
-            self._policy.reset()
-        if endpoint == "reset":
-            return pack({"status": _DONE}) if self._omni else _DONE
-        made = self._policy.infer(sent, self._waits)
-        if endpoint is not None or self._omni:
-            return pack(made["actions"])
-        if self._before_ms is not None:
-            made["server_timing"]["prev_total_ms"] = self._before_ms
-        return pack(made)
-
-    def _said(self, sent: dict[str, Any], key: str) -> Any:
-        """What a message says of itself, unless the bundle has an input of that name."""
-        return None if self._policy.fields.has(key) else sent.pop(key, None)
-
-    def _waits(self) -> bool:
-        return bool(self._goes_on()) and self._socket.protocol.state.name == "OPEN"
-
-    def _refuse(self, error: VlacutError) -> bool:
-        """Say what is wrong with a request; whether the connection goes on."""
-        said = one_line(error)
-        _log.warning("a request was refused: %s", said, extra={"event": "refused"})
-        if self._omni:
-            self._socket.send(pack({"type": "error", "message": said}))
-            return True
-        self._socket.send(f"{type(error).__name__}: {said}")
-        reason = f"{said.encode()[:_MOST_REASON].decode(errors='ignore')}"
-        self._socket.close(_WRONG, reason)
-        return False
 
 
 def _health(connection: ServerConnection, request: Request) -> Response | None:
