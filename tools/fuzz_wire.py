@@ -10,13 +10,10 @@ stops at the first input that breaks this and writes it down. Needs `pip install
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
-import time
-import tracemalloc
 
 import atheris
+from fuzzing import fuzz
 
 with atheris.instrument_imports(include=["vlacut.runtime"]):
     import numpy as np
@@ -37,36 +34,14 @@ MOST_BYTES = 200_000  # beside the room for tensors: sockets, exceptions, Python
 PIECES = 4
 
 
-class Budget:
-    """Stops the process after so much processor time, as a success."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._inputs = 0
-
-    def spend(self) -> None:
-        """Count an input."""
-        self._inputs += 1
-        if self._inputs % 256 == 0 and time.process_time() > self._seconds:
-            print(
-                f"{self._inputs} inputs in {time.process_time():.0f} s of processor time",
-                flush=True,
-            )
-            os._exit(0)  # libFuzzer has no other way to stop
-
-
 def one_input(data: bytes) -> None:
     """Read what an input says, and check what came of it."""
     source = atheris.FuzzedDataProvider(data)
     side = source.PickValueInList(list(Side))
-    tracemalloc.reset_peak()
-    before = tracemalloc.get_traced_memory()[0]
     if source.ConsumeBool():
         read_greeting(side, source)
     else:
         read_frames(side, source)
-    taken = tracemalloc.get_traced_memory()[1] - before
-    assert taken < MOST_BYTES, f"{taken} bytes were allocated"
 
 
 def read_greeting(side: Side, source: atheris.FuzzedDataProvider) -> None:
@@ -149,23 +124,5 @@ def piece_of(layout: Layout, side: Side, source: atheris.FuzzedDataProvider) -> 
     return header.pack(checksum(header, [payload])) + payload.tobytes(), True
 
 
-def main() -> None:
-    """Fuzz until the budget is spent."""
-    words, seconds = sys.argv, 600.0
-    if "--cpu-seconds" in words:
-        at = words.index("--cpu-seconds")
-        seconds = float(words[at + 1])
-        words = words[:at] + words[at + 2 :]
-    budget = Budget(seconds)
-
-    def test(data: bytes) -> None:
-        one_input(data)
-        budget.spend()
-
-    tracemalloc.start()
-    atheris.Setup([*words, "-rss_limit_mb=1024", "-timeout=20"], test)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(one_input, MOST_BYTES)

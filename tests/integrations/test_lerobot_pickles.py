@@ -158,6 +158,7 @@ ATTACKS = {
     "a module under an admitted name": lambda: b"\x80\x04cos\nTimedObservation\n)\x81.",
     "attributes of attributes": lambda: b"\x80\x04\x8c\x05numpy\x8c\x0dndarray.dumps\x93.",
     "a call of a class": lambda: b"\x80\x02cnumpy\nndarray\n)R.",
+    "a class in a list": lambda: b"\x80\x02](cnumpy\nndarray\ne.",
     "built over": lambda: b"\x80\x02}}b.",
     "2^60 items": lambda: doubled() + b".",
     "2^60 items in a record": lambda: (

@@ -68,6 +68,7 @@ ATTACKS = {
     "lists in lists, whole": b"\x91" * 400 + b"\xc0",
     "a number as a key": b"\x81\x01\x02",
     "an extension": b"\xd4\x05\x00",
+    "a time, which msgpack makes by itself": b"\xd6\xff\x00\x00\x00\x01",
     "two messages": FRAME + FRAME,
     "half a message": FRAME[:-3],
     "no data": marked(__ndarray__=True, dtype="<f4", shape=[1]),

@@ -55,10 +55,12 @@ def _plain(value: Any) -> Any:
 
 
 def _count(value: Any) -> None:
-    """Raise WireError if a value holds more than a message may, or itself."""
+    """Raise WireError if a value holds more than a message may, itself, or what is no value."""
     waiting, total = [value], 0
     while waiting:
         one = waiting.pop()
+        if isinstance(one, (Name, StandInArray, StandInDtype)):
+            raise WireError("the message holds a class, or an array without content, in a value")
         held = one.values if isinstance(one, ReadRecord) else one
         items = held.values() if isinstance(held, dict) else held
         if not isinstance(held, (dict, list, tuple)):

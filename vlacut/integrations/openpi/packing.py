@@ -59,7 +59,7 @@ def unpack(data: bytes) -> Any:
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise WireError(f"the message is no msgpack of openpi's: {why}") from error
-    _check_depth(value, 0)
+    _check(value, 0)
     return value
 
 
@@ -128,10 +128,12 @@ def _refused(code: int, data: bytes) -> Any:
     raise WireError(f"the message holds an extension of msgpack ({code}, {len(data)} bytes)")
 
 
-def _check_depth(value: Any, depth: int) -> None:
+def _check(value: Any, depth: int) -> None:
     if depth > _MOST_DEPTH:
         raise WireError(f"the message is more than {_MOST_DEPTH} deep")
+    if isinstance(value, msgpack.Timestamp):  # an extension that msgpack makes without asking
+        raise WireError("the message holds an extension of msgpack (a time)")
     if isinstance(value, dict):
         value = list(value.values())
     for each in value if isinstance(value, list) else ():
-        _check_depth(each, depth + 1)
+        _check(each, depth + 1)
