@@ -2,12 +2,13 @@
 
     python tools/fuzz_endpoints.py [--cpu-seconds 600] [CORPUS_FOLDER] [-libfuzzer=option ...]
 
-An input becomes a message of openpi's (msgpack with arrays) or of LeRobot's (protobuf with a pickle
-in it): noise, a right one with bytes changed, or one put together of operations and forged sizes. It
-is read as the servers read it, up to the tensors of a bundle with a camera and a state. That may end
-in those or in an error of vlacut's, takes no memory that the message does not have, and makes
-nothing but numbers, text, lists, maps, arrays and the two records: libFuzzer stops at the first
-input that breaks this and writes it down. Needs `pip install 'vlacut[fuzz,openpi,lerobot]'`.
+An input becomes a message of openpi's (msgpack with arrays) or of LeRobot's (protobuf with a
+pickle in it): noise, a right one with bytes changed, or one put together of operations and forged
+sizes. It is read as the servers read it, up to the tensors of a bundle with a camera and a state.
+That may end in those or in an error of vlacut's, takes no memory that the message does not have,
+and makes nothing but numbers, text, lists, maps, arrays and the two records: libFuzzer stops at
+the first input that breaks this and writes it down. Needs `pip install
+'vlacut[fuzz,openpi,lerobot]'`.
 """
 
 from __future__ import annotations
