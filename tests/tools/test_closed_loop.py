@@ -89,18 +89,63 @@ def test_what_is_sensed_changes_nothing(bench: Any) -> None:
     assert np.abs(sensed.tau).max() <= max(bench("arm").TORQUES)
 
 
+def _tilted(observation: Any, numbers: Any) -> np.ndarray:
+    """An actor that turns the tool, whatever it sees."""
+    turned = observation["state"][5:] + np.array([0, 0, 0, 0.1, 0])
+    return np.tile(turned, (16, 1)).astype(float)
+
+
 @simulated
-def test_a_demonstration_is_labelled_with_what_was_done(bench: Any) -> None:
-    task = bench("tasks").TASKS["belt"]
-    world = bench("world").World(task.xml)
-    samples = bench("episodes").demonstrate("belt", world, 4)
-    assert samples
+@pytest.mark.parametrize("actor", [None, _tilted], ids=["demonstration", "dagger"])
+def test_labels_are_what_the_expert_did(bench: Any, actor: Any) -> None:
+    """A labelled sample has 16 commands, each within a step of the last; no actor drove in it."""
+    world = bench("world").World(bench("tasks").TASKS["belt"].xml)
+    skip_without_renderer(world)
+    samples = bench("episodes").gather("belt", world, 4, actor)
+    labelled = [one for one in samples if one["labelled"]]
+    assert 0 < len(labelled) < len(samples)
     most = np.array([0.018, 0.018, 0.018, 0.12]) + 1e-6
-    for sample in samples:
+    for sample in labelled:
         before = np.vstack([sample["state"][5:9], sample["chunk"][:-1, :4]])
         assert (np.abs(sample["chunk"][:, :4] - before) <= most).all()
+        # The actor turns on and on; the expert never does after it has turned to the block.
+        assert np.abs(np.diff(sample["chunk"][-4:, 3])).max() < 0.1 - 1e-6
+    for sample in samples:
         assert np.isfinite(sample["facts"]).all()
-        assert sample["facts"][2] > -5
+        assert sample["labelled"] or not sample["chunk"].any()
+    world.close()
+
+
+@simulated
+def test_a_scattered_scene_is_where_it_says(bench: Any) -> None:
+    """Facts are of what is shown: the target from the tool, and in the hand if it is held."""
+    world = bench("world").World(bench("tasks").TASKS["belt"].xml)
+    skip_without_renderer(world)
+    held = 0
+    for seed in range(30):
+        sample = bench("scattered").scatter("belt", world, seed)
+        name = {2: "red", 3: "green"}[int(sample["words"][1])]
+        place = np.array(world.data.body(name).xpos)
+        np.testing.assert_allclose(sample["facts"][:3], (place - world.tool) / 0.1, atol=1e-5)
+        assert 0 <= sample["facts"][5] <= 1
+        assert not sample["labelled"]
+        held += int(sample["facts"][6])
+    assert 0 < held < 30
+    assert (sample["front"] != sample["before"]).any()
+    world.close()
+
+
+@simulated
+def test_the_trained_policy_succeeds(bench: Any) -> None:
+    """Twenty held-out episodes of the belt without delay, four commands of every chunk played."""
+    torch.set_num_threads(1)
+    train, episodes = bench("train"), bench("episodes")
+    world = bench("world").World(bench("tasks").TASKS["belt"].xml)
+    skip_without_renderer(world)
+    actor = bench("gathering").actor_of(bench("heads").load("flow", train.WEIGHTS))
+    seeds = range(bench("cells").HELD_OUT, bench("cells").HELD_OUT + 20)
+    won = sum(episodes.succeeds("belt", world, seed, actor, length=4) for seed in seeds)
+    assert won >= 15
     world.close()
 
 

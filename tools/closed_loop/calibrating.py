@@ -21,10 +21,12 @@ from vlacut.control.recording.recorder import Recorder
 from vlacut.control.tables import write_tables
 from vlacut.measurement.actions.calibrating import fit_tables
 
-from .cells import Stage
-from .oracle import ACTIONS, Oracle
-from .rollout import PERIOD_NS, Deployed, How, drive
+from .acts import Acts
+from .oracle import ACTIONS
+from .rollout import PERIOD_NS, How, drive
+from .tasks import Task
 from .timing import FixedTime
+from .world import World
 
 _SEEDS = 500_000  # neither trained on nor held out
 _DELAYS_S = (0.1, 0.2, 0.3)
@@ -41,24 +43,32 @@ _TIMES = (
 _OF_ALL = ("variants", "routes")
 
 
-def calibrate(stage: Stage, task: str, policy: str, plan: str, episodes: int, out: Path) -> None:
+def calibrate(
+    task: Task, world: World, deployed: Acts, plan: str, episodes: int, out: Path
+) -> None:
     """Drive some episodes, and write the tables of them with a full-size plan's variants."""
-    rules, world = stage.world(task)
-    deployed, made = stage.policy(policy, task), []
-    for index in range(episodes):
-        timing = FixedTime(_DELAYS_S[index % len(_DELAYS_S)])
-        recorder = Recorder(out, timing.routes, deployed.reader(), PERIOD_NS * 1e-9)
-        drive(rules, world, deployed, _SEEDS + index, timing, How(Periodic), record=recorder)
-        made.append(recorder.episodes())
-    seen, reader = joined(made), deployed.reader()
-    fresh = [_fresh(deployed, seen, tick) for tick in range(seen.ticks)]
-    names = [variant.name for variant in read_bundle(Path(plan)).plan.variants]
+    seen, fresh = recorded(task, world, deployed, episodes, out)
+    names, reader = [one.name for one in read_bundle(Path(plan)).plan.variants], deployed.reader()
     exact = np.zeros((len(names), len(range(0, seen.ticks, _EVERY)), reader.width))
-    tables, _ = fit_tables(seen, reader, np.stack(fresh), names, exact, _EVERY)
+    tables, _ = fit_tables(seen, reader, fresh, names, exact, _EVERY)
     write_tables(out, tables)
 
 
-def _fresh(policy: Deployed | Oracle, seen: Episodes, tick: int) -> np.ndarray:
+def recorded(
+    task: Task, world: World, deployed: Acts, episodes: int, out: Path
+) -> tuple[Episodes, np.ndarray]:
+    """Episodes at several delays, and the chunk of every tick's own observation, [N, T, W]."""
+    made = []
+    for index in range(episodes):
+        timing = FixedTime(_DELAYS_S[index % len(_DELAYS_S)])
+        recorder = Recorder(out, timing.routes, deployed.reader(), PERIOD_NS * 1e-9)
+        drive(task, world, deployed, _SEEDS + index, timing, How(Periodic), record=recorder)
+        made.append(recorder.episodes())
+    seen = joined(made)
+    return seen, np.stack([_fresh(deployed, seen, tick) for tick in range(seen.ticks)])
+
+
+def _fresh(policy: Acts, seen: Episodes, tick: int) -> np.ndarray:
     """The chunk of a tick's own observation, as commands."""
     given = {name: rows[tick] for name, rows in seen.observation.items()}
     return policy.reader().read(policy.act(given)[ACTIONS], given)

@@ -20,10 +20,12 @@ from vlacut.control.controllers.naming import make_controller
 from vlacut.control.tables import ActionTables, read_tables
 from vlacut.hardware.trace import Trace, read_recordings
 
+from .acts import Acts
 from .disturbances import make_disturbance
 from .oracle import Oracle
 from .outcomes import Outcome, outcome_of
 from .policy import CHUNK
+from .precise import Several, routes
 from .rollout import Deployed, How, drive, wait_for, world_of
 from .tasks import Task
 from .timing import FixedTime, Network, PlanTime, Timing
@@ -50,6 +52,7 @@ class Cell:
         tables: of action errors, a file; none if empty.
         disturbance: of the pictures; none if empty.
         waits: whether the world waits for every inference.
+        precise: names and bundles of the policy in other precisions, which are variants then.
     """
 
     task: str
@@ -66,11 +69,13 @@ class Cell:
     tables: str = ""
     disturbance: str = ""
     waits: bool = False
+    precise: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
         """A name for all of it: paths count by their last part."""
         said = asdict(self)
+        said["precise"] = [name for name, _ in self.precise]
         for name in ("policy", "plan", "traces", "tables"):
             said[name] = Path(said[name]).name
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
@@ -88,6 +93,8 @@ class Stage:
         """One episode."""
         task, world = self.world(cell.task)
         policy, disturb = self.policy(cell.policy, cell.task, cell.horizon), None
+        if cell.precise:
+            policy = Several([policy, *(self.policy(path, cell.task) for _, path in cell.precise)])
         if cell.disturbance:
             disturb = make_disturbance(cell.disturbance, seed)
         if cell.waits:
@@ -101,7 +108,7 @@ class Stage:
         """A task and its world."""
         return self._worlds(task)
 
-    def policy(self, path: str, task: str, horizon: int = CHUNK) -> Deployed | Oracle:
+    def policy(self, path: str, task: str, horizon: int = CHUNK) -> Acts:
         """A policy's engines, or the expert."""
         if path == EXPERT:
             return self._oracles(task, max(CHUNK, horizon))
@@ -124,7 +131,7 @@ def timing_of(cell: Cell, seed: int) -> Timing:
     """What inferences take in an episode of a cell: a seed has the same recording in all cells."""
     if not cell.plan:
         assert cell.delay_s is not None
-        return FixedTime(cell.delay_s)
+        return FixedTime(cell.delay_s, routes([name for name, _ in cell.precise]))
     index, begins_s = drawn(cell.traces, seed)
     history = recordings(cell.traces)[1]
     return PlanTime(_network(cell.plan, cell.traces, index), begins_s, cell.selector, history)

@@ -24,6 +24,12 @@ _ADDED = 0.25  # weight of the error of places, against that of changes
 _LATEST = 0.9  # time of the last of the steps
 
 
+def of_labelled(losses: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """The mean of the losses `[B]` of those samples that have a chunk to learn from."""
+    has = batch["labelled"]
+    return (losses * has).sum() / has.sum().clamp(min=1)
+
+
 class TokenPolicy(Policy):
     """The tokens of one action per trip: `BINS` bins for every dimension."""
 
@@ -60,8 +66,8 @@ class TokenPolicy(Policy):
         near = F.one_hot(wanted, BINS).to(logits.dtype)
         # Neighbouring bins are nearly right.
         soft = 0.8 * near + 0.1 * near.roll(1, -1) + 0.1 * near.roll(-1, -1)
-        loss: Tensor = -(soft * logits.log_softmax(-1)).sum(-1).mean()
-        return loss
+        off = -(soft * logits.log_softmax(-1)).sum(-1)
+        return of_labelled(off.mean((1, 2)), batch)
 
     def prefill(self, seen: Tensor, tokens: Tensor, state: Tensor) -> tuple[Tensor, ...]:
         """Phase: the caches with room for all trips, the first row, where it goes, and no doubt."""
@@ -157,7 +163,8 @@ class FlowPolicy(Policy):
         noise, t = torch.randn_like(wanted), _LATEST * torch.rand(len(wanted)) ** 2
         x = (1 - t[:, None, None]) * noise + t[:, None, None] * wanted
         off = self.clean(x, t, keys, values) - wanted
-        return off.square().mean() + _ADDED * off[..., :4].cumsum(1).square().mean()
+        added = off[..., :4].cumsum(1).square().mean((1, 2))
+        return of_labelled(off.square().mean((1, 2)) + _ADDED * added, batch)
 
     def prefill(
         self, seen: Tensor, tokens: Tensor, state: Tensor, noise: Tensor
@@ -169,7 +176,13 @@ class FlowPolicy(Policy):
     def denoise(
         self, places: Tensor, t: Tensor, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, ...]:
-        """Phase, ten trips: one step of Euler's; the chunk and its time go on.
+        """Phase, ten trips: one step of Euler's; the chunk and its time go on."""
+        return self.euler(places, t, keys, values, STEPS)
+
+    def euler(
+        self, places: Tensor, t: Tensor, keys: Tensor, values: Tensor, steps: int
+    ) -> tuple[Tensor, ...]:
+        """One of so many steps.
 
         The loop carries places relative to the command in force, `[16, 5]`, since that is what the
         robot continues (`vlacut.control.rtc`); the network's are changes, and all is linear.
@@ -177,19 +190,19 @@ class FlowPolicy(Policy):
         ahead = torch.diff(places[:, :4], dim=0, prepend=torch.zeros(1, 4))
         changes = torch.cat([ahead / self.scale[:4], places[:, 4:]], 1)
         moved = (self.clean(changes[None], t, keys, values)[0] - changes) / (1 - t)
-        return places + self.to_places(moved) / STEPS, t + 1 / STEPS
+        return places + self.to_places(moved) / steps, t + 1 / steps
 
     def to_places(self, changes: Tensor) -> Tensor:
         """Places relative to the command in force, from changes in units of `SCALE`."""
         moved = torch.cumsum(changes[:, :4] * self.scale[:4], 0)
         return torch.cat([moved, changes[:, 4:]], 1)
 
-    def act(self, o: dict[str, Tensor]) -> Tensor:
-        """Commands `[16, 5]` in one piece, as the phases make them; grips are -1 to 1."""
+    def act(self, o: dict[str, Tensor], steps: int = STEPS) -> Tensor:
+        """Commands `[16, 5]` in one piece, by phases made so in `STEPS`; grips are -1 to 1."""
         seen = self.vision(*(o[name] for name in PICTURES))
         keys, values, places, t = self.prefill(seen, o["words"], o["state"], o["noise"])
-        for _ in range(STEPS):
-            places, t = self.denoise(places, t, keys, values)
+        for _ in range(steps):
+            places, t = self.euler(places, t, keys, values, steps)
         return torch.cat([places[:, :4] + o["state"][5:9], places[:, 4:]], 1)
 
 

@@ -35,10 +35,10 @@ from vlacut.runtime.edge.report import StepReport
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.network.selectors import Forecast
 
+from .acts import Acts
 from .cells import EXPERT, HELD_OUT, Cell, Stage, drawn, how, recordings, timing_of
-from .oracle import Oracle
 from .outcomes import Outcome, outcome_of
-from .rollout import PERIOD_NS, Deployed, How, Run, Scene, cycle_of, play
+from .rollout import PERIOD_NS, How, Run, Scene, cycle_of, play
 from .tasks import Task
 from .world import World
 
@@ -67,7 +67,7 @@ class Standin(Closing):
         late_s: the longest that the policy took beyond the session.
     """
 
-    def __init__(self, session: EdgeSession, policy: Deployed | Oracle) -> None:
+    def __init__(self, session: EdgeSession, policy: Acts) -> None:
         self._session, self._policy = session, policy
         self._seen = planned_observation(session.plan)
         self._beside = ThreadPoolExecutor(1)
@@ -132,7 +132,7 @@ class Clock:
 
 
 def live(
-    task: Task, world: World, policy: Deployed | Oracle, seed: int, session: EdgeSession, how: How
+    task: Task, world: World, policy: Acts, seed: int, session: EdgeSession, how: How
 ) -> tuple[Run, Late]:
     """One episode by the clock, and how late it was."""
     with (

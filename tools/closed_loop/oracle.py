@@ -8,7 +8,7 @@ and plans from where those lead, as VLASH rolls the state forward (arXiv 2605.08
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -56,10 +56,12 @@ class Oracle:
             PREV_CHUNK: TensorSpec(PREV_CHUNK, "float32", (length, DIMS)),
             WEIGHTS: TensorSpec(WEIGHTS, "float32", (length,)),
         }
-        self.seen = (SCENE,)
+        self.seen: Sequence[str] = (SCENE,)
         self._actions = actions
 
-    def act(self, observation: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    def act(
+        self, observation: Mapping[str, np.ndarray], variant: int = 0
+    ) -> Mapping[str, np.ndarray]:
         """The chunk of a scene; its first commands are those that will be executed, if told."""
         scene = np.asarray(observation[SCENE])
         about = scene[:-2]

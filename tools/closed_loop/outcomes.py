@@ -34,6 +34,7 @@ class Outcome:
         cloud_s, edge_s: compute of them.
         nbytes: that crossed the link.
         step_s: mean time of an inference.
+        exact: share of the inferences in the precision of the program as it is.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Outcome:
     edge_s: float
     nbytes: int
     step_s: float
+    exact: float = 1.0
 
     def as_json(self) -> dict[str, float]:
         """Plain data."""
@@ -72,6 +74,7 @@ def outcome_of(seed: int, run: Run) -> Outcome:
         sum(route.edge_s for route in routes),
         sum(route.bytes_up + route.bytes_down for route in crossing),
         float(np.mean([seconds for _, seconds in run.ran])) if run.ran else 0.0,
+        float(np.mean([not route.rounded for route in routes])) if routes else 1.0,
     )
 
 

@@ -1,9 +1,12 @@
 r"""An animation of the same episode, driven in two ways, side by side.
 
     python -m tools.closed_loop.picture naive aligned --delay-ms 300 --seed 1000003 -o episode.gif
+    python -m tools.closed_loop.picture naive:all-cloud blend --plan openvla.vlacut \
+        --traces TRACES --policy bench/bundles/flow-….vlacut -o episode.gif
 
-Left and right have the same seed, so the same blocks on the same belt, which changes its speed. The
-one that is done first stands still until the other is, or has run out of time.
+A side is a way to play, and with a plan what chooses its variants: a name of one, or `argmin`. Left
+and right have the same seed, so the same blocks on the same belt, which changes its speed. The one
+that is done first stands still until the other is, or has run out of time.
 """
 
 from __future__ import annotations
@@ -75,26 +78,42 @@ def write(path: Path, made: Sequence[Image.Image]) -> None:
     few[0].save(path, save_all=True, append_images=few[1:], duration=lasts, loop=0, optimize=True)
 
 
+def side(base: Cell, said: str) -> tuple[Cell, str]:
+    """A side's cell, and what is said above it; ValueError for a way that there is not."""
+    way, _, selector = said.partition(":")
+    if way not in PLAYINGS:
+        raise ValueError(f"no way to play is called {way!r}: {', '.join(PLAYINGS)}")
+    if not base.plan:
+        assert base.delay_s is not None
+        told = f"{way}: an inference takes {1e3 * base.delay_s:.0f} ms"
+        return replace(base, playing=way), told
+    told = f"{way}, {selector or 'our choice'}, over {Path(base.traces).name}"
+    return replace(base, playing=way, selector=selector or base.selector), told
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("ways", nargs=2, choices=PLAYINGS, help="how chunks are played")
+    parser.add_argument("sides", nargs=2, metavar="SIDE", help="PLAYING[:VARIANT]")
     parser.add_argument("--task", default="belt", choices=TASKS)
     parser.add_argument("--policy", default=EXPERT, help="a bundle; the expert without one")
-    parser.add_argument("--delay-ms", type=float, default=300)
+    parser.add_argument("--delay-ms", type=float, default=300, help="without a plan")
+    parser.add_argument("--plan", type=Path, help="a full-size bundle that says it instead")
+    parser.add_argument("--traces", type=Path, help="recorded bandwidths, with a plan")
     parser.add_argument("--seed", type=int, default=HELD_OUT)
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args()
-    stage, cell = Stage(), Cell(given.task, given.policy, given.delay_ms / 1e3)
-    both = [
-        frames(
-            stage,
-            replace(cell, playing=way),
-            given.seed,
-            f"{way}: an inference takes {given.delay_ms:.0f} ms",
-        )
-        for way in given.ways
-    ]
-    write(given.out, side_by_side(*both))
+    if (given.plan is None) != (given.traces is None):
+        parser.error("--plan and --traces go together")
+    base = Cell(given.task, given.policy, given.delay_ms / 1e3)
+    if given.plan is not None:
+        base = replace(base, delay_s=None, plan=str(given.plan), traces=str(given.traces))
+    stage = Stage()
+    try:
+        both = [side(base, one) for one in given.sides]
+    except ValueError as error:
+        parser.error(str(error))
+    left, right = (frames(stage, cell, given.seed, told) for cell, told in both)
+    write(given.out, side_by_side(left, right))
 
 
 if __name__ == "__main__":

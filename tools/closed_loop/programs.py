@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,11 +12,12 @@ import vlacut
 from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.ir.program import Program
 
-from .heads import STEPS, FlowPolicy, Net, TokenPolicy
+from .heads import STEPS, FlowPolicy, TokenPolicy, load
 from .policy import CHUNK, DIMS, PICTURES, STATE
 
 EDGE, CLOUD, LINK = "jetson-agx-orin", "a100", "10MB/s,20ms"
 RTC = "rtc"
+PRECISIONS = {"as it is": "", "W8A8": "int8", "W4A32": "int4"}
 
 
 def _example() -> dict[str, torch.Tensor]:
@@ -84,29 +86,56 @@ def flow_program(net: FlowPolicy) -> Program:
     return program_from_torch("closed-loop-flow", phases, observation, ["actions"])
 
 
-def build(name: str, net: Net, folder: Path) -> Path:
-    """The bundle of a policy, compiled where there is none of these weights yet.
+@dataclass(frozen=True)
+class Made:
+    """A trained policy as a bundle, which may not be compiled yet.
 
-    Args:
+    Attributes:
         name: of the policy; `rtc` is flow, continuing the chunk in force.
-        net: with its weights.
+        weights: folder of weights.
         folder: of bundles.
+        precision: what weights go through, see the pass `quantise`; empty to leave them.
     """
-    weights = hashlib.sha256()
-    for key, value in sorted(net.state_dict().items()):
-        weights.update(key.encode() + value.numpy().tobytes())
-    path = folder / f"{name}-{weights.hexdigest()[:12]}.vlacut"
-    if not path.exists():
+
+    name: str
+    weights: Path
+    folder: Path
+    precision: str = ""
+
+    @property
+    def _file(self) -> Path:
+        return self.weights / f"{self._net}.safetensors"
+
+    @property
+    def _net(self) -> str:
+        return "flow" if self.name == RTC else self.name
+
+    @property
+    def there(self) -> bool:
+        """Whether it was trained."""
+        return self._file.is_file()
+
+    @property
+    def path(self) -> Path:
+        """Of the bundle; other weights have another."""
+        said = f"{self.name}-{self.precision}" if self.precision else self.name
+        digest = hashlib.sha256(self._file.read_bytes()).hexdigest()
+        return self.folder / f"{said}-{digest[:12]}.vlacut"
+
+    def build(self) -> None:
+        """Compile it, unless it is there."""
+        if self.path.exists():
+            return
+        net = load(self._net, self.weights)
         program = token_program(net) if isinstance(net, TokenPolicy) else flow_program(net)
-        folder.mkdir(parents=True, exist_ok=True)
-        chunking = "guided" if name == RTC else ""
+        self.folder.mkdir(parents=True, exist_ok=True)
         vlacut.compile(
             program,
             edge=EDGE,
             cloud=CLOUD,
             link=LINK,
-            real_time_chunking=chunking,
+            real_time_chunking="guided" if self.name == RTC else "",
+            quantise=self.precision,
             pool="block",
-            out=path,
+            out=self.path,
         )
-    return path

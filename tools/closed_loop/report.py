@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vlacut.cli.show.output import console, table
@@ -20,17 +21,20 @@ from vlacut.cli.show.progress import progress_bar
 from vlacut.measurement.acceptance import judge, write_outcomes
 
 from .calibrating import calibrate
-from .cells import EXPERT, Stage, Store
-from .heads import POLICIES, load
+from .cells import EXPERT, Cell, Stage, Store
+from .heads import POLICIES
 from .outcomes import Outcome, interval, named
 from .paired import mean_difference, success_difference
-from .programs import RTC, build
+from .precise import calibrate_precise
+from .programs import PRECISIONS, RTC, Made
+from .rows import Table
 from .running import run_all
-from .tables import Table, every_table
+from .tables import every_table
 from .train import WEIGHTS
 
 _CALIBRATED = 30  # episodes
-_HEADS = ("", "success", "95 % interval", "time s", "age ms", "jerk", "asked", "cloud s", "MB")
+_OUTCOMES = ("success", "95 % interval", "time s", "age ms", "jerk", "asked")
+_HEADS = ("", *_OUTCOMES, "cloud s", "MB", "exact")
 
 
 def main() -> None:
@@ -38,6 +42,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="of bundles and outcomes")
     parser.add_argument("--episodes", type=int, default=20, help="of every row")
     parser.add_argument("--tables", nargs="+", help="names of some")
+    parser.add_argument("--rows", nargs="+", help="only rows whose label begins with one of these")
     parser.add_argument("--all", action="store_true", help="every table, not the small one alone")
     parser.add_argument("--traces", type=Path, help="folder of folders of recorded bandwidths")
     parser.add_argument("--plan", type=Path, help="a full-size bundle, with a portfolio")
@@ -45,37 +50,52 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    policies = {EXPERT: EXPERT, **bundles(given.folder)}
-    made = every_table(policies, given)
+    policies, precise = trained(given.folder)
+    paths = {EXPERT: EXPERT, **{name: str(one.path) for name, one in policies.items()}}
+    made = every_table(paths, {label: str(one.path) for label, one in precise.items()}, given)
     names = given.tables or ([one.name for one in made] if given.all else ["small"])
-    chosen = [one for one in made if one.name in names]
+    chosen = [one.only(given.rows) for one in made if one.name in names]
     if missing := set(names) - {one.name for one in chosen}:
         parser.error(
             f"no table {', '.join(sorted(missing))}: {', '.join(one.name for one in made)}"
         )
-    wanted = {Path(cell.tables) for one in chosen for cell in one.cells if cell.tables}
-    for path in wanted:
-        if not path.exists():
-            driver = policies.get("tokens", EXPERT)
-            calibrate(Stage(), "belt", driver, str(given.plan), _CALIBRATED, path)
-    store = Store(given.folder / "outcomes.jsonl")
     cells = [cell for one in chosen for cell in one.cells]
+    used = {path for cell in cells for path in (cell.policy, *dict(cell.precise).values())}
+    for one in (*policies.values(), *precise.values()):
+        if str(one.path) in used:
+            one.build()
+    for cell in cells:
+        prepare(cell)
+    store = Store(given.folder / "outcomes.jsonl")
     with progress_bar() as progress:
         run_all(cells, given.episodes, store, given.processes, progress)
     out = console()
-    for one in chosen:
-        show(one, store, given.episodes, out.print)
-        keep(one, store, given.episodes, given.folder / "outcomes")
+    for table_ in chosen:
+        show(table_, store, given.episodes, out.print)
+        keep(table_, store, given.episodes, given.folder / "outcomes")
 
 
-def bundles(folder: Path) -> dict[str, str]:
-    """Paths of the trained policies' bundles, compiled where they are missing."""
-    made = {}
-    for name in (*POLICIES, RTC):
-        weights = "flow" if name == RTC else name
-        if (WEIGHTS / f"{weights}.safetensors").is_file():
-            made[name] = str(build(name, load(weights, WEIGHTS), folder / "bundles"))
-    return made
+def prepare(cell: Cell) -> None:
+    """Make the tables that a cell's controller takes, where they are missing."""
+    table_, stage = Path(dict(cell.options).get("table", "")), Stage()
+    if cell.tables and not Path(cell.tables).exists():
+        policy = stage.policy(cell.policy, cell.task)
+        calibrate(*stage.world(cell.task), policy, cell.plan, _CALIBRATED, Path(cell.tables))
+    if cell.precise and not table_.exists():
+        paths = {"": cell.policy, **dict(cell.precise)}
+        each = {name: stage.policy(path, cell.task) for name, path in paths.items()}
+        calibrate_precise(*stage.world(cell.task), each, _CALIBRATED, table_)
+
+
+def trained(folder: Path) -> tuple[dict[str, Made], dict[str, Made]]:
+    """The trained policies' bundles by name, and flow's in every precision; none is compiled."""
+    every = {name: Made(name, WEIGHTS, folder / "bundles") for name in (*POLICIES, RTC)}
+    policies = {name: made for name, made in every.items() if made.there}
+    flow = policies.get("flow")
+    precise = (
+        {label: replace(flow, precision=to) for label, to in PRECISIONS.items()} if flow else {}
+    )
+    return policies, precise
 
 
 def show(one: Table, store: Store, count: int, out: Callable[[object], None]) -> None:
@@ -132,6 +152,7 @@ def figures(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         f"{mean(outcomes, lambda one: one.asked):.1f}",
         f"{mean(outcomes, lambda one: one.cloud_s):.2f}",
         f"{mean(outcomes, lambda one: one.nbytes) / 1e6:.2f}",
+        f"{mean(outcomes, lambda one: one.exact):.0%}",
     )
 
 

@@ -28,11 +28,13 @@ from vlacut.control.ways.chunk import ABSOLUTE, ChunkReader, ChunkSpec, Kind
 from vlacut.control.ways.playing import make_playing
 from vlacut.control.ways.starving import HOLD, Starving
 from vlacut.runtime.whole import load_whole, run_whole
+from vlacut.tensor import TensorSpec
 
+from .acts import Acts
 from .arm import RATE
 from .disturbances import Disturb
 from .episodes import sentence
-from .oracle import ACTIONS, SWITCHED, Oracle
+from .oracle import ACTIONS, SWITCHED
 from .policy import CHUNK
 from .sight import Sight
 from .tasks import TASKS, Task, begin
@@ -60,12 +62,13 @@ class Deployed:
         recipe = {**self.bundle.recipe(manifest.uncut), "threads": str(threads)}
         self._phases = manifest.whole
         self._engines = load_whole(executor, self.bundle.root, self._phases, recipe)
-        self.inputs = {spec.name: spec for spec in self.bundle.plan.inputs}
-        self.seen = tuple(name for name in self.inputs if name not in _GIVEN)
+        specs = self.bundle.plan.inputs
+        self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in specs}
+        self.seen: Sequence[str] = tuple(name for name in self.inputs if name not in _GIVEN)
         self.doubts = DOUBT in self.bundle.plan.outputs
 
-    def act(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The chunk, and how unsure it is, by name."""
+    def act(self, observation: Mapping[str, np.ndarray], variant: int = 0) -> dict[str, np.ndarray]:
+        """The chunk, and how unsure it is, by name; every variant's is the same."""
         given = {name: observation[name] for name in self.inputs}
         held = run_whole(self._phases, self._engines, given)
         return {name: held[key] for name, key in self.bundle.plan.outputs.items()}
@@ -122,7 +125,7 @@ Watch = Callable[[int, World], None]
 def drive(
     task: Task,
     world: World,
-    policy: Deployed | Oracle,
+    policy: Acts,
     seed: int,
     timing: Timing,
     how: How,
@@ -132,9 +135,9 @@ def drive(
 ) -> Run:
     """One episode. The world stands still for nobody."""
 
-    def make(inference: Inference, _: int) -> Mapping[str, np.ndarray]:
+    def make(inference: Inference, variant: int) -> Mapping[str, np.ndarray]:
         timing.ended()
-        return policy.act(inference.observation)
+        return policy.act(inference.observation, variant)
 
     runner = Delayed(make, timing.course, timing.outlook)
     cycle = cycle_of(policy, how, runner, timing.routes)
@@ -144,7 +147,7 @@ def drive(
     return run
 
 
-def cycle_of(policy: Deployed | Oracle, how: How, runner: Runner, routes: Sequence[Route]) -> Cycle:
+def cycle_of(policy: Acts, how: How, runner: Runner, routes: Sequence[Route]) -> Cycle:
     """The robot's own control loop, without a clock."""
     reader, executor = policy.reader(how.horizon), make_executor(how.executor, policy.inputs)
     return Cycle(
@@ -167,7 +170,7 @@ class Scene:
         self,
         task: Task,
         world: World,
-        policy: Deployed | Oracle,
+        policy: Acts,
         seed: int,
         disturb: Disturb | None = None,
     ) -> None:
@@ -223,7 +226,7 @@ def sampled(
 
 
 def wait_for(
-    task: Task, world: World, policy: Deployed | Oracle, seed: int, disturb: Disturb | None = None
+    task: Task, world: World, policy: Acts, seed: int, disturb: Disturb | None = None
 ) -> Run:
     """One episode in which the world waits, as simulators do: every tick has a chunk of its own."""
     scene, reader, run = Scene(task, world, policy, seed, disturb), policy.reader(), Run()

@@ -15,6 +15,7 @@ from .episodes import Observation
 from .policy import PICTURES
 
 BATCH = 64
+_LABELLED, _SCATTERED = 48, 16  # of a batch; scattered ones, if there are any, in place of others
 _PORT = 29_517
 
 
@@ -58,17 +59,27 @@ class Samples:
 
     def __init__(self) -> None:
         self._rows: list[Observation] = []
+        self._labelled: list[int] = []
+        self._scattered: list[int] = []
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def extend(self, rows: list[Observation]) -> None:
         """Take samples in."""
+        first = len(self._rows)
+        self._labelled += [first + at for at, row in enumerate(rows) if row["labelled"]]
+        if not any(row["labelled"] for row in rows):
+            self._scattered += range(first, first + len(rows))
         self._rows += rows
 
     def batch(self, numbers: np.random.Generator, share: Share) -> dict[str, torch.Tensor]:
         """A share of what is drawn; pictures a little brighter or darker, with some noise."""
-        drawn = numbers.integers(len(self._rows), size=BATCH)
+        some = numbers.integers(len(self._labelled), size=_LABELLED)
+        others = numbers.integers(len(self._rows), size=BATCH - _LABELLED)
+        if self._scattered:
+            others = numbers.choice(self._scattered, _SCATTERED)
+        drawn = np.concatenate([np.array(self._labelled)[some], others])
         gains = numbers.uniform(0.85, 1.15, BATCH)
         rows = [self._rows[index] for index in share.of(drawn)]
         made = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
@@ -79,7 +90,9 @@ class Samples:
         return made
 
     def write(self, path: Path) -> None:
-        """Keep all."""
+        """Keep all, if there are any."""
+        if not self._rows:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.npz")
         columns = {name: np.stack([row[name] for row in self._rows]) for name in self._rows[0]}
@@ -87,11 +100,15 @@ class Samples:
         os.replace(part, path)
 
     def read(self, path: Path) -> None:
-        """Take in what was kept."""
+        """Take in what was kept there, if there is anything."""
+        if not path.is_file():
+            return
         with np.load(path) as kept:
             columns = {name: kept[name] for name in kept.files}
-        for row in range(len(columns["state"])):
-            self._rows.append({name: column[row] for name, column in columns.items()})
+        count = len(columns["state"])
+        self.extend(
+            [{name: column[row] for name, column in columns.items()} for row in range(count)]
+        )
 
     def states(self) -> np.ndarray:
         """Proprioception of all samples."""

@@ -20,6 +20,7 @@ from vlacut.runtime.network.selectors import Rates, make_selector
 from vlacut.simulation import ByForecast, SimulatedLink, StepWalk, network_of, walks_of
 
 _SAMPLED_S = 0.1
+_ONE = (Route("fixed", "cloud", "float32"),)
 
 
 class Timing(Protocol):
@@ -49,29 +50,29 @@ class FixedTime:
 
     Args:
         seconds: that.
+        routes: by variant.
     """
 
-    routes: Sequence[Route] = (Route("fixed", "cloud", "float32"),)
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._count = 0
+    def __init__(self, seconds: float, routes: Sequence[Route] = _ONE) -> None:
+        self._seconds, self.routes = seconds, routes
+        self._ran: list[int] = []
 
     def course(self, inference: Inference, now_ns: int) -> Course:
         """See `Timing`."""
-        self._count += 1
-        return Course(0, self._seconds)
+        self._ran.append(inference.variant or 0)
+        return Course(self._ran[-1], self._seconds)
 
     def outlook(self, now_ns: int) -> Outlook:
         """See `Timing`."""
-        return Outlook((self._seconds,), (self._seconds,))
+        each = (self._seconds,) * len(self.routes)
+        return Outlook(each, each)
 
     def ended(self) -> None:
         """Nothing to learn."""
 
     def taken(self) -> list[tuple[Route, float]]:
         """See `Timing`."""
-        return [(self.routes[0], self._seconds)] * self._count
+        return [(self.routes[variant], self._seconds) for variant in self._ran]
 
 
 class Network:

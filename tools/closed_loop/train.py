@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,16 +24,13 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .episodes import Observation, demonstrate, gather
-from .heads import FlowPolicy, Net, TokenPolicy, load, save
-from .policy import CHUNK, DIMS, PICTURES
+from .gathering import Effort, fill
+from .heads import FlowPolicy, Net, TokenPolicy, save
+from .policy import PICTURES
 from .samples import Samples, Share
 from .tasks import TASKS
-from .world import World
 
 WEIGHTS = Path(__file__).parent / "weights"
-_DEMOS = {"pick": 30, "belt": 120, "insert": 80}
-_DAGGER = {"pick": 8, "belt": 40, "insert": 40}  # episodes per round
 _RATE = 2e-3
 _FAR = 4.0  # of a fact: what is further off is as bad
 _out = Console()
@@ -68,70 +64,6 @@ class Learner(nn.Module):
         scene = (guess - batch["facts"]).abs().clamp(max=_FAR).mean()
         commands = self.net.loss(batch, keys, values)
         return commands + scene, torch.stack([commands, scene]).detach()
-
-
-def actor_of(net: Net):  # type: ignore[no-untyped-def]
-    """A policy as what drives an episode."""
-
-    def act(observation: Observation, numbers: np.random.Generator) -> np.ndarray:
-        given = {name: torch.from_numpy(array) for name, array in observation.items()}
-        if isinstance(net, FlowPolicy):
-            noise = numbers.normal(size=(CHUNK, DIMS)).astype(np.float32)
-            given["noise"] = torch.from_numpy(noise)
-        with torch.inference_mode():
-            return np.asarray(net.act(given).numpy())
-
-    return act
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is done.
-
-    Attributes:
-        tasks: that are learnt.
-        scale: share of the episodes.
-        steps: of AdamW a round; the first and the last have twice as many, and so has `tokens`.
-        rounds: of DAgger.
-        seed: of everything.
-    """
-
-    tasks: tuple[str, ...]
-    scale: float
-    steps: int
-    rounds: int
-    seed: int
-
-    def asked(self, turn: int) -> list[tuple[str, int]]:
-        """Tasks and seeds of a round's episodes."""
-        return [
-            (task, 10_000 * turn + index)
-            for task in self.tasks
-            for index in range(max(4, round(self.scale * (_DAGGER if turn else _DEMOS)[task])))
-        ]
-
-    def taken(self, turn: int) -> int:
-        """Steps of a round."""
-        return self.steps * (1 if 0 < turn <= self.rounds else 2)
-
-
-def fill(effort: Effort, turn: int, share: Share, folder: Path, weights: Path) -> str:
-    """Gather a share of a round's episodes into a folder; what succeeded, in words."""
-    worlds = {task: World(TASKS[task].xml) for task in effort.tasks}
-    actor = actor_of(load("flow", weights)) if turn else None
-    won: dict[str, list[bool]] = {}
-    samples = Samples()
-    for task, seed in share.of(effort.asked(turn)):
-        if actor is None:
-            samples.extend(demonstrate(task, worlds[task], seed))
-            continue
-        rows, good = gather(task, worlds[task], seed, actor)
-        samples.extend(rows)
-        won.setdefault(task, []).append(good)
-    samples.write(folder / f"samples{share.rank}.npz")
-    for world in worlds.values():
-        world.close()
-    return ", ".join(f"{key} {sum(all_)} of {len(all_)}" for key, all_ in won.items())
 
 
 def fit(
@@ -170,14 +102,13 @@ def train(effort: Effort, weights: Path, keep: Path, share: Share) -> None:
         line = f"{time.monotonic() - began:5.0f} s, {len(samples)} samples: {what}"
         _out.print(line, soft_wrap=True)
 
-    for turn in range(effort.rounds + 2):
+    for turn in effort.turns:
         folder = keep / f"round{turn}"
-        if turn <= effort.rounds:
-            if not (folder / f"samples{share.rank}.npz").is_file():
-                say(f"round {turn}: {fill(effort, turn, share, folder, weights)}")
-            share.meet()
-            for rank in range(share.ranks):
-                samples.read(folder / f"samples{rank}.npz")
+        if not (folder / f"samples{share.rank}.npz").is_file():
+            say(f"round {turn}: {fill(effort, turn, share, folder, weights)}")
+        share.meet()
+        for rank in range(share.ranks):
+            samples.read(folder / f"samples{rank}.npz")
         if turn == 0:
             learner.normalise(samples.states())
         if not (folder / "flow.safetensors").is_file():
@@ -189,7 +120,7 @@ def train(effort: Effort, weights: Path, keep: Path, share: Share) -> None:
     torch.manual_seed(effort.seed)
     tokens = TokenPolicy()
     tokens.load_state_dict({**tokens.state_dict(), **_shared(learner.net)})
-    steps, seed = effort.taken(0), 1000 * effort.seed + effort.rounds + 2
+    steps, seed = effort.taken(0), 1000 * effort.seed + len(effort.turns)
     say("tokens " + fit(Learner(tokens, True), samples, steps, _RATE, seed, share))
     _write("tokens", tokens, weights, keep / "tokens", share)
 
@@ -219,9 +150,9 @@ def main() -> None:
     parser.add_argument("tasks", nargs="+", choices=sorted(TASKS))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the episodes")
     parser.add_argument("--steps", type=int, default=1000, help="of AdamW, a round")
-    parser.add_argument("--rounds", type=int, default=3, help="of DAgger")
+    parser.add_argument("--rounds", type=int, default=4, help="of DAgger")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--ranks", type=int, default=2, help="processes")
+    parser.add_argument("--ranks", type=int, default=1, help="processes")
     parser.add_argument(
         "--rank", type=int, help="only this process; the others are started so, too"
     )

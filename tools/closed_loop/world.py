@@ -78,6 +78,20 @@ class World:
         self._target = np.array(self.data.qpos[:_JOINTS])
         self.command = np.array([*self.tool, self.yaw, 0.0])
 
+    def pose(self, near: np.ndarray, opening: float) -> None:
+        """Put the arm where the command says, at rest and without physics; fingers as far open."""
+        self._target = near
+        for _ in range(4):
+            self._target = self._aim()
+        self.data.qpos[:_JOINTS] = self._target
+        self.data.qpos[_JOINTS : _JOINTS + 2] = opening
+        self.data.qvel[:] = 0
+        self.show()
+
+    def show(self) -> None:
+        """Let everything be seen where the state says that it is."""
+        mujoco.mj_forward(self.model, self.data)
+
     def save(self) -> Saved:
         """All that the next steps hang on."""
         spec = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -132,14 +146,15 @@ class World:
     def _begin(self, command: np.ndarray) -> None:
         move = np.clip(command[:3] - self.command[:3], -STEP_M, STEP_M)
         turn = np.clip(_wrapped(command[3] - self.command[3]), -STEP_RAD, STEP_RAD)
-        self.command = np.array([*(self.command[:3] + move), self.command[3] + turn, command[4]])
+        grip = float(command[4] > 0.5)
+        self.command = np.array([*(self.command[:3] + move), self.command[3] + turn, grip])
         began = self._target
         self._target = self._aim()
         rate = (self._target - began) * RATE
         self.data.act[:_JOINTS] = began
         self.data.ctrl[:_JOINTS] = rate
         self.data.ctrl[_JOINTS : 2 * _JOINTS] = _DAMPED * rate
-        self.data.ctrl[_FINGERS] = OPEN * (1 - min(max(command[4], 0.0), 1.0))
+        self.data.ctrl[_FINGERS] = OPEN * (1 - grip)
 
     def _end(self) -> None:
         mujoco.mj_forward(self.model, self.data)  # what is seen is of now, not of 2 ms ago

@@ -1,0 +1,111 @@
+"""What a training gathers, round by round: which episodes and scenes, and who drives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .episodes import Actor, Observation, gather, succeeds
+from .heads import FlowPolicy, Net, load
+from .policy import CHUNK, DIMS
+from .samples import Samples, Share
+from .scattered import scatter
+from .tasks import TASKS
+from .world import World
+
+_DEMOS = {"pick": 40, "belt": 160, "insert": 120}
+_DAGGER = {"pick": 20, "belt": 80, "insert": 60}  # episodes per round
+_TRIED = {"pick": 4, "belt": 12, "insert": 8}  # episodes that a policy drives alone, per round
+_FEW = 2  # steps of the flow while samples are gathered
+_SCATTERED = {"pick": 800, "belt": 3200}  # scenes
+_SCENES = 800_000  # seeds from here on are of these
+_ALONE = 900_000  # seeds from here on are of episodes that only tell how it goes
+
+
+def actor_of(net: Net) -> Actor:
+    """A policy as what drives an episode; a flow in `_FEW` steps."""
+
+    def act(observation: Observation, numbers: np.random.Generator) -> np.ndarray:
+        given = {name: torch.from_numpy(array) for name, array in observation.items()}
+        with torch.inference_mode():
+            if not isinstance(net, FlowPolicy):
+                return np.asarray(net.act(given).numpy())
+            noise = numbers.normal(size=(CHUNK, DIMS)).astype(np.float32)
+            return np.asarray(net.act({**given, "noise": torch.from_numpy(noise)}, _FEW).numpy())
+
+    return act
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done.
+
+    Attributes:
+        tasks: that are learnt.
+        scale: share of the episodes.
+        steps: of AdamW a round of DAgger; other turns have twice as many, and so has `tokens`.
+        rounds: of DAgger, before the turn of scattered scenes.
+        seed: of everything.
+    """
+
+    tasks: tuple[str, ...]
+    scale: float
+    steps: int
+    rounds: int
+    seed: int
+
+    @property
+    def turns(self) -> range:
+        """Demonstrations, the rounds, and scattered scenes."""
+        return range(self.rounds + 2)
+
+    def scatters(self, turn: int) -> bool:
+        """Whether a turn gathers scattered scenes."""
+        return turn == self.rounds + 1
+
+    def asked(self, turn: int) -> list[tuple[str, int]]:
+        """Tasks and seeds of a turn's episodes."""
+        if self.scatters(turn):
+            return []
+        return [
+            (task, 10_000 * turn + index)
+            for task in self.tasks
+            for index in range(max(4, round(self.scale * (_DAGGER if turn else _DEMOS)[task])))
+        ]
+
+    def scattered(self) -> list[tuple[str, int]]:
+        """Tasks and seeds of the scattered scenes."""
+        return [
+            (task, _SCENES + index)
+            for task in self.tasks
+            for index in range(round(self.scale * _SCATTERED.get(task, 0)))
+        ]
+
+    def taken(self, turn: int) -> int:
+        """Steps of a turn."""
+        return self.steps * (1 if 0 < turn <= self.rounds else 2)
+
+
+def fill(effort: Effort, turn: int, share: Share, folder: Path, weights: Path) -> str:
+    """Gather a share of a turn's samples into a folder; what the policy did alone, in words."""
+    worlds = {task: World(TASKS[task].xml) for task in effort.tasks}
+    drives = turn > 0 and not effort.scatters(turn)
+    actor = actor_of(load("flow", weights)) if drives else None
+    samples = Samples()
+    if effort.scatters(turn):
+        scenes = share.of(effort.scattered())
+        samples.extend([scatter(task, worlds[task], seed) for task, seed in scenes])
+    for task, seed in share.of(effort.asked(turn)):
+        samples.extend(gather(task, worlds[task], seed, actor))
+    won: dict[str, list[bool]] = {}
+    if actor is not None:
+        for task in effort.tasks:
+            for seed in share.of(range(_ALONE, _ALONE + _TRIED[task])):
+                won.setdefault(task, []).append(succeeds(task, worlds[task], seed, actor))
+    samples.write(folder / f"samples{share.rank}.npz")
+    for world in worlds.values():
+        world.close()
+    return ", ".join(f"{key} {sum(all_)} of {len(all_)}" for key, all_ in won.items())

@@ -1,0 +1,68 @@
+"""Tables over recorded networks: where a full-size plan runs, and when it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from vlacut.bundle.manifest import read_bundle
+from vlacut.control.report import CUT, routes_of
+
+from .cells import Cell
+from .rows import Table, executors
+
+NETWORKS = {"5G uplink": "nuwins_uplink", "LTE": "nyc_cellular", "3G": "norway_hsdpa"}
+
+
+def network_table(label: str, base: Cell, roboecc: Path | None) -> Table:
+    """Placements over a recorded network, full-size timing."""
+    traces = Path(base.traces).name
+    plan = read_bundle(Path(base.plan)).plan
+    one_side = routes_of(plan)
+    rows = [
+        (f"all-{route.route}", replace(base, selector=route.variant))
+        for route in {one.route: one for one in reversed(one_side) if one.route != CUT}.values()
+    ]
+    if roboecc is not None:
+        fixed = read_bundle(roboecc).plan.variants[0].name
+        paper = replace(base, plan=str(roboecc))
+        rows.append(("RoboECC fixed", replace(paper, selector=fixed)))
+        rows.append(("RoboECC adjusted", replace(paper, selector="thresholds")))
+    rows += [(f"ours, {way}", one) for way, one in executors(base).items()]
+    compared = [(other, "ours, naive") for other, _ in rows if not other.startswith("ours")]
+    title = f"belt: the timing of {plan.program} over {label} ({traces})"
+    return Table(f"network-{traces}", title, rows, compared, _PAPERS["network"])
+
+
+_PAPERS = {
+    "network": (
+        "RoboECC (arXiv 2603.20711, table II, Orin): edge-only 1119.4 ms, cloud-only 151.2, fixed "
+        "923.3, adjusted 354.4; the paper has no closed loop.",
+        "The timing of the plan's model, the small policy's actions: the delays of that deployment "
+        "under the task, not that model's skill. An inference is taken to give 16 commands.",
+    ),
+    "controllers": (
+        "RAPID (arXiv 2603.07949): table I, trigger by vision entropy 395.4 ms, under visual noise "
+        "520.6, under distraction 685.3; table III, edge-only 782.5, SAFE 377.7, RAPID 222.9; up "
+        "to 15.8 % more success on a real robot.",
+    ),
+}
+
+
+def controller_table(label: str, base: Cell) -> Table:
+    """When to ask, over a recorded network, with what is seen disturbed or not."""
+    traces, disturbed = Path(base.traces).name, base.disturbance
+    timed = read_bundle(Path(base.plan)).plan.program
+    rows = [
+        ("periodic", replace(base, tables="")),
+        *((name, replace(base, controller=name)) for name in ("when-empty", "rapid", "risk")),
+        ("price", replace(base, controller="price", options=(("minimise", "cloud-time"),))),
+    ]
+    return Table(
+        f"controllers-{traces}{'-' + disturbed if disturbed else ''}",
+        f"belt: when to ask, the timing of {timed} over {label} ({traces})"
+        + (f", {disturbed} in the pictures" if disturbed else ""),
+        rows,
+        [(other, "price") for other, _ in rows[:-1]],
+        _PAPERS["controllers"],
+    )
