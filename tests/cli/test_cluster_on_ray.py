@@ -101,6 +101,7 @@ def test_servers_are_added_at_once() -> None:
     assert scaling.wanted([standing(9), standing(8)], 3, 2.0) == 3  # it is being started
     assert scaling.wanted([standing(1, load=1.0)] * 2, 2, 3.0) == 3  # their engines are full
     assert scaling.wanted([standing(10)] * 4, 4, 4.0) == 4
+    assert scaling.wanted([standing(0)], 1, 5.0) == 2  # one was drained by hand
 
 
 def test_servers_are_given_up_one_by_one_and_late() -> None:

@@ -55,6 +55,7 @@ MAPS = frozenset(
         "reasons",
         "source",
         "sources",
+        "silent",
     ]
 )
 _LINE = re.compile(r"^(\S+) +([^#\n]*?) *(?:# (.*))?$", re.MULTILINE)
@@ -109,6 +110,9 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
     try:
         yield "serve", [address]
         yield "status", [printed("status", address["metrics"])]
+        listed = f'address = "{address["address"]}"\nmetrics = "{address["metrics"]}"\n'
+        (folder / "cluster.toml").write_text(f"[[workers]]\n{listed}")
+        yield "cluster haproxy", [printed("cluster", "haproxy", "cluster.toml")]
         where = ("--cloud", address["address"], "--deadline", "10s")
         yield "run", [printed("run", "b", *where, "--steps", 2, "--record", "r.npz")]
         looped = printed("run", "b", *where, "--rate", 50, "--steps", 5)

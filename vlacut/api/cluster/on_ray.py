@@ -89,6 +89,7 @@ class RayCluster:
         self._servers = [self._start() for _ in range(settings.workers)]
         self._leaving: dict[Any, Any] = {}  # what drains, by what says that it has
         self._dead: list[Any] = []  # at the last asking
+        self._silent: set[Any] = set()
 
     def _start(self) -> Any:
         actor = self._ray.remote(_Server).options(
@@ -140,6 +141,7 @@ class RayCluster:
         bundle, say.
         """
         for server in self._dead:
+            self._silent.discard(server)
             self._ray.kill(server)
             self._servers[self._servers.index(server)] = self._start()
 
@@ -182,10 +184,13 @@ class RayCluster:
         try:
             found: Standing = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
-            _log.warning("a server does not answer: %s", one_line(error)[-300:])
+            if server not in self._silent:
+                _log.warning("a server does not answer: %s", one_line(error)[-300:])
+            self._silent.add(server)
             if isinstance(error, self._ray.exceptions.ActorDiedError):
                 self._dead.append(server)
             return None
+        self._silent.discard(server)
         return found
 
     def close(self) -> None:

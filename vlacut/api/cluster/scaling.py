@@ -40,7 +40,7 @@ class Scaling:
             now: seconds on a clock that never goes back.
         """
         used = sum(one.fullness for one in standings)
-        needed = min(self._most, math.ceil(used / _FULL - 1e-9))
+        needed = max(self._least, min(self._most, math.ceil(used / _FULL - 1e-9)))
         if needed > servers:
             self._needless_since = None
             return needed

@@ -1,4 +1,4 @@
-"""`cluster`: many servers, which Ray places and restarts."""
+"""`cluster`: many servers, which Ray places and restarts, or which stand behind HAProxy."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from typing import Any
 
 import click
 
+from vlacut.api.cluster.asking import fetch_status
+from vlacut.api.cluster.balancing import haproxy_configuration
+from vlacut.api.cluster.following import standing_of
 from vlacut.api.cluster.on_ray import RayCluster
 from vlacut.api.cluster.settings import read_settings
+from vlacut.api.cluster.workers import read_workers
 from vlacut.cli.deploying.logs import log_to_stderr
 from vlacut.cli.show.output import console, json_option, print_json
+from vlacut.errors import PeerLost, WireError
 from vlacut.runtime.cloud.directory import Standing
 
 _TEND_S = 5.0
@@ -22,6 +27,34 @@ _TEND_S = 5.0
 @click.group("cluster")
 def cluster_command() -> None:
     """Start many servers, which share robots."""
+
+
+@cluster_command.command("haproxy")
+@click.argument("path", metavar="CLUSTER.toml", type=click.Path(path_type=Path))
+@click.option("--listen", default=":7000", show_default=True, help="Where HAProxy listens.")
+@json_option
+def haproxy_command(path: Path, listen: str, as_json: bool) -> None:
+    """Print a configuration of HAProxy for the servers that CLUSTER.toml lists.
+
+    They have to run: each is asked which bundles it has.
+    """
+    workers, digests, silent = read_workers(path), dict[str, frozenset[bytes]](), dict[str, str]()
+    for worker in workers:
+        try:
+            found = standing_of(worker.address, fetch_status(*worker.metrics))
+        except WireError as error:
+            silent[worker.address] = str(error)
+        else:
+            digests[worker.address] = found.digests
+    if not digests:
+        raise PeerLost(f"no server of {path} answers: {next(iter(silent.values()))}")
+    text = haproxy_configuration(workers, digests, listen)
+    if as_json:
+        print_json({"configuration": text, "silent": silent})
+        return
+    for why in silent.values():
+        click.echo(f"left out of all bundles: {why}", err=True)
+    click.echo(text, nl=False)
 
 
 @cluster_command.command("up")

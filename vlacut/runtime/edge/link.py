@@ -22,7 +22,12 @@ from vlacut.runtime.wire.handshake import greet
 from vlacut.runtime.wire.layout import Empty, Layout
 from vlacut.runtime.wire.protocol import CHECKED, STAY
 from vlacut.runtime.wire.remembered import memory_bytes, unpack_memory
-from vlacut.runtime.wire.security import is_loopback, require_authentication, secure
+from vlacut.runtime.wire.security import (
+    is_loopback,
+    require_authentication,
+    secure,
+    server_name,
+)
 from vlacut.runtime.wire.sockets import connected, set_options, written
 
 _CONNECT_S = 3.0
@@ -95,7 +100,8 @@ def dial(endpoint: Endpoint, plan: Plan, empty: Empty = np.empty) -> Line:
         set_options(plain, endpoint.timeout)
     except OSError as error:
         raise PeerLost(_nobody(endpoint.address, error)) from error
-    sock = secure(plain, endpoint.tls, limit, server=False)
+    asked = server_name(endpoint.digest)
+    sock = secure(plain, endpoint.tls, limit, server=False, name=asked)
     try:
         deadline_ns = round(endpoint.deadline_s * 1e9)
         flags = (CHECKED if checked else 0) | (STAY if endpoint.stay else 0)

@@ -71,8 +71,24 @@ def _context(protocol: ssl._SSLMethod, folder: Path) -> ssl.SSLContext:
     return context
 
 
+def server_name(digest: bytes) -> str:
+    """What a robot's TLS asks for in the clear: its bundle, for balancers that choose a server by
+    it. No certificate has this name, and nobody compares it.
+
+    Args:
+        digest: of the bundle's manifest, 32 bytes.
+    """
+    text = digest.hex()
+    return f"{text[:32]}.{text[32:]}.vlacut"  # a label of DNS has 63 characters at most
+
+
 def secure(
-    sock: socket.socket, context: ssl.SSLContext | None, timeout: float, *, server: bool
+    sock: socket.socket,
+    context: ssl.SSLContext | None,
+    timeout: float,
+    *,
+    server: bool,
+    name: str | None = None,
 ) -> socket.socket:
     """The socket in TLS, or as it is without a context. Owns it: closes it if that fails.
 
@@ -81,6 +97,7 @@ def secure(
         context: of `cloud_context` or `edge_context`; None for a plain connection.
         timeout: seconds that a message of the handshake may take.
         server: whether this side is the cloud.
+        name: that the other side is asked for, see `server_name`.
 
     Raises PeerRefused if certificates do not match, PeerLost if the connection ends.
     """
@@ -88,7 +105,9 @@ def secure(
         return sock
     wrapped: socket.socket = sock
     try:
-        wrapped = context.wrap_socket(sock, server_side=server, do_handshake_on_connect=False)
+        wrapped = context.wrap_socket(
+            sock, server_side=server, do_handshake_on_connect=False, server_hostname=name
+        )
         wrapped.settimeout(timeout)
         wrapped.do_handshake()
     except (OSError, ValueError) as error:  # ValueError: the connection ended before TLS began
