@@ -8,6 +8,7 @@ from support.scripts import TOOLS, load
 from vlacut.hardware import Side
 
 SCRIPTS = sorted(path.name for path in TOOLS.glob("*.py"))
+FLEET = sorted(path.name for path in (TOOLS / "fleet").glob("bench_*.py"))
 # What scripts may need and the checks do not install.
 OPTIONAL = {"atheris", "sklearn"}
 
@@ -21,6 +22,15 @@ def test_a_script_can_be_imported(name: str, monkeypatch: pytest.MonkeyPatch) ->
             raise
         pytest.skip(f"needs {error.name}")
     assert module.__doc__
+
+
+@pytest.mark.parametrize("name", FLEET)
+def test_a_script_of_the_fleet_can_be_imported_and_is_listed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS / "fleet"))
+    assert load(f"fleet/{name}", monkeypatch).__doc__
+    assert f"`fleet/{name}`" in (TOOLS / "README.md").read_text()
 
 
 def test_the_plan_of_the_benchmarks_crosses_the_link(monkeypatch: pytest.MonkeyPatch) -> None:

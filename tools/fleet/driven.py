@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 import vlacut
+from vlacut.api.rolling import Rolling
 from vlacut.api.running import Policy
 from vlacut.errors import DeadlineMissed
 from vlacut.runtime.edge.report import Source
@@ -26,8 +27,9 @@ class Step(NamedTuple):
         due: when, on the clock of `time.monotonic`.
         took: seconds.
         source: where its action came from; None if it had none, by its deadline.
-        right: whether it is what the robot alone makes of that observation, to the bit.
+        right: whether it is the action that this version makes of that observation, to the bit.
         via: the name of the session that made it.
+        digest: of the bundle that made it.
     """
 
     due: float
@@ -35,6 +37,7 @@ class Step(NamedTuple):
     source: Source | None
     right: bool
     via: str
+    digest: bytes
 
 
 class Robot:
@@ -43,20 +46,20 @@ class Robot:
     Args:
         sessions: by name.
         observation: of every step.
-        action: that is right for it.
+        actions: that are right for it, by the digest of the bundle.
         period, phase: seconds between steps, and after which the first comes.
     """
 
     def __init__(
         self,
-        sessions: dict[str, Policy],
+        sessions: Mapping[str, Policy | Rolling],
         observation: Arrays,
-        action: Arrays,
+        actions: Mapping[bytes, Arrays],
         period: float,
         phase: float,
     ) -> None:
         self.use = next(iter(sessions))
-        self.sessions, self._observation, self._action = sessions, observation, action
+        self.sessions, self._observation, self._actions = sessions, observation, actions
         self._period, self._phase = period, phase
         self.steps: list[Step] = []
         self._ended = threading.Event()
@@ -83,9 +86,11 @@ class Robot:
         try:
             action = policy.step(self._observation)
         except DeadlineMissed:
-            return Step(due, time.monotonic() - begun, None, True, via)
-        right = all(np.array_equal(action[name], self._action[name]) for name in self._action)
-        return Step(due, policy.last.latency_s, policy.last.source, right, via)
+            return Step(due, time.monotonic() - begun, None, True, via, policy.bundle.digest)
+        took, source, digest = time.monotonic() - begun, policy.last.source, policy.bundle.digest
+        wanted = self._actions[digest]
+        right = all(np.array_equal(action[name], wanted[name]) for name in wanted)
+        return Step(due, took, source, right, via, digest)
 
 
 @contextmanager
@@ -106,12 +111,8 @@ def driven(
         golden = alone.bundle.golden("observation")
         made = []
         for index in range(robots):
-            seen = {
-                name: value * (1 + index / robots) if value.dtype.kind == "f" else value
-                for name, value in golden.items()
-            }
-            observation = {name: seen[name].astype(golden[name].dtype) for name in seen}
-            right = {name: value.copy() for name, value in alone.step(observation).items()}
+            observation = scaled(golden, 1 + index / robots)
+            right = {alone.bundle.digest: copied(alone.step(observation))}
             sessions = {
                 name: stack.enter_context(
                     vlacut.connect(bundle, places[index % len(places)], deadline=deadline)
@@ -123,6 +124,19 @@ def driven(
             robot.start()
             stack.callback(robot.end)
         yield made
+
+
+def scaled(observation: Arrays, factor: float) -> Arrays:
+    """An observation with its floating point numbers multiplied."""
+    return {
+        name: (value * factor).astype(value.dtype) if value.dtype.kind == "f" else value
+        for name, value in observation.items()
+    }
+
+
+def copied(action: Arrays) -> Arrays:
+    """An action of one's own: the next step may write into what this one returned."""
+    return {name: value.copy() for name, value in action.items()}
 
 
 def since(robots: Iterable[Robot], begin: float, end: float = float("inf")) -> list[Step]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def listens_at(address: str) -> int:
@@ -50,11 +51,11 @@ def holds(pid: int) -> tuple[float, int]:
 
 
 @contextmanager
-def served(*words: str | Path, count: int = 1) -> Iterator[list[dict[str, str]]]:
+def served(*words: str | Path, count: int = 1) -> Iterator[list[dict[str, Any]]]:
     """Servers by the command line; what each says of itself."""
     command = [sys.executable, "-m", "vlacut", "serve", *map(str, words), "--port", "0", "--json"]
     with ExitStack() as stack:
-        children = []
+        children: list[subprocess.Popen[str]] = []
         for _ in range(count):
             child = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -65,5 +66,5 @@ def served(*words: str | Path, count: int = 1) -> Iterator[list[dict[str, str]]]
         said = []
         for child in children:
             assert child.stdout is not None
-            said.append(json.loads(child.stdout.readline()))
+            said.append(json.loads(child.stdout.readline()) | {"pid": child.pid})
         yield said

@@ -7,6 +7,7 @@ those that find none. Steps never pass through it: a robot has a connection to i
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -37,6 +38,12 @@ class _Server:
         import ray
 
         logging.basicConfig(level=logging.INFO)
+        if os.nice(0) > 0:
+            _log.warning(
+                "this server makes way for other processes (niceness %d): start Ray with "
+                "RAY_worker_niceness=0",
+                os.nice(0),
+            )
         actor = ray.get_actor(register)
 
         def report(standing: Standing) -> list[Standing]:
@@ -73,6 +80,8 @@ class RayCluster:
             import ray
         except ImportError as error:
             raise InputError("a cluster needs ray: pip install 'vlacut[ray]'") from error
+        # Of a Ray that this starts; else its workers have 15, and steps wait for everybody else.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         try:
             ray.init(address=address or None, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, RuntimeError, ValueError) as error:
