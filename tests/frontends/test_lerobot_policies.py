@@ -16,6 +16,7 @@ import pytest
 from support.foreign import LEROBOT_PYTHON, POLICIES, lerobot_variables
 
 import vlacut
+from vlacut.frontends.lerobot.policy_folder import place_for, write_policy_folder
 
 # Of the largest magnitude of the action. Rounding alone: another order of the same sums.
 BOUND = 1e-5
@@ -36,6 +37,8 @@ def test_a_checkpoint_is_its_own_policy(
     make = [LEROBOT_PYTHON, POLICIES / "lerobot_checkpoints.py", kind, tmp_path]
     done = subprocess.run(make, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    policy = place_for(tmp_path / "policy")
+    policy.parent.mkdir()
     bundle = vlacut.compile(
         f"lerobot:{tmp_path / 'pretrained_model'}",
         task=task,
@@ -43,19 +46,20 @@ def test_a_checkpoint_is_its_own_policy(
         edge="jetson-agx-orin",
         cloud="a100",
         link="50MB/s,0.1ms",
-        out=tmp_path / "policy.vlacut",
+        out=policy,
     )
+    write_policy_folder(policy.parent, tmp_path / "pretrained_model")
     checked = bundle.manifest.model_check
     assert checked.against == "LeRobot 0.4.4's own policy"
     assert checked.difference <= BOUND * checked.magnitude
     observation = bundle.golden("observation")
     assert observation["observation.images.front"].dtype == np.uint8
-    server = vlacut.serve(tmp_path / "policy.vlacut")
+    server = vlacut.serve(policy)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     address = "{}:{}".format(*server.address)
     try:
-        with vlacut.connect(tmp_path / "policy.vlacut", address) as robot:
+        with vlacut.connect(policy, address) as robot:
             action = robot.step(observation)["action"]
         if kind == "act":
             as_a_plugin(tmp_path, address, observation, action)
@@ -70,7 +74,7 @@ def as_a_plugin(
 ) -> None:
     """LeRobot's own factories make the policy of the plugin, and it gives the same commands."""
     np.savez(folder / "observation.npz", **dict(observation))
-    words = [folder / "pretrained_model", folder / "policy.vlacut", folder / "plugin", address]
+    words = [folder / "policy", address]
     script = POLICIES / "lerobot_plugin.py"
     done = subprocess.run(
         [LEROBOT_PYTHON, script, folder / "observation.npz", *words],
@@ -79,5 +83,7 @@ def as_a_plugin(
         env=lerobot_variables(),
     )
     assert done.returncode == 0, done.stderr
+    assert "the bundle's first actions differ from LeRobot's own by" in done.stderr
+    assert "drives on" not in done.stderr
     commands = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
     np.testing.assert_array_equal(commands, action[: len(commands)])

@@ -116,3 +116,48 @@ def test_a_bundle_drives_one_robot_and_is_not_trained(made: Any) -> None:
         policy.predict_action_chunk(batch(1.0, count=2))
     with pytest.raises(NotImplementedError, match="train its checkpoint"):
         policy.forward({})
+
+
+class FirstLook:
+    """LeRobot's own policy, whose commands are off by so much; the state plays the noise."""
+
+    def __init__(self, off: float) -> None:
+        self.off, self.noise = off, None
+
+    def __call__(self, batch: dict[str, Any], noise: Any = None) -> torch.Tensor:
+        self.noise = self.noise if noise is None else noise
+        state = batch[STATE][0] if noise is None else torch.from_numpy(noise)
+        return (state + torch.arange(4.0)[:, None])[None] + self.off
+
+
+@pytest.mark.parametrize(("off", "goes_on"), [(0.01, False), (0.5, True)])
+def test_the_first_actions_are_compared_with_the_checkpoint_s_own(
+    made: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    off: float,
+    goes_on: bool,
+) -> None:
+    policy, _, session = made
+    theirs, asked = FirstLook(off), []
+    model = sys.modules["lerobot_policy_vlacut.modeling_vlacut"]
+    monkeypatch.setattr(model, "original_of", lambda folder: asked.append(folder) or theirs)
+    session.plan.noise = [types.SimpleNamespace(input=STATE)]
+    with caplog.at_level("INFO", logger="vlacut.lerobot"):
+        first = policy.predict_action_chunk(batch(1.0))
+        second = policy.predict_action_chunk(batch(2.0))
+    assert asked == [""]  # once
+    assert theirs.noise.shape == (2,)
+    assert (policy._instead is theirs) == goes_on
+    assert ("drives on" in caplog.text) == goes_on
+    assert float(second[0, 0, 0]) == pytest.approx(2.0 + (off if goes_on else 0))
+    assert first.shape == (1, 4, 2)
+
+
+def test_without_a_checkpoint_the_log_says_that_nothing_is_compared(
+    made: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="vlacut.lerobot"):
+        made[0].predict_action_chunk(batch(1.0))
+    assert "not compared" in caplog.text
+    assert made[0]._instead is None

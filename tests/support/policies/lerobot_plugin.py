@@ -1,26 +1,26 @@
 """The plugin in LeRobot's own hands: folder, configuration, policy and processors by its factories.
 
-    python lerobot_plugin.py OBSERVATION.npz CHECKPOINT BUNDLE FOLDER HOST:PORT
+    python lerobot_plugin.py OBSERVATION.npz FOLDER HOST:PORT
 
-Prints three commands for the observation, which is as a robot has it.
+FOLDER is what `vlacut compile lerobot:DIR -o FOLDER --lerobot` wrote. Prints three commands for the
+observation, which is as a robot has it; what the first look says is in the log, on stderr.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 
 
-def main(observation: str, checkpoint: str, bundle: str, folder: str, cloud: str) -> None:
+def main(observation: str, folder: str, cloud: str) -> None:
     from lerobot.configs.policies import PreTrainedConfig
     from lerobot.policies.factory import get_policy_class, make_pre_post_processors
-    from lerobot_policy_vlacut.__main__ import write
 
-    write(Path(bundle), Path(checkpoint), Path(folder))
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     config = PreTrainedConfig.from_pretrained(folder, cli_overrides=[f"--cloud={cloud}"])
     policy = get_policy_class(config.type).from_pretrained(folder, config=config)
     before, after = make_pre_post_processors(config, pretrained_path=folder)

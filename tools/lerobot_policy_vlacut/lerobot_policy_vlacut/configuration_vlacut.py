@@ -19,6 +19,9 @@ class VlacutConfig(PreTrainedConfig):
         deadline_s: seconds after which a step is answered by the edge, or by the last action.
         seed: of the noise.
         n_action_steps: commands of a chunk that are played before the next one.
+        checkpoint: folder of the policy that the bundle was compiled from, with which its first
+            actions are compared; empty for no comparison.
+        tolerance: the difference that is allowed there, as a share of the largest magnitude.
     """
 
     bundle: str = "policy.vlacut"
@@ -27,6 +30,8 @@ class VlacutConfig(PreTrainedConfig):
     deadline_s: float | None = None
     seed: int = 0
     n_action_steps: int = 1
+    checkpoint: str = ""
+    tolerance: float = 0.02
 
     @property
     def observation_delta_indices(self) -> None:

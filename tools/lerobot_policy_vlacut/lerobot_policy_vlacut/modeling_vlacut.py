@@ -13,13 +13,15 @@ from torch import Tensor
 
 import vlacut
 from lerobot_policy_vlacut.configuration_vlacut import VlacutConfig
+from lerobot_policy_vlacut.first_look import Original, agree, original_of
 from vlacut.integrations.openpi.policy import OpenpiPolicy
 
 
 class VlacutPolicy(PreTrainedPolicy):
     """A bundle as a policy. It has no weights of its own: the bundle has them.
 
-    A step that fails or is late gives the last actions again, as `OpenpiPolicy` says.
+    A step that fails or is late gives the last actions again, as `OpenpiPolicy` says. Its first
+    actions are compared with those of the checkpoint's own policy, see `first_look`.
     """
 
     config_class = VlacutConfig
@@ -34,6 +36,8 @@ class VlacutPolicy(PreTrainedPolicy):
         self._steps = OpenpiPolicy(self._session)
         self._inputs = {one.name: one for one in self._session.plan.inputs}
         self._queue: deque[Tensor] = deque()
+        self._looked = False
+        self._instead: Original | None = None
 
     @classmethod
     def from_pretrained(
@@ -51,9 +55,29 @@ class VlacutPolicy(PreTrainedPolicy):
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
         """A chunk, float32 [1, horizon, n], for a batch of one."""
+        if self._instead is not None:
+            return self._instead(dict(batch))
         sent = {name: self._raw(name, batch[name]) for name in self._inputs if name in batch}
-        actions = self._steps.infer(sent)["actions"]
-        return torch.from_numpy(np.ascontiguousarray(actions, np.float32))[None]
+        original = None if self._looked else original_of(self.config.checkpoint)
+        drawn = self._drawn() if original is not None else {}
+        made = self._steps.infer({**sent, **drawn})
+        actions = torch.from_numpy(np.ascontiguousarray(made["actions"], np.float32))[None]
+        self._looked = True
+        if original is None:
+            return actions
+        theirs = original(dict(batch), *drawn.values())
+        if agree(actions, theirs, self.config.tolerance):
+            return actions
+        self._instead = original
+        return theirs
+
+    def _drawn(self) -> dict[str, np.ndarray]:
+        """The bundle's noise, so that both are given the same."""
+        numbers = np.random.default_rng(self.config.seed)
+        return {
+            one.input: numbers.standard_normal(self._inputs[one.input].shape, np.float32)
+            for one in self._session.plan.noise
+        }
 
     def _raw(self, name: str, tensor: Tensor) -> np.ndarray:
         """A tensor as the robot had it: LeRobot has divided pictures by 255 and turned them."""

@@ -32,6 +32,8 @@ from vlacut.compiler.sweep import Axis, parse_axis, sweep
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
+from vlacut.frontends.lerobot.policy_folder import place_for, write_policy_folder
+from vlacut.frontends.load import LEROBOT
 from vlacut.hardware import load_device
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.printer import print_program
@@ -181,6 +183,12 @@ def _sweep(
     help="What vlacut calibrate-actions wrote, for the bundle's robots.",
 )
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Write a page: .html.")
+@click.option(
+    "--lerobot",
+    "for_lerobot",
+    is_flag=True,
+    help="Of lerobot:DIR: -o is the folder that LeRobot's commands take as --policy.path.",
+)
 @json_option
 def compile_command(
     model: str,
@@ -203,12 +211,18 @@ def compile_command(
     predictor: Path | None,
     actions: Path | None,
     page: Path | None,
+    for_lerobot: bool,
     as_json: bool,
     **asked: Any,
 ) -> None:
     target = _target(pipeline, asked)
     if page:
         check_place(page)
+    folder = out
+    if for_lerobot:
+        if not model.startswith(LEROBOT):
+            raise click.UsageError("--lerobot goes with lerobot:DIR")
+        out = place_for(folder)
     with progress_bar() as progress:
         planned, bundle = compile_program(
             Named(model, shapes, state, rolls, fixed, cache, task, original, config).traced,
@@ -225,6 +239,8 @@ def compile_command(
             actions=actions,
             progress=progress,
         )
+    if for_lerobot:
+        write_policy_folder(folder, Path(model.removeprefix(LEROBOT)))
     checked = bundle.manifest.model_check
     more: dict[str, Any] = {
         "bundle": str(out),
@@ -235,6 +251,8 @@ def compile_command(
         from vlacut.cli.building.report import report  # a plan does without the page
 
         more["report"] = report(page, [bundle])["report"]
+    if for_lerobot:
+        more["policy"] = str(folder)
     _report(planned, progress, as_json, more)
     if not as_json:
         console().print(str(checked), markup=False, soft_wrap=True)
@@ -296,6 +314,8 @@ def _report(
         out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
         if "report" in more:
             out.print(f"page {more['report']}: open it in a browser", markup=False)
+        if "policy" in more:
+            out.print(f"for LeRobot: --policy.path={more['policy']}", markup=False)
         out.print(f"next: vlacut serve {more['bundle']}    and    vlacut run {more['bundle']}")
 
 

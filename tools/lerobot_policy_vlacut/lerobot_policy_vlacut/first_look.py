@@ -1,0 +1,70 @@
+"""A first look: what a bundle makes of the robot's first observation, beside its checkpoint.
+
+Where that is at hand, LeRobot's own policy makes a chunk of the same observation and noise. If the
+two differ by more than is allowed, the robot goes on with LeRobot's, and the log says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+log = logging.getLogger("vlacut.lerobot")
+
+
+class Original:
+    """LeRobot's own policy of a checkpoint, with its own steps around it.
+
+    Args:
+        folder: the checkpoint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from lerobot.configs.policies import PreTrainedConfig
+        from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+
+        config = PreTrainedConfig.from_pretrained(folder)
+        self.policy = get_policy_class(config.type).from_pretrained(folder).eval()
+        self.policy.reset()
+        self._before, self._after = make_pre_post_processors(config, pretrained_path=str(folder))
+
+    @torch.no_grad()
+    def __call__(self, batch: dict[str, Tensor], noise: np.ndarray | None = None) -> Tensor:
+        """A chunk, float32 [1, horizon, n], for a batch as the robot gives it."""
+        given = {} if noise is None else {"noise": torch.from_numpy(noise)}
+        made: Tensor = self._after(self.policy.predict_action_chunk(self._before(batch), **given))
+        return made.float().cpu()
+
+
+def original_of(folder: str) -> Original | None:
+    """The policy of a checkpoint; None, with a line of the log, where it is not at hand."""
+    if not folder or not (Path(folder) / "config.json").is_file():
+        log.info("no checkpoint at hand: the bundle's first actions are not compared with its own")
+        return None
+    try:
+        return Original(Path(folder))
+    # Whatever that code raises here, the bundle runs without it.
+    except Exception as error:
+        log.warning("the policy of %s cannot be loaded, and nothing is compared: %s", folder, error)
+        return None
+
+
+def agree(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    """Whether two chunks are the same but for a share of the largest magnitude; the log says it."""
+    if ours.shape != theirs.shape:
+        log.error(
+            "the bundle makes %s, and LeRobot's policy %s", *map(tuple, (ours.shape, theirs.shape))
+        )
+        return False
+    difference, most = float((ours - theirs).abs().max()), float(theirs.abs().max())
+    same = difference <= tolerance * most
+    line = "the bundle's first actions differ from LeRobot's own by %.2g of %.2g; %.2g is allowed"
+    if same:
+        log.info(line, difference, most, tolerance * most)
+    else:
+        log.error(line + ": LeRobot's own policy drives on", difference, most, tolerance * most)
+    return same
