@@ -34,18 +34,24 @@ class Played:
         specs = (TensorSpec(STATE, "float32", (2,)), TensorSpec(FRONT, "uint8", (8, 10, 3)))
         self.specs, self.fields = specs, Fields(specs)
         self.seen: Any = None
+        self.captured_ns: int | None = None
         self.resets, self.stale = 0, False
 
     def reset(self) -> None:
         self.resets += 1
 
     def infer(
-        self, sent: Mapping[str, Any], wanted: Callable[[], bool] = lambda: True
+        self,
+        sent: Mapping[str, Any],
+        wanted: Callable[[], bool] = lambda: True,
+        captured_ns: int | None = None,
     ) -> dict[str, Any]:
+        self.captured_ns = captured_ns
         given = self.fields.observation(sent)
         state, self.seen = given[STATE], given[FRONT]
         actions = state + np.arange(self.horizon, dtype=np.float32)[:, None]
-        return {"actions": actions, "policy_timing": {"stale": float(self.stale)}}
+        timing = {"stale": float(self.stale), "failed": 0.0}
+        return {"actions": actions, "policy_timing": timing, "server_timing": {"edge_ms": 1.0}}
 
 
 def record(name: str, values: Mapping[str, Any]) -> bytes:

@@ -79,7 +79,10 @@ class OpenpiPolicy:
         self._commands = None
 
     def infer(
-        self, observation: Mapping[str, Any], wanted: Callable[[], bool] = lambda: True
+        self,
+        observation: Mapping[str, Any],
+        wanted: Callable[[], bool] = lambda: True,
+        captured_ns: int | None = None,
     ) -> dict[str, Any]:
         """A chunk for an observation: `actions` [horizon, width], and where it comes from.
 
@@ -88,12 +91,13 @@ class OpenpiPolicy:
         Args:
             observation: as the client sends it.
             wanted: whether somebody still waits for it, see `Stepper.step`.
+            captured_ns: when it was captured, on `time.perf_counter_ns`; now, if not given.
 
         Raises InputError where the observation is wrong, and what a first step may raise.
         """
         began = time.perf_counter_ns()
         given = self.fields.observation(observation)
-        stepped = self._steps.step(given, began, wanted)
+        stepped = self._steps.step(given, began if captured_ns is None else captured_ns, wanted)
         failed = stepped.failed
         if self._commands is None or not stepped.stale:
             failed = self._read(stepped, given) or failed

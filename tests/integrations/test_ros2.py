@@ -1,0 +1,199 @@
+"""The node of ROS 2 on a fake of the few calls that it makes; `test_ros2_node.py` has real ROS."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from support.fakes.ros import Message, Node, Stamp, install
+from support.lerobot_wire import Played
+
+from vlacut.errors import InputError, ObservationError
+from vlacut.integrations.ros2 import __main__ as command
+from vlacut.integrations.ros2 import node as node_module
+from vlacut.integrations.ros2.messages import array_of
+from vlacut.integrations.ros2.node import run_node
+from vlacut.integrations.ros2.wiring import Source, Wiring, read_wiring
+
+MAP = """
+bundle: policy.vlacut
+rate_hz: 10
+max_age_s: 0.5
+inputs:
+  observation.images.front: {topic: /front, type: sensor_msgs/msg/Image}
+  observation.state:
+    {topic: /joints, type: sensor_msgs/msg/JointState, field: position, names: [a, b]}
+output: {topic: /arm, names: [a, b], period_s: 0.25}
+diagnostics: /diagnostics
+"""
+IMAGE = Source("/front", "sensor_msgs/msg/Image")
+JOINTS = Source("/joints", "sensor_msgs/msg/JointState", "position", ("a", "b"))
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def wiring(tmp_path: Path) -> Wiring:
+    (tmp_path / "map.yaml").write_text(MAP)
+    return read_wiring(tmp_path / "map.yaml")
+
+
+def picture(at_ns: int = 0, **values: Any) -> Message:
+    pixels = np.arange(8 * 40, dtype=np.uint8)  # 10 pixels of 3 bytes, and 10 bytes of padding
+    said = {"encoding": "bgr8", "height": 8, "width": 10, "step": 40, "data": pixels.tobytes()}
+    return Message(header=SimpleNamespace(stamp=Stamp(at_ns)), **{**said, **values})
+
+
+def joints(at_ns: int = 0, **values: Any) -> Message:
+    said = {"name": ["b", "other", "a"], "position": [2.0, 9.0, 1.0]}
+    return Message(header=SimpleNamespace(stamp=Stamp(at_ns)), **{**said, **values})
+
+
+def run(monkeypatch: pytest.MonkeyPatch, wiring: Wiring, policy: Any, play: Any) -> Node:
+    monkeypatch.setattr(node_module, "OpenpiPolicy", lambda *_: policy)
+    node = install(monkeypatch, play)
+    run_node(wiring, SimpleNamespace())
+    return node
+
+
+def test_the_newest_of_each_topic_becomes_a_trajectory(
+    monkeypatch: pytest.MonkeyPatch, wiring: Wiring
+) -> None:
+    policy = Played()
+
+    def play(node: Node) -> None:
+        node.now_ns = 5 * SECOND + SECOND // 10
+        node.heard["/front"](picture(at_ns=4 * SECOND))
+        node.heard["/front"](picture(at_ns=5 * SECOND + 7))
+        node.heard["/joints"](joints(at_ns=5 * SECOND))
+        node.tick()
+
+    node = run(monkeypatch, wiring, policy, play)
+    assert (node.period_s, node.depth, node.destroyed) == (0.1, 1, True)
+    [made] = node.sent["/arm"]
+    assert made.joint_names == ["a", "b"]
+    assert [one.positions for one in made.points] == [[1 + k, 2 + k] for k in range(4)]
+    due = [one.time_from_start for one in made.points]
+    assert [(one.sec, one.nanosec) for one in due] == [
+        (0, SECOND // 4),
+        (0, SECOND // 2),
+        (0, 3 * SECOND // 4),
+        (1, 0),
+    ]
+    assert (made.header.stamp.sec, made.header.stamp.nanosec) == (5, 0)  # of the oldest
+    assert policy.captured_ns is not None
+    assert time.perf_counter_ns() - policy.captured_ns >= SECOND // 10
+    rows = np.arange(320, dtype=np.uint8).reshape(8, 40)[:, :30].reshape(8, 10, 3)
+    np.testing.assert_array_equal(policy.seen, rows[:, :, ::-1])
+    [said] = node.sent["/diagnostics"]
+    [status] = said.status
+    assert (status.level, status.message) == (b"\x00", "running")
+    assert {one.key for one in status.values} == {"stale", "failed", "edge_ms"}
+
+
+@pytest.mark.parametrize(
+    ("heard", "level", "said"),
+    [
+        ({}, 1, "nothing was heard of observation.images.front (/front), observation.state (/joi"),
+        ({"/front": picture(9 * SECOND), "/joints": joints(SECOND)}, 1, "state is 9.00 s old"),
+        ({"/front": picture(encoding="yuv"), "/joints": joints()}, 2, "pictures of 'yuv' are not"),
+        ({"/front": picture(), "/joints": joints(name=["a", "c", "d"])}, 2, "joint 'b'"),
+        ({"/front": picture(height=4), "/joints": joints()}, 2, "shape is [4, 10, 3]"),
+    ],
+)
+def test_without_a_step_nothing_is_commanded_and_diagnostics_say_why(
+    monkeypatch: pytest.MonkeyPatch, wiring: Wiring, heard: Any, level: int, said: str
+) -> None:
+    def play(node: Node) -> None:
+        node.now_ns = 10 * SECOND
+        for topic, message in heard.items():
+            node.heard[topic](message)
+        node.tick()
+
+    node = run(monkeypatch, wiring, Played(), play)
+    assert not node.sent["/arm"]
+    [status] = node.sent["/diagnostics"][0].status
+    assert status.level == bytes([level])
+    assert said in status.message
+
+
+def test_a_late_step_leaves_the_commands_that_the_arm_has(
+    monkeypatch: pytest.MonkeyPatch, wiring: Wiring
+) -> None:
+    policy = Played()
+    policy.stale = True
+
+    def play(node: Node) -> None:
+        node.heard["/front"](picture())
+        node.heard["/joints"](joints())
+        node.tick()
+
+    node = run(monkeypatch, wiring, policy, play)
+    assert not node.sent["/arm"]
+    assert "earlier commands hold" in node.sent["/diagnostics"][0].status[0].message
+
+
+def test_numbers_are_at_a_field_s_path() -> None:
+    source = Source("/pose", "geometry_msgs/msg/PoseStamped", "pose.position.x")
+    message = SimpleNamespace(pose=SimpleNamespace(position=SimpleNamespace(x=3.0)))
+    assert array_of("x", source, message) == 3.0
+    assert array_of("x", Source("/a", "std_msgs/msg/Float64MultiArray"), Message(data=[1, 2])).shape
+    with pytest.raises(ObservationError, match="x: a std_msgs/msg/String has no 'data'"):
+        array_of("x", Source("/a", "std_msgs/msg/String"), SimpleNamespace())
+    with pytest.raises(ObservationError, match="is no number"):
+        array_of("x", Source("/a", "std_msgs/msg/String"), SimpleNamespace(data="up"))
+
+
+@pytest.mark.parametrize(("encoding", "width"), [("rgb8", 3), ("bgra8", 4), ("mono8", 1)])
+def test_a_picture_is_red_green_and_blue(encoding: str, width: int) -> None:
+    pixels = np.arange(2 * width, dtype=np.uint8)
+    said = {"encoding": encoding, "height": 1, "width": 2, "step": 2 * width}
+    found = array_of("x", IMAGE, Message(data=pixels.tobytes(), **said))
+    order = {"rgb8": [0, 1, 2], "bgra8": [2, 1, 0], "mono8": [0]}[encoding]
+    np.testing.assert_array_equal(found, pixels.reshape(1, 2, width)[:, :, order])
+    with pytest.raises(ObservationError, match="with rows of"):
+        array_of("x", IMAGE, Message(data=b"\0", **said))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("rate_hz", "rate", "no setting 'rate'; did you mean rate_hz"),
+        ("rate_hz: 10", "rate_hz: 0", "no step would be made"),
+        ("rate_hz: 10", "rate_hz: .nan", "must be a number"),
+        ("topic: /front", "topc: /front", "observation.images.front: no setting 'topc'"),
+        ("sensor_msgs/msg/Image", "Image", "type 'Image' is none"),
+        ("names: [a, b], period_s", "names: [1], period_s", "names is no list of joints"),
+        ("inputs:", "inputs: 3\nx:", "no setting 'x'"),
+        ("bundle: policy.vlacut", "", "bundle is None"),
+        ("bundle", "{", "cannot be read as YAML"),
+    ],
+)
+def test_a_file_that_is_wrong_says_where(tmp_path: Path, old: str, new: str, said: str) -> None:
+    (tmp_path / "map.yaml").write_text(MAP.replace(old, new))
+    with pytest.raises(InputError) as refused:
+        read_wiring(tmp_path / "map.yaml")
+    assert said in str(refused.value)
+
+
+def test_joints_must_be_as_many_as_a_command_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "map.yaml").write_text(MAP.replace("names: [a, b], period", "names: [a], period"))
+    with pytest.raises(InputError, match="1 joints are named, and a command of the bundle has 2"):
+        run(monkeypatch, read_wiring(tmp_path / "map.yaml"), Played(), lambda node: None)
+
+
+def test_the_command_says_what_is_wrong_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["--config", str(tmp_path / "none.yaml")]) == 1
+    assert "none.yaml: cannot be read as YAML" in capsys.readouterr().err
+
+
+def test_without_ros_the_error_says_what_to_source(wiring: Wiring) -> None:
+    with pytest.raises(InputError, match=r"needs rclpy, which ROS 2 has: source its setup\.bash"):
+        run_node(wiring, SimpleNamespace())
