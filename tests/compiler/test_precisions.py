@@ -13,6 +13,7 @@ from support.deployments import OrtEngine
 from support.onnx_text import write
 from support.precisions import policy, slow_memory
 from support.programs import cut_at_random, observation, random_program
+from support.slow import quick
 
 import vlacut
 from vlacut.bundle.manifest import Bundle
@@ -96,12 +97,13 @@ def test_a_precision_may_be_of_one_phase(bundle: Bundle) -> None:
     assert all(".int4." in name for name in parts["denoise"].weights if name != "float32.scalar[0]")
 
 
-def test_switching_at_random_changes_no_bit(bundle: Bundle) -> None:
+@pytest.mark.parametrize("steps", quick((60, 10_000), 60))
+def test_switching_at_random_changes_no_bit(bundle: Bundle, steps: int) -> None:
     engines = load_engines(bundle, Side.EDGE)
     names = [one.name for one in bundle.plan.variants]
     seen = set[str]()
     with vlacut.connect(bundle.root, None, selector="random") as robot:
-        for step in range(60):
+        for step in range(steps):
             observed = varied(bundle.plan.inputs, bundle.golden("observation"), step)
             action = robot.step(observed)
             index = names.index(robot.last.variant)
@@ -109,6 +111,8 @@ def test_switching_at_random_changes_no_bit(bundle: Bundle) -> None:
             assert np.array_equal(action["action"], alone["action"])
             assert robot.last.precision == bundle.plan.variants[index].precision
             seen.add(robot.last.precision)
+            assert robot.last.source == "chosen"
+            assert robot.last.frames == 0  # nothing is said of a switch
     assert seen == {one.precision for one in bundle.plan.variants}
 
 

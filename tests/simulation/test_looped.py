@@ -16,13 +16,17 @@ from support.arm import TICK_S, episodes_of
 from support.commands import Vlacut
 from support.plans import routed_plan
 
+from vlacut.control.controllers.naming import DYQ
+from vlacut.control.precision_table import PrecisionTable, write_precision_table
 from vlacut.control.recording.episodes import Episodes, write_episodes
+from vlacut.control.signals.fineness import MotionUnits
 from vlacut.control.tables import ActionTables
 from vlacut.control.ways.chunk import ChunkReader, parse_chunk
 from vlacut.errors import InputError
 from vlacut.hardware.trace import Trace
 from vlacut.measurement.actions.calibrating import fit_tables
 from vlacut.measurement.actions.chunks import with_fresh_chunks
+from vlacut.measurement.actions.precision import fit_units, sensitivities
 from vlacut.simulation.looped.comparing import LoopComparison
 from vlacut.simulation.looped.hindsight import Best, Episode, best_at, best_within
 from vlacut.simulation.looped.recorded import make_recorded
@@ -187,6 +191,27 @@ def test_errors_are_those_of_the_chunks() -> None:
     assert np.isnan(errors[2, 5])
 
 
+def test_dyq_plays_precisions_by_how_finely_the_arm_moves() -> None:
+    plan = routed_plan()
+    one, other = plan.variants
+    coarse = replace(plan, variants=(one, replace(other, precision="int4")))
+    episodes = fitted()[0]
+    units = fit_units(episodes, MotionUnits((0, 1, 2), (3, 4, 5), False))
+    middle = float(np.median(sensitivities(episodes, units)))
+    table = PrecisionTable(
+        precisions=("", "int4"),
+        units=units,
+        edges=(middle,),
+        levels=(1, 0),
+        eps=(0.1, 0.1),
+        errors=((0.0, 0.0), (0.05, 0.05)),
+        alpha=0.1,
+        counts=(30, 30),
+    )
+    played = comparison(plan=coarse, options={DYQ: {"table": table}}).play(DYQ)
+    assert {variant for _, variant, _ in played.ran} == {0, 1}
+
+
 def test_the_commands(vlacut: Vlacut, split_bundle: Path, tmp_path: Path) -> None:
     episodes, trace = tmp_path / "episodes.npz", tmp_path / "trace.csv"
     write_episodes(episodes, fitted()[0])
@@ -203,6 +228,16 @@ def test_the_commands(vlacut: Vlacut, split_bundle: Path, tmp_path: Path) -> Non
     status, _, error = vlacut(*words, "--controller", "risk")
     assert status == 2
     assert "calibrate-actions" in error
+    status, _, error = vlacut(*words, "--controller", "dyq")
+    assert status == 2
+    assert "--precision-table" in error
+    table = tmp_path / "table.json"
+    units = MotionUnits((0, 1, 2), (3, 4, 5), False, 0.01, 0.01)
+    alone = {"edges": (), "levels": (0,), "eps": (0.1,), "errors": ((0.0,),), "counts": (30,)}
+    write_precision_table(table, PrecisionTable(precisions=("",), units=units, alpha=0.1, **alone))
+    status, out, _ = vlacut(*words, "--precision-table", table, "--json")
+    assert status == 0
+    assert "dyq" in {row["controller"] for row in json.loads(out)["rows"]}
     twin = ["twin", split_bundle, "--link", "10MB/s,2ms", "--rate", 50, "--steps", 20]
     chunk = ["--chunk", "action,axis=1", "--controller", "rapid", "--episodes", episodes]
     status, out, _ = vlacut(*twin, *chunk, "--json")

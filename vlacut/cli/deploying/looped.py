@@ -33,13 +33,18 @@ _OPTIONS = (
     click.option(
         "--controller",
         "controllers",
-        type=click.Choice([*(name for name in CONTROLLERS if name != DYQ), ALL]),
+        type=click.Choice([*CONTROLLERS, ALL]),
         multiple=True,
         default=(ALL,),
         show_default=True,
         help="With --episodes; may be repeated.",
     ),
     click.option("--tables", type=click.Path(path_type=Path), help="Of vlacut calibrate-actions."),
+    click.option(
+        "--precision-table",
+        type=click.Path(path_type=Path),
+        help="Of vlacut calibrate-precision, for the controller dyq.",
+    ),
     click.option(
         "--executor", type=click.Choice([SYNC, ASYNC]), default=ASYNC, help="With --episodes."
     ),
@@ -64,6 +69,7 @@ def simulate_loop(
     episodes: Path,
     controllers: Sequence[str],
     tables: Path | None,
+    precision_table: Path | None,
     executor: str,
     playing: str | None,
     selector: str,
@@ -82,19 +88,21 @@ def simulate_loop(
         playing or "",
         selector=selector,
         predictor=predictor,
+        options={DYQ: {"table": precision_table}} if precision_table else {},
     )
+    named = _named(controllers, tables is not None, precision_table is not None)
     with progress_bar() as progress:
-        rows = race.run(_named(controllers, tables is not None), progress)
+        rows = race.run(named, progress)
     if as_json:
         print_json({"bundle": str(path), "rows": [_json(row) for row in rows]})
         return
     console().print(_table(plan, rows))
 
 
-def _named(controllers: Sequence[str], fitted: bool) -> list[str]:
+def _named(controllers: Sequence[str], fitted: bool, switches: bool) -> list[str]:
     """The controllers that are asked for; of all, those that have what they need here."""
-    lacks = {ENTROPY, DYQ} | (set() if fitted else {RISK})  # no recording has them
-    every = [name for name in CONTROLLERS if name not in lacks]
+    has = {ENTROPY: False, RISK: fitted, DYQ: switches}  # no recording says how unsure a policy was
+    every = [name for name in CONTROLLERS if has.get(name, True)]
     named = [name for one in controllers for name in (every if one == ALL else [one])]
     return list(dict.fromkeys(named))
 
