@@ -121,7 +121,8 @@ def measured(paths: Sequence[Path], size: Size, prompt: int, rounds: int) -> Ite
 def loop_seconds(robot: vlacut.Policy) -> float:
     """Seconds of one trip of the last step's loop."""
     parts = robot.last.edge_s.items()
-    return sum(spent for name, spent in parts if name.startswith("decode")) / TRIPS
+    spent: float = sum(took for name, took in parts if name.startswith("decode"))
+    return spent / TRIPS
 
 
 def show(found: Sequence[Found]) -> None:

@@ -10,10 +10,11 @@ from vlacut.ir.annotation import CONVERTED
 from vlacut.ir.program import Program
 from vlacut.ir.rewriting import remove_unused
 from vlacut_passes.quantising.eight_bits import TARGETS, eight_bits
-from vlacut_passes.quantising.four_bits import INT4, FourBits
+from vlacut_passes.quantising.four_bits import FourBits
 from vlacut_passes.quantising.observing import observations
-from vlacut_passes.quantising.products import products_of
+from vlacut_passes.quantising.products import Products, products_of
 from vlacut_passes.quantising.rounding import GPTQ, METHODS
+from vlacut_passes.quantising.weights import INT4
 
 _GROUPS = (16, 32, 64, 128)
 
@@ -30,7 +31,7 @@ class Quantise:
     scale: to the nearest, or by GPTQ over observations like the example. Convolutions stay as they
     are, and so do weights whose inputs are not whole blocks.
 
-    The program's weights need content.
+    The program's weights need content; in 4 bits they may all have shapes alone, for a plan.
 
     Attributes:
         weights: `int8`, `float8e4m3fn` or `int4`.
@@ -47,7 +48,8 @@ class Quantise:
             magnitude. The weights that move it most for their bytes stay exact until this holds.
             0 for no limit.
 
-    Raises PassError for other options, and for a model without content or without such products.
+    Raises PassError for other options, and for a model without such products, or without content
+    that is needed.
     """
 
     name: ClassVar[str] = "quantise"
@@ -66,7 +68,8 @@ class Quantise:
         found = products_of(program, self.smallest, self._chosen(program))
         if self.weights == INT4:
             four = FourBits(self.group, self.method, self.error or None)
-            text = four.apply(program, found, observations(program, self.observations))
+            seen = observations(program, self.observations) if _has_content(found) else []
+            text = four.apply(program, found, seen)
         else:
             text = eight_bits(program, found, self.weights, self.shared)
         for phase in program.phases:
@@ -92,3 +95,8 @@ class Quantise:
             raise PassError(f"quantise: group is {self.group}, must be one of {_GROUPS}")
         if self.observations < 1 or self.error < 0:
             raise PassError("quantise: observations must be at least 1, and error at least 0")
+
+
+def _has_content(found: Products) -> bool:
+    """Whether any weight to be rounded has content: then all must."""
+    return any(one.weight.const_value is not None for listed in found.values() for one in listed)

@@ -201,6 +201,14 @@ def test_a_list_that_does_not_parse_is_refused(text: str, said: str) -> None:
     assert said in str(refused.value)
 
 
+def test_a_name_says_how_many_inputs_share_a_scale() -> None:
+    made = parse_precisions("int4g128,decode=int4g64")
+    assert list(made) == ["int4g128", "decode=int4g64"]
+    assert "weights=int4" in made["int4g128"]
+    assert "group=128" in made["int4g128"]
+    assert "group=64" in made["decode=int4g64"]
+
+
 def test_a_request_that_cannot_be_met_is_refused(tmp_path: Path) -> None:
     target = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "1MB/s,20ms"}
     with pytest.raises(InputError, match="leave --quantise out"):

@@ -125,6 +125,18 @@ def test_codes_and_scales_are_what_is_stored(plain: Program) -> None:
     assert stored == matrices // 2 + matrices // 32 * 4  # half a byte, and a float32 for 32 of them
 
 
+def test_a_plan_needs_no_content(plain: Program) -> None:
+    whole, hollow = copied(plain), copied(plain)
+    for value in hollow.phases[0].model.graph.initializers.values():
+        value.const_value = None
+    with pytest.raises(PassError, match=r"measured on the action.*give --weights"):
+        parse_pipeline(FOUR.format("error=0.1")).run(copied(hollow))
+    for program in (whole, hollow):
+        parse_pipeline(FOUR.format("method=rtn")).run(program)
+    assert weights_of(hollow) == weights_of(whole)
+    assert "without content" in CONVERTED.get(hollow)
+
+
 def test_phases_that_share_a_weight_share_its_codes(plain: Program) -> None:
     one, other = copied(plain).phases[0], copied(plain).phases[0]
     phases = (Phase("first", one.model), Phase("second", other.model))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from vlacut.errors import InputError
 from vlacut.ir.pipeline import pass_text
 
 _QUANTISED = ("int8", "float8e4m3fn", "int4")
+_GROUPED = re.compile(r"(int4)g(\d+)")  # with the number of inputs that share a scale
 _CONVERTED = ("float16", "bfloat16")
 
 
 def parse_precisions(text: str) -> dict[str, str]:
     """The passes of every precision that a text lists, by its name.
 
-    A name is a type, or `PHASE=TYPE` with `+` between. Raises InputError if it does not parse, or
-    one is there twice.
+    A name is a type, or `PHASE=TYPE` with `+` between; `int4g128` is int4 in groups of 128. Raises
+    InputError if it does not parse, or one is there twice.
     """
     found: dict[str, str] = {}
     for name in filter(None, (item.strip() for item in text.split(","))):
@@ -33,11 +35,19 @@ def _passes(text: str, name: str) -> Iterator[str]:
     phases: dict[str, list[str]] = {}
     for one in name.split("+"):
         phase, given, kind = one.rpartition("=")
-        if kind not in _QUANTISED or bool(given) != bool(phase) or not (phase or name == kind):
+        if not _options(kind) or bool(given) != bool(phase) or not (phase or name == kind):
             raise InputError(
                 f"--precisions {text}: {one!r} is no precision; write "
                 f"{', '.join((*_QUANTISED, *_CONVERTED))}, or by phase prefill=int8+decode=int4"
             )
         phases.setdefault(kind, []).append(phase)
     for kind, chosen in phases.items():  # one pass a type: phases that share a weight round it once
-        yield pass_text("quantise", {"weights": kind, "phases": ";".join(chosen)})
+        yield pass_text("quantise", {**_options(kind), "phases": ";".join(chosen)})
+
+
+def _options(kind: str) -> dict[str, str]:
+    """Of the pass that makes a type; none if it is no type of weights."""
+    grouped = _GROUPED.fullmatch(kind)
+    if grouped:
+        return {"weights": grouped[1], "group": grouped[2]}
+    return {"weights": kind} if kind in _QUANTISED else {}

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_ir as ir
 
 from vlacut.errors import PassError
 from vlacut.ir.program import Program
-from vlacut.ir.rewriting import replace_value
 from vlacut_passes.quantising.exact import Weights, kept_exact
 from vlacut_passes.quantising.observing import Observation, Observed
 from vlacut_passes.quantising.products import Product, Products
@@ -22,11 +20,8 @@ from vlacut_passes.quantising.rounding import (
     gptq,
     to_nearest,
 )
-from vlacut_passes.quantising.weights import add_weight, element, element_type, through
-
-INT4 = "int4"
-_OPSET, _IR_VERSION = 21, 10  # the first that have int4, and blocks in DequantizeLinear
-_CHANGED = "GroupNormalization"  # the one operator that means something else from opset 21 on
+from vlacut_passes.quantising.weights import INT4, element
+from vlacut_passes.quantising.writing import put_codes, raise_opset
 
 _LEAST_GROUP = 16  # that ONNX Runtime's products of 4 bits take
 
@@ -50,7 +45,10 @@ class FourBits:
     error: float | None
 
     def apply(self, program: Program, found: Products, seen: Sequence[Observation]) -> str:
-        """Quantise the products, in place; what was done, for the report."""
+        """Quantise the products, in place; what was done, for the report.
+
+        Without observations weights have a shape alone, which is what a plan needs of them.
+        """
         chosen = {
             phase: [product for product in listed if self._fits(product)]
             for phase, listed in found.items()
@@ -60,25 +58,42 @@ class FourBits:
                 f"none of its weights that are large enough is a matrix with a number of inputs "
                 f"that {_LEAST_GROUP} divides"
             )
-        rounded = self._rounded(program, chosen, seen)
-        exact: frozenset[str] = frozenset()
-        moved = ""
-        if self.error is not None:
-            restored = _stored(chosen, rounded)
-            exact, error = kept_exact(program, restored, seen, self.error)
-            moved = f", which move the action by {error:.2%}"
+        rounded = self._rounded(program, chosen, seen) if seen else {}
+        exact, how = self._exact(program, chosen, rounded, seen)
         for phase in program.phases:
             kept = [one for one in chosen[phase.name] if one.name not in exact]
             if kept:
-                _raise_opset(phase.model, phase.name)
+                raise_opset(phase.model, phase.name)
             for product in kept:
-                _replace(phase.model.graph, product, rounded[_key(product)])
+                made = rounded.get(_key(product))
+                put_codes(phase.model.graph, product, self._group(product), made)
         done = {_key(one) for listed in chosen.values() for one in listed if one.name not in exact}
         left = {_key(one) for listed in found.values() for one in listed} - done
         return (
-            f"{len(done)} weights to {INT4} in groups of {self.group} at most by {self.method} "
-            f"over {len(seen)} observations{moved}; {len(left)} stay"
+            f"{len(done)} weights to {INT4} in groups of {self.group} at most {how}; "
+            f"{len(left)} stay"
         )
+
+    def _exact(
+        self,
+        program: Program,
+        chosen: Products,
+        rounded: Mapping[Key, Rounded],
+        seen: Sequence[Observation],
+    ) -> tuple[frozenset[str], str]:
+        """The weights that stay exact, and how the others are rounded."""
+        if not seen:
+            if self.error is not None:
+                raise PassError(
+                    "which weights stay exact is measured on the action, and the model has no "
+                    "content to run with; give --weights"
+                )
+            return frozenset(), "without content"
+        how = f"by {self.method} over {len(seen)} observations"
+        if self.error is None:
+            return frozenset(), how
+        exact, error = kept_exact(program, _stored(chosen, rounded), seen, self.error)
+        return exact, f"{how}, which move the action by {error:.2%}"
 
     def _fits(self, product: Product) -> bool:
         """A matrix whose inputs are whole blocks; a Gemm that is a product and a sum."""
@@ -165,52 +180,3 @@ def _stored(chosen: Products, rounded: Mapping[Key, Rounded]) -> Weights:
         stored = array if product.channel == 1 else array.T
         made[product.name] = stored.astype(element(product.weight).numpy())
     return made
-
-
-def _raise_opset(model: ir.Model, where: str) -> None:
-    """Let a model be of an opset that has int4.
-
-    Raises PassError where that would change what an operator means.
-    """
-    opset = model.graph.opset_imports.get("", 0)
-    if opset < _OPSET:
-        changed = [node.name for node in model.graph.all_nodes() if node.op_type == _CHANGED]
-        if changed:
-            raise PassError(
-                f"phase {where}: {_CHANGED} {changed[0]} of opset {opset} means something else in "
-                f"opset {_OPSET}, which int4 needs; export at opset {_OPSET}"
-            )
-        model.graph.opset_imports[""] = _OPSET
-    model.ir_version = max(model.ir_version, _IR_VERSION)
-
-
-def _replace(graph: ir.Graph, product: Product, rounded: Rounded) -> None:
-    """The product reads codes [inputs, outputs], whichever way round its weight was stored."""
-    node, weight = product.node, product.weight
-    name = f"{product.name}.{INT4}.g{rounded.group}.{product.channel}"
-    if name not in graph.initializers:
-        codes = rounded.codes.astype(ir.DataType.INT4.numpy())
-        add_weight(graph, name, codes, rounded.scales.astype(element(weight).numpy()))
-    blocks = {"axis": 0, "block_size": rounded.group}
-    restored = through(graph, name, blocks, f"{node.name}.weight", weight, node)
-    if node.op_type == "Gemm":
-        _as_product(graph, node, restored)
-    else:
-        node.replace_input_with(1, restored)
-
-
-def _as_product(graph: ir.Graph, gemm: ir.Node, weight: ir.Value) -> None:
-    """A MatMul, and an Add where the Gemm has a bias."""
-    given, output = gemm.inputs[0], gemm.outputs[0]
-    bias = gemm.inputs[2] if len(gemm.inputs) > 2 else None
-    product = ir.node("MatMul", [given, weight], name=f"{gemm.name}.product")
-    made = [product]
-    if bias is not None:
-        made.append(ir.node("Add", [product.outputs[0], bias], name=f"{gemm.name}.bias"))
-    for node in made:
-        node.metadata_props.update(gemm.metadata_props)
-        node.outputs[0].name = node.name
-        node.outputs[0].shape, node.outputs[0].type = output.shape, element_type(output)
-        graph.insert_before(gemm, node)
-    replace_value(output, made[-1].outputs[0])
-    graph.remove(gemm, safe=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
+INT4 = "int4"
+
 
 def element(value: ir.Value) -> ir.DataType:
     """The element type of a value that has one."""
@@ -26,6 +28,15 @@ def add_weight(graph: ir.Graph, name: str, codes: np.ndarray, scales: np.ndarray
         value = ir.Value(name=key, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
         value.const_value = tensor
         graph.initializers.add(value)
+
+
+def add_shapes(
+    graph: ir.Graph, name: str, codes: tuple[int, int], scales: tuple[int, int], like: ir.Value
+) -> None:
+    """The same of codes in 4 bits, without content."""
+    kinds = (codes, ir.TensorType(ir.DataType.INT4)), (scales, element_type(like))
+    for key, (shape, kind) in zip((name, f"{name}.scale"), kinds, strict=True):
+        graph.initializers.add(ir.Value(name=key, shape=ir.Shape(shape), type=kind))
 
 
 def through(
