@@ -25,8 +25,9 @@ from vlacut.ir.graphs import node_inputs, value_spec
 from vlacut.ir.offline import is_repeatable, offline
 from vlacut.ir.program import Phase, Program
 from vlacut.pricing.roofline import Cost, Kernel, Queue, device_seconds
+from vlacut_passes.cost.codes import is_unpacked_where_read
 from vlacut_passes.cost.groups import Kernels, group_kernel, kernel_groups
-from vlacut_passes.cost.operator import Operands, Operator, is_unpacked_where_read
+from vlacut_passes.cost.operator import Operands, Operator
 from vlacut_passes.cost.rules import work
 
 

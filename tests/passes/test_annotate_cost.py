@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vlacut.errors import PassError
 from vlacut.frontends.load import load_program
 from vlacut.hardware import load_device
-from vlacut.ir.annotation import COST, SECONDS, UNPRICED, Seconds
+from vlacut.ir.annotation import COST, KERNEL, SECONDS, UNPRICED, Seconds
 from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
@@ -307,3 +307,20 @@ def test_a_product_of_4_bits_reads_codes_and_scales(tmp_path: Path) -> None:
     graph.outputs.append(other.outputs[0])
     AnnotateCost().run(four)
     assert COST.get(found["MatMul"]).weight_bytes == 4096 * 4096 * 4
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_product_of_8_bits_reads_codes_at_their_rate(tmp_path: Path, turned: bool) -> None:
+    product = "t = Transpose (w) y = MatMul(x, t)" if turned else "y = MatMul(x, w)"
+    body = f"main (float[64,256] x) => (float[64,256] y) {{ {product} }}"
+    numbers = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
+    program = load_program(str(write(tmp_path / "one.onnx", body, {"w": numbers})))
+    parse_pipeline("quantise{weights=int8 smallest=1024}").run(program)
+    AnnotateCost().run(program)
+    free = [node for node in program.phases[0].model.graph if COST.get(node) == Cost()]
+    unpacking = ["DequantizeLinear", "DequantizeLinear", *(["Transpose"] if turned else [])]
+    assert sorted(node.op_type for node in free) == unpacking
+    (found,) = (node for node in program.phases[0].model.graph if node.op_type == "MatMul")
+    cost = COST.get(found)
+    assert (cost.weight_bytes, cost.bytes_read) == (256 * 256 + 256 * 4, 64 * 256 + 4)
+    assert KERNEL.get(found).rate == "int8"

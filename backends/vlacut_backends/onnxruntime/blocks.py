@@ -95,14 +95,14 @@ def _packed_codes(graph: ir.Graph, codes: ir.Value, group: int) -> ir.Value:
         shifted = (array.astype(np.int8) + _OFFSET).astype(np.uint8).T
         return (shifted[:, 0::2] | shifted[:, 1::2] << 4).reshape(shape)
 
-    return _made_of(graph, codes, f"{codes.name}.packed", ir.DataType.UINT8, shape, pack)
+    return made_of(graph, codes, f"{codes.name}.packed", ir.DataType.UINT8, shape, pack)
 
 
 def _rows_of_scales(graph: ir.Graph, scales: ir.Value) -> ir.Value:
     blocks, outputs = _sizes(scales)
     assert scales.dtype is not None
     name, shape = f"{scales.name}.rows", (blocks * outputs,)
-    return _made_of(graph, scales, name, scales.dtype, shape, lambda array: array.T.reshape(-1))
+    return made_of(graph, scales, name, scales.dtype, shape, lambda array: array.T.reshape(-1))
 
 
 def _sizes(value: ir.Value) -> tuple[int, int]:
@@ -111,7 +111,7 @@ def _sizes(value: ir.Value) -> tuple[int, int]:
     return rows, columns
 
 
-def _made_of(
+def made_of(
     graph: ir.Graph,
     source: ir.Value,
     name: str,

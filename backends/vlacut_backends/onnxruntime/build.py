@@ -14,6 +14,7 @@ from vlacut.errors import BackendError
 from vlacut.hardware import Device
 from vlacut_backends.onnxruntime.blocks import join_blocks
 from vlacut_backends.onnxruntime.fold import fold_weights
+from vlacut_backends.onnxruntime.integers import join_integers
 from vlacut_backends.onnxruntime.layouts import choose_layouts
 
 # ONNX Runtime 1.23, the last for Python 3.10, reads these at most.
@@ -70,6 +71,7 @@ class OnnxRuntimeBuilder:
             choose_layouts(model, where)
         fold_weights(model)
         join_blocks(model, recipe.get("activations", "int8"))
+        join_integers(model)
 
     def findings(self, model: ir.Model, recipe: Mapping[str, str]) -> Iterable[Finding]:
         """`prepare` has said it."""

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from vlacut.ir.graphs import dtype_name
 from vlacut.pricing.roofline import Cost, Kernel
 from vlacut.tensor import dtype_bits
+from vlacut_passes.cost.codes import is_unpacked_where_read
 
 _SAME_RATE = {"uint8": "int8", "uint4": "int4", "float8e5m2": "float8e4m3fn"}
 
@@ -25,12 +26,14 @@ class Operand:
         is_weight: depends on weights alone, so that it is there before the step begins.
         stored: bytes of the codes and scales that it is unpacked from where it is read; 0 if it is
             read as it is.
+        codes: element type of those codes; empty if there are none.
     """
 
     shape: tuple[int, ...]
     dtype: str
     is_weight: bool = False
     stored: int = 0
+    codes: str = ""
 
     @property
     def size(self) -> int:
@@ -93,7 +96,7 @@ class Operator:
         """Element type whose peak rate it runs at on matrix units; scales of QLinear are float."""
         kind = self.node.op_type
         quantised = kind.startswith("QLinear") or kind.endswith("Integer")
-        dtype = self.needed(0).dtype if quantised else self.dtype
+        dtype = self.needed(0).dtype if quantised else self.needed(0).codes or self.dtype
         return _SAME_RATE.get(dtype, dtype)
 
     @property
@@ -176,26 +179,11 @@ class Operands:
         shape, dtype = tuple(value.shape.numpy()), dtype_name(value.dtype)
         maker = value.producer()
         if maker is not None and is_unpacked_where_read(maker):
-            stored = sum(self._operand(each).nbytes for each in maker.inputs if each is not None)
-            return Operand(shape, dtype, value in self._weights, stored)
+            read = [self._operand(each) for each in maker.inputs if each is not None]
+            codes = read[0].codes or read[0].dtype
+            stored = sum(each.nbytes for each in read)
+            return Operand(shape, dtype, value in self._weights, stored, codes)
         return Operand(shape, dtype, value in self._weights)
-
-
-def is_unpacked_where_read(node: ir.Node) -> bool:
-    """Whether an operator makes floats of weights in blocks of 4 bits, for products alone.
-
-    ONNX Runtime (MatMulNBits) and TensorRT (weight-only quantisation) read the codes in the product
-    itself, so that no floats of the whole weight are ever written.
-    """
-    if node.domain != "" or node.op_type != "DequantizeLinear":
-        return False
-    codes, made = node.inputs[0], node.outputs[0]
-    blocks = node.attributes.get_int("block_size", 0) > 0
-    if codes is None or codes.dtype != ir.DataType.INT4 or not blocks or made.is_graph_output():
-        return False
-    if not all(value is None or value.is_initializer() for value in node.inputs):
-        return False
-    return all(use.node.op_type == "MatMul" and use.idx == 1 for use in made.uses())
 
 
 def _is_read(value: ir.Value) -> bool:

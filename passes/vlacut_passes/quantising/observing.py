@@ -101,5 +101,8 @@ def _evaluator(phase: Phase, names: Iterable[str]) -> ReferenceEvaluator:
     known = {str(value.name) for value in (*graph.inputs, *graph.outputs)}
     made = {str(value.name): value for node in graph for value in node.outputs}
     graph.outputs.extend(made[name] for name in names if name not in known and name in made)
+    for value in graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):  # the evaluator opens no files
+            value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
     model = ir.Model(graph, ir_version=phase.model.ir_version)
     return ReferenceEvaluator(ir.to_proto(model))
