@@ -160,6 +160,35 @@ def test_packing_again_changes_nothing(seed: int) -> None:
     assert [(node.name, node.op_type) for node in model.graph] == before
 
 
+@pytest.mark.parametrize("amounts", [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 2, 0]])
+def test_rows_are_padded_for_each_instance(amounts: list[int]) -> None:
+    """In front or behind: joined, the second instance would begin in the first one's padding."""
+    weight = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    tensors = {"w": weight, "room": np.array(amounts, np.int64)}
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": 20}, name="padded")
+    for name, array in tensors.items():
+        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(value.const_value.dtype)
+        graph.initializers.add(value)
+    kind, given = ir.TensorType(ir.DataType.FLOAT), {}
+    for at in range(2):
+        entry = ir.Value(name=f"x{at}", shape=ir.Shape([1, 3, 4]), type=kind)
+        product = ir.node("MatMul", [entry, graph.initializers["w"]], name=f"m{at}")
+        padded = ir.node("Pad", [product.outputs[0], graph.initializers["room"]], name=f"p{at}")
+        for node, rows in ((product, 3), (padded, 3 + sum(amounts))):
+            made = node.outputs[0]
+            made.name, made.type, made.shape = f"{node.name}.y", kind, ir.Shape([1, rows, 4])
+            graph.append(node)
+        graph.inputs.append(entry)
+        graph.outputs.append(padded.outputs[0])
+        given[f"x{at}"] = np.random.default_rng(at + 1).normal(size=(1, 3, 4)).astype(np.float32)
+    model = ir.Model(graph, ir_version=10)
+    plain = run(model, given)
+    packed_of(model)
+    assert reads(model.graph) == {"w": 1}
+    assert_same(plain, run(model, given))
+
+
 def test_the_interface_stays() -> None:
     model, _ = instances(1, [2, 3])
     specs = [value_spec(value) for value in (*model.graph.inputs, *model.graph.outputs)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import socket
 import threading
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.server import Server
-from vlacut.runtime.cloud.turns import Turns
+from vlacut.runtime.cloud.turns import Asked, Turns
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.tally import Tally
@@ -222,16 +223,25 @@ def test_admission_by_memory(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_turns_go_in_the_order_of_asking() -> None:
     turns, order, threads = Turns(), [], []
+    going = threading.Event()
+
+    class Noting:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def run(self, inputs: object) -> dict[str, np.ndarray]:
+            assert going.wait(30)
+            order.append(self.number)
+            return {}
 
     def ask(number: int) -> None:
-        with turns:
-            order.append(number)
+        turns.run(Asked(Noting(number), {}, math.inf, 0.0))
 
-    with turns:
-        for number in range(8):
-            threads.append(threading.Thread(target=ask, args=(number,)))
-            threads[-1].start()
-            assert wait_until(lambda asked=number: len(turns._waiting) == asked + 1)
+    for number in range(8):
+        threads.append(threading.Thread(target=ask, args=(number,)))
+        threads[-1].start()
+        assert wait_until(lambda asked=number: turns.lasts_s and len(turns._waiting) == asked)
+    going.set()
     for thread in threads:
         thread.join()
     assert order == list(range(8))

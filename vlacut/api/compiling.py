@@ -47,6 +47,7 @@ def plan(
     real_time_chunking: str = "",
     draft: str = "",
     in_flight: int = 0,
+    batch: str = "",
     max_age: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
@@ -99,6 +100,7 @@ def plan(
             step's or an input `draft`; what it says stays what it says without.
         in_flight: how many requests of successive steps overlap, so that weights are read once for
             all: more actions a second, each of an older observation. 0 for one at a time.
+        batch: how many robots run at once on the server, e.g. `1,2,4,8`; empty for one.
         max_age: the most that the action in force may be old on average, e.g. `300ms`.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
@@ -166,6 +168,7 @@ def compile(  # the name users expect
     real_time_chunking: str = "",
     draft: str = "",
     in_flight: int = 0,
+    batch: str = "",
     max_age: str = "",
     costs: Sequence[str] = (),
     codecs: str = "",
@@ -226,6 +229,7 @@ def compile(  # the name users expect
             step's or an input `draft`; what it says stays what it says without.
         in_flight: how many requests of successive steps overlap, so that weights are read once for
             all: more actions a second, each of an older observation. 0 for one at a time.
+        batch: how many robots run at once on the server, e.g. `1,2,4,8`; empty for one.
         max_age: the most that the action in force may be old on average, e.g. `300ms`.
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.

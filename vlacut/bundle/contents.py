@@ -10,6 +10,7 @@ from pathlib import Path
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import BundleError
 from vlacut.hardware import Side
+from vlacut.plans.batch import batch_name
 from vlacut.plans.instructions import MOST_TRIPS
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import PlanState
@@ -128,6 +129,11 @@ def _check_whole(file: Path, manifest: Manifest) -> None:
         if not 0 <= tolerance < math.inf:
             raise BundleError(f"{file}: tolerance {tolerance} must be finite, and at least 0")
     models = [f"parts/{part.name}.onnx" for part in manifest.plan.parts]
+    models += [
+        f"parts/{batch_name(part.name, batch.robots)}.onnx"
+        for part in manifest.plan.parts
+        for batch in part.batches
+    ]
     models += [f"whole/{phase.name}.onnx" for phase in manifest.whole]
     plan = manifest.plan
     known = {state.key: state for state in manifest.states}

@@ -18,6 +18,7 @@ from pathlib import Path
 from vlacut.bundle.contents import FileEntry, Manifest
 from vlacut.errors import BundleError
 from vlacut.hardware import Side
+from vlacut.plans.batch import batch_name
 from vlacut.plans.plan import Part
 
 HALF = "half"
@@ -47,13 +48,19 @@ def part_file(part: Part) -> str:
     return f"parts/{part.name}.onnx"
 
 
+def part_files(part: Part) -> tuple[str, ...]:
+    """The names of a part's file and of those of its batches."""
+    more = (batch_name(part.name, batch.robots) for batch in part.batches)
+    return part_file(part), *(f"parts/{name}.onnx" for name in more)
+
+
 def files_of(root: Path, manifest: Manifest, side: Side) -> dict[str, FileEntry]:
     """The files that a side needs, by name; of a part that is missing the weights are not known."""
     parts = [part for part in manifest.plan.parts if part.side is side]
     wanted = {"initial.npz", *(f"golden/parts/{part.name}.npz" for part in parts)}
     if side is Side.EDGE:
         wanted |= {*_EDGE, manifest.predictor, manifest.actions}
-    for name in map(part_file, parts):
+    for name in (name for part in parts for name in part_files(part)):
         wanted |= {name, *weights_named(root / name)}
     return {name: entry for name, entry in manifest.files.items() if name in wanted}
 

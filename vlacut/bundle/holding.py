@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vlacut.bundle.contents import FileEntry
-from vlacut.bundle.halves import weights_named
+from vlacut.bundle.halves import part_files, weights_named
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.private import (
     PrivateFolder,
@@ -68,9 +68,9 @@ def held(
     root = bundle.root.resolve()
     folder = _private_folder(root.parent, f".{root.name}.held")
     try:
-        for part in bundle.parts(side):
-            hold(bundle, bundle.part_file(part), folder.path)
-            for name in weights_named(folder.path / bundle.part_file(part)):
+        for file in (file for part in bundle.parts(side) for file in part_files(part)):
+            hold(bundle, file, folder.path)
+            for name in weights_named(folder.path / file):
                 if name in bundle.manifest.files and not (folder.path / name).exists():
                     _hold_weight(bundle, name, folder.path, store)
         yield folder.path

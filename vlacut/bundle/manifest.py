@@ -4,6 +4,7 @@
     manifest.json.sha256   the digest of the manifest
     planning.json          blocks of the model, and other cuts of them, for people
     parts/NAME.onnx        one per part; weights are references into the store
+    parts/NAME.xN.onnx     of a part, for N robots at once, with the same weights
     whole/PHASE.onnx       the uncut phases, which `verify` compares with
     weights/SHA256         one per distinct weight
     predictors/SHA256      a trained predictor of the bandwidth, if one was given
@@ -40,7 +41,7 @@ from vlacut.plans.plan import Part, Plan
 from vlacut.plans.state import initial_state
 from vlacut.tensor.npz import UNREADABLE, npz_bytes, read_npz, reason
 
-FORMAT = 12
+FORMAT = 13
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 SIGNATURE = "manifest.json.sig"  # see `vlacut.security.signing`

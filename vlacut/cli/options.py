@@ -113,6 +113,9 @@ _OPTIONS = (
         help="Requests of successive steps that overlap: more actions a second, older ones.",
     ),
     click.option(
+        "--batch", default="", help="Robots whose steps the server may run at once: 1,2,4,8."
+    ),
+    click.option(
         "--max-age", default="", help="Most age of the action in force, on average: 300ms."
     ),
     click.option(

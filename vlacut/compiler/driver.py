@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import onnx_ir as ir
+
 from vlacut.backend import Finding
 from vlacut.bundle.contents import Manifest
 from vlacut.bundle.manifest import (
@@ -25,6 +27,7 @@ from vlacut.bundle.staging import staged_folder
 from vlacut.compiler.advice import advice, slow_samples
 from vlacut.compiler.anatomy import anatomy
 from vlacut.compiler.backends import parse_backends
+from vlacut.compiler.batching import batched, check_back_end
 from vlacut.compiler.model_check import check_tolerance
 from vlacut.compiler.overlapping import check_overlap
 from vlacut.compiler.precision_list import parse_precisions
@@ -53,6 +56,7 @@ from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import Timing, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.ir.rolling import unrolled_loops
+from vlacut.plans.batch import parse_batches
 from vlacut.plans.plan import Plan
 from vlacut.plans.pool import Considered
 from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
@@ -267,6 +271,14 @@ def compile_program(
             phases = whole_phases(program)
             count = len(planned.plan.parts) + len(phases)
             models = bundle_models(program, planned.split, phases, ends.uncut)
+            together = dict[str, ir.Model]()
+            if sizes := parse_batches(target.batch):
+                check_back_end(ends.names[Side.CLOUD])
+                parts = planned.plan.parts
+                with_batches, together = batched(
+                    *(parts, planned.split.models, sizes), target.edge, target.cloud
+                )
+                planned = replace(planned, plan=replace(planned.plan, parts=with_batches))
             against: list[tuple[str, Finding]] = []
             for done, (path, side, model) in enumerate(models):
                 progress("emit", done, count)
@@ -278,6 +290,10 @@ def compile_program(
                     against += [(where, each) for each in found]
                 store.externalise(model)
                 save(model, folder / path)
+            for name, model in together.items():
+                ends.builders[Side.CLOUD].prepare(model, name, recipes[Side.CLOUD.value])
+                store.externalise(model)
+                save(model, folder / "parts" / f"{name}.onnx")
         _refuse(against, backend)
         (folder / PLANNING).write_bytes(planning_bytes(made))
         write_initial(program, folder)

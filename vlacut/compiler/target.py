@@ -19,6 +19,7 @@ from vlacut.hardware import (
 )
 from vlacut.hardware.trace import read_trace
 from vlacut.ir.pipeline import Pipeline, pass_text
+from vlacut.plans.batch import parse_batches
 from vlacut.plans.plan import MOST_KEPT
 from vlacut.plans.pool import SEGMENTS
 from vlacut.pricing.coding import COVERAGE
@@ -74,6 +75,8 @@ class Target:
             trip.
         in_flight: how many requests of successive steps overlap, see the pass `in-flight`; 0 for
             one at a time.
+        batch: how many robots run at once in the cloud, e.g. `1,2,4,8`, see `vlacut.plans.batch`;
+            empty for one.
         max_age: the most that the action in force may be old on average, e.g. `300ms`, see
             `Plan.age_s`.
         state_copies: `edge`, so that the edge holds all state after every step, and can go on
@@ -104,6 +107,7 @@ class Target:
     real_time_chunking: str = ""
     draft: str = ""
     in_flight: int = 0
+    batch: str = ""
     max_age: str = ""
     simpler: float = SIMPLER
     costs: tuple[str, ...] = ()
@@ -147,6 +151,7 @@ class Target:
                 raise InputError(f"--surgery: {each!r}: write FILE.py:FUNCTION")
         self.network()
         parse_codecs(self.codecs)
+        parse_batches(self.batch)
         if parse_precisions(self.precisions) and self.quantise:
             raise InputError(
                 "--precisions are beside the program as it is; leave --quantise out, or list its "

@@ -2,5 +2,5 @@
 
 May import: pricing, hardware and what lies below. Public: `Plan`, `Part`, `Variant`, `Run`,
 `Transfer`, `Move`, `Loop`, `Trips`, `Step`, `steps`, `runs`, `flatten`, `Pool`, `Engines`,
-`Considered`, `Memory`, `CHOSEN`.
+`Considered`, `Memory`, `Batch`, `CHOSEN`.
 """

@@ -15,6 +15,7 @@ from typing import Union
 
 from vlacut.errors import BundleError
 from vlacut.hardware import Link, Side
+from vlacut.plans.batch import Batch, check_batches
 from vlacut.plans.instructions import (
     MOST_TRIPS,
     Instruction,
@@ -57,6 +58,8 @@ class Part:
             negative where only a constraint keeps it here.
         label: what of the model it is, for people.
         digest: of its operators, see `vlacut.ir.fingerprint`.
+        batches: its engines for several robots at once, by how many; the cloud's parts alone have
+            any.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Part:
     saves_s: float
     label: str
     digest: str
+    batches: tuple[Batch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,8 @@ class Plan:
         ):
             if len(set(names)) != len(names):
                 raise BundleError(f"plan of {self.program}: two {what}s share a name")
+        for part in self.parts:
+            check_batches(part.name, part.batches)
         if not self.variants:
             raise BundleError(f"plan of {self.program}: no variant")
         unknown = [state.key for state in self.states if state.key not in self.spec]

@@ -10,11 +10,13 @@ import numpy as np
 
 from vlacut import registry
 from vlacut.backend import SHARED, Engine, Lane, Tensor
+from vlacut.bundle.halves import part_files
 from vlacut.bundle.holding import held
 from vlacut.bundle.manifest import Bundle, check_files
 from vlacut.bundle.store import WeightStore
 from vlacut.errors import BundleError, InputError
 from vlacut.hardware import Side
+from vlacut.plans.batch import batch_name
 from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.closing import Closing
 
@@ -96,8 +98,11 @@ def load_engines(
     emulate: bool = False,
     root: Path | None = None,
     provider: str = "",
+    batches: bool = False,
 ) -> dict[str, Engine]:
     """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times.
+
+    With `batches` also those for several robots at once, see `vlacut.plans.batch`.
 
     The files are those of `root`, where that is given, see `vlacut.bundle.holding`. A `provider`
     takes the place of the recipe's; InputError if the back end has none to choose from.
@@ -107,10 +112,12 @@ def load_engines(
     recipe = on_provider(bundle, side, provider)
     if "prepack" in recipe:  # these engines are to last
         recipe = {**recipe, "prepack": SHARED}
-    return {
-        part.name: executor.load(root / bundle.part_file(part), root, recipe)
-        for part in bundle.parts(side)
-    }
+    files = {part.name: bundle.part_file(part) for part in bundle.parts(side)}
+    if batches:
+        for part in bundle.parts(side):
+            names = [batch_name(part.name, batch.robots) for batch in part.batches]
+            files |= dict(zip(names, part_files(part)[1:], strict=True))
+    return {name: executor.load(root / file, root, recipe) for name, file in files.items()}
 
 
 def on_provider(bundle: Bundle, side: Side, provider: str) -> Mapping[str, str]:
@@ -163,4 +170,4 @@ def _held_engines(
         mine = {name for name in bundle.files if not in_place and (root / name).exists()}
         for problem in check_files(bundle, mine):
             raise BundleError(f"{bundle.root}: {problem}; compile it again, or copy it again")
-        return load_engines(bundle, side, emulate, root, provider)
+        return load_engines(bundle, side, emulate, root, provider, batches=side is Side.CLOUD)

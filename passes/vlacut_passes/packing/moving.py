@@ -122,7 +122,7 @@ def pad(alike: Alike) -> Together:
     axis, rank = row_axis(alike)
     amounts = alike.numbers(1)
     axes = [one % rank for one in alike.numbers(3)] if alike.has(3) else list(range(rank))
-    if any(amounts[at % len(axes)] for at in range(len(amounts)) if axes[at % len(axes)] == axis):
+    if any(amount and axes[at % len(axes)] == axis for at, amount in enumerate(amounts)):
         raise Refusal("Pad adds rows")
     return Together(shared_rest(alike), (axis,))
 

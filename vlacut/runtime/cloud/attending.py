@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from vlacut.hardware import Side
 from vlacut.plans.plan import Part
 from vlacut.runtime.cloud.deployment import Deployment
 from vlacut.runtime.cloud.memory import RobotMemory
-from vlacut.runtime.cloud.turns import SharedEngine, Turns
+from vlacut.runtime.cloud.turns import Pace, SharedEngine, Turns
 from vlacut.runtime.engines import OpenedEngines, warm_up
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.wire.burst import train_of
@@ -38,6 +39,7 @@ class Attendant:
         memory: of the robot's state; None where the plan has none.
         stopping: whether the server is.
         note: told of what becomes of the robot: the event, and why.
+        deadline_s: of the robot's steps; 0 if they have none.
     """
 
     def __init__(
@@ -47,9 +49,12 @@ class Attendant:
         memory: RobotMemory | None,
         stopping: Callable[[], bool],
         note: Callable[[str, str], None],
+        deadline_s: float = 0.0,
     ) -> None:
         self._served, self._turns, self._memory = deployment, turns, memory
         self._stopping, self._note = stopping, note
+        self._deadline_s = deadline_s
+        self._pace = Pace(deployment, deployment.batches)
 
     def serve(self, sock: socket.socket, timeout: float, checked: bool) -> bool:
         """Serve it until it leaves or is lost; whether it may come back for its state.
@@ -70,7 +75,10 @@ class Attendant:
         try:
             with OpenedEngines(served.engines) as engines:
                 layout.empty = engines.empty
-                shared = {name: SharedEngine(each, self._turns) for name, each in engines.items()}
+                shared = {
+                    name: SharedEngine(name, each, self._turns, self._pace)
+                    for name, each in engines.items()
+                }
                 warm_up(self._on_devices(shared), shared, served.plan)
                 walks = [Walk(each, shared) for each in served.routes]
                 firsts = [Walk(each, shared) for each in served.firsts]
@@ -127,18 +135,31 @@ class Attendant:
         variant, step, base = frame.place[0], frame.step, frame.base
         route, walk, before_s = self._served.routes[variant], walks[variant], self._turns.mine_s
         done = True
+        self._pace.begin(self._due_s(variant, frame.arrived_ns), route.computes)
         try:
-            if memory is None:
-                walk.run({}, (), step, connection)
-            else:
-                walk = walk if base else firsts[variant]
-                walk.run({}, (), step, connection, base=base, state=memory.base(base))
-                memory.leave(step, base, walk.kept)
+            with self._turns.stepping(self._served):
+                if memory is None:
+                    walk.run({}, (), step, connection)
+                else:
+                    walk = walk if base else firsts[variant]
+                    walk.run({}, (), step, connection, base=base, state=memory.base(base))
+                    memory.leave(step, base, walk.kept)
         except StepAbandoned:
             done = False
             time.sleep(_PAUSE_S)
         self._served.note_step(walk.tally, done, self._turns.mine_s - before_s)
         return route
+
+    def _due_s(self, variant: int, arrived_ns: int) -> float:
+        """When the cloud's part of a step must be done, as far as the cloud can know: what runs
+        elsewhere, and the link, take what the plan predicts.
+        """
+        if not self._deadline_s:
+            return math.inf
+        price = self._served.plan.variants[variant].price
+        gone_s = (time.perf_counter_ns() - arrived_ns) * 1e-9
+        left_s = self._deadline_s - (price.total_s - price.cloud_s) - gone_s
+        return time.monotonic() + left_s
 
 
 def _move_state(connection: Connection, memory: RobotMemory) -> None:

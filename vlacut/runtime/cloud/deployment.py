@@ -22,6 +22,7 @@ from vlacut.hardware import Side
 from vlacut.plans.memory import Memory
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import initial_state
+from vlacut.runtime.cloud.batches import Batches, batches_of
 from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.pictures import require_libraries
@@ -72,8 +73,8 @@ class Offer:
     Attributes:
         plan: of the bundle.
         digest: of the bundle.
-        load: its engines by name of part, all cloud parts; may take long, and be called again
-            after `unload`.
+        load: its engines by name of part, all cloud parts, and those of their batches that it
+            shall use, by `batch_name`; may take long, and be called again after `unload`.
         unload: called once its engines are given up, or could not be loaded.
         initial: state in the first step of an episode, by key, where it is not zeros.
         weights: bytes of each distinct weight of its engines, by content; bundles that share one
@@ -111,7 +112,8 @@ class Deployment:
         memory: that it takes, of the plan; the machine's own figure is the server's.
         weights: bytes of each distinct weight, by content.
         routes, firsts: of its variants, and of the first step of an episode.
-        engines: while it is loaded; None otherwise.
+        engines: while it is loaded, of single robots; None otherwise.
+        batches: of its parts, by name, while it is loaded.
         sessions: how many robots it serves now.
         used_s: when the last one came or left, on the monotonic clock.
         retired_s: when it was told to take no more robots, on the monotonic clock; None if not.
@@ -126,6 +128,7 @@ class Deployment:
         self.routes = routes_of(offer.plan, Side.CLOUD)
         self.firsts = first_routes_of(offer.plan, Side.CLOUD)
         self.engines: Mapping[str, Engine] | None = None
+        self.batches: Mapping[str, Batches] = {}
         self.sessions = 0
         self.used_s = time.monotonic()
         self.retired_s: float | None = None
@@ -176,7 +179,9 @@ class Deployment:
     def load(self) -> None:
         """Load the engines here and now. Raises what loading does, and then holds nothing."""
         try:
-            self.engines = self._offer.load()
+            loaded = self._offer.load()
+            self.batches = batches_of(self.plan, loaded)
+            self.engines = {name: loaded[name] for name in loaded if name in self.plan.part}
         except BaseException:
             self._offer.unload()  # of weights that it shares, some may be here
             raise
@@ -219,7 +224,7 @@ class Deployment:
 
     def unload(self) -> None:
         """Give the engines up; nobody may use them any more."""
-        self.engines = None
+        self.engines, self.batches = None, {}
         self._offer.unload()
 
     def close(self, seconds: float) -> None:

@@ -233,7 +233,10 @@ class Server:
                 self._note(mine, event, peer, why)
 
             try:
-                attendant = Attendant(served, self._turns, memory, lambda: self.draining, note)
+                deadline_s = greeting.second_ns * 1e-9
+                attendant = Attendant(
+                    served, self._turns, memory, lambda: self.draining, note, deadline_s
+                )
                 checked = bool(greeting.flags & CHECKED)
                 lost = attendant.serve(sock, self._timeout, checked)
             finally:

@@ -1,33 +1,96 @@
-"""Turns: engines are run one at a time, for robots in the order in which they asked.
+"""Turns: engines are run one at a time, robots whose runs meet in a part run it together.
 
-A robot has one run in the queue at most, so nobody gets a second turn before all who wait have had
-theirs, however many frames somebody sends.
+The rule. Whose step is due first has the next turn; a robot without a deadline counts as due a
+second after it asked. Nobody is passed over more than twice by who asked later. A robot has one run
+in the queue at most, so however many frames somebody sends, the others have their turns.
+
+Who has the turn takes others along that wait for the same part, in the order in which they are due,
+if its bundle has engines for several (`batches`): as many as make a robot's run take least, as far
+as each keeps its deadline that would keep it alone. It waits for more company only while others of
+its bundle are in a step, and at most for a twentieth of the part's time, and not beyond what its
+deadline leaves. Alone it never waits.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from vlacut.backend import Tensor
+from vlacut.runtime.cloud.batches import Batches
+
+_SOON_S = 1.0  # in which who has no deadline counts as due
+_PASSED = 2  # turns of others who asked later
+_PATIENCE = 0.05  # of the part's time, that company is waited for
+
+
+@dataclass(eq=False)
+class Asked:
+    """A run that a robot asks for.
+
+    Attributes:
+        engine: the robot's own.
+        inputs: of the part.
+        due_s: when the step is due, by `time.monotonic`; infinite without a deadline.
+        after_s: predicted seconds of what the cloud has to run in the step after this.
+        batches: the part's; None if it has none.
+        company: what the robots of a bundle have in common.
+        asked_s: when it was asked for.
+        passed: turns of others who asked later.
+        leads: whether it has the turn.
+        made, error: what became of it.
+        share_s: seconds of the run that count for this robot.
+        device_ns: as `vlacut.backend.OpenEngine` has it.
+    """
+
+    engine: Any
+    inputs: Mapping[str, Tensor]
+    due_s: float
+    after_s: float
+    batches: Batches | None = None
+    company: object = None
+    asked_s: float = field(default_factory=time.monotonic)
+    passed: int = 0
+    leads: bool = False
+    made: Mapping[str, Tensor] = field(default_factory=dict)
+    error: Exception | None = None
+    share_s: float = 0.0
+    device_ns: int = 0
+    called: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def latest_s(self) -> float:
+        """When it must have ended, for the step to be in time."""
+        return self.due_s - self.after_s
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Least first."""
+        return min(self.due_s, self.asked_s + _SOON_S), self.asked_s
 
 
 class Turns:
-    """A lock, for `with`, that goes to the thread that waits longest; `Lock` promises no order."""
+    """The queue of a server's engines. All methods may be called from any thread."""
 
     def __init__(self) -> None:
         self._mine = threading.local()
         self._lock = threading.Lock()
+        self._came = threading.Condition(self._lock)
         self._taken = False
         self._since = 0.0
-        self._waiting: deque[threading.Event] = deque()
+        self._waiting: list[Asked] = []
+        self._stepping: Counter[int] = Counter()
 
     @property
     def mine_s(self) -> float:
-        """Seconds for which the calling thread has held it so far, sum of its turns."""
+        """Seconds of engines that count for the calling thread's robot so far: of a run for
+        several, its share.
+        """
         seconds: float = getattr(self._mine, "seconds", 0.0)
         return seconds
 
@@ -37,46 +100,171 @@ class Turns:
         with self._lock:
             return time.monotonic() - self._since if self._taken else 0.0
 
-    def __enter__(self) -> None:
-        """Wait for a turn and hold it."""
-        called = None
+    @contextmanager
+    def stepping(self, company: object) -> Iterator[None]:
+        """Meanwhile a robot of a bundle is in a step, and may ask for a run."""
+        with self._lock:
+            self._stepping[id(company)] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stepping[id(company)] -= 1
+                self._came.notify_all()  # one less to wait for
+
+    def run(self, asked: Asked) -> Mapping[str, Tensor]:
+        """What the run makes, once it had its turn. Raises what the engine does."""
         with self._lock:
             if self._taken:
-                called = threading.Event()
-                self._waiting.append(called)
+                self._waiting.append(asked)
+                self._came.notify_all()
             else:
+                self._taken, asked.leads = True, True
                 self._since = time.monotonic()
-            self._taken = True
-        if called is not None:
-            called.wait()
-            self._since = time.monotonic()
+        if not asked.leads:
+            asked.called.wait()
+        if asked.leads:
+            self._lead(asked)
+        self._mine.seconds = self.mine_s + asked.share_s
+        if asked.error is not None:
+            raise asked.error
+        return asked.made
 
-    def __exit__(self, *_: object) -> None:
-        """Give it to who waits longest."""
+    def _lead(self, asked: Asked) -> None:
+        members = self._members(asked)
+        start = time.monotonic()
+        try:
+            _run_all(members)
+        finally:
+            share = (time.monotonic() - start) / len(members)
+            for one in members:
+                one.share_s = share
+            self._pass_on()
+            for one in members:
+                one.called.set()
+
+    def _members(self, asked: Asked) -> list[Asked]:
+        """Who runs together: the one whose turn it is first."""
+        batches = asked.batches
+        if batches is None:
+            return [asked]
         with self._lock:
-            self._mine.seconds = self.mine_s + time.monotonic() - self._since
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
+            self._wait_for_more(asked, batches)
+            others = [one for one in self._waiting if one.batches is batches]
+            members = batches.choose([asked, *sorted(others, key=lambda one: one.rank)])
+            for one in members[1:]:
+                self._waiting.remove(one)
+            return members
+
+    def _wait_for_more(self, asked: Asked, batches: Batches) -> None:
+        """Give those of the bundle who are between two runs the time to ask."""
+        now = time.monotonic()
+        spare = asked.latest_s - now - batches.seconds[batches.most]
+        until = now + min(spare, _PATIENCE * batches.seconds[1])
+        while now < until:
+            there = 1 + sum(one.batches is batches for one in self._waiting)
+            asking = 1 + sum(one.company is asked.company for one in self._waiting)
+            if there >= batches.most or asking >= self._stepping[id(asked.company)]:
+                return
+            self._came.wait(until - now)
+            now = time.monotonic()
+
+    def _pass_on(self) -> None:
+        """Give the turn to the next."""
+        with self._lock:
+            if not self._waiting:
                 self._taken = False
+                return
+            late = [one for one in self._waiting if one.passed >= _PASSED]
+            if late:
+                chosen = min(late, key=lambda one: one.asked_s)
+            else:
+                chosen = min(self._waiting, key=lambda one: one.rank)
+            self._waiting.remove(chosen)
+            for one in self._waiting:
+                one.passed += one.asked_s < chosen.asked_s
+            self._since = time.monotonic()
+            chosen.leads = True
+            chosen.called.set()
+
+
+def _run_all(members: list[Asked]) -> None:
+    """Run them together; if that fails each alone, so that who is at fault fails alone."""
+    if len(members) > 1:
+        batches = members[0].batches
+        assert batches is not None
+        try:
+            batches.run(members)
+        except Exception:  # whatever the engine raised is raised again for whom it is
+            batches.failed += 1
+        else:
+            return
+    for one in members:
+        start = time.monotonic()
+        try:
+            one.made = one.engine.run(one.inputs)
+            one.device_ns = getattr(one.engine, "device_ns", 0)
+        except Exception as error:  # it is the robot's own
+            one.error = error
+        else:
+            if one.batches is not None:
+                one.batches.note(1, time.monotonic() - start)
 
 
 class SharedEngine:
-    """An engine whose runs wait for their turn."""
+    """A robot's engine, whose runs wait for their turn.
 
-    def __init__(self, engine: Any, turns: Turns) -> None:
-        self._engine = engine
-        self._turns = turns
+    Args:
+        name: of the part.
+        engine: the robot's own.
+        turns: of the server.
+        pace: of the robot's steps.
+    """
+
+    def __init__(self, name: str, engine: Any, turns: Turns, pace: Pace) -> None:
+        self._name, self._engine, self._turns, self._pace = name, engine, turns, pace
         self.take = getattr(engine, "take", None)  # needs no turn: it only copies
+        self.device_ns = 0
 
-    @property
-    def device_ns(self) -> int:
-        """See `vlacut.backend.OpenEngine`."""
-        spent: int = self._engine.device_ns
-        return spent
-
-    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def run(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """See `vlacut.backend.Engine`."""
-        with self._turns:
-            made: dict[str, Tensor] = self._engine.run(inputs)
-            return made
+        pace = self._pace
+        asked = Asked(
+            self._engine,
+            inputs,
+            pace.due_s,
+            pace.after(self._name),
+            pace.batches.get(self._name),
+            pace.company,
+        )
+        made = self._turns.run(asked)
+        self.device_ns = asked.device_ns
+        return made
+
+
+class Pace:
+    """When a robot's step is due, and what of it the cloud has still to run.
+
+    Args:
+        company: what robots of one bundle have in common.
+        batches: of its parts, by name.
+    """
+
+    def __init__(self, company: object, batches: Mapping[str, Batches]) -> None:
+        self.company, self.batches = company, batches
+        self.due_s = float("inf")
+        self._left_s = 0.0
+
+    def begin(self, due_s: float, parts: tuple[str, ...]) -> None:
+        """A step begins that runs these parts, and is due then."""
+        self.due_s = due_s
+        self._left_s = sum(self._alone_s(name) for name in parts)
+
+    def after(self, name: str) -> float:
+        """Predicted seconds of what the step runs after a part, which runs now."""
+        self._left_s = max(0.0, self._left_s - self._alone_s(name))
+        return self._left_s
+
+    def _alone_s(self, name: str) -> float:
+        found = self.batches.get(name)
+        return found.seconds[1] if found is not None else 0.0

@@ -120,6 +120,7 @@ class Route:
         variant: index of the variant.
         name: of the variant.
         stops: what it does, in order.
+        computes: names of the parts that it runs, once for each run, in order.
         due: the frames it receives, in order.
         transfers: what they hold.
         sizes: bytes of the tensors of each, as they are on the wire; at most, where they vary.
@@ -193,6 +194,7 @@ class Route:
                 needs = read((item.source,))
                 stops.append(Rename(needs, item.source, item.target))
         self.stops, self.due, self.transfers = tuple(stops), tuple(due), tuple(transfers)
+        self.computes = tuple(stop.part.name for stop in stops if isinstance(stop, Compute))
         self.sizes, self.keeps = tuple(sizes), tuple(keeps)
         kept = {keep.target for keep in keeps}
         self.stays = tuple(sorted(staying - kept))

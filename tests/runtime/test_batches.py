@@ -1,0 +1,266 @@
+"""Robots whose runs meet in a part run it together: the same actions, no deadline lost for it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from support.cutting import Reference
+from support.deployments import Held, served
+from support.proxy import wait_until
+from support.token_loops import prompts, token_program
+
+import vlacut
+from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
+from vlacut.errors import BackendError, BundleError, InputError
+from vlacut.hardware import Side
+from vlacut.plans.batch import Batch, check_batches, parse_batches, slot
+from vlacut.runtime.cloud.batches import Batches
+from vlacut.runtime.cloud.server import Server
+from vlacut.runtime.cloud.turns import Asked, Turns
+from vlacut.runtime.engines import cloud_engines
+from vlacut.tensor import TensorSpec
+
+ROBOTS = 4
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A token loop in the cloud, for 1, 2 and 4 robots at once."""
+    target = Target("jetson-agx-orin", "a100", "1GB/s,0.1ms", pin=("*=cloud",), batch="1,2,4")
+    path = tmp_path_factory.mktemp("batch") / "b.vlacut"
+    return compile_program(token_program(5), target, path)[1]
+
+
+@contextmanager
+def serving(bundle: Bundle, held: str = "") -> Iterator[tuple[Server, Held | None]]:
+    """A server of the bundle; runs of the part `held` wait until they are let go."""
+    engines: dict[str, Any] = dict(cloud_engines(bundle, False, True))
+    gate = Held(engines[held]) if held else None
+    if gate is not None:
+        gate.go.set()  # while it is loaded
+        engines[held] = gate
+    with served(bundle.plan, engines, bundle.digest, timeout=60.0) as server:
+        yield server, gate
+
+
+def test_weights_are_read_once_and_stored_once(bundle: Bundle) -> None:
+    reopened = open_bundle(bundle.root)
+    parts = [part for part in reopened.parts(Side.CLOUD) if part.batches]
+    assert parts
+    for part in parts:
+        assert [batch.robots for batch in part.batches] == [2, 4]
+        assert all(batch.seconds < batch.robots * part.seconds for batch in part.batches)
+    alone = Target("jetson-agx-orin", "a100", "1GB/s,0.1ms", pin=("*=cloud",))
+    path = bundle.root.parent / "alone.vlacut"
+    _, other = compile_program(token_program(5), alone, path)
+    kept = [{name for name in one.files if name.startswith("weights/")} for one in (bundle, other)]
+    assert kept[0] == kept[1]
+
+
+def test_robots_that_meet_get_their_own_actions(bundle: Bundle) -> None:
+    """All wait behind one run; then they go on together."""
+    observations = prompts(token_program(5), ROBOTS + 1)
+    reference = Reference(token_program(5))
+    expected = []
+    for observed in observations:
+        reference.reset()
+        expected.append(reference.step(observed)["action"])
+    first = next(part.name for part in bundle.parts(Side.CLOUD) if part.batches)
+    made: dict[int, np.ndarray] = {}
+    with serving(bundle, first) as (server, gate), ExitStack() as stack:
+        assert gate is not None
+        cloud = "{}:{}".format(*server.address)
+        robots = [
+            stack.enter_context(vlacut.connect(bundle.root, cloud, in_place=True, timeout=60.0))
+            for _ in observations
+        ]
+
+        def step(number: int) -> None:
+            made[number] = robots[number].step(observations[number])["action"]
+
+        (deployment,) = server.bundles
+        of = deployment.batches[first]
+        of.seconds = {1: 1.0, 2: 1.2, 4: 1.6}  # whatever else this machine does
+        gate.go.clear()
+        gate.began.clear()
+        threads = [threading.Thread(target=step, args=(at,)) for at in range(len(robots))]
+        threads[0].start()
+        assert gate.began.wait(30)
+        for thread in threads[1:]:
+            thread.start()
+        turns = server._turns
+        assert wait_until(lambda: len(turns._waiting) == ROBOTS, 30)
+        gate.go.set()
+        for thread in threads:
+            thread.join(60)
+        assert (of.runs[4], of.failed) == (1, 0)
+    for number, action in made.items():
+        np.testing.assert_allclose(action, expected[number], atol=1e-5)
+    assert len(made) == ROBOTS + 1
+
+
+class Adding:
+    """An engine that adds one, for each robot."""
+
+    def __init__(self, robots: int, broken: float = math.nan) -> None:
+        self._robots, self._broken = robots, broken
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if any(array[0] == self._broken for array in inputs.values()):
+            raise BackendError("part p: it broke")
+        if self._robots == 1:
+            return {"y": inputs["x"] + 1}
+        return {slot("y", at): inputs[slot("x", at)] + 1 for at in range(self._robots)}
+
+
+def batches(broken: float = math.nan) -> Batches:
+    part: Any = SimpleNamespace(name="p", inputs=("x",), outputs=("y",))
+    plan: Any = SimpleNamespace(spec={"x": TensorSpec("x", "float32", (1,))})
+    made = Batches(part, {size: Adding(size, broken) for size in (1, 2, 4)}, plan)
+    made.seconds = {1: 0.010, 2: 0.012, 4: 0.016}
+    return made
+
+
+def asked(of: Batches, value: float = 1.0, due_s: float = math.inf) -> Asked:
+    return Asked(Adding(1), {"x": np.full(1, value, np.float32)}, due_s, 0.0, of)
+
+
+def test_as_many_as_pay_run_together() -> None:
+    of = batches()
+    assert [len(of.choose([asked(of)] * many)) for many in (1, 2, 3, 4, 6)] == [1, 2, 3, 4, 4]
+    of.seconds[4] = 0.1
+    assert len(of.choose([asked(of)] * 4)) == 2
+
+
+def test_a_deadline_that_company_would_miss_is_kept() -> None:
+    """Of whoever is among them; one that is late in any case holds nobody up."""
+    of, now = batches(), time.monotonic()
+    of.seconds = {1: 1.0, 2: 1.2, 4: 1.6}
+    assert len(of.choose([asked(of, due_s=now + 1.4), *[asked(of)] * 3])) == 2
+    assert len(of.choose([*[asked(of)] * 3, asked(of, due_s=now + 1.4)])) == 2
+    assert len(of.choose([asked(of, due_s=now + 1.1), *[asked(of)] * 3])) == 1
+    assert len(of.choose([asked(of, due_s=now + 0.5), *[asked(of)] * 3])) == 4
+
+
+def test_free_places_are_filled_and_answers_are_their_own() -> None:
+    of = batches()
+    members = [asked(of, value) for value in (1.0, 2.0, 3.0)]
+    of.run(members)
+    assert [float(one.made["y"][0]) for one in members] == [2.0, 3.0, 4.0]
+    assert of.runs[4] == 1
+
+
+def test_who_breaks_a_batch_fails_alone() -> None:
+    of = batches(broken=7.0)
+    turns, made, errors = Turns(), dict[float, float](), list[float]()
+    gate = threading.Event()
+
+    class Waiting:
+        def run(self, inputs: object) -> dict[str, np.ndarray]:
+            assert gate.wait(30)
+            return {}
+
+    def run(value: float) -> None:
+        one = asked(of, value)
+        one.engine = Adding(1, 7.0)
+        try:
+            made[value] = float(turns.run(one)["y"][0])
+        except BackendError:
+            errors.append(value)
+
+    first = threading.Thread(target=lambda: turns.run(Asked(Waiting(), {}, math.inf, 0.0)))
+    first.start()
+    threads = [threading.Thread(target=run, args=(value,)) for value in (1.0, 7.0, 3.0)]
+    for thread in threads:
+        thread.start()
+    assert wait_until(lambda: len(turns._waiting) == 3)
+    gate.set()
+    for thread in (first, *threads):
+        thread.join()
+    assert made == {1.0: 2.0, 3.0: 4.0}
+    assert errors == [7.0]
+    assert of.failed == 1
+
+
+def test_first_due_goes_first_and_nobody_is_passed_over_often() -> None:
+    turns, order, gate = Turns(), list[str](), threading.Event()
+
+    class Noting:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, inputs: object) -> dict[str, np.ndarray]:
+            assert gate.wait(30)
+            order.append(self.name)
+            return {}
+
+    now = time.monotonic()
+    asks = [("runs", math.inf), ("no deadline", math.inf)]
+    asks += [(f"due {at}", now + at / 10) for at in (4, 3, 2, 1)]
+    threads = []
+    for number, (name, due_s) in enumerate(asks):
+        one = Asked(Noting(name), {}, due_s, 0.0)
+        threads.append(threading.Thread(target=turns.run, args=(one,)))
+        threads[-1].start()
+        assert wait_until(lambda so=number: turns.lasts_s and len(turns._waiting) == so)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert order == ["runs", "due 1", "due 2", "no deadline", "due 4", "due 3"]
+
+
+class Wrong(Adding):
+    """One that gives every robot what the first gets."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        made = super().run(inputs)
+        return dict.fromkeys(made, made[slot("y", 0)])
+
+
+def test_an_engine_that_is_wrong_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    part: Any = SimpleNamespace(name="p", inputs=("x",), outputs=("y",))
+    plan: Any = SimpleNamespace(spec={"x": TensorSpec("x", "float32", (1,))})
+    of = Batches(part, {1: Adding(1), 2: Adding(2), 4: Wrong(4)}, plan)
+    assert (set(of.seconds), of.most) == ({1, 2}, 2)
+    assert "p for 4 robots does not make what it makes for each" in caplog.text
+
+
+def test_alone_nobody_waits_for_company() -> None:
+    """Nobody else of the bundle is in a step; with somebody, a twentieth of the part's time."""
+    of, turns, company = batches(), Turns(), object()
+    of.seconds = {1: 100.0, 2: 110.0, 4: 120.0}
+    with turns.stepping(company):
+        one = asked(of)
+        one.company = company
+        turns.run(one)  # 5 s, if it waited
+    assert time.monotonic() - one.asked_s < 4
+
+
+def test_what_no_batch_is_is_refused() -> None:
+    assert parse_batches("8,1,2") == (2, 8)
+    assert parse_batches("") == ()
+    for text in ("0", "2,x", "65"):
+        with pytest.raises(InputError, match="write how many robots run at once"):
+            parse_batches(text)
+    for sizes in ((1,), (4, 2), (2, 2)):
+        with pytest.raises(BundleError, match="of 2 and more, rising"):
+            check_batches("p", [Batch(size, 1.0) for size in sizes])
+
+
+def test_engines_that_are_built_later_have_no_batches(tmp_path: Path) -> None:
+    target = Target("jetson-agx-orin", "a100", "1GB/s,0.1ms", pin=("*=cloud",), batch="2")
+    with pytest.raises(InputError, match="builds engines of single parts"):
+        compile_program(
+            token_program(5), target, tmp_path / "b", backend="edge=onnxruntime,cloud=tensorrt"
+        )

@@ -1,0 +1,160 @@
+"""The engines of a part for several robots at once, and how long each takes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vlacut.plans.batch import batch_name, slot
+from vlacut.plans.plan import Part, Plan
+from vlacut.runtime.engines import host_arrays
+from vlacut.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from vlacut.runtime.cloud.turns import Asked
+
+_log = logging.getLogger("vlacut.server")
+_TRIES = 3
+# Of the largest magnitude: an executor sums in another order where there are more rows, which was
+# 2e-7 in float32; float16 has eight of its last places.
+_BOUND = 8 * 2.0**-10
+_WEIGHT = 0.2  # of the newest run, in what a run is predicted to take
+
+
+class Batches:
+    """A part's engines for several robots. One thread at a time, that whose turn it is.
+
+    Each is tried as it is loaded. One that does not make for every robot what the part's own engine
+    makes is left out.
+
+    Args:
+        part: of a plan.
+        engines: for so many robots each; 1 is the part's own.
+        plan: with the specs of its tensors.
+
+    Attributes:
+        seconds: what a run is predicted to take, by robots: of the runs before, the newest most.
+        runs: how many there were, by robots.
+        failed: runs for several that failed, and were done one by one.
+    """
+
+    def __init__(self, part: Part, engines: Mapping[int, Any], plan: Plan) -> None:
+        self._part = part
+        self._engines = dict(engines)
+        self.most = max(engines)
+        self.runs: Counter[int] = Counter()
+        self.failed = 0
+        specs = {key: plan.spec[key] for key in part.inputs}
+        self._drawn = [_drawn(specs, number) for number in range(self.most)]
+        self.seconds: dict[int, float] = {}
+        for size in sorted(engines):
+            self._try(size)
+        self._drawn = []
+
+    def _try(self, size: int) -> None:
+        """Time an engine, by the quickest of some runs, for the first allocates; and let robots
+        have it if each would get what it gets alone.
+        """
+        spent: list[float] = []
+        made: Mapping[str, Any] = {}
+        for _ in range(_TRIES):
+            start = time.monotonic()
+            made, _ = self._made(size, self._drawn[:size])
+            spent.append(time.monotonic() - start)
+        if size > 1 and not self._agrees(made, size):
+            _log.warning(
+                "%s for %d robots does not make what it makes for each: it is left out",
+                *(self._part.name, size),
+            )
+            del self._engines[size]
+            self.most = max(self._engines)
+            return
+        self.seconds[size] = min(spent)
+
+    def _agrees(self, made: Mapping[str, Any], size: int) -> bool:
+        for number in range(size):
+            alone, _ = self._made(1, self._drawn[number : number + 1])
+            for key in self._part.outputs:
+                one, other = host_arrays([alone[key], made[slot(key, number)]])
+                if one.dtype.kind == "f":  # of whole numbers one may fall otherwise in a tie
+                    bound = _BOUND * np.abs(np.nan_to_num(one)).max(initial=0.0)
+                    if not np.allclose(one, other, rtol=0, atol=bound, equal_nan=True):
+                        return False
+        return True
+
+    def choose(self, waiting: Sequence[Asked]) -> list[Asked]:
+        """Of those who wait, the first and those who run with it.
+
+        As many as make a robot's run take least, of what lets each be in time that would be alone.
+        """
+        now, alone = time.monotonic(), self.seconds[1]
+        best, best_s = 1, alone
+        for size, seconds in self.seconds.items():
+            members = waiting[:size]
+            late = any(now + alone <= one.latest_s < now + seconds for one in members)
+            share = seconds / len(members)
+            if not late and share < best_s:
+                best, best_s = len(members), share
+        return list(waiting[:best])
+
+    def run(self, members: Sequence[Asked]) -> None:
+        """Run for several; what is free beyond them runs for the first once more."""
+        size = min(size for size in self._engines if size >= len(members))
+        filled = [one.inputs for one in members]
+        filled += [members[0].inputs] * (size - len(members))
+        start = time.monotonic()
+        made, device_ns = self._made(size, filled)
+        self.note(size, time.monotonic() - start)
+        for number, one in enumerate(members):
+            one.made = {key: made[slot(key, number)] for key in self._part.outputs}
+            one.device_ns = device_ns // len(members)
+
+    def note(self, size: int, seconds: float) -> None:
+        """Note a run of the engine for so many."""
+        self.runs[size] += 1
+        self.seconds[size] += _WEIGHT * (seconds - self.seconds[size])
+
+    def _made(
+        self, size: int, inputs: Sequence[Mapping[str, Any]]
+    ) -> tuple[Mapping[str, Any], int]:
+        engine = self._engines[size]
+        keys = self._part.inputs
+        given = (
+            dict(inputs[0])
+            if size == 1
+            else {slot(key, at): one[key] for at, one in enumerate(inputs) for key in keys}
+        )
+        take = getattr(engine, "take", None)
+        if take is not None:
+            given = {key: take(key, tensor) for key, tensor in given.items()}
+        return engine.run(given), getattr(engine, "device_ns", 0)
+
+
+def _drawn(specs: Mapping[str, TensorSpec], seed: int) -> dict[str, np.ndarray]:
+    """Inputs of a robot: floats are drawn; whole numbers are 0: they may be places in a table."""
+    numbers = np.random.default_rng(seed)
+    return {
+        key: numbers.standard_normal(spec.numpy_shape).astype(spec.numpy_dtype)
+        if spec.numpy_dtype.kind == "f"
+        else np.zeros(spec.numpy_shape, spec.numpy_dtype)
+        for key, spec in specs.items()
+    }
+
+
+def batches_of(plan: Plan, engines: Mapping[str, Any]) -> dict[str, Batches]:
+    """The batches of a plan's parts, by name, as far as there are engines for them.
+
+    Every engine runs, so that it is known how long it takes. Raises what one does.
+    """
+    found = {}
+    for part in plan.parts:
+        sizes = [one.robots for one in part.batches if batch_name(part.name, one.robots) in engines]
+        if sizes and part.name in engines:
+            own = {size: engines[batch_name(part.name, size)] for size in sizes}
+            found[part.name] = Batches(part, {1: engines[part.name], **own}, plan)
+    return found
