@@ -27,7 +27,8 @@ line that says what is wrong, where, and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 Progress = Callable[[str, int, int], None]
 """Is told what is done, how much of it, and of how much."""
@@ -38,7 +39,13 @@ def unwatched(*_: object) -> None:
 
 
 class VlacutError(Exception):
-    """The root: catching it catches everything vlacut raises on purpose."""
+    """The root: catching it catches everything vlacut raises on purpose.
+
+    Attributes:
+        details: what a machine may want to know beside the message, for JSON.
+    """
+
+    details: Mapping[str, object] = MappingProxyType({})
 
 
 class InputError(VlacutError):

@@ -38,6 +38,7 @@ class Simplify:
         """Repeat until nothing changes; names and module paths of what is left stay."""
         for phase in program.phases:
             model = phase.model
+            remove_unused(model)
             for _ in range(_MOST_ROUNDS):
                 if not self._round(model):
                     break
@@ -45,7 +46,8 @@ class Simplify:
 
     def _round(self, model: ir.Model) -> bool:
         folded = fold_constants(model, self.most_elements)
-        remove_unused(model)
+        if folded:
+            remove_unused(model)
         changed = drop_without_effect(model.graph) + join_views(model.graph)
         if changed:
             remove_unused(model)

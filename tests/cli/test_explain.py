@@ -9,7 +9,7 @@ import onnx
 from support.commands import Vlacut
 
 FAILING = """
-import torch
+import torch; from torch import library
 
 class Branch(torch.nn.Module):
     def forward(self, x):
@@ -31,6 +31,19 @@ class Counter(torch.nn.Module):
     def forward(self, x):
         self.count += 1
         return x * self.count
+
+@library.custom_op("mine::twist", mutates_args=())
+def twist(x: torch.Tensor) -> torch.Tensor:
+    return x.roll(1, -1)
+
+twist.register_fake(torch.empty_like)
+
+class Twisted(torch.nn.Module):
+    def forward(self, x):
+        return twist(x)
+
+def twisted():
+    return Twisted(), (torch.ones(3),)
 
 def branch():
     return Branch(), (torch.ones(3),)
@@ -71,6 +84,15 @@ def test_a_failure_has_its_line_and_three_cures(vlacut: Vlacut, tmp_path: Path) 
     assert "  3. " in said
     assert len(error.splitlines()) == 1
     assert "depends on the values of a tensor" in error
+    _, said, _ = vlacut("explain", f"{file}:branch", "--json")
+    failed = json.loads(said)["error"]
+    assert failed["line"] == f"{file}:6: if x.sum() > 0:"
+    assert len(failed["cures"]) == 3
+    assert failed["kind"] == "ModelError"
+    _, said, error = vlacut("explain", f"{file}:twisted")
+    assert f"{file}:34: return twist(x)" in said
+    assert "has no ONNX form" in error
+    assert "mine.twist" in error
     _, said, error = vlacut("explain", f"{file}:counter")
     assert f"{file}:22: self.count += 1" in said
     assert "writes into its buffer count" in error

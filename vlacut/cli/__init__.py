@@ -13,6 +13,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NoReturn
 
 from vlacut.errors import (
@@ -27,6 +29,7 @@ from vlacut.errors import (
 )
 
 _AT_FAULT, _ELSE = 2, 1
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 _NOT_AT_FAULT = (BackendError, DeadlineMissed, ModelDiffers, PeerLost, PeerUnable)
 
 
@@ -37,10 +40,13 @@ def main() -> None:
         import rich  # noqa: F401  # the check is for both
     except ImportError as error:
         sys.exit(f"vlacut: the command line needs {error.name}: pip install 'vlacut[cli]'")
-    from vlacut.cli.commands import vlacut
+    from vlacut.cli.commands import Commands, vlacut
+    from vlacut.cli.starting import start_lightly
 
     if "_VLACUT_COMPLETE" in os.environ:  # a shell asks; its words are read as bash needs it
         from vlacut.cli import completion  # noqa: F401  # registers how
+    if isinstance(vlacut, Commands) and any(map(vlacut.builds, sys.argv[1:2])):
+        start_lightly()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # it ends a command as Ctrl-C does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -61,7 +67,7 @@ def main() -> None:
         asked_for = isinstance(error, UnsupportedError)
         failed = isinstance(error, _NOT_AT_FAULT) and not asked_for
         status = _ELSE if failed else _AT_FAULT
-        _fail(type(error).__name__, " ".join([str(error), *notes]), status)
+        _fail(type(error).__name__, " ".join([str(error), *notes]), status, error.details)
     except BrokenPipeError:  # whoever read our output has gone; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_ELSE)
@@ -70,11 +76,11 @@ def main() -> None:
         _fail("OSError", f"{where}{error.strerror or error}", _AT_FAULT)
 
 
-def _fail(kind: str, text: str, status: int) -> NoReturn:
+def _fail(kind: str, text: str, status: int, details: Mapping[str, object] = _NOTHING) -> NoReturn:
     """Say what is wrong on one line, for machines as an object too, and end."""
     text = one_line(text)
     if "--json" in sys.argv:
-        sys.stdout.write(json.dumps({"error": {"kind": kind, "message": text}}) + "\n")
+        sys.stdout.write(json.dumps({"error": {"kind": kind, "message": text, **details}}) + "\n")
         sys.stdout.flush()
     sys.stderr.write(f"vlacut: {text}\n")
     sys.exit(status)

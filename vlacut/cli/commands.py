@@ -8,7 +8,7 @@ from typing import ClassVar
 import click
 
 
-class _Lazy(click.Group):
+class Commands(click.Group):
     """A group whose commands are functions of modules, imported on demand."""
 
     # Where a command is, and the first line of its help: what a list of all shows.
@@ -114,6 +114,10 @@ class _Lazy(click.Group):
         ),
     }
 
+    def builds(self, name: str) -> bool:
+        """Whether a command makes something, and ends then: it answers nobody meanwhile."""
+        return self.where.get(name, ("",))[0].startswith("building.")
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the commands, in the order in which one needs them."""
         return list(self.where)
@@ -143,7 +147,7 @@ class _Lazy(click.Group):
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vlacut", prog_name="vlacut")
 def vlacut() -> None:
     """Cut a vision-language-action model between a robot and a GPU server."""

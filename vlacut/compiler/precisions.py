@@ -92,7 +92,7 @@ class Joint:
     Attributes:
         split: all parts.
         variants: of the precisions, in the order in which they were asked for.
-        weights: bytes of every weight of the parts, by its name in the bundle.
+        weights: bytes of the weights of the parts, by name in the bundle; none without variants.
         converted: what was rounded, a text for each precision.
         left_out: variants that are not offered, and why, a line each.
     """
@@ -124,6 +124,8 @@ def join(
 
     Raises InputError where they do not.
     """
+    if not precise:
+        return Joint(made, (), {}, (), ())
     joiner, offered, left_out = Joiner(made), list(variants), list[str]()
     for name, other in precise.items():
         dataflow = trace_dataflow(other)

@@ -85,7 +85,10 @@ def emit(exported: ExportedProgram, opset: int, where: str) -> ir.Model:
                 exported, dynamo=True, optimize=False, verbose=False, opset_version=opset
             )
     except Exception as error:
-        raise ModelError(with_cure(f"{where}: has no ONNX form: {reason(error)}")) from error
+        why = reason(error)
+        raise _refusal(
+            with_cure(f"{where}: has no ONNX form: {why}"), _called(exported, why)
+        ) from error
     assert made is not None
     assert made.exported_program is not None
     _refuse_writes(made.exported_program, where)
@@ -145,6 +148,12 @@ def _refusal(text: str, node: torch.fx.Node | None) -> ModelError:
     lines = re.findall(r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]*)', stack)
     error.place = own_line(reversed(lines))
     return error
+
+
+def _called(exported: ExportedProgram, text: str) -> torch.fx.Node | None:
+    """The first call of an operator that a text names, as torch writes operators."""
+    calls = (node for node in exported.graph.nodes if node.op == "call_function")
+    return next((node for node in calls if repr(node.target) in text), None)
 
 
 def _is_seeded(target: object) -> bool:

@@ -8,7 +8,7 @@ every part that reads them, and no weight crosses the link.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import onnx_ir as ir
@@ -161,7 +161,7 @@ def trace_dataflow(program: Program) -> Dataflow:
     live = _live(uses, len(tracer.nodes) - 1)
     number = {task: index for index, task in enumerate(live)}
     kept = (
-        replace(use, producer=number[use.producer], consumer=number[use.consumer])
+        Use(use.key, number[use.producer], number[use.consumer], use.when, use.target)
         for use in uses
         if use.consumer in number
     )

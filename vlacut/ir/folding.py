@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
-from onnx.reference.ops import load_op
 
 from vlacut.ir.rewriting import constant, is_named_by_content, replace_value
 
@@ -229,6 +228,8 @@ def _grown(node: ir.Node, arrays: Sequence[np.ndarray | None]) -> float:
 
 def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Sequence[np.ndarray]:
     attributes = {name: _plain(attribute) for name, attribute in node.attributes.items()}
+    from onnx.reference.ops import load_op  # 0.1 s to import, and most programs are folded already
+
     operator = load_op("", node.op_type, opset)
     try:
         with np.errstate(all="ignore"):

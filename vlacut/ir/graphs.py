@@ -9,6 +9,8 @@ import onnx_ir as ir
 from vlacut.tensor import TensorSpec
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
+_INTEGERS = frozenset([int])  # the types of a static shape's dimensions
+_GRAPH, _GRAPHS = ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS
 _NAMES = {dtype: _NUMPY_NAMES.get(dtype.name.lower(), dtype.name.lower()) for dtype in ir.DataType}
 
 
@@ -22,15 +24,16 @@ def value_spec(value: ir.Value, name: str | None = None) -> TensorSpec:
 
     Raises ValueError if its type is unknown, its shape not static, or its elements no numbers.
     """
-    dtype, dims = value.dtype, value.shape
-    if dtype is None or dims is None or not dims.is_static():
-        raise ValueError(f"{value.name}: type {dtype}, shape {dims} is not static")
-    return TensorSpec(name or str(value.name), _NAMES[dtype], dims.numpy())
+    dtype, shape = value.dtype, value.shape
+    dims = None if shape is None else tuple(shape)
+    if dtype is None or dims is None or not _INTEGERS.issuperset(map(type, dims)):
+        raise ValueError(f"{value.name}: type {dtype}, shape {shape} is not static")
+    return TensorSpec(name or str(value.name), _NAMES[dtype], dims)  # type: ignore[arg-type]
 
 
 def node_inputs(node: ir.Node) -> tuple[ir.Value, ...]:
     """Values a node reads, each once: its own inputs, then those its subgraphs capture."""
-    found = {value: None for value in node.inputs if value is not None}
+    found = dict.fromkeys(value for value in node.inputs if value is not None)
     for subgraph in _subgraphs(node):
         inside = set(subgraph.inputs) | set(subgraph.initializers.values())
         for inner in subgraph:
@@ -43,9 +46,10 @@ def node_inputs(node: ir.Node) -> tuple[ir.Value, ...]:
 
 def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
     for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
+        kind = attribute.type
+        if kind is _GRAPH:
             yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
+        elif kind is _GRAPHS:
             yield from attribute.as_graphs()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import onnx_ir as ir
 
@@ -54,7 +55,7 @@ class Joiner:
         """All of it, the schedules in the order in which they were added."""
         return Split(
             tuple(self._parts),
-            tuple(self._models),
+            tuple(partial(_known, model) for model in self._models),
             tuple(self._schedules),
             tuple(self._firsts),
             tuple(self._specs.values()),
@@ -124,6 +125,11 @@ class Joiner:
             outputs=tuple(keys[key] for key in part.outputs),
             weights=tuple(sorted(names.get(name, name) for name in part.weights)),
         )
+
+
+def _known(model: ir.Model) -> ir.Model:
+    """A model that needs no extraction any more: it has been renamed."""
+    return model
 
 
 def _likeness(part: Part) -> tuple[object, ...]:

@@ -6,9 +6,9 @@ them, and each has its own schedule. `vlacut.split.pieces` says what becomes a p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import onnx_ir as ir
 
@@ -39,18 +39,26 @@ class Split:
     Attributes:
         parts: the parts of all variants; those of the first variant come first, in the order of its
             schedule.
-        models: the operators of every part, in the same order. Inputs and outputs are named by
-            their keys; weights are shared with the program, by reference.
+        extracted: makes the operators of every part, in the same order.
         schedules: one per variant, for both sides.
         firsts: what the first step of an episode does before each schedule.
         tensors: the spec of every key in the schedules.
     """
 
     parts: tuple[Part, ...]
-    models: tuple[ir.Model, ...]
+    extracted: tuple[Callable[[], ir.Model], ...]
     schedules: tuple[tuple[Instruction, ...], ...]
     firsts: tuple[tuple[Instruction, ...], ...]
     tensors: tuple[TensorSpec, ...]
+
+    @cached_property
+    def models(self) -> tuple[ir.Model, ...]:
+        """The operators of every part; no plan needs them, so they are extracted when asked for.
+
+        Inputs and outputs are named by their keys; weights are shared with the program, by
+        reference.
+        """
+        return tuple(make() for make in self.extracted)
 
     @property
     def schedule(self) -> tuple[Instruction, ...]:
@@ -89,7 +97,8 @@ def split_at(dataflow: Dataflow, variants: Sequence[Cut], link: Link, fused: boo
     return Split(
         tuple(part for _, part in made.values()),
         tuple(
-            extract(dataflow.program.phases[border.phase], border) for border, _ in made.values()
+            partial(extract, dataflow.program.phases[border.phase], border)
+            for border, _ in made.values()
         ),
         tuple(
             make_schedule(dataflow, cut.sides, [made[piece][1] for piece in pieces], cut.choices)

@@ -54,7 +54,10 @@ def explain_command(
             ).traced()
             found = _explained(program, progress)
     except ModelError as error:
-        _show_failure(failure_of(error), as_json)
+        failure = failure_of(error)
+        error.details = {"line": failure.place, "cures": list(failure.cures)}
+        if not as_json:
+            _show_failure(failure)
         raise
     if as_json:
         print_json(found)
@@ -163,10 +166,8 @@ def _list(out: Any, title: str, lines: list[str]) -> None:
         out.print(f"  {line}", markup=False)
 
 
-def _show_failure(failure: Failure, as_json: bool) -> None:
+def _show_failure(failure: Failure) -> None:
     """The line, and the cures; the error itself is said as that of any command."""
-    if as_json:
-        return
     if failure.place:
         click.echo(f"the line: {failure.place}")
     click.echo("what usually helps:")
