@@ -27,7 +27,9 @@ line that says what is wrong, where, and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 
 Progress = Callable[[str, int, int], None]
@@ -36,6 +38,26 @@ Progress = Callable[[str, int, int], None]
 
 def unwatched(*_: object) -> None:
     """Takes progress, and shows it to nobody."""
+
+
+_watcher: ContextVar[Progress] = ContextVar("watcher", default=unwatched)
+
+
+@contextmanager
+def watched(progress: Progress) -> Iterator[None]:
+    """Meanwhile `tell` tells this: for what is called by way of others' code, as models of the zoo
+    call the tracer.
+    """
+    before = _watcher.set(progress)
+    try:
+        yield
+    finally:
+        _watcher.reset(before)
+
+
+def tell(what: str, done: int, total: int) -> None:
+    """Tell who watches, if anybody does, what is done next, how much is done, and of how much."""
+    _watcher.get()(what, done, total)
 
 
 class VlacutError(Exception):

@@ -90,7 +90,7 @@ def test_a_failure_has_its_line_and_three_cures(vlacut: Vlacut, tmp_path: Path) 
     assert len(failed["cures"]) == 3
     assert failed["kind"] == "ModelError"
     _, said, error = vlacut("explain", f"{file}:twisted")
-    assert f"{file}:34: return twist(x)" in said
+    assert f"{file}:33: return twist(x)" in said
     assert "has no ONNX form" in error
     assert "mine.twist" in error
     _, said, error = vlacut("explain", f"{file}:counter")

@@ -315,3 +315,24 @@ def test_a_trace_from_the_cache_is_compared_with_the_module_as_it_is_now(
         out = tmp_path / f"{Path(model).name}.vlacut"
         record = compile_program(program, TARGET, out)[1].manifest.model_check
         assert record.against == against
+
+
+def test_traces_golden_steps_and_checks_are_counted(tmp_path: Path) -> None:
+    """So that the time left is known of each."""
+    told: list[tuple[str, int, int]] = []
+    inputs = {"x": torch.ones(1, 4), "y": torch.ones(1, 4)}
+
+    def traced() -> Program:
+        phases = [
+            TorchPhase("one", nn.Linear(4, 4), {"x": inputs["x"]}, ("y",)),
+            TorchPhase(
+                "loop", nn.Linear(4, 4), {"y": inputs["y"]}, ("y2",), trips=3, carried={"y2": "y"}
+            ),
+        ]
+        return program_from_torch("counted", phases, ["x"], ["y2"])
+
+    compile_program(traced, TARGET, tmp_path / "b", progress=lambda *stage: told.append(stage))
+    for what, many in (("trace", 2), ("golden", 4), ("model check", 4)):
+        found = [stage for stage in told if stage[0].startswith(what)]
+        counted = [(done, total) for _, done, total in found][:many]
+        assert counted == [(done, many) for done in range(many)], what

@@ -12,6 +12,7 @@ from vlacut.cli.options import cache_option
 from vlacut.compiler.rolling import roll
 from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.tracing import traced_program
+from vlacut.errors import Progress, watched
 from vlacut.frontends.fixing import parse_fixed
 from vlacut.frontends.load import OfCheckpoint
 from vlacut.frontends.remember import AUTO, parse_state, remember
@@ -36,13 +37,15 @@ class Named:
     original: str = ""
     config: str = ""
 
-    def traced(self) -> Program:
+    def traced(self, progress: Progress) -> Program:
         """The program, by way of the cache if that is wanted."""
         cache = TraceCache() if self.cache else None
         fixed = parse_fixed(self.fixed)
         of_checkpoint = OfCheckpoint(self.task, self.original, self.config)
         shapes = dict(self.shapes)
-        program = traced_program(self.model, shapes, cache, note, fixed, of_checkpoint)
+        progress("load", 0, 1)
+        with watched(progress):
+            program = traced_program(self.model, shapes, cache, note, fixed, of_checkpoint)
         if self.state:
             pairs = parse_state(program, self.state)
             remember(program, pairs)

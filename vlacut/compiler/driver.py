@@ -36,7 +36,7 @@ from vlacut.compiler.recording import Recorder
 from vlacut.compiler.target import Target
 from vlacut.compiler.variants import variants_of
 from vlacut.control.tables import read_tables
-from vlacut.errors import BackendError, Progress, unwatched
+from vlacut.errors import BackendError, Progress, unwatched, watched
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, Side, load_device
 from vlacut.ir.annotation import (
@@ -260,7 +260,8 @@ def compile_program(
                 store.prefetch(item.tensor(name) for name, item in stored.items())
             if not isinstance(program, Program):
                 progress("load", 0, 1)
-                program = program()
+                with watched(progress):
+                    program = program()
             unused = load_weights(program, stored) if stored else ""
             text = pipeline or target.pipeline(ends.conversions(program))
             planned = plan_program(program, target, text, progress)

@@ -8,6 +8,7 @@ for the machine that builds its engines.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from vlacut.backend import Engine
 from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.manifest import GoldenStep, sequence_bytes
 from vlacut.compiler.uncut import RunsHere
+from vlacut.errors import Progress
 from vlacut.hardware import Side
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program
@@ -37,6 +39,7 @@ def write_golden(
     folder: Path,
     engines: Mapping[str, Engine],
     here: RunsHere,
+    progress: Progress,
 ) -> None:
     """Run the uncut phases in a bundle's folder once, and record observation and action there; of
     a program that remembers, an episode of `SEQUENCE` steps or more, with the state that each left.
@@ -48,6 +51,7 @@ def write_golden(
         folder: where the bundle is being made.
         engines: of the phases, by name.
         here: what runs files of the bundle.
+        progress: as of `compile_program`.
 
     Raises BackendError if an engine fails.
     """
@@ -62,7 +66,7 @@ def write_golden(
     many = max(SEQUENCE, plan.warming + _BEHIND_WARMING) if states else 1
     for number in range(many):
         observed = varied(program.inputs, observation, number)
-        tensors = episode.step(observed)
+        tensors = episode.step(observed, partial(_tell, progress, number, many))
         action = {
             spec.name: tensors[key_of(program, program.output_source(spec.name))]
             for spec in program.outputs
@@ -72,6 +76,10 @@ def write_golden(
         (folder / "golden" / f"{which}.npz").write_bytes(npz_bytes(arrays))
     if states:
         (folder / "golden" / "sequence.npz").write_bytes(sequence_bytes(steps))
+
+
+def _tell(progress: Progress, step: int, steps: int, _: str, done: int, total: int) -> None:
+    progress("golden", step * total + done, steps * total)
 
 
 def _write_parts(

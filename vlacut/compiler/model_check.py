@@ -24,7 +24,15 @@ import numpy as np
 from vlacut.backend import Engine
 from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.model_check import ModelCheck
-from vlacut.errors import BackendError, InputError, ModelDiffers, ModelError, one_line
+from vlacut.errors import (
+    BackendError,
+    InputError,
+    ModelDiffers,
+    ModelError,
+    Progress,
+    one_line,
+    unwatched,
+)
 from vlacut.ir.annotation import COUNTED, FIXED
 from vlacut.ir.dataflow import key_of, weights_of
 from vlacut.ir.elements import carried, numbers
@@ -101,6 +109,7 @@ def check_model(
     phases: Sequence[WholePhase],
     engines: Mapping[str, Engine],
     tolerance: float | None,
+    progress: Progress = unwatched,
 ) -> tuple[ModelCheck, tuple[str, ...]]:
     """The record of the check, and a line on it for the user.
 
@@ -110,6 +119,7 @@ def check_model(
         phases: the uncut phases.
         engines: their engines, by name.
         tolerance: the largest share allowed; None takes the one of the coarsest element type.
+        progress: is called before every run of a phase of the model.
 
     Raises ModelDiffers naming the output that is the furthest off, if one is too far.
     """
@@ -117,7 +127,7 @@ def check_model(
     allowed = TOLERANCES[coarsest] if tolerance is None else tolerance
     seeds = [MASKED] if sum(weights_of(program).values()) > _LARGE else [MASKED, MASKED + 1]
     example = example_observation(program)
-    walk = _Walk(program, original, phases, engines)
+    walk = _Walk(program, original, phases, engines, progress)
     found, observations, warnings = list(walk.run(example, _EXAMPLE)), 1, []
     kept = {
         name: example[name]
@@ -204,8 +214,9 @@ class _Walk:
         original: Original,
         phases: Sequence[WholePhase],
         engines: Mapping[str, Engine],
+        progress: Progress,
     ) -> None:
-        self._program = program
+        self._program, self._progress = program, progress
         self._original, self._phases, self._engines = original, phases, engines
         self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in program.inputs}
         self._states = whole_states(program)
@@ -231,10 +242,13 @@ class _Walk:
             return
         held = {name: _plain(array, self._specs[name]) for name, array in begun.items()}
         most = _MOST_TRIPS if which == _EXAMPLE else 2
+        done, runs = 0, sum(min(phase.trips, most) for phase in self._phases)
         for phase in self._phases:
             held |= {one.key: held[one.initial] for one in phase.inputs}
             trips = min(phase.trips, most)
             for trip in range(trips):
+                self._progress(f"model check, {which.partition(',')[0]}", done, runs)
+                done += 1
                 given = {one.key: held[one.key] for one in phase.inputs}
                 made = self._model(phase, given, which)
                 if trip in (0, trips - 1):
@@ -248,6 +262,7 @@ class _Walk:
 
     def _whole(self, step: Runner, begun: Arrays, which: str) -> Iterator[_Difference]:
         """A control step as a whole: of a loop that was rolled, the model has no phases."""
+        self._progress("model check", 0, 1)
         given = {name: _plain(array, self._specs[name]) for name, array in begun.items()}
         try:
             made = step(given)

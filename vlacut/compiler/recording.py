@@ -85,12 +85,14 @@ class Recorder:
             uncut = self._ends.uncut
             engines = {one.name: here.load(uncut, f"whole/{one.name}.onnx") for one in phases}
             if golden:
-                self._progress("golden", 0, 1)
-                write_golden(self._program, self._plan, phases, folder, engines, here)
+                write_golden(
+                    self._program, self._plan, phases, folder, engines, here, self._progress
+                )
             if known is not None:
                 return known, ()
-            self._progress("model check", 0, 1)
-            checked = check_model(self._program, self._original, phases, engines, tolerance)
+            checked = check_model(
+                self._program, self._original, phases, engines, tolerance, self._progress
+            )
             if self._kept is not None:
                 self._kept.keep(self._program, checked[0])
             return checked

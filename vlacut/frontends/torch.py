@@ -24,7 +24,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from vlacut.errors import ModelError
+from vlacut.errors import ModelError, tell
 from vlacut.frontends.dimensions import bind_shapes
 from vlacut.frontends.names import input_names, output_names
 from vlacut.frontends.normalize import normalize, separate_weights
@@ -93,7 +93,8 @@ def program_from_torch(
     examples: dict[str, torch.Tensor] = {}
     traced: list[_Traced] = []
     with _no_collector():
-        for phase in phases:
+        for done, phase in enumerate(phases):
+            tell(f"trace {phase.name}", done, len(phases))
             free = {key for key in phase.inputs if key not in observation}
             free.update(phase.carried.values() if phase.trips > 1 else ())
             taken = {name for one in phases for name in one.inputs}

@@ -11,6 +11,7 @@ from vlacut import registry
 from vlacut.backend import Engine, Executor
 from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.manifest import Bundle
+from vlacut.errors import Progress, unwatched
 from vlacut.plans.state import PlanState
 
 SEQUENCE = 8  # steps of an episode that are recorded and compared, of a model that remembers
@@ -25,7 +26,7 @@ def run_whole(
 
     For a model that remembers, see `UncutEpisode`.
     """
-    return _run(phases, engines, dict(observation), ())
+    return _run(phases, engines, dict(observation), (), unwatched)
 
 
 class UncutEpisode:
@@ -57,10 +58,13 @@ class UncutEpisode:
         self.state = dict(self._initial)
         self._first = True
 
-    def step(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All tensors by key after the step."""
+    def step(
+        self, observation: Mapping[str, np.ndarray], progress: Progress = unwatched
+    ) -> dict[str, np.ndarray]:
+        """All tensors by key after the step. `progress` is called before every run of a phase."""
         phases = [one for one in self._phases if self._first or not one.on_reset]
-        held = _run(phases, self._engines, {**observation, **self.state}, self._states)
+        held = {**observation, **self.state}
+        held = _run(phases, self._engines, held, self._states, progress)
         self._first = False
         self.state = {one.key: held[one.source or one.key] for one in self._states}
         return held
@@ -71,10 +75,14 @@ def _run(
     engines: Mapping[str, Engine],
     held: dict[str, np.ndarray],
     states: Sequence[PlanState],
+    progress: Progress,
 ) -> dict[str, np.ndarray]:
+    done, total = 0, sum(phase.trips for phase in phases)
     for phase in phases:
         held |= {binding.key: held[binding.initial] for binding in phase.inputs}
         for _ in range(phase.trips):
+            progress(phase.name, done, total)
+            done += 1
             made = engines[phase.name].run({item.key: held[item.key] for item in phase.inputs})
             held |= made
             held |= {item.key: made[item.carried] for item in phase.inputs if item.carried}

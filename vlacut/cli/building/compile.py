@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,7 @@ def _loaded(
     named: Named, weights: tuple[Path, ...], progress: Stages
 ) -> tuple[Program, tuple[str, ...]]:
     """The program with its weights, and what to say of those that it has no use for."""
-    progress("load", 0, 1)
-    program = named.traced()
+    program = named.traced(progress)
     unused = load_weights(program, open_checkpoint(weights)) if weights else ""
     return program, (unused,) if unused else ()
 
@@ -223,9 +223,10 @@ def compile_command(
         if not model.startswith(LEROBOT):
             raise click.UsageError("--lerobot goes with lerobot:DIR")
         out = place_for(folder)
+    named = Named(model, shapes, state, rolls, fixed, cache, task, original, config)
     with progress_bar() as progress:
         planned, bundle = compile_program(
-            Named(model, shapes, state, rolls, fixed, cache, task, original, config).traced,
+            partial(named.traced, progress),
             target,
             out,
             checkpoint=open_checkpoint(weights),
@@ -347,8 +348,8 @@ def opt_command(
 ) -> None:
     passes = parse_pipeline(pipeline)
     with progress_bar() as progress:
-        progress("load", 0, 1)
-        program = Named(model, shapes, state, rolls, fixed, cache, task, original, config).traced()
+        named = Named(model, shapes, state, rolls, fixed, cache, task, original, config)
+        program = named.traced(progress)
         timings = passes.run(program, progress)
     text = parts_text(program) if parts else print_program(program)
     if as_json:

@@ -48,10 +48,9 @@ def explain_command(
     """
     try:
         with progress_bar() as progress:
-            progress("load", 0, 1)
             program = Named(
                 model, shapes, state, rolls, fixed, cache, task, original, config
-            ).traced()
+            ).traced(progress)
             found = _explained(program, progress)
     except ModelError as error:
         failure = failure_of(error)
