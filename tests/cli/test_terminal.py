@@ -167,7 +167,8 @@ def test_the_plan_that_comes_next_misses_no_option(
 
 def test_every_command_says_what_comes_next() -> None:
     """The others of the list: what they do takes long, so that their source is read instead."""
-    silent = {"completion", "opt", "serve"}  # they print what another program reads, or go on
+    # They print what another program reads, or go on.
+    silent = {"cluster", "completion", "opt", "serve"}
     for command, (where, _) in commands.vlacut.where.items():
         said = getsource(import_module(f"vlacut.cli.{where.partition(':')[0]}"))
         assert command in silent or re.search(r"\bnext: |say_next\(", said), command
