@@ -12,7 +12,12 @@ from support.commands import Vlacut
 from support.precisions import policy, slow_memory
 
 import vlacut as package
-from vlacut.control.precision_table import PrecisionTable, read_precision_table
+from vlacut.bundle.manifest import read_bundle
+from vlacut.control.precision_table import (
+    PrecisionTable,
+    read_precision_table,
+    write_precision_table,
+)
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.signals.fineness import MotionUnits
 from vlacut.errors import InputError
@@ -91,6 +96,12 @@ def test_a_bundle_calibrated_from_its_own_episode(
     vlacut: Vlacut, split_bundle: Path, tmp_path: Path
 ) -> None:
     bundle, episode, table = (tmp_path / name for name in ("p.vlacut", "e.npz", "t.json"))
+    strict = {"edges": (), "levels": (0,), "eps": (0.1,), "errors": ((0.0,), (1.0,))}
+    units = MotionUnits((0, 1, 2), (3, 4, 5), False)
+    write_precision_table(
+        table,
+        PrecisionTable(precisions=("", "int4"), units=units, alpha=0.1, counts=(20,), **strict),
+    )
     package.compile(
         policy(tmp_path),
         edge=slow_memory(tmp_path),
@@ -99,7 +110,11 @@ def test_a_bundle_calibrated_from_its_own_episode(
         out=bundle,
         precisions="int4",
         pin="*=edge",
+        precision_table=table,
     )
+    kept = read_bundle(bundle).precision_table_path
+    assert kept is not None
+    assert kept.read_bytes() == table.read_bytes()
     # A command lasts ten ticks: of one tick it would be over before the next chunk came.
     words = ["run", bundle, "--rate", 200, "--chunk", "action,period=50ms"]
     assert vlacut(*words, "--steps", 60, "--record", episode)[0] == 0
@@ -121,8 +136,10 @@ def test_a_bundle_calibrated_from_its_own_episode(
     commands = json.loads(out)["loop"]["commands"]
     assert "int4" in {one["precision"] for one in commands}  # all errors are allowed
     assert {one["precision"] for one in json.loads(out)["steps"]} <= {"", "int4"}
+    status, out, err = vlacut(*used, "--json")  # by the table in the bundle, which allows nothing
+    assert status == 0, err
+    assert {one["precision"] for one in json.loads(out)["steps"]} == {""}
     for asked, said in (
-        (used, "needs a table of precisions"),
         ((*used, "--precision-table", episode), "is no table of precisions"),
         (("calibrate-precision", split_bundle, episode, "-o", table), "one precision alone"),
         ((*made, "--rotation", "999"), "no column 999"),

@@ -198,6 +198,7 @@ def compile(  # the name users expect
     model_tolerance: float | None = None,
     predictor: AnyPath | None = None,
     actions: AnyPath | None = None,
+    precision_table: AnyPath | None = None,
     progress: Progress = unwatched,
     **unknown: Any,
 ) -> Bundle:
@@ -263,6 +264,7 @@ def compile(  # the name users expect
             magnitude; None takes the one of the element type.
         predictor: a file of `vlacut train-predictor`, for the bundle's robots.
         actions: a file of `vlacut calibrate-actions`, for the bundle's robots.
+        precision_table: a file of `vlacut calibrate-precision`, for the bundle's robots.
         progress: called with what is being done, how much is done, and how much there is.
         unknown: must be empty; a misspelt option is refused with the nearest name.
 
@@ -287,6 +289,7 @@ def compile(  # the name users expect
         model_tolerance=model_tolerance,
         predictor=Path(predictor) if predictor is not None else None,
         actions=Path(actions) if actions is not None else None,
+        precision_table=Path(precision_table) if precision_table is not None else None,
         progress=progress,
     )
     for warning in planned.warnings:

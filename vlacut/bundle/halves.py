@@ -24,6 +24,7 @@ from vlacut.plans.plan import Part
 HALF = "half"
 _MOST_BYTES = 16  # of the file that says which
 _WEIGHT = re.compile(rb"weights/[0-9a-f]{64}")
+PRECISIONS = "precisions"  # the folder of the table of precisions
 _EDGE = ("golden/observation.npz", "golden/action.npz")
 
 
@@ -60,6 +61,7 @@ def files_of(root: Path, manifest: Manifest, side: Side) -> dict[str, FileEntry]
     wanted = {"initial.npz", *(f"golden/parts/{part.name}.npz" for part in parts)}
     if side is Side.EDGE:
         wanted |= {*_EDGE, manifest.predictor, manifest.actions}
+        wanted |= {name for name in manifest.files if name.startswith(f"{PRECISIONS}/")}
     for name in (name for part in parts for name in part_files(part)):
         wanted |= {name, *weights_named(root / name)}
     return {name: entry for name, entry in manifest.files.items() if name in wanted}

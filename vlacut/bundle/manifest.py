@@ -9,6 +9,7 @@
     weights/SHA256         one per distinct weight
     predictors/SHA256      a trained predictor of the bandwidth, if one was given
     actions/SHA256         tables of action errors for the control loop, if they were given
+    precisions/SHA256      the table of precisions for the controller dyq, if it was given
     golden/observation.npz, golden/action.npz   one control step of the uncut model
     golden/sequence.npz    of a model that remembers: that step, the next ones, and their state
     initial.npz            initial values of state that are not zeros
@@ -140,6 +141,12 @@ class Bundle:
     def actions_path(self) -> Path | None:
         """The file of the tables of action errors; None if the bundle has none."""
         return self.root / self.manifest.actions if self.manifest.actions else None
+
+    @property
+    def precision_table_path(self) -> Path | None:
+        """The file of the table of precisions; None if the bundle has none."""
+        names = (name for name in self.manifest.files if name.startswith(f"{halves.PRECISIONS}/"))
+        return next((self.root / name for name in names), None)
 
     @property
     def has_golden(self) -> bool:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from vlacut.backend import Finding
 from vlacut.bundle.contents import Manifest
+from vlacut.bundle.halves import PRECISIONS
 from vlacut.bundle.manifest import (
     ACTIONS,
     FORMAT,
@@ -35,6 +36,7 @@ from vlacut.compiler.precisions import join, run_passes
 from vlacut.compiler.recording import Recorder
 from vlacut.compiler.target import Target
 from vlacut.compiler.variants import variants_of
+from vlacut.control.precision_table import read_precision_table
 from vlacut.control.tables import read_tables
 from vlacut.errors import BackendError, Progress, unwatched, watched
 from vlacut.frontends.checkpoint import Stored, load_weights
@@ -220,6 +222,7 @@ def compile_program(
     model_tolerance: float | None = None,
     predictor: Path | None = None,
     actions: Path | None = None,
+    precision_table: Path | None = None,
     progress: Progress = unwatched,
 ) -> tuple[Planned, Bundle]:
     """Plan a program, emit both sides' parts, and write the bundle at `out`.
@@ -242,6 +245,7 @@ def compile_program(
             magnitude; None takes the one of the element type.
         predictor: a file of `vlacut train-predictor`, to put into the bundle.
         actions: a file of `vlacut calibrate-actions` for this plan's variants, to put there too.
+        precision_table: a file of `vlacut calibrate-precision`, likewise.
         progress: called with what is being done, how much is done, and how much there is.
 
     Raises InputError, PassError, BackendError, ModelDiffers if the program does not compute what
@@ -250,6 +254,7 @@ def compile_program(
     check_tolerance(model_tolerance)
     interval_s = read_weights(predictor).interval_s if predictor else 0.0
     tables = read_tables(actions) if actions else None
+    switch = read_precision_table(precision_table) if precision_table else None
     ends = parse_backends(backend)
     stored = checkpoint or {}
     devices = {Side.EDGE: target.edge, Side.CLOUD: target.cloud}
@@ -268,6 +273,8 @@ def compile_program(
             overlap = check_overlap(program) if golden and model_check else ()
             if tables is not None:
                 tables.check([variant.name for variant in planned.plan.variants])
+            if switch is not None:
+                switch.check([variant.precision for variant in planned.plan.variants])
             made = anatomy(trace_dataflow(program), planned.plan, planned.split, planned.interval_s)
             phases = whole_phases(program)
             count = len(planned.plan.parts) + len(phases)
@@ -301,6 +308,7 @@ def compile_program(
         recorder = Recorder(program, planned.plan, phases, folder, ends, progress)
         record, said = recorder.run(golden, model_check, model_tolerance)
         tolerances = ends.tolerances(program)
+        add_file(folder, PRECISIONS, precision_table)
         manifest = Manifest(
             format=FORMAT,
             plan=planned.plan,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from vlacut.bundle.manifest import Bundle
-from vlacut.control.controllers.naming import make_controller
+from vlacut.control.controllers.naming import DYQ, make_controller
 from vlacut.control.cycle import Cycle
 from vlacut.control.executors import ASYNC
 from vlacut.control.inferring.worker import Worker
@@ -104,6 +104,8 @@ class ControlLoop(Closing):
         if tables is None and held is not None:
             tables = held.actions_path
         read = read_tables(Path(tables)) if tables is not None else None
+        if controller == DYQ and held is not None and held.precision_table_path is not None:
+            options.setdefault("table", held.precision_table_path)
         if isinstance(controller, str):
             controller = make_controller(
                 controller, routes, tables=read, entropy=bool(entropy), **options

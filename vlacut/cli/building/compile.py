@@ -182,6 +182,11 @@ def _sweep(
     type=click.Path(path_type=Path),
     help="What vlacut calibrate-actions wrote, for the bundle's robots.",
 )
+@click.option(
+    "--precision-table",
+    type=click.Path(path_type=Path),
+    help="What vlacut calibrate-precision wrote, for the bundle's robots.",
+)
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Write a page: .html.")
 @click.option(
     "--lerobot",
@@ -210,6 +215,7 @@ def compile_command(
     model_tolerance: float | None,
     predictor: Path | None,
     actions: Path | None,
+    precision_table: Path | None,
     page: Path | None,
     for_lerobot: bool,
     as_json: bool,
@@ -238,6 +244,7 @@ def compile_command(
             model_tolerance=model_tolerance,
             predictor=predictor,
             actions=actions,
+            precision_table=precision_table,
             progress=progress,
         )
     if for_lerobot:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vlacut.bundle.manifest import Bundle
 from vlacut.cli.show.output import console, milliseconds, print_json, size, table
 from vlacut.cli.show.progress import progress_bar
 from vlacut.control.controllers.naming import CONTROLLERS, DYQ, ENTROPY, RISK
@@ -61,7 +62,7 @@ def looped_options(command: F) -> F:
 
 def simulate_loop(
     path: Path,
-    plan: Plan,
+    bundle: Bundle,
     traces: Sequence[Trace],
     link: Link,
     as_json: bool,
@@ -76,6 +77,7 @@ def simulate_loop(
     predictor: str,
 ) -> None:
     """Play every controller and show what came of it."""
+    plan, table_of_precisions = bundle.plan, precision_table or bundle.precision_table_path
     if len(traces) != 1:
         raise InputError(f"{len(traces)} traces: name the one that the episodes are played over")
     race = LoopComparison(
@@ -88,9 +90,9 @@ def simulate_loop(
         playing or "",
         selector=selector,
         predictor=predictor,
-        options={DYQ: {"table": precision_table}} if precision_table else {},
+        options={DYQ: {"table": table_of_precisions}} if table_of_precisions else {},
     )
-    named = _named(controllers, tables is not None, precision_table is not None)
+    named = _named(controllers, tables is not None, table_of_precisions is not None)
     with progress_bar() as progress:
         rows = race.run(named, progress)
     if as_json:

@@ -103,7 +103,7 @@ def simulate_command(
         looped["selector"] = CHOSEN if ALL in selectors else selectors[0]
         looped["predictor"] = predictors[0]
         traces = [one.trace for one in recordings(trace)]
-        simulate_loop(path, plan, traces, over, as_json, episodes=episodes, **looped)
+        simulate_loop(path, bundle, traces, over, as_json, episodes=episodes, **looped)
         return
     start = time.perf_counter()
     with progress_bar() as progress:
