@@ -12,6 +12,9 @@ import pytest
 # openpi-client pins numpy below 2, and needs typing_extensions without saying so.
 OPENPI = ("numpy==2.2.6", "msgpack", "websockets", "dm-tree", "pillow", "typing_extensions")
 
+# rclpy of Kilted, and the messages that the node and its robot have; its wheels are not ROS's own.
+ROS = ("ros-rclpy[fastrtps]", "ros-sensor-msgs", "ros-trajectory-msgs", "ros-diagnostic-msgs")
+
 POLICIES = Path(__file__).parent / "policies"
 ROOT = Path(__file__).parents[2]
 LEROBOT_PYTHON = ROOT / ".venv-lerobot" / "bin" / "python"
@@ -32,6 +35,11 @@ def openpi_environment(folder: Path) -> str:
     python = _environment(folder, OPENPI)
     _install(python, "--no-deps", "openpi-client==0.1.2")
     return python
+
+
+def ros_environment(folder: Path) -> str:
+    """The interpreter of a new environment with rclpy."""
+    return _environment(folder, ROS)
 
 
 def _environment(folder: Path, packages: tuple[str, ...]) -> str:

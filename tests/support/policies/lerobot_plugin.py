@@ -17,6 +17,7 @@ import torch
 
 
 def main(observation: str, folder: str, cloud: str) -> None:
+    import lerobot_policy_vlacut  # noqa: F401  (as LeRobot's commands import every plugin)
     from lerobot.configs.policies import PreTrainedConfig
     from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
