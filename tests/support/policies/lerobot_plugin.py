@@ -21,7 +21,7 @@ def main(observation: str, folder: str, cloud: str) -> None:
     from lerobot.configs.policies import PreTrainedConfig
     from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
     config = PreTrainedConfig.from_pretrained(folder, cli_overrides=[f"--cloud={cloud}"])
     policy = get_policy_class(config.type).from_pretrained(folder, config=config)
     before, after = make_pre_post_processors(config, pretrained_path=folder)
