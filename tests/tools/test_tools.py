@@ -8,7 +8,9 @@ from support.scripts import TOOLS, load
 from vlacut.hardware import Side
 
 SCRIPTS = sorted(path.name for path in TOOLS.glob("*.py"))
-FLEET = sorted(path.name for path in (TOOLS / "fleet").glob("bench_*.py"))
+FLEET = sorted(
+    path.name for path in (TOOLS / "fleet").glob("*.py") if "__main__" in path.read_text()
+)
 # What scripts may need and the checks do not install.
 OPTIONAL = {"atheris", "sklearn"}
 

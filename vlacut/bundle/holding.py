@@ -23,7 +23,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,12 +147,15 @@ def hold(bundle: Bundle, name: str, folder: Path) -> None:
 def _take(given: int, made: int, entry: FileEntry) -> str:
     """Clone or copy a file; the digest of what was made, empty if it is of another size.
 
-    A piece is hashed while it is written: neither waits for the other.
+    A piece is hashed while it is written, and while the next one is read.
     """
     cloned = _clone(given, made)
     digest, total = hashlib.sha256(), 0
+    hashed: Future[None] | None = None
     with ThreadPoolExecutor(1) as beside:
         while chunk := os.read(made if cloned else given, _CHUNK):
+            if hashed is not None:
+                hashed.result()
             hashed = beside.submit(digest.update, chunk)
             total += len(chunk)
             if total > entry.nbytes:
@@ -160,7 +163,6 @@ def _take(given: int, made: int, entry: FileEntry) -> str:
             left = memoryview(chunk) if not cloned else memoryview(b"")
             while left:
                 left = left[os.write(made, left) :]
-            hashed.result()
     return digest.hexdigest() if total == entry.nbytes else ""
 
 

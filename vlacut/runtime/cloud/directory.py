@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 _STALE_S = 5.0
@@ -53,13 +53,20 @@ class Directory:
 
     Args:
         stale_s: seconds after which a report counts no more.
+        clock: seconds, which never go back.
+        seed: of which of equals is named; servers must not all name the same one.
     """
 
-    def __init__(self, stale_s: float = _STALE_S) -> None:
-        self._stale_s = stale_s
+    def __init__(
+        self,
+        stale_s: float = _STALE_S,
+        clock: Callable[[], float] = time.monotonic,
+        seed: int | None = None,
+    ) -> None:
+        self._stale_s, self._clock = stale_s, clock
         self._reports: dict[str, tuple[Standing, float]] = {}
         self._sent: defaultdict[str, deque[float]] = defaultdict(deque)  # when
-        self._random = random.Random()  # of equals any: servers must not all name the same one
+        self._random = random.Random(seed)
         self._lock = threading.Lock()
 
     @property
@@ -69,7 +76,7 @@ class Directory:
             return self._fresh()
 
     def _fresh(self) -> list[Standing]:
-        oldest = time.monotonic() - self._stale_s
+        oldest = self._clock() - self._stale_s
         return [one for _, (one, when) in sorted(self._reports.items()) if when >= oldest]
 
     def report(self, standing: Standing) -> None:
@@ -91,7 +98,7 @@ class Directory:
         sent = self._sent[standing.address]
         for _ in range(min(len(sent), max(0, standing.robots - before.robots))):
             sent.popleft()  # the first of them have arrived
-        self._reports[standing.address] = standing, time.monotonic()
+        self._reports[standing.address] = standing, self._clock()
 
     def forget(self, address: str) -> None:
         """A server has gone."""
@@ -123,12 +130,12 @@ class Directory:
             fullness, _, best = min(found, default=(2.0, 0.0, None))
             if best is None or fullness > most:
                 return ""
-            self._sent[best.address].append(time.monotonic())
+            self._sent[best.address].append(self._clock())
             return best.address
 
     def _under_way(self, address: str) -> int:
         """Robots that were sent there, and that no report shows yet."""
-        sent, oldest = self._sent[address], time.monotonic() - _UNDER_WAY_S
+        sent, oldest = self._sent[address], self._clock() - _UNDER_WAY_S
         while sent and sent[0] < oldest:
             sent.popleft()
         return len(sent)
