@@ -94,6 +94,7 @@ def compiled(size: Size, prompt: int, batch: str, path: Path) -> Path:
         out=path,
         pin=("*=cloud",),
         batch=batch,
+        provider="cpu",
         golden=False,
         model_check=False,
         edge="jetson-agx-orin",

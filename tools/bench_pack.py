@@ -115,7 +115,14 @@ def compiled(program: Program, path: Path, options: dict[str, Any], quantise: st
     if quantise:
         options = {**options, "quantise": quantise}
     vlacut.compile(
-        program, out=path, pin=("*=edge",), golden=False, model_check=False, **machines, **options
+        program,
+        out=path,
+        pin=("*=edge",),
+        provider="cpu",
+        golden=False,
+        model_check=False,
+        **machines,
+        **options,
     )
     return path
 
