@@ -99,6 +99,9 @@ def _check(words: list[str]) -> None:
     if words[0] == "vlacut":
         command = commands.get_command(click.Context(commands), words[1])
         assert command, f"no command {words[1]}"
+        if isinstance(command, click.Group):  # `vlacut cluster up`: the options are the latter's
+            name, command = words[2], command.commands.get(words[2])
+            assert command, f"no command {words[1]} {name}"
         options = {
             name for param in command.params for name in (*param.opts, *param.secondary_opts)
         }
