@@ -47,7 +47,7 @@ class Effort:
         tasks: that are learnt.
         scale: share of the episodes.
         steps: of AdamW a round of DAgger; other turns have twice as many, and so has `tokens`.
-        rounds: of DAgger, before the turn of scattered scenes.
+        rounds: of DAgger, before scattered scenes and one round more.
         seed: of everything.
     """
 
@@ -59,8 +59,8 @@ class Effort:
 
     @property
     def turns(self) -> range:
-        """Demonstrations, the rounds, and scattered scenes."""
-        return range(self.rounds + 2)
+        """Demonstrations, the rounds, scattered scenes, and the last round."""
+        return range(self.rounds + 3)
 
     def scatters(self, turn: int) -> bool:
         """Whether a turn gathers scattered scenes."""

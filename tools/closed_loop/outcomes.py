@@ -34,7 +34,7 @@ class Outcome:
         cloud_s, edge_s: compute of them.
         nbytes: that crossed the link.
         step_s: mean time of an inference.
-        exact: share of the inferences in the precision of the program as it is.
+        exact: share of the inferences in the precision of the row's own bundle.
     """
 
     seed: int

@@ -1,12 +1,13 @@
 r"""An animation of the same episode, driven in two ways, side by side.
 
     python -m tools.closed_loop.picture naive aligned --delay-ms 300 --seed 1000003 -o episode.gif
-    python -m tools.closed_loop.picture naive:all-cloud blend --plan openvla.vlacut \
-        --traces TRACES --policy bench/bundles/flow-….vlacut -o episode.gif
+    python -m tools.closed_loop.picture naive:chosen:roboecc.vlacut aligned \
+        --plan openvla.vlacut --traces TRACES --policy bench/bundles/flow-….vlacut -o episode.gif
 
-A side is a way to play, and with a plan what chooses its variants: a name of one, or `argmin`. Left
-and right have the same seed, so the same blocks on the same belt, which changes its speed. The one
-that is done first stands still until the other is, or has run out of time.
+A side is a way to play; with a plan what chooses its variants, a name of one or of a selector; and
+another plan for this side alone. Left and right have the same seed, so the same blocks on the same
+belt, which changes its speed. The one that is done first stands still until the other is, or has
+run out of time.
 """
 
 from __future__ import annotations
@@ -80,20 +81,21 @@ def write(path: Path, made: Sequence[Image.Image]) -> None:
 
 def side(base: Cell, said: str) -> tuple[Cell, str]:
     """A side's cell, and what is said above it; ValueError for a way that there is not."""
-    way, _, selector = said.partition(":")
+    way, selector, plan = [*said.split(":", 2), "", ""][:3]
     if way not in PLAYINGS:
         raise ValueError(f"no way to play is called {way!r}: {', '.join(PLAYINGS)}")
     if not base.plan:
         assert base.delay_s is not None
         told = f"{way}: an inference takes {1e3 * base.delay_s:.0f} ms"
         return replace(base, playing=way), told
-    told = f"{way}, {selector or 'our choice'}, over {Path(base.traces).name}"
-    return replace(base, playing=way, selector=selector or base.selector), told
+    chosen = replace(base, playing=way, selector=selector or base.selector)
+    chosen = replace(chosen, plan=plan or base.plan)
+    return chosen, f"{way}; {Path(chosen.plan).stem}, {chosen.selector}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sides", nargs=2, metavar="SIDE", help="PLAYING[:VARIANT]")
+    parser.add_argument("sides", nargs=2, metavar="SIDE", help="PLAYING[:SELECTOR[:PLAN]]")
     parser.add_argument("--task", default="belt", choices=TASKS)
     parser.add_argument("--policy", default=EXPERT, help="a bundle; the expert without one")
     parser.add_argument("--delay-ms", type=float, default=300, help="without a plan")

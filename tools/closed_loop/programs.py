@@ -14,6 +14,9 @@ from vlacut.ir.program import Program
 
 from .heads import STEPS, FlowPolicy, TokenPolicy, load
 from .policy import CHUNK, DIMS, PICTURES, STATE
+from .scattered import scatter
+from .tasks import TASKS
+from .world import World
 
 EDGE, CLOUD, LINK = "jetson-agx-orin", "a100", "10MB/s,20ms"
 RTC = "rtc"
@@ -21,6 +24,7 @@ PRECISIONS = {"as it is": "", "W8A8": "int8", "W4A32": "int4"}
 
 
 def _example() -> dict[str, torch.Tensor]:
+    """Of the right shapes."""
     numbers = torch.Generator().manual_seed(0)
     made = {
         name: torch.randint(0, 256, (64, 64, 3), generator=numbers, dtype=torch.uint8)
@@ -29,6 +33,14 @@ def _example() -> dict[str, torch.Tensor]:
     made["words"] = torch.tensor([1, 2])
     made["state"] = torch.tensor([0.4, 0.0, 0.3, 0.0, 1.0, 0.4, 0.0, 0.3, 0.0, 0.0])[:STATE]
     return made
+
+
+def _scene() -> dict[str, torch.Tensor]:
+    """What a policy sees on the belt: activations are as large as they will be."""
+    world = World(TASKS["belt"].xml)
+    sample = scatter("belt", world, 0)
+    world.close()
+    return {name: torch.from_numpy(sample[name]) for name in (*PICTURES, "words", "state")}
 
 
 def token_program(net: TokenPolicy) -> Program:
@@ -66,9 +78,9 @@ def token_program(net: TokenPolicy) -> Program:
     )
 
 
-def flow_program(net: FlowPolicy) -> Program:
+def flow_program(net: FlowPolicy, example: dict[str, torch.Tensor] | None = None) -> Program:
     """pi0's shape: a prefix once, and ten trips from noise to a chunk."""
-    example = _example()
+    example = example or _example()
     noise = torch.randn(CHUNK, DIMS, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         seen = net.vision(*(example[name] for name in PICTURES))
@@ -127,7 +139,10 @@ class Made:
         if self.path.exists():
             return
         net = load(self._net, self.weights)
-        program = token_program(net) if isinstance(net, TokenPolicy) else flow_program(net)
+        if isinstance(net, TokenPolicy):
+            program = token_program(net)
+        else:
+            program = flow_program(net, _scene() if self.precision else None)
         self.folder.mkdir(parents=True, exist_ok=True)
         vlacut.compile(
             program,
@@ -136,6 +151,8 @@ class Made:
             link=LINK,
             real_time_chunking="guided" if self.name == RTC else "",
             quantise=self.precision,
+            # It draws pictures anew, and activations beyond their scales are cut off.
+            model_check=not self.precision,
             pool="block",
             out=self.path,
         )
