@@ -13,9 +13,7 @@ import logging
 import secrets
 import socket
 import ssl
-import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,10 +22,10 @@ from vlacut.plans.memory import UNKNOWN, Memory
 from vlacut.runtime.cloud.attending import Attendant
 from vlacut.runtime.cloud.deployment import Counts, Deployment, Offer
 from vlacut.runtime.cloud.directory import Directory, Standing
+from vlacut.runtime.cloud.events import Events
 from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.cloud.reception import Reception
-from vlacut.runtime.cloud.refusals import Refusals
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.cloud.turns import Turns
@@ -92,11 +90,10 @@ class Server:
         self._timeout = timeout
         self._most_robots = most_robots
         self._robots = Robots(most_robots, self._hosting)
-        self._lock = threading.Lock()
-        self._strangers: Counter[str] = Counter()  # what became of who named no bundle
-        self._refusals = Refusals(self._say)
+        self._events = Events()
         digests, elsewhere = self._hosting.taking, self._elsewhere
-        self._reception = Reception(host, port, tls, digests, self._serve, self._refuse, elsewhere)
+        refuse = self._events.refuse
+        self._reception = Reception(host, port, tls, digests, self._serve, refuse, elsewhere)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -141,8 +138,7 @@ class Server:
     def counts(self) -> Counts:
         """What it has done so far, for all bundles that it ever had."""
         made = self._hosting.counts
-        with self._lock:
-            made.events.update(self._strangers)
+        self._events.add_to(made)
         return made
 
     @property
@@ -230,7 +226,7 @@ class Server:
             mine = served
 
             def note(event: str, why: str) -> None:
-                self._note(mine, event, peer, why)
+                self._events.note(mine, event, peer, why)
 
             try:
                 deadline_s = greeting.second_ns * 1e-9
@@ -242,9 +238,9 @@ class Server:
             finally:
                 self._dismiss(sock, lost)
         except PeerLost as error:
-            self._note(served, "lost", peer, str(error))
+            self._events.note(served, "lost", peer, str(error))
         except WireError as error:
-            self._note(served, "refused", peer, str(error))
+            self._events.note(served, "refused", peer, str(error))
 
     def _admit(
         self, stranger: Stranger
@@ -316,22 +312,3 @@ class Server:
                 self._robots.leave(sock)
                 return NoRoom(served.why_not, Status.LOADING if loading else Status.FULL)
         return None
-
-    def _refuse(self, event: str, peer: str, why: str) -> None:
-        """Count a connection that was not taken, and log it unless it is one of a flood."""
-        with self._lock:
-            self._strangers[event] += 1
-        self._refusals.note(event, peer, why)
-
-    def _note(self, served: Deployment | None, event: str, peer: str, text: str) -> None:
-        if served is not None:
-            served.count(event)
-        else:
-            with self._lock:
-                self._strangers[event] += 1
-        self._say(event, peer, text)
-
-    def _say(self, event: str, peer: str, text: str) -> None:
-        level = logging.INFO if event in ("connected", "left") else logging.WARNING
-        line = f"{event}: {peer}" + (f": {text}" if text else "")
-        _log.log(level, line, extra={"event": event, "robot": peer})
