@@ -111,7 +111,8 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
         yield "serve", [address]
         yield "status", [printed("status", address["metrics"])]
         listed = f'address = "{address["address"]}"\nmetrics = "{address["metrics"]}"\n'
-        (folder / "cluster.toml").write_text(f"[[workers]]\n{listed}")
+        silent = 'address = "127.0.0.1:1"\nmetrics = "127.0.0.1:1"\n'
+        (folder / "cluster.toml").write_text(f"[[workers]]\n{listed}[[workers]]\n{silent}")
         yield "cluster haproxy", [printed("cluster", "haproxy", "cluster.toml")]
         where = ("--cloud", address["address"], "--deadline", "10s")
         yield "run", [printed("run", "b", *where, "--steps", 2, "--record", "r.npz")]
