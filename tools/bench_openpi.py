@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 from echo import _FREE, DIGEST
-from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
 from vlacut.emulation import shape_of
 from vlacut.emulation.process import EmulatedLink
@@ -173,6 +172,10 @@ def server(what: str, asked: argparse.Namespace, jpeg: bool, cloud: str = "") ->
 
 def measure(asked: argparse.Namespace, link: Link | None) -> dict[str, float]:
     """Medians of a round trip in milliseconds, by way."""
+    from openpi_client.websocket_client_policy import (
+        WebsocketClientPolicy,
+    )  # not in vlacut's extras
+
     with ExitStack() as stack:
 
         def over(port: int) -> tuple[str, int]:

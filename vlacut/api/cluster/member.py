@@ -56,11 +56,12 @@ class Member:
     """
 
     def __init__(self, settings: RaySettings, host: str, report: Report) -> None:
-        self._report, self._host = report, host
+        self._report = report
         self._directory = Directory(_STALE_S)
         self._ended = threading.Event()
         self._away = False
         self._server = _listening(settings, host, self._directory)
+        self._address = written(host, self._server.address[1])
         self._serving = threading.Thread(target=self._server.serve_forever, name="vlacut-serve")
         self._telling = threading.Thread(target=self._tell, name="vlacut-tell", daemon=True)
         self._serving.start()
@@ -69,8 +70,7 @@ class Member:
     @property
     def standing(self) -> Standing:
         """How full it is, by the address where robots reach it."""
-        port = self._server.address[1]
-        return replace(self._server.standing, address=written(self._host, port))
+        return replace(self._server.standing, address=self._address)
 
     def drain(self) -> int:
         """Send the robots on, and end; how many are left, whose steps took too long."""
