@@ -44,6 +44,9 @@ class Reception:
         refused: told of a connection that was not taken: `lost` or `refused`, whose, and why.
         elsewhere: `HOST:PORT` of who takes robots of another digest; empty if nobody does.
 
+    Attributes:
+        address: host and port it listens on, or did.
+
     Raises InputError if the address cannot be had.
     """
 
@@ -68,16 +71,12 @@ class Reception:
         self._lingering: deque[tuple[float, Stranger]] = deque()
         self._events = selectors.DefaultSelector()
         self._listener = listener(host, port)
+        listens_on = self._listener.getsockname()
+        self.address = str(listens_on[0]), int(listens_on[1])
         use_cubic(self._listener)
         self._listener.setblocking(False)
         self._gate = Gate(self._listener, self._lobby, refused)
         self._events.register(self._listener, READ, None)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port it listens on."""
-        host, port = self._listener.getsockname()[:2]
-        return str(host), int(port)
 
     @property
     def stopping(self) -> bool:
