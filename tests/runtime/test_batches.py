@@ -27,7 +27,7 @@ from vlacut.hardware import Side
 from vlacut.plans.batch import Batch, check_batches, parse_batches, slot
 from vlacut.runtime.cloud.batches import Batches
 from vlacut.runtime.cloud.server import Server
-from vlacut.runtime.cloud.turns import Asked, Turns
+from vlacut.runtime.cloud.turns import Asked, Pace, Turns
 from vlacut.runtime.engines import cloud_engines
 from vlacut.tensor import TensorSpec
 
@@ -129,6 +129,7 @@ def batches(broken: float = math.nan) -> Batches:
     plan: Any = SimpleNamespace(spec={"x": TensorSpec("x", "float32", (1,))})
     made = Batches(part, {size: Adding(size, broken) for size in (1, 2, 4)}, plan)
     made.seconds = {1: 0.010, 2: 0.012, 4: 0.016}
+    made._tried = dict(made.seconds)
     return made
 
 
@@ -151,6 +152,48 @@ def test_a_deadline_that_company_would_miss_is_kept() -> None:
     assert len(of.choose([*[asked(of)] * 3, asked(of, due_s=now + 1.4)])) == 2
     assert len(of.choose([asked(of, due_s=now + 1.1), *[asked(of)] * 3])) == 1
     assert len(of.choose([asked(of, due_s=now + 0.5), *[asked(of)] * 3])) == 4
+
+
+def test_one_slow_run_does_not_end_an_engine() -> None:
+    """What is not run is not measured: it is taken to have come back to what it was."""
+    of = batches()
+    for _ in range(20):
+        of.note(4, 0.1)
+    assert len(of.choose([asked(of)] * 4)) == 2
+    for _ in range(200):
+        of.note(2, 0.012)
+    assert len(of.choose([asked(of)] * 4)) == 4
+
+
+def test_engines_that_got_slower_are_all_taken_to_be() -> None:
+    of = batches()
+    for _ in range(400):
+        of.note(1, 0.030)
+    assert of.seconds == pytest.approx({1: 0.030, 2: 0.036, 4: 0.048}, rel=0.01)
+
+
+class Away:
+    """A tensor on a robot's device, which no engine of others may read there."""
+
+    nbytes = 4
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    def start(self) -> None:
+        """Nothing has to be copied."""
+
+    def array(self) -> np.ndarray:
+        return self._array
+
+
+def test_what_lies_on_a_robots_device_comes_through_the_host() -> None:
+    of = batches()
+    members = [asked(of, value) for value in (1.0, 2.0)]
+    for one in members:
+        one.inputs = {"x": Away(one.inputs["x"])}  # type: ignore[arg-type]  # as an array it was
+    of.run(members)
+    assert [float(one.made["y"][0]) for one in members] == [2.0, 3.0]
 
 
 def test_free_places_are_filled_and_answers_are_their_own() -> None:
@@ -191,6 +234,19 @@ def test_who_breaks_a_batch_fails_alone() -> None:
     assert made == {1.0: 2.0, 3.0: 4.0}
     assert errors == [7.0]
     assert of.failed == 1
+
+
+def test_an_engine_that_fails_without_a_robots_fault_is_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    of, turns = batches(broken=1.0), Turns()
+    members = [asked(of), asked(of, 2.0)]
+    with turns._lock:
+        turns._waiting.append(members[1])
+    assert float(turns.run(members[0])["y"][0]) == 2.0
+    assert float(members[1].made["y"][0]) == 3.0
+    assert (set(of.seconds), of.most, of.failed) == ({1, 4}, 4, 1)
+    assert "p for 2 robots fails where each alone does not: part p: it broke" in caplog.text
 
 
 def test_first_due_goes_first_and_nobody_is_passed_over_often() -> None:
@@ -234,6 +290,45 @@ def test_an_engine_that_is_wrong_is_left_out(caplog: pytest.LogCaptureFixture) -
     of = Batches(part, {1: Adding(1), 2: Adding(2), 4: Wrong(4)}, plan)
     assert (set(of.seconds), of.most) == ({1, 2}, 2)
     assert "p for 4 robots does not make what it makes for each" in caplog.text
+
+
+class Broken(Adding):
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        raise BackendError("no memory is left")
+
+
+def test_an_engine_for_several_that_fails_as_it_is_tried_is_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    part: Any = SimpleNamespace(name="p", inputs=("x",), outputs=("y",))
+    plan: Any = SimpleNamespace(spec={"x": TensorSpec("x", "float32", (1,))})
+    of = Batches(part, {1: Adding(1), 2: Adding(2), 4: Broken(4)}, plan)
+    assert (set(of.seconds), of.most) == ({1, 2}, 2)
+    assert "p for 4 robots fails: no memory is left" in caplog.text
+    with pytest.raises(BackendError, match="no memory is left"):
+        Batches(part, {1: Broken(1), 2: Adding(2)}, plan)
+
+
+def test_parts_without_batches_count_in_what_a_step_has_left() -> None:
+    of = batches()
+    pace = Pace(object(), {"p": of}, {"p": 9.0, "q": 2.0, "r": 3.0})
+    pace.begin(math.inf, ("q", "p", "r"))
+    assert [pace.after(name) for name in ("q", "p", "r")] == pytest.approx([3.01, 3.0, 0.0])
+
+
+def test_nobody_waits_for_company_while_another_bundle_waits() -> None:
+    of, turns, mine = batches(), Turns(), object()
+    of.seconds = {1: 1000.0, 2: 1100.0, 4: 1200.0}
+    with turns.stepping(mine), turns.stepping(mine):  # it would wait 50 s for the second
+        first = asked(of)
+        first.company = mine
+        leading = threading.Thread(target=turns.run, args=(first,))
+        leading.start()
+        assert wait_until(lambda: turns.lasts_s > 0)
+        other = Asked(Adding(1), {"x": np.ones(1, np.float32)}, math.inf, 0.0, company=object())
+        assert float(turns.run(other)["y"][0]) == 2.0
+        leading.join()
+    assert time.monotonic() - first.asked_s < 40
 
 
 def test_alone_nobody_waits_for_company() -> None:

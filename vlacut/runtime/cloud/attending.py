@@ -54,7 +54,8 @@ class Attendant:
         self._served, self._turns, self._memory = deployment, turns, memory
         self._stopping, self._note = stopping, note
         self._deadline_s = deadline_s
-        self._pace = Pace(deployment, deployment.batches)
+        predicted = {part.name: part.seconds for part in deployment.plan.parts}
+        self._pace = Pace(deployment, deployment.batches, predicted)
 
     def serve(self, sock: socket.socket, timeout: float, checked: bool) -> bool:
         """Serve it until it leaves or is lost; whether it may come back for its state.

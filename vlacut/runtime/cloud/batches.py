@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vlacut.errors import told
 from vlacut.plans.batch import batch_name, slot
 from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.engines import host_arrays
@@ -24,13 +25,14 @@ _TRIES = 3
 # 2e-7 in float32; float16 has eight of its last places.
 _BOUND = 8 * 2.0**-10
 _WEIGHT = 0.2  # of the newest run, in what a run is predicted to take
+_DOUBT = 0.02  # of a run of another engine, in what this one, tried long ago, is predicted to take
 
 
 class Batches:
     """A part's engines for several robots. One thread at a time, that whose turn it is.
 
     Each is tried as it is loaded. One that does not make for every robot what the part's own engine
-    makes is left out.
+    makes is left out, then or later, and a warning says why.
 
     Args:
         part: of a plan.
@@ -39,6 +41,8 @@ class Batches:
 
     Attributes:
         seconds: what a run is predicted to take, by robots: of the runs before, the newest most.
+            What is not run comes slowly to what it took as it was tried, as the others now do:
+            else one slow run would keep an engine from ever being run again.
         runs: how many there were, by robots.
         failed: runs for several that failed, and were done one by one.
     """
@@ -55,6 +59,7 @@ class Batches:
         for size in sorted(engines):
             self._try(size)
         self._drawn = []
+        self._tried = dict(self.seconds)
 
     def _try(self, size: int) -> None:
         """Time an engine, by the quickest of some runs, for the first allocates; and let robots
@@ -62,19 +67,26 @@ class Batches:
         """
         spent: list[float] = []
         made: Mapping[str, Any] = {}
-        for _ in range(_TRIES):
-            start = time.monotonic()
-            made, _ = self._made(size, self._drawn[:size])
-            spent.append(time.monotonic() - start)
-        if size > 1 and not self._agrees(made, size):
-            _log.warning(
-                "%s for %d robots does not make what it makes for each: it is left out",
-                *(self._part.name, size),
-            )
-            del self._engines[size]
-            self.most = max(self._engines)
+        try:
+            for _ in range(_TRIES):
+                start = time.monotonic()
+                made, _ = self._made(size, self._drawn[:size])
+                spent.append(time.monotonic() - start)
+        except Exception as error:  # whatever a back end raises
+            if size == 1:
+                raise
+            self._leave_out(size, f"fails: {told(error)}")
             return
-        self.seconds[size] = min(spent)
+        self.seconds[size] = max(min(spent), 1e-9)  # a clock may be coarse
+        if size > 1 and not self._agrees(made, size):
+            self._leave_out(size, "does not make what it makes for each")
+
+    def _leave_out(self, size: int, why: str) -> None:
+        name = self._part.name
+        _log.warning("%s for %d robots %s: it is left out", name, size, why)
+        del self._engines[size]
+        self.seconds.pop(size, None)
+        self.most = max(self._engines)
 
     def _agrees(self, made: Mapping[str, Any], size: int) -> bool:
         for number in range(size):
@@ -104,7 +116,7 @@ class Batches:
 
     def run(self, members: Sequence[Asked]) -> None:
         """Run for several; what is free beyond them runs for the first once more."""
-        size = min(size for size in self._engines if size >= len(members))
+        size = self._size(members)
         filled = [one.inputs for one in members]
         filled += [members[0].inputs] * (size - len(members))
         start = time.monotonic()
@@ -114,14 +126,30 @@ class Batches:
             one.made = {key: made[slot(key, number)] for key in self._part.outputs}
             one.device_ns = device_ns // len(members)
 
+    def _size(self, members: Sequence[Asked]) -> int:
+        """The engine that runs for so many."""
+        return min(size for size in self._engines if size >= len(members))
+
+    def note_failure(self, members: Sequence[Asked], error: Exception) -> None:
+        """Note a run for several that failed, once each has run alone: if none of them is at fault,
+        the engine is, and is left out.
+        """
+        self.failed += 1
+        if all(one.error is None for one in members):
+            self._leave_out(self._size(members), f"fails where each alone does not: {told(error)}")
+
     def note(self, size: int, seconds: float) -> None:
         """Note a run of the engine for so many."""
         self.runs[size] += 1
-        self.seconds[size] += _WEIGHT * (seconds - self.seconds[size])
+        slower = seconds / self._tried[size]
+        for each, before in self.seconds.items():
+            weight = _WEIGHT if each == size else _DOUBT
+            self.seconds[each] = before + weight * (slower * self._tried[each] - before)
 
     def _made(
         self, size: int, inputs: Sequence[Mapping[str, Any]]
     ) -> tuple[Mapping[str, Any], int]:
+        """Through host memory: a robot's tensors may still be on the way to its own device."""
         engine = self._engines[size]
         keys = self._part.inputs
         given = (
@@ -129,10 +157,9 @@ class Batches:
             if size == 1
             else {slot(key, at): one[key] for at, one in enumerate(inputs) for key in keys}
         )
-        take = getattr(engine, "take", None)
-        if take is not None:
-            given = {key: take(key, tensor) for key, tensor in given.items()}
-        return engine.run(given), getattr(engine, "device_ns", 0)
+        arrays = host_arrays(given.values())
+        made = engine.run(dict(zip(given, arrays, strict=True)))
+        return made, getattr(engine, "device_ns", 0)
 
 
 def _drawn(specs: Mapping[str, TensorSpec], seed: int) -> dict[str, np.ndarray]:

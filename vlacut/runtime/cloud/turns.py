@@ -7,8 +7,8 @@ in the queue at most, so however many frames somebody sends, the others have the
 Who has the turn takes others along that wait for the same part, in the order in which they are due,
 if its bundle has engines for several (`batches`): as many as make a robot's run take least, as far
 as each keeps its deadline that would keep it alone. It waits for more company only while others of
-its bundle are in a step, and at most for a twentieth of the part's time, and not beyond what its
-deadline leaves. Alone it never waits.
+its bundle are in a step and nobody of another waits, at most for a twentieth of the part's time,
+and not beyond what its deadline leaves. Alone it never waits.
 """
 
 from __future__ import annotations
@@ -162,6 +162,8 @@ class Turns:
         spare = asked.latest_s - now - batches.seconds[batches.most]
         until = now + min(spare, _PATIENCE * batches.seconds[1])
         while now < until:
+            if any(one.company is not asked.company for one in self._waiting):
+                return  # the engines are theirs, too
             there = 1 + sum(one.batches is batches for one in self._waiting)
             asking = 1 + sum(one.company is asked.company for one in self._waiting)
             if there >= batches.most or asking >= self._stepping[id(asked.company)]:
@@ -195,10 +197,14 @@ def _run_all(members: list[Asked]) -> None:
         assert batches is not None
         try:
             batches.run(members)
-        except Exception:  # whatever the engine raised is raised again for whom it is
-            batches.failed += 1
-        else:
-            return
+        except Exception as error:  # whatever the engine raised is raised again for whom it is
+            _run_each(members)
+            batches.note_failure(members, error)
+    else:
+        _run_each(members)
+
+
+def _run_each(members: list[Asked]) -> None:
     for one in members:
         start = time.monotonic()
         try:
@@ -248,10 +254,13 @@ class Pace:
     Args:
         company: what robots of one bundle have in common.
         batches: of its parts, by name.
+        predicted: seconds of its parts, by name, where they have no batches, which were timed.
     """
 
-    def __init__(self, company: object, batches: Mapping[str, Batches]) -> None:
-        self.company, self.batches = company, batches
+    def __init__(
+        self, company: object, batches: Mapping[str, Batches], predicted: Mapping[str, float]
+    ) -> None:
+        self.company, self.batches, self._predicted = company, batches, predicted
         self.due_s = float("inf")
         self._left_s = 0.0
 
@@ -267,4 +276,4 @@ class Pace:
 
     def _alone_s(self, name: str) -> float:
         found = self.batches.get(name)
-        return found.seconds[1] if found is not None else 0.0
+        return found.seconds[1] if found is not None else self._predicted[name]
