@@ -95,6 +95,19 @@ def test_a_weight_of_any_number_of_rows_is_stored_once(tmp_path: Path) -> None:
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+def test_a_transposition_that_turns_nothing_is_none(tmp_path: Path) -> None:
+    body = """main (float[8,256] x) => (float[8,256] y) {
+        t = Transpose<perm=[0,1]>(w)
+        y = MatMul(x, t)
+    }"""
+    weight = NUMBERS.normal(size=(256, 256)).astype(np.float32)
+    model = loaded(write(tmp_path / "square.onnx", body, {"w": weight}))
+    array = NUMBERS.normal(size=(8, 256)).astype(np.float32)
+    expected = run(model, array)
+    OnnxRuntimeBuilder().prepare(model, "square", {})
+    np.testing.assert_allclose(run(model, array), expected, atol=1e-3)
+
+
 def test_small_products_stay_as_they_are(tmp_path: Path) -> None:
     body = "main (float[8,64] x) => (float[8,64] y) { y = MatMul(x, w) }"
     weight = {"w": np.ones((64, 64), np.float32)}

@@ -20,7 +20,7 @@ from vlacut.frontends.load import load_program
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.split.emission import save
 from vlacut.split.weights import WeightStore
-from vlacut_backends.onnxruntime import prepacked
+from vlacut_backends.onnxruntime import packing, prepacked
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 from vlacut_backends.onnxruntime.execute import OnnxRuntimeEngine, OnnxRuntimeExecutor
 from vlacut_backends.onnxruntime.external_data import Packed, Stored, move, stored_in
@@ -156,6 +156,30 @@ def test_a_session_has_its_own_where_there_is_no_room(
     assert "Not a directory" in caplog.text
 
 
+def test_a_session_has_its_own_where_what_is_kept_cannot_be_read(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = parts.made("one")
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(prepacked, "find_engine", refused)
+    assert parts.made("one") == expected
+    assert "packed weights for itself" in caplog.text
+    assert "Permission denied" in caplog.text
+
+
+def test_a_session_has_its_own_where_drawn_numbers_do_not_run(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = parts.made("one", OWN)
+    monkeypatch.setattr(packing, "_probe", lambda *_: np.zeros((2, 3), np.float32))
+    assert parts.made("one") == expected
+    assert "it does not run on drawn numbers" in caplog.text
+    assert not parts.kept("")
+
+
 def test_small_parts_are_not_kept(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("VLACUT_ENGINES", str(parts.engines))
@@ -173,6 +197,13 @@ def one_outside(name: str) -> bytes:
         entry = weight.external_data.add()
         entry.key, entry.value = key, value
     return bytes(model.SerializeToString())
+
+
+def test_an_entry_without_a_key_is_stepped_over() -> None:
+    """As in a file that was altered: it is looked into before it is packed again."""
+    model = make_model(make_graph([], "main", [], []))
+    model.graph.initializer.add().external_data.add().value = "old"
+    assert not stored_in(model.SerializeToString())
 
 
 names = st.text("abc/._", min_size=1, max_size=8)

@@ -110,7 +110,8 @@ def _moved(tensor: bytes, place: Callable[[Stored], Stored]) -> bytes:
     for number, payload, raw in fields_of(tensor):
         if number == _EXTERNAL_DATA and payload is not None:
             pair = {key: text for key, text, _ in fields_of(payload)}
-            entries[(pair[_KEY] or b"").decode()] = (pair[_VALUE] or b"").decode()
+            key, text = (pair.get(number) or b"" for number in (_KEY, _VALUE))
+            entries[key.decode()] = text.decode()
             continue
         rest += raw
         if number == _NAME and payload is not None:

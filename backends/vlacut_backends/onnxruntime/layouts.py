@@ -73,7 +73,8 @@ def _number(node: ir.Node, name: str, default: float) -> float:
 def _is_turned_weight(maker: ir.Node) -> bool:
     """Whether an operator only turns a weight."""
     source = maker.inputs[0] if maker.op_type == "Transpose" and not maker.domain else None
-    return source is not None and source.is_initializer()
+    turns = list(maker.attributes.get_ints("perm", (1, 0))) == [1, 0]
+    return source is not None and source.is_initializer() and turns
 
 
 def _rows(node: ir.Node) -> int:

@@ -125,12 +125,18 @@ def _mapped(one: Stored, root: Path) -> ort.OrtValue:
 
 
 def same_numbers(one: ort.InferenceSession, other: ort.InferenceSession) -> bool:
-    """Whether two sessions make the same bits of a normal draw; never, if none can be drawn."""
+    """Whether two sessions make the same bits of a normal draw; never, if none can be drawn.
+
+    Raises BackendError if they do not run on it.
+    """
     inputs = [_probe(item, index) for index, item in enumerate(one.get_inputs())]
     if any(item is None for item in inputs):
         return False
     given = {item.name: array for item, array in zip(one.get_inputs(), inputs, strict=True)}
-    pairs = zip(one.run(None, given), other.run(None, given), strict=True)
+    try:
+        pairs = zip(one.run(None, given), other.run(None, given), strict=True)
+    except Exception as error:  # its own exceptions share no base but this
+        raise BackendError(f"it does not run on drawn numbers: {error}") from error
     return all(left.tobytes() == right.tobytes() for left, right in pairs)
 
 

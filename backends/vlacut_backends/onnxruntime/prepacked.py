@@ -71,15 +71,16 @@ class PackedPart:
         if sum(one.nbytes for one in stored_in(self.model)) < _LEAST:
             return self._own()
         folder = engines_folder() / "onnxruntime" / "packed"
-        found = self._found(folder)
-        if found is not None:
-            return found
         try:
-            return self._made(folder)
+            found = self._found(folder)
+            if found is not None:
+                return found
+            try:
+                return self._made(folder)
+            except BackendError as error:
+                why = str(error)
         except OSError as error:
             why = f"{folder}: {error.strerror or error}"
-        except BackendError as error:
-            why = str(error)
         _log.warning("%s: this session has packed weights for itself: %s", self.name, why)
         return self._own()
 
