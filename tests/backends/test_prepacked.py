@@ -101,6 +101,16 @@ def test_what_is_mapped_stays_when_its_files_are_gone(parts: Parts, tmp_path: Pa
     assert engine.run({"x": ROWS})["y"].tobytes() == expected
 
 
+def test_what_nothing_packs_is_mapped_where_it_lies(parts: Parts, tmp_path: Path) -> None:
+    """And not copied into the session, once it was packed and once it was found."""
+    parts.root = shutil.copytree(parts.root, tmp_path / "copy")
+    sessions = []
+    for _ in range(2):
+        sessions.append(parts.load("two"))
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+        assert maps.count(str(parts.root / "weights")) == 2 * len(sessions)  # the scales, the sum's
+
+
 @pytest.mark.parametrize("ending", [".weights", ".engine"])
 def test_what_was_altered_is_packed_again(parts: Parts, ending: str) -> None:
     expected = parts.made("one")

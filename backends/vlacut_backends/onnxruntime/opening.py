@@ -46,7 +46,7 @@ def open_session(
     recipe: Mapping[str, str],
     root: Path | None = None,
     providers: Sequence[Any] = ("CPUExecutionProvider",),
-    given: tuple[list[str], list[ort.OrtValue]] = ([], []),
+    given: Mapping[str, ort.OrtValue] | None = None,
     save: Path | None = None,
 ) -> ort.InferenceSession:
     """A session of an ONNX model whose weights, but for those in it, are in the folder `root`.
@@ -57,21 +57,25 @@ def open_session(
         recipe: see `build.py`.
         root: what the places of weights are relative to.
         providers: in order of preference.
-        given: names of weights and what they are, in the place of what the model says.
+        given: weights by name, in the place of what the model says; they are read where they lie,
+            and the session holds them.
         save: where to save the model as the session has it, with its weights and what it packed of
             them in a file beside it.
 
     Raises BackendError, naming the model, if ONNX Runtime cannot load it.
     """
     options = _options(recipe, packs(model))
-    options.add_external_initializers(*given)
+    given = given or {}
+    options.add_external_initializers(list(given), list(given.values()))  # it opens no file
+    for weight, value in given.items():  # and without this it would copy each
+        options.add_initializer(weight, value)
     if save is not None:
         _save(options, save)
     if root is not None:
         folder = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder, str(root))
     try:
-        return ort.InferenceSession(
+        session = ort.InferenceSession(
             model,
             options,
             providers=list(providers),
@@ -79,6 +83,8 @@ def open_session(
         )
     except Exception as error:  # its own exceptions share no base but this
         raise BackendError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+    session.given = given  # ONNX Runtime itself keeps no hold of their memory
+    return session
 
 
 def _save(options: ort.SessionOptions, path: Path) -> None:

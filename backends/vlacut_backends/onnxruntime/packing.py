@@ -106,16 +106,13 @@ def open_packed(
 
     Raises BackendError if it cannot be loaded.
     """
-    names, values = [], []
-    for one in stored_in(model):
-        if not _OURS.fullmatch(one.file):
-            names.append(one.name)
-            values.append(_mapped(one, root))
-    return open_session(model, name, recipe, folder, given=(names, values))
+    outside = (one for one in stored_in(model) if not _OURS.fullmatch(one.file))
+    given = {one.name: _mapped(one, root) for one in outside}
+    return open_session(model, name, recipe, folder, given=given)
 
 
 def _mapped(one: Stored, root: Path) -> ort.OrtValue:
-    """A weight in its file; ONNX Runtime keeps the map, and copies nothing."""
+    """A weight in its file; what is made here keeps the map, and nothing is copied."""
     dtype, file = np.dtype(_ARRAYS[one.kind]), root / one.file
     try:
         array = np.memmap(file, dtype, "r", one.offset, (one.nbytes // dtype.itemsize,))
