@@ -86,6 +86,27 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
         step(3, config={"norm_map": {"STATE": "LOG"}, "features": CONFIG["input_features"]}),
         "mode 'LOG' of STATE",
     ),
+    "a name that is a list": (step(1, registry_name=["x"]), "step 1, ['x'], is not known here"),
+    "a mode that is a list": (
+        step(3, config={"norm_map": {"STATE": [1]}, "features": CONFIG["input_features"]}),
+        "mode [1] of STATE",
+    ),
+    "a kind that is a list": (
+        step(3, config={"norm_map": {}, "features": {STATE: {"type": ["STATE"]}}}),
+        "mode None of ['STATE']",
+    ),
+    "names that are a number": (
+        step(3, config={"norm_map": {}, "features": {}, "normalize_observation_keys": 5}),
+        "normalize_observation_keys is 5",
+    ),
+    "an epsilon beyond all": (
+        step(3, config={"norm_map": {}, "features": {}, "eps": 10**400}),
+        "eps is 1000",
+    ),
+    "more layers than fit": (
+        edited("config.json", lambda said: said.update(n_encoder_layers=1 << 40)),
+        "n_encoder_layers is 1099511627776, and must be from 1 to 4096",
+    ),
     "half floats": (step(2, config={"float_dtype": "float16"}), "float_dtype 'float16'"),
     "no steps": (lambda folder: (folder / "policy_postprocessor.json").unlink(), "before 0.4"),
     "no type": (edited("config.json", lambda said: said.pop("type")), "is no LeRobot|pretrained"),

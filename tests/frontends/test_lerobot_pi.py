@@ -65,8 +65,14 @@ def test_commands_relative_to_the_state_come_back_absolute(tmp_path: Path) -> No
     after = json.loads(file.read_text())
     with pytest.raises(ModelError, match="relative on one side alone"):
         built(folder, "pi0")
+    before = (folder / "policy_preprocessor.json").read_text()
     absolute = {"registry_name": "absolute_actions_processor", "config": {"enabled": True}}
     file.write_text(json.dumps({**after, "steps": [*after["steps"], absolute]}))
+    odd = before.replace('["Gripper"]', '"Gripper"')
+    (folder / "policy_preprocessor.json").write_text(odd)
+    with pytest.raises(ModelError, match=r"exclude_joints and action_names .* must be lists"):
+        built(folder, "pi0")
+    (folder / "policy_preprocessor.json").write_text(before)
     made = built(folder, "pi0")
     [policy] = {phase.module for phase in made.phases}
     state = torch.arange(1.0, JOINTS + 1)
@@ -79,9 +85,26 @@ def test_commands_relative_to_the_state_come_back_absolute(tmp_path: Path) -> No
         act(open_folder(folder, {}, "pick it"))
 
 
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        (4000, "a state of 4000 numbers does not fit in a prompt of"),
+        (1 << 40, "max_state_dim is 1099511627776, and must be from 1 to"),
+    ],
+)
+def test_a_state_that_no_prompt_holds_is_refused(tmp_path: Path, numbers: int, said: str) -> None:
+    file = lerobot_folder(tmp_path, "pi05") / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "max_state_dim": numbers}))
+    with pytest.raises(ModelError, match=said):
+        open_folder(tmp_path, {}, "pick it", "4.57.6")
+
+
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "a memory": ({"use_visual_memory": True}, "use_visual_memory = True is not compiled"),
     "no square": ({"image_resolution": [224, 256]}, "is no square"),
+    "a square of words": ({"image_resolution": ["a", "a"]}, "is no square"),
+    "no step": ({"num_inference_steps": 0}, "num_inference_steps is 0, and must be from 1 to"),
+    "a chunk beyond all": ({"chunk_size": 1 << 40}, "chunk_size is 1099511627776, and must be"),
     "another size": ({"image_resolution": [112, 112]}, "reads pictures of 224 pixels, not of 112"),
     "another policy": ({"type": "pi0"}, "the steps of its prompt are not those of pi0"),
 }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,16 @@ def test_a_configuration_that_is_not_known_is_refused(name: str) -> None:
         ("like = 'pi0_libero'\naction_horizon = 0", "out of range"),
         ("like = 'pi0_libero'\ncameras = ['observation/imag']", "did you mean observation/image"),
         ("like = 'pi0_libero'\ndelta = [1]", "delta is [1]"),
+        ("like = 'pi0_libero'\nadapt_to_pi = true", "adapt_to_pi is of Aloha's joints"),
+        (
+            "like = 'pi0_libero'\ncameras = ['observation/wrist_image', 'observation/image']",
+            "by their place, each once; write observation/image, observation/wrist_image",
+        ),
+        (
+            "like = 'pi0_libero'\ncameras = ['observation/image', 'observation/image']",
+            "by their place, each once; write observation/image",
+        ),
+        (f"like = {'[' * 5000}", "cannot be read as TOML"),
     ],
 )
 def test_a_file_of_one_s_own_is_refused_with_its_reason(
@@ -187,6 +198,24 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
             '{"norm_stats": {"state": {"q01": [1], "q99": [2]}}}'
         ),
         "q01 of state needs 8 numbers",
+    ),
+    "a number beyond all": (
+        lambda folder: (folder / "assets/droid/norm_stats.json").write_text(
+            '{"norm_stats": {"state": {"q01": [1%s], "q99": [2]}}}' % ("0" * 400)
+        ),
+        "q01 of state is no list of numbers",
+    ),
+    "a number beyond float32": (
+        lambda folder: (folder / "assets/droid/norm_stats.json").write_text(
+            '{"norm_stats": {"state": {"q01": [1e39, 0, 0, 0, 0, 0, 0, 0], "q99": [2]}}}'
+        ),
+        "q01 of state needs 8 numbers",
+    ),
+    "another model's tokenizer": (
+        lambda folder: (folder / "tokenizer.json").write_text(
+            re.sub(r'"T": \d+', '"T": 99999', (folder / "tokenizer.json").read_text())
+        ),
+        "it is another model's",
     ),
     "another horizon": (
         lambda folder: (folder / "config.json").write_text('{"action_horizon": 10}'),

@@ -78,6 +78,17 @@ def test_a_tokenizer_that_looks_across_numbers_is_refused() -> None:
         written_state(encode, TASK, NUMBERS, "here")
 
 
+def test_a_text_that_the_tokenizer_cannot_read_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    words = Tokenizer(models.WordLevel({"a": 0}, unk_token="<unk>"))
+    words.save(str(tmp_path / "tokenizer.json"))
+    tokens = open_tokens(tmp_path, None, "here")
+    for read in (tokens.whole, tokens.plain):
+        with pytest.raises(ModelError, match=r"tokenizer\.json has no tokens for 'pin'"):
+            read("pin")
+
+
 def test_a_prompt_begins_as_its_settings_say(tmp_path: Path) -> None:
     digits_tokenizer(tmp_path)
     tokens = open_tokens(tmp_path, None, "here")

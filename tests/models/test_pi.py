@@ -61,6 +61,20 @@ def test_the_sizes_are_those_of_the_tensors(kind: str) -> None:
     assert sizes_of(Path("f"), held, 2, 48, 10, 10).vocabulary == small.WORDS
 
 
+def test_weights_of_odd_shapes_are_refused() -> None:
+    held = weights("pi0")
+    for name, odd in (
+        ("action_in_proj.weight", torch.zeros(3)),
+        ("paligemma_with_expert.paligemma.lm_head.weight", torch.zeros(())),
+        (
+            "paligemma_with_expert.paligemma.model.language_model.layers.0.self_attn.q_proj.weight",
+            torch.zeros(0, 4),
+        ),
+    ):
+        with pytest.raises(ModelError, match=f"{name} is .*, not of 2 axes"):
+            sizes_of(Path("f"), {**held, name: odd}, 2, 48, 10, 10)
+
+
 def test_times_differ_as_the_two_loops_round_them() -> None:
     assert summed_times(10)[:3].tolist() == [1.0, pytest.approx(0.9), pytest.approx(0.8)]
     assert 0 < float((summed_times(10) - falling_times(10)).abs().max()) < 2e-7

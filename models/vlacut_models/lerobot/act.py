@@ -96,7 +96,7 @@ class ACT(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        width, chunk = config.of("dim_model", 512), config.of("chunk_size", 100)
+        width, chunk = config.of("dim_model", 512), config.count("chunk_size", 100)
         self._latent = config.of("latent_dim", 32)
         self._cameras = config.cameras
         self._vectors = [name for name in (STATE, ENVIRONMENT) if name in config.inputs]
@@ -113,8 +113,8 @@ class ACT(nn.Module):
             self.backbone = ResNet(config.of("vision_backbone", "resnet18"), dilated)
             self.encoder_img_feat_input_proj = nn.Conv2d(self.backbone.width, width, 1)
         self.encoder_1d_feature_pos_embed = nn.Embedding(1 + len(self._vectors), width)
-        self.encoder = Stack(config, config.of("n_encoder_layers", 4), False)
-        self.decoder = Stack(config, config.of("n_decoder_layers", 1), True)
+        self.encoder = Stack(config, config.count("n_encoder_layers", 4), False)
+        self.decoder = Stack(config, config.count("n_decoder_layers", 1), True)
         self.decoder_pos_embed = nn.Embedding(chunk, width)
         self.action_head = nn.Linear(width, config.actions)
 

@@ -89,21 +89,24 @@ def sizes(
     Raises ModelError for tensors that are missing, or sizes that do not go together.
     """
 
-    def shape(name: str) -> tuple[int, ...]:
+    def shape(name: str, axes: int = 2) -> tuple[int, ...]:
         if name not in weights:
             raise ModelError(f"{config.folder}: its weights have no model.{name}")
-        return tuple(weights[name].shape)
+        found = tuple(weights[name].shape)
+        if len(found) != axes or min(found) < 1:
+            raise ModelError(f"{config.folder}: model.{name} is {list(found)}, not of {axes} axes")
+        return found
 
     layers, depth = (_count(weights, f"{one}.layers") for one in (_TEXT, f"{_VISION}.encoder"))
     if _count(weights, f"{_EXPERT}.layers") != layers:
         raise ModelError(f"{config.folder}: an expert of fewer layers than the VLM is not compiled")
-    tower_width, _, patch, _ = shape(f"{_VISION}.embeddings.patch_embedding.weight")
+    tower_width, _, patch, _ = shape(f"{_VISION}.embeddings.patch_embedding.weight", 4)
     joined = shape(f"{_VLM}.connector.modality_projection.proj.weight")[1]
     vocabulary, width = shape(f"{_TEXT}.embed_tokens.weight")
     shuffle = round((joined / tower_width) ** 0.5)
     queries = shape(f"{_TEXT}.layers.0.self_attn.q_proj.weight")[0]
     keys = shape(f"{_TEXT}.layers.0.self_attn.k_proj.weight")[0]
-    if queries % vlm.head_width or keys % vlm.head_width or side % (patch * shuffle):
+    if queries % vlm.head_width or keys % vlm.head_width or not shuffle or side % (patch * shuffle):
         raise ModelError(
             f"{config.folder}: heads of {vlm.head_width}, patches of {patch} and pictures of "
             f"{side} pixels do not go together"
@@ -127,8 +130,8 @@ def sizes(
         prompt=prompt,
         state=shape("action_in_proj.weight")[1],
         reads_state=True,
-        chunk=config.of("chunk_size", 50),
-        steps=config.of("num_steps", 10),
+        chunk=config.count("chunk_size", 50),
+        steps=config.count("num_steps", 10),
     )
 
 

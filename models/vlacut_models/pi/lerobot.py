@@ -53,7 +53,7 @@ class _Face(Face):
         self.side = resolution(checkpoint)
         # LeRobot 0.4 fills the state up before it is written; later ones do not.
         fills = checkpoint.old and checkpoint.config.type == PI05
-        self._filled = config.of("max_state_dim", 32) if fills else 0
+        self._filled = config.count("max_state_dim", 32) if fills else 0
 
     def picture(self, name: str, raw: Tensor) -> Tensor:
         return resize_centred(self._ahead.one(name, raw), self.side) * 2.0 - 1.0
@@ -74,7 +74,8 @@ class _Face(Face):
 def resolution(checkpoint: Checkpoint) -> int:
     """The side of the square that pictures are scaled into."""
     said = checkpoint.config.settings.get("image_resolution", [224, 224])
-    if not isinstance(said, list) or len(said) != 2 or said[0] != said[1] or said[0] < 1:
+    kinds = [type(one) for one in said] if isinstance(said, list) else []
+    if kinds != [int, int] or said[0] != said[1] or said[0] < 1:
         raise ModelError(f"{checkpoint.config.folder}: image_resolution {said!r:.40} is no square")
     return int(said[0])
 
@@ -111,8 +112,8 @@ def _built(checkpoint: Checkpoint, kind: str) -> Built:
         (TOKENS, MASK),
         checkpoint.weights("model."),
         where,
-        config.of("chunk_size", 50),
-        falling_times(config.of("num_inference_steps", 10)),
+        config.count("chunk_size", 50),
+        falling_times(config.count("num_inference_steps", 10)),
         checkpoint.fill,
         checkpoint.examples(),
         checkpoint.raw_name,

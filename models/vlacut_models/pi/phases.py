@@ -71,6 +71,7 @@ def built(
     made = sizes(where, weights, len(face.cameras), prompt.length, chunk, len(times))
     if made.image != face.side:
         raise ModelError(f"{where}: reads pictures of {made.image} pixels, not of {face.side}")
+    _check_words(where, prompt, made.vocabulary)
     found = network(kind, made, times)
     wanted = found.state_dict()
     fill(found, {name: one.float() for name, one in weights.items() if name in wanted})
@@ -86,6 +87,19 @@ def built(
         notes = [*notes, f"{kind} reads no state here: {', '.join(state)} is no input"]
     observation = [*pictures, *read, *tokens, "noise"]
     return Built(phases, observation, (Noise("noise", NORMAL, 0.0, 1.0),), notes)
+
+
+def _check_words(where: Path, prompt: Prompt, vocabulary: int) -> None:
+    """Raise ModelError if the prompt has tokens that the network has no embedding of."""
+    arrays = [prompt.tokens[0]] if prompt.tokens else []
+    if prompt.written:
+        arrays += [prompt.written.head, prompt.written.pieces, prompt.written.tail]
+    largest = max((int(one.max()) for one in arrays if one.size), default=0)
+    if largest >= vocabulary:
+        raise ModelError(
+            f"{where}: knows {vocabulary} tokens, and the tokenizer makes number {largest}: it is "
+            f"another model's"
+        )
 
 
 def _phases(

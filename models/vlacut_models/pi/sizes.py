@@ -49,24 +49,21 @@ def sizes(
     Raises ModelError for weights of neither policy.
     """
 
-    def shape(name: str) -> tuple[int, ...]:
+    def shape(name: str, axes: int = 2) -> tuple[int, ...]:
         if name not in weights:
             raise ModelError(f"{where}: lacks {name}: is it a checkpoint of pi0 or pi05?")
-        return tuple(weights[name].shape)
+        found = tuple(weights[name].shape)
+        if len(found) != axes or min(found) < 1:
+            raise ModelError(f"{where}: {name} is {list(found)}, not of {axes} axes")
+        return found
 
-    width, channels, patch = (*shape(f"{_VISION}.embeddings.patch_embedding.weight"), 0, 0)[:3]
+    width, channels, patch, _ = shape(f"{_VISION}.embeddings.patch_embedding.weight", 4)
     across = math.isqrt(shape(f"{_VISION}.embeddings.position_embedding.weight")[0])
     queries = shape(f"{_LANGUAGE}.layers.0.self_attn.q_proj.weight")[0]
     keys = shape(f"{_LANGUAGE}.layers.0.self_attn.k_proj.weight")[0]
     expert, actions = shape("action_in_proj.weight")
     layers, expert_layers = _count(weights, _LANGUAGE), _count(weights, _EXPERT)
-    if (
-        channels != 3
-        or not patch
-        or queries % _HEADS
-        or keys % (queries // _HEADS)
-        or layers != expert_layers
-    ):
+    if channels != 3 or queries % _HEADS or keys % (queries // _HEADS) or layers != expert_layers:
         raise ModelError(f"{where}: its sizes are of no pi0 or pi05 that is known")
     vocabulary, language = shape(HEAD)
     return FlowConfig(

@@ -72,9 +72,14 @@ class Checkpoint:
             return ()
         if said is None or self.after.relative is None:
             raise ModelError(f"{self.config.folder}: actions are relative on one side alone")
-        kept, names = said.get("exclude_joints") or [], said.get("action_names")
+        kept, names = said.get("exclude_joints") or [], said.get("action_names") or []
+        if not isinstance(kept, list) or not isinstance(names, list):
+            raise ModelError(
+                f"{self.config.folder}: exclude_joints and action_names of relative actions must "
+                f"be lists"
+            )
         words = [str(one).lower() for one in kept if one]
-        joints = [str(one).lower() for one in (names or [])[: self.config.actions]]
+        joints = [str(one).lower() for one in names[: self.config.actions]]
         mask = [not any(word in joint for word in words) for joint in joints]
         return tuple(mask + [True] * (self.config.actions - len(mask)))
 
@@ -164,7 +169,7 @@ def _written(config: Config, old: bool) -> int:
     """Numbers of the state in a prompt: those of the robot, and LeRobot 0.4's zeros behind them."""
     state = config.inputs.get("observation.state")
     numbers = state.shape[0] if state is not None else 1
-    return max(numbers, config.of("max_state_dim", 32)) if old else numbers
+    return max(numbers, config.count("max_state_dim", 32)) if old else numbers
 
 
 def _sizes(config: Config, shapes: Shapes, names: Mapping[str, str]) -> dict[str, tuple[int, int]]:

@@ -19,6 +19,7 @@ from vlacut.frontends.json_files import read_json
 STATE, VISUAL, ENV, ACTION = "STATE", "VISUAL", "ENV", "ACTION"
 ACTIONS = "action"  # the one output that every policy has
 _KINDS = (STATE, VISUAL, ENV, ACTION, "LANGUAGE", "REWARD")
+_MOST_COUNT = 4096  # of actions in a chunk, steps, layers
 _MOST_ELEMENTS = 1 << 28  # of a feature: a picture of 9000 x 9000 pixels
 
 T = TypeVar("T", int, float, str, bool)
@@ -70,12 +71,25 @@ class Config:
         Raises ModelError for one of another type.
         """
         value = self.settings.get(name, default)
-        if type(default) is float and type(value) is int:
+        if type(default) is float and type(value) is int and abs(value) < 1 << 53:
             value = float(value)
         if type(value) is not type(default):
             raise ModelError(
                 f"{self.folder / 'config.json'}: {name} is {value!r:.60}, and must be of the kind "
                 f"of {default!r}"
+            )
+        return value
+
+    def count(self, name: str, default: int) -> int:
+        """A setting that is a number of things, and sizes what is made of it.
+
+        Raises ModelError for one of another type, and for more or fewer than a policy has.
+        """
+        value = self.of(name, default)
+        if not 0 < value <= _MOST_COUNT:
+            raise ModelError(
+                f"{self.folder / 'config.json'}: {name} is {value!r:.40}, and must be from 1 to "
+                f"{_MOST_COUNT}"
             )
         return value
 

@@ -91,7 +91,7 @@ def read_steps(folder: Path, name: str) -> Steps:
         where = f"{file}: step {place}"
         said = step if isinstance(step, dict) else {}
         called = said.get("registry_name") or said.get("class")
-        if called not in _KNOWN:
+        if not isinstance(called, str) or called not in _KNOWN:
             raise ModelError(
                 f"{where}, {called!r:.80}, is not known here, and leaving it out would make other "
                 f"actions; {suggestion(str(called), _KNOWN)}"
@@ -167,13 +167,15 @@ def _normalise(made: Steps, step: _Step) -> None:
     if not isinstance(modes, dict) or not isinstance(features, dict):
         raise step.refuse("it needs norm_map and features")
     epsilon = config.get("eps", _EPSILON)
-    if type(epsilon) not in (int, float):
+    if type(epsilon) not in (int, float) or not 0 <= epsilon <= 1:
         raise step.refuse(f"eps is {epsilon!r:.40}")
     chosen = config.get("normalize_observation_keys")
+    if chosen is not None and not isinstance(chosen, list):
+        raise step.refuse(f"normalize_observation_keys is {chosen!r:.40}")
     for name, feature in features.items():
         kind = feature.get("type") if isinstance(feature, dict) else None
-        mode = modes.get(kind, IDENTITY)
-        if mode not in MODES:
+        mode = modes.get(kind, IDENTITY) if isinstance(kind, str) else None
+        if not isinstance(mode, str) or mode not in MODES:
             raise step.refuse(f"mode {mode!r:.40} of {kind} is not one of {', '.join(MODES)}")
         left_out = chosen is not None and name not in chosen and kind != "ACTION"
         known = any(key.rpartition(".")[0] == name for key in state)

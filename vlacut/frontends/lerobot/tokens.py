@@ -40,6 +40,10 @@ def tokenised(folder: Path, steps: Steps, task: str, numbers: int) -> Prompt:
     if steps.writes_state:
         if side != "right" or padding != "max_length":
             raise ModelError(f"{where}: a prompt with the state in it is padded at its right")
+        if numbers > length:
+            raise ModelError(
+                f"{where}: a state of {numbers} numbers does not fit in a prompt of {length} tokens"
+            )
         return Prompt(length, None, written_state(tokens.whole, task, numbers, str(where)))
     if steps.newline and not task.endswith("\n"):
         task += "\n"

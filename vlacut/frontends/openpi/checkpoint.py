@@ -28,6 +28,7 @@ TOKENS, MASK = "tokenized_prompt", "tokenized_prompt_mask"
 STATE, ACTIONS = "state", "actions"
 _HUB = "google/paligemma-3b-pt-224"
 _SIZE = 224
+_LARGEST = float(np.finfo(np.float32).max) / 4  # of a statistic, so that spans are finite, too
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,9 @@ def _scale(file: Path, said: Mapping[str, Any], name: str, recipe: Recipe, count
         listed = one.get(key) if isinstance(one, dict) else None
         try:
             array = np.asarray(listed, np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"{file}: {key} of {name} is no list of numbers") from error
-        if array.ndim != 1 or len(array) < count or not np.isfinite(array).all():
+        if array.ndim != 1 or len(array) < count or not (np.abs(array) <= _LARGEST).all():
             raise ModelError(f"{file}: {key} of {name} needs {count} numbers")
         found.append(array[:count])
     first, second = found

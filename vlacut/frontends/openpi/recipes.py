@@ -144,7 +144,7 @@ def read_recipe(text: str) -> Recipe:
     file = Path(text)
     try:
         said = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"--config {file}: cannot be read as TOML: {error}") from error
     like = said.pop("like", None)
     if not isinstance(like, str):
@@ -178,8 +178,7 @@ def _known(name: str, where: str) -> Recipe:
         raise ModelError(
             f"{where}: its transforms are code of openpi that is not known here; "
             f"{suggestion(name, RECIPES)}. A policy of your own is a .toml file with what is "
-            f"different: like = {name if name in RECIPES else 'pi0_libero'!r}, asset_id = ..., "
-            f"action_horizon = ..."
+            f"different: like = 'pi0_libero', asset_id = ..., action_horizon = ..."
         )
     return RECIPES[name]
 
@@ -192,9 +191,17 @@ def _check(recipe: Recipe, file: Path) -> None:
         raise ModelError(
             f"--config {file}: delta has more joints than a command's {robot.commands}"
         )
+    if recipe.adapt_to_pi and recipe.robot != "aloha":
+        raise ModelError(f"--config {file}: adapt_to_pi is of Aloha's joints, not {recipe.robot}'s")
     for name in recipe.cameras:
         if name not in robot.cameras:
             raise ModelError(
                 f"--config {file}: no camera {name!r:.60} of {recipe.robot}; "
                 f"{suggestion(name, robot.cameras)}"
             )
+    ordered = tuple(name for name in robot.cameras if name in recipe.cameras)
+    if recipe.cameras != ordered:
+        raise ModelError(
+            f"--config {file}: the model reads cameras by their place, each once; write "
+            f"{', '.join(ordered)}"
+        )

@@ -53,16 +53,22 @@ class Tokens:
 
     def plain(self, text: str) -> list[int]:
         """A text alone, without tokens that begin or end one."""
-        found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return found
+        return self._encoded(text, added=False)
 
     def whole(self, text: str) -> list[int]:
         """A text with what its file puts around one, and begun as its settings say."""
-        found: list[int] = self._tokenizer.encode(text).ids
+        found = self._encoded(text, added=True)
         if self._settings.get("add_bos_token") is True:
             begins = self.number(self._settings.get("bos_token"))
             if begins is not None and found[:1] != [begins]:
                 return [begins, *found]
+        return found
+
+    def _encoded(self, text: str, added: bool) -> list[int]:
+        try:
+            found: list[int] = self._tokenizer.encode(text, add_special_tokens=added).ids
+        except Exception as error:  # a library in Rust, which raises nothing finer
+            raise ModelError(f"{FILE} has no tokens for {text!r:.80}: {error}") from error
         return found
 
     def number(self, token: Any) -> int | None:
