@@ -10,8 +10,13 @@ import torch
 from support.commands import Vlacut
 from support.lerobot_folders import ACT, CAMERA, JOINTS, STATE, features, write_folder
 
-from vlacut.errors import InputError
-from vlacut.frontends.lerobot.policy_folder import BUNDLE, place_for, write_policy_folder
+from vlacut.errors import InputError, ModelError
+from vlacut.frontends.lerobot.policy_folder import (
+    BUNDLE,
+    check_policy,
+    place_for,
+    write_policy_folder,
+)
 
 MODES = {"VISUAL": "MEAN_STD", "STATE": "MIN_MAX", "ACTION": "QUANTILES"}
 
@@ -36,6 +41,24 @@ def test_features_go_by_the_robot_s_names(tmp_path: Path) -> None:
         "device_processor",
     ]
     assert place_for(out) == out / BUNDLE  # again, over itself
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_compiled(
+    vlacut: Vlacut, tmp_path: Path
+) -> None:
+    weights, tokens = {"model.x": torch.zeros(1)}, {"registry_name": "tokenizer_processor"}
+    folder = write_folder(tmp_path / "a", {**ACT, **features()}, weights, MODES, [tokens])
+    check_policy(folder, "pick it")
+    with pytest.raises(ModelError, match="reads a prompt, and LeRobot gives a bundle no tokens"):
+        check_policy(folder, "")
+    described = {**ACT, **features(), "n_action_steps": 0}
+    folder = write_folder(tmp_path / "b", described, weights, MODES)
+    words = ["--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "1GB/s,0.1ms"]
+    out = tmp_path / "policy"
+    status, _, said = vlacut("compile", f"lerobot:{folder}", *words, "-o", out, "--lerobot")
+    assert status == 2
+    assert "n_action_steps is 0" in " ".join(said.split())
+    assert not out.exists()
 
 
 def test_what_is_there_already_is_left_alone(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from vlacut.compiler.sweep import Axis, parse_axis, sweep
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
-from vlacut.frontends.lerobot.policy_folder import place_for, write_policy_folder
+from vlacut.frontends.lerobot.policy_folder import check_policy, place_for, write_policy_folder
 from vlacut.frontends.load import LEROBOT
 from vlacut.hardware import load_device
 from vlacut.ir.pipeline import parse_pipeline
@@ -229,6 +229,7 @@ def compile_command(
         if not model.startswith(LEROBOT):
             raise click.UsageError("--lerobot goes with lerobot:DIR")
         out = place_for(folder)
+        check_policy(Path(model.removeprefix(LEROBOT)), task)
     named = Named(model, shapes, state, rolls, fixed, cache, task, original, config)
     with progress_bar() as progress:
         planned, bundle = compile_program(

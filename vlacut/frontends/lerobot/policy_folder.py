@@ -43,6 +43,22 @@ def place_for(out: Path) -> Path:
     return out / BUNDLE
 
 
+def check_policy(checkpoint: Path, task: str) -> None:
+    """Raise ModelError where no such folder can be written of a checkpoint, before it is compiled.
+
+    Args:
+        checkpoint: to compile.
+        task: the prompt of the bundle; empty for one whose tokens are inputs.
+    """
+    steps = read_steps(checkpoint, BEFORE)
+    _described(read_config(checkpoint), steps.renamed)
+    if steps.tokenizer is not None and not task:
+        raise ModelError(
+            f"{checkpoint}: its policy reads a prompt, and LeRobot gives a bundle no tokens; say "
+            f"the prompt with --task"
+        )
+
+
 def write_policy_folder(out: Path, checkpoint: Path) -> None:
     """Write what is beside the bundle.
 
