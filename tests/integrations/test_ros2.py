@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,6 +121,34 @@ def test_without_a_step_nothing_is_commanded_and_diagnostics_say_why(
     assert said in status.message
 
 
+def test_a_stamp_of_the_future_does_not_hide_a_topic_that_fell_silent(
+    monkeypatch: pytest.MonkeyPatch, wiring: Wiring
+) -> None:
+    def play(node: Node) -> None:
+        node.now_ns = 10 * SECOND
+        node.heard["/joints"](joints(99 * SECOND))
+        node.now_ns = 20 * SECOND
+        node.heard["/front"](picture(20 * SECOND))
+        node.tick()
+
+    node = run(monkeypatch, wiring, Played(), play)
+    assert not node.sent["/arm"]
+    assert "state is 10.00 s old" in node.sent["/diagnostics"][0].status[0].message
+
+
+def test_ros_is_told_what_is_said_to_it(
+    monkeypatch: pytest.MonkeyPatch, wiring: Wiring, tmp_path: Path
+) -> None:
+    node = install(monkeypatch, lambda node: None)
+    monkeypatch.setattr(node_module, "OpenpiPolicy", lambda *_: Played())
+    monkeypatch.setattr(command.vlacut, "connect", lambda *_, **__: nullcontext())
+    words = ["--ros-args", "-r", "__ns:=/left", "--", "--config", str(tmp_path / "map.yaml")]
+    assert command.main(words) == 0
+    assert node.ros_args == ["--ros-args", "-r", "__ns:=/left"]
+    with pytest.raises(SystemExit):
+        command.main([*words, "--confg", "x"])
+
+
 def test_a_late_step_leaves_the_commands_that_the_arm_has(
     monkeypatch: pytest.MonkeyPatch, wiring: Wiring
 ) -> None:
@@ -170,6 +199,14 @@ def test_a_picture_is_red_green_and_blue(encoding: str, width: int) -> None:
         ("inputs:", "inputs: 3\nx:", "no setting 'x'"),
         ("bundle: policy.vlacut", "", "bundle is None"),
         ("bundle", "{", "cannot be read as YAML"),
+        ("policy.vlacut", "2026-02-32", "cannot be read as YAML"),
+        ("policy.vlacut", "!!bool x", "cannot be read as YAML"),
+        ("rate_hz: 10", f"rate_hz: 1{'0' * 400}", "must be a number from 0 on"),
+        ("rate_hz: 10", "seed: 1.5", "seed is 1.5, and must be a whole number"),
+        ("period_s: 0.25", "period_s: 0", "all commands would be due at once"),
+        ("names: [a, b], period_s", "names: [a, a], period_s", "names has one joint twice"),
+        ("type: sensor_msgs/msg/Image", "type: sensor_msgs/msg/Image, span: [0, .nan]", "span is"),
+        ("rate_hz: 10", f"rate_hz: &x 10\nseed: [{'*x, ' * 17}]", "more than 16 aliases"),
     ],
 )
 def test_a_file_that_is_wrong_says_where(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -34,6 +34,7 @@ class Node:
         self.period_s, self.now_ns, self.depth = 0.0, 0, 0
         self.tick: Callable[[], None] = lambda: None
         self.destroyed = False
+        self.ros_args: list[str] = []
 
     def create_subscription(self, kind: Any, topic: str, heard: Any, qos: Any) -> None:
         self.heard[topic], self.depth = heard, qos.depth
@@ -62,7 +63,7 @@ def install(monkeypatch: pytest.MonkeyPatch, play: Callable[[Node], None]) -> No
     profile = types.SimpleNamespace
     modules: dict[str, dict[str, Any]] = {
         "rclpy": {
-            "init": lambda args: None,
+            "init": lambda args: node.ros_args.extend(args),
             "create_node": lambda name: node,
             "spin": play,
             "ok": lambda: calls.open,

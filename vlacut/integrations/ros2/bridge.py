@@ -71,7 +71,9 @@ class Bridge:
 
     def hear(self, name: str, message: Any) -> None:
         """Take the newest message of an input; it is read when a step needs it."""
-        heard = _Heard(message, stamp_ns(message) or self._now_ns())
+        now = self._now_ns()
+        # One of the future would never grow old, whatever became of its topic.
+        heard = _Heard(message, min(stamp_ns(message) or now, now))
         with self._lock:
             self._heard[name] = heard
 

@@ -10,6 +10,7 @@ import importlib
 
 # Before rclpy, whose middleware brings a libcrypto of its own that clashes with this one's.
 import ssl  # noqa: F401
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,14 +23,19 @@ from vlacut.runtime.edge.session import EdgeSession
 _NAME = "vlacut"
 
 
-def run_node(wiring: Wiring, session: EdgeSession) -> None:
+def run_node(wiring: Wiring, session: EdgeSession, ros_args: Sequence[str] = ()) -> None:
     """Run the node until it is told to end.
+
+    Args:
+        wiring: of the node.
+        session: that makes its steps.
+        ros_args: what ROS is told, `--ros-args` and what follows.
 
     Raises InputError where rclpy or a message's package is missing, or the wiring does not fit.
     """
     rclpy = _imported("rclpy")
     policy = OpenpiPolicy(session, wiring.chunk, wiring.fields())
-    rclpy.init(args=[])
+    rclpy.init(args=list(ros_args))
     try:
         node = rclpy.create_node(_NAME)
         try:

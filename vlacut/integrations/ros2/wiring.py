@@ -19,6 +19,7 @@ Paths of the file are relative to it. An input of bytes that takes floats says `
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ from vlacut.errors import InputError, suggestion
 from vlacut.integrations.fields import Field
 
 _TYPE = re.compile(r"\w+/msg/\w+")
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 1 << 18
+_MOST_ALIASES = 16  # each may double what the file says, and what an error shows of it
 _TOP = ("bundle", "cloud", "tls", "deadline_s", "rate_hz", "max_age_s", "seed", "inputs", "output")
 _KEYS = {
     "": (*_TOP, "diagnostics"),
@@ -105,6 +107,12 @@ def read_wiring(file: Path) -> Wiring:
     rate = _number(where, said, "rate_hz", 5.0)
     if not rate:
         raise InputError(f"{where}: rate_hz is 0, and no step would be made")
+    period = _number(f"{where}: output", output, "period_s", 1 / rate)
+    if not period:
+        raise InputError(f"{where}: output: period_s is 0, and all commands would be due at once")
+    seed = said.get("seed", 0)
+    if type(seed) is not int or seed < 0:
+        raise InputError(f"{where}: seed is {seed!r:.60}, and must be a whole number from 0 on")
     return Wiring(
         bundle=file.parent / _text(where, said, "bundle"),
         cloud=_text(where, said, "cloud", ""),
@@ -112,11 +120,11 @@ def read_wiring(file: Path) -> Wiring:
         deadline_s=_number(where, said, "deadline_s", 0.0) or None,
         rate_hz=rate,
         max_age_s=_number(where, said, "max_age_s", 1.0),
-        seed=int(_number(where, said, "seed", 0.0)),
+        seed=seed,
         inputs={str(name): _source(f"{where}: {name}", one) for name, one in inputs.items()},
         topic=_text(f"{where}: output", output, "topic"),
         names=_names(f"{where}: output", output),
-        period_s=_number(f"{where}: output", output, "period_s", 1 / rate),
+        period_s=period,
         chunk=_text(f"{where}: output", output, "chunk", ""),
         diagnostics=_text(where, said, "diagnostics", ""),
     )
@@ -130,8 +138,16 @@ def _parsed(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise InputError(f"{file}: is larger than {_MOST_BYTES} bytes")
-        said = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        text = file.read_text(encoding="utf-8")
+        events = yaml.parse(text, yaml.SafeLoader)
+        if sum(isinstance(one, yaml.AliasEvent) for one in events) > _MOST_ALIASES:
+            raise InputError(f"{file}: has more than {_MOST_ALIASES} aliases (*name)")
+        said = yaml.safe_load(text)
+    # PyYAML's constructors raise what Python does where a text is not of its tag: a day 32, say.
+    except (
+        *(OSError, ValueError, LookupError, AttributeError, RecursionError),
+        yaml.YAMLError,
+    ) as error:
         raise InputError(f"{file}: cannot be read as YAML: {error}") from error
     if not isinstance(said, dict):
         raise InputError(f"{file}: is no YAML map")
@@ -156,7 +172,7 @@ def _source(where: str, said: Any) -> Source:
     ends: tuple[float, float] | None = None
     if span is not None:
         right = isinstance(span, list) and len(span) == 2
-        if not right or not all(type(one) in (int, float) for one in span):
+        if not right or not all(map(_is_number, span)):
             raise InputError(f"{where}: span is two numbers, e.g. [-1, 1]")
         ends = float(span[0]), float(span[1])
     names = _names(where, said) if "names" in said else ()
@@ -167,6 +183,8 @@ def _names(where: str, said: Mapping[str, Any]) -> tuple[str, ...]:
     names = said.get("names")
     if not isinstance(names, list) or not names or not all(isinstance(one, str) for one in names):
         raise InputError(f"{where}: names is no list of joints")
+    if len(set(names)) < len(names):
+        raise InputError(f"{where}: names has one joint twice")
     return tuple(names)
 
 
@@ -179,6 +197,11 @@ def _text(where: str, said: Mapping[str, Any], key: str, default: str | None = N
 
 def _number(where: str, said: Mapping[str, Any], key: str, default: float) -> float:
     value = said.get(key, default)
-    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+    if not _is_number(value) or value < 0:
         raise InputError(f"{where}: {key} is {value!r:.60}, and must be a number from 0 on")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one that a float holds."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
