@@ -107,6 +107,8 @@ def test_vllm_omni_goes_on_after_an_error(session: Policy) -> None:
         ({"image": np.zeros(64)}, "ObservationError: missing from the observation: state"),
         ({"image": np.full(64, np.nan), "state": np.zeros(64)}, "ObservationError: image: holds a"),
         ({"endpoint": "kill"}, "ObservationError: endpoint 'kill' is none"),
+        ({"endpoint": np.zeros(2)}, "ObservationError: endpoint is no text and no number"),
+        ({"session_id": {"a": np.zeros(2)}}, "ObservationError: session_id is no text"),
         ([1], "ObservationError: the message is no map of an observation: [1]"),
         ("hello", "WireError: the message is text"),
     ],

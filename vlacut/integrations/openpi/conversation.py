@@ -59,10 +59,9 @@ class Conversation:
         if not isinstance(sent, dict):
             raise ObservationError(f"the message is no map of an observation: {sent!r:.60}")
         endpoint = self._said(sent, "endpoint")
-        if endpoint not in (None, "infer", "reset"):
+        if endpoint is not None and endpoint not in ("infer", "reset"):
             raise ObservationError(f"endpoint {endpoint!r:.40} is none; it is infer or reset")
         session = self._said(sent, "session_id")
-        session = session.tolist() if hasattr(session, "tolist") else session
         if endpoint == "reset" or (session is not None and session != self._session):
             self._session = session
             self._policy.reset()
@@ -75,9 +74,13 @@ class Conversation:
             made["server_timing"]["prev_total_ms"] = self._before_ms
         return pack(made)
 
-    def _said(self, sent: dict[str, Any], key: str) -> Any:
+    def _said(self, sent: dict[str, Any], key: str) -> str | bytes | float | None:
         """What a message says of itself, unless the bundle has an input of that name."""
-        return None if self._policy.fields.has(key) else sent.pop(key, None)
+        said: Any = None if self._policy.fields.has(key) else sent.pop(key, None)
+        said = said.tolist() if hasattr(said, "tolist") else said
+        if said is not None and not isinstance(said, (str, bytes, int, float)):
+            raise ObservationError(f"{key} is no text and no number")
+        return said
 
     def _waits(self) -> bool:
         return bool(self._goes_on()) and self._socket.protocol.state.name == "OPEN"
