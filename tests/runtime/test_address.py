@@ -23,7 +23,11 @@ def test_what_is_written_is_read(host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7000", ":7000", "host:", "host:x", "host:65536", "host:-1", "host:²", "::1:7000"]
+    "text",
+    [
+        *("", "7000", ":7000", "host:", "host:x", "host:65536", "host:-1", "host:²", "::1:7000"),
+        *("a b:1", "a\n:1", "a#:1", '"a":1', "[]:1", "[::1 x]:1", "\x1b[2Ja:1"),
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"does not parse; write"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from contextlib import suppress
@@ -10,6 +11,7 @@ from contextlib import suppress
 from vlacut.errors import InputError
 
 _MOST_PORT = 65535
+_HOST = re.compile(r"[\w.:%-]+")  # what a name, IPv4 and IPv6 with a zone are written with
 _BACKLOG = 4096  # the kernel takes what it allows (net.core.somaxconn)
 _LONGEST_IDLE_S = 32767  # MAX_TCP_KEEPIDLE of linux/tcp.h
 
@@ -25,7 +27,10 @@ def parse_address(text: str) -> tuple[str, int]:
         raise InputError(f"address {text!r} does not parse; write HOST:PORT, e.g. 10.0.0.5:7000")
     if ":" in host and not bracketed:
         raise InputError(f"address {text!r} does not parse; write an IPv6 host in brackets")
-    return host[1:-1] if bracketed else host, int(port)
+    host = host[1:-1] if bracketed else host
+    if not _HOST.fullmatch(host):  # it goes into logs, and into other programs' files
+        raise InputError(f"address {text!r} does not parse; write HOST:PORT, e.g. 10.0.0.5:7000")
+    return host, int(port)
 
 
 def parse_addresses(text: str) -> list[tuple[str, int]]:
