@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ def test_the_settings(tmp_path: Path) -> None:
     [
         ("", "has to hold one table"),
         ("[ray", "is no TOML"),
+        (f"ray = {'[' * 5000}", "is no TOML"),
         ("[ray]\nbundles = ['b']", "ray.workers is missing"),
         ("[ray]\nbundle = ['b']", "did you mean bundles"),
         ("[ray]\nbundles = 'b'\nworkers = 1", "ray.bundles has to be a list"),
@@ -166,6 +168,47 @@ def test_without_ray(
     status, _, error = vlacut("cluster", "up", path)
     assert status == 2
     assert "pip install 'vlacut[ray]'" in error
+
+
+class Unplaced(SimpleNamespace):
+    """A Ray that has no place for a server, and is told to end when it is asked for the first."""
+
+    def __init__(self) -> None:
+        asked = SimpleNamespace(remote=object)
+        actor = SimpleNamespace(remote=lambda *_: type("Actor", (), {"standing": asked})())
+        made = SimpleNamespace(options=lambda **_: actor)
+        super().__init__(
+            init=lambda **_: None,
+            remote=lambda _: made,
+            exceptions=SimpleNamespace(RayError=LookupError, GetTimeoutError=TimeoutError),
+            shutdowns=[],
+        )
+
+    def get(self, refs: list[object], timeout: float | None = 0.0) -> list[object]:
+        assert not refs, "it would wait for ever"
+        return []
+
+    def wait(self, refs: list[object], num_returns: int, timeout: float) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return [], refs
+
+    def shutdown(self) -> None:
+        self.shutdowns.append(1)
+
+
+def test_it_can_be_ended_while_ray_has_no_place(
+    vlacut: Vlacut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray, before = Unplaced(), [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    path = tmp_path / "cluster.toml"
+    path.write_text('[ray]\nbundles = ["b"]\nworkers = 2\n')
+    try:
+        status, said, _ = vlacut("cluster", "up", path)
+    finally:
+        for one, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(one, handler)
+    assert (status, said, ray.shutdowns) == (0, "", [1])
 
 
 def ray_settings(bundle: Path, **more: Any) -> RaySettings:

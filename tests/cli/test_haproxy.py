@@ -83,6 +83,29 @@ def test_it_is_made_of_what_servers_say(keys: Path, vlacut: Vlacut, tmp_path: Pa
     assert f"no server of {path} answers" in " ".join(error.split())
 
 
+def test_a_server_that_drains_keeps_its_place(
+    vlacut: Vlacut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is soon there again, with the same bundles; those that it gives up are none of its."""
+    bundles = [{"digest": ONE.hex(), "retired": False}, {"digest": OTHER.hex(), "retired": True}]
+    page = {"health": "draining", "bundles": bundles, "robots": 0, "most_robots": 1, "load": 0}
+    monkeypatch.setattr("vlacut.cli.deploying.cluster.fetch_status", lambda *_: page)
+    worker = Worker("127.0.0.1:1", ("127.0.0.1", 1))
+    path = cluster_file(tmp_path / "cluster.toml", worker)
+    status, text, _ = vlacut("cluster", "haproxy", path)
+    assert status == 0
+    assert text == haproxy_configuration([worker], {worker.address: [ONE]})
+
+
+def test_no_host_writes_a_line_of_the_configuration(vlacut: Vlacut, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    for host in ("a\\n    external-check command /bin/sh #", "a b"):
+        path.write_text(f'[[workers]]\naddress = "{host}:1"\nmetrics = "a:2"\n')
+        status, _, said = vlacut("cluster", "haproxy", path)
+        assert status == 2
+        assert "server 1: address" in " ".join(said.split())
+
+
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="there is no haproxy here")
 def test_robots_come_to_the_servers_of_their_bundle(keys: Path, tmp_path: Path) -> None:
     """One that drains gets no more of them, and who holds what nobody has is told so."""

@@ -81,11 +81,12 @@ class Follower:
             self._directory.report(standing_of(worker.address, found))
 
 
+def bundles_of(found: dict[str, Any]) -> frozenset[bytes]:
+    """Digests of the bundles that a server's page has, without those that it gives up."""
+    return frozenset(bytes.fromhex(one["digest"]) for one in found["bundles"] if not one["retired"])
+
+
 def standing_of(address: str, found: dict[str, Any]) -> Standing:
     """What a server's page says, of its robots and the bundles that it takes more of."""
-    taking = frozenset(
-        bytes.fromhex(one["digest"])
-        for one in found["bundles"]
-        if found["health"] == "ok" and not one["retired"]
-    )
+    taking = bundles_of(found) if found["health"] == "ok" else frozenset[bytes]()
     return Standing(address, taking, found["robots"], found["most_robots"], found["load"])

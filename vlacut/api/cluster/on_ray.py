@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +22,7 @@ from vlacut.runtime.cloud.directory import Standing
 
 _ANSWER_S = 2.0
 _DRAIN_S = 60.0
+_LOOK_S, _LONG_S = 1.0, 30.0
 
 _log = logging.getLogger("vlacut.cluster")
 
@@ -84,7 +85,7 @@ class RayCluster:
         os.environ.setdefault("RAY_worker_niceness", "0")
         try:
             ray.init(address=address or None, log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise InputError(
                 f"Ray does not answer: {one_line(error)}; start it with ray start --head"
             ) from error
@@ -99,6 +100,7 @@ class RayCluster:
         self._leaving: dict[Any, Any] = {}  # what drains, by what says that it has
         self._dead: list[Any] = []  # at the last asking
         self._silent: set[Any] = set()
+        self._served: set[Any] = set()  # at any time: others have nothing to drain
 
     def _start(self) -> Any:
         actor = self._ray.remote(_Server).options(
@@ -106,23 +108,39 @@ class RayCluster:
         )
         return actor.remote(self._settings, self._name)
 
-    def ready(self, seconds: float | None = None) -> list[Standing]:
-        """Wait until all servers serve; where each is.
+    def ready(
+        self, seconds: float | None = None, goes_on: Callable[[], bool] = lambda: True
+    ) -> list[Standing]:
+        """Wait until all servers serve; where each is, or nothing once `goes_on` says no.
 
         Raises VlacutError if one cannot, or not within so many seconds: Ray has no place for it.
         """
-        try:
-            found: list[Standing] = self._ray.get(
-                [server.standing.remote() for server in self._servers], timeout=seconds
-            )
-        except self._ray.exceptions.GetTimeoutError as error:
-            raise VlacutError(
-                f"Ray has found no place for all {len(self._servers)} servers in {seconds:g} s; "
-                f"see ray status"
-            ) from error
-        except self._ray.exceptions.RayError as error:
-            raise VlacutError(f"a server cannot start: {one_line(error)[-500:]}") from error
-        return found
+        asked = [server.standing.remote() for server in self._servers]
+        began, told = time.monotonic(), False
+        while goes_on():
+            done, missing = self._ray.wait(asked, num_returns=len(asked), timeout=_LOOK_S)
+            try:
+                found: list[Standing] = self._ray.get(asked if not missing else done)
+            except self._ray.exceptions.RayError as error:
+                raise VlacutError(f"a server cannot start: {one_line(error)[-500:]}") from error
+            if not missing:
+                self._served.update(self._servers)
+                return found
+            passed = time.monotonic() - began
+            if seconds is not None and passed >= seconds:
+                raise VlacutError(
+                    f"Ray has found no place for all {len(asked)} servers in {seconds:g} s; see "
+                    f"ray status"
+                )
+            if passed >= _LONG_S and not told:
+                told = True
+                _log.warning(
+                    "%d of %d servers do not serve yet: they load, or Ray has no place for them; "
+                    "see ray status",
+                    len(missing),
+                    len(asked),
+                )
+        return []
 
     def standings(self) -> list[Standing]:
         """How full the servers say they are, of those that say it now, in the order of starting."""
@@ -200,13 +218,20 @@ class RayCluster:
                 self._dead.append(server)
             return None
         self._silent.discard(server)
+        self._served.add(server)
         return found
 
     def close(self) -> None:
-        """Drain all servers, then end what this started."""
-        waiting = [*self._leaving, *(server.drain.remote() for server in self._servers)]
-        self._ray.wait(waiting, num_returns=len(waiting), timeout=_DRAIN_S)
-        self._ray.shutdown()
+        """Drain all servers that have served, then end what this started."""
+        served = [server for server in self._servers if server in self._served]
+        waiting = [*self._leaving, *(server.drain.remote() for server in served)]
+        try:
+            if waiting:
+                _, left = self._ray.wait(waiting, num_returns=len(waiting), timeout=_DRAIN_S)
+                if left:
+                    _log.warning("%d servers end undrained after %g s", len(left), _DRAIN_S)
+        finally:
+            self._ray.shutdown()
 
     def __enter__(self) -> RayCluster:
         return self

@@ -12,7 +12,7 @@ import click
 
 from vlacut.api.cluster.asking import fetch_status
 from vlacut.api.cluster.balancing import haproxy_configuration
-from vlacut.api.cluster.following import standing_of
+from vlacut.api.cluster.following import bundles_of
 from vlacut.api.cluster.on_ray import RayCluster
 from vlacut.api.cluster.settings import read_settings
 from vlacut.api.cluster.workers import read_workers
@@ -41,11 +41,12 @@ def haproxy_command(path: Path, listen: str, as_json: bool) -> None:
     workers, digests, silent = read_workers(path), dict[str, frozenset[bytes]](), dict[str, str]()
     for worker in workers:
         try:
-            found = standing_of(worker.address, fetch_status(*worker.metrics))
+            found = fetch_status(*worker.metrics)
         except WireError as error:
             silent[worker.address] = str(error)
         else:
-            digests[worker.address] = found.digests
+            # One that drains, too: it is soon there again, and HAProxy asks each how it is.
+            digests[worker.address] = bundles_of(found)
     if not digests:
         raise PeerLost(f"no server of {path} answers: {next(iter(silent.values()))}")
     text = haproxy_configuration(workers, digests, listen)
@@ -73,15 +74,20 @@ def up_command(path: Path, address: str, as_json: bool) -> None:
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
-        found = cluster.ready()
-        if as_json:
-            print_json(servers_json(found))
-        else:
-            for standing in found:
-                console().print(f"serving on {standing.address}", markup=False)
-            console().print("Ctrl-C ends them", markup=False)
+        found = cluster.ready(goes_on=lambda: not ended.is_set())
+        if found:
+            _say(found, as_json)
         while not ended.wait(_TEND_S):
             cluster.tend()
+
+
+def _say(found: Sequence[Standing], as_json: bool) -> None:
+    if as_json:
+        print_json(servers_json(found))
+        return
+    for standing in found:
+        console().print(f"serving on {standing.address}", markup=False)
+    console().print("Ctrl-C ends them", markup=False)
 
 
 def servers_json(standings: Sequence[Standing]) -> dict[str, Any]:
