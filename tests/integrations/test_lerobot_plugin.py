@@ -122,7 +122,10 @@ class FirstLook:
     """LeRobot's own policy, whose commands are off by so much; the state plays the noise."""
 
     def __init__(self, off: float) -> None:
-        self.off, self.noise = off, None
+        self.off, self.noise, self.resets = off, None, 0
+
+    def reset(self) -> None:
+        self.resets += 1
 
     def __call__(self, batch: dict[str, Any], noise: Any = None) -> torch.Tensor:
         self.noise = self.noise if noise is None else noise
@@ -152,6 +155,23 @@ def test_the_first_actions_are_compared_with_the_checkpoint_s_own(
     assert ("drives on" in caplog.text) == goes_on
     assert float(second[0, 0, 0]) == pytest.approx(2.0 + (off if goes_on else 0))
     assert first.shape == (1, 4, 2)
+    policy.reset()
+    assert theirs.resets == goes_on  # it drives: its episode begins, too
+
+
+def test_an_original_that_makes_no_chunk_stops_no_robot(
+    made: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    model = sys.modules["lerobot_policy_vlacut.modeling_vlacut"]
+    monkeypatch.setattr(model, "original_of", lambda folder: fails)
+    policy, _, session = made
+    session.plan.noise = []
+    assert policy.predict_action_chunk(batch(1.0)).shape == (1, 4, 2)
+    assert "nothing is compared: out of memory" in caplog.text
+    assert policy._instead is None
 
 
 def test_without_a_checkpoint_the_log_says_that_nothing_is_compared(

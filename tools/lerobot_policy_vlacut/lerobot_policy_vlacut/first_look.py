@@ -32,6 +32,10 @@ class Original:
         self.policy.reset()
         self._before, self._after = make_pre_post_processors(config, pretrained_path=str(folder))
 
+    def reset(self) -> None:
+        """Begin an episode."""
+        self.policy.reset()
+
     @torch.no_grad()
     def __call__(self, batch: dict[str, Tensor], noise: np.ndarray | None = None) -> Tensor:
         """A chunk, float32 [1, horizon, n], for a batch as the robot gives it."""
@@ -50,6 +54,16 @@ def original_of(folder: str) -> Original | None:
     # Whatever that code raises here, the bundle runs without it.
     except Exception as error:
         log.warning("the policy of %s cannot be loaded, and nothing is compared: %s", folder, error)
+        return None
+
+
+def chunk_of(original: Original, batch: dict[str, Tensor], *noise: np.ndarray) -> Tensor | None:
+    """Its chunk for a batch; None, with a line of the log, where it makes none."""
+    try:
+        return original(batch, *noise)
+    # Whatever that code raises here, the bundle runs without it.
+    except Exception as error:
+        log.warning("LeRobot's own policy makes no chunk, and nothing is compared: %s", error)
         return None
 
 

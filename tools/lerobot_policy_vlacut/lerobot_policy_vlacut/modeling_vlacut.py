@@ -13,7 +13,7 @@ from torch import Tensor
 
 import vlacut
 from lerobot_policy_vlacut.configuration_vlacut import VlacutConfig
-from lerobot_policy_vlacut.first_look import Original, agree, original_of
+from lerobot_policy_vlacut.first_look import Original, agree, chunk_of, original_of
 from vlacut.integrations.openpi.policy import OpenpiPolicy
 
 
@@ -51,6 +51,8 @@ class VlacutPolicy(PreTrainedPolicy):
         """Begin an episode."""
         self._queue.clear()
         self._steps.reset()
+        if self._instead is not None:
+            self._instead.reset()
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
@@ -65,8 +67,8 @@ class VlacutPolicy(PreTrainedPolicy):
         self._looked = True
         if original is None:
             return actions
-        theirs = original(dict(batch), *drawn.values())
-        if agree(actions, theirs, self.config.tolerance):
+        theirs = chunk_of(original, dict(batch), *drawn.values())
+        if theirs is None or agree(actions, theirs, self.config.tolerance):
             return actions
         self._instead = original
         return theirs
