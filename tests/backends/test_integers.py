@@ -100,6 +100,21 @@ def test_codes_that_come_over_the_link_are_moved(tmp_path: Path) -> None:
     assert relative_difference({"y": made}, {"y": expected}) < 2e-6
 
 
+@pytest.mark.parametrize("zero", [5, None])
+def test_another_zero_of_a_rounding_counts(tmp_path: Path, zero: int | None) -> None:
+    """A file of somebody else's may round around another zero than it reads the codes by."""
+    model = quantised(tmp_path, ALONE)
+    (rounds,) = (node for node in model.graph if node.op_type == "QuantizeLinear")
+    if zero is not None:
+        held = ir.Value(name="zero", const_value=ir.tensor(np.array(zero, np.int8)))
+        model.graph.register_initializer(held)
+        rounds.resize_inputs(3)
+        rounds.replace_input_with(2, held)
+    expected = by_reference(model, x=ROWS[:, :64])
+    made = run(model, x=ROWS[:, :64])
+    assert relative_difference({"y": made}, {"y": expected}) < 2e-6
+
+
 def test_what_has_no_content_stays_as_it_is(tmp_path: Path) -> None:
     model = quantised(tmp_path, ALONE)
     for value in model.graph.initializers.values():

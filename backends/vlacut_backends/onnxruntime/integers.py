@@ -85,6 +85,20 @@ def _is_activation(node: ir.Node) -> bool:
     return (codes.dtype, scale.dtype) == (ir.DataType.INT8, ir.DataType.FLOAT) and not scale.shape
 
 
+def _rounds_around_zero(node: ir.Node) -> bool:
+    """Whether it makes codes by one scale around the zero 0, so that it can make them moved.
+
+    The DequantizeLinear that reads the codes does not tell: a file may round around another zero.
+    """
+    if node.op_type != "QuantizeLinear":
+        return False
+    scale, *zeros = node.inputs[1:]
+    if scale is None or scale.shape is None or len(scale.shape):
+        return False
+    held = [zero.const_value for zero in zeros if zero is not None]
+    return all(one is not None and not one.numpy().any() for one in held)
+
+
 def _is_weight(node: ir.Node, outputs: int) -> bool:
     """Whether it makes a matrix of float32 of int8 codes with a scale for each output."""
     if node.op_type != "DequantizeLinear" or len(node.inputs) != 2:
@@ -122,7 +136,7 @@ class _Joining:
         codes = pair.activation.inputs[0]
         assert codes is not None
         maker = _maker(codes)
-        if maker is None or maker.op_type != "QuantizeLinear":
+        if maker is None or not _rounds_around_zero(maker):
             return self._moved(pair, codes)
         read, scale = maker.inputs[:2]
         assert read is not None
