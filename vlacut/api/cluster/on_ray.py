@@ -11,13 +11,13 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 from vlacut.api.cluster.member import Member, Register
 from vlacut.api.cluster.scaling import Scaling
 from vlacut.api.cluster.settings import RaySettings
 from vlacut.errors import InputError, VlacutError, one_line
+from vlacut.runtime.closing import Closing
 from vlacut.runtime.cloud.directory import Standing
 
 _ANSWER_S = 2.0
@@ -63,7 +63,7 @@ class _Server:
         return self._member.drain()
 
 
-class RayCluster:
+class RayCluster(Closing):
     """The servers of a cluster, from now until `close`. One thread uses it.
 
     Args:
@@ -232,17 +232,6 @@ class RayCluster:
                     _log.warning("%d servers end undrained after %g s", len(left), _DRAIN_S)
         finally:
             self._ray.shutdown()
-
-    def __enter__(self) -> RayCluster:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _emptiest(answers: Sequence[Standing | None]) -> int:
