@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from vlacut.errors import PassError
-from vlacut.ir.annotation import EXAMPLE, NOTES
+from vlacut.ir.annotation import EXAMPLE, NOTES, WEIGHT_PASSES
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import ORIGINAL
 from vlacut.ir.phase_roll import Names
@@ -67,6 +67,7 @@ class Draft:
         if self.count:
             program.outputs = (*program.outputs, TensorSpec(names.accepted, "int64", ()))
         self._feed(program, found, names.draft, said)
+        WEIGHT_PASSES.put(program, 1)
         if original is not None:
             ORIGINAL.put(program, lambda: greedy_original(original(), before, found, said))
         note = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vlacut.errors import PassError, suggestion
-from vlacut.ir.annotation import NOTES, WARMING
+from vlacut.ir.annotation import NOTES, WARMING, WEIGHT_PASSES
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import ORIGINAL, PLAIN, Original, note
 from vlacut.ir.program import Phase, Program, copied
@@ -55,6 +55,7 @@ class InFlight:
         program.phases = made.phases
         program.state = made.states
         WARMING.put(program, course.ticks - 1)
+        WEIGHT_PASSES.put(program, course.more + 1)
         PLAIN.put(program, plain)
         if ORIGINAL.find(program) is not None:
             why = "with requests in flight a step's action is of an earlier observation"

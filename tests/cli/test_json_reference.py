@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from support import onnx_text
 from support.commands import Vlacut
-from support.precisions import slow_memory
+from support.precisions import policy, slow_memory
 from support.readme import ROOT
 from support.shapes import shape_of
 
@@ -83,6 +83,7 @@ def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:
             printed("plan", _remembers(folder / "remembers"), *TARGET),
             printed("plan", *calibrated),
             printed("plan", *_precise(folder / "precise")),
+            printed("plan", *_loops(folder / "loops")),
         ],
     )
     sweep = ("--sweep", "link=0.1MB/s..1GB/s", "--deadline", "0.8ms")
@@ -172,6 +173,14 @@ def _precise(folder: Path) -> tuple[object, ...]:
     model = onnx_text.write(folder / "f.onnx", body, {"w": weights})
     target = ("--edge", slow_memory(folder), *TARGET[2:], "--pin", "*=edge")
     return model, *target, "--precisions", "int4"
+
+
+def _loops(folder: Path) -> tuple[object, ...]:
+    """A policy whose requests may overlap, and how to ask for that."""
+    folder.mkdir()
+    policy(folder)
+    edge = slow_memory(folder)
+    return folder, "--edge", edge, *TARGET[2:], "--pin", "*=edge", "--in-flight", "auto"
 
 
 def _remembers(folder: Path) -> Path:

@@ -46,7 +46,7 @@ def plan(
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
-    in_flight: int = 0,
+    in_flight: int | str = 0,
     batch: str = "",
     max_age: str = "",
     costs: Sequence[str] = (),
@@ -87,7 +87,7 @@ def plan(
         edge_memory: most bytes of weights on the edge; empty for its memory.
         pin: operators whose side is given, e.g. `vision.*=edge`.
         private: inputs that leave the edge only through a block: `INPUT[:BLOCK]`.
-        minimise: `latency`, `cloud-time`, or `energy` of the edge.
+        minimise: `latency`, `cloud-time`, `energy` of the edge, or `age` of the action in force.
         deadline: the longest control step, e.g. `100ms`.
         link_trace: recorded bandwidths, used instead of the link's rates.
         quantile: with `link_trace`: the share of the time that the latency must hold for.
@@ -99,7 +99,8 @@ def plan(
         draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last
             step's or an input `draft`; what it says stays what it says without.
         in_flight: how many requests of successive steps overlap, so that weights are read once for
-            all: more actions a second, each of an older observation. 0 for one at a time.
+            all: more actions a second, each of an older observation. 0 for one at a time, `auto`
+            for as many as suit what is minimised within `max_age`.
         batch: how many robots run at once on the server, e.g. `1,2,4,8`; empty for one.
         max_age: the most that the action in force may be old on average, e.g. `300ms`.
         costs: files of `vlacut profile`; they take precedence over the device model.
@@ -167,7 +168,7 @@ def compile(  # the name users expect
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
-    in_flight: int = 0,
+    in_flight: int | str = 0,
     batch: str = "",
     max_age: str = "",
     costs: Sequence[str] = (),
@@ -217,7 +218,7 @@ def compile(  # the name users expect
         edge_memory: most bytes of weights on the edge; empty for its memory.
         pin: operators whose side is given, e.g. `vision.*=edge`.
         private: inputs that leave the edge only through a block: `INPUT[:BLOCK]`.
-        minimise: `latency`, `cloud-time`, or `energy` of the edge.
+        minimise: `latency`, `cloud-time`, `energy` of the edge, or `age` of the action in force.
         deadline: the longest control step, e.g. `100ms`.
         link_trace: recorded bandwidths, used instead of the link's rates.
         quantile: with `link_trace`: the share of the time that the latency must hold for.
@@ -229,7 +230,8 @@ def compile(  # the name users expect
         draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last
             step's or an input `draft`; what it says stays what it says without.
         in_flight: how many requests of successive steps overlap, so that weights are read once for
-            all: more actions a second, each of an older observation. 0 for one at a time.
+            all: more actions a second, each of an older observation. 0 for one at a time, `auto`
+            for as many as suit what is minimised within `max_age`.
         batch: how many robots run at once on the server, e.g. `1,2,4,8`; empty for one.
         max_age: the most that the action in force may be old on average, e.g. `300ms`.
         costs: files of `vlacut profile`; they take precedence over the device model.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from vlacut.cli import completion
-from vlacut.compiler.target import SIMPLER, Target
+from vlacut.compiler.target import AGE, AUTO, SIMPLER, Target
 from vlacut.plans.pool import FORMS
 from vlacut.pricing.coding import COVERAGE
 
@@ -19,6 +19,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _empty_if_none(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
     """Click checks a default against the choices, and an empty one is none of them."""
     return value or ""
+
+
+def _requests(ctx: click.Context, param: click.Parameter, value: str) -> int | str:
+    """How many, or that the planner chooses."""
+    if value != AUTO and not value.isdecimal():
+        raise click.BadParameter(f"{value!r}: write a number, or {AUTO}")
+    return value if value == AUTO else int(value)
 
 
 _OPTIONS = (
@@ -108,9 +115,9 @@ _OPTIONS = (
     ),
     click.option(
         "--in-flight",
-        default=0,
-        type=click.IntRange(0),
-        help="Requests of successive steps that overlap: more actions a second, older ones.",
+        default="0",
+        callback=_requests,
+        help="Requests of successive steps that overlap, or auto: more actions, older ones.",
     ),
     click.option(
         "--batch", default="", help="Robots whose steps the server may run at once: 1,2,4,8."
@@ -129,7 +136,7 @@ _OPTIONS = (
     click.option("--deadline", default="", help="Most time of a control step: 100ms."),
     click.option(
         "--minimise",
-        type=click.Choice(["latency", "cloud-time", "energy"]),
+        type=click.Choice(["latency", "cloud-time", "energy", AGE]),
         default="latency",
         show_default=True,
         help="What the cut is chosen for.",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx_ir as ir
 
@@ -36,9 +37,10 @@ from vlacut.compiler.precisions import join, run_passes
 from vlacut.compiler.recording import Recorder
 from vlacut.compiler.target import Target
 from vlacut.compiler.variants import variants_of
+from vlacut.compiler.ways import choose_way
 from vlacut.control.precision_table import read_precision_table
 from vlacut.control.tables import read_tables
-from vlacut.errors import BackendError, Progress, unwatched, watched
+from vlacut.errors import BackendError, InputError, Progress, unwatched, watched
 from vlacut.frontends.checkpoint import Stored, load_weights
 from vlacut.hardware import Device, Link, Side, load_device
 from vlacut.ir.annotation import (
@@ -61,6 +63,7 @@ from vlacut.ir.rolling import unrolled_loops
 from vlacut.plans.batch import parse_batches
 from vlacut.plans.plan import Plan
 from vlacut.plans.pool import Considered
+from vlacut.plans.ways import Way
 from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
 from vlacut.pricing.price import Price, Strategy
 from vlacut.pricing.roofline import interval
@@ -92,6 +95,7 @@ class Planned:
             stated.
         considered: every placement that the pool considered; none without a pool.
         notes: what the front end did to the model, and what it took from the example, a line each.
+        ways: to run the loop, each as priced; none if nothing else than trip by trip was asked for.
     """
 
     plan: Plan
@@ -104,6 +108,7 @@ class Planned:
     interval_s: tuple[float, float]
     considered: tuple[Considered, ...] = ()
     notes: tuple[str, ...] = ()
+    ways: tuple[Way, ...] = ()
 
 
 def parts_text(program: Program) -> str:
@@ -113,16 +118,34 @@ def parts_text(program: Program) -> str:
 
 
 def plan_program(
-    program: Program, target: Target, pipeline: str = "", progress: Progress = unwatched
+    program: Program,
+    target: Target,
+    pipeline: str = "",
+    progress: Progress = unwatched,
+    conversions: Mapping[str, str] = MappingProxyType({}),
 ) -> Planned:
     """Annotate and cut a program, in place, for a target.
+
+    Args:
+        program: what to cut.
+        target: what for.
+        pipeline: passes to run instead of the target's.
+        progress: called with what is being done, how much is done, and how much there is.
+        conversions: types that the target's pipeline has to convert first.
 
     Raises InputError if the request is at fault, PassError if a pass is.
     """
     target.check()
+    if pipeline and target.undecided:
+        raise InputError(
+            "--in-flight auto and --minimise age are for the default pipeline; name in-flight in "
+            "yours"
+        )
+    choice = choose_way(program, target, conversions, progress)
+    target = choice.target
     edge, cloud = load_device(target.edge), load_device(target.cloud)
     link = target.network()
-    passes = parse_pipeline(pipeline or target.pipeline())
+    passes = parse_pipeline(pipeline or target.pipeline(conversions))
     target.check_pipeline(passes)
     doubtful = (*doubtful_bindings(program), *unrolled_loops(program))
     forget(program)
@@ -180,6 +203,7 @@ def plan_program(
         interval_s=bounds,
         considered=cuts.considered,
         notes=NOTES.find(program) or (),
+        ways=choice.rows(program, chosen),
     )
 
 
@@ -268,8 +292,8 @@ def compile_program(
                 with watched(progress):
                     program = program()
             unused = load_weights(program, stored) if stored else ""
-            text = pipeline or target.pipeline(ends.conversions(program))
-            planned = plan_program(program, target, text, progress)
+            types = ends.conversions(program)
+            planned = plan_program(program, target, pipeline, progress, types)
             overlap = check_overlap(program) if golden and model_check else ()
             if tables is not None:
                 tables.check([variant.name for variant in planned.plan.variants])

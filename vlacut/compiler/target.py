@@ -26,6 +26,7 @@ from vlacut.pricing.coding import COVERAGE
 from vlacut.tensor.codec import parse_codecs
 
 SIMPLER = 0.01  # as the pass `partition` has it
+AUTO, AGE = "auto", "age"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Target:
         edge_memory: most bytes of weights on the edge; the default is as for the cloud.
         pin: operators whose side is given, e.g. `vision.*=edge`.
         private: inputs whose values leave the edge only through a block, `INPUT[:BLOCK]`.
-        minimise: `latency`, `cloud-time`, or `energy` of the edge.
+        minimise: `latency`, `cloud-time`, `energy` of the edge, or `age` of the action in force,
+            for which the planner chooses how the loop runs, as for `in_flight` `auto`; its cut is
+            that of the least latency.
         deadline: the longest control step, e.g. `100ms`.
         link_trace: file or folder of recorded bandwidths, see `vlacut.hardware.trace`. Then the
             uplink has the bandwidth that the trace reaches for `quantile` of the time, and the
@@ -74,7 +77,8 @@ class Target:
             over them; the result stays greedy, see the passes `draft` and `pack`. Empty: trip by
             trip.
         in_flight: how many requests of successive steps overlap, see the pass `in-flight`; 0 for
-            one at a time.
+            one at a time; `auto` for as many as have the least of what is minimised within
+            `max_age`, see `vlacut.compiler.ways`.
         batch: how many robots run at once in the cloud, e.g. `1,2,4,8`, see `vlacut.plans.batch`;
             empty for one.
         max_age: the most that the action in force may be old on average, e.g. `300ms`, see
@@ -106,7 +110,7 @@ class Target:
     surgery: tuple[str, ...] = ()
     real_time_chunking: str = ""
     draft: str = ""
-    in_flight: int = 0
+    in_flight: int | str = 0
     batch: str = ""
     max_age: str = ""
     simpler: float = SIMPLER
@@ -161,6 +165,8 @@ class Target:
             parse_bandwidths(self.bandwidth)
         if self.state_copies not in ("", Side.EDGE.value):
             raise InputError(f"--state-copies: {self.state_copies!r}: write edge, or leave it out")
+        if isinstance(self.in_flight, str) and self.in_flight != AUTO:
+            raise InputError(f"--in-flight: {self.in_flight!r}: write a number, or {AUTO}")
         if self.draft and self.in_flight:
             raise InputError("--draft and --in-flight: a step does one of the two; leave one out")
         if not 0 <= self.kept_observations <= MOST_KEPT:
@@ -197,7 +203,8 @@ class Target:
         if self.max_age and age_s > parse_seconds(self.max_age):
             raise InputError(
                 f"--max-age: the action in force would be {age_s * 1e3:.3g} ms old on average, and "
-                f"{self.max_age} is allowed; have fewer requests --in-flight, or raise it"
+                f"{self.max_age} is allowed; have fewer requests --in-flight (auto chooses), or "
+                f"raise it"
             )
 
     def check_pipeline(self, pipeline: Pipeline) -> None:
@@ -218,6 +225,23 @@ class Target:
     def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
         """Text of the default pipeline for this target, types converted first."""
         return ",".join(pass_text(*one) for one in self._passes(conversions or {}))
+
+    @property
+    def asks_for_a_way(self) -> bool:
+        """Whether a loop is to run otherwise than trip by trip, or may."""
+        return bool(self.draft or self.in_flight or self.minimise == AGE)
+
+    @property
+    def chooses_in_flight(self) -> bool:
+        """Whether the planner chooses how many requests are in flight."""
+        if self.in_flight == AUTO:
+            return True
+        return self.minimise == AGE and not self.in_flight and not self.draft
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the planner chooses the way that the loop runs."""
+        return self.chooses_in_flight
 
     @property
     def _packs(self) -> bool:
@@ -265,7 +289,7 @@ class Target:
             "link": self._link(),
             "cloud-budget": self.cloud_budget,
             "edge-memory": self.edge_memory,
-            "minimise": self.minimise if self.minimise != "latency" else "",
+            "minimise": self.minimise if self.minimise not in ("latency", AGE) else "",
             "deadline": self.deadline,
             "pins": ";".join(self.pin),
             "private": ";".join(self.private),

@@ -176,6 +176,7 @@ CONVERTED: Key[str] = Key("converted", "convert-types")
 STATE_COPIES: Key[bool] = Key("state-copies", "the compiler")
 LOOP_TRIPS: Key[float] = Key("loop-trips", "draft", lambda trips: f"{trips:g} trips expected")
 WARMING: Key[int] = Key("warming", "in-flight", lambda steps: f"{steps} steps")
+WEIGHT_PASSES: Key[int] = Key("weight-passes", "in-flight", lambda passes: f"{passes} passes")
 EXAMPLE: Key[Mapping[str, np.ndarray]] = Key("example", "the front end")
 FIXED: Key[Mapping[str, np.ndarray]] = Key("fixed", "the front end")
 PREMISES: Key[tuple[Premise, ...]] = Key(

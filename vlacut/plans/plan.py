@@ -30,6 +30,7 @@ from vlacut.plans.instructions import (
 from vlacut.plans.memory import UNKNOWN, Memory
 from vlacut.plans.pool import NO_POOL, Pool
 from vlacut.plans.state import PlanState, StateUse, state_use
+from vlacut.plans.ways import age_s
 from vlacut.pricing.coding import EXACT, ActionError, CodedCrossing
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
@@ -213,12 +214,8 @@ class Plan:
 
     @property
     def age_s(self) -> float:
-        """Predicted age of the action in force, on average, where steps follow one another.
-
-        From the observation to the middle of its use: so many steps that an action is behind, the
-        one that makes it, and half of the next.
-        """
-        return (self.warming + 1.5) * self.variants[0].price.total_s
+        """Predicted age of the action in force, on average: see `vlacut.plans.ways.age_s`."""
+        return age_s(self.warming, self.variants[0].price.total_s)
 
     @cached_property
     def spec(self) -> Mapping[str, TensorSpec]:

@@ -28,6 +28,7 @@ from vlacut.cli.show.output import (
 )
 from vlacut.cli.show.progress import Stages, progress_bar
 from vlacut.cli.show.report import link_json, plan_json, show_plan
+from vlacut.cli.show.ways import ways_json
 from vlacut.compiler.driver import Planned, compile_program, parts_text, plan_program
 from vlacut.compiler.sweep import Axis, parse_axis, sweep
 from vlacut.compiler.target import Target
@@ -308,6 +309,7 @@ def _report(
             "measured": planned.measured,
             "interval_ms": [bound * 1e3 for bound in planned.interval_s],
             "candidates": candidates_json(planned.considered),
+            "ways": ways_json(planned.ways),
         }
         print_json({**plan_json(planned.plan), **extra, **(more or {})})
         return
@@ -318,7 +320,7 @@ def _report(
         notes.append(f"converted for the back end: {planned.converted}")
     if planned.measured:
         notes.append(planned.measured)
-    show_plan(out, planned.plan, notes)
+    show_plan(out, planned.plan, notes, planned.ways)
     if more:
         out.print(f"\nbundle {more['bundle']}, digest {more['digest'][:12]}")
         if "report" in more:

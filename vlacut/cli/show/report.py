@@ -15,9 +15,11 @@ from vlacut.cli.show.pool import pool_json, show_pool
 from vlacut.cli.show.precisions import precisions_json, show_precisions
 from vlacut.cli.show.sequence import sequence_json
 from vlacut.cli.show.states import show_states, states_json
+from vlacut.cli.show.ways import show_ways
 from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import runs
 from vlacut.plans.plan import Part, Plan
+from vlacut.plans.ways import Way
 from vlacut.pricing.dominance import Standing
 from vlacut.pricing.price import Certificate, Price, Strategy
 from vlacut.tensor.numerics import ROUNDING
@@ -122,7 +124,9 @@ def part_json(part: Part) -> dict[str, Any]:
     }
 
 
-def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
+def show_plan(
+    console: Console, plan: Plan, notes: Sequence[str] = (), ways: Sequence[Way] = ()
+) -> None:
     """Print the plan as tables that fit a terminal, below notes on how it came about."""
     console.print(f"[bold]{plan.program}[/bold] on {plan.edge} and {plan.cloud} over {plan.link}")
     for note in notes:
@@ -143,6 +147,7 @@ def show_plan(console: Console, plan: Plan, notes: Sequence[str] = ()) -> None:
     if len(plan.exact.variants) > 1:
         show_pool(console, plan.exact)
     show_precisions(console, plan)
+    show_ways(console, ways)
     console.print(table("\nStrategies, per control step", (*columns, *weights), rows))
     for strategy in plan.strategies:
         if not strategy.feasible:
