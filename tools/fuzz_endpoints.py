@@ -1,8 +1,9 @@
 """Fuzz the wires of other people's clients, guided by coverage (atheris, on libFuzzer).
 
-    python tools/fuzz_endpoints.py [--cpu-seconds 600] [CORPUS_FOLDER] [-libfuzzer=option ...]
+    python tools/fuzz_endpoints.py openpi|lerobot [--cpu-seconds 600] [CORPUS_FOLDER]
+                                   [-libfuzzer=option ...]
 
-An input becomes a message of openpi's (msgpack with arrays) or of LeRobot's (protobuf with a
+An input becomes a message of openpi's (msgpack with arrays), or of LeRobot's (protobuf with a
 pickle in it): noise, a right one with bytes changed, or one put together of operations and forged
 sizes. It is read as the servers read it, up to the tensors of a bundle with a camera and a state.
 That may end in those or in an error of vlacut's, takes no memory that the message does not have,
@@ -14,6 +15,9 @@ the first input that breaks this and writes it down. Needs `pip install
 from __future__ import annotations
 
 import struct
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import atheris
@@ -51,21 +55,17 @@ PLAIN = (int, float, bool, str, bytes, type(None), np.ndarray, np.generic, list,
 MOST_DEEP = 6  # what is looked at of a value; a memo may hold one in itself as often as it likes
 
 
-def one_input(data: bytes) -> None:
-    """Read a message, and check what came of it."""
-    source = atheris.FuzzedDataProvider(data)
+def one_input(read: Callable[[atheris.FuzzedDataProvider], None], data: bytes) -> None:
+    """Read a message of a wire, and check what came of it."""
     try:
-        if source.ConsumeBool():
-            read_openpi(openpi_message(source))
-        else:
-            read_lerobot(source)
+        read(atheris.FuzzedDataProvider(data))
     except (WireError, ObservationError):
         return
 
 
-def read_openpi(message: bytes) -> None:
+def read_openpi(source: atheris.FuzzedDataProvider) -> None:
     """As the server does."""
-    sent = unpack(message)
+    sent = unpack(openpi_message(source))
     only_plain(sent, (*PLAIN, np.ndarray))
     if isinstance(sent, dict):
         FIELDS.observation({key: one for key, one in sent.items() if key != "prompt"})
@@ -148,5 +148,9 @@ def only_plain(value: Any, kinds: tuple[type, ...], deep: int = MOST_DEEP) -> No
             only_plain(one, kinds, deep - 1)
 
 
+WIRES = {"openpi": read_openpi, "lerobot": read_lerobot}
+
 if __name__ == "__main__":
-    fuzz(one_input, MOST_BYTES)
+    if len(sys.argv) < 2 or sys.argv[1] not in WIRES:
+        sys.exit(f"say which wire: {' or '.join(WIRES)}")
+    fuzz(partial(one_input, WIRES[sys.argv.pop(1)]), MOST_BYTES)

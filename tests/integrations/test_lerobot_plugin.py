@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -21,7 +21,7 @@ import vlacut
 class Config:
     """Of LeRobot: registers a type, and has features."""
 
-    action_feature, input_features = object(), {STATE: None}
+    action_feature, input_features, n_obs_steps = object(), {STATE: None}, 1
 
     @classmethod
     def register_subclass(cls, name: str) -> Any:
@@ -103,6 +103,37 @@ def test_a_chunk_is_played_before_the_next_is_asked_for(made: Any) -> None:
     assert session.closed
 
 
+class Remembering(Played):
+    """A bundle of a policy that reads two observations."""
+
+    sent: Any = None
+
+    def infer(self, sent: Any, *words: Any) -> Any:
+        self.sent = sent
+        return super().infer({name: one[-1] for name, one in sent.items()}, *words)
+
+
+def test_a_policy_that_remembers_gets_the_last_observations(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of each tick, though a chunk plays two; an episode begins with copies of its first."""
+    played = Remembering()
+    model = sys.modules["lerobot_policy_vlacut.modeling_vlacut"]
+    monkeypatch.setattr(model, "OpenpiPolicy", lambda session: played)
+    config = replace(made[0].config, n_action_steps=2)
+    config.n_obs_steps = 2
+    policy = model.VlacutPolicy(config)
+    seen = []
+    for state in (1.0, 2.0, 3.0, 4.0, 5.0):
+        policy.select_action(batch(state))
+        seen.append(played.sent[STATE][:, 0].tolist())
+    assert seen == [[1, 1], [1, 1], [2, 3], [2, 3], [4, 5]]
+    assert played.sent[FRONT].shape == (2, 8, 10, 3)
+    policy.reset()
+    policy.select_action(batch(7.0))
+    assert played.sent[STATE].tolist() == [[7, 7], [7, 7]]
+
+
 def test_pictures_are_again_the_bytes_of_the_camera(made: Any) -> None:
     policy, played, _ = made
     chunk = policy.predict_action_chunk(batch(1.0), inference_delay=3)
@@ -127,9 +158,9 @@ class FirstLook:
     def reset(self) -> None:
         self.resets += 1
 
-    def __call__(self, batch: dict[str, Any], noise: Any = None) -> torch.Tensor:
-        self.noise = self.noise if noise is None else noise
-        state = batch[STATE][0] if noise is None else torch.from_numpy(noise)
+    def __call__(self, seen: Any, noise: Any = None) -> torch.Tensor:
+        self.noise = self.noise if noise is None else noise[STATE]
+        state = seen[-1][STATE][0] if noise is None else torch.from_numpy(noise[STATE])
         return (state + torch.arange(4.0)[:, None])[None] + self.off
 
 

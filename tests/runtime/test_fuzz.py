@@ -221,11 +221,12 @@ def test_no_greeting_is_believed_that_is_not_right(side: Side, data: bytes, keep
     assert side is Side.CLOUD or (data[10:12], data[48:64]) == (bytes(2), token)
 
 
-def under_a_fuzzer(folder: Path, seconds: int, script: str = "fuzz_wire.py") -> None:
+def under_a_fuzzer(folder: Path, seconds: int, *script: str) -> None:
     """Guided by coverage, for so long; see the script for what must hold."""
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("needs atheris: pip install 'vlacut[fuzz]'")
-    words = [sys.executable, str(TOOLS / script), "--cpu-seconds", str(seconds)]
+    name, *wire = script or ("fuzz_wire.py",)
+    words = [sys.executable, str(TOOLS / name), *wire, "--cpu-seconds", str(seconds)]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "s of processor time" in done.stdout
@@ -242,10 +243,12 @@ def test_nothing_breaks_the_parser_for_ten_minutes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_breaks_the_endpoints_for_a_minute(tmp_path: Path) -> None:
-    under_a_fuzzer(tmp_path, 60, "fuzz_endpoints.py")
+@pytest.mark.parametrize("wire", ["openpi", "lerobot"])
+def test_nothing_breaks_an_endpoint_for_a_minute(tmp_path: Path, wire: str) -> None:
+    under_a_fuzzer(tmp_path, 60, "fuzz_endpoints.py", wire)
 
 
 @pytest.mark.fuzz
-def test_nothing_breaks_the_endpoints_for_ten_minutes(tmp_path: Path) -> None:
-    under_a_fuzzer(tmp_path, 600, "fuzz_endpoints.py")
+@pytest.mark.parametrize("wire", ["openpi", "lerobot"])
+def test_nothing_breaks_an_endpoint_for_ten_minutes(tmp_path: Path, wire: str) -> None:
+    under_a_fuzzer(tmp_path, 600, "fuzz_endpoints.py", wire)

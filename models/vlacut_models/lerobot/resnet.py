@@ -1,4 +1,4 @@
-"""ResNet up to its last feature map, with torchvision's parameter names and frozen statistics.
+"""ResNet up to its last feature map, with torchvision's parameter names.
 
 Source: He et al., Deep Residual Learning (arXiv 1512.03385); the stride of a bottleneck is in its
 second convolution, as in torchvision.
@@ -6,6 +6,7 @@ second convolution, as in torchvision.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -55,22 +56,25 @@ class FrozenNorm(nn.Module):
         return shifted
 
 
-def _shortcut(width: int, made: int, stride: int) -> nn.Sequential | None:
+Norm = Callable[[int], nn.Module]  # of so many channels
+
+
+def _shortcut(norm: Norm, width: int, made: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and width == made:
         return None
-    return nn.Sequential(nn.Conv2d(width, made, 1, stride, bias=False), FrozenNorm(made))
+    return nn.Sequential(nn.Conv2d(width, made, 1, stride, bias=False), norm(made))
 
 
 class Basic(nn.Module):
     """Two convolutions of 3 x 3."""
 
-    def __init__(self, width: int, made: int, stride: int) -> None:
+    def __init__(self, norm: Norm, width: int, made: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, made, 3, stride, 1, bias=False)
-        self.bn1 = FrozenNorm(made)
+        self.bn1 = norm(made)
         self.conv2 = nn.Conv2d(made, made, 3, 1, 1, bias=False)
-        self.bn2 = FrozenNorm(made)
-        self.downsample = _shortcut(width, made, stride)
+        self.bn2 = norm(made)
+        self.downsample = _shortcut(norm, width, made, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         kept = x if self.downsample is None else self.downsample(x)
@@ -82,13 +86,15 @@ class Basic(nn.Module):
 class Bottleneck(nn.Module):
     """A convolution of 3 x 3 between two of 1 x 1."""
 
-    def __init__(self, width: int, inner: int, made: int, stride: int, dilation: int) -> None:
+    def __init__(
+        self, norm: Norm, width: int, inner: int, made: int, stride: int, dilation: int
+    ) -> None:
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(width, inner, 1, bias=False), FrozenNorm(inner)
+        self.conv1, self.bn1 = nn.Conv2d(width, inner, 1, bias=False), norm(inner)
         self.conv2 = nn.Conv2d(inner, inner, 3, stride, dilation, dilation, bias=False)
-        self.bn2 = FrozenNorm(inner)
-        self.conv3, self.bn3 = nn.Conv2d(inner, made, 1, bias=False), FrozenNorm(made)
-        self.downsample = _shortcut(width, made, stride)
+        self.bn2 = norm(inner)
+        self.conv3, self.bn3 = nn.Conv2d(inner, made, 1, bias=False), norm(made)
+        self.downsample = _shortcut(norm, width, made, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         kept = x if self.downsample is None else self.downsample(x)
@@ -104,11 +110,12 @@ class ResNet(nn.Module):
     Args:
         name: `resnet18` to `resnet152`, `wide_resnet50_2`, `wide_resnet101_2`.
         dilated: whether the last stage dilates in the place of its stride; bottlenecks alone do.
+        norm: makes what follows each convolution; statistics of the checkpoint's, if not given.
 
     Raises ModelError for another name.
     """
 
-    def __init__(self, name: str, dilated: bool) -> None:
+    def __init__(self, name: str, dilated: bool, norm: Norm = FrozenNorm) -> None:
         super().__init__()
         if name not in _KINDS:
             raise ModelError(f"no vision backbone {name!r:.60}; there are {', '.join(_KINDS)}")
@@ -116,8 +123,8 @@ class ResNet(nn.Module):
         if dilated and not kind.bottleneck:
             raise ModelError(f"{name} has no dilated stages: its blocks are no bottlenecks")
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1, self.maxpool = FrozenNorm(64), nn.MaxPool2d(3, 2, 1)
-        self.width = 64
+        self.bn1, self.maxpool = norm(64), nn.MaxPool2d(3, 2, 1)
+        self.width, self._norm = 64, norm
         for place, (inner, count) in enumerate(zip(_WIDTHS, kind.blocks, strict=True)):
             stride = 1 if place == 0 else 2
             stage = self._stage(kind, inner, count, stride, dilated and place == 3)
@@ -132,10 +139,10 @@ class ResNet(nn.Module):
             if kind.bottleneck:
                 wide, made = inner * kind.base_width // 64, inner * 4
                 dilation = 2 if dilated and place else 1
-                blocks.append(Bottleneck(self.width, wide, made, step, dilation))
+                blocks.append(Bottleneck(self._norm, self.width, wide, made, step, dilation))
             else:
                 made = inner
-                blocks.append(Basic(self.width, made, step))
+                blocks.append(Basic(self._norm, self.width, made, step))
             self.width = made
         return nn.Sequential(*blocks)
 

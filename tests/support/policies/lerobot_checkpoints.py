@@ -1,6 +1,6 @@
 """Checkpoints of LeRobot's own classes with random weights, saved by its own code.
 
-    python lerobot_checkpoints.py act|smolvla FOLDER      (in the environment that has LeRobot)
+    python lerobot_checkpoints.py act|diffusion|smolvla FOLDER  (in LeRobot's environment)
 
 Small: pictures of 48 x 64, six joints, a text model of two layers. Of the vision-language model
 that SmolVLA is trained from there is what LeRobot reads of it: FOLDER/vlm with its configuration,
@@ -21,7 +21,7 @@ def make(kind: str, folder: Path) -> None:
     import torch
 
     torch.manual_seed(0)
-    config = {"act": act, "smolvla": smolvla}[kind](folder)
+    config = {"act": act, "diffusion": diffusion, "smolvla": smolvla}[kind](folder)
     from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
     policy = get_policy_class(kind)(config)
@@ -74,6 +74,21 @@ def act(folder: Path) -> Any:
         dim_feedforward=96,
         n_encoder_layers=2,
         pretrained_backbone_weights=None,
+    )
+
+
+def diffusion(folder: Path) -> Any:
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+
+    return DiffusionConfig(
+        **features(),
+        horizon=16,
+        n_action_steps=8,
+        resize_shape=(40, 56),
+        crop_ratio=0.8,
+        down_dims=(32, 64),
+        diffusion_step_embed_dim=32,
+        num_inference_steps=10,
     )
 
 

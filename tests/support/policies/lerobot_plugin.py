@@ -3,7 +3,8 @@
     python lerobot_plugin.py OBSERVATION.npz FOLDER HOST:PORT
 
 FOLDER is what `vlacut compile lerobot:DIR -o FOLDER --lerobot` wrote. Prints three commands for the
-observation, which is as a robot has it; what the first look says is in the log, on stderr.
+observation, which is as a robot has it, of a policy that remembers one tick after the other; what
+the first look says is in the log, on stderr.
 """
 
 from __future__ import annotations
@@ -25,15 +26,23 @@ def main(observation: str, folder: str, cloud: str) -> None:
     config = PreTrainedConfig.from_pretrained(folder, cli_overrides=[f"--cloud={cloud}"])
     policy = get_policy_class(config.type).from_pretrained(folder, config=config)
     before, after = make_pre_post_processors(config, pretrained_path=folder)
-    batch: dict = {"task": ""}
     with np.load(observation) as raw:
-        for name in raw.files:
-            tensor = torch.from_numpy(raw[name])
+        arrays = {name: raw[name] for name in raw.files if name.startswith("observation.")}
+    remembers = config.n_obs_steps > 1
+    moments = [
+        {name: one[at] if remembers else one for name, one in arrays.items()}
+        for at in range(config.n_obs_steps)
+    ]
+    policy.reset()
+    made = []
+    for place in range(3):
+        batch: dict = {"task": ""}
+        for name, array in moments[min(place, len(moments) - 1)].items():
+            tensor = torch.from_numpy(array)
             if tensor.dtype == torch.uint8:  # as LeRobot's prepare_observation_for_inference
                 tensor = (tensor.float() / 255).permute(2, 0, 1)
             batch[name] = tensor[None]
-    policy.reset()
-    made = [after(policy.select_action(before(dict(batch))))[0].tolist() for _ in range(3)]
+        made.append(after(policy.select_action(before(batch)))[0].tolist())
     policy.close()
     print(json.dumps(made))
 

@@ -7,11 +7,16 @@ two differ by more than is allowed, the robot goes on with LeRobot's, and the lo
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from vlacut.frontends.standalone import vlacut_lerobot
+
+Batch = Mapping[str, Tensor]
 
 log = logging.getLogger("vlacut.lerobot")
 
@@ -37,10 +42,13 @@ class Original:
         self.policy.reset()
 
     @torch.no_grad()
-    def __call__(self, batch: dict[str, Tensor], noise: np.ndarray | None = None) -> Tensor:
-        """A chunk, float32 [1, horizon, n], for a batch as the robot gives it."""
-        given = {} if noise is None else {"noise": torch.from_numpy(noise)}
-        made: Tensor = self._after(self.policy.predict_action_chunk(self._before(batch), **given))
+    def __call__(
+        self, seen: Sequence[Batch], noise: Mapping[str, np.ndarray] | None = None
+    ) -> Tensor:
+        """A chunk, float32 [1, horizon, n], for the last batches as the robot gives them."""
+        given = {name: torch.from_numpy(one) for name, one in (noise or {}).items()}
+        ready = [self._before(dict(batch)) for batch in seen]
+        made: Tensor = self._after(vlacut_lerobot.chunk_of(self.policy, ready, given))
         return made.float().cpu()
 
 
@@ -57,10 +65,12 @@ def original_of(folder: str) -> Original | None:
         return None
 
 
-def chunk_of(original: Original, batch: dict[str, Tensor], *noise: np.ndarray) -> Tensor | None:
-    """Its chunk for a batch; None, with a line of the log, where it makes none."""
+def chunk_of(
+    original: Original, seen: Sequence[Batch], noise: Mapping[str, np.ndarray]
+) -> Tensor | None:
+    """Its chunk for the last batches; None, with a line of the log, where it makes none."""
     try:
-        return original(batch, *noise)
+        return original(seen, noise)
     # Whatever that code raises here, the bundle runs without it.
     except Exception as error:
         log.warning("LeRobot's own policy makes no chunk, and nothing is compared: %s", error)

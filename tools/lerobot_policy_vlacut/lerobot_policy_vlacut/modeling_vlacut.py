@@ -36,6 +36,7 @@ class VlacutPolicy(PreTrainedPolicy):
         self._steps = OpenpiPolicy(self._session)
         self._inputs = {one.name: one for one in self._session.plan.inputs}
         self._queue: deque[Tensor] = deque()
+        self._recent: deque[dict[str, Tensor]] = deque(maxlen=config.n_obs_steps)
         self._looked = False
         self._instead: Original | None = None
 
@@ -50,6 +51,7 @@ class VlacutPolicy(PreTrainedPolicy):
     def reset(self) -> None:
         """Begin an episode."""
         self._queue.clear()
+        self._recent.clear()
         self._steps.reset()
         if self._instead is not None:
             self._instead.reset()
@@ -57,9 +59,19 @@ class VlacutPolicy(PreTrainedPolicy):
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
         """A chunk, float32 [1, horizon, n], for a batch of one."""
+        self._see(batch)
+        return self._chunk()
+
+    def _see(self, batch: dict[str, Tensor]) -> None:
+        """Keep an observation; the first of an episode stands for those before it, too."""
+        self._recent.append(dict(batch))
+        while len(self._recent) < self.config.n_obs_steps:
+            self._recent.append(dict(batch))
+
+    def _chunk(self) -> Tensor:
         if self._instead is not None:
-            return self._instead(dict(batch))
-        sent = {name: self._raw(name, batch[name]) for name in self._inputs if name in batch}
+            return self._instead(self._recent)
+        sent = {name: self._sent(name) for name in self._inputs if name in self._recent[-1]}
         original = None if self._looked else original_of(self.config.checkpoint)
         drawn = self._drawn() if original is not None else {}
         made = self._steps.infer({**sent, **drawn})
@@ -67,7 +79,7 @@ class VlacutPolicy(PreTrainedPolicy):
         self._looked = True
         if original is None:
             return actions
-        theirs = chunk_of(original, dict(batch), *drawn.values())
+        theirs = chunk_of(original, self._recent, drawn)
         if theirs is None or agree(actions, theirs, self.config.tolerance):
             return actions
         self._instead = original
@@ -81,6 +93,11 @@ class VlacutPolicy(PreTrainedPolicy):
             for one in self._session.plan.noise
         }
 
+    def _sent(self, name: str) -> np.ndarray:
+        """An input of the bundle, of the observations that it reads."""
+        raw = [self._raw(name, batch[name]) for batch in self._recent]
+        return np.stack(raw) if len(raw) > 1 else raw[0]
+
     def _raw(self, name: str, tensor: Tensor) -> np.ndarray:
         """A tensor as the robot had it: LeRobot has divided pictures by 255 and turned them."""
         if len(tensor) != 1:
@@ -91,11 +108,11 @@ class VlacutPolicy(PreTrainedPolicy):
         return one.contiguous().numpy()
 
     @torch.no_grad()
-    def select_action(self, batch: dict[str, Tensor], **more: Any) -> Tensor:
+    def select_action(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
         """The next command, [1, n]."""
+        self._see(batch)
         if not self._queue:
-            chunk = self.predict_action_chunk(batch, **more)
-            self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(1))
+            self._queue.extend(self._chunk()[:, : self.config.n_action_steps].unbind(1))
         return self._queue.popleft()
 
     def get_optim_params(self) -> dict[str, Any]:

@@ -91,11 +91,11 @@ class Checkpoint:
                 f"{self.config.type}"
             )
 
-    def examples(self) -> dict[str, Tensor]:
+    def examples(self, seed: int = 0) -> dict[str, Tensor]:
         """An example of every input by the policy's name, as the robot has it: pictures uint8
         [height, width, channels] of noise, vectors near the middle of their statistics.
         """
-        numbers = torch.Generator().manual_seed(0)
+        numbers = torch.Generator().manual_seed(seed)
         made = {}
         for name, feature in self.config.inputs.items():
             if feature.kind == VISUAL:

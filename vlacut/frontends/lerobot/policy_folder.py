@@ -84,7 +84,7 @@ def _described(config: Config, renamed: dict[str, str]) -> dict[str, Any]:
         raise ModelError(f"{config.folder / 'config.json'}: n_action_steps is {steps!r:.40}")
     return {
         "type": "vlacut",
-        "n_obs_steps": 1,
+        "n_obs_steps": config.count("n_obs_steps", 1),
         "input_features": {
             renamed.get(name, name): _feature(one) for name, one in config.inputs.items()
         },

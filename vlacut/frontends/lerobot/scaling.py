@@ -16,8 +16,9 @@ class Ahead(nn.Module):
     """What comes before a policy: raw tensors of the robot's to a batch of one.
 
     Pictures uint8 [height, width, channels] become float32 [1, channels, height, width] from 0 to
-    1, vectors [n] become [1, n]; then all are normalised. Source: lerobot,
-    src/lerobot/policies/utils.py, prepare_observation_for_inference.
+    1, vectors [n] become [1, n]; then all are normalised. Axes ahead of these, as of observations
+    one after the other, stay behind the batch's. Source: lerobot, src/lerobot/policies/utils.py,
+    prepare_observation_for_inference.
     """
 
     def __init__(self, config: Config, steps: Steps) -> None:
@@ -36,7 +37,7 @@ class Ahead(nn.Module):
     def one(self, name: str, tensor: Tensor) -> Tensor:
         """One tensor of the batch."""
         if name in self._pictures:
-            tensor = (tensor.to(torch.float32) / 255).permute(2, 0, 1).contiguous()
+            tensor = (tensor.to(torch.float32) / 255).movedim(-1, -3).contiguous()
         tensor = tensor[None]
         if name in self._placed:
             scaled: Tensor = self.get_submodule(self._placed[name])(tensor)

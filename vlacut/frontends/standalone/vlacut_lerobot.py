@@ -13,7 +13,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import IO, Any
@@ -21,7 +22,9 @@ from typing import IO, Any
 import numpy as np
 
 TOKENS, MASK = "observation.language.tokens", "observation.language.attention_mask"
-NOISE = "noise"
+NOISE, DRAWN = "noise", "noise.steps"
+_DIFFUSION = "diffusion"
+_APART = (TOKENS, MASK, NOISE, DRAWN)  # of a bundle's inputs: what no robot gives
 _COARSE = ("float32", "float16", "bfloat16")
 _MOST_BYTES = 1 << 31
 
@@ -61,6 +64,8 @@ class _Policy:
             postprocessor_overrides=on_cpu,
         )
         self._task = task
+        remembers = config.type == _DIFFUSION and config.n_obs_steps > 1
+        self._history = config.n_obs_steps if remembers else 0
         types = {str(one.dtype).rpartition(".")[2] for one in self._policy.parameters()}
         self.precision = max(types & set(_COARSE), key=_COARSE.index, default="float32")
 
@@ -68,25 +73,71 @@ class _Policy:
         """The action for an observation, in the robot's units, [chunk, n]."""
         import torch
 
+        apart = {name: torch.from_numpy(given[name]) for name in _APART if name in given}
+        noise = {name: apart.pop(name) for name in (NOISE, DRAWN) if name in apart}
+        robot = {name: array for name, array in given.items() if name not in _APART}
+        moments = [robot]
+        if self._history:
+            places = range(self._history)
+            moments = [{name: array[at] for name, array in robot.items()} for at in places]
+        with torch.no_grad():
+            seen = [{**self._before(self._batch(one)), **apart} for one in moments]
+            self._policy.reset()
+            actions = self._after(chunk_of(self._policy, seen, noise))
+        made: np.ndarray = actions[0].float().cpu().numpy()
+        return made
+
+    def _batch(self, robot: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """As LeRobot hands an observation of a robot to the steps before."""
+        import torch
+
         batch: dict[str, Any] = {"task": self._task, "robot_type": ""}
-        apart = {
-            name: torch.from_numpy(given[name]) for name in (TOKENS, MASK, NOISE) if name in given
-        }
-        for name, array in given.items():
-            if name in apart:
-                continue
-            tensor = torch.from_numpy(array)
+        for name, array in robot.items():
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
             if tensor.dtype == torch.uint8:
                 tensor = (tensor.type(torch.float32) / 255).permute(2, 0, 1).contiguous()
             batch[name] = tensor.unsqueeze(0)
-        with torch.no_grad():
-            ready = self._before(batch)
-            noise = {NOISE: apart.pop(NOISE)} if NOISE in apart else {}
-            ready.update(apart)
-            self._policy.reset()
-            actions = self._after(self._policy.predict_action_chunk(ready, **noise))
-        made: np.ndarray = actions[0].float().cpu().numpy()
-        return made
+        return batch
+
+
+def chunk_of(policy: Any, seen: Sequence[Mapping[str, Any]], noise: Mapping[str, Any]) -> Any:
+    """The chunk [1, horizon, n] that a policy of LeRobot's makes, between its steps.
+
+    Args:
+        policy: of LeRobot's; of one that remembers observations, all are of `seen` afterwards.
+        seen: what the steps before make of the last observations, the oldest first.
+        noise: tensors by the bundle's names of noise: `noise` that it begins with, and
+            `noise.steps` that a scheduler of diffusers draws.
+    """
+    import torch
+
+    first = {NOISE: noise[NOISE]} if NOISE in noise else {}
+    if policy.name != _DIFFUSION:
+        return policy.predict_action_chunk(dict(seen[-1]), **first)
+    queue = policy._queues["action"]  # while it holds a command, none is made
+    for one in seen[:-1]:
+        queue.clear()
+        queue.append(torch.zeros(1))
+        policy.select_action(dict(one))
+    queue.clear()
+    with _drawing(noise.get(DRAWN)):
+        command = policy.select_action(dict(seen[-1]), **first)
+    made = torch.stack([command, *queue], dim=1)
+    queue.clear()
+    return made
+
+
+@contextmanager
+def _drawing(rows: Any) -> Iterator[None]:
+    """What DDPM's steps draw are these rows, [steps, horizon, n]."""
+    ddpm = import_module("diffusers.schedulers.scheduling_ddpm")
+    drawn, left = ddpm.randn_tensor, iter(() if rows is None else rows)
+    if rows is not None:
+        ddpm.randn_tensor = lambda shape, **_: next(left).reshape(shape)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        ddpm.randn_tensor = drawn  # type: ignore[attr-defined]
 
 
 def write(out: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
