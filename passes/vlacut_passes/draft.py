@@ -7,19 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from vlacut.errors import PassError
+from vlacut.errors import InputError, PassError
 from vlacut.ir.annotation import EXAMPLE, NOTES, WEIGHT_PASSES
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import ORIGINAL
 from vlacut.ir.phase_roll import Names
 from vlacut.ir.program import Program
-from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.drafts import INPUT, LAST, parse_draft
+from vlacut_passes.drafting.following import following
 from vlacut_passes.drafting.greedy import greedy_original
 from vlacut_passes.drafting.token_loop import TokenLoop, find_token_loop
 from vlacut_passes.drafting.verifying import DraftNames, drafted_phase
-
-LAST, INPUT = SOURCES = ("last", "input")
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,12 @@ class Draft:
     another order than one of a single row, which decides between words that are as good as equal.
 
     Attributes:
-        source: `last`, the tokens of the step before, kept as state; or `input`, an input `draft`
-            [trips, shape of the token] that the caller gives.
+        source: where drafts come from, see `vlacut.tensor.drafts`: `last`, `velocity`, `kalman` and
+            `chunk` make them of the tokens said before, which are state; `input` is an input
+            `draft` [trips, shape of the token] that the caller gives.
         loop: name of the phase; empty for the only such loop.
-        hit: the chance, from 0 to 1, that a draft is right if those before it are; the price of a
-            step has so many trips more as that leaves.
+        right: how many drafts from the first on are right, on average, from 0 to all trips; the
+            price of a step has the other trips again.
         count: whether the action also has `accepted`, how many drafts were right.
 
     Raises PassError where there is no such loop, or no phase right before it makes its first token.
@@ -48,25 +48,35 @@ class Draft:
     name: ClassVar[str] = "draft"
     source: str = LAST
     loop: str = ""
-    hit: float = 0.0
+    right: float = 0.0
     count: bool = False
 
     def run(self, program: Program) -> None:
         """See `vlacut.ir.pipeline.Pass`."""
-        if self.source not in SOURCES:
-            raise PassError(f"draft: source is {self.source!r}, must be {' or '.join(SOURCES)}")
-        if not 0 <= self.hit <= 1:
-            raise PassError(f"draft: hit is {self.hit:g}, must be a chance from 0 to 1")
+        try:
+            source = parse_draft(self.source)
+        except InputError as error:
+            raise PassError(f"draft: {error}") from error
         found = find_token_loop(program, self.loop)
-        free, name = Names(program).free, f"{found.prefill.name}_{found.loop.name}"
-        names = DraftNames(free(name), free("draft"), free("said_tokens"), free("accepted"))
-        phase = drafted_phase(found, names, found.read_after(program), self._left(found))
+        trips = found.loop.trips
+        if not 0 <= self.right <= trips:
+            raise PassError(
+                f"draft: {self.right:g} of {trips} drafts are right; write 0 to {trips}"
+            )
+        known, name = Names(program), f"{found.prefill.name}_{found.loop.name}"
+        fresh = (known.free(one) for one in (name, "draft", "said_tokens", "accepted"))
+        names = DraftNames(*fresh)
+        follow = following(source, known, names.draft, names.said)
+        left = trips - self.right
+        phase = drafted_phase(found, names, found.read_after(program), left, follow)
         before, said = program.phases, names.said
         original = ORIGINAL.find(program)
         program.phases = (*before[: found.index - 1], phase, *before[found.index + 1 :])
         if self.count:
             program.outputs = (*program.outputs, TensorSpec(names.accepted, "int64", ()))
-        self._feed(program, found, names.draft, said)
+        program.state = (*program.state, *follow.states)
+        if source.kind == INPUT:
+            self._feed(program, found, names.draft)
         WEIGHT_PASSES.put(program, 1)
         if original is not None:
             ORIGINAL.put(program, lambda: greedy_original(original(), before, found, said))
@@ -76,20 +86,12 @@ class Draft:
         )
         NOTES.put(program, (*(NOTES.find(program) or ()), note))
 
-    def _left(self, found: TokenLoop) -> float:
-        """How many trips are expected to run again."""
-        trips = found.loop.trips
-        return trips - sum(self.hit**length for length in range(1, trips + 1))
-
-    def _feed(self, program: Program, found: TokenLoop, draft: str, said: str) -> None:
-        """Bind the drafts."""
+    def _feed(self, program: Program, found: TokenLoop, draft: str) -> None:
+        """Let the caller give the drafts."""
         like = value_spec(found.value)
         spec = TensorSpec(draft, like.dtype, (found.loop.trips, *like.shape))
-        if self.source == LAST:
-            program.state = (*program.state, State(said, draft, name="drafted tokens"))
-        else:
-            program.inputs = (*program.inputs, spec)
-            example = dict(EXAMPLE.find(program) or {})
-            if example:
-                zeros = np.zeros(spec.numpy_shape, spec.numpy_dtype)
-                EXAMPLE.put(program, {**example, draft: zeros})
+        program.inputs = (*program.inputs, spec)
+        example = dict(EXAMPLE.find(program) or {})
+        if example:
+            zeros = np.zeros(spec.numpy_shape, spec.numpy_dtype)
+            EXAMPLE.put(program, {**example, draft: zeros})

@@ -61,7 +61,13 @@ MAPS = frozenset(
 _LINE = re.compile(r"^(\S+) +([^#\n]*?) *(?:# (.*))?$", re.MULTILINE)
 _BLOCK = re.compile(r"^### ([^\n]+)\n\n```text\n(.*?)```\n", re.MULTILINE | re.DOTALL)
 # Their objects are made in the tests of what they measure.
-ELSEWHERE = {"calibrate", "calibrate-actions", "calibrate-precision", "completion"}
+ELSEWHERE = {
+    "calibrate",
+    "calibrate-actions",
+    "calibrate-draft",
+    "calibrate-precision",
+    "completion",
+}
 
 
 def objects(vlacut: Vlacut, folder: Path) -> Iterator[tuple[str, list[Any]]]:

@@ -40,6 +40,7 @@ NOBODY = ("--cloud", "127.0.0.1:1")
         (("run", "BUNDLE", *NOBODY, "--output", "."), 2, "InputError", "is a folder; name a file"),
         (("calibrate-actions", "BUNDLE", "e", "-o", "no/x"), 2, "InputError", "no folder no; make"),
         (("calibrate-precision", "BUNDLE", "e", "-o", "."), 2, "InputError", "is a folder; name"),
+        (("calibrate-draft", "BUNDLE", "e", "-o", "."), 2, "InputError", "is a folder; name"),
         (("run", "BUNDLE", *NOBODY, "--input", "none.npz"), 1, "PeerLost", "nobody answers"),
         (("serve", "BUNDLE", "--port", "70000"), 2, "UsageError", "0<=x<=65535"),
         (("serve", "BUNDLE", "--robots", "0"), 2, "UsageError", "x>=1"),

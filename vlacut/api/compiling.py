@@ -46,6 +46,7 @@ def plan(
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
+    draft_table: AnyPath = "",
     in_flight: int | str = 0,
     batch: str = "",
     max_age: str = "",
@@ -96,8 +97,10 @@ def plan(
         precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
-        draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last
-            step's or an input `draft`; what it says stays what it says without.
+        draft: a token loop runs in one pass over drafts of its tokens: `last`, `velocity`,
+            `kalman:RATIO`, `chunk:SHIFT:WIDTH`, an `input`, or `auto` for the best by the table;
+            what it says stays what it says without.
+        draft_table: a file of `vlacut calibrate-draft`: how often drafts are right.
         in_flight: how many requests of successive steps overlap, so that weights are read once for
             all: more actions a second, each of an older observation. 0 for one at a time, `auto`
             for as many as suit what is minimised within `max_age`.
@@ -168,6 +171,7 @@ def compile(  # the name users expect
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
+    draft_table: AnyPath = "",
     in_flight: int | str = 0,
     batch: str = "",
     max_age: str = "",
@@ -227,8 +231,10 @@ def compile(  # the name users expect
         precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
-        draft: `last` or `input`: a token loop runs in one pass over drafts of its tokens, the last
-            step's or an input `draft`; what it says stays what it says without.
+        draft: a token loop runs in one pass over drafts of its tokens: `last`, `velocity`,
+            `kalman:RATIO`, `chunk:SHIFT:WIDTH`, an `input`, or `auto` for the best by the table;
+            what it says stays what it says without.
+        draft_table: a file of `vlacut calibrate-draft`: how often drafts are right.
         in_flight: how many requests of successive steps overlap, so that weights are read once for
             all: more actions a second, each of an older observation. 0 for one at a time, `auto`
             for as many as suit what is minimised within `max_age`.
@@ -317,6 +323,7 @@ def _target(function: str, given: Mapping[str, Any]) -> Target:
     for name in _SEVERAL:
         value = asked[name]
         asked[name] = (value,) if isinstance(value, str) else tuple(value)
+    asked["draft_table"] = os.fspath(asked["draft_table"])
     target = Target(**asked)
     target.check()
     return target

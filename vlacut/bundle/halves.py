@@ -25,6 +25,7 @@ HALF = "half"
 _MOST_BYTES = 16  # of the file that says which
 _WEIGHT = re.compile(rb"weights/[0-9a-f]{64}")
 PRECISIONS = "precisions"  # the folder of the table of precisions
+DRAFTS = "drafts"  # and of that of drafts
 _EDGE = ("golden/observation.npz", "golden/action.npz")
 
 

@@ -149,6 +149,12 @@ class Bundle:
         return next((self.root / name for name in names), None)
 
     @property
+    def draft_table_path(self) -> Path | None:
+        """The file of the acceptance of drafts; None if the bundle has none."""
+        names = (name for name in self.manifest.files if name.startswith(f"{halves.DRAFTS}/"))
+        return next((self.root / name for name in names), None)
+
+    @property
     def has_golden(self) -> bool:
         """Whether a step of the uncut model was recorded."""
         return "golden/observation.npz" in self.files

@@ -96,6 +96,10 @@ class Commands(click.Group):
             "measuring.actions:actions_command",
             "Measure what age and variants do to actions, on EPISODES.",
         ),
+        "calibrate-draft": (
+            "measuring.drafts:drafts_command",
+            "Measure how many drafts are right on EPISODES.",
+        ),
         "accept": (
             "measuring.accept:accept_command",
             "Accept a candidate that loses few of REFERENCE's episodes.",

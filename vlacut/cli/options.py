@@ -109,10 +109,10 @@ _OPTIONS = (
     ),
     click.option(
         "--draft",
-        type=click.Choice(["last", "input"]),
-        callback=_empty_if_none,
-        help="Run a token loop in one pass over drafts, the last step's tokens or an input.",
+        default="",
+        help="Run a token loop in one pass over drafts: last, velocity, kalman, chunk:7, auto.",
     ),
+    click.option("--draft-table", default="", help="Of vlacut calibrate-draft: drafts' price."),
     click.option(
         "--in-flight",
         default="0",

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from vlacut.backend import Finding
 from vlacut.bundle.contents import Manifest
-from vlacut.bundle.halves import PRECISIONS
+from vlacut.bundle.halves import DRAFTS, PRECISIONS
 from vlacut.bundle.manifest import (
     ACTIONS,
     FORMAT,
@@ -138,8 +138,8 @@ def plan_program(
     target.check()
     if pipeline and target.undecided:
         raise InputError(
-            "--in-flight auto and --minimise age are for the default pipeline; name in-flight in "
-            "yours"
+            "--in-flight auto, --draft auto and --minimise age are for the default pipeline; name "
+            "in-flight or draft in yours"
         )
     choice = choose_way(program, target, conversions, progress)
     target = choice.target
@@ -333,6 +333,7 @@ def compile_program(
         record, said = recorder.run(golden, model_check, model_tolerance)
         tolerances = ends.tolerances(program)
         add_file(folder, PRECISIONS, precision_table)
+        add_file(folder, DRAFTS, Path(target.draft_table) if target.draft_table else None)
         manifest = Manifest(
             format=FORMAT,
             plan=planned.plan,

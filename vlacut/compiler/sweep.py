@@ -134,7 +134,9 @@ def _check(target: Target, axis: Axis) -> None:
     if axis.name == CLOUD_BUDGET and target.cloud_budget:
         raise InputError("--sweep cloud-budget takes the place of --cloud-budget; leave that out")
     if target.undecided:
-        raise InputError("a sweep has one way to run a loop; write a number --in-flight")
+        raise InputError(
+            "a sweep has one way to run a loop; write a number --in-flight, or a --draft"
+        )
     if target.pool != "none":
         raise InputError("a sweep has one cut a point, and no pool; leave --pool out")
 

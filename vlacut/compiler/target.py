@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlacut.bundle.draft_table import DraftTable, read_draft_table
 from vlacut.compiler.precision_list import parse_precisions
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import (
@@ -24,6 +25,7 @@ from vlacut.plans.plan import MOST_KEPT
 from vlacut.plans.pool import SEGMENTS
 from vlacut.pricing.coding import COVERAGE
 from vlacut.tensor.codec import parse_codecs
+from vlacut.tensor.drafts import INPUT, parse_draft
 
 SIMPLER = 0.01  # as the pass `partition` has it
 AUTO, AGE = "auto", "age"
@@ -73,9 +75,12 @@ class Target:
             the pass `surgery`.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,
             see the pass of that name; empty: not at all.
-        draft: `last` or `input`: where drafts of a token loop come from, which runs in one pass
-            over them; the result stays greedy, see the passes `draft` and `pack`. Empty: trip by
-            trip.
+        draft: where drafts of a token loop come from, which runs in one pass over them, see
+            `vlacut.tensor.drafts`: `last`, `velocity`, `kalman:RATIO`, `chunk:SHIFT:WIDTH` or
+            `input`; the result stays greedy, see the passes `draft` and `pack`. `auto` for the best
+            source of `draft_table`, where drafting pays. Empty: trip by trip.
+        draft_table: file of `vlacut calibrate-draft`, by which drafts are priced; without it all
+            count as wrong.
         in_flight: how many requests of successive steps overlap, see the pass `in-flight`; 0 for
             one at a time; `auto` for as many as have the least of what is minimised within
             `max_age`, see `vlacut.compiler.ways`.
@@ -110,6 +115,7 @@ class Target:
     surgery: tuple[str, ...] = ()
     real_time_chunking: str = ""
     draft: str = ""
+    draft_table: str = ""
     in_flight: int | str = 0
     batch: str = ""
     max_age: str = ""
@@ -167,8 +173,11 @@ class Target:
             raise InputError(f"--state-copies: {self.state_copies!r}: write edge, or leave it out")
         if isinstance(self.in_flight, str) and self.in_flight != AUTO:
             raise InputError(f"--in-flight: {self.in_flight!r}: write a number, or {AUTO}")
-        if self.draft and self.in_flight:
-            raise InputError("--draft and --in-flight: a step does one of the two; leave one out")
+        self._check_drafts()
+        if self.draft and self.in_flight and not self.draft == self.in_flight == AUTO:
+            raise InputError(
+                "--draft and --in-flight: a step does one of the two; leave one out, or have auto"
+            )
         if not 0 <= self.kept_observations <= MOST_KEPT:
             raise InputError(f"--keep-observations: write a number from 0 to {MOST_KEPT}")
         if self.max_action_error is not None and not self.max_action_error >= 0:
@@ -189,6 +198,21 @@ class Target:
             self._read(name, parse_bytes)
         for name in ("cloud_time", "deadline", "max_age"):
             self._read(name, parse_seconds)
+
+    def _check_drafts(self) -> None:
+        if self.draft and self.draft != AUTO:
+            parse_draft(self.draft)
+        if self.draft == AUTO and not self.draft_table:
+            raise InputError("--draft auto chooses by --draft-table: what calibrate-draft wrote")
+        if self.draft_table:
+            table = self.measured_drafts
+            if table is not None and self.draft not in ("", AUTO, INPUT):
+                table.right(self.draft)
+
+    @property
+    def measured_drafts(self) -> DraftTable | None:
+        """The table of drafts; None without one."""
+        return read_draft_table(Path(self.draft_table)) if self.draft_table else None
 
     def _read(self, name: str, parse: Callable[[str], float]) -> None:
         text = getattr(self, name)
@@ -239,9 +263,16 @@ class Target:
         return self.minimise == AGE and not self.in_flight and not self.draft
 
     @property
+    def chooses_draft(self) -> bool:
+        """Whether the planner chooses where drafts come from."""
+        if self.draft == AUTO:
+            return True
+        return self.chooses_in_flight and bool(self.draft_table) and self.minimise == AGE
+
+    @property
     def undecided(self) -> bool:
         """Whether the planner chooses the way that the loop runs."""
-        return self.chooses_in_flight
+        return self.chooses_in_flight or self.chooses_draft
 
     @property
     def _packs(self) -> bool:
@@ -265,7 +296,9 @@ class Target:
             options = {"source": "weights", "target": self.precision, "keep": "unsafe"}
             yield "convert-types", options
         if self.draft:
-            yield "draft", {"source": self.draft}
+            table = None if self.draft == INPUT else self.measured_drafts
+            right = {} if table is None else {"right": repr(table.right(self.draft))}
+            yield "draft", {"source": self.draft, **right}
         if self.in_flight:
             yield "in-flight", {"requests": str(self.in_flight)}
         if self._packs:

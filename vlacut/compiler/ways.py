@@ -88,6 +88,9 @@ def _asked(program: Program, target: Target) -> Iterator[Target]:
     if target.chooses_in_flight and len(loops) == 1 and not program.state:
         for requests in range(2, min(loops[0].trips + 1, MOST_TRIED) + 1):
             yield replace(target, draft="", in_flight=requests)
+    table = target.measured_drafts if target.chooses_draft else None
+    for source in table.counts if table is not None else ():
+        yield replace(target, draft=source, in_flight=0)
 
 
 def _divided(

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from vlacut.ir.extracting import Extract
 from vlacut.ir.program import Phase
+from vlacut_passes.drafting.following import Following
 from vlacut_passes.drafting.resuming import Resuming
 from vlacut_passes.drafting.token_loop import TokenLoop
 
@@ -32,7 +33,11 @@ class DraftNames(NamedTuple):
 
 
 def drafted_phase(
-    found: TokenLoop, names: DraftNames, kept: tuple[list[str], ...], left: float
+    found: TokenLoop,
+    names: DraftNames,
+    kept: tuple[list[str], ...],
+    left: float,
+    following: Following,
 ) -> Phase:
     """The phase that takes the place of the prefill and the loop.
 
@@ -41,6 +46,7 @@ def drafted_phase(
         names: of what is new.
         kept: outputs of the prefill and of the loop that are read elsewhere.
         left: how many trips are expected to run again, for the price.
+        following: what makes the drafts of the next step.
     """
     made = Extract(found.prefill.model)
     graph = found.prefill.model.graph
@@ -54,6 +60,7 @@ def drafted_phase(
     last = resuming.outputs(trips.accepted, trips.said, kept[1], names.said)
     outputs = {one: first[one] for one in kept[0] if one not in kept[1]}
     outputs |= {names.accepted: trips.accepted, **last}
+    outputs |= following.outputs(made, last[names.said])
     return made.phase(names.phase, outputs)
 
 

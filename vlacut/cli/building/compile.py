@@ -278,6 +278,7 @@ def _target(pipeline: str, asked: dict[str, Any]) -> Target:
         ("bandwidth", "--pool", target.pool != "none"),
         ("pool_engines", "--pool", target.pool != "none"),
         ("coverage", "--calibration", bool(target.calibration)),
+        ("draft_table", "--draft or --minimise age", target.asks_for_a_way),
     ):
         source = click.get_current_context().get_parameter_source(option)
         if source is not click.core.ParameterSource.DEFAULT and not there:

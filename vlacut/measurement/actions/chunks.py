@@ -72,6 +72,25 @@ class Inferences:
                 progress("uncut model", tick + 1, self._episodes.ticks)
         return np.stack(made)
 
+    def tensors(self, key: str, progress: Progress) -> list[list[np.ndarray]]:
+        """A tensor of the uncut model in every inference that was recorded, by episode.
+
+        Raises InputError where the uncut model cannot run here.
+        """
+        if self._whole is None:
+            raise InputError(f"{self._plan.program}: its uncut model cannot run here")
+        made: list[list[np.ndarray]] = []
+        done = 0
+        asked = np.unique(self._episodes.chunk_tick)
+        for first, end in self._episodes.bounds():
+            episode = UncutEpisode(self._phases, self._whole, self._states, self._initial)
+            made.append([])
+            for tick in asked[(asked >= first) & (asked < end)].tolist():
+                made[-1].append(episode.step(self._observed(tick))[key])
+                done += 1
+                progress("uncut model", done, len(asked))
+        return made
+
     def differences(
         self, references: np.ndarray, ticks: Sequence[int], progress: Progress
     ) -> np.ndarray:
