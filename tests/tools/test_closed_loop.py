@@ -186,7 +186,7 @@ def test_intervals_are_exact(bench: Any) -> None:
 @simulated
 def test_the_same_seed_is_the_same_episode_to_the_bit(bench: Any) -> None:
     rollout, cells = bench("rollout"), bench("cells")
-    task, world = rollout.world_of("belt")
+    task, world = bench("scene").world_of("belt")
     cell = cells.Cell("belt", cells.EXPERT, 0.1, playing="naive")
     runs = []
     for _ in range(2):
@@ -209,7 +209,7 @@ def test_the_oracle_goes_on_from_the_commands_in_force(bench: Any) -> None:
     from vlacut.control.rtc import PREV_CHUNK, WEIGHTS
 
     oracle, tasks = bench("oracle"), bench("tasks")
-    task, world = bench("rollout").world_of("belt")
+    task, world = bench("scene").world_of("belt")
     episode = tasks.begin(task, world, 2)
     scene = oracle.scene_of(world, episode, 0)
     policy = oracle.Oracle("belt")
@@ -229,8 +229,8 @@ def test_outcomes_are_kept(bench: Any, tmp_path: Path) -> None:
     cells, outcomes = bench("cells"), bench("outcomes")
     cell = cells.Cell("belt", cells.EXPERT, 0.1)
     made = outcomes.Outcome(cells.HELD_OUT, True, 3.5, 0.1, 9.0, 4, 0.9, 0.1, 0.2, 7, 0.1)
-    cells.Store(tmp_path / "outcomes.jsonl").add(cell, made)
-    again = cells.Store(tmp_path / "outcomes.jsonl")
+    bench("store").Store(tmp_path / "outcomes.jsonl").add(cell, made)
+    again = bench("store").Store(tmp_path / "outcomes.jsonl")
     assert again.missing(cell, 3) == [cells.HELD_OUT + 1, cells.HELD_OUT + 2]
     assert again.of(cell, 3) == [made]
     assert not again.of(cells.Cell("belt", cells.EXPERT, 0.2), 3)
@@ -263,12 +263,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def deployed(bench: Any, kept: Path) -> Any:
     torch.manual_seed(RANDOM_WEIGHTS)
-    net = bench("heads").TokenPolicy().eval()
+    net = bench("tokens").TokenPolicy().eval()
     if not kept.exists():
         program = bench("programs").token_program(net)
         machines = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "10MB/s,20ms"}
         vlacut.compile(program, **machines, out=kept)
-    return net, bench("rollout").Deployed(kept)
+    return net, bench("deployed").Deployed(kept)
 
 
 @simulated
@@ -291,7 +291,7 @@ def test_episodes_in_virtual_time(bench: Any, deployed: Any) -> None:
     from vlacut.control.controllers.simple import Periodic
 
     rollout = bench("rollout")
-    task, world = rollout.world_of("belt")
+    task, world = bench("scene").world_of("belt")
     skip_without_renderer(world)
     task.most_ticks = 24
     how = rollout.How(Periodic)
@@ -311,7 +311,7 @@ def test_an_animation_of_two_ways(
     bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame every third tick of 12, and the last one, of both, side by side."""
-    task, world = bench("rollout").world_of("belt")
+    task, world = bench("scene").world_of("belt")
     skip_without_renderer(world)
     world.close()
     task.most_ticks = 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,7 +69,7 @@ def test_the_interval_of_shares_holds_what_is_true(bench: Any, better: float) ->
 def test_outcomes_are_files_for_accept(bench: Any, tmp_path: Path) -> None:
     cells, report = bench("cells"), bench("report")
     table = bench("tables").small_table()
-    store = cells.Store(tmp_path / "outcomes.jsonl")
+    store = bench("store").Store(tmp_path / "outcomes.jsonl")
     made = outcomes(bench, [True, False, True], [0.0, 0.0, 0.0])
     for at, (_, cell) in enumerate(table.rows):
         for one in made[at:]:
@@ -83,7 +84,7 @@ def test_outcomes_are_files_for_accept(bench: Any, tmp_path: Path) -> None:
 @simulated
 def test_the_expert_plans_as_far_as_it_is_asked_to(bench: Any) -> None:
     oracle, tasks = bench("oracle"), bench("tasks")
-    task, world = bench("rollout").world_of("pick")
+    task, world = bench("scene").world_of("pick")
     scene = oracle.scene_of(world, tasks.begin(task, world, 2), 0)
     short, long = (
         oracle.Oracle("pick", length).act({oracle.SCENE: scene})["actions"] for length in (16, 32)
@@ -99,3 +100,25 @@ def test_a_recording_from_its_middle_on(bench: Any) -> None:
     assert bench("live").after(trace, 0.0) == trace
     assert bench("live").after(trace, 1.5) == Trace((2.0, 3.0), (1.5, 3.0))
     assert bench("live").after(trace, 3.0) == Trace((3.0,), (3.0,))
+
+
+@simulated
+def test_figures_are_kept_beside_each_other(bench: Any, tmp_path: Path) -> None:
+    """Of all episodes of a row; a table that is run later leaves the rows of others."""
+    cells, figures = bench("cells"), bench("figures")
+    table = bench("tables").small_table()
+    store = bench("store").Store(tmp_path / "outcomes.jsonl")
+    made = outcomes(bench, [True, False, True, True], [0.5, 0.5, 1.0, 2.0])
+    path = tmp_path / "figures.json"
+    for at, (label, cell) in enumerate(table.rows):
+        for one in made[: 4 - at]:
+            store.add(cell, replace(one, seed=cells.HELD_OUT + one.seed))
+        figures.write_figures(path, [table.only([label])], store)
+    rows = json.loads(path.read_text())["small"]["rows"]
+    assert list(rows) == ["naive 100 ms", "naive 600 ms"]
+    first, second = rows.values()
+    assert (first["won"], first["episodes"], second["episodes"]) == (3, 4, 3)
+    assert first["cloud_s"] == 1.0
+    assert first["free"] == pytest.approx(1 - 4 / 60, abs=1e-4)  # 4 inferences in 3 s
+    assert first["busy_ms"] == pytest.approx(1e3 * 0.4 / 60, abs=1e-3)
+    assert figures.cells_of([])[0] == "-"

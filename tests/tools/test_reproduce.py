@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,6 +47,29 @@ def test_every_table_and_figure_is_there(
     for name, numbers in NUMBERS.items():
         made = {one.number for one in tables if one.paper == name}
         assert {*numbers} - {"table IV", "figure 7", "rates, our graph"} <= made
+
+
+def test_rows_of_the_closed_loop_are_those_of_its_report(
+    reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the report left is what stands there; a row that was not run has no figure."""
+    ran = {"won": 57, "episodes": 60, "low": 0.861, "high": 0.99, "busy_ms": 12.34, "free": 0.875}
+    left = {
+        "precisions-flow": {"title": "", "rows": {"W8A8": ran}},
+        "controllers-tokens-nuwins_uplink-noise": {"title": "", "rows": {"entropy": ran}},
+        "controllers-flow-nuwins_uplink": {"title": "", "rows": {"rapid": ran}},
+    }
+    path = tmp_path / "figures.json"
+    path.write_text(json.dumps(left))
+    monkeypatch.setattr(reproduce.rapid.episodes, "FIGURES", path)
+    makes = (*reproduce.rapid.TABLES[:2], reproduce.dyqvla.success)
+    cells = {row.what: row for make in makes for row in make().rows}
+    assert cells["belt, W8A8"].ours == "57 of 60, 86% to 99%"
+    assert cells["entropy, noise, a step"].ours == "12.3 ms; 57 of 60 succeed"
+    assert cells["flow on the belt"].ours == "87.5%"
+    assert str(cells["flow on the belt"].kind) == "closed loop"
+    assert not cells["entropy, undisturbed, a step"].ours
+    assert str(cells["entropy, undisturbed, a step"].kind) == "not had"
 
 
 @pytest.mark.slow

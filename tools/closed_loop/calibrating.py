@@ -23,7 +23,8 @@ from vlacut.measurement.actions.calibrating import fit_tables
 
 from .acts import Acts
 from .oracle import ACTIONS
-from .rollout import PERIOD_NS, How, drive
+from .rollout import How, drive
+from .scene import PERIOD_NS
 from .tasks import Task
 from .timing import FixedTime
 from .world import World

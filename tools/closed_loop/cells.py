@@ -1,14 +1,10 @@
-"""A cell of a table: one way to drive one task, over many episodes; plain data, so it is a key.
-
-Episodes of a cell are kept in a file as they come, so that a report that was stopped goes on.
-"""
+"""A cell of a table: one way to drive one task, over many episodes; plain data, so it is a key."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,12 +17,14 @@ from vlacut.control.tables import ActionTables, read_tables
 from vlacut.hardware.trace import Trace, read_recordings
 
 from .acts import Acts
+from .deployed import Deployed
 from .disturbances import make_disturbance
 from .oracle import Oracle
 from .outcomes import Outcome, outcome_of
 from .policy import CHUNK
 from .precise import Several, routes
-from .rollout import Deployed, How, drive, wait_for, world_of
+from .rollout import How, drive, wait_for
+from .scene import world_of
 from .tasks import Task
 from .timing import FixedTime, Network, PlanTime, Timing
 from .world import World
@@ -49,6 +47,7 @@ class Cell:
         selector: of that plan's variants, where the controller chooses none.
         controller, options: see `vlacut.control.controllers.naming`.
         executor, playing, horizon: see `rollout.How`; the expert makes chunks as long as that.
+            Where the world waits it does so for a chunk every `horizon` ticks.
         tables: of action errors, a file; none if empty.
         disturbance: of the pictures; none if empty.
         waits: whether the world waits for every inference.
@@ -98,7 +97,7 @@ class Stage:
         if cell.disturbance:
             disturb = make_disturbance(cell.disturbance, seed)
         if cell.waits:
-            return outcome_of(seed, wait_for(task, world, policy, seed, disturb))
+            return outcome_of(seed, wait_for(task, world, policy, seed, cell.horizon, disturb))
         timing = timing_of(cell, seed)
         return outcome_of(
             seed, drive(task, world, policy, seed, timing, how(cell, timing), disturb)
@@ -160,41 +159,3 @@ def _network(plan: str, traces: str, index: int) -> Network:
 @cache
 def _tables(path: str) -> ActionTables:
     return read_tables(Path(path))
-
-
-@dataclass
-class Store:
-    """Outcomes in a file of lines.
-
-    Args:
-        path: of it.
-    """
-
-    path: Path
-    _known: dict[str, dict[int, Outcome]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.path.exists():
-            for line in self.path.read_text().splitlines():
-                said = json.loads(line)
-                self._take(said.pop("cell"), Outcome(**said))
-
-    def _take(self, key: str, outcome: Outcome) -> None:
-        self._known.setdefault(key, {})[outcome.seed] = outcome
-
-    def add(self, cell: Cell, outcome: Outcome) -> None:
-        """Keep one."""
-        self._take(cell.key, outcome)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps({"cell": cell.key, **outcome.as_json()}) + "\n")
-
-    def missing(self, cell: Cell, count: int) -> list[int]:
-        """Seeds that were not run yet, of so many."""
-        known = self._known.get(cell.key, {})
-        return [seed for seed in range(HELD_OUT, HELD_OUT + count) if seed not in known]
-
-    def of(self, cell: Cell, count: int) -> Sequence[Outcome]:
-        """The first so many, in the order of seeds."""
-        known = self._known.get(cell.key, {})
-        return [known[seed] for seed in range(HELD_OUT, HELD_OUT + count) if seed in known]

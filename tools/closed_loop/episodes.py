@@ -22,7 +22,7 @@ from .world import STEP_M, STEP_RAD, World
 
 Observation = dict[str, np.ndarray]
 Actor = Callable[[Observation, np.random.Generator], np.ndarray]
-_PUSH = (0.06, 0.06, 0.04, 0.35)  # of a push, one deviation: m, m, m, rad
+_PUSH = (0.06, 0.06, 0.04, 0.15)  # of a push, one deviation: m, m, m, rad
 _STEP = np.array([STEP_M, STEP_M, STEP_M, STEP_RAD])
 _AFTER = CHUNK  # ticks that an episode goes on, unseen, for the labels of its last samples
 _EVERY = 2  # ticks from one sample to the next: neighbours teach little
@@ -122,7 +122,7 @@ class _Turns:
         delay, length, skips = numbers.integers(0, 6), numbers.integers(1, 9), numbers.integers(2)
         self._played = Played(actor, numbers, int(delay), int(length), bool(skips))
         self._numbers, self._left = numbers, 0
-        self._longest = int(numbers.integers(16, 80))  # of the policy's turns
+        self._longest = int(numbers.integers(16, 160))  # of the policy's turns
         self._mine = True
 
     def command(self, seen: Observation, tick: int, right: np.ndarray) -> np.ndarray | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .tasks import BELT_TOP, BIN, BLOCK, HOLE_TOP, Episode
+from .tasks import Episode
+from .things import BELT_TOP, BIN, BLOCK, HOLE_TOP
 from .world import World
 
 _ABOVE, _CARRY = 0.10, 0.21  # m over the floor: where it waits over a block, and carries it
 _NEAR = 0.012  # m
 _LEAD_S = 0.09  # what a command takes to be where it says
+_SQUARE = 0.0  # rad: the gripper opens to twice a block's side, so it need not turn to it
 _PEG_LONG = 0.05  # m, half of it
 
 
@@ -29,34 +31,32 @@ def _fetch(world: World, episode: Episode, tick: int) -> np.ndarray:
     place, tool = np.array(block.xpos), world.tool
     held = np.linalg.norm(place - tool) < 0.022 and world.opening < 0.75
     if np.abs(place[:2] - BIN).max() < 0.07 and not held:
-        return np.array([*BIN, _CARRY, world.command[3], 0.0])  # done: wait above
+        return np.array([*BIN, _CARRY, _SQUARE, 0.0])  # done: wait above
     if held and world.command[4] > 0.5:
         return _carry(world, place)
     ahead = np.array([0.0, episode.speed(tick) * _LEAD_S])
     goal = place[:2] + ahead
     off = float(np.linalg.norm(goal - tool[:2] - ahead))
-    yaw = world.command[3] + _nearest(_yaw_of(block.xmat) - world.command[3])
-    turned = abs(yaw - world.yaw) < 0.12
     grasp = BELT_TOP + BLOCK
     low = tool[2] < grasp + 0.012
     if low and off < 2 * _NEAR:
-        return np.array([*goal, grasp, yaw, 1.0])
-    ready = off < _NEAR * (1.0 if tool[2] > _ABOVE - 0.02 else 2.0) and turned
-    return np.array([*goal, grasp if ready else _ABOVE, yaw, 0.0])
+        return np.array([*goal, grasp, _SQUARE, 1.0])
+    ready = off < _NEAR * (1.0 if tool[2] > _ABOVE - 0.02 else 2.0)
+    return np.array([*goal, grasp if ready else _ABOVE, _SQUARE, 0.0])
 
 
 def _carry(world: World, place: np.ndarray) -> np.ndarray:
     still = np.abs(world.data.qvel[7:9]).max() < 0.01
-    yaw, tool = world.command[3], world.tool
+    tool = world.tool
     if not still and tool[2] < 0.09:
-        return np.array([*world.command[:2], world.command[2], yaw, 1.0])
+        return np.array([*world.command[:3], _SQUARE, 1.0])
     over = np.linalg.norm(tool[:2] - BIN)
     if over < 0.03:
-        return np.array([*BIN, 0.14, yaw, float(tool[2] > 0.165)])
+        return np.array([*BIN, 0.14, _SQUARE, float(tool[2] > 0.165)])
     # It rises first, and goes over once nothing is in the way.
     if tool[2] < 0.13:
-        return np.array([*world.command[:2], _CARRY, yaw, 1.0])
-    return np.array([*BIN, _CARRY, yaw, 1.0])
+        return np.array([*world.command[:2], _CARRY, _SQUARE, 1.0])
+    return np.array([*BIN, _CARRY, _SQUARE, 1.0])
 
 
 def _insert(world: World) -> np.ndarray:
@@ -102,13 +102,13 @@ def chunk(world: World, episode: Episode, tick: int, length: int) -> np.ndarray:
 def facts(world: World, episode: Episode, tick: int) -> np.ndarray:
     """What the expert knows and a picture only shows, `[8]`, about one each.
 
-    Where the goal is from the tool, x, y, z; its turn against the tool's, twice, as a square's; the
-    belt's speed; whether something is held, and how it lies in the hand.
+    Where the goal is from the tool, x, y, z; the turn of a hole against the tool's, twice, as a
+    square's; the belt's speed; whether something is held, and how a peg lies in the hand.
     """
     target = world.data.body(episode.target)
     peg = episode.target == "hole"
     held = np.array(world.data.body("peg").xpos if peg else target.xpos) - world.tool
-    turn = 4 * (_yaw_of(target.xmat) - world.yaw)
+    turn = 4 * (_yaw_of(target.xmat) - world.yaw) if peg else 0.0
     away = (np.array(target.xpos) - world.tool) / 0.1
     grasped = float(peg or (np.linalg.norm(held) < 0.022 and world.opening < 0.75))
     speed, lies = episode.speed(tick) / 0.06, float(held[0]) / 0.01 if peg else 0.0

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from .episodes import Actor, Observation, gather, succeeds
-from .heads import FlowPolicy, Net, load
+from .flow import FlowPolicy
+from .heads import Net, load
 from .policy import CHUNK, DIMS
 from .samples import Samples, Share
 from .scattered import scatter
@@ -46,8 +47,10 @@ class Effort:
     Attributes:
         tasks: that are learnt.
         scale: share of the episodes.
-        steps: of AdamW a round of DAgger; other turns have twice as many, and so has `tokens`.
-        rounds: of DAgger, before scattered scenes and one round more.
+        steps: of AdamW a turn; flow's first and last turns have twice as many, and so has the first
+            of `tokens`.
+        rounds: of DAgger, in which flow drives.
+        driven: of those in which `tokens` drives.
         seed: of everything.
     """
 
@@ -55,21 +58,29 @@ class Effort:
     scale: float
     steps: int
     rounds: int
+    driven: int
     seed: int
 
     @property
     def turns(self) -> range:
-        """Demonstrations, the rounds, scattered scenes, and the last round."""
-        return range(self.rounds + 3)
+        """Of flow: demonstrations and scattered scenes, then the rounds."""
+        return range(self.rounds + 1)
 
-    def scatters(self, turn: int) -> bool:
-        """Whether a turn gathers scattered scenes."""
-        return turn == self.rounds + 1
+    @property
+    def own(self) -> range:
+        """Of `tokens`: all of flow's samples, then the rounds."""
+        return range(self.rounds + 1, self.rounds + 2 + self.driven)
+
+    def begins(self, turn: int) -> bool:
+        """Whether a policy's training begins with a turn."""
+        return turn in (0, self.own[0])
+
+    def gathers(self, turn: int) -> bool:
+        """Whether a turn has samples of its own."""
+        return turn != self.own[0]
 
     def asked(self, turn: int) -> list[tuple[str, int]]:
         """Tasks and seeds of a turn's episodes."""
-        if self.scatters(turn):
-            return []
         return [
             (task, 10_000 * turn + index)
             for task in self.tasks
@@ -86,18 +97,22 @@ class Effort:
 
     def taken(self, turn: int) -> int:
         """Steps of a turn."""
-        return self.steps * (1 if 0 < turn <= self.rounds else 2)
+        return self.steps * (2 if self.begins(turn) or turn == self.rounds else 1)
 
 
-def fill(effort: Effort, turn: int, share: Share, folder: Path, weights: Path) -> str:
-    """Gather a share of a turn's samples into a folder; what the policy did alone, in words."""
+def fill(
+    effort: Effort, turn: int, share: Share, folder: Path, weights: Path, name: str = ""
+) -> str:
+    """Gather a share of a turn's samples into a folder; what the policy of a name, if there is one
+    that drives, did alone, in words.
+    """
     worlds = {task: World(TASKS[task].xml) for task in effort.tasks}
-    drives = turn > 0 and not effort.scatters(turn)
-    actor = actor_of(load("flow", weights)) if drives else None
-    samples = Samples()
-    if effort.scatters(turn):
-        scenes = share.of(effort.scattered())
-        samples.extend([scatter(task, worlds[task], seed) for task, seed in scenes])
+    actor = actor_of(load(name, weights)) if name else None
+    samples, scenes = Samples(), Samples()
+    if turn == 0:
+        asked = share.of(effort.scattered())
+        scenes.extend([scatter(task, worlds[task], seed) for task, seed in asked])
+        scenes.write(folder / f"scattered{share.rank}.npz")
     for task, seed in share.of(effort.asked(turn)):
         samples.extend(gather(task, worlds[task], seed, actor))
     won: dict[str, list[bool]] = {}

@@ -11,6 +11,9 @@ from vlacut.control.report import CUT, routes_of
 from .cells import Cell
 from .rows import Table, executors
 
+_RULES = ("when-empty", "rapid", "risk")
+_UNSURE = {"tokens": ("entropy",)}  # rules for a policy that tells how unsure it is
+
 NETWORKS = {"5G uplink": "nuwins_uplink", "LTE": "nyc_cellular", "3G": "norway_hsdpa"}
 
 
@@ -49,18 +52,18 @@ _PAPERS = {
 }
 
 
-def controller_table(label: str, base: Cell) -> Table:
+def controller_table(label: str, name: str, base: Cell) -> Table:
     """When to ask, over a recorded network, with what is seen disturbed or not."""
     traces, disturbed = Path(base.traces).name, base.disturbance
     timed = read_bundle(Path(base.plan)).plan.program
     rows = [
         ("periodic", replace(base, tables="")),
-        *((name, replace(base, controller=name)) for name in ("when-empty", "rapid", "risk")),
+        *((rule, replace(base, controller=rule)) for rule in (*_RULES, *_UNSURE.get(name, ()))),
         ("price", replace(base, controller="price", options=(("minimise", "cloud-time"),))),
     ]
     return Table(
-        f"controllers-{traces}{'-' + disturbed if disturbed else ''}",
-        f"belt: when to ask, the timing of {timed} over {label} ({traces})"
+        f"controllers-{name}-{traces}{'-' + disturbed if disturbed else ''}",
+        f"belt, {name}: when to ask, the timing of {timed} over {label} ({traces})"
         + (f", {disturbed} in the pictures" if disturbed else ""),
         rows,
         [(other, "price") for other, _ in rows[:-1]],

@@ -14,7 +14,7 @@ from vlacut.control.report import EDGE
 from .arm import RATE
 
 if TYPE_CHECKING:
-    from .rollout import Run
+    from .scene import Run
 
 _LEVEL = 0.95
 

@@ -1,11 +1,11 @@
 """What policies in the shape of VLAs share: a vision tower, words, and a prefix.
 
-Both policies (`heads.py`) have one prefix: spatial softmax of convolutions (Levine et al. 2016,
-section 4.2) over three pictures (the front camera now and `BEFORE` ticks ago, and the wrist's),
-words and proprioception become tokens of a transformer, and the head attends to its keys and
-values. One more token is what the prefix makes of the scene: where the thing that the words mean is
-from the tool, its turn and its speed. It learns that from what the simulator knows, so that what is
-to be seen in the pictures is learnt from every sample alone, and the head only what to do.
+Both policies (`tokens.py`, `flow.py`) have one prefix: spatial softmax of convolutions (Levine et
+al. 2016, section 4.2) over three pictures (the front camera now and `BEFORE` ticks ago, and the
+wrist's), words and proprioception become tokens of a transformer, and the head attends to its keys
+and values. One more token is what the prefix makes of the scene: where the thing that the words
+mean is from the tool, its turn and its speed. It learns that from what the simulator knows, so that
+what is to be seen in the pictures is learnt from every sample alone, and the head only what to do.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ SENTENCES = {"red": ("pick", "red"), "green": ("pick", "green"), "insert": ("ins
 PICTURES = ("front", "before", "wrist")
 # The most that a command changes in a tick: m, m, m, rad, and the grip, which is a state.
 SCALE = (0.018, 0.018, 0.018, 0.12, 1.0)
-BINS = 64
-STEPS = 10
 FACTS = 8  # of the scene, see `expert.facts`
 _MAPS = 24  # of a tower: as many places are found in a picture
 _SHARP = 4.0  # of the softmax over a map, where training begins
@@ -192,3 +190,9 @@ class Policy(nn.Module):
         first = state[:, None, 5:9]
         moved = torch.diff(commands[..., :4], dim=1, prepend=first)
         return torch.cat([moved, commands[..., 4:]], -1) / self.scale
+
+
+def of_labelled(losses: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """The mean of the losses `[B]` of those samples that have a chunk to learn from."""
+    has = batch["labelled"]
+    return (losses * has).sum() / has.sum().clamp(min=1)

@@ -12,10 +12,12 @@ import vlacut
 from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.ir.program import Program
 
-from .heads import STEPS, FlowPolicy, TokenPolicy, load
+from .flow import STEPS, FlowPolicy
+from .heads import load
 from .policy import CHUNK, DIMS, PICTURES, STATE
 from .scattered import scatter
 from .tasks import TASKS
+from .tokens import TokenPolicy
 from .world import World
 
 EDGE, CLOUD, LINK = "jetson-agx-orin", "a100", "10MB/s,20ms"

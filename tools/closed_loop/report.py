@@ -5,8 +5,9 @@ r"""Tables of the closed loop: what delays, networks, controllers and disturbanc
         --traces TRACES --plan openvla.vlacut --roboecc roboecc.vlacut
 
 Episodes are kept in the folder as they come: a report that was stopped goes on, and one of more
-episodes adds to them. Without `--plan` and `--traces` there are no tables over recorded networks.
-Trained policies have rows where `train` has written their weights.
+episodes adds to them. `FOLDER/figures.json` has what was printed of every row so far. Without
+`--plan` and `--traces` there are no tables over recorded networks. Trained policies have rows where
+`train` has written their weights.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from vlacut.cli.show.progress import progress_bar
 from vlacut.measurement.acceptance import judge, write_outcomes
 
 from .calibrating import calibrate
-from .cells import EXPERT, Cell, Stage, Store
+from .cells import EXPERT, Cell, Stage
+from .figures import HEADS, cells_of, write_figures
 from .heads import POLICIES
-from .outcomes import Outcome, interval, named
+from .outcomes import Outcome, named
 from .paired import mean_difference, success_difference
 from .precise import calibrate_precise
 from .programs import PRECISIONS, RTC, Made
 from .rows import Table
 from .running import run_all
+from .store import Store
 from .tables import every_table
 from .train import WEIGHTS
 
 _CALIBRATED = 30  # episodes
-_OUTCOMES = ("success", "95 % interval", "time s", "age ms", "jerk", "asked")
-_HEADS = ("", *_OUTCOMES, "cloud s", "MB", "exact")
 
 
 def main() -> None:
@@ -73,6 +74,7 @@ def main() -> None:
     for table_ in chosen:
         show(table_, store, given.episodes, out.print)
         keep(table_, store, given.episodes, given.folder / "outcomes")
+    write_figures(given.folder / "figures.json", chosen, store)
 
 
 def prepare(cell: Cell) -> None:
@@ -100,8 +102,8 @@ def trained(folder: Path) -> tuple[dict[str, Made], dict[str, Made]]:
 
 def show(one: Table, store: Store, count: int, out: Callable[[object], None]) -> None:
     """Print a table, its pairs and its notes."""
-    rows = [(label, *figures(store.of(cell, count))) for label, cell in one.rows]
-    out(table(f"\n{one.title}", _HEADS, rows))
+    rows = [(label, *cells_of(store.of(cell, count))) for label, cell in one.rows]
+    out(table(f"\n{one.title}", HEADS, rows))
     for first, second in one.compared:
         pair = [store.of(one.cell(label), count) for label in (first, second)]
         if pair[0] and len(pair[0]) == len(pair[1]):
@@ -131,29 +133,6 @@ def keep(one: Table, store: Store, count: int, folder: Path) -> None:
             name = label.replace(",", "").replace(" ", "-")
             (folder / one.name).mkdir(parents=True, exist_ok=True)
             write_outcomes(folder / one.name / f"{name}.csv", named(outcomes))
-
-
-def figures(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """The cells of a row; means are of all episodes, the time of those that succeeded."""
-    if not outcomes:
-        return ("-",) * (len(_HEADS) - 1)
-    won = [one for one in outcomes if one.success]
-    low, high = interval(len(won), len(outcomes))
-
-    def mean(of: Sequence[Outcome], figure: Callable[[Outcome], float]) -> float:
-        return sum(map(figure, of)) / max(1, len(of))
-
-    return (
-        f"{len(won)}/{len(outcomes)}",
-        f"{low:.0%} to {high:.0%}",
-        f"{mean(won, lambda one: one.seconds):.2f}" if won else "-",
-        f"{1e3 * mean(outcomes, lambda one: one.age_s):.0f}",
-        f"{mean(outcomes, lambda one: one.jerk):.0f}",
-        f"{mean(outcomes, lambda one: one.asked):.1f}",
-        f"{mean(outcomes, lambda one: one.cloud_s):.2f}",
-        f"{mean(outcomes, lambda one: one.nbytes) / 1e6:.2f}",
-        f"{mean(outcomes, lambda one: one.exact):.0%}",
-    )
 
 
 if __name__ == "__main__":

@@ -7,79 +7,32 @@ after so many milliseconds of the world. The same seed gives the same episode to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from vlacut import registry
-from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.control.cycle import Cycle
 from vlacut.control.inferring.inference import Inference, Runner
 from vlacut.control.inferring.virtual import Delayed
 from vlacut.control.naming import make_executor
 from vlacut.control.recording.recorder import Recorder
-from vlacut.control.report import CommandReport, Route
-from vlacut.control.rtc import GUIDANCE, PREV_CHUNK, WEIGHTS
+from vlacut.control.report import Route
 from vlacut.control.signals.motion import UNFITTED, MotionMeter, MotionScale
 from vlacut.control.situation import Controller
-from vlacut.control.ways.chunk import ABSOLUTE, ChunkReader, ChunkSpec, Kind
 from vlacut.control.ways.playing import make_playing
 from vlacut.control.ways.starving import HOLD, Starving
-from vlacut.runtime.whole import load_whole, run_whole
-from vlacut.tensor import TensorSpec
 
 from .acts import Acts
 from .arm import RATE
+from .deployed import DOUBT
 from .disturbances import Disturb
-from .episodes import sentence
-from .oracle import ACTIONS, SWITCHED
+from .oracle import ACTIONS
 from .policy import CHUNK
-from .sight import Sight
-from .tasks import TASKS, Task, begin
+from .scene import PERIOD_NS, Run, Scene, sampled
+from .tasks import Task
 from .timing import Timing
-from .world import SUBSTEPS, Sensed, World
-
-PERIOD_NS = 1_000_000_000 // RATE
-DOUBT = "doubt"  # the output that tells how unsure a policy is, if it has one
-_GIVEN = (PREV_CHUNK, WEIGHTS, GUIDANCE)  # by the executor `rtc`
-_SAMPLE_NS = PERIOD_NS // SUBSTEPS
-
-
-class Deployed:
-    """A bundle's uncut program: what every cut of it computes, bit for bit.
-
-    Args:
-        path: of the bundle.
-        threads: of its engines; 0 for all cores.
-    """
-
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        self.bundle: Bundle = open_bundle(path)
-        manifest = self.bundle.manifest
-        executor = registry.load("executors", self.bundle.backend(manifest.uncut))()
-        recipe = {**self.bundle.recipe(manifest.uncut), "threads": str(threads)}
-        self._phases = manifest.whole
-        self._engines = load_whole(executor, self.bundle.root, self._phases, recipe)
-        specs = self.bundle.plan.inputs
-        self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in specs}
-        self.seen: Sequence[str] = tuple(name for name in self.inputs if name not in _GIVEN)
-        self.doubts = DOUBT in self.bundle.plan.outputs
-
-    def act(self, observation: Mapping[str, np.ndarray], variant: int = 0) -> dict[str, np.ndarray]:
-        """The chunk, and how unsure it is, by name; every variant's is the same."""
-        given = {name: observation[name] for name in self.inputs}
-        held = run_whole(self._phases, self._engines, given)
-        return {name: held[key] for name, key in self.bundle.plan.outputs.items()}
-
-    def reader(self, horizon: int = CHUNK) -> ChunkReader:
-        """Of its chunks."""
-        plan = self.bundle.plan
-        spec = ChunkSpec(ACTIONS, switched=SWITCHED, horizon=horizon)
-        if "noise" in self.inputs:  # flow says how far from the command in force
-            spec = replace(spec, kind=Kind.RELATIVE, base="state", columns=(5, 6, 7, 8, ABSOLUTE))
-        return ChunkReader(spec, plan.spec[plan.outputs[ACTIONS]], self.inputs, 1 / RATE)
+from .world import SUBSTEPS, World
 
 
 @dataclass(frozen=True)
@@ -98,25 +51,6 @@ class How:
     playing: str = "aligned"
     horizon: int = CHUNK
     scale: MotionScale = UNFITTED
-
-
-@dataclass
-class Run:
-    """What an episode came to.
-
-    Attributes:
-        success: whether the task was done in time.
-        ticks: it took.
-        reports: of every tick.
-        sensed: of every tick.
-        ran: route and seconds of every inference that was begun.
-    """
-
-    success: bool = False
-    ticks: int = 0
-    reports: list[CommandReport] = field(default_factory=list)
-    sensed: list[Sensed] = field(default_factory=list)
-    ran: list[tuple[Route, float]] = field(default_factory=list)
 
 
 Watch = Callable[[int, World], None]
@@ -163,30 +97,6 @@ def cycle_of(policy: Acts, how: How, runner: Runner, routes: Sequence[Route]) ->
     )
 
 
-class Scene:
-    """An episode that begins: its world is reset, and a policy sees it."""
-
-    def __init__(
-        self,
-        task: Task,
-        world: World,
-        policy: Acts,
-        seed: int,
-        disturb: Disturb | None = None,
-    ) -> None:
-        self.task, self.world, self._episode = task, world, begin(task, world, seed)
-        told = sentence(task.name, self._episode)
-        self.sight = Sight(world, self._episode, policy.seen, told, seed, disturb)
-
-    def step(self, tick: int, command: np.ndarray | None, run: Run) -> bool:
-        """A tick of the world, noted; whether the task is done. No command keeps the last one."""
-        self._episode.move(self.world, tick)
-        run.sensed.append(self.world.step(self.world.command if command is None else command))
-        run.ticks = tick + 1
-        run.success = self.task.done(self.world, self._episode)
-        return run.success
-
-
 def play(
     scene: Scene,
     cycle: Cycle,
@@ -216,29 +126,20 @@ def play(
     return run
 
 
-def sampled(
-    sensed: Sensed, now_ns: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
-    """The samples of a tick that began at a time: joints, and when each was taken."""
-    for at in range(SUBSTEPS):
-        when = now_ns + (at + 1) * _SAMPLE_NS
-        yield sensed.q[at], sensed.qd[at], sensed.tau[at], when
-
-
 def wait_for(
-    task: Task, world: World, policy: Acts, seed: int, disturb: Disturb | None = None
+    task: Task,
+    world: World,
+    policy: Acts,
+    seed: int,
+    played: int,
+    disturb: Disturb | None = None,
 ) -> Run:
-    """One episode in which the world waits, as simulators do: every tick has a chunk of its own."""
+    """One episode in which the world waits, as simulators do: for a chunk every so many ticks."""
     scene, reader, run = Scene(task, world, policy, seed, disturb), policy.reader(), Run()
     for tick in range(task.most_ticks):
         glance = scene.sight.look(tick)
-        chunk = reader.read(policy.act(glance)[ACTIONS], glance)
-        if scene.step(tick, chunk[0], run):
+        if tick % played == 0:
+            chunk = reader.read(policy.act(glance)[ACTIONS], glance)
+        if scene.step(tick, chunk[tick % played], run):
             break
     return run
-
-
-def world_of(name: str) -> tuple[Task, World]:
-    """A task and its world."""
-    task = TASKS[name]
-    return task, World(task.xml)

@@ -9,7 +9,7 @@ from vlacut.control.ways.playing import PLAYINGS
 
 from .cells import Cell
 
-_PLAYED = 8  # commands of a chunk that the synchronous loop plays, as in simulators
+PLAYED = 8  # commands of a chunk that a loop plays which waits for the next one
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Table:
 
 def executors(cell: Cell, rtc: str = "") -> dict[str, Cell]:
     """The same cell with every way to play; `rtc` is the policy that continues the chunk."""
-    late = replace(cell, controller="when-empty", horizon=_PLAYED)
+    late = replace(cell, controller="when-empty", horizon=PLAYED)
     made = {"sync": replace(late, executor="sync", playing="naive")}
     for playing in PLAYINGS:
         made[playing] = replace(cell, playing=playing)

@@ -9,8 +9,9 @@ from multiprocessing import get_context
 
 from vlacut.errors import Progress, unwatched
 
-from .cells import Cell, Stage, Store
+from .cells import Cell, Stage
 from .outcomes import Outcome
+from .store import Store
 
 _stage: Stage | None = None  # of a process
 

@@ -15,7 +15,7 @@ from .episodes import Observation
 from .policy import PICTURES
 
 BATCH = 64
-_LABELLED, _SCATTERED = 48, 16  # of a batch; scattered ones, if there are any, in place of others
+_LABELLED, _SCATTERED = 44, 10  # of a batch; where none is scattered, any others in their place
 _PORT = 29_517
 
 
@@ -78,7 +78,7 @@ class Samples:
         some = numbers.integers(len(self._labelled), size=_LABELLED)
         others = numbers.integers(len(self._rows), size=BATCH - _LABELLED)
         if self._scattered:
-            others = numbers.choice(self._scattered, _SCATTERED)
+            others[:_SCATTERED] = numbers.choice(self._scattered, _SCATTERED)
         drawn = np.concatenate([np.array(self._labelled)[some], others])
         gains = numbers.uniform(0.85, 1.15, BATCH)
         rows = [self._rows[index] for index in share.of(drawn)]

@@ -13,7 +13,8 @@ from .arm import HOME, OPEN, RATE
 from .episodes import Observation, sentence
 from .expert import facts
 from .policy import BEFORE, CHUNK, DIMS
-from .tasks import BLOCK, TASKS, Episode, begin
+from .tasks import TASKS, Episode, begin
+from .things import BLOCK
 from .world import World
 
 _FAST = 0.06  # m/s, of the belt
@@ -68,7 +69,7 @@ def _put(world: World, numbers: np.random.Generator, target: int) -> None:
         tool[2] = numbers.uniform(_LOW[2], 0.2)
     held = kind >= _HELD
     opening = BLOCK if held else numbers.choice([OPEN, numbers.uniform(0, OPEN)])
-    yaw = world.yaw + numbers.normal(0, 0.4)
+    yaw = world.yaw + numbers.normal(0, 0.1)
     world.command = np.array([*tool, yaw, float(opening < OPEN)])
     world.pose(np.array(HOME), float(opening))
     if held:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from .cells import EXPERT, Cell
-from .disturbances import DISTURBANCES, NOISE
+from .disturbances import DISTURBANCES, NOISE, OCCLUSION
 from .networks import NETWORKS, controller_table, network_table
 from .programs import PRECISIONS, RTC
-from .rows import Table, executors
+from .rows import PLAYED, Table, executors
 from .tasks import TASKS
 
 _DELAYS_MS = (0, 100, 300, 600)
@@ -29,10 +29,13 @@ def small_table() -> Table:
 
 
 def quiet_table(name: str, path: str) -> Table:
-    """No delay."""
+    """No delay: half of a chunk played, as is usual in simulators; and a new one every tick."""
     tasks = TASKS if path == EXPERT else LEARNT
-    rows = [(task, Cell(task, path, waits=True)) for task in tasks]
-    return Table(f"quiet-{name}", f"{name}, no delay: the world waits", rows)
+    rows = [(task, Cell(task, path, waits=True, horizon=PLAYED)) for task in tasks]
+    rows += [(f"{task}, one", replace(cell, horizon=1)) for task, cell in rows]
+    compared = [(task, f"{task}, one") for task in tasks]
+    title = f"{name}, no delay: the world waits, {PLAYED} commands of a chunk are played, or one"
+    return Table(f"quiet-{name}", title, rows, compared)
 
 
 def delay_table(name: str, path: str, rtc: str) -> Table:
@@ -63,7 +66,8 @@ def precision_table(name: str, paths: Mapping[str, str], folder: Path) -> Table:
     """The policy's program in every precision where the world waits, and late, as DyQ-VLA's rule
     chooses.
     """
-    rows = [(label, Cell("belt", path, waits=True)) for label, path in paths.items()]
+    still = Cell("belt", "", waits=True, horizon=PLAYED)
+    rows = [(label, replace(still, policy=path)) for label, path in paths.items()]
     first = rows[0][0]
     compared = [(first, label) for label, _ in rows[1:]]
     late = Cell("belt", paths[first], 0.1, playing="naive")
@@ -108,14 +112,23 @@ def every_table(
         made.append(precision_table("flow", precise, given.folder))
     if given.plan is None or given.traces is None:
         return made
-    driver = policies.get("flow", EXPERT)
-    base = Cell("belt", driver, plan=str(given.plan), playing="naive")
+    drivers = [name for name in policies if name not in (RTC, EXPERT)] or [EXPERT]
     for label, folder in NETWORKS.items():
         if (given.traces / folder).is_dir():
-            over = replace(base, traces=str(given.traces / folder))
-            made.append(network_table(label, over, given.roboecc))
-            priced = replace(over, tables=str(given.folder / "actions.npz"))
-            made.append(controller_table(label, priced))
-            if driver != EXPERT:
-                made.append(controller_table(label, replace(priced, disturbance=NOISE)))
+            for name in drivers:
+                made += _over(label, name, policies[name], given.traces / folder, given)
     return made
+
+
+def _over(
+    label: str, name: str, path: str, traces: Path, given: argparse.Namespace
+) -> Iterator[Table]:
+    """The tables over a recorded network; placements with one policy alone."""
+    base = Cell("belt", path, plan=str(given.plan), traces=str(traces), playing="naive")
+    if name != "tokens":
+        yield network_table(label, base, given.roboecc)
+    priced = replace(base, tables=str(given.folder / f"actions-{name}.npz"))
+    yield controller_table(label, name, priced)
+    if name != EXPERT:
+        for kind in (NOISE, OCCLUSION):
+            yield controller_table(label, name, replace(priced, disturbance=kind))

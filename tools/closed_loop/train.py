@@ -3,12 +3,14 @@
     python -m tools.closed_loop.train pick belt --keep rounds
 
 `flow` learns first, together with the prefix; it drives the episodes of DAgger, which the expert
-labels. `tokens` has that prefix as it is, and learns its head from the same samples. The prefix
-also learns to say what the expert knows of the scene, which pictures only show; nobody tells it
-when it drives. Weights go to `tools/closed_loop/weights/NAME.safetensors` in float16. The same
-seed, the same number of processes and the same versions give the same weights on the same machine.
-Processes share the work: each gathers its share of a round's episodes into `--keep`, and learns
-from its share of every batch. A run that was stopped goes on after the last round kept there.
+labels. `tokens` has that prefix as it is, and learns its head from the same samples, and from
+episodes of DAgger that it drives itself. The prefix also learns to say what the expert knows of the
+scene, which pictures only show; nobody tells it when it drives.
+
+Weights go to `tools/closed_loop/weights/NAME.safetensors` in float16. The same seed, the same
+number of processes and the same versions give the same weights on the same machine. Processes share
+the work: each gathers its share of a round's episodes into `--keep`, and learns from its share of
+every batch. A run that was stopped goes on after the last round kept there.
 """
 
 from __future__ import annotations
@@ -18,111 +20,75 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from torch import nn
 
+from .flow import FlowPolicy
 from .gathering import Effort, fill
-from .heads import FlowPolicy, Net, TokenPolicy, save
-from .policy import PICTURES
+from .heads import Net, save
+from .learning import Learner, fit
 from .samples import Samples, Share
 from .tasks import TASKS
+from .tokens import TokenPolicy
 
 WEIGHTS = Path(__file__).parent / "weights"
 _RATE = 2e-3
-_FAR = 4.0  # of a fact: what is further off is as bad
 _out = Console()
 
 
-class Learner(nn.Module):
-    """A policy that learns, and its prefix with it unless that is another's.
+class Training:
+    """Both policies, turn by turn.
 
     Args:
-        net: the policy.
-        lent: whether its prefix stays as it is.
+        effort: how much is done.
+        weights: folder of what drives; it is written after every turn.
+        keep: folder of turns that are done.
+        share: of the work.
     """
 
-    def __init__(self, net: Net, lent: bool = False) -> None:
-        super().__init__()
-        self.net, self._lent = net, lent
-        net.prefix.requires_grad_(not lent)
+    def __init__(self, effort: Effort, weights: Path, keep: Path, share: Share) -> None:
+        self._effort, self._weights, self._keep, self._share = effort, weights, keep, share
+        self._samples, self._began = Samples(), time.monotonic()
 
-    def normalise(self, states: np.ndarray) -> None:
-        """Take proprioception's mean and deviation from samples."""
-        self.net.mean.copy_(torch.from_numpy(states.mean(0)))
-        self.net.deviation.copy_(torch.from_numpy(states.std(0) + 1e-3))
+    def run(self) -> None:
+        """Train `flow`, and `tokens` over its prefix."""
+        torch.set_num_threads(1)
+        self._share.begin()
+        torch.manual_seed(self._effort.seed)
+        flow = Learner(FlowPolicy())
+        for turn in self._effort.turns:
+            self._turn("flow", flow, turn)
+        torch.manual_seed(self._effort.seed)
+        tokens = TokenPolicy()
+        tokens.load_state_dict({**tokens.state_dict(), **_shared(flow.net)})
+        learner = Learner(tokens, lent=True)
+        for turn in self._effort.own:
+            self._turn("tokens", learner, turn)
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss, and what it is made of: commands, scene."""
-        prefix = self.net.prefix
-        with torch.set_grad_enabled(not self._lent):
-            seen = prefix.see(*(batch[name] for name in PICTURES))
-            normal = self.net.normal(batch["state"])
-            keys, values, guess = prefix(seen, batch["words"], normal)
-        scene = (guess - batch["facts"]).abs().clamp(max=_FAR).mean()
-        commands = self.net.loss(batch, keys, values)
-        return commands + scene, torch.stack([commands, scene]).detach()
-
-
-def fit(
-    learner: Learner, samples: Samples, steps: int, rate: float, seed: int, share: Share
-) -> str:
-    """Some steps of AdamW with the rate falling to nothing; the mean losses of the last tenth."""
-    torch.manual_seed(seed)
-    numbers = np.random.default_rng(seed)
-    taught = [one for one in learner.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(taught, lr=rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
-    losses = []
-    for _ in range(steps):
-        loss, parts = learner(samples.batch(numbers, share))
-        optimizer.zero_grad()
-        loss.backward()
-        share.average(learner)
-        torch.nn.utils.clip_grad_norm_(taught, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(parts)
-        if share.rank == 0 and len(losses) % 100 == 0:
-            _out.print(f"  {len(losses)}: {torch.stack(losses[-100:]).mean(0).tolist()}")
-    commands, scene = torch.stack(losses[-max(1, steps // 10) :]).mean(0).tolist()
-    return f"{steps} steps, commands {commands:.4f}, scene {scene:.4f}"
-
-
-def train(effort: Effort, weights: Path, keep: Path, share: Share) -> None:
-    """Train both policies; weights are written after every round."""
-    torch.set_num_threads(1)
-    share.begin()
-    torch.manual_seed(effort.seed)
-    began, samples, learner = time.monotonic(), Samples(), Learner(FlowPolicy())
-
-    def say(what: str) -> None:
-        line = f"{time.monotonic() - began:5.0f} s, {len(samples)} samples: {what}"
-        _out.print(line, soft_wrap=True)
-
-    for turn in effort.turns:
-        folder = keep / f"round{turn}"
-        if not (folder / f"samples{share.rank}.npz").is_file():
-            say(f"round {turn}: {fill(effort, turn, share, folder, weights)}")
+    def _turn(self, name: str, learner: Learner, turn: int) -> None:
+        effort, share, folder = self._effort, self._share, self._keep / f"round{turn}"
+        if effort.gathers(turn) and not (folder / f"samples{share.rank}.npz").is_file():
+            actor = name if turn else ""
+            self._say(f"round {turn}: {fill(effort, turn, share, folder, self._weights, actor)}")
         share.meet()
         for rank in range(share.ranks):
-            samples.read(folder / f"samples{rank}.npz")
+            for kind in ("scattered", "samples"):
+                self._samples.read(folder / f"{kind}{rank}.npz")
         if turn == 0:
-            learner.normalise(samples.states())
-        if not (folder / "flow.safetensors").is_file():
-            rate = _RATE * (0.7 if turn else 1)
+            learner.normalise(self._samples.states())
+        done = folder / f"{name}.safetensors"
+        if not done.is_file():
+            rate = _RATE * (1 if effort.begins(turn) else 0.7)
             seed = 1000 * effort.seed + turn
-            say("flow " + fit(learner, samples, effort.taken(turn), rate, seed, share))
-            _write("flow", learner.net, weights, folder, share)
-        learner.net.load_state_dict(load_file(folder / "flow.safetensors"))
-    torch.manual_seed(effort.seed)
-    tokens = TokenPolicy()
-    tokens.load_state_dict({**tokens.state_dict(), **_shared(learner.net)})
-    steps, seed = effort.taken(0), 1000 * effort.seed + len(effort.turns)
-    say("tokens " + fit(Learner(tokens, True), samples, steps, _RATE, seed, share))
-    _write("tokens", tokens, weights, keep / "tokens", share)
+            told = fit(learner, self._samples, effort.taken(turn), rate, seed, share)
+            self._say(f"{name} {told}")
+            _write(name, learner.net, self._weights, folder, share)
+        learner.net.load_state_dict(load_file(done))
+
+    def _say(self, what: str) -> None:
+        spent = f"{time.monotonic() - self._began:.0f} s, {time.process_time():.0f} of processor"
+        _out.print(f"{spent}, {len(self._samples)} samples: {what}", soft_wrap=True)
 
 
 def _shared(net: Net) -> dict[str, torch.Tensor]:
@@ -142,7 +108,7 @@ def _write(name: str, net: Net, weights: Path, folder: Path, share: Share) -> No
 
 
 def _rank(rank: int, effort: Effort, weights: Path, keep: Path, ranks: int) -> None:
-    train(effort, weights, keep, Share(rank, ranks))
+    Training(effort, weights, keep, Share(rank, ranks)).run()
 
 
 def main() -> None:
@@ -150,7 +116,8 @@ def main() -> None:
     parser.add_argument("tasks", nargs="+", choices=sorted(TASKS))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the episodes")
     parser.add_argument("--steps", type=int, default=1000, help="of AdamW, a round")
-    parser.add_argument("--rounds", type=int, default=4, help="of DAgger")
+    parser.add_argument("--rounds", type=int, default=3, help="of DAgger that flow drives")
+    parser.add_argument("--own", type=int, default=2, help="of those that tokens drives")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=1, help="processes")
     parser.add_argument(
@@ -159,7 +126,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder to write to")
     parser.add_argument("--keep", type=Path, required=True, help="folder for rounds that are done")
     given = parser.parse_args()
-    effort = Effort(tuple(given.tasks), given.scale, given.steps, given.rounds, given.seed)
+    effort = Effort(
+        tuple(given.tasks), given.scale, given.steps, given.rounds, given.own, given.seed
+    )
     if given.rank is not None:
         _rank(given.rank, effort, given.weights, given.keep, given.ranks)
         return

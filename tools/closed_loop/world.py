@@ -2,26 +2,26 @@
 
 A command is the pose of the tool that the arm is to reach, x, y, z (m) and yaw (rad) with the tool
 pointing down, and the grip (0 open, 1 closed). It moves at most `STEP_M` and `STEP_RAD` from the
-last one, as a real arm's interface would limit it. Joints follow by damped least squares and a PD
-law on top of the forces of gravity, so torques are those of a real controller: contact shows in
+last one, as a real arm's interface would limit it. Joints follow (`kinematics.py`) by a PD law on
+top of the forces of gravity, so torques are those of a real controller: contact shows in
 them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, sin
 
 import mujoco
 import numpy as np
 
 from .arm import DAMPED, HOME, OPEN, RATE
+from .kinematics import aim
 
 SUBSTEPS = 25  # of the physics, 2 ms each, per command
 STEP_M, STEP_RAD = 0.018, 0.12  # a command is at most so far from the last
 COMMAND = 5
 _JOINTS = 7
-_HOME, _DAMPED, _DAMP = np.array(HOME), np.array(DAMPED), 1e-4 * np.eye(6)
+_DAMPED = np.array(DAMPED)
 _FINGERS = slice(2 * _JOINTS, 2 * _JOINTS + 2)  # of the controls
 
 
@@ -58,7 +58,6 @@ class World:
         self.model = mujoco.MjModel.from_xml_string(xml)
         self.data = mujoco.MjData(self.model)
         self._tool = self.model.site("tool").id
-        self._jacobian = np.zeros((6, self.model.nv))
         self._renderers: dict[int, mujoco.Renderer] = {}
         self._option = mujoco.MjvOption()
         self._spare = mujoco.MjData(self.model)
@@ -160,30 +159,9 @@ class World:
         mujoco.mj_forward(self.model, self.data)  # what is seen is of now, not of 2 ms ago
 
     def _aim(self) -> np.ndarray:
-        """The joints at which the tool is where the command says, by damped least squares."""
-        scratch, model = self._spare, self.model
-        scratch.qpos[:] = self.data.qpos
-        scratch.qpos[:_JOINTS] = self._target
-        yaw = self.command[3]
-        c, s = cos(yaw), sin(yaw)
-        wanted = np.array([[c, s, 0], [s, -c, 0], [0, 0, -1.0]])
-        for _ in range(3):
-            mujoco.mj_kinematics(model, scratch)
-            mujoco.mj_comPos(model, scratch)
-            off = wanted @ scratch.site_xmat[self._tool].reshape(3, 3).T
-            away = np.empty((6, 2))
-            away[:3, 0] = self.command[:3] - scratch.site_xpos[self._tool]
-            away[3:, 0] = off[2, 1] - off[1, 2], off[0, 2] - off[2, 0], off[1, 0] - off[0, 1]
-            away[3:, 0] /= 2
-            mujoco.mj_jacSite(model, scratch, self._jacobian[:3], self._jacobian[3:], self._tool)
-            jacobian = self._jacobian[:, :_JOINTS]
-            # What the seventh joint leaves free keeps the elbow where it began.
-            home = _HOME - scratch.qpos[:_JOINTS]
-            away[:, 1] = jacobian @ home
-            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + _DAMP, away)
-            scratch.qpos[:_JOINTS] += step[:, 0] + 0.02 * (home - step[:, 1])
-        low, high = self.model.jnt_range[:_JOINTS].T
-        return np.asarray(np.clip(scratch.qpos[:_JOINTS], low, high))
+        self._spare.qpos[:] = self.data.qpos
+        self._spare.qpos[:_JOINTS] = self._target
+        return aim(self.model, self._spare, self._tool, self.command)
 
     def picture(self, camera: str, size: int = 64, data: mujoco.MjData | None = None) -> np.ndarray:
         """What a camera sees, `[size, size, 3]` uint8; of another state, if given."""

@@ -19,6 +19,7 @@ class Kind(str, Enum):
     PRICED = "priced"  # by the model of the devices and the link
     SIMULATED = "simulated"  # steps by that model over bandwidths that change
     MEASURED = "measured here"
+    PLAYED = "closed loop"  # episodes of a small policy in a simulated world
     MISSING = "not had"
 
     def __str__(self) -> str:
