@@ -19,10 +19,13 @@ from support.programs import looping_program
 from support.torch_models import denoiser
 
 from vlacut.compiler import trace_entry, tracing
+from vlacut.compiler.simplified import SIMPLIFIED, run_passes_once
 from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.trace_sources import Sources, file_digest, file_size
 from vlacut.compiler.tracing import traced_program
+from vlacut.errors import unwatched
 from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.printer import print_program
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.storage import read_program, write_program
@@ -360,3 +363,63 @@ def test_commands_list_and_clear(
     assert str(onnx_file) in listed
     assert json.loads(vlacut("cache", "--clear", "--json")[1])["removed"] == 1
     assert "0 traces" in vlacut("cache")[1]
+
+
+def planned(vlacut: Vlacut, *more: str) -> dict[str, Any]:
+    """The plan of a zoo's model without its times."""
+    rc, out, err = vlacut("plan", "vit-mlp:tiny", *TARGET, "--json", *more)
+    assert rc == 0, err
+    plan: dict[str, Any] = json.loads(out)
+    for seconds in ("pass_s", "stage_s"):
+        plan.pop(seconds)
+    return plan
+
+
+def test_a_plan_of_what_was_simplified_before_is_the_same(
+    vlacut: Vlacut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first, second = planned(vlacut), planned(vlacut)  # the second keeps what it simplified
+    (kept,) = tmp_path.glob("vlacut/traces/*/simplified")
+    with monkeypatch.context() as patch:
+        patch.setattr("vlacut_passes.simplify.Simplify.run", untraceable)
+        third = planned(vlacut)
+    assert first == second == third == planned(vlacut, "--no-cache")
+    (kept / "0.onnx").write_bytes(b"torn")
+    assert planned(vlacut) == first
+    (entry,) = TraceCache().entries()
+    assert entry.nbytes > sum(file.stat().st_size for file in kept.iterdir())
+
+
+def test_what_was_simplified_is_only_for_those_who_ask(
+    cache: TraceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = parse_pipeline("simplify")
+    raw = traced_program("vit-mlp:tiny", {}, cache, silent)
+    asked = traced_program("vit-mlp:tiny", {}, cache, silent, simplified=True)
+    same(asked, raw)
+    run_passes_once(asked, passes, unwatched)
+    found = traced_program("vit-mlp:tiny", {}, cache, silent, simplified=True)
+    same(found, asked)
+    assert print_program(found) != print_program(raw)
+    same(traced_program("vit-mlp:tiny", {}, cache, silent), raw)
+    before = print_program(found)
+    run_passes_once(found, parse_pipeline("annotate-structure"), unwatched)  # another pipeline
+    assert print_program(found) != before
+
+
+def test_what_was_simplified_is_older_if_a_pass_changed(
+    cache: TraceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced_program("vit-mlp:tiny", {}, cache, silent)
+    asked = traced_program("vit-mlp:tiny", {}, cache, silent, simplified=True)
+    run_passes_once(asked, parse_pipeline("simplify"), unwatched)
+    (entry,) = cache.folder.glob("*/simplified/entry.json")
+    described = json.loads(entry.read_bytes())
+    (source,) = (name for name in described["sources"]["files"] if name.endswith("/simplify.py"))
+    described["sources"]["files"][source] = "another"
+    entry.write_text(json.dumps(described))
+    again = traced_program("vit-mlp:tiny", {}, cache, pytest.fail, simplified=True)
+    known = SIMPLIFIED.find(again)
+    assert known is not None
+    assert known.keep is not None  # it is simplified anew, and kept

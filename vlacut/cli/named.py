@@ -37,15 +37,21 @@ class Named:
     original: str = ""
     config: str = ""
 
-    def traced(self, progress: Progress) -> Program:
-        """The program, by way of the cache if that is wanted."""
+    def traced(self, progress: Progress, simplified: bool = False) -> Program:
+        """The program, by way of the cache if that is wanted.
+
+        For a command that simplifies it first, it may be `simplified` already.
+        """
         cache = TraceCache() if self.cache else None
         fixed = parse_fixed(self.fixed)
         of_checkpoint = OfCheckpoint(self.task, self.original, self.config)
         shapes = dict(self.shapes)
         progress("load", 0, 1)
         with watched(progress):
-            program = traced_program(self.model, shapes, cache, note, fixed, of_checkpoint)
+            plain = simplified and not self.state and not self.rolls
+            program = traced_program(
+                self.model, shapes, cache, note, fixed, of_checkpoint, simplified=plain
+            )
         if self.state:
             pairs = parse_state(program, self.state)
             remember(program, pairs)

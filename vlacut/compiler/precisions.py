@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vlacut.compiler.simplified import run_passes_once
 from vlacut.compiler.variants import variants_of
 from vlacut.errors import BackendError, InputError, PassError, Progress
 from vlacut.hardware import Link
@@ -62,7 +63,7 @@ def run_passes(
     with the precision.
     """
     if not precisions:
-        return Passed(passes.run(program, progress), {})
+        return Passed(run_passes_once(program, passes, progress), {})
     names = [one.name for one in passes.passes]
     if _DIVIDES not in names or "quantise" in names:
         raise InputError(
@@ -71,7 +72,7 @@ def run_passes(
         )
     place = names.index(_DIVIDES)
     before, after = Pipeline(passes.passes[:place]), Pipeline(passes.passes[place:])
-    timings = list(before.run(program, progress))
+    timings = list(run_passes_once(program, before, progress))
     precise = {name: copied(program) for name in precisions}
     timings += after.run(program, progress)
     for name, text in precisions.items():

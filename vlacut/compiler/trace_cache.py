@@ -29,6 +29,7 @@ from typing import Any
 
 from vlacut.bundle.private import anybody_may_write
 from vlacut.compiler.file_locks import LOCK, Claims, lock_alone, lock_shared
+from vlacut.compiler.simplified import find_simplified, keep_simplified
 from vlacut.compiler.trace_entry import Entry, changed_s, listed, read_entry, write_entry
 from vlacut.compiler.trace_sources import Sources
 from vlacut.ir.program import Program
@@ -52,9 +53,18 @@ class TraceCache:
         self.claims = Claims(self.folder)
 
     def find(
-        self, key: str, say: Say, held: Held | None = None, module: str = ""
+        self,
+        key: str,
+        say: Say,
+        held: Held | None = None,
+        module: str = "",
+        simplified: bool = False,
     ) -> Program | None:
-        """The program of an entry; None if there is none, or, having said why, none of use."""
+        """The program of an entry; None if there is none, or, having said why, none of use.
+
+        If `simplified`, it is what `simplify` makes of it, where that is kept, and carries
+        `simplified.SIMPLIFIED`.
+        """
         entry = self.folder / key
         if self._anybody_s(say):
             return None
@@ -63,7 +73,10 @@ class TraceCache:
             return None
         program: Program | None = None
         try:
-            program, why = read_entry(entry, held, module)
+            program = find_simplified(entry, held, module) if simplified else None
+            why = ""
+            if program is None:
+                program, why = read_entry(entry, held, module)
         finally:
             if program is None:
                 os.close(handle)
@@ -128,6 +141,15 @@ class TraceCache:
             self._bound(key)
         except OSError as error:
             say(f"{self.folder}: the trace is not kept: {error.strerror or error}")
+
+    def keep_simplified(
+        self, key: str, program: Program, made_by: Sources, held: frozenset[str], say: Say
+    ) -> None:
+        """Keep what `simplify` made of the program of an entry; `say` is told if it cannot be."""
+        try:
+            keep_simplified(self.folder / key, program, made_by, held)
+        except OSError as error:
+            say(f"{self.folder}: what was simplified is not kept: {error.strerror or error}")
 
     def _anybody_s(self, say: Say) -> bool:
         """Whether anybody could have put a program there; said."""

@@ -41,12 +41,12 @@ def write_entry(
     for name in (LOCK, _USED):
         (folder / name).touch()
     names = sorted(path.name for path in folder.iterdir() if path.name not in (LOCK, _USED))
-    described = {
+    entry = {
         "model": model,
         "sources": vars(sources),
         "files": {name: file_digest(folder / name) for name in names},
     }
-    (folder / _ENTRY).write_text(json.dumps(described), encoding="utf-8")
+    (folder / _ENTRY).write_text(json.dumps(entry), encoding="utf-8")
     for name in (*names, _ENTRY):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
@@ -59,31 +59,47 @@ def read_entry(folder: Path, held: Held | None, module: str) -> tuple[Program | 
     not as they were written.
     """
     try:
-        described = json.loads((folder / _ENTRY).read_bytes())
-        sources = Sources(**described["sources"])
+        model, sources, files = _described(folder)
         changed = sources.changed()
         if not changed and sources.module != module:
             changed = "the module that it makes"
         if changed:
-            return None, f"{described['model']}: {changed} has changed since"
-        for name, digest in described["files"].items():
+            return None, f"{model}: {changed} has changed since"
+        for name, digest in files.items():
             if file_digest(folder / name) != digest:
                 raise ValueError(f"{name} is not what was written")
         program = read_program(folder, held)
-        os.utime(folder / _USED)
+        mark_used(folder)
     except (*UNREADABLE, TypeError, AttributeError, RecursionError) as error:
         return None, f"{folder}: a damaged trace ({error})"
     return program, ""
 
 
+def mark_used(folder: Path) -> None:
+    """An entry was read just now. Raises OSError if somebody has just removed it."""
+    os.utime(folder / _USED)
+
+
+def described(folder: Path) -> tuple[str, Sources]:
+    """The model of an entry that was read, as it was asked for, and what it was made of."""
+    model, sources, _ = _described(folder)
+    return model, sources
+
+
+def _described(folder: Path) -> tuple[str, Sources, dict[str, str]]:
+    """Model, sources, and the digest of each file."""
+    found = json.loads((folder / _ENTRY).read_bytes())
+    return str(found["model"]), Sources(**found["sources"]), dict(found["files"])
+
+
 def listed(folder: Path) -> Entry | None:
     """What a list says of a folder; None if somebody has just removed it."""
     try:
-        model = str(json.loads((folder / _ENTRY).read_bytes())["model"])
-    except (OSError, ValueError, KeyError, TypeError):
+        model, _ = described(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         model = "(damaged)"
     try:
-        nbytes = sum(path.stat().st_size for path in folder.iterdir())
+        nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return Entry(folder.name, model, nbytes, changed_s(folder / _USED))
     except OSError:
         return None

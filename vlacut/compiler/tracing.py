@@ -19,6 +19,7 @@ from pathlib import Path
 
 from vlacut import registry
 from vlacut.compiler.kept_checks import KEPT_CHECKS, KeptChecks
+from vlacut.compiler.simplified import SIMPLIFIED, Simplified
 from vlacut.compiler.trace_cache import Say, TraceCache, key_of_request
 from vlacut.compiler.trace_sources import Sources, file_digest, file_size
 from vlacut.errors import InputError
@@ -52,11 +53,14 @@ def traced_program(
     say: Say = print,
     fixed: Fixed | None = None,
     of_checkpoint: OfCheckpoint = UNSAID,
+    simplified: bool = False,
 ) -> Program:
     """The program that MODEL names, as `load_program` makes it, or as the cache has it.
 
     A checkpoint of LeRobot's or openpi's is traced every time. `say` is told, in a line, why an
-    entry is of no use. Raises ModelError as `load_program` does.
+    entry is of no use. With `simplified`, for a caller who runs `simplify` first and wants no more
+    than the program, what comes from the cache may be simplified: see `compiler.simplified`.
+    Raises ModelError as `load_program` does.
     """
     bound = {name: list(shape) for name, shape in sorted((shapes or {}).items())}
     if cache is None or model.startswith(CHECKPOINTS) or of_checkpoint != UNSAID:
@@ -64,7 +68,7 @@ def traced_program(
     if is_function(model):
         if shapes or fixed:
             return load_program(model, shapes, fixed)  # which refuses them
-        return _of_function(model, cache, say)
+        return _of_function(model, cache, say, simplified)
     files = _files(model)
     where = str(files[0].resolve()) if files else _zoo_place(model)
     if not where:
@@ -73,9 +77,10 @@ def traced_program(
     key = key_of_request(_named(model), where, bound, settings, platform.python_version())
 
     def find(say: Say) -> Program | None:
-        found = cache.find(key, say)
+        found = cache.find(key, say, simplified=simplified)
         if found is not None:
             note_original(found, model, fixed=fixed)
+            _keep_simplified(found, cache, key, say, simplified)
         return found
 
     def make() -> Program:
@@ -90,7 +95,7 @@ def traced_program(
     return found
 
 
-def _of_function(model: str, cache: TraceCache, say: Say) -> Program:
+def _of_function(model: str, cache: TraceCache, say: Say, simplified: bool) -> Program:
     made = called(model)
     if isinstance(made, Program):
         return made
@@ -103,9 +108,10 @@ def _of_function(model: str, cache: TraceCache, say: Say) -> Program:
     key = key_of_request(name, str(Path(file).resolve()), platform.python_version())
 
     def find(say: Say) -> Program | None:
-        found = cache.find(key, say, weights, digest)
+        found = cache.find(key, say, weights, digest, simplified)
         if found is not None:
             note_original(found, model, made)
+            _keep_simplified(found, cache, key, say, simplified, frozenset(weights))
         return found
 
     def make() -> Program:
@@ -114,6 +120,23 @@ def _of_function(model: str, cache: TraceCache, say: Say) -> Program:
         return found
 
     return cache.once(key, find, make, say)
+
+
+def _keep_simplified(
+    found: Program,
+    cache: TraceCache,
+    key: str,
+    say: Say,
+    wanted: bool,
+    held: frozenset[str] = frozenset(),
+) -> None:
+    """Have a program that the cache gave kept once more when it is simplified, if that is new."""
+
+    def keep(program: Program) -> None:
+        cache.keep_simplified(key, program, _sources(program, {}), held, say)
+
+    if wanted and SIMPLIFIED.find(found) is None:
+        SIMPLIFIED.put(found, Simplified(keep))
 
 
 def _named(model: str) -> str:

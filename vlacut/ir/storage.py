@@ -147,7 +147,17 @@ def outside_files(program: Program) -> tuple[Path, ...]:
 
 def content_bytes(program: Program, held: frozenset[str] = frozenset()) -> int:
     """Bytes of weights that `write_program` would have to copy."""
-    copied = {
+    return sum(_contents(program, held).values())
+
+
+def maps_no_copy(program: Program, held: frozenset[str] = frozenset()) -> bool:
+    """Whether all that `write_program` would have to copy goes into the graphs."""
+    return all(nbytes <= _INLINE_BYTES for nbytes in _contents(program, held).values())
+
+
+def _contents(program: Program, held: frozenset[str]) -> dict[str, int]:
+    """Bytes of each weight that lies in no file and that nobody hands over."""
+    return {
         name: value.const_value.nbytes
         for phase in program.phases
         for name, value in phase.model.graph.initializers.items()
@@ -155,7 +165,6 @@ def content_bytes(program: Program, held: frozenset[str] = frozenset()) -> int:
         and value.const_value is not None
         and not isinstance(value.const_value, ir.ExternalTensor)
     }
-    return sum(copied.values())
 
 
 def _write_graph(model: ir.Model, file: Path, placed: Mapping[str, _Place]) -> None:

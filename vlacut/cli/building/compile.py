@@ -93,7 +93,7 @@ def plan_command(
     if candidates and target.pool == "none":
         raise InputError("--candidates lists what a pool considered; add --pool, e.g. --pool block")
     with progress_bar() as progress:
-        program, unused = _loaded(*named, progress)
+        program, unused = _loaded(*named, pipeline, progress)
         planned = plan_program(program, target, pipeline, progress)
     _report(replace(planned, warnings=(*unused, *planned.warnings)), progress, as_json)
     if candidates and not as_json:
@@ -103,10 +103,10 @@ def plan_command(
 
 
 def _loaded(
-    named: Named, weights: tuple[Path, ...], progress: Stages
+    named: Named, weights: tuple[Path, ...], pipeline: str, progress: Stages
 ) -> tuple[Program, tuple[str, ...]]:
     """The program with its weights, and what to say of those that it has no use for."""
-    program = named.traced(progress)
+    program = named.traced(progress, simplified=not pipeline)  # the default one begins with it
     unused = load_weights(program, open_checkpoint(weights)) if weights else ""
     return program, (unused,) if unused else ()
 
@@ -129,7 +129,7 @@ def _sweep(
     """Plan a model along an axis, and show it."""
     figure = make_figure(plot, 8, 5) if plot else None
     with progress_bar() as progress:
-        program, unused = _loaded(*named, progress)
+        program, unused = _loaded(*named, pipeline, progress)
         points = sweep(program, target, axis, pipeline, progress)
     _warn(unused)
     edge, cloud = load_device(target.edge).name, load_device(target.cloud).name

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linprog
 
 from vlacut.tensor.numerics import Floats, Ints
 from vlacut_passes.partitioning.limits import Quantity
 from vlacut_passes.partitioning.solver.incumbent import Incumbent
+from vlacut_passes.partitioning.solver.linear import solve_linear
 from vlacut_passes.partitioning.solver.planes import CuttingPlanes
 from vlacut_passes.partitioning.solver.problem.depths import NO_LIMIT, Span
 from vlacut_passes.partitioning.solver.problem.problem import CLOUD, Problem, only_cloud
@@ -110,25 +110,22 @@ class Dual:
         goal[0] = -1.0
         equal = [*self._rates(len(goal), per / unit)]
         equal += self._shares(len(goal), int(ends[1]), per * second / unit)
-        solved = linprog(
+        solved = solve_linear(
             goal,
-            A_ub=self._rows(scale, second),
-            b_ub=np.zeros(len(self.planes.assignments)),
-            A_eq=np.array(equal).reshape(-1, len(goal)),
-            b_eq=np.zeros(len(equal)),
-            bounds=[
-                (None, None),
+            self._rows(scale, second),
+            np.array(equal).reshape(-1, len(goal)),
+            [
+                (-np.inf, np.inf),
                 *self._ranges(),
-                *[(0, None)] * (paths + stages),
+                *[(0.0, np.inf)] * (paths + stages),
                 *self._slacks(),
             ],
-            method="highs",
         )
         value = solved.x
         of = per * np.maximum(value[1:_PATHS], 0.0)
         mixed = self._weights(of, value[ends[1] : ends[2]] * (unit / second))
         mix = self._mix(of, value[ends[0] : ends[1]] * unit, mixed)
-        share = -solved.ineqlin.marginals @ np.array(self.planes.assignments)
+        share = -solved.shadow @ np.array(self.planes.assignments)
         return mix, float(value[0]) * unit, share
 
     def _unit(self) -> float:

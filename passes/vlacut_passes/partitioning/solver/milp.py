@@ -17,9 +17,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from vlacut.tensor.numerics import Floats, Ints
@@ -29,6 +29,9 @@ from vlacut_passes.partitioning.solver.problem.chains import ChainGraph
 from vlacut_passes.partitioning.solver.problem.nets import Nets
 from vlacut_passes.partitioning.solver.problem.pipes import Pipe
 from vlacut_passes.partitioning.solver.problem.problem import CLOUD, EDGE, LINEAR, Problem
+
+if TYPE_CHECKING:
+    from scipy.optimize import LinearConstraint
 
 _GRAIN = 1e-4  # of a limit: HiGHS keeps it to 1e-6 of that, bytes of a GPU's memory almost exactly
 _INFEASIBLE = 2  # scipy's status
@@ -72,6 +75,8 @@ def solve_milp(problem: Problem, covers: Sequence[Cover], span: float, effort: E
     """Minimise a problem. `span` is how far below the best known value the optimum may be: the
     objective is scaled by it, for HiGHS's tolerances are absolute.
     """
+    from scipy.optimize import Bounds, milp  # slow to import, and few problems come to it
+
     model = _Model(problem, covers)
     scale = 1e4 / span
     objective = problem.limits.minimise
@@ -152,6 +157,8 @@ class _Model:
 
     def rows(self) -> LinearConstraint:
         """The constraints, for scipy."""
+        from scipy.optimize import LinearConstraint
+
         shape = (len(self._low), len(self.cost))
         matrix = csr_array((self._factor, (self._row, self._column)), shape=shape)
         return LinearConstraint(matrix, np.array(self._low), np.inf)
