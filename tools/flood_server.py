@@ -29,7 +29,7 @@ import numpy as np
 from echo import DIGEST, Sleeper, echo_plan
 from hostile_connects import SERVED, connecting
 
-from vlacut.cli.deploying.metrics import serve_metrics
+from vlacut.api.metrics import serve_metrics
 from vlacut.errors import VlacutError
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
@@ -62,7 +62,7 @@ def serve(keys: Path) -> None:
     plan = echo_plan(UP, DOWN)
     engines = {"think": Sleeper("think/plan", DOWN, 0.001)}
     server = Server([ready(plan, DIGEST, engines)], tls=cloud_context(keys / "cloud"))
-    _, metrics = serve_metrics(server, "127.0.0.1", 0)
+    _, metrics = serve_metrics(server, "127.0.0.1", 0).address
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps([server.address[1], metrics]), flush=True)
     sys.stdin.read()

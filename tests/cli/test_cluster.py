@@ -20,7 +20,7 @@ from support.proxy import wait_until
 from vlacut.api.cluster import asking
 from vlacut.api.cluster.following import Follower
 from vlacut.api.cluster.workers import Worker, read_workers
-from vlacut.cli.deploying.metrics import serve_metrics
+from vlacut.api.metrics import serve_metrics
 from vlacut.errors import InputError
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.directory import Directory
@@ -36,7 +36,10 @@ ONE, OTHER = bytes([1]) * 32, bytes([2]) * 32
 def serving(digest: bytes, directory: Directory | None) -> Iterator[tuple[Server, Worker]]:
     server = Server([ready(PLAN, digest, ENGINES)], timeout=10.0, directory=directory)
     with serving_thread(server):
-        yield server, Worker(written(*server.address), serve_metrics(server, "127.0.0.1", 0))
+        yield (
+            server,
+            Worker(written(*server.address), serve_metrics(server, "127.0.0.1", 0).address),
+        )
 
 
 def test_a_server_asks_the_others_and_sends_robots_there(caplog: pytest.LogCaptureFixture) -> None:

@@ -24,12 +24,14 @@ from support.proxy import wait_until
 
 import vlacut
 from vlacut.api.cluster import member as members_of
+from vlacut.api.cluster.asking import fetch_status
 from vlacut.api.cluster.member import Member, Register
 from vlacut.api.cluster.on_ray import RayCluster
 from vlacut.api.cluster.scaling import Scaling
 from vlacut.api.cluster.settings import RaySettings, read_settings
+from vlacut.api.cluster.workers import read_workers, write_workers
 from vlacut.api.running import Policy
-from vlacut.errors import BundleError, InputError, PeerUnable
+from vlacut.errors import BundleError, InputError, PeerUnable, WireError
 from vlacut.runtime.cloud.directory import Standing
 
 
@@ -52,6 +54,7 @@ def test_the_settings(tmp_path: Path) -> None:
         ("[ray]\nbundles = ['b']\nworkers = 0", "one bundle, worker and robot"),
         ("[ray]\nbundles = ['b']\nworkers = 1\nport = 0", "port is one to listen on"),
         ("[ray]\nbundles = ['b']\nworkers = 2\nmost_workers = 1", "no fewer than workers"),
+        ("[ray]\nbundles = ['b']\nworkers = 1\nmetrics = 70000", "metrics is a port"),
     ],
 )
 def test_settings_that_are_wrong(tmp_path: Path, text: str, said: str) -> None:
@@ -91,6 +94,40 @@ def test_members_share_robots_through_a_register_that_may_go_away(
     assert [member.drain() for member in members] == [0, 0]
     assert first in members[0].standing.address  # also of one that has ended
     assert wait_until(lambda: not register.all())
+
+
+def test_members_have_pages_of_metrics_and_are_listed(
+    split_bundle: Path, tmp_path: Path, vlacut: Vlacut
+) -> None:
+    settings = RaySettings((str(split_bundle),), 2, port=17100, metrics=17200)
+    with ExitStack() as stack:
+        members = [Member(settings, "127.0.0.1", Register().report) for _ in range(2)]
+        for member in members:
+            stack.callback(member.drain)
+        standings = [member.standing for member in members]
+        assert len({one.metrics for one in standings}) == 2
+        listed, targets = tmp_path / "servers.toml", tmp_path / "targets.json"
+        write_workers(listed, standings)
+        write_workers(targets, standings)
+        assert [one.address for one in read_workers(listed)] == [one.address for one in standings]
+        assert [one["targets"] for one in json.loads(targets.read_text())] == [
+            [one.metrics] for one in standings
+        ]
+        found = json.loads(vlacut("status", listed, "--json")[1])["servers"]
+        assert [found[one.address]["health"] for one in standings] == ["ok", "ok"]
+    rc, _, said = vlacut("status", listed)  # they have ended, and their pages with them
+    assert (rc, "no server of" in said) == (1, True)
+    with pytest.raises(InputError, match="has no page of metrics"):
+        write_workers(listed, [standing(1)])
+    with pytest.raises(InputError, match="cannot be written"):
+        write_workers(tmp_path / "none" / "servers.toml", standings)
+
+
+def test_a_list_needs_pages_of_metrics(tmp_path: Path, vlacut: Vlacut) -> None:
+    path = tmp_path / "ray.toml"
+    path.write_text("[ray]\nbundles = ['b']\nworkers = 1\n")
+    rc, _, said = vlacut("cluster", "up", path, "--list", tmp_path / "servers.toml")
+    assert (rc, "metrics = 9100" in said) == (2, True)
 
 
 def standing(robots: int, load: float = 0.0) -> Standing:
@@ -265,6 +302,16 @@ def test_servers_by_load_on_ray(split_bundle: Path, tmp_path: Path) -> None:
         assert wait_until(lambda: (cluster.tend(), cluster.standings())[1], 300)
 
 
+def healthy(listed: Path) -> set[str]:
+    """The servers of a list whose pages say that they are well."""
+    found = set()
+    for worker in read_workers(listed):
+        with contextlib.suppress(WireError):
+            if fetch_status(*worker.metrics)["health"] == "ok":
+                found.add(worker.address)
+    return found
+
+
 @pytest.mark.slow
 def test_servers_on_ray(split_bundle: Path, tmp_path: Path) -> None:
     """One that is killed is started again by Ray; a robot of two addresses goes on meanwhile."""
@@ -272,9 +319,11 @@ def test_servers_on_ray(split_bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     path.write_text(
         f'[ray]\nbundles = ["{split_bundle}"]\nworkers = 2\ngpus = 0\ncpus = 0.1\n'
-        f'host = "127.0.0.1"\nport = 17100\n'
+        f'host = "127.0.0.1"\nport = 17100\nmetrics = 17200\n'
     )
+    listed = tmp_path / "servers.toml"
     words = [sys.executable, "-m", "vlacut", "cluster", "up", str(path), "--json"]
+    words += ["--list", str(listed)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         addresses = [one["address"] for one in json.loads(child.stdout.readline())["servers"]]
@@ -289,6 +338,7 @@ def test_servers_on_ray(split_bundle: Path, tmp_path: Path) -> None:
             for address in addresses:
                 assert wait_until(lambda address=address: answers(split_bundle, address), 300)  # type: ignore[misc]
             assert time.monotonic() < end
+            assert wait_until(lambda: healthy(listed) == set(addresses), 60)
         finally:
             child.terminate()
     assert child.returncode == 0

@@ -18,7 +18,7 @@ from support.proxy import wait_until
 
 from vlacut.api.cluster.balancing import haproxy_configuration
 from vlacut.api.cluster.workers import Worker
-from vlacut.cli.deploying.metrics import serve_metrics
+from vlacut.api.metrics import serve_metrics
 from vlacut.errors import PeerLost, PeerRefused
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
@@ -54,7 +54,10 @@ def test_the_text() -> None:
 def serving(keys: Path, *digests: bytes) -> Iterator[tuple[Server, Worker]]:
     server = Server([ready(PLAN, one, ENGINES) for one in digests], tls=cloud_context(keys))
     with serving_thread(server):
-        yield server, Worker(written(*server.address), serve_metrics(server, "127.0.0.1", 0))
+        yield (
+            server,
+            Worker(written(*server.address), serve_metrics(server, "127.0.0.1", 0).address),
+        )
 
 
 def cluster_file(path: Path, *workers: Worker) -> Path:

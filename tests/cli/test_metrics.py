@@ -14,8 +14,8 @@ from support.http import fetch
 from support.programs import observation
 from support.proxy import wait_until
 
-from vlacut.cli.deploying.answering import Answer, HttpServer
-from vlacut.cli.deploying.metrics import serve_metrics
+from vlacut.api.answering import Answer, HttpServer
+from vlacut.api.metrics import serve_metrics
 from vlacut.errors import DeadlineMissed, InputError
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
@@ -27,7 +27,7 @@ def test_what_prometheus_reads() -> None:
     """By its own parser: names, types and units as it wants them, and what was done."""
     program, plan, engines = crossing_deployment()
     with served(plan, engines) as server:
-        place = written(*serve_metrics(server, "127.0.0.1", 0))
+        place = written(*serve_metrics(server, "127.0.0.1", 0).address)
         with EdgeSession(plan, DIGEST, engines, server.address) as policy:
             for _ in range(3):
                 policy.step(observation(program))
@@ -70,7 +70,7 @@ def test_what_prometheus_reads() -> None:
 def test_who_asks_and_is_silent_keeps_nobody_waiting() -> None:
     _, plan, engines = crossing_deployment()
     with served(plan, engines) as server:
-        host, port = serve_metrics(server, "127.0.0.1", 0)
+        host, port = serve_metrics(server, "127.0.0.1", 0).address
         silent = [socket.create_connection((host, port)) for _ in range(3)]
         silent[0].sendall(b"GET /heal")
         try:
@@ -85,7 +85,7 @@ def test_health_of_a_server_that_ends_its_steps() -> None:
     program, plan, engines = crossing_deployment()
     held = Held(engines[plan.cloud_parts[0][-1].name])
     with served(plan, {**engines, plan.cloud_parts[0][-1].name: held}, timeout=20.0) as server:
-        place = written(*serve_metrics(server, "127.0.0.1", 0))
+        place = written(*serve_metrics(server, "127.0.0.1", 0).address)
         policy = EdgeSession(plan, DIGEST, engines, server.address, 20.0)
         robot = threading.Thread(target=policy.step, args=(observation(program),))
         robot.start()
@@ -105,7 +105,7 @@ def test_health_of_a_server_whose_engine_hangs() -> None:
     name = plan.cloud_parts[0][-1].name
     held = Held(engines[name])
     with served(plan, {**engines, name: held}, timeout=0.2) as server:
-        url = "http://" + written(*serve_metrics(server, "127.0.0.1", 0)) + "/healthz"
+        url = "http://" + written(*serve_metrics(server, "127.0.0.1", 0).address) + "/healthz"
         with EdgeSession(plan, DIGEST, engines, server.address, deadline=0.1) as policy:
             with pytest.raises(DeadlineMissed):
                 policy.step(observation(program))
@@ -120,7 +120,7 @@ def test_metrics_over_ipv6_and_where_another_listens() -> None:
     _, plan, engines = crossing_deployment()
     server = Server([ready(plan, DIGEST, engines)])
     with serving_thread(server), listener("127.0.0.1", 0) as taken:
-        place = written(*serve_metrics(server, "::1", 0))
+        place = written(*serve_metrics(server, "::1", 0).address)
         assert place.startswith("[::1]:")
         assert fetch(f"http://{place}/healthz") == (200, "ok\n")
         with pytest.raises(InputError, match="Address already in use"):
@@ -136,7 +136,7 @@ def test_who_hangs_up_is_no_event(
     monkeypatch.setattr(logging.getLogger("vlacut"), "handlers", [])
     _, plan, engines = crossing_deployment()
     with caplog.at_level(logging.DEBUG), served(plan, engines) as server:
-        host, port = serve_metrics(server, "127.0.0.1", 0)
+        host, port = serve_metrics(server, "127.0.0.1", 0).address
         for data in (b"", b"GET", b"\xff\xfe\r\n\r\n", b"GET /metrics HTTP/1.1\r\n\r\n"):
             with socket.create_connection((host, port)) as sock:
                 sock.sendall(data)
@@ -156,7 +156,7 @@ def test_who_hangs_up_is_no_event(
 def test_no_request_ends_the_answers(accept: str) -> None:
     _, plan, engines = crossing_deployment()
     with served(plan, engines) as server:
-        host, port = serve_metrics(server, "127.0.0.1", 0)
+        host, port = serve_metrics(server, "127.0.0.1", 0).address
         for _ in range(2):
             with socket.create_connection((host, port), 10) as sock:
                 sock.sendall(f"GET /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n".encode("latin-1"))
@@ -171,9 +171,9 @@ def test_an_answer_that_fails_is_one_answer(caplog: pytest.LogCaptureFixture) ->
 
     http = HttpServer("127.0.0.1", 0, {"/fails": fails, "/works": lambda _: Answer(b"yes")})
     for _ in range(2):
-        status, _ = fetch(f"http://127.0.0.1:{http.port}/fails")
+        status, _ = fetch(f"http://127.0.0.1:{http.address[1]}/fails")
         assert status == 500
-    assert fetch(f"http://127.0.0.1:{http.port}/works") == (200, "yes")
+    assert fetch(f"http://127.0.0.1:{http.address[1]}/works") == (200, "yes")
     assert [record.getMessage() for record in caplog.records] == [
         "no answer to GET /fails: no such?[31m"
     ] * 2
@@ -183,7 +183,7 @@ def test_what_peers_say_is_no_label(caplog: pytest.LogCaptureFixture) -> None:
     """Events and parts are the labels, whoever connects: memory does not grow by who asks."""
     _, plan, engines = crossing_deployment()
     with served(plan, engines) as server:
-        host, port = serve_metrics(server, "127.0.0.1", 0)
+        host, port = serve_metrics(server, "127.0.0.1", 0).address
         for number in range(20):
             with socket.create_connection(server.address, 10) as sock:
                 sock.sendall(f'bad"}} \x1b[2Jevil{{x="{number}\n'.encode() * 8)

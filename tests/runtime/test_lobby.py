@@ -19,7 +19,7 @@ from support.deployments import DIGEST, crossing_deployment, served
 from support.http import fetch
 from support.programs import observation
 
-from vlacut.cli.deploying.metrics import serve_metrics
+from vlacut.api.metrics import serve_metrics
 from vlacut.runtime.cloud.crowds import network_of
 from vlacut.runtime.cloud.lobby import Lobby
 from vlacut.runtime.cloud.refusals import Refusals
@@ -209,7 +209,7 @@ def test_a_robot_with_keys_connects_beside_those_without(
 def test_slow_clients_of_health_take_neither_threads_nor_descriptors() -> None:
     _, plan, engines = crossing_deployment()
     with served(plan, engines) as server:
-        host, port = serve_metrics(server, "127.0.0.1", 0)
+        host, port = serve_metrics(server, "127.0.0.1", 0).address
         before, threads = descriptors(), threading.active_count()
         with ExitStack() as stack:
             for _ in range(300):

@@ -16,9 +16,9 @@ import yaml
 from support.deployments import crossing_deployment, served
 from support.readme import ROOT
 
+from vlacut.api.metrics import _Counts
 from vlacut.api.pack.running import _edge_words
 from vlacut.cli.commands import vlacut
-from vlacut.cli.deploying.metrics import _Counts
 
 RECIPES = ROOT / "tools" / "recipes"
 SERVICES = sorted(RECIPES.glob("*.service"))

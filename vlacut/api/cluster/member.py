@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from vlacut.api.cluster.settings import RaySettings
 from vlacut.api.running import serve
@@ -19,6 +20,10 @@ from vlacut.runtime.cloud.directory import Directory, Standing
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.wire.sockets import listener, written
 
+if TYPE_CHECKING:
+    from vlacut.api.answering import HttpServer
+
+T = TypeVar("T")
 _PERIOD_S = 0.5
 _STALE_S = 2.0
 _MOST_PORTS = 64
@@ -62,6 +67,8 @@ class Member:
         self._away = False
         self._server = _listening(settings, host, self._directory)
         self._address = written(host, self._server.address[1])
+        self._page = _page(self._server, settings, host)
+        self._metrics = written(*self._page.address) if self._page else ""
         self._serving = threading.Thread(target=self._server.serve_forever, name="vlacut-serve")
         self._telling = threading.Thread(target=self._tell, name="vlacut-tell", daemon=True)
         self._serving.start()
@@ -70,7 +77,7 @@ class Member:
     @property
     def standing(self) -> Standing:
         """How full it is, by the address where robots reach it."""
-        return replace(self._server.standing, address=self._address)
+        return replace(self._server.standing, address=self._address, metrics=self._metrics)
 
     def drain(self) -> int:
         """Send the robots on, and end; how many are left, whose steps took too long."""
@@ -78,6 +85,8 @@ class Member:
         self._serving.join()
         self._ended.set()
         self._telling.join()
+        if self._page:
+            self._page.close()
         return self._server.robots
 
     def _tell(self) -> None:
@@ -99,19 +108,35 @@ class Member:
 
 
 def _listening(settings: RaySettings, host: str, directory: Directory) -> Server:
-    """A server on the first free port; on a later one if another took that while engines loaded."""
-    last = min(settings.port + _MOST_PORTS, 65536)
-    for port in range(settings.port, last):
+    """A server on the first free port."""
+    return _first_free(host, settings.port, lambda port: _serving(settings, host, port, directory))
+
+
+def _page(server: Server, settings: RaySettings, host: str) -> HttpServer | None:
+    """Its page of metrics on the first free port, if it is to have one."""
+    if not settings.metrics:
+        return None
+    try:
+        from vlacut.api.metrics import serve_metrics
+    except ModuleNotFoundError as error:
+        server.shutdown()
+        raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
+    return _first_free(host, settings.metrics, lambda port: serve_metrics(server, host, port))
+
+
+def _first_free(host: str, first: int, listen: Callable[[int], T]) -> T:
+    """What listens on the first free port; on a later one if another took that meanwhile."""
+    last = min(first + _MOST_PORTS, 65536)
+    for port in range(first, last):
         if _taken(host, port):
             continue
         try:
-            return _serving(settings, host, port, directory)
+            return listen(port)
         except InputError:
             if not _taken(host, port):
                 raise
     raise InputError(
-        f"none of {last - settings.port} ports of {host} from {settings.port} on is free: "
-        f"{_taken(host, last - 1)}"
+        f"none of {last - first} ports of {host} from {first} on is free: {_taken(host, last - 1)}"
     )
 
 

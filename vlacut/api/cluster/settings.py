@@ -6,6 +6,7 @@ workers = 4                             # servers, each with devices of its own
 most_workers = 8                        # up to so many by load; without it, always `workers`
 gpus = 1                                # of each; 0 where engines run on the processor
 port = 7000                             # or the next that is free
+metrics = 9100                          # likewise, of its page of metrics; without it, none
 tls = "/etc/vlacut/cloud"               # the folder of keys, on every machine
 
 What else may stand there are `cpus` of each, `memory`, `robots`, `insecure`, `emulate` and
@@ -35,6 +36,7 @@ class RaySettings:
     gpus: float = 1.0
     cpus: float = 1.0
     port: int = 7000
+    metrics: int = 0
     host: str = ""
     tls: str = ""
     memory: str = ""
@@ -68,6 +70,8 @@ def read_settings(path: Path) -> RaySettings:
         raise InputError(f"{path}: ray.most_workers is no fewer than workers, or left out")
     if min(settings.gpus, settings.cpus) < 0 or not 0 < settings.port < 65536:
         raise InputError(f"{path}: gpus and cpus are 0 or more, and port is one to listen on")
+    if not 0 <= settings.metrics < 65536:
+        raise InputError(f"{path}: ray.metrics is a port to listen on, or left out")
     return settings
 
 

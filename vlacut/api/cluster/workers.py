@@ -7,12 +7,16 @@ metrics = "10.0.0.5:9100"  # of its vlacut serve --metrics, where the others and
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlacut.api.cluster.reading import read_table
+from vlacut.bundle.staging import write_file
 from vlacut.errors import InputError
+from vlacut.runtime.cloud.directory import Standing
 from vlacut.runtime.wire.moving import pack_place
 from vlacut.runtime.wire.sockets import parse_address
 
@@ -50,6 +54,33 @@ def read_workers(path: Path) -> tuple[Worker, ...]:
         if number < len(found):
             raise InputError(f"{path}: two servers have one {key}; give each its own")
     return found
+
+
+def write_workers(path: Path, standings: Iterable[Standing]) -> None:
+    """Write a list of servers that run: one that `read_workers` reads, or, into a .json file, one
+    that Prometheus reads (`file_sd_configs`).
+
+    Raises InputError if a server has no page of metrics, or the file cannot be written.
+    """
+    listed = [(one.address, one.metrics) for one in standings]
+    for address, metrics in listed:
+        if not metrics:
+            raise InputError(f"{address} has no page of metrics: give the cluster metrics = PORT")
+    if path.suffix == ".json":
+        targets = [
+            {"targets": [metrics], "labels": {"server": address}} for address, metrics in listed
+        ]
+        text = json.dumps(targets, indent=2) + "\n"
+    else:
+        entries = (
+            f"[[workers]]\naddress = {json.dumps(address)}\nmetrics = {json.dumps(metrics)}\n"
+            for address, metrics in listed
+        )
+        text = "\n".join(entries)
+    try:
+        write_file(path, text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _worker(path: Path, number: int, entry: Any) -> Worker:

@@ -15,10 +15,10 @@ from vlacut.api.cluster.balancing import haproxy_configuration
 from vlacut.api.cluster.following import bundles_of
 from vlacut.api.cluster.on_ray import RayCluster
 from vlacut.api.cluster.settings import read_settings
-from vlacut.api.cluster.workers import read_workers
+from vlacut.api.cluster.workers import read_workers, write_workers
 from vlacut.cli.deploying.logs import log_to_stderr
 from vlacut.cli.show.output import console, json_option, print_json
-from vlacut.errors import PeerLost, WireError
+from vlacut.errors import InputError, PeerLost, WireError
 from vlacut.runtime.cloud.directory import Standing
 
 _TEND_S = 5.0
@@ -61,8 +61,15 @@ def haproxy_command(path: Path, listen: str, as_json: bool) -> None:
 @cluster_command.command("up")
 @click.argument("path", metavar="CLUSTER.toml", type=click.Path(path_type=Path))
 @click.option("--ray", "address", default="", help="Of Ray's head; without it, of RAY_ADDRESS.")
+@click.option(
+    "--list",
+    "lists",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Keep a list of the servers there: .toml for vlacut status, .json for Prometheus.",
+)
 @json_option
-def up_command(path: Path, address: str, as_json: bool) -> None:
+def up_command(path: Path, address: str, lists: tuple[Path, ...], as_json: bool) -> None:
     """Start the servers of CLUSTER.toml on Ray, and drain them on SIGTERM or Ctrl-C.
 
     Robots may be given the address of any of them. Without a Ray that runs, one is started on this
@@ -70,6 +77,8 @@ def up_command(path: Path, address: str, as_json: bool) -> None:
     """
     log_to_stderr("cluster up", False)
     settings = read_settings(path)
+    if lists and not settings.metrics:
+        raise InputError(f"--list is of servers' pages of metrics: write metrics = 9100 in {path}")
     with RayCluster(settings, address) as cluster:
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,8 +86,13 @@ def up_command(path: Path, address: str, as_json: bool) -> None:
         found = cluster.ready(goes_on=lambda: not ended.is_set())
         if found:
             _say(found, as_json)
-        while not ended.wait(_TEND_S):
+        while True:
+            for one in lists:
+                write_workers(one, found)
+            if ended.wait(_TEND_S):
+                return
             cluster.tend()
+            found = cluster.standings() if lists else []
 
 
 def _say(found: Sequence[Standing], as_json: bool) -> None:
@@ -86,10 +100,16 @@ def _say(found: Sequence[Standing], as_json: bool) -> None:
         print_json(servers_json(found))
         return
     for standing in found:
-        console().print(f"serving on {standing.address}", markup=False)
+        page = f", metrics on {standing.metrics}" if standing.metrics else ""
+        console().print(f"serving on {standing.address}{page}", markup=False)
     console().print("Ctrl-C ends them", markup=False)
 
 
 def servers_json(standings: Sequence[Standing]) -> dict[str, Any]:
     """The servers that were started, as `cluster up --json` prints them."""
-    return {"servers": [{"address": one.address, "robots": one.most} for one in standings]}
+    return {
+        "servers": [
+            {"address": one.address, "robots": one.most, "metrics": one.metrics}
+            for one in standings
+        ]
+    }

@@ -134,8 +134,8 @@ def serve_command(
 def _serve_metrics(server: Server, place: str) -> str:
     """HOST:PORT where /metrics and /healthz are; on loopback unless a host is given."""
     try:
-        from vlacut.cli.deploying.metrics import serve_metrics
+        from vlacut.api.metrics import serve_metrics
     except ImportError as error:
         raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
     host, port = parse_address(f"127.0.0.1:{place}" if place.isdigit() else place)
-    return written(*serve_metrics(server, host, port))
+    return written(*serve_metrics(server, host, port).address)

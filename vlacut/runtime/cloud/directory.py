@@ -29,6 +29,7 @@ class Standing:
         robots: that it serves.
         most: how many it serves at a time, if their deadlines leave the engines time.
         load: seconds of engines that they take of every second.
+        metrics: `HOST:PORT` of its page of metrics; empty if it has none.
     """
 
     address: str
@@ -36,6 +37,7 @@ class Standing:
     robots: int
     most: int
     load: float
+    metrics: str = ""
 
     @property
     def fullness(self) -> float:

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from vlacut.cli.deploying.answering import Answer, HttpServer
+from vlacut.api.answering import Answer, HttpServer
 from vlacut.runtime.cloud.deployment import Deployment
 from vlacut.runtime.cloud.server import Server
 
@@ -101,8 +101,8 @@ def _health(server: Server) -> str:
     return f"stuck: an engine has run for {stuck:.0f} s" if stuck else "ok"
 
 
-def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
-    """Serve `/metrics`, `/healthz` and `/status` from a thread; host and port (0: a free one).
+def serve_metrics(server: Server, host: str, port: int) -> HttpServer:
+    """Serve `/metrics`, `/healthz` and `/status` from a thread, on a port (0: a free one).
 
     `/healthz` is 200 `ok` while robots are taken, 503 `draining` after SIGTERM, 503 `stuck` while
     an engine runs for longer than robots wait. `/status` is what `vlacut status` shows, as JSON.
@@ -127,5 +127,4 @@ def serve_metrics(server: Server, host: str, port: int) -> tuple[str, int]:
         return Answer(json.dumps(status_of(server)).encode() + b"\n", "application/json")
 
     pages = {"/metrics": metrics, "/healthz": health, "/status": status}
-    http = HttpServer(host, port, pages)
-    return host, http.port
+    return HttpServer(host, port, pages)

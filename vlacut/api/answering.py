@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from vlacut.errors import one_line
+from vlacut.runtime.closing import Closing
 from vlacut.runtime.cloud.crowds import Guest
 from vlacut.runtime.cloud.lobby import Lobby
 from vlacut.runtime.wire.sockets import listener
@@ -101,15 +102,15 @@ class _Request:
             return Answer(b"this request failed\n", status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-class HttpServer:
-    """Answers requests from a thread of its own, as long as the process lives.
+class HttpServer(Closing):
+    """Answers requests from a thread of its own, until `close` or the end of the process.
 
     Args:
         host, port: where to listen, see `vlacut.runtime.wire.sockets.listener`.
         answers: by path; each is given what the request accepts.
 
     Attributes:
-        port: it listens on.
+        address: host and port that it listens on.
 
     Raises InputError if the address cannot be had.
     """
@@ -121,11 +122,23 @@ class HttpServer:
         self._listener = listener(host, port)
         self._listener.setblocking(False)
         self._events.register(self._listener, READ, None)
-        self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._serve, name="metrics", daemon=True).start()
+        self.address = host, int(self._listener.getsockname()[1])
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more: who has asked and has no answer gets none."""
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        self._thread.join()
+        for key in list(self._events.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]  # all are sockets
+        self._events.close()
 
     def _serve(self) -> None:
-        while True:
+        while not self._ended.is_set():
             ready = [key.data for key, _ in self._events.select(_POLL_S)]
             if None in ready:
                 self._accept_all()
