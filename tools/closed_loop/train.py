@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the episodes")
     parser.add_argument("--steps", type=int, default=1000, help="of AdamW, a round")
     parser.add_argument("--rounds", type=int, default=3, help="of DAgger that flow drives")
-    parser.add_argument("--own", type=int, default=2, help="of those that tokens drives")
+    parser.add_argument("--own", type=int, default=0, help="of those that tokens drives")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=1, help="processes")
     parser.add_argument(
