@@ -17,6 +17,7 @@ from vlacut.frontends.lerobot.policy_folder import (
     place_for,
     write_policy_folder,
 )
+from vlacut.frontends.standalone.vlacut_lerobot import digest_of
 
 MODES = {"VISUAL": "MEAN_STD", "STATE": "MIN_MAX", "ACTION": "QUANTILES"}
 
@@ -33,7 +34,12 @@ def test_features_go_by_the_robot_s_names(tmp_path: Path) -> None:
     assert (said["type"], said["n_action_steps"], said["bundle"]) == ("vlacut", 3, BUNDLE)
     assert set(said["input_features"]) == {STATE, "observation.images.top"}
     assert said["output_features"] == {"action": {"type": "ACTION", "shape": [JOINTS]}}
-    assert said["checkpoint"] == str(checkpoint)
+    assert said["checkpoint"] == "../act"
+    assert said["checkpoint_digest"] == digest_of(checkpoint)
+    (checkpoint / "train_config.json").write_text("{}")  # says nothing of the policy
+    assert said["checkpoint_digest"] == digest_of(checkpoint)
+    (checkpoint / "model.safetensors").write_bytes(b"another")
+    assert said["checkpoint_digest"] != digest_of(checkpoint)
     steps = json.loads((out / "policy_preprocessor.json").read_text())["steps"]
     assert [one["registry_name"] for one in steps] == [
         "rename_observations_processor",

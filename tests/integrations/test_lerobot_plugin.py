@@ -7,6 +7,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,12 +176,12 @@ def test_the_first_actions_are_compared_with_the_checkpoint_s_own(
     policy, _, session = made
     theirs, asked = FirstLook(off), []
     model = sys.modules["lerobot_policy_vlacut.modeling_vlacut"]
-    monkeypatch.setattr(model, "original_of", lambda folder: asked.append(folder) or theirs)
+    monkeypatch.setattr(model, "original_of", lambda *words: asked.append(words) or theirs)
     session.plan.noise = [types.SimpleNamespace(input=STATE)]
     with caplog.at_level("INFO", logger="vlacut.lerobot"):
         first = policy.predict_action_chunk(batch(1.0))
         second = policy.predict_action_chunk(batch(2.0))
-    assert asked == [""]  # once
+    assert asked == [(None, "")]  # once
     assert theirs.noise.shape == (2,)
     assert (policy._instead is theirs) == goes_on
     assert ("drives on" in caplog.text) == goes_on
@@ -197,12 +198,32 @@ def test_an_original_that_makes_no_chunk_stops_no_robot(
         raise RuntimeError("out of memory")
 
     model = sys.modules["lerobot_policy_vlacut.modeling_vlacut"]
-    monkeypatch.setattr(model, "original_of", lambda folder: fails)
+    monkeypatch.setattr(model, "original_of", lambda *_: fails)
     policy, _, session = made
     session.plan.noise = []
     assert policy.predict_action_chunk(batch(1.0)).shape == (1, 4, 2)
     assert "nothing is compared: out of memory" in caplog.text
     assert policy._instead is None
+
+
+def test_another_checkpoint_in_its_place_is_not_compared(
+    plugin: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    look = sys.modules["lerobot_policy_vlacut.first_look"]
+    (tmp_path / "config.json").write_text("{}")
+    assert look.original_of(tmp_path, "0" * 64) is None
+    assert "is not the checkpoint any more" in caplog.text
+
+
+def test_a_folder_s_checkpoint_is_found_from_there(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    model = sys.modules["lerobot_policy_vlacut.modeling_vlacut"]
+    monkeypatch.setattr(model, "original_of", lambda *words: asked.append(words))
+    config = replace(made[0].config, checkpoint="../act", checkpoint_digest="12")
+    model.VlacutPolicy(config, Path("policy")).predict_action_chunk(batch(1.0))
+    assert asked == [(Path("policy/../act"), "12")]
 
 
 def test_without_a_checkpoint_the_log_says_that_nothing_is_compared(

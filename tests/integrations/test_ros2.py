@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import io
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 from support.fakes.ros import Message, Node, Stamp, install
 from support.lerobot_wire import Played
 
@@ -34,6 +39,7 @@ diagnostics: /diagnostics
 IMAGE = Source("/front", "sensor_msgs/msg/Image")
 JOINTS = Source("/joints", "sensor_msgs/msg/JointState", "position", ("a", "b"))
 SECOND = 1_000_000_000
+MOST = 1 << 16  # bytes of a picture
 
 
 @pytest.fixture
@@ -168,23 +174,77 @@ def test_a_late_step_leaves_the_commands_that_the_arm_has(
 def test_numbers_are_at_a_field_s_path() -> None:
     source = Source("/pose", "geometry_msgs/msg/PoseStamped", "pose.position.x")
     message = SimpleNamespace(pose=SimpleNamespace(position=SimpleNamespace(x=3.0)))
-    assert array_of("x", source, message) == 3.0
-    assert array_of("x", Source("/a", "std_msgs/msg/Float64MultiArray"), Message(data=[1, 2])).shape
+    assert array_of("x", source, message, MOST) == 3.0
+    assert array_of(
+        "x", Source("/a", "std_msgs/msg/Float64MultiArray"), Message(data=[1, 2]), MOST
+    ).shape
     with pytest.raises(ObservationError, match="x: a std_msgs/msg/String has no 'data'"):
-        array_of("x", Source("/a", "std_msgs/msg/String"), SimpleNamespace())
+        array_of("x", Source("/a", "std_msgs/msg/String"), SimpleNamespace(), MOST)
     with pytest.raises(ObservationError, match="is no number"):
-        array_of("x", Source("/a", "std_msgs/msg/String"), SimpleNamespace(data="up"))
+        array_of("x", Source("/a", "std_msgs/msg/String"), SimpleNamespace(data="up"), MOST)
 
 
 @pytest.mark.parametrize(("encoding", "width"), [("rgb8", 3), ("bgra8", 4), ("mono8", 1)])
 def test_a_picture_is_red_green_and_blue(encoding: str, width: int) -> None:
     pixels = np.arange(2 * width, dtype=np.uint8)
     said = {"encoding": encoding, "height": 1, "width": 2, "step": 2 * width}
-    found = array_of("x", IMAGE, Message(data=pixels.tobytes(), **said))
+    found = array_of("x", IMAGE, Message(data=pixels.tobytes(), **said), MOST)
     order = {"rgb8": [0, 1, 2], "bgra8": [2, 1, 0], "mono8": [0]}[encoding]
     np.testing.assert_array_equal(found, pixels.reshape(1, 2, width)[:, :, order])
     with pytest.raises(ObservationError, match="with rows of"):
-        array_of("x", IMAGE, Message(data=b"\0", **said))
+        array_of("x", IMAGE, Message(data=b"\0", **said), MOST)
+
+
+COMPRESSED = Source("/front", "sensor_msgs/msg/CompressedImage")
+
+
+def compressed(mode: str, kind: str) -> tuple[np.ndarray, bytes]:
+    """A picture that rises to the right and to the bottom, and its file."""
+    ramp = np.add.outer(np.arange(16) * 8, np.arange(24) * 4).astype(np.uint8)
+    channels = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
+    pixels = np.stack([ramp // (place + 1) for place in range(channels)], axis=-1)
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode).save(file, kind, quality=95)
+    return pixels, file.getvalue()
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "jpeg"), ("L", "jpeg"), ("RGBA", "png")])
+def test_a_compressed_picture_is_decoded(mode: str, kind: str) -> None:
+    pixels, data = compressed(mode, kind)
+    message = Message(format=f"rgb8; {kind} compressed bgr8", data=array.array("B", data))
+    found = array_of("x", COMPRESSED, message, MOST)
+    wanted = pixels[..., :3]
+    assert (found.dtype, found.shape) == (np.uint8, wanted.shape)
+    assert np.abs(found.astype(int) - wanted).max() <= (0 if kind == "png" else 8)
+    with pytest.raises(ObservationError, match="16 x 24 is more than the bundle takes"):
+        array_of("x", COMPRESSED, message, 100)
+
+
+def test_a_picture_of_depths_is_refused() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(file, "png")
+    with pytest.raises(ObservationError, match="depths are no bytes"):
+        array_of("x", COMPRESSED, Message(data=file.getvalue()), MOST)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["jpeg", "png"]),
+    at=st.integers(0, 10_000),
+    turned=st.integers(1, 255),
+    cut=st.booleans(),
+)
+def test_altered_bytes_are_a_picture_or_an_error(
+    kind: str, at: int, turned: int, cut: bool
+) -> None:
+    data = bytearray(compressed("RGB", kind)[1])
+    at %= len(data)
+    data[at] ^= turned
+    try:
+        found = array_of("x", COMPRESSED, Message(data=bytes(data[:at] if cut else data)), MOST)
+    except ObservationError:
+        return
+    assert found.nbytes <= MOST
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ class VlacutConfig(PreTrainedConfig):
         seed: of the noise.
         n_action_steps: commands of a chunk that are played before the next one.
         checkpoint: folder of the policy that the bundle was compiled from, with which its first
-            actions are compared; empty for no comparison.
+            actions are compared; empty for no comparison. One that is relative is from the
+            policy's folder.
+        checkpoint_digest: of that policy; another one in its place is not compared.
         tolerance: the difference that is allowed there, as a share of the largest magnitude.
     """
 
@@ -31,6 +33,7 @@ class VlacutConfig(PreTrainedConfig):
     seed: int = 0
     n_action_steps: int = 1
     checkpoint: str = ""
+    checkpoint_digest: str = ""
     tolerance: float = 0.02
 
     @property

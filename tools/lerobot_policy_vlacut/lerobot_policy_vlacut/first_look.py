@@ -52,13 +52,23 @@ class Original:
         return made.float().cpu()
 
 
-def original_of(folder: str) -> Original | None:
-    """The policy of a checkpoint; None, with a line of the log, where it is not at hand."""
-    if not folder or not (Path(folder) / "config.json").is_file():
+def original_of(folder: Path | None, digest: str) -> Original | None:
+    """The policy of a checkpoint; None, with a line of the log, where it is not at hand.
+
+    Args:
+        folder: the checkpoint; None for no comparison.
+        digest: of the one that was compiled; empty where nobody says.
+    """
+    if folder is None or not (folder / "config.json").is_file():
         log.info("no checkpoint at hand: the bundle's first actions are not compared with its own")
         return None
+    if digest and vlacut_lerobot.digest_of(folder) != digest:
+        log.warning(
+            "%s is not the checkpoint any more that was compiled, and nothing is compared", folder
+        )
+        return None
     try:
-        return Original(Path(folder))
+        return Original(folder)
     # Whatever that code raises here, the bundle runs without it.
     except Exception as error:
         log.warning("the policy of %s cannot be loaded, and nothing is compared: %s", folder, error)

@@ -37,6 +37,8 @@ class VlacutPolicy(PreTrainedPolicy):
         self._inputs = {one.name: one for one in self._session.plan.inputs}
         self._queue: deque[Tensor] = deque()
         self._recent: deque[dict[str, Tensor]] = deque(maxlen=config.n_obs_steps)
+        there = folder / config.checkpoint if config.checkpoint else None
+        self._checkpoint = there, config.checkpoint_digest
         self._looked = False
         self._instead: Original | None = None
 
@@ -72,7 +74,7 @@ class VlacutPolicy(PreTrainedPolicy):
         if self._instead is not None:
             return self._instead(self._recent)
         sent = {name: self._sent(name) for name in self._inputs if name in self._recent[-1]}
-        original = None if self._looked else original_of(self.config.checkpoint)
+        original = None if self._looked else original_of(*self._checkpoint)
         drawn = self._drawn() if original is not None else {}
         made = self._steps.infer({**sent, **drawn})
         actions = torch.from_numpy(np.ascontiguousarray(made["actions"], np.float32))[None]

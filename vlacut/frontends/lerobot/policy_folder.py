@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vlacut.bundle.staging import write_file
 from vlacut.errors import InputError, ModelError
 from vlacut.frontends.lerobot.config import ACTIONS, Config, Feature, read_config
 from vlacut.frontends.lerobot.steps import BEFORE, read_steps
+from vlacut.frontends.standalone import vlacut_lerobot
 
 BUNDLE = "policy.vlacut"
 _DEVICE = {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}}
@@ -70,7 +72,12 @@ def write_policy_folder(out: Path, checkpoint: Path) -> None:
     """
     config = read_config(checkpoint)
     texts = {f"{name}.json": {"name": name, "steps": steps} for name, steps in _STEPS.items()}
-    texts["config.json"] = _described(config, read_steps(checkpoint, BEFORE).renamed)
+    texts["config.json"] = {
+        **_described(config, read_steps(checkpoint, BEFORE).renamed),
+        # From here, so that both may move; by its digest, for another one may take its place.
+        "checkpoint": os.path.relpath(checkpoint.resolve(), out.resolve()),
+        "checkpoint_digest": vlacut_lerobot.digest_of(checkpoint),
+    }
     for name, said in texts.items():
         try:
             write_file(out / name, json.dumps(said, indent=2) + "\n")
@@ -92,7 +99,6 @@ def _described(config: Config, renamed: dict[str, str]) -> dict[str, Any]:
         "device": "cpu",
         "bundle": BUNDLE,
         "n_action_steps": steps,
-        "checkpoint": str(config.folder.resolve()),
     }
 
 

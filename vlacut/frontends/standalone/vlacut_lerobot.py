@@ -10,6 +10,7 @@ What LeRobot prints goes to standard error.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import sys
@@ -17,16 +18,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 TOKENS, MASK = "observation.language.tokens", "observation.language.attention_mask"
 NOISE, DRAWN = "noise", "noise.steps"
+_SAYS = ("config.json", "policy_preprocessor.json", "policy_postprocessor.json")
 _DIFFUSION = "diffusion"
 _APART = (TOKENS, MASK, NOISE, DRAWN)  # of a bundle's inputs: what no robot gives
 _COARSE = ("float32", "float16", "bfloat16")
 _MOST_BYTES = 1 << 31
+_PIECE_BYTES = 1 << 20
 
 
 def main(folder: str, task: str) -> None:
@@ -98,6 +102,19 @@ class _Policy:
                 tensor = (tensor.type(torch.float32) / 255).permute(2, 0, 1).contiguous()
             batch[name] = tensor.unsqueeze(0)
         return batch
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of what makes a checkpoint's policy: its configurations and tensors, by name."""
+    whole = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix == ".safetensors" or file.name in _SAYS:
+            part = hashlib.sha256()
+            with file.open("rb") as opened:
+                while piece := opened.read(_PIECE_BYTES):
+                    part.update(piece)
+            whole.update(f"{file.name} {part.hexdigest()}\n".encode())
+    return whole.hexdigest()
 
 
 def chunk_of(policy: Any, seen: Sequence[Mapping[str, Any]], noise: Mapping[str, Any]) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from vlacut.errors import InputError, VlacutError, one_line
 from vlacut.integrations.openpi.policy import OpenpiPolicy
+from vlacut.integrations.ros2 import compressed
 from vlacut.integrations.ros2.messages import array_of, stamp_ns
 from vlacut.integrations.ros2.wiring import Wiring
 
@@ -56,7 +57,7 @@ class Bridge:
         wiring: of the node.
         now_ns: ROS's clock.
 
-    Raises InputError where the wiring does not fit the bundle.
+    Raises InputError where the wiring does not fit the bundle, or needs what is not installed.
     """
 
     def __init__(self, policy: OpenpiPolicy, wiring: Wiring, now_ns: Callable[[], int]) -> None:
@@ -65,6 +66,8 @@ class Bridge:
                 f"output: {len(wiring.names)} joints are named, and a command of the bundle has "
                 f"{policy.width}"
             )
+        if any(one.type == compressed.TYPE for one in wiring.inputs.values()):
+            compressed.pillow()
         self._policy, self._wiring, self._now_ns = policy, wiring, now_ns
         self._heard: dict[str, _Heard] = {}
         self._lock = threading.Lock()
@@ -101,7 +104,7 @@ class Bridge:
         self, heard: dict[str, _Heard], oldest: int, age_s: float, wanted: Callable[[], bool]
     ) -> Outcome:
         sent = {
-            name: array_of(name, source, heard[name].message)
+            name: array_of(name, source, heard[name].message, self._policy.fields.most_bytes)
             for name, source in self._wiring.inputs.items()
         }
         captured = time.perf_counter_ns() - max(0, int(age_s * 1e9))

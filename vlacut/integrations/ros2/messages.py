@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vlacut.errors import ObservationError, suggestion
+from vlacut.integrations.ros2 import compressed
 from vlacut.integrations.ros2.wiring import Source
 
 # Bytes of a pixel that are kept, in the order of red, green and blue.
@@ -23,18 +24,21 @@ _ENCODINGS = {
 }
 
 
-def array_of(name: str, source: Source, message: Any) -> np.ndarray:
+def array_of(name: str, source: Source, message: Any, most_bytes: int) -> np.ndarray:
     """The array of an input in a message.
 
     Args:
         name: of the input, for errors.
         source: of it.
         message: of the source's type.
+        most_bytes: that a picture may become.
 
     Raises ObservationError for a message that has not what the source says.
     """
     if source.type == "sensor_msgs/msg/Image":
         return _picture(name, message)
+    if source.type == compressed.TYPE:
+        return compressed.decoded(name, bytes(message.data), most_bytes)
     if source.type == "sensor_msgs/msg/JointState":
         return _joints(name, source, message)
     found = message
