@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union, runtime_checkable
 
 import numpy as np
 
@@ -78,6 +78,16 @@ class Builder(Protocol):
 
     def tolerance(self, model: ir.Model) -> float:
         """How far cutting this model may move its outputs, as a share of their magnitude."""
+
+
+@runtime_checkable
+class ManyRows(Protocol):
+    """A builder whose engines can be made for products of many rows."""
+
+    def for_many_rows(self, recipe: Mapping[str, str]) -> Mapping[str, str]:
+        """The recipe of a bundle whose parts read each weight once for many rows (`pack`), which
+        `prepare` and the executor get then.
+        """
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from support.onnx_text import write
 
 from vlacut.frontends.load import load_program
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
+from vlacut_backends.onnxruntime.opening import packs
 
 WIDTH, WIDE = 256, 320
 NUMBERS = np.random.default_rng(0)
@@ -64,6 +65,28 @@ def test_the_numbers_stay(tmp_path: Path, kind: str, rows: int) -> None:
     few = 1 < rows <= 32 and "scale" not in kind
     assert (gemm.inputs[0].name not in ("x", "y")) is (few or kind == "matmul")
     assert kinds["Transpose"] == few
+
+
+@pytest.mark.parametrize("rows", [1, 16, 40])
+def test_weights_that_are_packed_ahead_are_transposed_for_any_rows(
+    tmp_path: Path, rows: int
+) -> None:
+    """The model says so itself, whoever loads it; on a GPU nothing is done for rows."""
+    builder = OnnxRuntimeBuilder()
+    many = builder.for_many_rows(builder.recipe())
+    model = model_of(tmp_path, "matmul", rows)
+    array = np.random.default_rng(rows).normal(size=(1, rows, WIDTH)).astype(np.float32)
+    expected = run(model, array)
+    builder.prepare(model, "p", many)
+    assert packs(ir.serde.serialize_model(model).SerializeToString())
+    (gemm,) = (node for node in model.graph if node.op_type == "Gemm")
+    assert gemm.attributes["transB"].value == 1
+    assert np.abs(run(model, array) - expected).max() <= 1e-5 * np.abs(expected).max()
+    plain = model_of(tmp_path, "matmul", rows)
+    builder.prepare(plain, "p", {**builder.recipe(), "provider": "cuda,cpu"})
+    assert not packs(ir.serde.serialize_model(plain).SerializeToString())
+    on_gpu = {"provider": "cuda,cpu"}
+    assert builder.for_many_rows(on_gpu) == on_gpu
 
 
 def test_a_weight_of_any_number_of_rows_is_stored_once(tmp_path: Path) -> None:

@@ -111,6 +111,38 @@ def test_what_nothing_packs_is_mapped_where_it_lies(parts: Parts, tmp_path: Path
         assert maps.count(str(parts.root / "weights")) == 2 * len(sessions)  # the scales, the sum's
 
 
+def test_floats_of_a_bundle_of_many_rows_are_packed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of one row and of many map one file, and give the bits of a session of their own."""
+    monkeypatch.setenv("VLACUT_ENGINES", str(tmp_path / "engines"))
+    monkeypatch.setattr(prepacked, "_LEAST", 1)
+    numbers = np.random.default_rng(0)
+    weight = {"a": numbers.normal(size=(256, 320)).astype(np.float32)}
+    root, builder = tmp_path / "bundle", OnnxRuntimeBuilder()
+    root.mkdir()
+    recipe = builder.for_many_rows(builder.recipe())
+    with WeightStore(root) as store:
+        for rows in (1, 7, 40):
+            body = f"main (float[{rows},256] x) => (float[{rows},320] y) {{ y = MatMul(x, a) }}"
+            source = write(tmp_path / f"{rows}.onnx", body, weight)
+            model = load_program(str(source)).phases[0].model
+            builder.prepare(model, str(rows), recipe)
+            store.externalise(model)
+            save(model, root / "parts" / f"{rows}.onnx")
+    for rows in (1, 7, 40):
+        given, made = numbers.normal(size=(rows, 256)).astype(np.float32), []
+        for prepack in (OWN, SHARED, SHARED):
+            part = root / f"parts/{rows}.onnx"
+            engine = OnnxRuntimeExecutor().load(part, root, {**recipe, "prepack": prepack})
+            made.append(engine.run({"x": given})["y"])
+        assert made[0].tobytes() == made[1].tobytes() == made[2].tobytes()
+        np.testing.assert_allclose(made[0], given @ weight["a"], rtol=1e-4, atol=1e-3)
+    kept = tmp_path / "engines" / "onnxruntime" / "packed"
+    assert len(list(kept.glob("*.engine"))) == 3
+    assert len(list(kept.glob("*.weights"))) == 1
+
+
 @pytest.mark.parametrize("ending", [".weights", ".engine"])
 def test_what_was_altered_is_packed_again(parts: Parts, ending: str) -> None:
     expected = parts.made("one")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vlacut import registry
-from vlacut.backend import Builder
+from vlacut.backend import Builder, ManyRows
 from vlacut.errors import InputError
 from vlacut.hardware import Side, load_device
 from vlacut.ir.graphs import dtype_name
@@ -64,6 +64,16 @@ class BackEnds:
             found[side.value] = dict(self.builders[side].recipe(load_device(name)))
             if asked.get(side):
                 found[side.value]["provider"] = self._checked(side, asked[side])
+        return found
+
+    def for_many_rows(self, recipes: Mapping[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        """The recipes of a bundle whose parts read each weight once for many rows."""
+        found = {}
+        for side, builder in self.builders.items():
+            recipe = recipes[side.value]
+            if isinstance(builder, ManyRows):
+                recipe = dict(builder.for_many_rows(recipe))
+            found[side.value] = recipe
         return found
 
     def _checked(self, side: Side, provider: str) -> str:

@@ -57,7 +57,7 @@ from vlacut.ir.annotation import (
 from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.dataflow import cuts_of, key_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import operators
-from vlacut.ir.pipeline import Timing, parse_pipeline
+from vlacut.ir.pipeline import Pass, Timing, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.ir.rolling import unrolled_loops
 from vlacut.plans.batch import parse_batches
@@ -301,6 +301,8 @@ def compile_program(
                 switch.check([variant.precision for variant in planned.plan.variants])
             made = anatomy(trace_dataflow(program), planned.plan, planned.split, planned.interval_s)
             phases = whole_phases(program)
+            if target.batch or any(one.name == "pack" for one in _passes(planned)):
+                recipes = ends.for_many_rows(recipes)
             count = len(planned.plan.parts) + len(phases)
             models = bundle_models(program, planned.split, phases, ends.uncut)
             together = dict[str, ir.Model]()
@@ -354,6 +356,10 @@ def compile_program(
         write_manifest(folder, manifest)
     more = filter(None, (unused, slow_samples(interval_s, planned.plan), *said, *overlap))
     return replace(planned, warnings=(*more, *planned.warnings)), read_bundle(out)
+
+
+def _passes(planned: Planned) -> Sequence[Pass]:
+    return parse_pipeline(planned.pipeline).passes
 
 
 def write_initial(program: Program, folder: Path) -> None:

@@ -13,6 +13,7 @@ from vlacut.backend import OWN, Finding
 from vlacut.errors import BackendError
 from vlacut.hardware import Device
 from vlacut_backends.onnxruntime.blocks import join_blocks
+from vlacut_backends.onnxruntime.external_data import PACKED_FLOATS
 from vlacut_backends.onnxruntime.fold import fold_weights
 from vlacut_backends.onnxruntime.integers import join_integers
 from vlacut_backends.onnxruntime.layouts import choose_layouts
@@ -37,6 +38,7 @@ _NO_KERNELS = {ir.DataType.BFLOAT16, ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT
 # Around float16 kernels ONNX Runtime casts to float32 and drops pairs of casts inside a part, so a
 # cut moves roundings: eight of them, the last place of float16 being 2**-10.
 _FLOAT16_TOLERANCE = 8 * 2.0**-10
+_AHEAD = "packed"  # under `floats` in a recipe
 _ANY_TYPE = {"Cast", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze", "Flatten"}
 
 
@@ -68,7 +70,10 @@ class OnnxRuntimeBuilder:
                     f"--precision or --backend, or a --pipeline with convert-types"
                 )
         if recipe.get("provider", "cpu") == "cpu":
-            choose_layouts(model, where)
+            packed = recipe.get("floats") == _AHEAD
+            choose_layouts(model, where, packed)
+            if packed:  # in the model: whoever loads it gets the same bits
+                model.metadata_props[PACKED_FLOATS] = "1"
         fold_weights(model)
         join_blocks(model, recipe.get("activations", "int8"))
         join_integers(model)
@@ -88,6 +93,12 @@ class OnnxRuntimeBuilder:
             "provider": provider,
             "prepack": OWN,
         }
+
+    def for_many_rows(self, recipe: Mapping[str, str]) -> Mapping[str, str]:
+        """See `vlacut.backend.ManyRows`: float32 weights packed ahead, all of a bundle, lest a cut
+        move bits. Products of 22 rows take 1.2 x less for it, of 38 rows 1.3 x (Zen 3, one thread).
+        """
+        return {**recipe, "floats": _AHEAD} if recipe.get("provider") == "cpu" else recipe
 
     def tolerance(self, model: ir.Model) -> float:
         """The same bits in float32 at basic optimisation; a stated bound in float16."""

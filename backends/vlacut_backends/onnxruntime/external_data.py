@@ -24,6 +24,7 @@ _INSIDE = {
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
 _KEY, _VALUE = 1, 2
 _PACKED = "prepacked_"
+PACKED_FLOATS = "vlacut.packed_floats"  # a property of a model whose sessions pack float weights
 
 
 @dataclass(frozen=True)

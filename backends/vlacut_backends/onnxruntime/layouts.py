@@ -5,7 +5,8 @@ product of a matrix [inputs, outputs] with two rows or more copies it at every r
 that the kernel reads, across its rows: for 7 to 22 rows that took up to three times the product
 (measured on Zen 3, one thread, ONNX Runtime 1.31). The matrix as PyTorch has it, [outputs, inputs],
 needs no such copy: it stands on the left, and the few rows are what is put into panels; with more
-rows it is copied along its rows.
+rows it is copied along its rows. Where sessions of a model do pack weights ahead, a product that
+transposes it is the quickest for any number of rows.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ _LEAST_BYTES = 1 << 18
 _FEW_ROWS = 32
 
 
-def choose_layouts(model: ir.Model, where: str) -> None:
+def choose_layouts(model: ir.Model, where: str, packed: bool = False) -> None:
     """Let large float32 products read their weights as [outputs, inputs], in place.
 
     That of one row, or of many, becomes a Gemm that transposes it; one of few rows a Gemm with the
     weight on the left. A Gemm of the model that transposes its weight is one already, and is
-    turned where its rows are few. Sums are the same, in another order. `where` is for errors.
+    turned where its rows are few. Sums are the same, in another order. `where` is for errors, and
+    `packed` says whether sessions of the model pack weights ahead.
     """
     graph = model.graph
     turned: dict[ir.Value, ir.Value] = {}
@@ -36,7 +38,8 @@ def choose_layouts(model: ir.Model, where: str) -> None:
         weight = _weight(node)
         rows = _rows(node) if weight is not None else 0
         if weight is not None and rows:
-            _Rewriting(graph, node, rows).read(_by_outputs(graph, node, weight, turned))
+            few = not packed and 1 < rows <= _FEW_ROWS
+            _Rewriting(graph, node, rows, few).read(_by_outputs(graph, node, weight, turned))
     remove_unused(model)
     name_uniquely(model, where)
 
@@ -112,10 +115,11 @@ class _Rewriting:
         graph: the model's, where constants are.
         node: the product.
         rows: that it has.
+        few: whether the weight is to stand on the left.
     """
 
-    def __init__(self, graph: ir.Graph, node: ir.Node, rows: int) -> None:
-        self._graph, self._node, self._rows = graph, node, rows
+    def __init__(self, graph: ir.Graph, node: ir.Node, rows: int, few: bool) -> None:
+        self._graph, self._node, self._rows, self._few = graph, node, rows, few
 
     def read(self, weight: ir.Value) -> None:
         """Let it read a weight that is [outputs, inputs]."""
@@ -126,11 +130,10 @@ class _Rewriting:
         assert weight.shape is not None
         outputs, inputs = (int(str(size)) for size in weight.shape)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
-        few = 1 < self._rows <= _FEW_ROWS
-        if node.op_type == "Gemm" and _number(node, "transB", 0) and not few:
+        if node.op_type == "Gemm" and _number(node, "transB", 0) and not self._few:
             return
         flat = self._shaped(source, (self._rows, inputs))
-        if few:
+        if self._few:
             tall = self._new("Gemm", [weight, flat], (outputs, self._rows), transB=1)
             made = self._new("Transpose", [tall], (self._rows, outputs), perm=[1, 0])
             if bias is not None:

@@ -1,10 +1,10 @@
 """Sessions of ONNX Runtime, as a recipe has them.
 
 Weights stay where they are: the session maps the store's files and does not pack weights ahead, so
-that sessions share one copy in the page cache. Parts with products of codes are the exception:
-their kernels need weights packed for the processor. What packs them keeps them where all map them,
-see `prepacked`, or each session has a copy of its own. The recipe names the optimisers to leave
-out, see `build.py`.
+that sessions share one copy in the page cache. Parts with products of codes are the exception, for
+their kernels need weights packed for the processor, and so are models that say they want it
+(`build.py`). What packs them keeps them where all map them, see `prepacked`, or each session has a
+copy of its own. The recipe names the optimisers to leave out, see `build.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vlacut.errors import BackendError
+from vlacut_backends.onnxruntime.external_data import PACKED_FLOATS
 
 try:
     import onnxruntime as ort
@@ -32,7 +33,7 @@ _ERRORS_ONLY = 3
 _LEAST_OUTSIDE = 1024  # bytes of a weight, below which it stays in a saved model
 # Without packing ahead their kernels take up to 200 and 3 times as long. The file is not parsed
 # here: a part in which anything else has such a name packs its weights, too, and is right.
-_PACKED = (b"MatMulNBits", b"MatMulInteger")
+_PACKED = (b"MatMulNBits", b"MatMulInteger", PACKED_FLOATS.encode())
 
 
 def packs(model: bytes) -> bool:
