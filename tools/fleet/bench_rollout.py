@@ -1,6 +1,6 @@
-"""Three versions of a policy, one after the other, on a server and its robots while they step.
+"""Versions of a policy, one after the other, on a server and its robots while they step.
 
-    .venv/bin/python tools/fleet/bench_rollout.py [--robots 16] [--rate 10] [--width 1024]
+    .venv/bin/python tools/fleet/bench_rollout.py [--robots 16] [--rate 10] [--versions 3]
 
 A server follows a folder. Each version is put there with `vlacut rollout --retire`, and robots are
 told to take it; each does so between two steps, by itself. Every action is compared to the bit with
@@ -34,7 +34,6 @@ from vlacut.api.rolling import GONE_BACK, REFUSED, TAKEN
 from vlacut.bundle.manifest import read_bundle
 from vlacut.runtime.wire.sockets import parse_address
 
-VERSIONS = ("v1", "v2", "v3")
 LAYERS = 6
 WATCH_S = 5.0
 MOST_S = 300.0
@@ -46,12 +45,15 @@ def main() -> None:
     parser.add_argument("--robots", type=int, default=16)
     parser.add_argument("--rate", type=float, default=10.0, help="steps per second of a robot")
     parser.add_argument("--deadline", type=float, default=0.5, help="seconds")
+    parser.add_argument("--versions", type=int, default=3, help="one after the other")
     parser.add_argument("--width", type=int, default=1024, help="of each of six layers")
     chosen = parser.parse_args()
     logging.getLogger("vlacut").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         root = Path(folder)
-        paths = [compiled(root / name, chosen.width) for name in VERSIONS]
+        paths = [
+            compiled(root / f"v{number}", chosen.width) for number in range(1, chosen.versions + 1)
+        ]
         (root / "served").mkdir()
         rolled_out(paths[0], root / "served")
         (server,) = stack.enter_context(served(root / "served", "--watch", "--metrics", "0"))
