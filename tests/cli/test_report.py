@@ -17,13 +17,16 @@ from typing import Any
 import pytest
 from support.commands import Vlacut
 
+from vlacut.bundle.costs import MeasuredCosts, MeasuredPart, write_costs
 from vlacut.bundle.manifest import Bundle, list_files, open_bundle, write_manifest
 from vlacut.bundle.planning import PLANNING, read_planning
 from vlacut.cli.page.figures import page_json
 from vlacut.cli.page.scales import Scale, around
-from vlacut.cli.page.writing import MOST_BYTES
+from vlacut.cli.page.views import BundleView
+from vlacut.cli.page.writing import MOST_BYTES, write_page
 from vlacut.cli.show.output import milliseconds, size
 from vlacut.errors import BundleError
+from vlacut.pricing.coding import ActionError
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'"
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -148,6 +151,62 @@ def test_lines_are_drawn_through_the_figures_of_json(page: Path, split_bundle: P
     totals = [one["latency_ms"] for one in data["planning"]["positions"]]
     scale = heights[-1] / totals[-1]
     assert heights == pytest.approx([one * scale for one in totals], abs=0.02)
+
+
+def written(data: dict[str, Any], file: Path) -> str:
+    """The text of a page of figures, as one line."""
+    write_page(file, [BundleView("policy", data)], {"bundles": [data]})
+    return " ".join(" ".join(parsed(file).text).split())
+
+
+def test_precisions_on_a_page_are_those_of_json(split_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(split_bundle)
+    first = bundle.plan.variants[0]
+    more = (
+        replace(first, name="int4.0", precision="int4", action_error=ActionError(0.0123, 0.02, 7)),
+        replace(first, name="int8.0", precision="int8", action_error=ActionError(None, None)),
+    )
+    plan = replace(bundle.plan, variants=(*bundle.plan.variants, *more))
+    data = page_json(replace(bundle, manifest=replace(bundle.manifest, plan=plan)))
+    text = written(data, tmp_path / "page.html")
+    assert [row["precision"] for row in data["precisions"][-2:]] == ["int4", "int8"]
+    for row in data["precisions"]:
+        holds = [size(row[f"{side}_weights_bytes"]) for side in ("edge", "cloud")]
+        error = "not measured" if row["error"] is None else f"{row['error']:.3g}"
+        said = [row["variant"], row["precision"], milliseconds(row["latency_ms"] / 1e3), *holds]
+        assert " ".join([*said, error, str(row["observations"])]) in text
+    assert "0.0123 7" in text
+    assert "not measured 0" in text
+
+
+def test_measured_parts_on_a_page_are_those_of_json(
+    vlacut: Vlacut, split_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = open_bundle(split_bundle)
+    found = [
+        MeasuredPart(
+            *(part.name, part.phase, part.inputs, part.outputs, part.digest, part.side, "a100"),
+            *(2e-3, 3e-3 + place * 1e-3, 2.5e-3, 9e-3, 11),
+        )
+        for place, part in enumerate(bundle.plan.parts)
+    ]
+    costs = MeasuredCosts(
+        1, bundle.plan.program, bundle.digest.hex(), "onnxruntime", "here", {}, tuple(found)
+    )
+    write_costs(tmp_path / "costs.json", costs)
+    words = ("report", split_bundle, "--costs", tmp_path / "costs.json")
+    printed = json.loads(vlacut(*words, "-o", tmp_path / "page.html", "--json")[1])
+    page = parsed(tmp_path / "page.html")
+    assert json.loads(page.held["script"]) == {"bundles": printed["bundles"]}
+    text = " ".join(" ".join(page.text).split())
+    rows = printed["bundles"][0]["measured_parts"]
+    assert [row["time_ms"] for row in rows] == pytest.approx([one.seconds * 1e3 for one in found])
+    for row in rows:
+        shown = [milliseconds(row[key] / 1e3) for key in ("time_ms", "planned_ms")]
+        low, high = (milliseconds(one / 1e3) for one in row["quartiles_ms"])
+        ratio = f"{row['time_ms'] / row['planned_ms']:.2f}"
+        said = f"{row['name']} {row['side']}, a100 {shown[0]} {low} to {high} {shown[1]} {ratio}"
+        assert said in text
 
 
 def test_figures_agree_with_each_other(split_bundle: Path) -> None:
