@@ -30,7 +30,7 @@ from vlacut.runtime.edge.session import EdgeSession
 
 from .acts import Acts
 from .cells import EXPERT, HELD_OUT, Cell, Stage, drawn, how, recordings, timing_of
-from .outcomes import Outcome, outcome_of
+from .outcomes import Outcome, interval, outcome_of
 from .rollout import How, cycle_of, play
 from .scene import PERIOD_NS, Run, Scene
 from .standin import Standin
@@ -126,9 +126,10 @@ def main() -> None:
     given = parser.parse_args()
     cell = Cell("belt", given.policy, plan=str(given.plan), traces=str(given.traces))
     cell = replace(cell, playing=given.playing)
-    stage, ages = Stage(), []
+    stage, ages, won = Stage(), [], []
     for seed in range(HELD_OUT, HELD_OUT + given.episodes):
         virtual, real, late = both(stage, cell, seed)
+        won.append((virtual.success, real.success))
         if virtual.age_s and real.age_s:  # else no chunk was ever in time
             ages.append((virtual.age_s, real.age_s))
         print(
@@ -137,6 +138,11 @@ def main() -> None:
             f"asked {virtual.asked} {real.asked}, "
             f"at most late: a tick {1e3 * late.tick:.0f}, the policy {1e3 * late.policy:.0f} ms"
         )
+    low, high = interval(sum(one for one, _ in won), len(won))
+    print(
+        f"success: {sum(one for one, _ in won)} of {len(won)} in virtual time, {low:.0%} to "
+        f"{high:.0%}; {sum(one for _, one in won)} in real time"
+    )
     if ages:
         first, second = 1e3 * np.mean(ages, 0)
         print(f"mean age: {first:.0f} ms in virtual, {second:.0f} ms in real time")
