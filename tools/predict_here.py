@@ -1,9 +1,10 @@
 """Predicts parts of models on this machine that calibration never saw, and measures them.
 
-    .venv/bin/python tools/predict_here.py [--device here.toml] [--threads 1] [--turns 15]
+    python tools/predict_here.py [--device here.toml] [--threads 1] [--turns 15] [--only w4a8]
 
 The models are the tiny presets of the zoo, and models of `transformers` with random weights, at
-tiny and at real widths with few layers: whole and cut in the middle, prefill and decode, batch 1.
+tiny and at real widths with few layers: whole and cut in the middle, prefill and decode, batch 1;
+some of them with weights in 8 and 4 bits, too.
 Without --device the graphs of calibration are measured in the same turns as they, so that a machine
 that grows slower does so for both; a device is fitted to the medians of the turns and another to
 the shortest runs, which is what a machine that others use too can do. With it, calibration's blocks
@@ -33,7 +34,7 @@ from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.hardware import Device, Side, load_device, parse_link
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
-from vlacut.ir.program import Program
+from vlacut.ir.program import Program, copied
 from vlacut.measurement.calibration.blocks import blocks
 from vlacut.measurement.calibration.calibrating import calibration_samples, fit_profile, observe
 from vlacut.measurement.calibration.chain import Sample
@@ -43,6 +44,12 @@ from vlacut.pricing.roofline import interval, sequence_seconds
 from vlacut.split.parts import split_at, whole
 
 _LINK = parse_link("10MB/s")  # the split needs one; nothing here depends on it
+QUANTISED = ("vit 768", "llama")  # what is predicted with weights in 8 and 4 bits, too
+FORMS = {
+    "w8a8": "weights=int8",
+    "w4a8": "weights=int4 method=rtn observations=1",
+    "w4a16": "weights=int4 method=rtn observations=1 activations=float",
+}
 _PLOT_COLUMNS = 41
 _PLOT_SPAN = 1.0  # of the logarithm, to either side
 
@@ -168,7 +175,13 @@ def programs() -> Iterator[tuple[str, Program]]:
     for name, module, inputs in exported():
         named = {f"x{index}": value for index, value in enumerate(inputs)}
         phase = TorchPhase("main", module, named, ("y",))
-        yield name, program_from_torch("exported", [phase], list(named), ["y"])
+        program = program_from_torch("exported", [phase], list(named), ["y"])
+        if name.startswith(QUANTISED):
+            for form, text in FORMS.items():
+                rounded = copied(program)
+                parse_pipeline(f"simplify,quantise{{{text}}}").run(rounded)
+                yield f"{name} {form}", rounded
+        yield name, program
 
 
 def parts(name: str, program: Program) -> Iterator[Sample]:
@@ -264,10 +277,16 @@ def main() -> None:
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=0, help="of an engine; 0 as in bundles")
     parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--only", default="", help="parts whose name has this text")
     chosen = parser.parse_args()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     beside = tuple(blocks()) if chosen.device else calibration_samples()
-    unseen = [part for name, program in programs() for part in parts(name, program)]
+    unseen = [
+        part
+        for name, program in programs()
+        for part in parts(name, program)
+        if chosen.only in part.name
+    ]
     measuring = chosen.backend, chosen.turns, chosen.threads
     with progress_bar() as progress:
         measured = measure_samples((*beside, *unseen), *measuring, progress)

@@ -14,7 +14,7 @@ from vlacut_passes.quantising.four_bits import FourBits
 from vlacut_passes.quantising.observing import observations
 from vlacut_passes.quantising.products import Products, products_of
 from vlacut_passes.quantising.rounding import GPTQ, METHODS
-from vlacut_passes.quantising.weights import INT4
+from vlacut_passes.quantising.weights import FLOAT, INT4
 
 _GROUPS = (16, 32, 64, 128)
 
@@ -41,6 +41,9 @@ class Quantise:
         method: for int4, `rtn` (to the nearest) or `gptq`, see `quantising.rounding`.
         observations: for int4, how many steps GPTQ and `error` are measured on: the example, and
             others like it.
+        activations: for int4, `float` so that no executor rounds what the weights multiply (W4A16);
+            empty, and ONNX Runtime rounds it to 8 bits inside the product, by block (W4A8), which
+            is several times as quick on a CPU. TensorRT never does.
         phases: names of the phases to quantise, with `;` between; all if empty.
         shared: for 8 bits, whether what products of one weight multiply has one scale in all
             phases; `pack` joins no others.
@@ -60,6 +63,7 @@ class Quantise:
     observations: int = 32
     error: float = 0.0
     phases: str = ""
+    activations: str = ""
     shared: bool = False
 
     def run(self, program: Program) -> None:
@@ -67,7 +71,8 @@ class Quantise:
         self._check()
         found = products_of(program, self.smallest, self._chosen(program))
         if self.weights == INT4:
-            four = FourBits(self.group, self.method, self.error or None)
+            exact = self.activations == FLOAT
+            four = FourBits(self.group, self.method, self.error or None, exact)
             seen = observations(program, self.observations) if _has_content(found) else []
             text = four.apply(program, found, seen)
         else:
@@ -91,6 +96,11 @@ class Quantise:
             raise PassError(f"quantise knows {', '.join(known)}; {self.weights} is none of them")
         if self.method not in METHODS:
             raise PassError(f"quantise: method is {self.method!r}, must be {' or '.join(METHODS)}")
+        if self.activations not in ("", FLOAT) or (self.activations and self.weights != INT4):
+            raise PassError(
+                f"quantise: activations is {self.activations!r}; leave it out, or write {FLOAT} "
+                f"with weights={INT4}"
+            )
         if self.group not in _GROUPS:
             raise PassError(f"quantise: group is {self.group}, must be one of {_GROUPS}")
         if self.observations < 1 or self.error < 0:

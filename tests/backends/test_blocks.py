@@ -14,8 +14,10 @@ from support.onnx_text import write
 import vlacut
 from vlacut.frontends.load import load_program
 from vlacut.ir.annotation import EXAMPLE
+from vlacut.ir.fingerprint import fingerprint
 from vlacut.ir.pipeline import parse_pipeline
-from vlacut.ir.program import Program
+from vlacut.ir.program import Program, copied
+from vlacut.split.parts import whole
 from vlacut_backends.onnxruntime.build import OnnxRuntimeBuilder
 from vlacut_backends.onnxruntime.execute import OnnxRuntimeEngine
 from vlacut_backends.onnxruntime.opening import open_session
@@ -47,6 +49,24 @@ def run(model: ir.Model) -> np.ndarray:
     recipe = OnnxRuntimeBuilder().recipe()
     engine = OnnxRuntimeEngine(open_session(data, "two", recipe), "two")
     return engine.run({"x": ROWS})["y"]
+
+
+def test_a_product_whose_activations_stay_exact_says_so_to_its_operator(tmp_path: Path) -> None:
+    """The property goes with it into the part, and makes another part of it."""
+    body = "main (float[3,96] x) => (float[3,48] y) { y = MatMul(x, a) }"
+    weights = {"a": np.random.default_rng(0).normal(size=(96, 48)).astype(np.float32)}
+    program, digests = load_program(str(write(tmp_path / "one.onnx", body, weights))), set()
+    for asked, level in (("", 4), (" activations=float", 0)):
+        other = copied(program)
+        text = f"quantise{{weights=int4 smallest=1024 method=rtn{asked}}}"
+        parse_pipeline(text).run(other)
+        model = whole(other.phases[0], ["x"])
+        digests.add(fingerprint(model.graph))
+        levels = [
+            node.attributes.get_int("accuracy_level") for node in prepared(model, "int8").graph
+        ]
+        assert levels == [level]
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize(("activations", "bound"), [("float", 1e-5), ("int8", 0.03)])

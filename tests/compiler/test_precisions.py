@@ -188,7 +188,10 @@ def test_what_is_nowhere_faster_is_left_out(vlacut: Vlacut, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("int3", "'int3' is no precision; write int8, float8e4m3fn, int4, float16, bfloat16"),
+        (
+            "int3",
+            "'int3' is no precision; write int8, float8e4m3fn, int4, w8a8, w4a16, w4a8, float16",
+        ),
         ("int4,int4", "int4 is there twice"),
         ("int8+int4", "'int8' is no precision"),
         ("=int4", "'=int4' is no precision"),
@@ -207,6 +210,17 @@ def test_a_name_says_how_many_inputs_share_a_scale() -> None:
     assert "weights=int4" in made["int4g128"]
     assert "group=128" in made["int4g128"]
     assert "group=64" in made["decode=int4g64"]
+
+
+def test_the_names_of_the_literature_are_known() -> None:
+    """`float` is the program as it is; a name says which bits weights and activations have."""
+    made = parse_precisions("float,w8a8,w4a16,w4a8,w4a16g128")
+    assert {name: text.replace(" phases=}", "}") for name, text in made.items()} == {
+        "w8a8": "quantise{weights=int8}",
+        "w4a16": "quantise{weights=int4 activations=float}",
+        "w4a8": "quantise{weights=int4}",
+        "w4a16g128": "quantise{weights=int4 activations=float group=128}",
+    }
 
 
 def test_a_request_that_cannot_be_met_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from vlacut.measurement import background_load as background
 from vlacut.measurement.background_load import watch_background_load
 from vlacut.measurement.calibration.blocks import blocks
 from vlacut.measurement.calibration.calibrating import observe, starting_device
+from vlacut.measurement.calibration.codes import FORMS, products_of_codes
 from vlacut.measurement.calibration.fitting import Fit, fit
 from vlacut.measurement.calibration.measuring import measure_samples
 from vlacut.measurement.calibration.predicting import Observation, Predictions
@@ -112,6 +113,48 @@ def test_the_fit_finds_the_machine_that_was_measured() -> None:
     ):
         ratio = device_seconds(unseen, found.device, 4e6) / device_seconds(unseen, truth, 4e6)
         assert math.isclose(ratio, 1, rel_tol=0.05)
+
+
+def test_products_of_codes_have_rates_of_their_own() -> None:
+    truth = _machine()
+    parts = {"memory.gemm.w4a8": 0.6, "memory.gemm.w4a8.vector": 0.9, "speedup.gemm.w4a8": 1.9}
+    more = {"launch.gemm.w4a8": 5e-6, "depth.gemm.w4a8": 60.0}
+    truth = dataclasses.replace(
+        truth,
+        peak={**truth.peak, "w4a8": 9e11},
+        stack=truth.stack.with_parameters(parts | more),
+    )
+    observations = list(_observations(truth, 0.0))
+    for rows in (1, 4, 64, 512):
+        for width in (64, 512, 2048):
+            cost = Cost(2 * rows * width**2, 4 * rows * width, 4 * rows * width, width**2 // 2, 1)
+            sizes = {"m": rows, "n": width, "k": width, "operator": "MatMul", "form": "w4a8"}
+            kernels = (Kernel("gemm", cost, **sizes),) * 4  # type: ignore[arg-type]
+            seconds = sequence_seconds(kernels, truth, 2 * width**2)
+            observations.append(Observation(f"w4a8 {rows}", kernels, 2 * width**2, seconds))
+    found = _fitted(observations, observations[::3])
+    assert math.isclose(found.device.peak["w4a8"], 9e11, rel_tol=0.1)
+    assert math.isclose(found.device.peak["float32"], 7e11, rel_tol=0.1)
+    errors = [one for one, of in zip(found.errors, observations, strict=False) if "w4a8" in of.name]
+    assert max(map(abs, errors)) < 0.1
+    unseen = Kernel(
+        "gemm", Cost(2 * 20 * 1000**2, 0, 0, 500_000, 1), form="w4a8", m=20, n=1000, k=1000
+    )
+    ratio = device_seconds(unseen, found.device, 4e6) / device_seconds(unseen, truth, 4e6)
+    assert math.isclose(ratio, 1, rel_tol=0.1)
+
+
+def test_samples_of_codes_are_seen_in_their_form_and_run() -> None:
+    first = {}
+    for sample in products_of_codes():
+        first.setdefault(sample.name.split()[0], sample)
+    assert tuple(first) == FORMS
+    measured = measure_samples(tuple(first.values()), "onnxruntime", 1, 1)
+    for form, item in zip(
+        FORMS, observe(first.values(), [one.shortest for one in measured]), strict=True
+    ):
+        assert [kernel.form for kernel in item.kernels if kernel.kind == "gemm"] == [form, form]
+        assert item.seconds > 0
 
 
 def test_the_spread_is_that_of_families_that_were_left_out() -> None:

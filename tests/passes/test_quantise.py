@@ -26,6 +26,7 @@ from vlacut.tensor.numerics import relative_difference
 from vlacut_backends.tensorrt.check import TensorRTChecker
 from vlacut_backends.tensorrt.rtx import installed
 from vlacut_passes.quantising.observing import Observed, observations
+from vlacut_passes.quantising.rounding import Grams, block_scales, gptq, to_nearest
 
 TEXT = "simplify,quantise{{weights={} smallest=1024}}"
 TOKENS = np.arange(16)[None] * 5
@@ -109,6 +110,23 @@ def test_gptq_moves_the_output_less_than_rounding_to_the_nearest(model: str) -> 
     program, rounded = moved(exported, "method=gptq observations=32")
     assert 0 < np.mean(rounded) < 0.9 * np.mean(nearest)
     assert "in groups of 32 at most by gptq over 32 observations" in CONVERTED.get(program)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 400])
+def test_gptq_is_never_worse_than_the_nearest_on_what_was_held_out(rows: int) -> None:
+    """Fitted to a row or four, to make up for errors there would add to them elsewhere."""
+    numbers = np.random.default_rng(rows)
+    mixing = numbers.normal(size=(64, 64))
+    few, others = (numbers.normal(size=(count, 64)) @ mixing for count in (rows, 200))
+    grams = Grams(*((x.T @ x).astype(np.float32) for x in (few, others)))
+    weight = numbers.normal(size=(64, 32)).astype(np.float32)
+    nearest = to_nearest(weight, block_scales(weight, 32), 32)
+    lost = [
+        float(np.square(others @ (made.restored() - weight)).sum())
+        for made in (gptq(weight, 32, grams), nearest)
+    ]
+    assert lost[0] <= lost[1] * 1.0001
+    assert rows < 400 or lost[0] < 0.8 * lost[1]
 
 
 def test_codes_and_scales_are_what_is_stored(plain: Program) -> None:
@@ -198,6 +216,7 @@ def test_a_gemm_keeps_its_bias(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ("group=48", "group is 48, must be one of"),
+        ("activations=int2", "activations is 'int2'; leave it out, or write float"),
         ("method=awq", "method is 'awq', must be rtn or gptq"),
         ("observations=0", "at least 1"),
     ],

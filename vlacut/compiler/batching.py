@@ -17,7 +17,7 @@ from vlacut.errors import InputError
 from vlacut.hardware import Side
 from vlacut.ir.annotation import SECONDS
 from vlacut.ir.extracting import Extract
-from vlacut.ir.graphs import operators, value_spec
+from vlacut.ir.graphs import operators, strip, value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.plans.batch import Batch, batch_name, slot
@@ -119,7 +119,5 @@ def _is_weight(value: ir.Value | None) -> bool:
 def _plain(model: ir.Model) -> ir.Model:
     """A model without what passes left on it."""
     for node in model.graph:
-        node.metadata_props.clear()
-        for value in node.outputs:
-            value.metadata_props.clear()
+        strip(node)
     return model

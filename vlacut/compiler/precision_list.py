@@ -8,8 +8,17 @@ from collections.abc import Iterator
 from vlacut.errors import InputError
 from vlacut.ir.pipeline import pass_text
 
-_QUANTISED = ("int8", "float8e4m3fn", "int4")
-_GROUPED = re.compile(r"(int4)g(\d+)")  # with the number of inputs that share a scale
+# The last three as the literature has them, bits of weights and of activations.
+_QUANTISED = {
+    "int8": {"weights": "int8"},
+    "float8e4m3fn": {"weights": "float8e4m3fn"},
+    "int4": {"weights": "int4"},
+    "w8a8": {"weights": "int8"},
+    "w4a16": {"weights": "int4", "activations": "float"},
+    "w4a8": {"weights": "int4"},
+}
+_GROUPED = re.compile(r"(int4|w4a16|w4a8)g(\d+)")  # with the number of inputs that share a scale
+_AS_IT_IS = "float"  # which is always there
 _CONVERTED = ("float16", "bfloat16")
 
 
@@ -17,12 +26,14 @@ def parse_precisions(text: str) -> dict[str, str]:
     """The passes of every precision that a text lists, by its name.
 
     A name is a type, or `PHASE=TYPE` with `+` between; `int4g128` is int4 in groups of 128. Raises
-    InputError if it does not parse, or one is there twice.
+    InputError if it does not parse, or one is there twice. `float` is the program as it is.
     """
     found: dict[str, str] = {}
     for name in filter(None, (item.strip() for item in text.split(","))):
         if name in found:
             raise InputError(f"--precisions {text}: {name} is there twice")
+        if name == _AS_IT_IS:
+            continue
         found[name] = ",".join(_passes(text, name))
     return found
 
@@ -49,5 +60,5 @@ def _options(kind: str) -> dict[str, str]:
     """Of the pass that makes a type; none if it is no type of weights."""
     grouped = _GROUPED.fullmatch(kind)
     if grouped:
-        return {"weights": grouped[1], "group": grouped[2]}
-    return {"weights": kind} if kind in _QUANTISED else {}
+        return {**_QUANTISED[grouped[1]], "group": grouped[2]}
+    return _QUANTISED.get(kind, {})

@@ -40,7 +40,8 @@ class Device:
 
     Attributes:
         name: as users write it, with the mode and the stack where they are not the profile's own.
-        peak: dense FLOP/s by element type.
+        peak: dense FLOP/s by element type; by `w8a8`, `w4a8` and `w4a16` that of products which
+            read their weights as codes, where it was measured.
         memory_bandwidth: bytes per second.
         memory_bytes: memory of the machine.
         cache_bytes: size of the last cache that all multiprocessors share; 0 for none.

@@ -273,6 +273,7 @@ def _stack(name: str, table: _Table) -> Stack:
         launch=table.table("launch").numbers(),
         wake_s=table.number("wake_s") if "wake_s" in table.values else 0.0,
         speedup=table.table("speedup").numbers(),
+        depth=table.table("depth").numbers(),
     )
 
 

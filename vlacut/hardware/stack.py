@@ -26,7 +26,7 @@ _PARAMETERS = (
     "batch_s",
     "wake_s",
 )
-_TABLES = ("compute", "memory", "launch", "speedup")
+_TABLES = ("compute", "memory", "launch", "speedup", "depth")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Stack:
         wake_s: seconds until all threads of an engine work on a kernel.
         speedup: how many times faster all threads are than one, by kind or `kind.Operator`;
             1 if it is not given.
+        depth: half_depth of products by `kind.form`, where that differs: what reads codes converts
+            and scales what it makes, which a deep sum hides.
+
+    A key `kind.form` is of products that read their weights as codes, `kind.form.vector` of those
+    with a vector: see `Kernel.form`.
     """
 
     name: str
@@ -80,6 +85,7 @@ class Stack:
     launch: Mapping[str, float] = field(default_factory=dict)
     wake_s: float = 0.0
     speedup: Mapping[str, float] = field(default_factory=dict)
+    depth: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
@@ -89,8 +95,8 @@ class Stack:
                 raise self._error(f"{name} is {getattr(self, name)}, must not be negative")
         if self.overlap > 1:
             raise self._error(f"overlap is {self.overlap}, must be in [0, 1]")
-        if any(seconds < 0 for seconds in self.launch.values()):
-            raise self._error("launch must not be negative")
+        if any(figure < 0 for figure in (*self.launch.values(), *self.depth.values())):
+            raise self._error("launch and depth must not be negative")
         if any(not 1 <= times < float("inf") for times in self.speedup.values()):
             raise self._error("speedup must not be below 1")
         self._check_parts("compute", self.compute, KINDS[:-1])
@@ -123,12 +129,17 @@ class Stack:
         """How many times faster all threads are than one, for large kernels of a kind."""
         return self.speedup.get(f"{kind}.{operator}", self.speedup.get(kind, 1.0))
 
+    def depth_of(self, kind: str, form: str = "") -> float:
+        """The terms at which products of a kind, or of a form of it, get half of their rate."""
+        return self.depth.get(f"{kind}.{form}", self.half_depth)
+
     def parameters(self) -> dict[str, float]:
         """All numbers, flat: `launch_s`, `compute.gemm`, `memory.gemm`, ..."""
         flat = {name: float(getattr(self, name)) for name in _PARAMETERS}
         flat |= {f"compute.{key}": part for key, part in self.compute.items()}
         flat |= {f"memory.{key}": part for key, part in self.memory.items()}
         flat |= {f"launch.{key}": seconds for key, seconds in self.launch.items()}
+        flat |= {f"depth.{key}": terms for key, terms in self.depth.items()}
         return flat | {f"speedup.{key}": times for key, times in self.speedup.items()}
 
     def with_parameters(self, values: Mapping[str, float]) -> Stack:

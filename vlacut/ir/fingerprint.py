@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
+from vlacut.ir.graphs import ACTIVATIONS
+
 
 def fingerprint(nodes: Iterable[ir.Node]) -> str:
     """SHA-256, in hexadecimal, of operators in order.
 
-    The digest covers each operator's domain, type, attributes and operand names, and the types and
-    shapes of its outputs.
+    The digest covers each operator's domain, type, attributes and operand names, whether its
+    activations may be rounded, and the types and shapes of its outputs.
     """
     digest = hashlib.sha256()
     for node in nodes:
@@ -25,6 +27,7 @@ def fingerprint(nodes: Iterable[ir.Node]) -> str:
 def _fields(node: ir.Node) -> Iterator[str]:
     yield node.domain
     yield node.op_type
+    yield node.metadata_props.get(ACTIVATIONS, "")
     for name in sorted(node.attributes):
         yield f"{name}={_attribute(node.attributes[name])}"
     for value in node.inputs:

@@ -31,6 +31,21 @@ def value_spec(value: ir.Value, name: str | None = None) -> TensorSpec:
     return TensorSpec(name or str(value.name), _NAMES[dtype], dims)  # type: ignore[arg-type]
 
 
+ACTIVATIONS = "activations"
+"""The property of a product of weights in 4 bits whose activations no executor may round: `float`.
+It goes with the product into its part, since nothing in ONNX says it."""
+
+
+def strip(node: ir.Node) -> None:
+    """Drop what front ends left on an operator and on what it makes; `ACTIVATIONS` stays."""
+    kept = node.metadata_props.get(ACTIVATIONS)
+    node.metadata_props.clear()
+    if kept is not None:
+        node.metadata_props[ACTIVATIONS] = kept
+    for value in node.outputs:
+        value.metadata_props.clear()
+
+
 def node_inputs(node: ir.Node) -> tuple[ir.Value, ...]:
     """Values a node reads, each once: its own inputs, then those its subgraphs capture."""
     found = dict.fromkeys(value for value in node.inputs if value is not None)

@@ -80,6 +80,8 @@ class Kernel:
             convolution after unfolding, or attention (m queries, n columns of Q, K and V, k keys).
             1 for other kinds.
         operator: the ONNX operator; empty if several operators are one kernel.
+        form: of a product that reads its weights as codes: bits of weights and activations, as
+            `w8a8`, `w4a8` and `w4a16`; empty for others.
 
     Raises HardwareError for another kind.
     """
@@ -92,6 +94,12 @@ class Kernel:
     k: int = 1
     batch: int = 1
     operator: str = ""
+    form: str = ""
+
+    @property
+    def own(self) -> str:
+        """The name, after its kind, under which a stack has figures of its own for it."""
+        return self.form or self.operator
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -128,13 +136,13 @@ def _padded_flops(
 def compute_seconds(kernel: Kernel, device: Device) -> float:
     """Seconds of a kernel's arithmetic, once its operands are there."""
     stack = device.stack
-    rate = device.peak_flops(kernel.rate)
+    rate = device.peak.get(kernel.form) or device.peak_flops(kernel.rate)
     if not kernel.cost.flops:
         return 0.0
     flops: float = kernel.cost.flops
     if kernel.kind in _PRODUCTS:
         flops *= _deep_share(kernel, stack) if stack.packs else _tiled_share(kernel, device)
-    return flops / (rate * stack.compute_part(kernel.kind, kernel.rate, kernel.operator))
+    return flops / (rate * stack.compute_part(kernel.kind, kernel.rate, kernel.own))
 
 
 def _tiled_share(kernel: Kernel, device: Device) -> float:
@@ -155,7 +163,7 @@ def _appetite(dtype: str, device: Device) -> float:
 
 def _deep_share(kernel: Kernel, stack: Stack) -> float:
     """What a product takes over what an infinitely deep one would of the same flops."""
-    return 1 + stack.half_depth / kernel.k
+    return 1 + stack.depth_of(kernel.kind, kernel.own) / kernel.k
 
 
 def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf) -> float:
@@ -183,11 +191,16 @@ def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
 def _memory_part(kernel: Kernel, stack: Stack) -> float:
     """Part of the bandwidth that a kernel gets.
 
-    Where products pack their second operand, that alone goes at their own part; what else they
-    move, and all that a product with a vector moves, goes at that of a vector.
+    Products of codes have parts of their own where they were measured. Where other products pack
+    their second operand, that alone goes at their own part; what else they move, and all that a
+    product with a vector moves, goes at that of a vector.
     """
     if kernel.kind not in _PRODUCTS:
-        return stack.memory_part(kernel.kind, kernel.operator)
+        return stack.memory_part(kernel.kind, kernel.own)
+    if f"{kernel.kind}.{kernel.form}" in stack.memory:
+        narrow = f"{kernel.form}.vector"
+        has_own = kernel.m == 1 and f"{kernel.kind}.{narrow}" in stack.memory
+        return stack.memory_part(kernel.kind, narrow if has_own else kernel.form)
     vector = stack.memory_part(kernel.kind, "vector")
     if kernel.m == 1:
         return vector
@@ -205,13 +218,13 @@ def device_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
     memory = memory_seconds(kernel, device, working_set)
     stack = device.stack
     work = compute + memory - stack.overlap * min(compute, memory)
-    alone = work * stack.times_faster(kernel.kind, kernel.operator)
+    alone = work * stack.times_faster(kernel.kind, kernel.own)
     return min(alone, work + stack.wake_s) + _launch_seconds(kernel, stack)
 
 
 def _launch_seconds(kernel: Kernel, stack: Stack) -> float:
     """Seconds beyond a kernel's work; of a view too, where the stack was measured to take any."""
-    own_s = stack.launch.get(f"{kernel.kind}.{kernel.operator}")
+    own_s = stack.launch.get(f"{kernel.kind}.{kernel.own}")
     kernels = kernel.cost.kernels
     if own_s is None:
         return kernels * (stack.launch_s + kernel.batch * stack.batch_s)

@@ -16,7 +16,7 @@ from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import SECONDS, STRUCTURE
 from vlacut.ir.dataflow import Dataflow, Use, cuts_of, key_of
 from vlacut.ir.fingerprint import fingerprint
-from vlacut.ir.graphs import node_inputs, value_spec
+from vlacut.ir.graphs import node_inputs, strip, value_spec
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State
 from vlacut.plans.instructions import Instruction
@@ -272,9 +272,7 @@ def _named(
     for value, key in zip(graph.outputs, outputs, strict=True):
         value.name = key
     for node in graph:
-        node.metadata_props.clear()
-        for value in node.outputs:
-            value.metadata_props.clear()
+        strip(node)
     graph.name = phase.name
     return ir.Model(graph, ir_version=phase.model.ir_version)
 

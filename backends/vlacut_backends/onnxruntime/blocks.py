@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx_ir as ir
 
+from vlacut.ir.graphs import ACTIVATIONS
 from vlacut.ir.rewriting import remove_unused, replace_value
 
 DOMAIN, OPERATOR = "com.microsoft", "MatMulNBits"
@@ -21,7 +22,6 @@ _OFFSET = 8  # what ONNX Runtime takes from a code where no zero points are give
 _GROUPS = (16, 32, 64, 128, 256)
 # The attribute accuracy_level: the least that activations may be rounded to inside.
 _LEVELS = {"int8": 4, "float": 0}
-ACTIVATIONS = tuple(_LEVELS)
 
 
 def join_blocks(model: ir.Model, activations: str) -> None:
@@ -32,11 +32,12 @@ def join_blocks(model: ir.Model, activations: str) -> None:
     Args:
         model: a part.
         activations: what they are rounded to inside the product: `int8`, by block, or `float`: not
-            at all.
+            at all; a product that has the property `ACTIVATIONS` goes by that.
     """
     graph = model.graph
     for product, restored in list(_pairs(graph)):
-        _replace(graph, product, restored, _LEVELS[activations])
+        asked = product.metadata_props.pop(ACTIVATIONS, activations)
+        _replace(graph, product, restored, _LEVELS[asked])
         model.graph.opset_imports.setdefault(DOMAIN, 1)
     remove_unused(model)
 

@@ -149,7 +149,8 @@ def _sizes(operator: Operator, terms: str) -> dict[str, int]:
 def _product(
     kind: str, operator: Operator, cost: Cost, m: int, n: int, k: int, batch: int = 1
 ) -> Kernel:
-    return Kernel(kind, cost, operator.rate, max(1, m), max(1, n), max(1, k), max(1, batch))
+    sizes = (max(1, m), max(1, n), max(1, k), max(1, batch))
+    return Kernel(kind, cost, operator.rate, *sizes, form=operator.form)
 
 
 def _labels(term: str, shape: tuple[int, ...]) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from vlacut.ir.graphs import dtype_name
+from vlacut.ir.graphs import ACTIVATIONS, dtype_name
 from vlacut.pricing.roofline import Cost, Kernel
 from vlacut.tensor import dtype_bits
 from vlacut_passes.cost.codes import is_unpacked_where_read
@@ -98,6 +98,20 @@ class Operator:
         quantised = kind.startswith("QLinear") or kind.endswith("Integer")
         dtype = self.needed(0).dtype if quantised else self.needed(0).codes or self.dtype
         return _SAME_RATE.get(dtype, dtype)
+
+    @property
+    def form(self) -> str:
+        """How a product reads weights that are codes, see `Kernel.form`; empty if it reads none.
+
+        In 4 bits the executor may round activations to 8, unless the product forbids it.
+        """
+        weight = self.input(1)
+        codes = (
+            "" if weight is None or self.node.op_type not in ("MatMul", "Gemm") else weight.codes
+        )
+        if codes == "int4":
+            return "w4a16" if ACTIVATIONS in self.node.metadata_props else "w4a8"
+        return "w8a8" if codes == "int8" else ""
 
     @property
     def dtype(self) -> str:

@@ -15,6 +15,7 @@ from vlacut_passes.quantising.products import Product, Products
 from vlacut_passes.quantising.rounding import (
     GPTQ,
     Array,
+    Grams,
     Rounded,
     block_scales,
     gptq,
@@ -24,6 +25,8 @@ from vlacut_passes.quantising.weights import INT4, element
 from vlacut_passes.quantising.writing import put_codes, raise_opset
 
 _LEAST_GROUP = 16  # that ONNX Runtime's products of 4 bits take
+
+_HELD = 4  # one observation in so many says which way of rounding errs least
 
 Key = tuple[str, int]  # a weight's name, and the axis of its outputs
 
@@ -38,11 +41,13 @@ class FourBits:
         method: `rtn` or `gptq`, see `rounding`.
         error: the most that the action may move, as a share of its largest magnitude; the weights
             that move it most for their bytes stay as they are until it holds. None for no limit.
+        exact_activations: whether executors leave what the weights multiply as it is.
     """
 
     group: int
     method: str
     error: float | None
+    exact_activations: bool = False
 
     def apply(self, program: Program, found: Products, seen: Sequence[Observation]) -> str:
         """Quantise the products, in place; what was done, for the report.
@@ -66,7 +71,8 @@ class FourBits:
                 raise_opset(phase.model, phase.name)
             for product in kept:
                 made = rounded.get(_key(product))
-                put_codes(phase.model.graph, product, self._group(product), made)
+                group = self._group(product)
+                put_codes(phase.model.graph, product, group, made, self.exact_activations)
         done = {_key(one) for listed in chosen.values() for one in listed if one.name not in exact}
         left = {_key(one) for listed in found.values() for one in listed} - done
         return (
@@ -119,11 +125,10 @@ class FourBits:
         for product in _each(chosen):
             matrix = _matrix(product)
             group = self._group(product)
-            scales = block_scales(matrix, group)
             if self.method == GPTQ:
-                made[_key(product)] = gptq(matrix, scales, group, grams[_key(product)])
+                made[_key(product)] = gptq(matrix, group, grams[_key(product)])
             else:
-                made[_key(product)] = to_nearest(matrix, scales, group)
+                made[_key(product)] = to_nearest(matrix, block_scales(matrix, group), group)
         return made
 
 
@@ -146,28 +151,35 @@ def _matrix(product: Product) -> Array:
     return array if product.channel == 1 else np.ascontiguousarray(array.T)
 
 
-def _grams(program: Program, chosen: Products, seen: Sequence[Observation]) -> dict[Key, Array]:
-    """The sum of x xT over all rows of activations, by weight: phases that share one add up."""
-    grams: dict[Key, Array] = {}
+def _grams(program: Program, chosen: Products, seen: Sequence[Observation]) -> dict[Key, Grams]:
+    """What weights are multiplied with: phases that share one add up. Every `_HELD`-th observation
+    is held out.
+    """
+    grams: dict[Key, Grams] = {}
     read: dict[tuple[str, str], set[Key]] = {}
     for phase, listed in chosen.items():
         for product in listed:
             key = _key(product)
             read.setdefault((phase, str(product.activation.name)), set()).add(key)
-            inputs = product.shape[1 - product.channel]
-            grams.setdefault(key, np.zeros((inputs, inputs), np.float32))
-
-    def see(phase: str, name: str, array: np.ndarray) -> None:
-        rows = array.astype(np.float32).reshape(-1, array.shape[-1])
-        product = rows.T @ rows
-        for key in read[phase, name]:
-            grams[key] += product
+            shape = (product.shape[1 - product.channel],) * 2
+            if key not in grams:
+                fitted = np.zeros(shape, np.float32)
+                grams[key] = Grams(fitted, np.zeros(shape, np.float32) if len(seen) > 1 else fitted)
 
     names = {
         phase: [str(one.activation.name) for one in listed] for phase, listed in chosen.items()
     }
     observed = Observed(program, names)
-    for observation in seen:
+    for number, observation in enumerate(seen):
+        held = len(seen) > 1 and number % _HELD == 1
+
+        def see(phase: str, name: str, array: np.ndarray, held: bool = held) -> None:
+            rows = array.astype(np.float32).reshape(-1, array.shape[-1])
+            product = rows.T @ rows
+            for key in read[phase, name]:
+                found = grams[key].held if held else grams[key].seen
+                found += product
+
         observed.step(observation, see)
     return grams
 

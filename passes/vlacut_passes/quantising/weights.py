@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 INT4 = "int4"
+FLOAT = "float"  # of activations that nothing rounds
 
 
 def element(value: ir.Value) -> ir.DataType:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from vlacut.errors import PassError
+from vlacut.ir.graphs import ACTIVATIONS
 from vlacut.ir.rewriting import replace_value
 from vlacut_passes.quantising.products import Product
 from vlacut_passes.quantising.rounding import Rounded
 from vlacut_passes.quantising.weights import (
+    FLOAT,
     INT4,
     add_shapes,
     add_weight,
@@ -38,8 +40,13 @@ def raise_opset(model: ir.Model, where: str) -> None:
     model.ir_version = max(model.ir_version, _IR_VERSION)
 
 
-def put_codes(graph: ir.Graph, product: Product, group: int, rounded: Rounded | None) -> None:
-    """The product reads codes [inputs, outputs], whichever way round its weight was stored."""
+def put_codes(
+    graph: ir.Graph, product: Product, group: int, rounded: Rounded | None, exact: bool = False
+) -> None:
+    """The product reads codes [inputs, outputs], whichever way round its weight was stored.
+
+    With `exact` executors leave what it multiplies them with as it is.
+    """
     node, weight = product.node, product.weight
     name = f"{product.name}.{INT4}.g{group}.{product.channel}"
     if name not in graph.initializers:
@@ -54,13 +61,15 @@ def put_codes(graph: ir.Graph, product: Product, group: int, rounded: Rounded | 
     blocks = {"axis": 0, "block_size": group}
     restored = through(graph, name, blocks, f"{node.name}.weight", weight, node)
     if node.op_type == "Gemm":
-        _as_product(graph, node, restored)
+        node = _as_product(graph, node, restored)
     else:
         node.replace_input_with(1, restored)
+    if exact:
+        node.metadata_props[ACTIVATIONS] = FLOAT
 
 
-def _as_product(graph: ir.Graph, gemm: ir.Node, weight: ir.Value) -> None:
-    """A MatMul, and an Add where the Gemm has a bias."""
+def _as_product(graph: ir.Graph, gemm: ir.Node, weight: ir.Value) -> ir.Node:
+    """A MatMul, which is returned, and an Add where the Gemm has a bias."""
     given, output = gemm.inputs[0], gemm.outputs[0]
     bias = gemm.inputs[2] if len(gemm.inputs) > 2 else None
     product = ir.node("MatMul", [given, weight], name=f"{gemm.name}.product")
@@ -74,3 +83,4 @@ def _as_product(graph: ir.Graph, gemm: ir.Node, weight: ir.Value) -> None:
         graph.insert_before(gemm, node)
     replace_value(output, made[-1].outputs[0])
     graph.remove(gemm, safe=True)
+    return product

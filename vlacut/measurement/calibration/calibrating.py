@@ -21,6 +21,7 @@ from vlacut.ir.program import Phase, Program
 from vlacut.measurement.calibration.blocks import FAMILY_SIZES, blocks
 from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.calibration.codecs import measure_codecs
+from vlacut.measurement.calibration.codes import products_of_codes
 from vlacut.measurement.calibration.fitting import Fit, fit
 from vlacut.measurement.calibration.measuring import measure_samples
 from vlacut.measurement.calibration.predicting import Observation
@@ -72,8 +73,8 @@ def calibrate(
 
 
 def calibration_samples() -> tuple[Sample, ...]:
-    """What is measured: chains of one kind of operator, and then whole blocks."""
-    return (*sampling_plan(), *blocks())
+    """What is measured: chains of one kind of operator, products of codes, then whole blocks."""
+    return (*sampling_plan(), *products_of_codes(), *blocks())
 
 
 def fit_profile(

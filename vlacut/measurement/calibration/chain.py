@@ -29,7 +29,8 @@ class Sample:
 class Chain:
     """Builds a graph of one sample operator by operator; its weights are named w0, w1, ..."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, opset: int = _OPSET) -> None:
+        self._opset = opset
         self._numbers = np.random.default_rng(seed)
         self._nodes: list[ir.Node] = []
         self._inputs: list[ir.Value] = []
@@ -51,11 +52,16 @@ class Chain:
         numbers = self._numbers.standard_normal(shape, dtype=np.float32)
         return self.constant(numbers / np.float32(np.sqrt(shape[0])))
 
+    def codes(self, most: int, *shape: int) -> np.ndarray:
+        """Whole numbers from -most to most."""
+        return self._numbers.integers(-most, most + 1, shape)
+
     def constant(self, array: np.ndarray) -> ir.Value:
         """A weight with this content."""
         name = f"w{len(self._weights)}"
         made = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        made.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+        assert made.const_value is not None
+        made.type = ir.TensorType(made.const_value.dtype)
         made.shape = ir.Shape(array.shape)
         self._weights.append(made)
         return made
@@ -82,7 +88,7 @@ class Chain:
             [output],
             nodes=self._nodes,
             initializers=self._weights,
-            opset_imports={"": _OPSET},
+            opset_imports={"": self._opset},
             name="sample",
         )
         return ir.Model(graph, ir_version=_IR_VERSION)

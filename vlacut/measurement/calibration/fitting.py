@@ -4,7 +4,9 @@ The fit has these free parameters: the peak rate, both bandwidths, the size of t
 parameters of the stack that hold for all kernels. Every measured operator adds its part of the rate
 (or of the bandwidth, if it computes nothing), its launch, and its gain from several threads. By
 definition, large products reach all of the peak, and products with a vector all of the bandwidth;
-the parts of other operators are relative to that.
+the parts of other operators are relative to that. Products that read their weights as codes have,
+by their form, a peak rate, parts of the bandwidth (of many rows, and of one), a launch, a depth and
+a gain from threads.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ _PARTS = ("compute.conv", "memory.gemm", "memory.conv", "memory.pointwise", "mem
 _SPEEDUPS = ("speedup.gemm", "speedup.conv")
 _OWN_KINDS = ("pointwise", "reduction", "movement")  # whose operators have parameters of their own
 _WAKE_S = 1e-5
+_DEPTH = 32.0  # terms at which a product of codes may get half of its rate, to start from
 _TOLERANCE = 1e-4  # of the cost: the measurements are known far less well
 _MOST_STEPS = 60
 _MARGIN = 1e-3  # of the logarithm of a speedup above 0, for derivatives step down
@@ -146,6 +149,23 @@ def _machine(device: Device, name: str) -> float:
     return device.peak["float32"] if name == "peak.float32" else float(getattr(device, name))
 
 
+def _of_codes(observations: Sequence[Observation], start: Device) -> dict[str, float]:
+    """Where the parameters of products of codes start: those of products of floats."""
+    kernels = (kernel for item in observations for kernel in item.kernels)
+    begin: dict[str, float] = {}
+    for form in dict.fromkeys(kernel.form for kernel in kernels if kernel.form):
+        begin |= {
+            f"peak.{form}": start.peak["float32"],
+            f"memory.gemm.{form}": start.stack.memory["gemm"],
+            f"memory.gemm.{form}.vector": start.stack.memory["gemm"],
+            f"launch.gemm.{form}": start.stack.launch_s,
+            f"depth.gemm.{form}": _DEPTH,
+        }
+        if start.multiprocessors > 1:
+            begin[f"speedup.gemm.{form}"] = math.sqrt(start.multiprocessors)
+    return begin
+
+
 def _starting_point(observations: Sequence[Observation], start: Device) -> dict[str, float]:
     """The parameters to fit, and where to start."""
     known = start.stack.parameters() | {name: _machine(start, name) for name in _MACHINE}
@@ -164,7 +184,7 @@ def _starting_point(observations: Sequence[Observation], start: Device) -> dict[
         own = (f"speedup.{kind}.{operator}" for kind, operator in operators)
         begin |= dict.fromkeys((*_SPEEDUPS, *own), math.sqrt(start.multiprocessors))
         begin["wake_s"] = _WAKE_S
-    return begin
+    return begin | _of_codes(observations, start)
 
 
 def _bounds(names: Sequence[str], start: Device) -> tuple[np.ndarray, np.ndarray]:
@@ -181,12 +201,14 @@ def _bounds(names: Sequence[str], start: Device) -> tuple[np.ndarray, np.ndarray
 def _with(device: Device, values: Mapping[str, float]) -> Device:
     """The device with some parameters replaced."""
     machine = {name: values[name] for name in _MACHINE if name in values}
-    peak = machine.pop("peak.float32")
+    peak = {name[5:]: value for name, value in values.items() if name.startswith("peak.")}
+    del machine["peak.float32"]
     machine["cache_bandwidth"] = max(machine["cache_bandwidth"], machine["memory_bandwidth"])
-    stack = {name: value for name, value in values.items() if name not in _MACHINE}
+    known = {*_MACHINE, *(f"peak.{name}" for name in peak)}
+    stack = {name: value for name, value in values.items() if name not in known}
     return replace(
         device,
-        peak={**device.peak, "float32": peak},
+        peak={**device.peak, **peak},
         stack=device.stack.with_parameters(stack),
         **machine,  # type: ignore[arg-type]  # floats all
     )

@@ -42,7 +42,7 @@ class Predictions:
     Args:
         observations: what is predicted.
         names: of the parameters that `derivatives` goes through; those of an operator are called
-            `table.kind.Operator`.
+            `table.kind.Operator`, those of products of codes `table.kind.form`.
     """
 
     def __init__(self, observations: Sequence[Observation], names: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ class Predictions:
 
     def _grouped(self, names: Sequence[str]) -> list[tuple[list[int], list[np.ndarray]]]:
         """Indices of the parameters that move together, each with the kernels that it moves."""
-        keys = np.array([f"{kernel.kind}.{kernel.operator}" for kernel, _ in self._pieces])
+        keys = np.array([f"{kernel.kind}.{kernel.own}" for kernel, _ in self._pieces])
         found: dict[str, tuple[list[int], list[np.ndarray]]] = {}
         for index, name in enumerate(names):
             table, _, key = name.partition(".")
