@@ -20,7 +20,8 @@ from support.programs import looping_program
 
 import vlacut
 from vlacut.bundle.manifest import Bundle, open_bundle
-from vlacut.compiler.driver import Target, compile_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.errors import BackendError
 from vlacut.hardware import Side, device_names, load_device
 from vlacut.runtime.engines import OpenedEngines, host_arrays, load_engines

@@ -18,7 +18,8 @@ import pytest
 
 from vlacut import registry
 from vlacut.bundle.manifest import Bundle
-from vlacut.compiler.driver import Target, compile_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.hardware import Side, load_device
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.program import Program

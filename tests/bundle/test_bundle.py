@@ -17,7 +17,8 @@ from support.forging import forge, forge_file
 from support.programs import TARGET, looping_program
 
 from vlacut.bundle.manifest import open_bundle, read_bundle
-from vlacut.compiler.driver import Target, compile_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.errors import BundleError, InfeasibleError, ModelError
 from vlacut.hardware import Side
 from vlacut.runtime.verification import verify_bundle

@@ -14,7 +14,7 @@ from support.commands import Vlacut
 from support.programs import looping_program
 
 from vlacut.cli.show.frontier import draw_sweep, show_sweep
-from vlacut.compiler.driver import plan_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.sweep import POINTS, Axis, Point, parse_axis, sweep
 from vlacut.compiler.target import Target
 from vlacut.errors import HardwareError, InputError

@@ -11,7 +11,7 @@ import pytest
 from support.programs import looping_program
 
 from vlacut.cli.show.report import plan_json, verdict
-from vlacut.compiler.driver import plan_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import HardwareError, InfeasibleError, InputError
 from vlacut.hardware import load_device, load_profile

@@ -11,7 +11,7 @@ import pytest
 from support.commands import Vlacut
 from support.programs import looping_program
 
-from vlacut.compiler.driver import plan_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError, PassError
 from vlacut.hardware import Side

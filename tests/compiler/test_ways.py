@@ -11,7 +11,7 @@ from support.programs import random_stateful
 from support.token_loops import token_program
 
 from vlacut.cli.show.ways import show_ways, ways_json
-from vlacut.compiler.driver import Planned, plan_program
+from vlacut.compiler.planning import Planned, plan_program
 from vlacut.compiler.sweep import parse_axis, sweep
 from vlacut.compiler.target import AUTO, Target
 from vlacut.errors import InputError

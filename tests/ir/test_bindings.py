@@ -12,7 +12,7 @@ from support.programs import TARGET
 from support.torch_models import denoiser
 
 import vlacut as library
-from vlacut.compiler.driver import plan_program
+from vlacut.compiler.planning import plan_program
 from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.rewriting import name_uniquely

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.programs import looping_program
 
-from vlacut.compiler.driver import plan_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import HardwareError
 from vlacut.hardware import Device, Mode, Profile, Side, load_device, profile_text

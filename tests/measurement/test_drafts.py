@@ -17,7 +17,8 @@ from support.token_loops import prompts, token_program
 
 import vlacut as package
 from vlacut.bundle.draft_table import DraftTable, write_draft_table
-from vlacut.compiler.driver import compile_program, plan_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import BundleError, InputError, VlacutError
 from vlacut.ir.program import Program

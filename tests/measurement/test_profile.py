@@ -12,7 +12,8 @@ from support.programs import looping_program, random_program
 
 from vlacut.bundle.costs import MeasuredCosts, MeasuredPart, read_costs, write_costs
 from vlacut.bundle.manifest import open_bundle
-from vlacut.compiler.driver import Target, plan_program
+from vlacut.compiler.planning import plan_program
+from vlacut.compiler.target import Target
 from vlacut.errors import InputError
 from vlacut.hardware import Side
 from vlacut.ir.annotation import MEASURED, SECONDS

@@ -18,7 +18,8 @@ from support.zoo import module, traced
 import vlacut
 from vlacut import registry
 from vlacut.bundle.manifest import Bundle
-from vlacut.compiler.driver import Target, compile_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.errors import InputError
 from vlacut.hardware import Side, parse_link
 from vlacut.ir.annotation import STRUCTURE

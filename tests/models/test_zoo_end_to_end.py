@@ -13,7 +13,8 @@ from support.zoo import traced
 
 import vlacut
 from vlacut import registry
-from vlacut.compiler.driver import Target, compile_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.hardware import Side
 from vlacut.ir.dataflow import weights_of
 from vlacut.runtime.verification import verify_bundle

@@ -14,7 +14,8 @@ from support.onnx_text import write
 from support.programs import looping_program
 
 from vlacut.bundle.manifest import Bundle, open_bundle
-from vlacut.compiler.driver import compile_program, plan_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError
 from vlacut.frontends.load import load_program

@@ -21,7 +21,8 @@ from support.zoo import traced
 
 from vlacut import registry
 from vlacut.bundle.manifest import open_bundle
-from vlacut.compiler.driver import compile_program, plan_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
 from vlacut.frontends.load import load_program

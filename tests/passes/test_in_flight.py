@@ -17,7 +17,8 @@ from support.programs import random_stateful
 from support.token_loops import prompts, token_program
 
 import vlacut
-from vlacut.compiler.driver import compile_program, plan_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError, PassError
 from vlacut.ir import verifier

@@ -10,7 +10,8 @@ from support.coding import encoded
 from support.pictures import camera_program, example
 
 from vlacut.bundle.manifest import Bundle
-from vlacut.compiler.driver import compile_program, plan_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.emulation import shape_of
 from vlacut.emulation.observation import planned_observation

@@ -10,7 +10,7 @@ from support.programs import TARGET, looping_program
 from support.random_graphs import all_cuts, random_graph, random_link
 
 from vlacut.cli.show.report import proof
-from vlacut.compiler.driver import plan_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import SIMPLER
 from vlacut.errors import InputError
 from vlacut.hardware import Link, Side

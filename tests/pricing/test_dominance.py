@@ -15,7 +15,7 @@ from support.slow import quick
 
 from vlacut.bundle.manifest import open_bundle
 from vlacut.cli.show.report import verdict, why
-from vlacut.compiler.driver import plan_program
+from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.hardware import Link, Side
 from vlacut.pricing.dominance import Standing, changes_at

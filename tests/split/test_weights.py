@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from vlacut.bundle.manifest import open_bundle
-from vlacut.compiler.driver import Target, compile_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.errors import InputError, ModelError
 from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.frontends.torch import program_from_module

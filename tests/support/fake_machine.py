@@ -15,7 +15,8 @@ import pytest
 from support.cutting import all_on, sides_of, write_cuts
 from support.programs import looping_program
 from vlacut.bundle.manifest import Bundle
-from vlacut.compiler.driver import Target, compile_program
+from vlacut.compiler.driver import compile_program
+from vlacut.compiler.target import Target
 from vlacut.hardware import Side
 from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.program import Program

@@ -14,7 +14,7 @@ from vlacut.hardware import Side
 
 if TYPE_CHECKING:
     from vlacut.bundle.manifest import Bundle
-    from vlacut.compiler.driver import Planned
+    from vlacut.compiler.planning import Planned
     from vlacut.compiler.target import Target
     from vlacut.ir.program import Program
 
@@ -139,7 +139,7 @@ def plan(
     target = _target("plan", locals())
     from dataclasses import replace
 
-    from vlacut.compiler.driver import plan_program
+    from vlacut.compiler.planning import plan_program
     from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 
     program = _program(model, args, kwargs, shapes, fixed, state, cache, task, original, config)

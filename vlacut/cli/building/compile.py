@@ -29,7 +29,7 @@ from vlacut.cli.show.output import (
 from vlacut.cli.show.progress import Stages, progress_bar
 from vlacut.cli.show.report import link_json, plan_json, show_plan
 from vlacut.cli.show.ways import ways_json
-from vlacut.compiler.driver import Planned, compile_program, parts_text, plan_program
+from vlacut.compiler.planning import Planned, parts_text, plan_program
 from vlacut.compiler.sweep import Axis, parse_axis, sweep
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError
@@ -222,6 +222,8 @@ def compile_command(
     as_json: bool,
     **asked: Any,
 ) -> None:
+    from vlacut.compiler.driver import compile_program  # a plan does without it, and starts sooner
+
     target = _target(pipeline, asked)
     if page:
         check_place(page)
