@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support.phases import run
 from support.pi_folders import CAMERA, JOINTS, STATE, lerobot_folder
+from support.policies.lerobot_pi_reference import observation
 from torch import Tensor
 
 from vlacut.errors import ModelError
@@ -19,6 +21,7 @@ from vlacut.frontends.lerobot.program import lerobot_program
 from vlacut_models.lerobot.act import act
 from vlacut_models.pi.lerobot import pi0, pi05
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 BUILDERS = {"pi0": pi0, "pi05": pi05}
 
 
@@ -43,6 +46,16 @@ def test_a_policy_reads_all_that_it_is_given(tmp_path: Path, kind: str) -> None:
     for name, one in raw.items():
         other = 255 - one if one.dtype == torch.uint8 else one + 0.5
         assert not torch.allclose(run(made, {**raw, name: other}), whole, atol=1e-4), name
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi05"])
+def test_its_actions_are_those_of_lerobot_s_own_policy(tmp_path: Path, kind: str) -> None:
+    """Steps, policy and steps of LeRobot 0.6.1; `policies/lerobot_pi_reference.py` made them."""
+    made = built(lerobot_folder(tmp_path, kind), kind, transformers="5.5.0")
+    raw = {name: torch.from_numpy(one) for name, one in observation().items()}
+    wanted = torch.from_numpy(np.load(GOLDEN / "lerobot_pi_actions.npz")[kind])
+    worst = float((run(made, raw) - wanted).abs().max())
+    assert worst <= 1e-5 * float(wanted.abs().max())
 
 
 @pytest.mark.parametrize(("transformers", "numbers"), [("4.57.6", 32), ("5.2.0", 6), ("", 6)])
@@ -97,6 +110,16 @@ def test_a_state_that_no_prompt_holds_is_refused(tmp_path: Path, numbers: int, s
     file.write_text(json.dumps({**json.loads(file.read_text()), "max_state_dim": numbers}))
     with pytest.raises(ModelError, match=said):
         open_folder(tmp_path, {}, "pick it", "4.57.6")
+
+
+def test_a_state_that_is_normalised_after_it_was_written_is_refused(tmp_path: Path) -> None:
+    file = lerobot_folder(tmp_path, "pi05") / "policy_preprocessor.json"
+    said = json.loads(file.read_text())
+    [place] = [at for at, one in enumerate(said["steps"]) if "state_file" in one]
+    said["steps"].append(said["steps"].pop(place))
+    file.write_text(json.dumps(said))
+    with pytest.raises(ModelError, match="is normalised behind the step that writes it as words"):
+        open_folder(tmp_path, {}, "pick it")
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {

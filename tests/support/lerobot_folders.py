@@ -65,6 +65,7 @@ def write_folder(
     modes: Mapping[str, str],
     between: Sequence[Mapping[str, Any]] = (),
     renamed: Mapping[str, str] | None = None,
+    behind: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """A folder as `save_pretrained` of LeRobot 0.4 writes it.
 
@@ -75,6 +76,7 @@ def write_folder(
         modes: of normalisation, by kind of feature.
         between: steps between the batch's and the device's: those of a prompt.
         renamed: the rename map.
+        behind: steps behind the normalisation: those of a prompt with the state in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
@@ -96,6 +98,7 @@ def write_folder(
     before.append(
         {"registry_name": "normalizer_processor", "config": scaling, "state_file": scaled}
     )
+    before += behind
     undone = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
     of_action = {**scaling, "features": config["output_features"]}
     after = [

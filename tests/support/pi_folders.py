@@ -79,6 +79,7 @@ def lerobot_folder(folder: Path, kind: str, steps: Mapping[str, Any] | None = No
         },
         "output_features": {"action": {"type": "ACTION", "shape": [JOINTS]}},
         "chunk_size": small.CHUNK,
+        "n_action_steps": small.CHUNK,
         "image_resolution": [224, 224],
     }
     name = "pi05_prepare_state_tokenizer_processor_step" if kind == "pi05" else ""
@@ -91,7 +92,10 @@ def lerobot_folder(folder: Path, kind: str, steps: Mapping[str, Any] | None = No
     mode = "QUANTILES" if kind == "pi05" else "MEAN_STD"
     modes = {"VISUAL": "IDENTITY", "STATE": mode, "ACTION": mode}
     found = {f"model.{one}": tensor for one, tensor in weights(kind).items()}
-    write_folder(folder, described, found, modes, between)
+    if kind == "pi05":  # as make_pi05_pre_post_processors has them
+        write_folder(folder, described, found, modes, behind=between)
+    else:
+        write_folder(folder, described, found, modes, between)
     digits_tokenizer(folder)
     return folder
 

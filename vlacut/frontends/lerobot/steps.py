@@ -183,6 +183,8 @@ def _normalise(made: Steps, step: _Step) -> None:
             continue  # what has no statistics stays as it is, there too
         if name in made.scales:
             raise step.refuse(f"{name} is normalised a second time")
+        if made.writes_state and kind == "STATE":
+            raise step.refuse(f"{name} is normalised behind the step that writes it as words")
         first, second = (_statistic(step, state, f"{name}.{one}") for one in MODES[mode])
         made.scales[name] = Scale(mode, first, second, float(epsilon))
 
