@@ -76,6 +76,13 @@ def test_a_denoise_loop_has_ways_too() -> None:
     assert taken(planned).step_s == min(one.step_s for one in planned.ways)
 
 
+def test_a_pin_may_be_of_a_phase_that_one_way_has() -> None:
+    target = replace(ON_EDGE, pin=("prefill_decode*=edge",), draft="last")
+    plain, drafts = plan_program(wide(), target).ways
+    assert "matches no block" in plain.why_not
+    assert drafts.taken
+
+
 def test_who_cannot_overlap_runs_trip_by_trip() -> None:
     program = next(one for one in map(random_stateful, range(20)) if one.state)
     planned = plan_program(program, CHOOSES)

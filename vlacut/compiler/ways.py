@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlacut.compiler.target import Target
-from vlacut.errors import InfeasibleError, InputError, PassError, Progress
+from vlacut.errors import InputError, PassError, Progress
 from vlacut.hardware import parse_seconds
 from vlacut.ir.annotation import STATE_COPIES, WARMING, WEIGHT_PASSES, forget
 from vlacut.ir.dataflow import cuts_of, trace_dataflow
@@ -107,7 +107,7 @@ def _priced(base: Program, target: Target, passes: Sequence[Pass]) -> Way:
     program = copied(base)
     try:
         Pipeline(tuple(passes)).run(program)
-    except (InfeasibleError, PassError) as error:
+    except (InputError, PassError) as error:  # a pin of a phase that another way has, say
         requests = int(target.in_flight)
         name, why_not = _name(requests, target.draft), str(error).partition("; ")[0]
         return Way(name=name, in_flight=requests, draft=target.draft, why_not=why_not)
