@@ -44,6 +44,7 @@ def test_what_prometheus_reads() -> None:
         "vlacut_events": "counter",
         "vlacut_part_seconds": "counter",
         "vlacut_tensor_bytes": "counter",
+        "vlacut_batch_runs": "counter",
         "vlacut_load": "gauge",
         "vlacut_bundle_robots": "gauge",
         "vlacut_bundle_loaded": "gauge",

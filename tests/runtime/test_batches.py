@@ -26,8 +26,9 @@ from vlacut.errors import BackendError, BundleError, InputError
 from vlacut.hardware import Side
 from vlacut.plans.batch import Batch, check_batches, parse_batches, slot
 from vlacut.runtime.cloud.batches import Batches
+from vlacut.runtime.cloud.pace import Pace
 from vlacut.runtime.cloud.server import Server
-from vlacut.runtime.cloud.turns import Asked, Pace, Turns
+from vlacut.runtime.cloud.turns import Asked, Turns
 from vlacut.runtime.engines import cloud_engines
 from vlacut.tensor import TensorSpec
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
@@ -38,8 +39,14 @@ class _Counts(Collector):
         yield _by("vlacut_part_seconds", "Running parts, and waiting to.", "part", counts.part_s)
         moved = {"up": counts.received, "down": counts.sent}
         yield _by("vlacut_tensor_bytes", "Tensors that crossed the link.", "direction", moved)
+        together = "Runs of parts that robots may share, by how many the engine is for."
+        runs = {str(size): many for size, many in self._batch_runs().items()}
+        yield _by("vlacut_batch_runs", together, "robots", runs)
         yield GaugeMetricFamily("vlacut_load", "Engine seconds a second.", self._server.load)
         yield from _by_bundle(self._server.bundles)
+
+    def _batch_runs(self) -> Counter[int]:
+        return sum((one.batch_runs for one in self._server.bundles), Counter())
 
 
 def _by_bundle(bundles: Sequence[Deployment]) -> Iterator[Metric]:

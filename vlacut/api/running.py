@@ -17,6 +17,7 @@ from vlacut.bundle.manifest import Bundle, open_bundle, read_bundle
 from vlacut.bundle.store import WeightStore
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import Side, parse_link, read_recordings
+from vlacut.plans.batch import OFF, parse_batches
 from vlacut.runtime.cloud.deployment import Offer
 from vlacut.runtime.cloud.directory import Directory
 from vlacut.runtime.cloud.server import Server
@@ -223,6 +224,7 @@ def serve(
     provider: str = "",
     watch: bool = False,
     directory: Directory | None = None,
+    batch: str = "",
 ) -> Server:
     """The cloud side of a bundle, or of several, listening; call its `serve_forever`.
 
@@ -243,6 +245,8 @@ def serve(
         watch: `bundle` is a folder of bundles, and the server follows it until it is shut down:
             see `vlacut.api.watching`.
         directory: of other servers of a cluster, see `vlacut.api.cluster`.
+        batch: how many robots may run at once, of what the bundle has engines for (`compile
+            --batch`): `1,2,4`; `off` for one; empty for all.
 
     Every engine of a bundle alone runs once on zeros before this returns. Events go to the logger
     `vlacut.server`, and so does a warning if no variant has work for the cloud.
@@ -254,11 +258,12 @@ def serve(
     if not found:
         raise InputError("there is no bundle to serve: name one")
     alone = len(found) == 1 and folder is None
+    sizes = None if not batch else parse_batches("" if batch == OFF else batch)
     store = None if in_place or alone else shared_weights(found[0].parent)
 
     def offer(path: Path) -> Offer:
         opened = _open(path, trusted, None if emulate else Side.CLOUD)
-        return _offer(opened, emulate, in_place, provider, store)
+        return _offer(opened, emulate, in_place, provider, store, sizes)
 
     def verified(path: Path) -> Offer:
         made = offer(path)
@@ -284,7 +289,12 @@ def serve(
 
 
 def _offer(
-    opened: Bundle, emulate: bool, in_place: bool, provider: str, store: WeightStore | None
+    opened: Bundle,
+    emulate: bool,
+    in_place: bool,
+    provider: str,
+    store: WeightStore | None,
+    sizes: Sequence[int] | None,
 ) -> Offer:
     """A bundle for a server."""
     if opened.plan.one_side is Side.EDGE:
@@ -294,8 +304,18 @@ def _offer(
             opened.plan.program,
         )
 
+    there = {one.robots for part in opened.parts(Side.CLOUD) for one in part.batches}
+    lacks = sorted({*(sizes or ())} - there)
+    if lacks:
+        _log.warning(
+            "%s has no engines for %s robots at once; compile it with --batch",
+            opened.root.name,
+            ", ".join(map(str, lacks)),
+        )
+    batches = there if sizes is None else {*sizes}
+
     def load() -> Mapping[str, Any]:
-        engines = cloud_engines(opened, emulate, in_place, provider, store)
+        engines = cloud_engines(opened, emulate, in_place, provider, store, batches)
         if computes(opened, emulate):
             warm_up(opened.parts(Side.CLOUD), engines, opened.plan)
         return engines

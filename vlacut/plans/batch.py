@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vlacut.errors import BundleError, InputError
 
+OFF = "off"  # of a server: one robot after the other
 MOST_TOGETHER = 64  # robots in a batch: as many as a server takes by default
 
 

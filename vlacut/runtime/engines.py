@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vlacut.bundle.manifest import Bundle, check_files
 from vlacut.bundle.store import WeightStore
 from vlacut.errors import BundleError, InputError
 from vlacut.hardware import Side
-from vlacut.plans.batch import batch_name
+from vlacut.plans.batch import MOST_TOGETHER, batch_name
 from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.closing import Closing
 
@@ -98,11 +98,11 @@ def load_engines(
     emulate: bool = False,
     root: Path | None = None,
     provider: str = "",
-    batches: bool = False,
+    batches: Container[int] = (),
 ) -> dict[str, Engine]:
     """Engines of a side's parts, by name; with `emulate`, ones that take the plan's times.
 
-    With `batches` also those for several robots at once, see `vlacut.plans.batch`.
+    Also those for so many robots at once as `batches` has, see `vlacut.plans.batch`.
 
     The files are those of `root`, where that is given, see `vlacut.bundle.holding`. A `provider`
     takes the place of the recipe's; InputError if the back end has none to choose from.
@@ -113,10 +113,10 @@ def load_engines(
     if "prepack" in recipe:  # these engines are to last
         recipe = {**recipe, "prepack": SHARED}
     files = {part.name: bundle.part_file(part) for part in bundle.parts(side)}
-    if batches:
-        for part in bundle.parts(side):
-            names = [batch_name(part.name, batch.robots) for batch in part.batches]
-            files |= dict(zip(names, part_files(part)[1:], strict=True))
+    for part in bundle.parts(side):
+        for batch, file in zip(part.batches, part_files(part)[1:], strict=True):
+            if batch.robots in batches:
+                files[batch_name(part.name, batch.robots)] = file
     return {name: executor.load(root / file, root, recipe) for name, file in files.items()}
 
 
@@ -147,9 +147,10 @@ def cloud_engines(
     in_place: bool,
     provider: str = "",
     store: WeightStore | None = None,
+    batches: Container[int] = range(MOST_TOGETHER + 1),
 ) -> dict[str, Engine]:
-    """The cloud's, see `_held_engines`."""
-    return _held_engines(bundle, Side.CLOUD, emulate, in_place, provider, store)
+    """The cloud's, see `_held_engines`; and those for so many robots at once as `batches` has."""
+    return _held_engines(bundle, Side.CLOUD, emulate, in_place, provider, store, batches)
 
 
 def _held_engines(
@@ -159,6 +160,7 @@ def _held_engines(
     in_place: bool,
     provider: str,
     store: WeightStore | None = None,
+    batches: Container[int] = (),
 ) -> dict[str, Engine]:
     """A side's engines, of files that were verified and that nobody else can change.
 
@@ -170,4 +172,4 @@ def _held_engines(
         mine = {name for name in bundle.files if not in_place and (root / name).exists()}
         for problem in check_files(bundle, mine):
             raise BundleError(f"{bundle.root}: {problem}; compile it again, or copy it again")
-        return load_engines(bundle, side, emulate, root, provider, batches=side is Side.CLOUD)
+        return load_engines(bundle, side, emulate, root, provider, batches)

@@ -43,6 +43,7 @@ from vlacut.runtime.wire.sockets import parse_address, written
 @click.option(
     "--cluster", type=click.Path(path_type=Path), help="TOML of the servers that share the robots."
 )
+@click.option("--batch", default="", help="Robots at once, of those compiled: 1,2,4; or off.")
 @click.option("--emulate", is_flag=True, help="Take the plan's times, and compute nothing.")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics and /healthz over HTTP.")
 @click.option("--log-json", is_flag=True, help="Log an object a line.")
@@ -58,6 +59,7 @@ def serve_command(
     memory: str | None,
     watch: bool,
     cluster: Path | None,
+    batch: str,
     emulate: bool,
     in_place: bool,
     provider: str,
@@ -93,6 +95,7 @@ def serve_command(
         provider=provider,
         memory=parse_bytes(memory) if memory else None,
         directory=directory,
+        batch=batch,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.shutdown())

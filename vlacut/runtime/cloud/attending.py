@@ -15,7 +15,8 @@ from vlacut.hardware import Side
 from vlacut.plans.plan import Part
 from vlacut.runtime.cloud.deployment import Deployment
 from vlacut.runtime.cloud.memory import RobotMemory
-from vlacut.runtime.cloud.turns import Pace, SharedEngine, Turns
+from vlacut.runtime.cloud.pace import Pace, SharedEngine
+from vlacut.runtime.cloud.turns import Turns
 from vlacut.runtime.engines import OpenedEngines, warm_up
 from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.wire.burst import train_of
@@ -136,7 +137,9 @@ class Attendant:
         variant, step, base = frame.place[0], frame.step, frame.base
         route, walk, before_s = self._served.routes[variant], walks[variant], self._turns.mine_s
         done = True
-        self._pace.begin(self._due_s(variant, frame.arrived_ns), route.computes)
+        first = memory is not None and not base
+        runs = self._served.firsts[variant] if first else route
+        self._pace.begin(self._due_s(variant, frame.arrived_ns, first), runs.computes)
         try:
             with self._turns.stepping(self._served):
                 if memory is None:
@@ -151,15 +154,18 @@ class Attendant:
         self._served.note_step(walk.tally, done, self._turns.mine_s - before_s)
         return route
 
-    def _due_s(self, variant: int, arrived_ns: int) -> float:
+    def _due_s(self, variant: int, arrived_ns: int, first: bool) -> float:
         """When the cloud's part of a step must be done, as far as the cloud can know: what runs
-        elsewhere, and the link, take what the plan predicts.
+        elsewhere, and the link, take what the plan predicts; with what runs on reset, in the first
+        step of an episode.
         """
         if not self._deadline_s:
             return math.inf
-        price = self._served.plan.variants[variant].price
+        found = self._served.plan.variants[variant]
+        prices = (found.price, found.first_price if first else None)
+        elsewhere_s = sum(one.total_s - one.cloud_s for one in prices if one is not None)
         gone_s = (time.perf_counter_ns() - arrived_ns) * 1e-9
-        left_s = self._deadline_s - (price.total_s - price.cloud_s) - gone_s
+        left_s = self._deadline_s - elsewhere_s - gone_s
         return time.monotonic() + left_s
 
 

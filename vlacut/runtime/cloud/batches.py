@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from vlacut.tensor import TensorSpec
 if TYPE_CHECKING:
     from vlacut.runtime.cloud.turns import Asked
 
+InTurn = Callable[[Callable[[], None]], None]
 _log = logging.getLogger("vlacut.server")
 _TRIES = 3
 # Of the largest magnitude: an executor sums in another order where there are more rows, which was
@@ -26,6 +28,11 @@ _TRIES = 3
 _BOUND = 8 * 2.0**-10
 _WEIGHT = 0.2  # of the newest run, in what a run is predicted to take
 _DOUBT = 0.02  # of a run of another engine, in what this one, tried long ago, is predicted to take
+
+
+def at_once(work: Callable[[], None]) -> None:
+    """Do it: there is nobody to wait for."""
+    work()
 
 
 class Batches:
@@ -38,6 +45,8 @@ class Batches:
         part: of a plan.
         engines: for so many robots each; 1 is the part's own.
         plan: with the specs of its tensors.
+        in_turn: does something while no robot's engine runs, lest either be measured with the
+            other.
 
     Attributes:
         seconds: what a run is predicted to take, by robots: of the runs before, the newest most.
@@ -47,7 +56,9 @@ class Batches:
         failed: runs for several that failed, and were done one by one.
     """
 
-    def __init__(self, part: Part, engines: Mapping[int, Any], plan: Plan) -> None:
+    def __init__(
+        self, part: Part, engines: Mapping[int, Any], plan: Plan, in_turn: InTurn = at_once
+    ) -> None:
         self._part = part
         self._engines = dict(engines)
         self.most = max(engines)
@@ -57,7 +68,7 @@ class Batches:
         self._drawn = [_drawn(specs, number) for number in range(self.most)]
         self.seconds: dict[int, float] = {}
         for size in sorted(engines):
-            self._try(size)
+            in_turn(partial(self._try, size))
         self._drawn = []
         self._tried = dict(self.seconds)
 
@@ -173,7 +184,9 @@ def _drawn(specs: Mapping[str, TensorSpec], seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def batches_of(plan: Plan, engines: Mapping[str, Any]) -> dict[str, Batches]:
+def batches_of(
+    plan: Plan, engines: Mapping[str, Any], in_turn: InTurn = at_once
+) -> dict[str, Batches]:
     """The batches of a plan's parts, by name, as far as there are engines for them.
 
     Every engine runs, so that it is known how long it takes. Raises what one does.
@@ -183,5 +196,5 @@ def batches_of(plan: Plan, engines: Mapping[str, Any]) -> dict[str, Batches]:
         sizes = [one.robots for one in part.batches if batch_name(part.name, one.robots) in engines]
         if sizes and part.name in engines:
             own = {size: engines[batch_name(part.name, size)] for size in sizes}
-            found[part.name] = Batches(part, {1: engines[part.name], **own}, plan)
+            found[part.name] = Batches(part, {1: engines[part.name], **own}, plan, in_turn)
     return found

@@ -22,7 +22,7 @@ from vlacut.hardware import Side
 from vlacut.plans.memory import Memory
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import initial_state
-from vlacut.runtime.cloud.batches import Batches, batches_of
+from vlacut.runtime.cloud.batches import Batches, InTurn, at_once, batches_of
 from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.pictures import require_libraries
@@ -106,6 +106,7 @@ class Deployment:
 
     Args:
         offer: the bundle. Raises InputError if a codec of its plan is not installed.
+        in_turn: does something while no robot's engine runs: see `Batches`.
 
     Attributes:
         plan, digest, name: of the bundle.
@@ -119,7 +120,7 @@ class Deployment:
         retired_s: when it was told to take no more robots, on the monotonic clock; None if not.
     """
 
-    def __init__(self, offer: Offer) -> None:
+    def __init__(self, offer: Offer, in_turn: InTurn = at_once) -> None:
         require_libraries(offer.plan)
         self.plan, self.digest = offer.plan, offer.digest
         self.name = offer.name or offer.plan.program
@@ -132,7 +133,8 @@ class Deployment:
         self.sessions = 0
         self.used_s = time.monotonic()
         self.retired_s: float | None = None
-        self._offer = offer
+        self._offer, self._in_turn = offer, in_turn
+        self._ran_before: Counter[int] = Counter()  # by engines that were given up
         self._first = initial_state(offer.plan.states, offer.plan.spec, offer.initial)
         self._lock = threading.Lock()
         self._counts = Counts()
@@ -147,6 +149,15 @@ class Deployment:
         """A copy of what was done so far."""
         with self._lock:
             return deepcopy(self._counts)
+
+    @property
+    def batch_runs(self) -> Counter[int]:
+        """Runs of the parts that have engines for several robots, by how many these are for."""
+        with self._lock:
+            return self._batch_runs()
+
+    def _batch_runs(self) -> Counter[int]:
+        return sum((one.runs for one in self.batches.values()), self._ran_before)
 
     @property
     def step_s(self) -> float:
@@ -180,7 +191,7 @@ class Deployment:
         """Load the engines here and now. Raises what loading does, and then holds nothing."""
         try:
             loaded = self._offer.load()
-            self.batches = batches_of(self.plan, loaded)
+            self.batches = batches_of(self.plan, loaded, self._in_turn)
             self.engines = {name: loaded[name] for name in loaded if name in self.plan.part}
         except BaseException:
             self._offer.unload()  # of weights that it shares, some may be here
@@ -224,7 +235,9 @@ class Deployment:
 
     def unload(self) -> None:
         """Give the engines up; nobody may use them any more."""
-        self.engines, self.batches = None, {}
+        with self._lock:
+            self._ran_before = self._batch_runs()
+            self.engines, self.batches = None, {}
         self._offer.unload()
 
     def close(self, seconds: float) -> None:

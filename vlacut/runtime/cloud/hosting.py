@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from vlacut.errors import InputError
 from vlacut.plans.memory import Memory
+from vlacut.runtime.cloud.batches import InTurn, at_once
 from vlacut.runtime.cloud.deployment import Counts, Deployment, Offer
 
 _log = logging.getLogger("vlacut.server")
@@ -26,10 +27,11 @@ class Hosting:
 
     Args:
         device: bytes of memory of the machine; 0 if unknown, and then everything fits.
+        in_turn: does something while no robot's engine runs.
     """
 
-    def __init__(self, device: int) -> None:
-        self._device = device
+    def __init__(self, device: int, in_turn: InTurn = at_once) -> None:
+        self._device, self._in_turn = device, in_turn
         self._lock = threading.RLock()
         self._all: dict[bytes, Deployment] = {}  # another one whenever it changes
         self._gone = Counts()  # of the bundles that are here no more
@@ -64,7 +66,7 @@ class Hosting:
         Raises InputError if it is here already, or no robot of it would fit into the memory, or a
         codec of its plan is not installed.
         """
-        made = Deployment(offer)
+        made = Deployment(offer, self._in_turn)
         taken = sum(made.weights.values()) + made.memory.robot
         if self._device and made.memory.robot and taken > self._device:
             raise InputError(

@@ -79,14 +79,14 @@ class Server:
         require_authentication(host, tls, insecure)
         known = [offer.plan.memory.device for offer in offers if offer.plan.memory.device]
         self._device = min(known, default=0) if memory is None else memory
-        self._hosting = Hosting(self._device)
+        self._turns = Turns()
+        self._hosting = Hosting(self._device, self._turns.alone)
         for offer in offers:
             self._hosting.add(offer)
         if len(offers) == 1:
             self._hosting.all[0].load()
         self.instance = secrets.token_hex(8)
         self._directory = directory
-        self._turns = Turns()
         self._timeout = timeout
         self._most_robots = most_robots
         self._robots = Robots(most_robots, self._hosting)

@@ -13,10 +13,11 @@ and not beyond what its deadline leaves. Alone it never waits.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,6 +131,10 @@ class Turns:
             raise asked.error
         return asked.made
 
+    def alone(self, work: Callable[[], None]) -> None:
+        """Do something that keeps the engines busy, once it is its turn. Raises what it does."""
+        self.run(Asked(_Work(work), {}, math.inf, 0.0))
+
     def _lead(self, asked: Asked) -> None:
         members = self._members(asked)
         start = time.monotonic()
@@ -190,6 +195,17 @@ class Turns:
             chosen.called.set()
 
 
+class _Work:
+    """Something that runs as an engine does."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        self._work()
+        return {}
+
+
 def _run_all(members: list[Asked]) -> None:
     """Run them together; if that fails each alone, so that who is at fault fails alone."""
     if len(members) > 1:
@@ -215,65 +231,3 @@ def _run_each(members: list[Asked]) -> None:
         else:
             if one.batches is not None:
                 one.batches.note(1, time.monotonic() - start)
-
-
-class SharedEngine:
-    """A robot's engine, whose runs wait for their turn.
-
-    Args:
-        name: of the part.
-        engine: the robot's own.
-        turns: of the server.
-        pace: of the robot's steps.
-    """
-
-    def __init__(self, name: str, engine: Any, turns: Turns, pace: Pace) -> None:
-        self._name, self._engine, self._turns, self._pace = name, engine, turns, pace
-        self.take = getattr(engine, "take", None)  # needs no turn: it only copies
-        self.device_ns = 0
-
-    def run(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """See `vlacut.backend.Engine`."""
-        pace = self._pace
-        asked = Asked(
-            self._engine,
-            inputs,
-            pace.due_s,
-            pace.after(self._name),
-            pace.batches.get(self._name),
-            pace.company,
-        )
-        made = self._turns.run(asked)
-        self.device_ns = asked.device_ns
-        return made
-
-
-class Pace:
-    """When a robot's step is due, and what of it the cloud has still to run.
-
-    Args:
-        company: what robots of one bundle have in common.
-        batches: of its parts, by name.
-        predicted: seconds of its parts, by name, where they have no batches, which were timed.
-    """
-
-    def __init__(
-        self, company: object, batches: Mapping[str, Batches], predicted: Mapping[str, float]
-    ) -> None:
-        self.company, self.batches, self._predicted = company, batches, predicted
-        self.due_s = float("inf")
-        self._left_s = 0.0
-
-    def begin(self, due_s: float, parts: tuple[str, ...]) -> None:
-        """A step begins that runs these parts, and is due then."""
-        self.due_s = due_s
-        self._left_s = sum(self._alone_s(name) for name in parts)
-
-    def after(self, name: str) -> float:
-        """Predicted seconds of what the step runs after a part, which runs now."""
-        self._left_s = max(0.0, self._left_s - self._alone_s(name))
-        return self._left_s
-
-    def _alone_s(self, name: str) -> float:
-        found = self.batches.get(name)
-        return found.seconds[1] if found is not None else self._predicted[name]
