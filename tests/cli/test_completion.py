@@ -67,6 +67,7 @@ def test_the_list_imports_no_command() -> None:
             "onnx_ir",
             "torch",
             "vlacut.cli.building.compile",
+            "vlacut.cli.building.plan",
             "vlacut.cli.building.lists",
         }
         & loaded

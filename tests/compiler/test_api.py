@@ -20,7 +20,8 @@ from torch import fx, nn
 
 import vlacut
 from vlacut import errors
-from vlacut.cli.building.compile import compile_command, plan_command
+from vlacut.cli.building.compile import compile_command
+from vlacut.cli.building.plan import plan_command
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target

@@ -391,6 +391,15 @@ def test_a_plan_of_what_was_simplified_before_is_the_same(
     assert entry.nbytes > sum(file.stat().st_size for file in kept.iterdir())
 
 
+def test_a_pass_that_fails_says_the_same_of_what_was_simplified_before(
+    vlacut: Vlacut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    said = {vlacut("plan", "vit-mlp:tiny", *TARGET, "--deadline", "1us")[2] for _ in range(4)}
+    (line,) = said
+    assert "after simplify, annotate-structure" in line
+
+
 def test_what_was_simplified_is_only_for_those_who_ask(
     cache: TraceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,14 +18,14 @@ class Commands(click.Group):
             "Cut a model and write the bundle of both sides.",
         ),
         "plan": (
-            "building.compile:plan_command",
+            "building.plan:plan_command",
             "Decide what runs where, and show what it would cost.",
         ),
         "explain": (
             "building.explain:explain_command",
             "Show what was traced of a model, or why not.",
         ),
-        "opt": ("building.compile:opt_command", "Print the graph after passes, as stable text."),
+        "opt": ("building.opt:opt_command", "Print the graph after passes, as stable text."),
         "report": (
             "building.report:report_command",
             "Write a page that shows what a bundle's plan is, and why.",

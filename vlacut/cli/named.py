@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -121,8 +122,14 @@ _OPTIONS = (
 
 
 def named_options(command: F) -> F:
-    """Adds the fields of `Named` but its model."""
-    command = cache_option(command)
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    """Adds the fields of `Named` but its model; the command is given all of it, as `named`."""
+
+    @wraps(command)
+    def with_named(**given: Any) -> Any:
+        named = Named(**{field.name: given.pop(field.name) for field in fields(Named)})
+        return command(named=named, **given)
+
+    added = cast(F, with_named)
+    for option in reversed((cache_option, *_OPTIONS)):
+        added = option(added)
+    return added

@@ -54,7 +54,7 @@ def run_passes_once(program: Program, passes: Pipeline, progress: Progress) -> t
     else:
         before = Pipeline(passes.passes[:1]).run(program, progress)
         known.keep(program)
-    return before + Pipeline(passes.passes[1:]).run(program, progress)
+    return Pipeline(passes.passes[1:]).run(program, progress, before)
 
 
 def find_simplified(entry: Path, held: Held | None, module: str) -> Program | None:

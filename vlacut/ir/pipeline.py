@@ -62,16 +62,23 @@ class Pipeline:
     def __str__(self) -> str:
         return ",".join(_text(item) for item in self.passes)
 
-    def run(self, program: Program, progress: Progress = unwatched) -> tuple[Timing, ...]:
+    def run(
+        self,
+        program: Program,
+        progress: Progress = unwatched,
+        before: Sequence[Timing] = (),
+    ) -> tuple[Timing, ...]:
         """Run the passes on the program, in place, with the verifier before and after each.
 
-        `progress` is called with a pass's name, its index and the number of passes.
+        `progress` is called with a pass's name, its index and the number of passes; those that ran
+        `before`, as part of the same pipeline, count.
         Raises what a pass raises; the message names the pass and those that ran before it.
         """
         verifier.verify(program)
-        timings: list[Timing] = []
-        for index, item in enumerate(self.passes):
-            progress(item.name, index, len(self.passes))
+        timings = list(before)
+        count = len(before) + len(self.passes)
+        for index, item in enumerate(self.passes, len(before)):
+            progress(item.name, index, count)
             start = time.perf_counter()
             try:
                 item.run(program)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from vlacut.cli import completion
-from vlacut.cli.named import Named, Shapes, named_options
+from vlacut.cli.named import Named, named_options
 from vlacut.cli.show.output import console, json_option, print_json, say_next, table, to_plan
 from vlacut.cli.show.progress import progress_bar
 from vlacut.errors import ModelError, Progress
@@ -30,15 +30,7 @@ _COSTS = "simplify,annotate-structure,annotate-cost{edge=jetson-agx-orin cloud=a
 @named_options
 @json_option
 def explain_command(
-    model: str,
-    shapes: Shapes,
-    fixed: tuple[str, ...],
-    rolls: str,
-    state: tuple[str, ...],
-    cache: bool,
-    task: str,
-    original: str,
-    config: str,
+    named: Named,
     as_json: bool,
 ) -> None:
     """Show what was traced of a model, or why not.
@@ -48,9 +40,7 @@ def explain_command(
     """
     try:
         with progress_bar() as progress:
-            program = Named(
-                model, shapes, state, rolls, fixed, cache, task, original, config
-            ).traced(progress)
+            program = named.traced(progress)
             found = _explained(program, progress)
     except ModelError as error:
         failure = failure_of(error)
@@ -62,7 +52,7 @@ def explain_command(
         print_json(found)
     else:
         _show(found)
-        say_next(to_plan(model))
+        say_next(to_plan(named.model))
 
 
 def _explained(program: Program, progress: Progress) -> dict[str, Any]:
