@@ -5,7 +5,8 @@
 Measured: ActionFlow (arXiv 2512.20276), BF16, everything on the robot: the baseline's step and
 that with 7 requests in flight. Ours: predictions of the cost model on shapes, of the zoo's OpenVLA
 with all of it on the edge, by the device's stack; a joined product costs its rows, with its weight
-read once. `age` is that of the action in force on average, (K + 1/2) steps. Drafts are priced all
+read once. `age` is that of the action in force on average, (K + 1/2) steps; ActionFlow's follows
+from its steps likewise. Drafts are priced all
 right, and all wrong, when every trip runs again.
 """
 
@@ -22,6 +23,7 @@ from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.tracing import traced_program
 from vlacut.ir.annotation import SECONDS, WARMING
 from vlacut.ir.program import Program, copied
+from vlacut.plans.ways import age_s
 from vlacut_passes.annotate_cost import AnnotateCost
 from vlacut_passes.draft import Draft
 from vlacut_passes.in_flight import InFlight
@@ -44,7 +46,7 @@ class Priced(NamedTuple):
     @property
     def age_s(self) -> float:
         """Of the action in force, on average."""
-        return (self.behind + 1.5) * self.seconds
+        return age_s(self.behind, self.seconds)
 
 
 def main() -> None:
@@ -112,6 +114,7 @@ def show(device: str, found: list[Priced], published: tuple[float, float]) -> No
     plain = found[0]
     for one in found:
         theirs = measured.get(one.way)
+        their_age = theirs and age_s(one.behind, theirs * 1e-3) * 1e3
         table.add_row(
             one.way,
             f"{one.seconds * 1e3:.0f}",
@@ -120,7 +123,7 @@ def show(device: str, found: list[Priced], published: tuple[float, float]) -> No
             f"{(one.behind + 1) * one.seconds * 1e3:.0f}",
             f"{one.age_s * 1e3:.0f}",
             f"{one.age_s / plain.age_s:.2f}",
-            f"{theirs:.0f} ms, {1e3 / theirs:.2f}/s" if theirs else "",
+            f"{theirs:.0f} ms, {1e3 / theirs:.2f}/s, age {their_age:.0f}" if theirs else "",
         )
     Console().print(table)
 

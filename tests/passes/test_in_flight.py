@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +162,48 @@ def test_a_bound_on_age_is_kept() -> None:
     assert plan_program(token_program(5), kept).plan.age_s == pytest.approx(plan.age_s)
     with pytest.raises(InputError, match="have fewer requests --in-flight"):
         plan_program(token_program(5), replace(target, max_age=f"{plan.age_s * 0.999 * 1e6}us"))
+
+
+class Clock:
+    """Time that passes only while somebody sleeps, a little more in every look."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_ns = 10**12
+        monkeypatch.setattr(time, "sleep", self.sleep)
+        monkeypatch.setattr(time, "perf_counter_ns", self.look)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.look() * 1e-9)
+
+    def look(self) -> int:
+        self.now_ns += 500
+        return self.now_ns
+
+    def sleep(self, seconds: float) -> None:
+        self.now_ns += max(0, round(seconds * 1e9))
+
+
+@pytest.mark.parametrize("requests", [0, 4])
+def test_ages_on_the_twin_are_those_that_are_priced(
+    requests: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real runtime on an emulated robot, steps one after the other, and --max-age is kept."""
+    target = Target("jetson-agx-orin", "a100", "1GB/s,0.1ms", pin=("*=edge",), in_flight=requests)
+    program = token_program(5, 3, layers=1, width=256)
+    planned, bundle = compile_program(program, target, tmp_path / "b", golden=False)
+    observed = prompts(program, 1)[0]
+    with vlacut.connect(bundle.root, emulate=True) as robot:
+        clock, ages, returned = Clock(monkeypatch), list[float](), list[int]()
+        for _ in range(planned.plan.warming + 12):
+            robot.step(observed, captured_ns=clock.now_ns)
+            if not robot.last.warming:
+                ages.append(robot.last.age_s)
+                returned.append(clock.now_ns)
+        monkeypatch.undo()
+    used_s = np.diff(returned) * 1e-9
+    in_force = float(np.average(np.array(ages[:-1]) + used_s / 2, weights=used_s))
+    assert in_force == pytest.approx(planned.plan.age_s, rel=0.05)
+    bound = f"{planned.plan.age_s * 1.05e6}us"
+    kept = plan_program(token_program(5, 3, layers=1, width=256), replace(target, max_age=bound))
+    assert in_force <= kept.plan.age_s * 1.05
 
 
 def test_what_is_in_flight_is_lost_with_the_state() -> None:
