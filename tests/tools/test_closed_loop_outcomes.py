@@ -122,3 +122,18 @@ def test_figures_are_kept_beside_each_other(bench: Any, tmp_path: Path) -> None:
     assert first["free"] == pytest.approx(1 - 4 / 60, abs=1e-4)  # 4 inferences in 3 s
     assert first["busy_ms"] == pytest.approx(1e3 * 0.4 / 60, abs=1e-3)
     assert figures.cells_of([])[0] == "-"
+
+
+@simulated
+def test_rules_of_when_to_ask(bench: Any, split_bundle: Path) -> None:
+    """Only a policy that tells how unsure it is has the rule that asks it."""
+    cell = bench("cells").Cell("belt", "p", plan=str(split_bundle), traces="x/5g", playing="naive")
+    make = bench("networks").controller_table
+    plain = make("5G", "flow", cell)
+    other = make("5G", "tokens", replace(cell, playing="aligned", disturbance="noise"))
+    assert plain.name == "controllers-flow-5g"
+    assert other.name == "controllers-tokens-5g-noise-aligned"
+    rules = [{label for label, _ in one.rows} for one in (plain, other)]
+    assert rules[1] - rules[0] == {"entropy"}
+    assert all(second == "price" for _, second in plain.compared)
+    assert len({one.key for one in (*plain.cells, *other.cells)}) == 11

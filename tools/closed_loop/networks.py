@@ -55,6 +55,7 @@ _PAPERS = {
 def controller_table(label: str, name: str, base: Cell) -> Table:
     """When to ask, over a recorded network, with what is seen disturbed or not."""
     traces, disturbed = Path(base.traces).name, base.disturbance
+    ends = [disturbed, base.playing if base.playing != "naive" else ""]
     timed = read_bundle(Path(base.plan)).plan.program
     rows = [
         ("periodic", replace(base, tables="")),
@@ -62,8 +63,8 @@ def controller_table(label: str, name: str, base: Cell) -> Table:
         ("price", replace(base, controller="price", options=(("minimise", "cloud-time"),))),
     ]
     return Table(
-        f"controllers-{name}-{traces}{'-' + disturbed if disturbed else ''}",
-        f"belt, {name}: when to ask, the timing of {timed} over {label} ({traces})"
+        "-".join(["controllers", name, traces, *filter(None, ends)]),
+        f"belt, {name}: when to ask, the timing of {timed} over {label} ({traces}), {base.playing}"
         + (f", {disturbed} in the pictures" if disturbed else ""),
         rows,
         [(other, "price") for other, _ in rows[:-1]],

@@ -129,6 +129,7 @@ def _over(
         yield network_table(label, base, given.roboecc)
     priced = replace(base, tables=str(given.folder / f"actions-{name}.npz"))
     yield controller_table(label, name, priced)
+    yield controller_table(label, name, replace(priced, playing="aligned"))
     if name != EXPERT:
         for kind in (NOISE, OCCLUSION):
             yield controller_table(label, name, replace(priced, disturbance=kind))
