@@ -41,6 +41,7 @@ class Quantise:
         method: for int4, `rtn` (to the nearest) or `gptq`, see `quantising.rounding`.
         observations: for int4, how many steps GPTQ and `error` are measured on: the example, and
             others like it.
+        side: `edge` or `cloud`: only products that a precision by side has there; empty: all.
         activations: for int4, `float` so that no executor rounds what the weights multiply (W4A16);
             empty, and ONNX Runtime rounds it to 8 bits inside the product, by block (W4A8), which
             is several times as quick on a CPU. TensorRT never does.
@@ -63,13 +64,14 @@ class Quantise:
     observations: int = 32
     error: float = 0.0
     phases: str = ""
+    side: str = ""
     activations: str = ""
     shared: bool = False
 
     def run(self, program: Program) -> None:
         """See `vlacut.ir.pipeline.Pass`."""
         self._check()
-        found = products_of(program, self.smallest, self._chosen(program))
+        found = products_of(program, self.smallest, self._chosen(program), self.side)
         if self.weights == INT4:
             exact = self.activations == FLOAT
             four = FourBits(self.group, self.method, self.error or None, exact)

@@ -96,7 +96,7 @@ _OPTIONS = (
     click.option(
         "--precisions",
         default="",
-        help="More variants: int8,int4, or by phase prefill=int8+decode=int4.",
+        help="More variants: int8,w4a16; prefill=int8+decode=int4; edge=int4+cloud=float.",
     ),
     click.option(
         "--surgery", multiple=True, help="FILE.py:FUNCTION of a gs.Graph, on every phase; in order."

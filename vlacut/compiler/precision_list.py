@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from vlacut.errors import InputError
+from vlacut.hardware import Side
 from vlacut.ir.pipeline import pass_text
 
 # The last three as the literature has them, bits of weights and of activations.
@@ -19,23 +21,52 @@ _QUANTISED = {
 }
 _GROUPED = re.compile(r"(int4|w4a16|w4a8)g(\d+)")  # with the number of inputs that share a scale
 _AS_IT_IS = "float"  # which is always there
+_SIDES = tuple(side.value for side in (Side.EDGE, Side.CLOUD))
 _CONVERTED = ("float16", "bfloat16")
 
 
-def parse_precisions(text: str) -> dict[str, str]:
+class BySide(NamedTuple):
+    """The passes of what runs on each side; empty where it stays as it is."""
+
+    edge: str
+    cloud: str
+
+
+def parse_precisions(text: str) -> dict[str, str | BySide]:
     """The passes of every precision that a text lists, by its name.
 
-    A name is a type, or `PHASE=TYPE` with `+` between; `int4g128` is int4 in groups of 128. Raises
-    InputError if it does not parse, or one is there twice. `float` is the program as it is.
+    A name is a type, or `PHASE=TYPE` or `SIDE=TYPE` with `+` between; `int4g128` is int4 in groups
+    of 128. Raises InputError if it does not parse, or one is there twice. `float` is the program as
+    it is.
     """
-    found: dict[str, str] = {}
+    found: dict[str, str | BySide] = {}
     for name in filter(None, (item.strip() for item in text.split(","))):
         if name in found:
             raise InputError(f"--precisions {text}: {name} is there twice")
         if name == _AS_IT_IS:
             continue
-        found[name] = ",".join(_passes(text, name))
+        found[name] = _by_side(text, name) or ",".join(_passes(text, name))
     return found
+
+
+def _by_side(text: str, name: str) -> BySide | None:
+    """What a name says of each side; None if it speaks of none."""
+    asked = [one.partition("=") for one in name.split("+")]
+    sides = [side for side, *_ in asked]
+    if not set(sides) & set(_SIDES):
+        return None
+    kinds = dict.fromkeys(_SIDES, _AS_IT_IS) | {side: kind for side, _, kind in asked}
+    known = all(kind == _AS_IT_IS or _options(kind) for kind in kinds.values())
+    if len(kinds) > len(_SIDES) or len(set(sides)) < len(sides) or not known:
+        raise InputError(
+            f"--precisions {text}: {name!r} is no precision by side; write "
+            f"{' or '.join((_AS_IT_IS, *_QUANTISED))} for one side or both: edge=w4a16+cloud=float"
+        )
+    passes = (
+        pass_text("quantise", _options(kinds[side])) if kinds[side] != _AS_IT_IS else ""
+        for side in _SIDES
+    )
+    return BySide(*passes)
 
 
 def _passes(text: str, name: str) -> Iterator[str]:

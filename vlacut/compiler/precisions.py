@@ -1,11 +1,11 @@
 """Precisions: the program once more in other element types, as more variants of one plan.
 
 A precision is what `--precisions` lists: a type (`int8`, `int4`), or types by phase
-(`prefill=int8+decode=int4`). The passes before `annotate-structure` run once, so weights that a
-precision leaves alone are one tensor. Then every precision has its own copy of the program, is
-rounded, priced and cut as the program itself is, and joins its parts to the bundle's. How far each
-of its variants moves the action is measured against the uncut program as it is. A variant that is
-nowhere faster than one that errs no more is left out, and said.
+(`prefill=int8+decode=int4`) or by side (see `by_side`). The passes before `annotate-structure` run
+once, so weights that a precision leaves alone are one tensor. Then every precision has its own copy
+of the program, is rounded, priced and cut as the program itself is, and joins its parts to the
+bundle's. How far each of its variants moves the action is measured against the uncut program as it
+is. A variant that is nowhere faster than one that errs no more is left out, and said.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vlacut.compiler.by_side import rounded_by_side
+from vlacut.compiler.precision_list import BySide
 from vlacut.compiler.simplified import run_passes_once
 from vlacut.compiler.variants import variants_of
 from vlacut.errors import BackendError, InputError, PassError, Progress
@@ -53,7 +55,7 @@ class Passed:
 def run_passes(
     program: Program,
     passes: Pipeline,
-    precisions: Mapping[str, str],
+    precisions: Mapping[str, str | BySide],
     progress: Progress,
 ) -> Passed:
     """Run a pipeline on a program, in place, and on a copy of it in every precision, whose passes
@@ -75,11 +77,15 @@ def run_passes(
     timings = list(run_passes_once(program, before, progress))
     precise = {name: copied(program) for name in precisions}
     timings += after.run(program, progress)
-    for name, text in precisions.items():
+    for name, asked in precisions.items():
         CUTS.drop(precise[name])
-        own = parse_pipeline(text)
         try:
-            timings += Pipeline((*own.passes, *after.passes)).run(precise[name], progress)
+            if isinstance(asked, BySide):
+                precise[name], spent = rounded_by_side(precise[name], asked, after)
+                timings += spent
+            else:
+                own = parse_pipeline(asked)
+                timings += Pipeline((*own.passes, *after.passes)).run(precise[name], progress)
         except (PassError, InputError) as error:
             error.add_note(f"(in --precisions {name})")
             raise

@@ -69,7 +69,7 @@ class Target:
             example; `int4`: what their weights are rounded to; see the pass `quantise`. Empty:
             nothing.
         precisions: more variants, in these: a type that `precision` or `quantise` has, or types by
-            phase, `prefill=int8+decode=int4`; with commas between. See
+            phase, `prefill=int8+decode=int4`, or by side; with commas between. See
             `vlacut.compiler.precision_list`.
         surgery: `FILE.py:FUNCTION` that rewrite phases with onnx-graphsurgeon, in this order, see
             the pass `surgery`.

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from vlacut.errors import InfeasibleError, InputError, suggestion
 from vlacut.hardware import Side
-from vlacut.ir.annotation import STRUCTURE
+from vlacut.ir.annotation import PINNED, STRUCTURE
 from vlacut.ir.dataflow import Dataflow
 from vlacut.pricing.cost_graph import CostGraph
 
@@ -28,7 +28,7 @@ def pinned(graph: CostGraph, pins: Mapping[int, Side]) -> CostGraph:
 
 
 def find_pins(dataflow: Dataflow, pins: str, private: str) -> dict[int, Side]:
-    """The tasks that users want on a side.
+    """The tasks that users want on a side, and those that the precision of their side has there.
 
     Args:
         dataflow: gives the names. Needs `annotate-structure` for those of blocks.
@@ -44,6 +44,10 @@ def find_pins(dataflow: Dataflow, pins: str, private: str) -> dict[int, Side]:
     for text in split_items(pins):
         pattern, side = _pin(text)
         _put(dataflow, sides, _matches(dataflow, pattern), side, f"pin {text}")
+    for task, node in enumerate(dataflow.nodes):
+        found = PINNED.find(node) if node is not None else None
+        if found is not None:
+            _put(dataflow, sides, [task], found, "the precision of its side")
     for text in split_items(private):
         name, _, pattern = text.partition(":")
         _put(dataflow, sides, _private(dataflow, name, pattern), Side.EDGE, f"private {text}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from vlacut.errors import PassError
+from vlacut.ir.annotation import PINNED
 from vlacut.ir.program import Program
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -51,18 +52,24 @@ class Product:
 
 
 def products_of(
-    program: Program, smallest: int, phases: Container[str]
+    program: Program, smallest: int, phases: Container[str], side: str = ""
 ) -> dict[str, list[Product]]:
     """Products with weights of at least so many elements in some phases, by phase, in order.
 
-    Raises PassError if there is none.
+    With a side those that are pinned there. Raises PassError if there is none.
     """
     found = {
         phase.name: products(phase.model.graph, smallest) if phase.name in phases else []
         for phase in program.phases
     }
+    if side:
+        found = {
+            name: [one for one in listed if PINNED.find(one.node) == side]
+            for name, listed in found.items()
+        }
     if not any(found.values()):
-        raise PassError(f"no product of a weight of {smallest} elements or more")
+        where = f" on the {side}" if side else ""
+        raise PassError(f"no product of a weight of {smallest} elements or more{where}")
     return found
 
 

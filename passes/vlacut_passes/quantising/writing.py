@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from vlacut.errors import PassError
+from vlacut.ir.annotation import PINNED
 from vlacut.ir.graphs import ACTIVATIONS
 from vlacut.ir.rewriting import replace_value
 from vlacut_passes.quantising.products import Product
@@ -72,15 +73,18 @@ def _as_product(graph: ir.Graph, gemm: ir.Node, weight: ir.Value) -> ir.Node:
     """A MatMul, which is returned, and an Add where the Gemm has a bias."""
     given, output = gemm.inputs[0], gemm.outputs[0]
     bias = gemm.inputs[2] if len(gemm.inputs) > 2 else None
-    product = ir.node("MatMul", [given, weight], name=f"{gemm.name}.product")
+    product = ir.node("MatMul", [given, weight], name=gemm.name)  # users pin it by its name
     made = [product]
     if bias is not None:
         made.append(ir.node("Add", [product.outputs[0], bias], name=f"{gemm.name}.bias"))
     for node in made:
         node.metadata_props.update(gemm.metadata_props)
-        node.outputs[0].name = node.name
+        node.outputs[0].name = f"{gemm.name}.{'product' if node is product else 'bias'}"
         node.outputs[0].shape, node.outputs[0].type = output.shape, element_type(output)
         graph.insert_before(gemm, node)
+    side = PINNED.find(gemm)
+    if side is not None:
+        PINNED.put(product, side)
     replace_value(output, made[-1].outputs[0])
     graph.remove(gemm, safe=True)
     return product
