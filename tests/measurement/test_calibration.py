@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlacut.errors import InputError
+from vlacut.errors import BackendError, InputError
 from vlacut.hardware import Device, Profile, load_device, profile_text
 from vlacut.measurement import background_load as background
 from vlacut.measurement.background_load import watch_background_load
@@ -32,6 +32,7 @@ from vlacut.measurement.calibration.samples import (
 )
 from vlacut.measurement.stopwatch import measure
 from vlacut.pricing.roofline import Cost, Kernel, device_seconds, sequence_seconds
+from vlacut.split.workshop import Workshop
 
 
 def _machine() -> Device:
@@ -260,6 +261,47 @@ def test_samples_run_and_are_seen_as_the_kernels_they_are() -> None:
 def test_a_back_end_that_runs_nothing_is_named() -> None:
     with pytest.raises(InputError, match="back end onnx runs nothing here"):
         measure_samples(tuple(batched_products())[:1], "onnx", 3)
+
+
+def test_a_provider_is_taken_or_refused() -> None:
+    """On a GPU inputs are there before a run, and what it makes stays there."""
+    sample = tuple(batched_products())[:1]
+    (found,) = measure_samples(sample, "onnxruntime", 1, 1, provider="cpu")
+    assert found.seconds > 0
+    with pytest.raises(InputError, match="provider rocm: back end onnxruntime has cuda, tensorrt"):
+        measure_samples(sample, "onnxruntime", 1, provider="rocm")
+    with pytest.raises(BackendError, match="cuda"):
+        measure_samples(sample, "onnxruntime", 1, provider="cuda")
+
+
+def test_engines_of_a_device_are_measured_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One copy up for each input, none for a run; the lane is closed at the end."""
+    seen: list[str] = []
+
+    class Opened:
+        def take(self, key: str, array: np.ndarray) -> str:
+            seen.append(f"take {array.shape}")
+            return f"{key} there"
+
+        def run(self, inputs: dict[str, str]) -> None:
+            assert all(value.endswith("there") for value in inputs.values())
+            seen.append("run")
+
+    class Lane:
+        def close(self) -> None:
+            seen.append("close")
+
+    class Engine:
+        def open(self, join: Callable[[str, Callable[[], Lane]], Lane]) -> Opened:
+            join("gpu", Lane)
+            return Opened()
+
+    monkeypatch.setattr(Workshop, "engine", lambda *_: Engine())
+    (found,) = measure_samples(tuple(batched_products())[4:5], "onnxruntime", 1)
+    assert found.seconds < 1
+    count = sum(one.startswith("take") for one in seen)
+    assert seen[:count] == ["take (1, 12, 1, 64)", *seen[1:count]]
+    assert seen[count:] == ["run"] * (len(seen) - count - 1) + ["close"]
 
 
 def test_the_stopwatch_takes_the_shortest_run_of_a_turn() -> None:

@@ -17,25 +17,28 @@ from vlacut.split.weights import WeightStore
 
 
 @contextmanager
-def workshop(backend: str, threads: int = 0) -> Iterator[Workshop]:
+def workshop(backend: str, threads: int = 0, provider: str = "") -> Iterator[Workshop]:
     """A workshop of its own, for models of one program: weights go by their names.
 
     Args:
         backend: that runs the models.
         threads: that an engine takes; 0 for as many as the back end's recipe says.
+        provider: that its executor is to take, and no other; empty for the recipe's.
 
-    Raises InputError if the back end runs nothing here.
+    Raises InputError if the back end runs nothing here, or has no such provider.
     """
     with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
         folder = Path(name)
         with WeightStore(folder) as store:
-            yield Workshop(folder, store, backend, threads)
+            yield Workshop(folder, store, backend, threads, provider)
 
 
 class Workshop:
     """Makes engines of models as those of a bundle are made. See `workshop`."""
 
-    def __init__(self, folder: Path, store: WeightStore, backend: str, threads: int) -> None:
+    def __init__(
+        self, folder: Path, store: WeightStore, backend: str, threads: int, provider: str = ""
+    ) -> None:
         self._folder = folder
         self._store = store
         self._builder: Builder = registry.load("builders", backend)()
@@ -43,6 +46,11 @@ class Workshop:
         if backend not in here:
             raise InputError(f"back end {backend} runs nothing here; {', '.join(here)} do")
         self._executor: Executor = registry.load("executors", backend)()
+        known = getattr(self._builder, "providers", ())
+        if provider and provider not in known:
+            has = f"has {', '.join(known)}" if known else "has none to choose from"
+            raise InputError(f"--provider {provider}: back end {backend} {has}")
+        self._provider = {"provider": provider} if provider else {}
         self._threads = {"threads": str(threads)} if threads else {}
         self._made = 0
 
@@ -54,7 +62,7 @@ class Workshop:
         self._made += 1
         file = name.replace("/", "-")  # samples of calibration have strides in their names
         path = self._folder / f"{self._made}" / f"{file}.onnx"
-        recipe = self._builder.recipe()
+        recipe = {**self._builder.recipe(), **self._provider}
         self._builder.prepare(model, name, recipe)
         self._store.externalise(model)
         save(model, path)

@@ -23,10 +23,13 @@ _WORTH_SAYING = 0.05  # background load, as a share of all processors
 @click.command("calibrate")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A .toml file.")
 @click.option("--backend", default="onnxruntime", show_default=True, help="Runs the samples.")
+@click.option("--provider", default="", help="cuda, tensorrt or cpu: what the back end takes.")
 @click.option("--turns", default=_TURNS, show_default=True, type=click.IntRange(3))
 @click.option("--threads", default=0, help="Of an engine; 0 for what the back end takes.")
 @json_option
-def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json: bool) -> None:
+def calibrate_command(
+    out: Path, backend: str, provider: str, turns: int, threads: int, as_json: bool
+) -> None:
     """Measure this machine, and write it as a device.
 
     A back end runs the samples; the file is for --edge or --cloud.
@@ -37,7 +40,7 @@ def calibrate_command(out: Path, backend: str, turns: int, threads: int, as_json
         raise click.BadParameter(f"{out} must end in .toml, by which --edge knows a file")
     check_place(out)
     with progress_bar() as progress:
-        found = calibrate(out.stem, backend, turns, threads, progress)
+        found = calibrate(out.stem, backend, turns, threads, progress, provider)
     write_file(out, profile_text(found.profile))
     if as_json:
         print_json(_calibration_json(out, found))

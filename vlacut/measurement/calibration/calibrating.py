@@ -48,7 +48,12 @@ class Calibration:
 
 
 def calibrate(
-    name: str, backend: str, turns: int, threads: int = 0, progress: Progress = unwatched
+    name: str,
+    backend: str,
+    turns: int,
+    threads: int = 0,
+    progress: Progress = unwatched,
+    provider: str = "",
 ) -> Calibration:
     """Measure this machine, and fit a profile of that name to it; its codecs are timed, too.
 
@@ -58,15 +63,18 @@ def calibrate(
         turns: how often every sample is measured.
         threads: threads of an engine; 0 for as many as the back end takes.
         progress: called with what is being done, how much is done, and how much there is.
+        provider: that the back end is to take, and no other; empty for its own choice of one on the
+            CPU.
 
-    Raises InputError if the back end runs nothing here, BackendError if it cannot run a sample.
+    Raises InputError if the back end runs nothing here or has no such provider, BackendError if it
+    cannot run a sample.
     """
     samples = calibration_samples()
-    measured = measure_samples(samples, backend, turns, threads, progress)
+    measured = measure_samples(samples, backend, turns, threads, progress, provider)
     progress("fit", 0, 1)
     # On a machine that others use too, the shortest turn is what the machine can do.
     shortest = [found.shortest for found in measured]
-    fitted = fit_profile(name, backend, turns, threads, samples, shortest)
+    fitted = fit_profile(name, backend, turns, threads, samples, shortest, provider)
     codecs = measure_codecs(_codecs_source(), progress=progress)
     profile = replace(fitted.profile, device=replace(fitted.profile.device, codecs=codecs))
     return replace(fitted, profile=profile, background_load=measured[0].background_load)
@@ -84,16 +92,19 @@ def fit_profile(
     threads: int,
     samples: Sequence[Sample],
     seconds: Sequence[float],
+    provider: str = "",
 ) -> Calibration:
     """Fit a profile of that name to the seconds that `calibration_samples` took.
 
-    The first four arguments are those of `calibrate`; they say how the seconds were measured.
+    The first four arguments and the last are those of `calibrate`; they say how the seconds were
+    measured.
     """
     observations = tuple(observe(samples, seconds))
     operators, *families = _by_family(observations)
     start = starting_device(name, backend, threads or os.cpu_count() or 1)
     found = fit(operators, families, start)
-    device = replace(found.device, source=_sources(backend, len(samples), turns))
+    how = f"{backend} {_version(backend)}{f', provider {provider}' if provider else ''}"
+    device = replace(found.device, source=_sources(how, len(samples), turns))
     stack = replace(device.stack, source=device.source["peak"])
     device = replace(device, stack=stack)
     profile = Profile(device, "", {}, {stack.name: stack})
@@ -163,12 +174,12 @@ def starting_device(name: str, backend: str, cores: int) -> Device:
     )
 
 
-def _sources(backend: str, samples: int, turns: int) -> dict[str, str]:
+def _sources(how: str, samples: int, turns: int) -> dict[str, str]:
     """Where every figure of the profile is from."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     cpu = platform.processor() or platform.machine()
     fitted = (
-        f"fitted by vlacut calibrate to {samples} graphs run by {backend} {_version(backend)} on "
+        f"fitted by vlacut calibrate to {samples} graphs run by {how} on "
         f"{platform.node()} ({cpu}, {platform.system()} {platform.release()}), {now}, {turns} turns"
     )
     asked = f"the operating system of {platform.node()}, {now}"

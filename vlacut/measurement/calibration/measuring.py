@@ -13,6 +13,7 @@ from vlacut.errors import Progress, unwatched
 from vlacut.ir.graphs import value_spec
 from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.stopwatch import Measured, measure
+from vlacut.runtime.engines import OpenedEngines
 from vlacut.split.workshop import Workshop, workshop
 from vlacut.tensor.numerics import synthetic
 
@@ -23,25 +24,34 @@ def measure_samples(
     turns: int,
     threads: int = 0,
     progress: Progress = unwatched,
+    provider: str = "",
 ) -> tuple[Measured, ...]:
     """Time every sample on this machine, with the engines that the back end makes of it.
 
-    Engines take so many threads, or, with 0, as many as the back end's recipe says. The time of one
-    thread is taken by the thread's own clock, which stands still while others have the processor.
+    Those of a device have their inputs there, and leave there what they make, as between the parts
+    of a bundle; a provider that is named is taken, and no other. Engines take so many threads, or,
+    with 0, as many as the back end's recipe says. The time of one thread is taken by the thread's
+    own clock, which stands still while others have the processor.
 
-    Raises InputError if the back end has no executor, BackendError if it cannot run a sample.
+    Raises InputError if the back end has no executor or no such provider, BackendError if it cannot
+    run a sample.
     """
     with ExitStack() as stack:
         engines = []
         for done, sample in enumerate(samples):
             progress("build", done, len(samples))
-            engines.append(_runner(sample, stack.enter_context(workshop(backend, threads))))
+            made_here = stack.enter_context(workshop(backend, threads, provider))
+            engines.append(_runner(sample, made_here, stack))
         clock = time.thread_time if threads == 1 else time.perf_counter
         return measure(engines, turns, progress, clock)
 
 
-def _runner(sample: Sample, made_here: Workshop) -> Callable[[], object]:
+def _runner(sample: Sample, made_here: Workshop, stack: ExitStack) -> Callable[[], object]:
     model = ir.Model(sample.model.graph.clone(), ir_version=sample.model.ir_version)
     engine = made_here.engine(sample.name, model)
     inputs = {spec.name: synthetic(spec) for spec in map(value_spec, model.graph.inputs)}
-    return partial(engine.run, inputs)
+    opened = stack.enter_context(OpenedEngines({sample.name: engine}))[sample.name]
+    take = getattr(opened, "take", None)
+    if take is not None:
+        inputs = {key: take(key, array) for key, array in inputs.items()}
+    return partial(opened.run, inputs)
