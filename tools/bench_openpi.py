@@ -1,12 +1,14 @@
 """Round trips of openpi's own client: by vlacut's edge half, and to openpi's own server.
 
-    python tools/bench_openpi.py [--rounds 100] [--engine-ms 70] [--link 20Mbit/s,20ms]
+    python tools/bench_openpi.py [--rounds 100] [--engines-ms 0,10,35,70] [--link 20Mbit/s,20ms]
+                                 [--codec jpeg90]
 
 An observation is two cameras of 224 x 224 and a state; the answer a chunk of 16 x 8. The engine is
 the same for both: a wait, as a GPU is to this processor. vlacut's way has one hop more: client ->
 edge half -> cloud half, where openpi's is client -> server with the engine. They take turns in one
-run. Over `--link`, emulated, the pictures cross as openpi's client sends them, or as JPEG of
-quality 90 between the halves. Medians, and how many times as long openpi's way takes.
+run. Over `--link`, emulated, the pictures cross as openpi's client sends them, or by `--codec`
+between the halves. Medians, how many times as long openpi's way takes, and how many it could be at
+most: no client's answer is there before the engine has run and the link was crossed twice.
 
 Needs `pip install 'vlacut[cli,openpi]'`, and `pip install --no-deps openpi-client openpi-server
 typing_extensions`. Run by path with `--be` it is one of the servers.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -68,10 +71,11 @@ class Engine:
         return {"actions": self.run(observation)[ACTION.name]}
 
 
-def plan_of(jpeg: bool) -> Plan:
+def plan_of(coded: str) -> Plan:
     """The observation goes up, the cloud thinks, the chunk comes down."""
     keys = tuple(spec.name for spec in SPECS)
-    codecs = (Codec.JPEG90, Codec.JPEG90, Codec.NONE) if jpeg else ()
+    codec = Codec(coded) if coded else Codec.NONE
+    codecs = (codec, codec, Codec.NONE) if coded else ()
     think = Part(
         name="think",
         phase="think",
@@ -90,14 +94,14 @@ def plan_of(jpeg: bool) -> Plan:
         CodedCrossing(
             tensor=name,
             source=Side.EDGE,
-            codec=Codec.JPEG90,
+            codec=codec,
             raw_bytes=raw,
             coded_bytes=raw // 8,
             edge_s=0.0,
             cloud_s=0.0,
         )
         for name in CAMERAS
-        if jpeg
+        if coded
     )
     schedule = (
         Transfer(keys, Side.EDGE, codecs=codecs),
@@ -131,7 +135,7 @@ def observation() -> dict[str, np.ndarray]:
     return found
 
 
-def be(what: str, milliseconds: float, jpeg: bool, cloud: str) -> None:
+def be(what: str, milliseconds: float, coded: str, cloud: str) -> None:
     """Serve until standard input ends; prints the port."""
     engine = Engine(milliseconds * 1e-3)
     if what == "openpi":
@@ -144,12 +148,12 @@ def be(what: str, milliseconds: float, jpeg: bool, cloud: str) -> None:
         server = WebsocketPolicyServer(engine, "127.0.0.1", port)
         threading.Thread(target=server.serve_forever, daemon=True).start()
     elif what == "cloud":
-        made = Server([ready(plan_of(jpeg), DIGEST, {"think": engine})])
+        made = Server([ready(plan_of(coded), DIGEST, {"think": engine})])
         threading.Thread(target=made.serve_forever, daemon=True).start()
         port = made.address[1]
     else:
         host, _, number = cloud.partition(":")
-        session = EdgeSession(plan_of(jpeg), DIGEST, {}, (host, int(number)))
+        session = EdgeSession(plan_of(coded), DIGEST, {}, (host, int(number)))
         edge = OpenpiServer(OpenpiPolicy(session))
         threading.Thread(target=edge.serve_forever, daemon=True).start()
         port = edge.address[1]
@@ -158,10 +162,10 @@ def be(what: str, milliseconds: float, jpeg: bool, cloud: str) -> None:
 
 
 @contextmanager
-def server(what: str, asked: argparse.Namespace, jpeg: bool, cloud: str = "") -> Iterator[int]:
+def server(what: str, engine_ms: float, coded: str, cloud: str = "") -> Iterator[int]:
     """A server in a process of its own; its port."""
-    words = [sys.executable, __file__, "--be", what, "--engine-ms", str(asked.engine_ms)]
-    words += ["--cloud", cloud] + ["--jpeg"] * jpeg
+    words = [sys.executable, __file__, "--be", what, "--engines-ms", str(engine_ms)]
+    words += ["--cloud", cloud, "--codec", coded]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
@@ -170,7 +174,7 @@ def server(what: str, asked: argparse.Namespace, jpeg: bool, cloud: str = "") ->
             child.kill()
 
 
-def measure(asked: argparse.Namespace, link: Link | None) -> dict[str, float]:
+def measure(engine_ms: float, rounds: int, link: Link | None, codec: str) -> dict[str, float]:
     """Medians of a round trip in milliseconds, by way."""
     from openpi_client.websocket_client_policy import (
         WebsocketClientPolicy,
@@ -184,10 +188,11 @@ def measure(asked: argparse.Namespace, link: Link | None) -> dict[str, float]:
             there = EmulatedLink(("127.0.0.1", port), shape_of(link))
             return stack.enter_context(there).address
 
-        cloud = over(stack.enter_context(server("cloud", asked, link is not None)))
+        coded = codec if link is not None else ""
+        cloud = over(stack.enter_context(server("cloud", engine_ms, coded)))
         words = "{}:{}".format(*cloud)
-        edge = stack.enter_context(server("edge", asked, link is not None, words))
-        theirs = over(stack.enter_context(server("openpi", asked, False)))
+        edge = stack.enter_context(server("edge", engine_ms, coded, words))
+        theirs = over(stack.enter_context(server("openpi", engine_ms, "")))
         time.sleep(1.0)  # openpi's server says nowhere that it listens
         clients = {
             "vlacut": WebsocketClientPolicy("127.0.0.1", edge),
@@ -195,7 +200,7 @@ def measure(asked: argparse.Namespace, link: Link | None) -> dict[str, float]:
         }
         took: dict[str, list[float]] = {name: [] for name in clients}
         seen = observation()
-        for _ in range(asked.rounds + WARM_UP):
+        for _ in range(rounds + WARM_UP):
             for name, client in clients.items():
                 began = time.perf_counter()
                 made = client.infer(seen)
@@ -208,21 +213,28 @@ def main() -> None:
     """Measure both, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--engine-ms", type=float, default=70.0)
+    parser.add_argument("--engines-ms", default="0,10,35,70")
     parser.add_argument("--link", default="20Mbit/s,20ms")
     parser.add_argument("--be", default="", help=argparse.SUPPRESS)
     parser.add_argument("--cloud", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--jpeg", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--codec", default="jpeg90")
     asked = parser.parse_args()
     if asked.be:
-        be(asked.be, asked.engine_ms, asked.jpeg, asked.cloud)
+        be(asked.be, float(asked.engines_ms), asked.codec, asked.cloud)
         return
-    for name, link in (("loopback", None), (asked.link, parse_link(asked.link))):
-        found = measure(asked, link)
-        print(
-            f"{name}: vlacut {found['vlacut']:.1f} ms, openpi {found['openpi']:.1f} ms, "
-            f"openpi / vlacut {found['openpi'] / found['vlacut']:.2f}"
-        )
+    link = parse_link(asked.link)
+    print("engine ms, link: vlacut ms, openpi ms, openpi / vlacut, at most")
+    for word in asked.engines_ms.split(","):
+        engine_ms = float(word)
+        for name, over in (("loopback", None), (asked.link, link)):
+            found = measure(engine_ms, asked.rounds, over, asked.codec)
+            crossed = engine_ms + (link.rtt * 1e3 if over else 0.0)
+            most = found["openpi"] / crossed if crossed else math.inf
+            print(
+                f"{engine_ms:g}, {name}: {found['vlacut']:.1f}, {found['openpi']:.1f}, "
+                f"{found['openpi'] / found['vlacut']:.2f}, {most:.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

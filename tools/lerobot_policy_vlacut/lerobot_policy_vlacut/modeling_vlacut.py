@@ -37,9 +37,9 @@ class VlacutPolicy(PreTrainedPolicy):
         self._inputs = {one.name: one for one in self._session.plan.inputs}
         self._queue: deque[Tensor] = deque()
         self._recent: deque[dict[str, Tensor]] = deque(maxlen=config.n_obs_steps)
+        # Loaded now, for the robot waits in its first tick.
         there = folder / config.checkpoint if config.checkpoint else None
-        self._checkpoint = there, config.checkpoint_digest
-        self._looked = False
+        self._compared: Original | None = original_of(there, config.checkpoint_digest)
         self._instead: Original | None = None
 
     @classmethod
@@ -74,11 +74,10 @@ class VlacutPolicy(PreTrainedPolicy):
         if self._instead is not None:
             return self._instead(self._recent)
         sent = {name: self._sent(name) for name in self._inputs if name in self._recent[-1]}
-        original = None if self._looked else original_of(*self._checkpoint)
+        original, self._compared = self._compared, None
         drawn = self._drawn() if original is not None else {}
         made = self._steps.infer({**sent, **drawn})
         actions = torch.from_numpy(np.ascontiguousarray(made["actions"], np.float32))[None]
-        self._looked = True
         if original is None:
             return actions
         theirs = chunk_of(original, self._recent, drawn)
@@ -116,6 +115,13 @@ class VlacutPolicy(PreTrainedPolicy):
         if not self._queue:
             self._queue.extend(self._chunk()[:, : self.config.n_action_steps].unbind(1))
         return self._queue.popleft()
+
+    def supports_rtc(self) -> bool:
+        """Whether LeRobot may ask for a chunk while it plays one, as real-time chunking does.
+
+        It may: it drops the commands that were due meanwhile. The chunk is not guided by those.
+        """
+        return True
 
     def get_optim_params(self) -> dict[str, Any]:
         return {}
