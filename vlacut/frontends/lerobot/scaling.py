@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from vlacut.errors import ModelError
 from vlacut.frontends.lerobot.config import ACTIONS, VISUAL, Config
-from vlacut.frontends.lerobot.steps import Scale, Steps
+from vlacut.frontends.lerobot.scales import Scale
+from vlacut.frontends.lerobot.steps import Steps
 
 
 class Ahead(nn.Module):

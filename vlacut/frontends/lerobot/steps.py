@@ -16,39 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vlacut.errors import ModelError, suggestion
-from vlacut.frontends.checkpoint import Stored, read_files
 from vlacut.frontends.json_files import read_json
+from vlacut.frontends.lerobot.scales import Scale, Step, read_scales
 
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
-IDENTITY = "IDENTITY"
-# Statistics that each mode reads: two numbers an element, the lower or the mean first.
-MODES = {
-    IDENTITY: (),
-    "MEAN_STD": ("mean", "std"),
-    "MIN_MAX": ("min", "max"),
-    "QUANTILES": ("q01", "q99"),
-    "QUANTILE10": ("q10", "q90"),
-}
-_EPSILON = 1e-8
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a tensor is normalised.
-
-    Attributes:
-        mode: of `MODES`.
-        first, second: the statistics that it reads, in float32.
-        epsilon: as LeRobot has it, against division by zero.
-    """
-
-    mode: str
-    first: np.ndarray
-    second: np.ndarray
-    epsilon: float
 
 
 @dataclass
@@ -99,39 +71,17 @@ def read_steps(folder: Path, name: str) -> Steps:
         config = said.get("config") or {}
         if not isinstance(config, dict):
             raise ModelError(f"{where}: config is no object")
-        _KNOWN[called](made, _Step(where, folder, config, said.get("state_file")))
+        _KNOWN[called](made, Step(where, folder, config, said.get("state_file")))
     return made
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One step as it is written."""
-
-    where: str
-    folder: Path
-    config: Mapping[str, Any]
-    state_file: Any
-
-    def refuse(self, why: str) -> ModelError:
-        return ModelError(f"{self.where}: {why}")
-
-    def state(self) -> dict[str, Stored]:
-        """The tensors of its state; none if it has none."""
-        if self.state_file is None:
-            return {}
-        name = self.state_file
-        if not isinstance(name, str) or Path(name).name != name:
-            raise self.refuse(f"state_file {name!r:.80} is no name of a file in the folder")
-        return read_files([self.folder / name])
-
-
-def _nothing(made: Steps, step: _Step) -> None:
+def _nothing(made: Steps, step: Step) -> None:
     """A step that moves tensors, and changes none: the device, the batch axis."""
     if step.config.get("float_dtype") not in (None, "float32"):
         raise step.refuse(f"float_dtype {step.config['float_dtype']!r} is not compiled; it is null")
 
 
-def _rename(made: Steps, step: _Step) -> None:
+def _rename(made: Steps, step: Step) -> None:
     names = step.config.get("rename_map", {})
     if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
         raise step.refuse("rename_map is no object of names")
@@ -140,65 +90,35 @@ def _rename(made: Steps, step: _Step) -> None:
         made.renamed[new] = made.renamed.pop(old, old)
 
 
-def _newline(made: Steps, step: _Step) -> None:
+def _newline(made: Steps, step: Step) -> None:
     made.newline = True
 
 
-def _tokenize(made: Steps, step: _Step) -> None:
+def _tokenize(made: Steps, step: Step) -> None:
     if made.tokenizer is not None:
         raise step.refuse("a second tokenizer")
     made.tokenizer = step.config
 
 
-def _write_state(made: Steps, step: _Step) -> None:
+def _write_state(made: Steps, step: Step) -> None:
     if step.config.get("include_state_in_prompt", True) is not True:
         raise step.refuse("include_state_in_prompt is not true: a memory of states is not compiled")
     made.writes_state = True
 
 
-def _relative(made: Steps, step: _Step) -> None:
+def _relative(made: Steps, step: Step) -> None:
     if step.config.get("enabled", False):
         made.relative = step.config
 
 
-def _normalise(made: Steps, step: _Step) -> None:
-    config, state = step.config, step.state()
-    modes, features = config.get("norm_map"), config.get("features")
-    if not isinstance(modes, dict) or not isinstance(features, dict):
-        raise step.refuse("it needs norm_map and features")
-    epsilon = config.get("eps", _EPSILON)
-    if type(epsilon) not in (int, float) or not 0 <= epsilon <= 1:
-        raise step.refuse(f"eps is {epsilon!r:.40}")
-    chosen = config.get("normalize_observation_keys")
-    if chosen is not None and not isinstance(chosen, list):
-        raise step.refuse(f"normalize_observation_keys is {chosen!r:.40}")
-    for name, feature in features.items():
-        kind = feature.get("type") if isinstance(feature, dict) else None
-        mode = modes.get(kind, IDENTITY) if isinstance(kind, str) else None
-        if not isinstance(mode, str) or mode not in MODES:
-            raise step.refuse(f"mode {mode!r:.40} of {kind} is not one of {', '.join(MODES)}")
-        left_out = chosen is not None and name not in chosen and kind != "ACTION"
-        known = any(key.rpartition(".")[0] == name for key in state)
-        if mode == IDENTITY or left_out or not known:
-            continue  # what has no statistics stays as it is, there too
+def _normalise(made: Steps, step: Step) -> None:
+    for name, scale in read_scales(step, written=made.writes_state).items():
         if name in made.scales:
             raise step.refuse(f"{name} is normalised a second time")
-        if made.writes_state and kind == "STATE":
-            raise step.refuse(f"{name} is normalised behind the step that writes it as words")
-        first, second = (_statistic(step, state, f"{name}.{one}") for one in MODES[mode])
-        made.scales[name] = Scale(mode, first, second, float(epsilon))
+        made.scales[name] = scale
 
 
-def _statistic(step: _Step, state: Mapping[str, Stored], name: str) -> np.ndarray:
-    if name not in state:
-        raise step.refuse(f"its statistics lack {name}, which its mode needs")
-    array = state[name].tensor(name).numpy()
-    if array.dtype.kind not in "fiu":
-        raise step.refuse(f"{name} is of {array.dtype}: no numbers")
-    return np.array(array, np.float32)
-
-
-_KNOWN: dict[str, Callable[[Steps, _Step], None]] = {
+_KNOWN: dict[str, Callable[[Steps, Step], None]] = {
     "rename_observations_processor": _rename,
     "to_batch_processor": _nothing,
     "device_processor": _nothing,
