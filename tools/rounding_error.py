@@ -2,6 +2,7 @@
 
     python tools/rounding_error.py [MODEL ...]
     python tools/rounding_error.py --random 40
+    python tools/rounding_error.py --policy flow --policy tokens
 
 The uncut program in 4 bits rounded to the nearest, in 4 bits by GPTQ and in 8 bits, against the
 program as it is, as the back end onnxruntime runs them: the action on observations of which
@@ -9,13 +10,17 @@ rounding has seen the example alone, as a share of the action's magnitude, and t
 an output of a phase that has the same inputs in both, which is what the model check holds to its
 tolerance. No figure depends on the machine's speed. A model takes minutes: GPTQ observes 32 steps
 in ONNX's reference evaluator. `--random` takes stacks of products of random widths, depths and
-weights instead, and prints quantiles over them.
+weights instead, and prints quantiles over them. `--policy` takes a trained policy of the closed
+loop (`tools/closed_loop`, which needs MuJoCo), on rendered scenes: rounded by 32 of them, compared
+on 24 others.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -32,9 +37,10 @@ from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program, copied
 from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
-from vlacut.split.local_execution import example_observation, initial_of
+from vlacut.split.local_execution import example_observation, held_out, initial_of
 from vlacut.split.parts import whole, whole_states
 from vlacut.tensor import TensorSpec
+from vlacut.tensor.npz import npz_bytes
 from vlacut.tensor.numerics import relative_difference, varied
 
 WAYS = {
@@ -43,6 +49,7 @@ WAYS = {
     "int8": "quantise{weights=int8}",
 }
 OBSERVATIONS = 8  # variations of the example, none of which is fitted to
+SCENES, FRESH = 128, 24  # rendered, a quarter of which is fitted to; compared on
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -91,10 +98,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=[])
     parser.add_argument("--random", type=int, default=0, help="so many random stacks instead")
+    parser.add_argument("--policy", action="append", default=[], help="of the closed loop")
     asked = parser.parse_args()
     out = Console(width=110)
     if asked.random:
         out.print(random_stacks(asked.random))
+        return
+    if asked.policy:
+        for name in asked.policy:
+            out.print(trained(name))
         return
     columns = ("model", "weights", "action, median", "action, largest", "output of a phase")
     table = Table(*columns, box=None)
@@ -113,6 +125,47 @@ def main() -> None:
             table.add_row(model, way, *row)
             out.print(model, way, *row)
     out.print(table)
+
+
+def trained(name: str) -> Table:
+    """A policy that was trained: the action on scenes that rounding has not seen."""
+    table = Table("policy", "weights", "action, median", "action, largest", box=None)
+    plain, scenes = closed_loop_policy(name)
+    parse_pipeline("simplify").run(plain)
+    order = np.random.default_rng(0).permutation(len(scenes))  # as `quantise` draws its quarter
+    fresh = held_out([scenes[place] for place in order])[:FRESH]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "scenes.npz"
+        stacked = {key: np.stack([one[key] for one in scenes]) for key in scenes[0]}
+        file.write_bytes(npz_bytes(stacked))
+        for way, text in WAYS.items():
+            rounded = copied(plain)
+            parse_pipeline(text.replace("}", f" calibration={file}}}")).run(rounded)
+            errors, _ = compare(plain, rounded, fresh)
+            table.add_row(name, way, f"{np.median(errors):.3g}", f"{max(errors):.3g}")
+    return table
+
+
+def closed_loop_policy(name: str) -> tuple[Program, list[dict[str, np.ndarray]]]:
+    """A trained policy as a program, and rendered scenes of its task."""
+    from closed_loop import heads, programs, scattered, tasks, tokens, world
+
+    net = heads.load(name, Path(heads.__file__).parent / "weights")
+    if isinstance(net, tokens.TokenPolicy):
+        program = programs.token_program(net)
+    else:
+        program = programs.flow_program(net)
+    belt, found = world.World(tasks.TASKS["belt"].xml), []
+    for seed in range(SCENES):
+        scene = dict(scattered.scatter("belt", belt, seed))
+        scene["tokens"] = scene["words"]
+        drawn = np.random.default_rng(seed)
+        for spec in program.inputs:
+            if spec.name not in scene:  # what the policy starts from
+                scene[spec.name] = drawn.standard_normal(spec.shape).astype(np.float32)
+        found.append({spec.name: np.asarray(scene[spec.name]) for spec in program.inputs})
+    belt.close()
+    return program, found
 
 
 def random_stacks(count: int) -> Table:
@@ -156,13 +209,14 @@ def stack(seed: int) -> Program:
     return Program(f"stack{seed}", (Phase("f", ir.from_proto(model)),), (given,), (made,))
 
 
-def compare(plain: Program, rounded: Program) -> tuple[list[float], float]:
+def compare(
+    plain: Program, rounded: Program, fresh: Sequence[Arrays] = ()
+) -> tuple[list[float], float]:
     """Errors of the action by observation, and the worst output of a phase."""
     here, there = dict(engines(plain)), dict(engines(rounded))
     watched = {name: Watched(engine, there[name]) for name, engine in here.items()}
     example, errors = example_observation(plain), []
-    for seed in range(OBSERVATIONS):
-        observed = varied(plain.inputs, example, seed)
+    for observed in fresh or [varied(plain.inputs, example, seed) for seed in range(OBSERVATIONS)]:
         expected = step(plain, watched, observed)
         errors.append(relative_difference(step(rounded, there, observed), expected))
     return errors, max(one.worst for one in watched.values())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from vlacut.errors import PassError, suggestion
 from vlacut.ir.annotation import CONVERTED
 from vlacut.ir.program import Program
@@ -38,6 +40,8 @@ class Quantise:
         smallest: products are quantised if their weight has at least so many elements.
         group: for int4, how many inputs share a scale: 16, 32, 64 or 128; fewer if it does not
             divide them.
+        calibration: a file or a folder of recorded observations (`vlacut.tensor.observations`),
+            which take the place of the example and of others like it, for 8 bits, too.
         method: for int4, `rtn` (to the nearest) or `gptq`, see `quantising.rounding`.
         observations: for int4, how many steps GPTQ and `error` are measured on: the example, and
             others like it.
@@ -62,6 +66,7 @@ class Quantise:
     group: int = 32
     method: str = GPTQ
     observations: int = 32
+    calibration: str = ""
     error: float = 0.0
     phases: str = ""
     side: str = ""
@@ -75,14 +80,18 @@ class Quantise:
         if self.weights == INT4:
             exact = self.activations == FLOAT
             four = FourBits(self.group, self.method, self.error or None, exact)
-            seen = observations(program, self.observations) if _has_content(found) else []
+            seen = self._seen(program, self.observations) if _has_content(found) else []
             text = four.apply(program, found, seen)
         else:
-            text = eight_bits(program, found, self.weights, self.shared)
+            seen = self._seen(program, self.observations if self.calibration else 1)
+            text = eight_bits(program, found, self.weights, seen, self.shared)
         for phase in program.phases:
             remove_unused(phase.model)
         said = CONVERTED.find(program)
         CONVERTED.put(program, f"{said}; {text}" if said else text)
+
+    def _seen(self, program: Program, count: int) -> list[dict[str, np.ndarray]]:
+        return observations(program, count, self.calibration)
 
     def _chosen(self, program: Program) -> frozenset[str]:
         """The phases to quantise."""

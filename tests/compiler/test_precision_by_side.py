@@ -109,6 +109,8 @@ def test_names_by_side() -> None:
         "edge=w4a16+cloud=float": BySide("quantise{weights=int4 activations=float}", ""),
         "cloud=int8": BySide("", "quantise{weights=int8}"),
     }
+    (text,) = parse_precisions("int8", "seen.npz").values()
+    assert text == "quantise{weights=int8 phases= calibration=seen.npz}"
     for wrong in ("edge=int3", "edge=int4+edge=int8", "edge=int4+decode=int4", "edge=float16"):
         with pytest.raises(InputError, match="is no precision by side; write float or int8"):
             parse_precisions(wrong)

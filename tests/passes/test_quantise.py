@@ -14,7 +14,7 @@ from support.exported import llama, program_of, vit
 from support.onnx_text import write
 from support.slow import quick
 
-from vlacut.errors import PassError
+from vlacut.errors import InputError, PassError
 from vlacut.frontends.load import load_program
 from vlacut.hardware import load_device
 from vlacut.ir.annotation import CONVERTED, EXAMPLE
@@ -127,6 +127,35 @@ def test_gptq_is_never_worse_than_the_nearest_on_what_was_held_out(rows: int) ->
     ]
     assert lost[0] <= lost[1] * 1.0001
     assert rows < 400 or lost[0] < 0.8 * lost[1]
+
+
+@pytest.mark.parametrize("weights", ["int4", "int8"])
+def test_what_was_recorded_is_what_is_fitted_to(weights: str, tmp_path: Path) -> None:
+    """Of 80 observations the quarter that bounds no codec; of 8 bits the range of activations."""
+    file = tmp_path / "one.onnx"
+    numbers = np.random.default_rng(0)
+    array = numbers.normal(size=(64, 64)).astype(np.float32)
+    body = "main (float[4,64] x) => (float[4,64] y) { y = MatMul(x, w) }"
+    plain = load_program(str(write(file, body, {"w": array})))
+    mixing = numbers.normal(size=(64, 64))
+    seen = (numbers.normal(size=(80, 4, 64)) @ mixing).astype(np.float32)
+    np.savez(tmp_path / "seen.npz", x=seen)
+    assert len(observations(plain, 32, str(tmp_path / "seen.npz"))) == 20
+    lost = []
+    for recorded in ("", f" calibration={tmp_path / 'seen.npz'}"):
+        program = copied(plain)
+        parse_pipeline(f"quantise{{weights={weights} smallest=1024{recorded}}}").run(program)
+        run = ReferenceEvaluator(ir.to_proto(program.phases[0].model)).run
+        wrong = [run(None, {"x": one})[0] - one @ array for one in seen[40:]]
+        lost.append(float(np.square(wrong).sum()))
+    assert lost[1] < 0.8 * lost[0]
+
+
+def test_recorded_observations_that_do_not_fit_are_named(plain: Program, tmp_path: Path) -> None:
+    np.savez(tmp_path / "odd.npz", other=np.zeros(3, np.float32))
+    text = FOUR.format(f"calibration={tmp_path / 'odd.npz'}")
+    with pytest.raises(InputError, match=r"odd\.npz: has no input"):
+        parse_pipeline(text).run(copied(plain))
 
 
 def test_codes_and_scales_are_what_is_stored(plain: Program) -> None:

@@ -114,7 +114,9 @@ def plan_program(
     forget(program)
     if target.state_copies:
         STATE_COPIES.put(program, True)
-    passed = run_passes(program, passes, parse_precisions(target.precisions), progress)
+    passed = run_passes(
+        program, passes, parse_precisions(target.precisions, target.calibration), progress
+    )
     progress("plan", len(passes.passes), len(passes.passes))
     dataflow, fixed = trace_dataflow(program), FIXED.find(program) or {}
     cuts, parts = cuts_of(dataflow), split(dataflow)

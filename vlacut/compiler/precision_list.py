@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from vlacut.errors import InputError
@@ -32,24 +32,26 @@ class BySide(NamedTuple):
     cloud: str
 
 
-def parse_precisions(text: str) -> dict[str, str | BySide]:
+def parse_precisions(text: str, calibration: str = "") -> dict[str, str | BySide]:
     """The passes of every precision that a text lists, by its name.
 
     A name is a type, or `PHASE=TYPE` or `SIDE=TYPE` with `+` between; `int4g128` is int4 in groups
-    of 128. Raises InputError if it does not parse, or one is there twice. `float` is the program as
-    it is.
+    of 128. `float` is the program as it is. With a calibration, a path, weights and activations are
+    rounded by the observations that were recorded there. Raises InputError if the text does not
+    parse, or one is there twice.
     """
+    recorded = {"calibration": calibration} if calibration else {}
     found: dict[str, str | BySide] = {}
     for name in filter(None, (item.strip() for item in text.split(","))):
         if name in found:
             raise InputError(f"--precisions {text}: {name} is there twice")
         if name == _AS_IT_IS:
             continue
-        found[name] = _by_side(text, name) or ",".join(_passes(text, name))
+        found[name] = _by_side(text, name, recorded) or ",".join(_passes(text, name, recorded))
     return found
 
 
-def _by_side(text: str, name: str) -> BySide | None:
+def _by_side(text: str, name: str, recorded: Mapping[str, str]) -> BySide | None:
     """What a name says of each side; None if it speaks of none."""
     asked = [one.partition("=") for one in name.split("+")]
     sides = [side for side, *_ in asked]
@@ -63,13 +65,15 @@ def _by_side(text: str, name: str) -> BySide | None:
             f"{' or '.join((_AS_IT_IS, *_QUANTISED))} for one side or both: edge=w4a16+cloud=float"
         )
     passes = (
-        pass_text("quantise", _options(kinds[side])) if kinds[side] != _AS_IT_IS else ""
+        pass_text("quantise", {**_options(kinds[side]), **recorded})
+        if kinds[side] != _AS_IT_IS
+        else ""
         for side in _SIDES
     )
     return BySide(*passes)
 
 
-def _passes(text: str, name: str) -> Iterator[str]:
+def _passes(text: str, name: str, recorded: Mapping[str, str]) -> Iterator[str]:
     if name in _CONVERTED:
         options = {"source": "weights", "target": name, "keep": "unsafe"}
         yield pass_text("convert-types", options)
@@ -84,7 +88,8 @@ def _passes(text: str, name: str) -> Iterator[str]:
             )
         phases.setdefault(kind, []).append(phase)
     for kind, chosen in phases.items():  # one pass a type: phases that share a weight round it once
-        yield pass_text("quantise", {**_options(kind), "phases": ";".join(chosen)})
+        options = {**_options(kind), "phases": ";".join(chosen), **recorded}
+        yield pass_text("quantise", options)
 
 
 def _options(kind: str) -> dict[str, str]:

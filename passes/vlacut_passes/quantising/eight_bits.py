@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from vlacut.errors import PassError
 from vlacut.ir.program import Program
 from vlacut.ir.rewriting import constant
-from vlacut_passes.quantising.observing import Observed, observations
+from vlacut_passes.quantising.observing import Observation, Observed
 from vlacut_passes.quantising.products import Product, Products
 from vlacut_passes.quantising.rounding import LEAST_SCALE
 from vlacut_passes.quantising.weights import add_weight, element, element_type, through
@@ -21,12 +21,18 @@ TARGETS = {
 }
 
 
-def eight_bits(program: Program, found: Products, weights: str, shared: bool = False) -> str:
-    """Quantise the products, activations by the example's step; what was done, for the report.
+def eight_bits(
+    program: Program,
+    found: Products,
+    weights: str,
+    seen: Sequence[Observation],
+    shared: bool = False,
+) -> str:
+    """Quantise the products, activations by the observations' steps; what was done, for the report.
 
     With `shared` what products of one weight multiply has one scale in all phases.
     """
-    largest = _largest(program, found)
+    largest = _largest(program, found, seen)
     every = [(phase.name, product) for phase in program.phases for product in found[phase.name]]
     by_weight: dict[str, float] = {}
     for phase_name, product in every:
@@ -40,8 +46,10 @@ def eight_bits(program: Program, found: Products, weights: str, shared: bool = F
     return f"{sum(map(len, found.values()))} products to {weights}"
 
 
-def _largest(program: Program, found: Products) -> Mapping[tuple[str, str], float]:
-    """The largest magnitude of every product's activation in the example's step, over all trips."""
+def _largest(
+    program: Program, found: Products, seen: Sequence[Observation]
+) -> Mapping[tuple[str, str], float]:
+    """The largest magnitude of every product's activation in these steps, over all trips."""
     largest: dict[tuple[str, str], float] = {}
 
     def see(phase: str, name: str, array: np.ndarray) -> None:
@@ -52,8 +60,9 @@ def _largest(program: Program, found: Products) -> Mapping[tuple[str, str], floa
         phase: [str(product.activation.name) for product in listed]
         for phase, listed in found.items()
     }
-    (example,) = observations(program, 1)
-    Observed(program, names).step(example, see)
+    observed = Observed(program, names)
+    for observation in seen:
+        observed.step(observation, see)
     return largest
 
 

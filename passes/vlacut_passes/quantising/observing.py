@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -10,8 +11,9 @@ from onnx.reference import ReferenceEvaluator
 
 from vlacut.errors import PassError
 from vlacut.ir.program import Phase, Program
-from vlacut.split.local_execution import example_observation
+from vlacut.split.local_execution import example_observation, held_out
 from vlacut.tensor.numerics import probing
+from vlacut.tensor.observations import read_observations
 
 Observation = Mapping[str, np.ndarray]
 Watched = Mapping[str, Iterable[str]]  # names of values, by phase
@@ -19,11 +21,20 @@ _FIRST_SEED = 10_000  # neither the gauge of errors nor verification draws from 
 See = Callable[[str, str, np.ndarray], None]  # of a phase, of a value's name, what it holds
 
 
-def observations(program: Program, count: int) -> list[dict[str, np.ndarray]]:
-    """The example, and variations of it up to a count, see `vlacut.tensor.numerics.probing`.
+def observations(program: Program, count: int, recorded: str = "") -> list[dict[str, np.ndarray]]:
+    """The example, and variations of it up to a count, see `vlacut.tensor.numerics.probing`; or of
+    recorded observations, in a file or a folder, as many.
 
-    Errors are measured on others: who fits weights to some observations errs less on them.
+    Errors are measured on others: who fits weights to some observations errs less on them. Of
+    recorded ones those are taken that have no part in a bound on the error of codecs.
+
+    Raises InputError for recorded ones that do not fit.
     """
+    if recorded:
+        found = read_observations(Path(recorded), program.inputs)
+        order = np.random.default_rng(0).permutation(len(found))
+        mixed = [found[place] for place in order]
+        return mixed[: min(count, len(mixed) - len(held_out(mixed)))]
     example = example_observation(program)
     seeds = range(_FIRST_SEED, _FIRST_SEED + count - 1)
     return [example, *(probing(program.inputs, example, seed) for seed in seeds)]
