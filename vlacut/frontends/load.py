@@ -192,8 +192,14 @@ def _zoo(model: str) -> Program:
         raise ModelError(
             f"{model}: {name} has no preset {preset}; its presets: {', '.join(presets)}"
         )
-    program: Program = build(preset)
-    return program
+    if preset != DEFAULT_PRESET:  # small ones are traced before another process has started
+        made: Program = build(preset)
+        return made
+    from vlacut.frontends.beside import traced_beside
+
+    with traced_beside(model):
+        whole: Program = build(preset)
+    return whole
 
 
 def called(model: str) -> Program | Traceable:

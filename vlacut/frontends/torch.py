@@ -25,6 +25,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError, tell
+from vlacut.frontends.beside import SHARING, Sharing
 from vlacut.frontends.dimensions import bind_shapes
 from vlacut.frontends.names import input_names, output_names
 from vlacut.frontends.normalize import normalize, separate_weights
@@ -91,15 +92,8 @@ def program_from_torch(
     writes into its inputs or buffers, or if names do not fit together.
     """
     examples: dict[str, torch.Tensor] = {}
-    traced: list[_Traced] = []
     with _no_collector():
-        for done, phase in enumerate(phases):
-            tell(f"trace {phase.name}", done, len(phases))
-            free = {key for key in phase.inputs if key not in observation}
-            free.update(phase.carried.values() if phase.trips > 1 else ())
-            taken = {name for one in phases for name in one.inputs}
-            before = sum(len(one.noise) for one in traced)
-            traced.append(_phase(phase, opset, free, taken, before))
+        traced = _traced(phases, opset, observation)
     for phase, one in zip(phases, traced, strict=True):
         examples = {**phase.inputs, **one.drawn, **examples}
     observation = [*observation, *(name for one in traced for name in one.drawn)]
@@ -182,6 +176,12 @@ class _Traced:
     notes: Sequence[str]
     noise: Sequence[Noise] = ()
     drawn: Mapping[str, torch.Tensor] = field(default_factory=dict)  # an example of each
+
+    def stands_alone(self, phase: TorchPhase) -> bool:
+        """Whether graph and notes say all of the trace, and another process comes to the same."""
+        taken = self.granted
+        depends = taken.fixed or taken.assumed or taken.counted or taken.premises or self.noise
+        return not depends and all(one.is_meta for one in phase.module.parameters())
 
 
 def _main(
@@ -307,6 +307,47 @@ def _read(file: Path) -> ExportedProgram:
             f"{file}: torch {torch.__version__} cannot read it ({reason(error)}); "
             f"save it again with torch.export.save"
         ) from error
+
+
+def _traced(
+    phases: Sequence[TorchPhase], opset: int, observation: Collection[str]
+) -> list[_Traced]:
+    """The traces of all phases; those that other processes take come from there."""
+    taken = {name for one in phases for name in one.inputs}
+    made: dict[int, _Traced] = {}
+
+    def trace(index: int) -> None:
+        phase = phases[index]
+        tell(f"trace {phase.name}", len(made), len(phases))
+        free = {key for key in phase.inputs if key not in observation}
+        free.update(phase.carried.values() if phase.trips > 1 else ())
+        before = sum(len(one.noise) for place, one in made.items() if place < index)
+        made[index] = _phase(phase, opset, free, taken, before)
+
+    sharing = SHARING.get()
+    for index, phase in enumerate(phases):
+        if sharing is None or sharing.take(index):
+            trace(index)
+            if sharing is not None and sharing.is_anothers and made[index].stands_alone(phase):
+                sharing.hand_over(index, made[index].phase.model, made[index].notes)
+    if sharing is not None:
+        sharing.end_of_anothers()
+        _receive(made, phases, sharing)
+    if sharing is not None and any(one.noise for one in made.values()):
+        made.clear()  # noise is numbered over the phases in their order
+    for index in sorted(set(range(len(phases))) - made.keys()):
+        trace(index)
+    return [made[index] for index in range(len(phases))]
+
+
+def _receive(made: dict[int, _Traced], phases: Sequence[TorchPhase], sharing: Sharing) -> None:
+    """Add what other processes traced."""
+    for index, phase in enumerate(phases):
+        found = None if index in made else sharing.receive(index)
+        if found is not None:
+            model, notes = found
+            same = Phase(phase.name, model, phase.trips, dict(phase.carried), phase.when)
+            made[index] = _Traced(same, Granted(), notes)
 
 
 def _phase(
