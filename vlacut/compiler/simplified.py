@@ -94,5 +94,8 @@ def keep_simplified(entry: Path, program: Program, made_by: Sources, held: froze
         write_entry(staging, model, program, sources, held)
         shutil.rmtree(entry / FOLDER, ignore_errors=True)
         staging.rename(entry / FOLDER)
+    except OSError:
+        if not (entry / FOLDER).is_dir():  # else another process was faster
+            raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)

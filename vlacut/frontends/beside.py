@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,25 +103,22 @@ def traced_beside(model: str, most: int = 0) -> Iterator[None]:
     if count < 1 or SHARING.get() is not None:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
-        words, null = [sys.executable, "-c", _CHILD, model], subprocess.DEVNULL
-        others = [
-            subprocess.Popen(words, cwd=name, stdin=null, stdout=null, stderr=null)
-            for _ in range(count)
-        ]
-        token = SHARING.set(Sharing(Path(name), others))
-        try:
-            yield
-        finally:
-            SHARING.reset(token)
-            for one in others:
-                one.kill()
-            for one in others:
-                one.wait()
+    words, null = [sys.executable, "-c", _CHILD, model], subprocess.DEVNULL
+    with tempfile.TemporaryDirectory(prefix="vlacut-") as name, ExitStack() as ends:
+        others = []
+        for _ in range(count):
+            one = subprocess.Popen(words, cwd=name, stdin=null, stdout=null, stderr=null)
+            ends.callback(one.wait)
+            ends.callback(one.kill)
+            others.append(one)
+        ends.callback(SHARING.reset, SHARING.set(Sharing(Path(name), others)))
+        yield
 
 
 def free_processes() -> int:
     """How many processes may trace at once, by processors and by memory that is free."""
+    if not sys.executable:  # Python inside of another program
+        return 1
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     return max(1, min(_MOST, processors, _free_bytes() // _PROCESS_BYTES))
 
