@@ -25,13 +25,9 @@ import grpc
 
 from vlacut.errors import InputError, VlacutError, WireError, one_line
 from vlacut.integrations.lerobot.answers import actions_pickle
+from vlacut.integrations.lerobot.heard import Heard
 from vlacut.integrations.lerobot.messages import END, actions_message, data_of, fields_of
-from vlacut.integrations.lerobot.observing import (
-    Instructions,
-    Observed,
-    read_instructions,
-    read_observation,
-)
+from vlacut.integrations.lerobot.observing import read_instructions, read_observation
 from vlacut.integrations.lerobot.pickles import read_pickle
 from vlacut.integrations.lerobot.turns import Turn
 from vlacut.integrations.openpi.policy import OpenpiPolicy
@@ -78,11 +74,8 @@ class LerobotServer:
         require_authentication(host, None, insecure)
         self.policy, self._period_s = policy, 1 / (rate or _RATE)
         self._most = most_bytes or policy.fields.most_bytes + _SPARE_BYTES
-        self._instructions: Instructions | None = None
-        self._newest: Observed | None = None
-        self._turn = Turn(_LEAVES_S)
-        self._changed, self._stepping = threading.Condition(), threading.Lock()
-        self._stopped = threading.Event()
+        self._heard, self._turn = Heard(), Turn(_LEAVES_S)
+        self._stepping, self._stopped = threading.Lock(), threading.Event()
         # One port is for one robot: the system must not share it between two servers.
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _LARGEST_PIECE)]
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=options)
@@ -101,8 +94,7 @@ class LerobotServer:
     def shutdown(self) -> None:
         """End the calls, and listen no more."""
         self._stopped.set()
-        with self._changed:
-            self._changed.notify_all()
+        self._heard.end()
         self._server.stop(grace=_HELD_S).wait()
 
     def _handlers(self) -> Any:
@@ -135,8 +127,7 @@ class LerobotServer:
         """A client begins, and with it an episode."""
         with self._stepping:
             self.policy.reset()
-        with self._changed:
-            self._newest = self._instructions = None
+        self._heard.forget()
         _log.info("a client of LeRobot connected", extra={"event": "connected"})
         return b""
 
@@ -149,17 +140,11 @@ class LerobotServer:
                 said.commands,
                 self.policy.horizon,
             )
-        with self._changed:
-            self._instructions = said
+        self._heard.instruct(said)
         return b""
 
     def _observe(self, pieces: Iterator[bytes], context: Any) -> bytes:
-        observed = read_observation(read_pickle(self._joined(pieces)))
-        with self._changed:
-            # One that came late is older than what there is; a new episode counts from 0.
-            newer = self._newest is None or observed.timestamp >= self._newest.timestamp
-            self._newest = observed if newer else self._newest
-            self._changed.notify_all()
+        self._heard.observe(read_observation(read_pickle(self._joined(pieces))))
         return b""
 
     def _joined(self, pieces: Iterator[bytes]) -> bytes:
@@ -179,13 +164,8 @@ class LerobotServer:
 
     def _act(self, request: bytes, context: Any) -> bytes:
         """The chunk for the newest observation; nothing if there is none, or no new one."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._newest is not None or self._stopped.is_set(), _HELD_S
-            )
-            observed, self._newest = self._newest, None
-            instructions = self._instructions
-        if observed is None or self._stopped.is_set():
+        observed, instructions = self._heard.take(_HELD_S)
+        if observed is None:
             return b""
         if instructions is None:
             raise WireError("the client sent no instructions")
