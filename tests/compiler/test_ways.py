@@ -13,7 +13,8 @@ from support.token_loops import token_program
 from vlacut.cli.show.ways import show_ways, ways_json
 from vlacut.compiler.planning import Planned, plan_program
 from vlacut.compiler.sweep import parse_axis, sweep
-from vlacut.compiler.target import AUTO, Target
+from vlacut.compiler.target import Target
+from vlacut.compiler.way_options import AUTO
 from vlacut.errors import InputError
 from vlacut.ir.program import Program
 from vlacut.plans.ways import PLAIN, Way

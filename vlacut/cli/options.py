@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from vlacut.cli import completion
-from vlacut.compiler.target import AGE, AUTO, SIMPLER, Target
+from vlacut.compiler.target import SIMPLER, Target
+from vlacut.compiler.way_options import AGE, AUTO
 from vlacut.plans.pool import FORMS
 from vlacut.pricing.coding import COVERAGE
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlacut.bundle.draft_table import DraftTable, read_draft_table
 from vlacut.compiler.precision_list import parse_precisions
+from vlacut.compiler.way_options import AGE, WayOptions
 from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import (
     Link,
@@ -25,14 +25,13 @@ from vlacut.plans.plan import MOST_KEPT
 from vlacut.plans.pool import SEGMENTS
 from vlacut.pricing.coding import COVERAGE
 from vlacut.tensor.codec import parse_codecs
-from vlacut.tensor.drafts import INPUT, parse_draft
+from vlacut.tensor.drafts import INPUT
 
 SIMPLER = 0.01  # as the pass `partition` has it
-AUTO, AGE = "auto", "age"
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(WayOptions):
     """What a program is cut for, as users write it. An empty option is no constraint.
 
     Attributes:
@@ -172,13 +171,7 @@ class Target:
             parse_bandwidths(self.bandwidth)
         if self.state_copies not in ("", Side.EDGE.value):
             raise InputError(f"--state-copies: {self.state_copies!r}: write edge, or leave it out")
-        if isinstance(self.in_flight, str) and self.in_flight != AUTO:
-            raise InputError(f"--in-flight: {self.in_flight!r}: write a number, or {AUTO}")
-        self._check_drafts()
-        if self.draft and self.in_flight and not self.draft == self.in_flight == AUTO:
-            raise InputError(
-                "--draft and --in-flight: a step does one of the two; leave one out, or have auto"
-            )
+        self.check_way()
         if not 0 <= self.kept_observations <= MOST_KEPT:
             raise InputError(f"--keep-observations: write a number from 0 to {MOST_KEPT}")
         if self.max_action_error is not None and not self.max_action_error >= 0:
@@ -200,21 +193,6 @@ class Target:
         for name in ("cloud_time", "deadline", "max_age"):
             self._read(name, parse_seconds)
 
-    def _check_drafts(self) -> None:
-        if self.draft and self.draft != AUTO:
-            parse_draft(self.draft)
-        if self.draft == AUTO and not self.draft_table:
-            raise InputError("--draft auto chooses by --draft-table: what calibrate-draft wrote")
-        if self.draft_table:
-            table = self.measured_drafts
-            if table is not None and self.draft not in ("", AUTO, INPUT):
-                table.right(self.draft)
-
-    @property
-    def measured_drafts(self) -> DraftTable | None:
-        """The table of drafts; None without one."""
-        return read_draft_table(Path(self.draft_table)) if self.draft_table else None
-
     def _read(self, name: str, parse: Callable[[str], float]) -> None:
         text = getattr(self, name)
         try:
@@ -222,15 +200,6 @@ class Target:
                 parse(text)
         except HardwareError as error:
             raise HardwareError(f"--{name.replace('_', '-')}: {error}") from error
-
-    def check_age(self, age_s: float) -> None:
-        """Raise InputError if the action in force would be older than is allowed."""
-        if self.max_age and age_s > parse_seconds(self.max_age):
-            raise InputError(
-                f"--max-age: the action in force would be {age_s * 1e3:.3g} ms old on average, and "
-                f"{self.max_age} is allowed; have fewer requests --in-flight (auto chooses), or "
-                f"raise it"
-            )
 
     def check_pipeline(self, pipeline: Pipeline) -> None:
         """Raise InputError if a pipeline of the user's own does not do what this target asks."""
@@ -251,34 +220,6 @@ class Target:
         """Text of the default pipeline for this target, types converted first."""
         return ",".join(pass_text(*one) for one in self._passes(conversions or {}))
 
-    @property
-    def asks_for_a_way(self) -> bool:
-        """Whether a loop is to run otherwise than trip by trip, or may."""
-        return bool(self.draft or self.in_flight or self.minimise == AGE)
-
-    @property
-    def chooses_in_flight(self) -> bool:
-        """Whether the planner chooses how many requests are in flight."""
-        if self.in_flight == AUTO:
-            return True
-        return self.minimise == AGE and not self.in_flight and not self.draft
-
-    @property
-    def chooses_draft(self) -> bool:
-        """Whether the planner chooses where drafts come from."""
-        if self.draft == AUTO:
-            return True
-        return self.chooses_in_flight and bool(self.draft_table) and self.minimise == AGE
-
-    @property
-    def undecided(self) -> bool:
-        """Whether the planner chooses the way that the loop runs."""
-        return self.chooses_in_flight or self.chooses_draft
-
-    @property
-    def _packs(self) -> bool:
-        return bool(self.draft or self.in_flight)
-
     def _passes(self, conversions: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
         """The names of the passes, and those of their options that this target sets."""
         yield "simplify", {}
@@ -291,7 +232,7 @@ class Target:
             yield "real-time-chunking", {"mode": self.real_time_chunking}
         if self.quantise:
             # What `pack` shall join has one scale.
-            shared = {"shared": "true"} if self._packs and self.quantise != "int4" else {}
+            shared = {"shared": "true"} if self.packs and self.quantise != "int4" else {}
             recorded = {"calibration": self.calibration} if self.calibration else {}
             yield "quantise", {"weights": self.quantise, **shared, **recorded}
         if self.precision:
@@ -303,7 +244,7 @@ class Target:
             yield "draft", {"source": self.draft, **right}
         if self.in_flight:
             yield "in-flight", {"requests": str(self.in_flight)}
-        if self._packs:
+        if self.packs:
             yield "simplify", {}
             yield "pack", {}
         devices = {"edge": self.edge, "cloud": self.cloud}
