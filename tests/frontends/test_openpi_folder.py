@@ -23,7 +23,8 @@ from vlacut.frontends.built import Built
 from vlacut.frontends.load import OfCheckpoint, load_program
 from vlacut.frontends.openpi.checkpoint import open_folder
 from vlacut.frontends.openpi.program import openpi_program
-from vlacut.frontends.openpi.recipes import RECIPES, ROBOTS, read_recipe
+from vlacut.frontends.openpi.recipe_files import read_recipe
+from vlacut.frontends.openpi.recipes import RECIPES, ROBOTS
 from vlacut_models.pi.openpi import pi0, pi05
 from vlacut_models.pi.robots import Aloha
 

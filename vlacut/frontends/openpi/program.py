@@ -10,7 +10,8 @@ from vlacut.errors import InputError, ModelError
 from vlacut.frontends.built import Built, program_of
 from vlacut.frontends.onnx import Shapes
 from vlacut.frontends.openpi.checkpoint import OpenpiCheckpoint, open_folder
-from vlacut.frontends.openpi.recipes import RECIPES, read_recipe
+from vlacut.frontends.openpi.recipe_files import read_recipe
+from vlacut.frontends.openpi.recipes import RECIPES
 from vlacut.ir.program import Program
 
 
