@@ -173,3 +173,11 @@ def test_any_message_is_an_observation_or_an_error(sent: dict[str, Any]) -> None
         return
     for spec in INPUTS:
         spec.check(found[spec.name])
+
+
+def test_one_observation_of_several_is_refused_with_their_number() -> None:
+    remembers = Fields((TensorSpec("observation.state", "float32", (2, 6)),))
+    with pytest.raises(ObservationError, match="it reads 2 of them, the oldest first"):
+        remembers.observation({"observation.state": np.zeros(6)})
+    with pytest.raises(ObservationError, match=r"if you like$"):
+        remembers.observation({"observation.state": np.zeros(5)})

@@ -68,9 +68,12 @@ def _shaped(key: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
             return turned.reshape(shape)
     if array.size == 1 and math.prod(shape) == 1:
         return array.reshape(shape)
+    more = ""
+    if array.shape == shape[1:]:  # a policy that remembers, and a client that sends one at a time
+        more = f"; it reads {shape[0]} of them, the oldest first, and one was sent"
     raise ObservationError(
         f"{key}: shape is {list(array.shape)}, and input {spec} takes that, without its leading "
-        f"ones if you like"
+        f"ones if you like{more}"
     )
 
 
