@@ -136,4 +136,6 @@ def test_rules_of_when_to_ask(bench: Any, split_bundle: Path) -> None:
     rules = [{label for label, _ in one.rows} for one in (plain, other)]
     assert rules[1] - rules[0] == {"entropy"}
     assert all(second == "price" for _, second in plain.compared)
-    assert len({one.key for one in (*plain.cells, *other.cells)}) == 11
+    assert len({one.key for one in (*plain.cells, *other.cells)}) == 11 + 2 * len(
+        [label for label, _ in plain.rows if label.startswith("all-")]
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vlacut.bundle.manifest import read_bundle
 from vlacut.control.report import CUT, routes_of
+from vlacut.plans.plan import Plan
 
 from .cells import Cell
 from .rows import Table, executors
@@ -21,11 +22,7 @@ def network_table(label: str, base: Cell, roboecc: Path | None) -> Table:
     """Placements over a recorded network, full-size timing."""
     traces = Path(base.traces).name
     plan = read_bundle(Path(base.plan)).plan
-    one_side = routes_of(plan)
-    rows = [
-        (f"all-{route.route}", replace(base, selector=route.variant))
-        for route in {one.route: one for one in reversed(one_side) if one.route != CUT}.values()
-    ]
+    rows = _uncut(plan, base)
     if roboecc is not None:
         fixed = read_bundle(roboecc).plan.variants[0].name
         paper = replace(base, plan=str(roboecc))
@@ -35,6 +32,12 @@ def network_table(label: str, base: Cell, roboecc: Path | None) -> Table:
     compared = [(other, "ours, naive") for other, _ in rows if not other.startswith("ours")]
     title = f"belt: the timing of {plan.program} over {label} ({traces})"
     return Table(f"network-{traces}", title, rows, compared, _PAPERS["network"])
+
+
+def _uncut(plan: Plan, base: Cell) -> list[tuple[str, Cell]]:
+    """Rows in which all of a plan runs on one side, of those that it has."""
+    sides = {one.route: one for one in reversed(routes_of(plan)) if one.route != CUT}
+    return [(f"all-{side}", replace(base, selector=one.variant)) for side, one in sides.items()]
 
 
 _PAPERS = {
@@ -56,15 +59,17 @@ def controller_table(label: str, name: str, base: Cell) -> Table:
     """When to ask, over a recorded network, with what is seen disturbed or not."""
     traces, disturbed = Path(base.traces).name, base.disturbance
     ends = [disturbed, base.playing if base.playing != "naive" else ""]
-    timed = read_bundle(Path(base.plan)).plan.program
+    plan = read_bundle(Path(base.plan)).plan
     rows = [
+        *_uncut(plan, replace(base, tables="")),
         ("periodic", replace(base, tables="")),
         *((rule, replace(base, controller=rule)) for rule in (*_RULES, *_UNSURE.get(name, ()))),
         ("price", replace(base, controller="price", options=(("minimise", "cloud-time"),))),
     ]
     return Table(
         "-".join(["controllers", name, traces, *filter(None, ends)]),
-        f"belt, {name}: when to ask, the timing of {timed} over {label} ({traces}), {base.playing}"
+        f"belt, {name}: when to ask, the timing of {plan.program} over {label} ({traces}), "
+        + base.playing
         + (f", {disturbed} in the pictures" if disturbed else ""),
         rows,
         [(other, "price") for other, _ in rows[:-1]],
