@@ -19,6 +19,7 @@ import vlacut
 from vlacut.bundle.manifest import Bundle
 from vlacut.compiler.precision_list import parse_precisions
 from vlacut.compiler.precisions import run_passes
+from vlacut.compiler.target import Target
 from vlacut.errors import InputError, unwatched
 from vlacut.hardware import Side
 from vlacut.ir.dataflow import trace_dataflow
@@ -221,6 +222,21 @@ def test_the_names_of_the_literature_are_known() -> None:
         "w4a8": "quantise{weights=int4}",
         "w4a16g128": "quantise{weights=int4 activations=float group=128}",
     }
+
+
+def test_a_calibration_rounds_without_codecs(tmp_path: Path) -> None:
+    """With codecs it bounds their error, too; alone it says by what weights are rounded."""
+    numbers = np.random.default_rng(0)
+    seen = {"image": (24, 1, 96), "noise": (24, 1, 128)}
+    file = tmp_path / "seen.npz"
+    drawn = {name: numbers.normal(size=shape).astype("f") for name, shape in seen.items()}
+    np.savez(file, image=drawn["image"], noise=drawn["noise"])
+    target = {"edge": slow_memory(tmp_path), "cloud": "a100", "link": "1MB/s,20ms"}
+    made = vlacut.plan(policy(tmp_path), **target, precisions="int4", calibration=str(file))
+    assert "by gptq over 6 observations" in made.converted
+    plain = Target(**target, quantise="int4", calibration=str(file))
+    assert f"quantise{{weights=int4 calibration={file}}}" in plain.pipeline()
+    assert "calibration" not in plain.pipeline().partition("partition{")[2]
 
 
 def test_a_request_that_cannot_be_met_is_refused(tmp_path: Path) -> None:

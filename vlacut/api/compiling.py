@@ -109,7 +109,8 @@ def plan(
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that codecs may move the action, as a share of its magnitude.
-        calibration: file or folder of observations that bound that error on fresh ones.
+        calibration: file or folder of observations that bound that error on fresh ones, and by
+            which weights and activations are rounded.
         coverage: share of fresh observations that the bound holds for.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.
@@ -243,7 +244,8 @@ def compile(  # the name users expect
         costs: files of `vlacut profile`; they take precedence over the device model.
         codecs: codecs that tensors may cross in, e.g. `fp16,int8`, or `all`.
         max_action_error: the most that codecs may move the action, as a share of its magnitude.
-        calibration: file or folder of observations that bound that error on fresh ones.
+        calibration: file or folder of observations that bound that error on fresh ones, and by
+            which weights and activations are rounded.
         coverage: share of fresh observations that the bound holds for.
         pool: alternative cuts: `none`, `block` or `portfolio:400MB`.
         pool_engines: `segments` that variants share, or `fused`, one per variant and side.

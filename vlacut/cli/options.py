@@ -73,7 +73,7 @@ _OPTIONS = (
     click.option(
         "--calibration",
         default="",
-        help="Observations (.npz, or a folder of some) that bound this on fresh ones.",
+        help="Observations (.npz, or a folder) that bound this on fresh ones, and to round by.",
     ),
     click.option(
         "--coverage",

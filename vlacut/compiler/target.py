@@ -261,6 +261,8 @@ class Target(WayOptions):
 
     def _partition(self) -> dict[str, str]:
         error = self.max_action_error
+        # Then it says how to round, and there is no codec whose error it could bound.
+        rounds_alone = bool((self.quantise or self.precisions) and not self.codecs)
         options = {
             "link": self._link(),
             "cloud-budget": self.cloud_budget,
@@ -271,7 +273,7 @@ class Target(WayOptions):
             "private": ";".join(self.private),
             "cloud-time": self.cloud_time,
             "max-action-error": "" if error is None else repr(float(error)),
-            "calibration": self.calibration,
+            "calibration": "" if rounds_alone else self.calibration,
             "coverage": "" if self.coverage == COVERAGE else repr(float(self.coverage)),
             "simpler": "" if self.simpler == SIMPLER else repr(float(self.simpler)),
         }
