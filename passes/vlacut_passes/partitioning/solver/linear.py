@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import highspy
 import numpy as np
@@ -24,12 +24,13 @@ class Solution(NamedTuple):
     shadow: Floats
 
 
-class _Silent(highspy.Highs):
+def _silent() -> Any:
     """HiGHS without its banner, which it prints when its callbacks are set up."""
-
-    def __init__(self) -> None:
-        super(highspy.Highs, self).__init__()
-        self.silent()
+    kind: Any = highspy.Highs
+    solver = kind.__new__(kind)
+    kind.__base__.__init__(solver)
+    solver.silent()
+    return solver
 
 
 def solve_linear(
@@ -39,7 +40,7 @@ def solve_linear(
 
     `shadow` is of the rows `at_most`. Raises PassError if there is no optimum.
     """
-    solver = _Silent()
+    solver = _silent()
     status = solver.passModel(_model(cost, at_most, equal, np.array(bounds)))
     if status != highspy.HighsStatus.kError:
         solver.run()
