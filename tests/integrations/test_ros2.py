@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import array
 import io
+import struct
 import time
+import zlib
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -225,6 +227,16 @@ def test_a_picture_of_depths_is_refused() -> None:
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(file, "png")
     with pytest.raises(ObservationError, match="depths are no bytes"):
         array_of("x", COMPRESSED, Message(data=file.getvalue()), MOST)
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"gAMA", b"tRNS", b"fcTL"])
+def test_a_chunk_of_a_png_that_ends_too_early_is_an_error(kind: bytes) -> None:
+    data, content = compressed("RGB", "png")[1], b"a\0"
+    sums = struct.pack(">I", zlib.crc32(kind + content))
+    chunk = struct.pack(">I", len(content)) + kind + content + sums
+    place = data.index(b"IEND") - 4
+    with pytest.raises(ObservationError, match="are no JPEG and no PNG"):
+        array_of("x", COMPRESSED, Message(data=data[:place] + chunk + data[place:]), MOST)
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,6 +7,7 @@ are those of every other program, whatever `format` says of the order before.
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from vlacut.errors import InputError, ObservationError
 
 TYPE = "sensor_msgs/msg/CompressedImage"
 _FORMATS = ("JPEG", "PNG")
+# What Pillow's readers raise for bytes that are none of theirs, a chunk that ends too early too.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
 _MODES = {"L": "L", "RGB": "RGB", "RGBA": "RGB", "P": "RGB", "CMYK": "RGB", "1": "L", "LA": "L"}
 
 
@@ -50,8 +53,7 @@ def decoded(name: str, data: bytes, most_bytes: int) -> np.ndarray:
                     f"{name}: a picture of {opened.mode!r} is not taken: depths are no bytes"
                 )
             pixels = np.array(opened.convert(_MODES[opened.mode]), np.uint8)
-    # What Pillow's readers raise for bytes that are none of theirs.
-    except (OSError, SyntaxError, ValueError, EOFError, image.DecompressionBombError) as error:
+    except (*_UNREADABLE, image.DecompressionBombError) as error:
         raise ObservationError(
             f"{name}: {len(data)} bytes are no JPEG and no PNG: {error}"[:300]
         ) from error
