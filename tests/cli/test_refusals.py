@@ -43,6 +43,8 @@ NOBODY = ("--cloud", "127.0.0.1:1")
         (("calibrate-draft", "BUNDLE", "e", "-o", "."), 2, "InputError", "is a folder; name"),
         (("run", "BUNDLE", *NOBODY, "--input", "none.npz"), 1, "PeerLost", "nobody answers"),
         (("serve", "BUNDLE", "--port", "70000"), 2, "UsageError", "0<=x<=65535"),
+        (("plan", "m.onnx", "--in-flight", "many"), 2, "UsageError", "write a number, or auto"),
+        (("plan", "m.onnx", "--in-flight", "9" * 5000), 2, "UsageError", "write a number, or"),
         (("serve", "BUNDLE", "--robots", "0"), 2, "UsageError", "x>=1"),
         (("serve", "BUNDLE", "--port", "0", "--metrics", "no"), 2, "InputError", "does not parse"),
         (("calibrate", "-o", "no/x.toml"), 2, "InputError", "there is no folder no; make it"),

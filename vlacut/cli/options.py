@@ -17,6 +17,9 @@ from vlacut.pricing.coding import COVERAGE
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_MOST_DIGITS = 9  # of a number of requests; Python reads none of thousands
+
+
 def _empty_if_none(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
     """Click checks a default against the choices, and an empty one is none of them."""
     return value or ""
@@ -24,9 +27,11 @@ def _empty_if_none(ctx: click.Context, param: click.Parameter, value: str | None
 
 def _requests(ctx: click.Context, param: click.Parameter, value: str) -> int | str:
     """How many, or that the planner chooses."""
-    if value != AUTO and not value.isdecimal():
-        raise click.BadParameter(f"{value!r}: write a number, or {AUTO}")
-    return value if value == AUTO else int(value)
+    if value == AUTO:
+        return value
+    if not value.isdecimal() or len(value) > _MOST_DIGITS:
+        raise click.BadParameter(f"{value[:20]!r}: write a number, or {AUTO}")
+    return int(value)
 
 
 _OPTIONS = (
