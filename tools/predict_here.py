@@ -36,7 +36,12 @@ from vlacut.ir.dataflow import trace_dataflow
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program, copied
 from vlacut.measurement.calibration.blocks import blocks
-from vlacut.measurement.calibration.calibrating import calibration_samples, fit_profile, observe
+from vlacut.measurement.calibration.calibrating import (
+    calibration_samples,
+    fit_profile,
+    forms_of,
+    observe,
+)
 from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.calibration.measuring import measure_samples
 from vlacut.pricing.cut import make_cut
@@ -280,7 +285,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="parts whose name has this text")
     chosen = parser.parse_args()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    beside = tuple(blocks()) if chosen.device else calibration_samples()
+    forms = forms_of(chosen.backend, chosen.threads)
+    beside = tuple(blocks()) if chosen.device else calibration_samples(forms)
     unseen = [
         part
         for name, program in programs()

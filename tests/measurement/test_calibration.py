@@ -18,7 +18,12 @@ from vlacut.hardware import Device, Profile, load_device, profile_text
 from vlacut.measurement import background_load as background
 from vlacut.measurement.background_load import watch_background_load
 from vlacut.measurement.calibration.blocks import blocks
-from vlacut.measurement.calibration.calibrating import observe, starting_device
+from vlacut.measurement.calibration.calibrating import (
+    calibration_samples,
+    forms_of,
+    observe,
+    starting_device,
+)
 from vlacut.measurement.calibration.codes import FORMS, products_of_codes
 from vlacut.measurement.calibration.fitting import Fit, fit
 from vlacut.measurement.calibration.measuring import measure_samples
@@ -261,6 +266,14 @@ def test_samples_run_and_are_seen_as_the_kernels_they_are() -> None:
 def test_a_back_end_that_runs_nothing_is_named() -> None:
     with pytest.raises(InputError, match="back end onnx runs nothing here"):
         measure_samples(tuple(batched_products())[:1], "onnx", 3)
+
+
+@pytest.mark.parametrize(("backend", "forms"), [("onnxruntime", FORMS), ("torch", FORMS[:1])])
+def test_forms_that_a_back_end_has_not_are_left_out(backend: str, forms: tuple[str, ...]) -> None:
+    """PyTorch has no scales by block here, and is measured all the same."""
+    assert forms_of(backend, 1) == forms
+    found = {sample.name.split()[0] for sample in calibration_samples(forms)} & {*FORMS}
+    assert found == {*forms}
 
 
 def test_a_provider_is_taken_or_refused() -> None:

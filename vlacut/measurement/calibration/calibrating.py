@@ -21,9 +21,9 @@ from vlacut.ir.program import Phase, Program
 from vlacut.measurement.calibration.blocks import FAMILY_SIZES, blocks
 from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.calibration.codecs import measure_codecs
-from vlacut.measurement.calibration.codes import products_of_codes
+from vlacut.measurement.calibration.codes import FORMS, products_of_codes
 from vlacut.measurement.calibration.fitting import Fit, fit
-from vlacut.measurement.calibration.measuring import measure_samples
+from vlacut.measurement.calibration.measuring import can_run, measure_samples
 from vlacut.measurement.calibration.predicting import Observation
 from vlacut.measurement.calibration.samples import sampling_plan
 from vlacut.pricing.roofline import Kernel
@@ -57,6 +57,8 @@ def calibrate(
 ) -> Calibration:
     """Measure this machine, and fit a profile of that name to it; its codecs are timed, too.
 
+    Products of codes in a form that the back end does not have are left out.
+
     Args:
         name: the device's name.
         backend: the back end that builds and runs the samples.
@@ -69,7 +71,7 @@ def calibrate(
     Raises InputError if the back end runs nothing here or has no such provider, BackendError if it
     cannot run a sample.
     """
-    samples = calibration_samples()
+    samples = calibration_samples(forms_of(backend, threads, provider))
     measured = measure_samples(samples, backend, turns, threads, progress, provider)
     progress("fit", 0, 1)
     # On a machine that others use too, the shortest turn is what the machine can do.
@@ -80,9 +82,15 @@ def calibrate(
     return replace(fitted, profile=profile, background_load=measured[0].background_load)
 
 
-def calibration_samples() -> tuple[Sample, ...]:
+def forms_of(backend: str, threads: int = 0, provider: str = "") -> tuple[str, ...]:
+    """The forms of products of codes that a back end has, see `Kernel.form`."""
+    smallest = {form: next(products_of_codes((form,))) for form in FORMS}
+    return tuple(form for form, one in smallest.items() if can_run(one, backend, threads, provider))
+
+
+def calibration_samples(forms: Sequence[str] = FORMS) -> tuple[Sample, ...]:
     """What is measured: chains of one kind of operator, products of codes, then whole blocks."""
-    return (*sampling_plan(), *products_of_codes(), *blocks())
+    return (*sampling_plan(), *products_of_codes(forms), *blocks())
 
 
 def fit_profile(

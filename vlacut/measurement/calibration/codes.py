@@ -5,7 +5,7 @@ In 4 bits activations go through 8 bits inside the product, or stay as they are:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ml_dtypes
 import numpy as np
@@ -21,9 +21,9 @@ _ROWS = (1, 4, 16, 64)
 FORMS = ("w8a8", "w4a8", "w4a16")
 
 
-def products_of_codes() -> Iterator[Sample]:
-    """Chains of two products, there and back, in every form, at rows from decode to prefill."""
-    for form in FORMS:
+def products_of_codes(forms: Sequence[str] = FORMS) -> Iterator[Sample]:
+    """Chains of two products, there and back, by form, at rows from decode to prefill."""
+    for form in forms:
         for depth, columns in _WIDTHS:
             for rows in _ROWS:
                 yield _sample(form, rows, depth, columns)

@@ -9,7 +9,7 @@ from functools import partial
 
 import onnx_ir as ir
 
-from vlacut.errors import Progress, unwatched
+from vlacut.errors import Progress, UnsupportedError, unwatched
 from vlacut.ir.graphs import value_spec
 from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.stopwatch import Measured, measure
@@ -46,8 +46,22 @@ def measure_samples(
         return measure(engines, turns, progress, clock)
 
 
+def can_run(sample: Sample, backend: str, threads: int = 0, provider: str = "") -> bool:
+    """Whether the back end has the operators of a sample."""
+    with workshop(backend, threads, provider) as made_here:
+        try:
+            made_here.engine(sample.name, _copied(sample))
+        except UnsupportedError:
+            return False
+    return True
+
+
+def _copied(sample: Sample) -> ir.Model:
+    return ir.Model(sample.model.graph.clone(), ir_version=sample.model.ir_version)
+
+
 def _runner(sample: Sample, made_here: Workshop, stack: ExitStack) -> Callable[[], object]:
-    model = ir.Model(sample.model.graph.clone(), ir_version=sample.model.ir_version)
+    model = _copied(sample)
     engine = made_here.engine(sample.name, model)
     inputs = {spec.name: synthetic(spec) for spec in map(value_spec, model.graph.inputs)}
     opened = stack.enter_context(OpenedEngines({sample.name: engine}))[sample.name]
