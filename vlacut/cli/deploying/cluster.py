@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Sequence
@@ -17,11 +18,12 @@ from vlacut.api.cluster.on_ray import RayCluster
 from vlacut.api.cluster.settings import read_settings
 from vlacut.api.cluster.workers import read_workers, write_workers
 from vlacut.cli.deploying.logs import log_to_stderr
-from vlacut.cli.show.output import console, json_option, print_json
+from vlacut.cli.show.output import check_place, console, json_option, print_json
 from vlacut.errors import InputError, PeerLost, WireError
 from vlacut.runtime.cloud.directory import Standing
 
 _TEND_S = 5.0
+_log = logging.getLogger("vlacut.cluster")
 
 
 @click.group("cluster")
@@ -79,6 +81,8 @@ def up_command(path: Path, address: str, lists: tuple[Path, ...], as_json: bool)
     settings = read_settings(path)
     if lists and not settings.metrics:
         raise InputError(f"--list is of servers' pages of metrics: write metrics = 9100 in {path}")
+    for one in lists:
+        check_place(one)
     with RayCluster(settings, address) as cluster:
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -88,11 +92,19 @@ def up_command(path: Path, address: str, lists: tuple[Path, ...], as_json: bool)
             _say(found, as_json)
         while True:
             for one in lists:
-                write_workers(one, found)
+                _keep_list(one, found)
             if ended.wait(_TEND_S):
                 return
             cluster.tend()
             found = cluster.standings() if lists else []
+
+
+def _keep_list(file: Path, found: Sequence[Standing]) -> None:
+    """Write a list; if that fails, the servers go on, and the next round tries again."""
+    try:
+        write_workers(file, found)
+    except InputError as error:
+        _log.warning("the list is as it was: %s", error)
 
 
 def _say(found: Sequence[Standing], as_json: bool) -> None:
