@@ -114,6 +114,21 @@ def test_what_another_took_and_did_not_trace_is_traced_here(
     same(as_first(tmp_path, ended), program())
 
 
+def test_another_program_takes_nothing_of_the_first(
+    tmp_path: Path, ended: subprocess.Popen[bytes]
+) -> None:
+    as_another(tmp_path, leave=(1,))
+    token = SHARING.set(Sharing(tmp_path, [ended]))
+    try:
+        program()
+        real = program(real=True)
+    finally:
+        SHARING.reset(token)
+    for phase in real.phases:
+        weights = phase.model.graph.initializers.values()
+        assert all(one.const_value is not None for one in weights)
+
+
 def test_random_weights_are_not_taken_from_another(tmp_path: Path) -> None:
     as_another(tmp_path, leave=(0,), real=True)
     assert not handed_over(tmp_path)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,12 +106,14 @@ def traced_beside(model: str, most: int = 0) -> Iterator[None]:
     words, null = [sys.executable, "-c", _CHILD, model], subprocess.DEVNULL
     with tempfile.TemporaryDirectory(prefix="vlacut-") as name, ExitStack() as ends:
         others = []
-        for _ in range(count):
-            one = subprocess.Popen(words, cwd=name, stdin=null, stdout=null, stderr=null)
-            ends.callback(one.wait)
-            ends.callback(one.kill)
-            others.append(one)
-        ends.callback(SHARING.reset, SHARING.set(Sharing(Path(name), others)))
+        with suppress(OSError):  # of no more processes, say: it is only slower without
+            for _ in range(count):
+                one = subprocess.Popen(words, cwd=name, stdin=null, stdout=null, stderr=null)
+                ends.callback(one.wait)
+                ends.callback(one.kill)
+                others.append(one)
+        if others:
+            ends.callback(SHARING.reset, SHARING.set(Sharing(Path(name), others)))
         yield
 
 

@@ -325,6 +325,7 @@ def _traced(
         made[index] = _phase(phase, opset, free, taken, before)
 
     sharing = SHARING.get()
+    SHARING.set(None)  # phases are known by their numbers, which another program has, too
     for index, phase in enumerate(phases):
         if sharing is None or sharing.take(index):
             trace(index)

@@ -67,7 +67,11 @@ class Member:
         self._away = False
         self._server = _listening(settings, host, self._directory)
         self._address = written(host, self._server.address[1])
-        self._page = _page(self._server, settings, host)
+        try:
+            self._page = _page(self._server, settings, host)
+        except InputError:
+            self._server.close()
+            raise
         self._metrics = written(*self._page.address) if self._page else ""
         self._serving = threading.Thread(target=self._server.serve_forever, name="vlacut-serve")
         self._telling = threading.Thread(target=self._tell, name="vlacut-tell", daemon=True)
@@ -119,7 +123,6 @@ def _page(server: Server, settings: RaySettings, host: str) -> HttpServer | None
     try:
         from vlacut.api.metrics import serve_metrics
     except ModuleNotFoundError as error:
-        server.shutdown()
         raise InputError(f"metrics need {error.name}: pip install 'vlacut[metrics]'") from error
     return _first_free(host, settings.metrics, lambda port: serve_metrics(server, host, port))
 
