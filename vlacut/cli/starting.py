@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 
-# onnx_ir imports sympy for symbolic dimensions, of which programs here have none, and
-# scipy.optimize imports scipy.spatial for one of its methods.
-_LATER = frozenset(["sympy", "onnx_ir._symbolic_shapes", "scipy.spatial"])
+# onnx_ir imports sympy for symbolic dimensions, of which programs here have none, scipy.optimize
+# imports scipy.spatial for one of its methods, and scipy asks numpy for each of its names.
+_LATER = frozenset(
+    ["sympy", "onnx_ir._symbolic_shapes", "scipy.spatial"]
+    + [f"numpy.{name}" for name in ("ctypeslib", "f2py", "polynomial", "testing")]
+)
 _OBJECTS = 200_000  # a program is millions of objects that stay
 
 
