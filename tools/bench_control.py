@@ -165,7 +165,8 @@ def report(
     print(f"{len(beyond)} ticks, an inference under way in {_share(reports):.1%} of them")
     show(beyond, ready)
     print(f"a sample {sample * 1e6:.2f} us: {sample * SENSED:.3%} of a processor at 500 a second")
-    print(f"ticks and samples: {spent / saved:.2%} of the {saved:.2f} s of inferences they saved")
+    share = f"{spent / saved:.2%} of the {saved:.2f} s" if saved else f"{spent:.2f} s; none"
+    print(f"ticks and samples: {share} of inferences they saved")
     age = " ".join(f"{one * 1e3:.1f}" for one in counted.age_s)
     print(f"age of commands, ms: mean, p95, p99 {age}; no inference in {counted.free:.1%} of ticks")
 
