@@ -311,7 +311,8 @@ def test_engines_of_a_device_are_measured_on_it(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Workshop, "engine", lambda *_: Engine())
     (found,) = measure_samples(tuple(batched_products())[4:5], "onnxruntime", 1)
-    assert found.seconds < 1
+    assert found.seconds > 0
+    assert "run" in seen
     count = sum(one.startswith("take") for one in seen)
     assert seen[:count] == ["take (1, 12, 1, 64)", *seen[1:count]]
     assert seen[count:] == ["run"] * (len(seen) - count - 1) + ["close"]

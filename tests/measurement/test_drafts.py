@@ -78,7 +78,17 @@ def test_every_draft_of_a_chunk_is_of_its_own_place_in_an_action(
     assert (ahead[inside] == 0).all()
 
 
-_NONE = ("", "chunk", "chunk:0", "chunk:-1", "chunk:a", "chunk:1:2:3", "kalman:0", "kalman:inf")
+_NONE = (
+    "",
+    "chunk",
+    "chunk:0",
+    "chunk:-1",
+    "chunk:a",
+    "chunk:1:2:3",
+    "kalman:0",
+    "kalman:inf",
+    "kalman:1e7",
+)
 
 
 @pytest.mark.parametrize("text", [*_NONE, "kalman:nan", "last:1", "input:2", "hope"])

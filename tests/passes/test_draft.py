@@ -101,7 +101,9 @@ def test_the_last_tokens_are_the_drafts(seed: int) -> None:
 @given(
     seed=st.integers(0, 10**6),
     trips=st.integers(2, 4),
-    source=st.sampled_from(["velocity", "kalman", "kalman:0.01", "chunk:1", "chunk:2:3"]),
+    source=st.sampled_from(
+        ["velocity", "kalman", "kalman:0.01", "kalman:1e6", "chunk:1", "chunk:2:3"]
+    ),
 )
 def test_every_source_drafts_as_its_formula_says_and_stays_greedy(
     seed: int, trips: int, source: str

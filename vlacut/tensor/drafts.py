@@ -17,7 +17,6 @@ its own place: T of them, [T, shape of a token].
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +26,7 @@ from vlacut.errors import InputError
 
 LAST, VELOCITY, KALMAN, CHUNK, INPUT = KINDS = ("last", "velocity", "kalman", "chunk", "input")
 UNSEEN_SPREAD = 100.0  # variance of a velocity of which nothing is known, to that of what is read
+MOST_RATIO = 1e6
 _MOST_PLACES = 1 << 20
 
 
@@ -36,7 +36,7 @@ class DraftSource:
 
     Attributes:
         kind: one of `KINDS`.
-        ratio: of `kalman`.
+        ratio: of `kalman`, up to `MOST_RATIO`: float32 loses the spread of place beside much more.
         shift, width: of `chunk`.
     """
 
@@ -55,7 +55,7 @@ def parse_draft(text: str) -> DraftSource:
     """The source that a text names; InputError, with what may be written, if it names none."""
     kind, *given = text.split(":")
     try:
-        if kind == KALMAN and len(given) == 1 and 0 < float(given[0]) < math.inf:
+        if kind == KALMAN and len(given) == 1 and 0 < float(given[0]) <= MOST_RATIO:
             return DraftSource(kind, float(given[0]))
         if kind == CHUNK and len(given) in (1, 2):
             shift, width = int(given[0]), int(given[-1])
