@@ -1,56 +1,58 @@
 """Fuzz the wires of other people's clients, guided by coverage (atheris, on libFuzzer).
 
-    python tools/fuzz_endpoints.py openpi|lerobot [--cpu-seconds 600] [CORPUS_FOLDER]
-                                   [-libfuzzer=option ...]
+    python tools/fuzz_endpoints.py openpi|dialects|lerobot|pictures [--cpu-seconds 600]
+                                   [CORPUS_FOLDER] [-libfuzzer=option ...]
 
-An input becomes a message of openpi's (msgpack with arrays), or of LeRobot's (protobuf with a
-pickle in it): noise, a right one with bytes changed, or one put together of operations and forged
-sizes. It is read as the servers read it, up to the tensors of a bundle with a camera and a state.
+An input becomes a message of openpi's (msgpack with arrays), some of RoboArena's or vLLM-omni's on
+one connection, one of LeRobot's (protobuf with a pickle in it), or a compressed picture of ROS's:
+noise, a right one with bytes changed, or one put together of operations and forged sizes. It is
+read as the endpoints read it, up to the tensors of a bundle with a camera and a state.
 That may end in those or in an error of vlacut's, takes no memory that the message does not have,
 and makes nothing but numbers, text, lists, maps, arrays and the two records: libFuzzer stops at
 the first input that breaks this and writes it down. Needs `pip install
-'vlacut[fuzz,openpi,lerobot]'`.
+'vlacut[fuzz,openpi,lerobot,ros2]'`.
 """
 
 from __future__ import annotations
 
-import struct
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import atheris
 from fuzzing import fuzz
 
 with atheris.instrument_imports(include=["vlacut.integrations"]):
-    import msgpack
     import numpy as np
+    from fuzz_messages import (
+        CAMERA,
+        STATE,
+        dialect_message,
+        lerobot_pickle,
+        openpi_message,
+        picture,
+    )
+    from websockets.exceptions import ConnectionClosedOK
 
     from vlacut.errors import ObservationError, WireError
     from vlacut.integrations.fields import Fields
     from vlacut.integrations.lerobot.messages import data_of, fields_of
     from vlacut.integrations.lerobot.observing import read_instructions, read_observation
-    from vlacut.integrations.lerobot.operations import OPERATIONS
     from vlacut.integrations.lerobot.pickles import read_pickle
-    from vlacut.integrations.lerobot.stand_ins import MODULES, ReadRecord
-    from vlacut.integrations.openpi.packing import pack, unpack
+    from vlacut.integrations.lerobot.stand_ins import ReadRecord
+    from vlacut.integrations.openpi.conversation import Conversation
+    from vlacut.integrations.openpi.packing import unpack
+    from vlacut.integrations.ros2.compressed import decoded
     from vlacut.tensor import TensorSpec
 
-STATE, CAMERA = "observation.state", "observation.images.front"
 FIELDS = Fields((TensorSpec(STATE, "float32", (3,)), TensorSpec(CAMERA, "uint8", (4, 5, 3))))
 MOST_BYTES = 1 << 20  # of a message below 2 kB: its items, exceptions, Python's own
-RIGHT = pack({STATE: np.zeros(3), CAMERA: np.zeros((4, 5, 3), np.uint8), "prompt": "pick"})
-NAMES = (
-    *((MODULES[0], name) for name in ("TimedObservation", "RemotePolicyConfig", "TimedAction")),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("builtins", "eval"),
-    ("os", "system"),
-)
+PATHS = ("/", "/v1/realtime/robot/openpi")
+MOST_PICTURE = 1 << 16
 PLAIN = (int, float, bool, str, bytes, type(None), np.ndarray, np.generic, list, tuple, dict)
 MOST_DEEP = 6  # what is looked at of a value; a memo may hold one in itself as often as it likes
 
@@ -71,27 +73,59 @@ def read_openpi(source: atheris.FuzzedDataProvider) -> None:
         FIELDS.observation({key: one for key, one in sent.items() if key != "prompt"})
 
 
-def openpi_message(source: atheris.FuzzedDataProvider) -> bytes:
-    """Noise, a right message with bytes changed, or an array whose header is forged."""
-    kind = source.ConsumeIntInRange(0, 2)
-    if kind == 0:
-        return bytes(source.ConsumeBytes(300))
-    if kind == 1:
-        changed = bytearray(RIGHT)
-        for _ in range(source.ConsumeIntInRange(1, 4)):
-            changed[source.ConsumeIntInRange(0, len(changed) - 1)] = source.ConsumeIntInRange(
-                0, 255
-            )
-        return bytes(changed[: source.ConsumeIntInRange(0, len(changed))])
-    shape = [source.ConsumeIntInRange(-2, 2**40) for _ in range(source.ConsumeIntInRange(0, 5))]
-    forged = {
-        b"__ndarray__": True,
-        b"data": source.ConsumeBytes(80),
-        b"dtype": source.PickValueInList(["<f4", "|u1", "|O", "<U2", "|V8", "<f8", ">f2", "|b1"]),
-        b"shape": shape,
-    }
-    packed: bytes = msgpack.packb({source.PickValueInList([STATE, CAMERA, "x"]): forged})
-    return packed
+class Peer:
+    """A client that says these messages on a path, and leaves; what it is told is put down."""
+
+    def __init__(self, path: str, messages: list[str | bytes]) -> None:
+        self.request = SimpleNamespace(path=path)
+        self.protocol = SimpleNamespace(state=SimpleNamespace(name="OPEN"))
+        self._messages, self.told = messages, 0
+
+    def recv(self) -> str | bytes:
+        if not self._messages:
+            raise ConnectionClosedOK(None, None)
+        return self._messages.pop()
+
+    def send(self, _: str | bytes) -> None:
+        self.told += 1
+
+    def close(self, code: int, reason: str) -> None:
+        assert code == 1011
+        assert len(reason.encode()) <= 123  # what a frame that closes may hold
+
+
+class Answering:
+    """A policy of openpi's that takes what fits the bundle."""
+
+    fields = FIELDS
+
+    def reset(self) -> None:
+        pass
+
+    def infer(self, sent: dict[str, Any], _: Callable[[], bool]) -> dict[str, Any]:
+        only_plain(sent, PLAIN)
+        self.fields.observation({key: one for key, one in sent.items() if key != "prompt"})
+        return {"actions": np.zeros((2, 3)), "server_timing": {}, "policy_timing": {}}
+
+
+def read_dialects(source: atheris.FuzzedDataProvider) -> None:
+    """As the server holds a conversation: whatever is said, each message has one answer."""
+    messages = [dialect_message(source) for _ in range(source.ConsumeIntInRange(1, 3))]
+    count, peer = len(messages), Peer(source.PickValueInList(list(PATHS)), messages)
+    try:
+        Conversation(Answering(), peer, lambda: True).hold()  # type: ignore[arg-type]
+    except ConnectionClosedOK:
+        assert peer.told == count
+    else:
+        assert peer.told >= 1  # refused, and closed
+
+
+def read_pictures(source: atheris.FuzzedDataProvider) -> None:
+    """As the node does."""
+    made = decoded("front", picture(source), MOST_PICTURE)
+    assert made.dtype == np.uint8
+    assert made.ndim == 3
+    assert made.nbytes <= MOST_PICTURE
 
 
 def read_lerobot(source: atheris.FuzzedDataProvider) -> None:
@@ -108,36 +142,6 @@ def read_lerobot(source: atheris.FuzzedDataProvider) -> None:
         FIELDS.observation(read_observation(value).values)
 
 
-def lerobot_pickle(source: atheris.FuzzedDataProvider) -> bytes:
-    """Noise, or operations one behind the other, with arguments of any size."""
-    if source.ConsumeBool():
-        return bytes(source.ConsumeBytes(400))
-    codes = sorted(OPERATIONS)
-    pieces = [b"\x80\x04"]
-    for _ in range(source.ConsumeIntInRange(1, 40)):
-        code = source.PickValueInList(codes)
-        pieces.append(operation(code, source))
-    return b"".join([*pieces, b"."])
-
-
-def operation(code: bytes, source: atheris.FuzzedDataProvider) -> bytes:
-    """One with what belongs to it, or forged."""
-    if code == b"c":
-        module, name = source.PickValueInList(list(NAMES))
-        return b"c" + f"{module}\n{name}\n".encode()
-    sized = {b"X": "<I", b"\x8c": "<B", b"\x8d": "<Q", b"B": "<I", b"C": "<B", b"\x8e": "<Q"}
-    if code in sized or code == b"\x96":
-        form = sized.get(code, "<Q")
-        words = [name for pair in NAMES for name in pair] + [STATE, CAMERA, "shape", "names"]
-        data = str(source.PickValueInList(words)).encode()
-        most = 2 ** (8 * struct.calcsize(form)) - 1
-        right = source.ConsumeIntInRange(0, 7) > 0
-        length = len(data) if right else source.ConsumeIntInRange(0, most)
-        return code + struct.pack(form, length) + data
-    wide = {b"J": 4, b"K": 1, b"M": 2, b"G": 8, b"q": 1, b"r": 4, b"h": 1, b"j": 4, b"\x95": 8}
-    return code + bytes(source.ConsumeBytes(wide.get(code, 0)).ljust(wide.get(code, 0), b"\0"))
-
-
 def only_plain(value: Any, kinds: tuple[type, ...], deep: int = MOST_DEEP) -> None:
     """Fail if a value holds what is no data."""
     assert isinstance(value, kinds), f"a {type(value)} was made"
@@ -148,9 +152,19 @@ def only_plain(value: Any, kinds: tuple[type, ...], deep: int = MOST_DEEP) -> No
             only_plain(one, kinds, deep - 1)
 
 
-WIRES = {"openpi": read_openpi, "lerobot": read_lerobot}
+WIRES = {
+    "openpi": read_openpi,
+    "dialects": read_dialects,
+    "lerobot": read_lerobot,
+    "pictures": read_pictures,
+}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in WIRES:
         sys.exit(f"say which wire: {' or '.join(WIRES)}")
-    fuzz(partial(one_input, WIRES[sys.argv.pop(1)]), MOST_BYTES)
+    logging.disable(logging.CRITICAL)  # a line for each message that is refused
+    warnings.simplefilter("ignore")  # Pillow's, of what it is about to refuse
+    wire = sys.argv.pop(1)
+    # Three messages and their answers, with 256 kB of msgpack's own for each that is packed.
+    most_bytes = MOST_BYTES + 6 * 256 * 1024 * (wire == "dialects")
+    fuzz(partial(one_input, WIRES[wire]), most_bytes)

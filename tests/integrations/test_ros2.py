@@ -6,6 +6,7 @@ import array
 import io
 import struct
 import time
+import tracemalloc
 import zlib
 from contextlib import nullcontext
 from pathlib import Path
@@ -222,6 +223,16 @@ def test_a_compressed_picture_is_decoded(mode: str, kind: str) -> None:
         array_of("x", COMPRESSED, message, 100)
 
 
+def test_a_palette_is_bounded_by_the_colours_that_it_becomes() -> None:
+    file = io.BytesIO()
+    Image.fromarray(compressed("L", "png")[0][..., 0]).convert("P").save(file, "png")
+    message = Message(data=file.getvalue())
+    size = 16 * 24 * 3
+    assert array_of("x", COMPRESSED, message, size).nbytes == size
+    with pytest.raises(ObservationError, match="16 x 24 is more than the bundle takes"):
+        array_of("x", COMPRESSED, message, size - 1)
+
+
 def test_a_picture_of_depths_is_refused() -> None:
     file = io.BytesIO()
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(file, "png")
@@ -229,14 +240,37 @@ def test_a_picture_of_depths_is_refused() -> None:
         array_of("x", COMPRESSED, Message(data=file.getvalue()), MOST)
 
 
-@pytest.mark.parametrize("kind", [b"iCCP", b"gAMA", b"tRNS", b"fcTL"])
-def test_a_chunk_of_a_png_that_ends_too_early_is_an_error(kind: bytes) -> None:
-    data, content = compressed("RGB", "png")[1], b"a\0"
+def with_chunk(kind: bytes, content: bytes, before: bytes) -> bytes:
+    """A PNG with one more chunk before another."""
+    data = compressed("RGB", "png")[1]
     sums = struct.pack(">I", zlib.crc32(kind + content))
     chunk = struct.pack(">I", len(content)) + kind + content + sums
-    place = data.index(b"IEND") - 4
+    place = data.index(before) - 4
+    return data[:place] + chunk + data[place:]
+
+
+@pytest.mark.parametrize("kind", [b"gAMA", b"tRNS", b"fcTL"])
+def test_a_chunk_of_a_png_that_ends_too_early_is_an_error(kind: bytes) -> None:
+    data = with_chunk(kind, b"a\0", b"IEND")
     with pytest.raises(ObservationError, match="are no JPEG and no PNG"):
-        array_of("x", COMPRESSED, Message(data=data[:place] + chunk + data[place:]), MOST)
+        array_of("x", COMPRESSED, Message(data=data), MOST)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"), [(b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")]
+)
+def test_a_chunk_of_a_png_that_grows_is_not_unpacked(kind: bytes, head: bytes) -> None:
+    data = with_chunk(kind, head + zlib.compress(bytes(900_000), 9), b"IDAT")
+    message = Message(data=data)
+    array_of("x", COMPRESSED, Message(data=compressed("RGB", "png")[1]), MOST)  # modules are loaded
+    tracemalloc.start()
+    try:
+        found = array_of("x", COMPRESSED, message, MOST)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, compressed("RGB", "png")[0])
+    assert taken < 200_000
 
 
 @settings(max_examples=60, deadline=None)

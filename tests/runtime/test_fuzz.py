@@ -44,6 +44,7 @@ for module in pkgutil.walk_packages(vlacut.runtime.__path__, "vlacut.runtime."):
     importlib.import_module(module.name)
 
 PLAN = crossing_deployment()[1]
+FOREIGN = ("openpi", "dialects", "lerobot", "pictures")
 TOOLS = Path(__file__).parents[2] / "tools"
 # What reading costs beside the room for tensors: headers, frames, exceptions, Python's own.
 OVERHEAD_BYTES = 200_000
@@ -243,12 +244,12 @@ def test_nothing_breaks_the_parser_for_ten_minutes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wire", ["openpi", "lerobot"])
+@pytest.mark.parametrize("wire", FOREIGN)
 def test_nothing_breaks_an_endpoint_for_a_minute(tmp_path: Path, wire: str) -> None:
     under_a_fuzzer(tmp_path, 60, "fuzz_endpoints.py", wire)
 
 
 @pytest.mark.fuzz
-@pytest.mark.parametrize("wire", ["openpi", "lerobot"])
+@pytest.mark.parametrize("wire", FOREIGN)
 def test_nothing_breaks_an_endpoint_for_ten_minutes(tmp_path: Path, wire: str) -> None:
     under_a_fuzzer(tmp_path, 600, "fuzz_endpoints.py", wire)

@@ -18,7 +18,7 @@ class VlacutConfig(PreTrainedConfig):
         tls: folder of `vlacut keys` for this robot; empty on loopback.
         deadline_s: seconds after which a step is answered by the edge, or by the last action.
         seed: of the noise.
-        n_action_steps: commands of a chunk that are played before the next one.
+        n_action_steps: commands of a chunk that are played before the next one; 1 or more.
         checkpoint: folder of the policy that the bundle was compiled from, with which its first
             actions are compared; empty for no comparison. One that is relative is from the
             policy's folder.
@@ -57,3 +57,8 @@ class VlacutConfig(PreTrainedConfig):
     def validate_features(self) -> None:
         if self.action_feature is None or not self.input_features:
             raise ValueError("the policy's config.json has no features; write its folder anew")
+        if self.n_action_steps < 1:
+            raise ValueError(
+                f"--policy.n_action_steps is {self.n_action_steps}, and must be 1 or more: so many "
+                f"commands of a chunk are played"
+            )

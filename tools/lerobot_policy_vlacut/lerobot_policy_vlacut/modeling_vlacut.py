@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from torch import Tensor
 
 import vlacut
 from lerobot_policy_vlacut.configuration_vlacut import VlacutConfig
+from lerobot_policy_vlacut.continuing import Continuing
 from lerobot_policy_vlacut.first_look import Original, agree, chunk_of, original_of
 from vlacut.integrations.openpi.policy import OpenpiPolicy
+
+log = logging.getLogger("vlacut.lerobot")
 
 
 class VlacutPolicy(PreTrainedPolicy):
@@ -35,6 +39,7 @@ class VlacutPolicy(PreTrainedPolicy):
         self._session = vlacut.connect(folder / config.bundle, config.cloud or None, **options)
         self._steps = OpenpiPolicy(self._session)
         self._inputs = {one.name: one for one in self._session.plan.inputs}
+        self._continuing = Continuing(self._inputs)
         self._queue: deque[Tensor] = deque()
         self._recent: deque[dict[str, Tensor]] = deque(maxlen=config.n_obs_steps)
         # Loaded now, for the robot waits in its first tick.
@@ -59,10 +64,25 @@ class VlacutPolicy(PreTrainedPolicy):
             self._instead.reset()
 
     @torch.no_grad()
-    def predict_action_chunk(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
-        """A chunk, float32 [1, horizon, n], for a batch of one."""
+    def predict_action_chunk(
+        self,
+        batch: dict[str, Tensor],
+        inference_delay: int = 0,
+        prev_chunk_left_over: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """A chunk, float32 [1, horizon, n], for a batch of one.
+
+        Args:
+            batch: as LeRobot's preprocessor leaves it.
+            inference_delay: commands that are played meanwhile.
+            prev_chunk_left_over: those of the last chunk from the one of now on, [n, width]; a
+                bundle compiled with `--real-time-chunking` continues them.
+        """
         self._see(batch)
-        return self._chunk()
+        settings = getattr(self.config, "rtc_config", None)
+        left = prev_chunk_left_over if settings is not None else None
+        return self._chunk(self._continuing.inputs(left, inference_delay, settings))
 
     def _see(self, batch: dict[str, Tensor]) -> None:
         """Keep an observation; the first of an episode stands for those before it, too."""
@@ -70,10 +90,10 @@ class VlacutPolicy(PreTrainedPolicy):
         while len(self._recent) < self.config.n_obs_steps:
             self._recent.append(dict(batch))
 
-    def _chunk(self) -> Tensor:
+    def _chunk(self, told: dict[str, np.ndarray]) -> Tensor:
         if self._instead is not None:
             return self._instead(self._recent)
-        sent = {name: self._sent(name) for name in self._inputs if name in self._recent[-1]}
+        sent = {name: self._sent(name) for name in self._inputs if name in self._recent[-1]} | told
         original, self._compared = self._compared, None
         drawn = self._drawn() if original is not None else {}
         made = self._steps.infer({**sent, **drawn})
@@ -113,15 +133,33 @@ class VlacutPolicy(PreTrainedPolicy):
         """The next command, [1, n]."""
         self._see(batch)
         if not self._queue:
-            self._queue.extend(self._chunk()[:, : self.config.n_action_steps].unbind(1))
+            made = self._chunk(self._continuing.nothing())
+            self._queue.extend(made[:, : self.config.n_action_steps].unbind(1))
         return self._queue.popleft()
 
     def supports_rtc(self) -> bool:
         """Whether LeRobot may ask for a chunk while it plays one, as real-time chunking does.
 
-        It may: it drops the commands that were due meanwhile. The chunk is not guided by those.
+        Not of a policy that reads several observations: LeRobot shows it one a chunk then, and they
+        would be as far apart as chunks are.
         """
-        return True
+        if self.config.n_obs_steps > 1:
+            log.error(
+                "the policy reads %d observations, and real-time chunking shows it one a chunk: "
+                "run it with --inference.type=sync",
+                self.config.n_obs_steps,
+            )
+        return bool(self.config.n_obs_steps == 1)
+
+    def init_rtc_processor(self) -> None:
+        """LeRobot has set `config.rtc_config`: say whether chunks will continue each other."""
+        if self._continuing.can:
+            log.info("real-time chunking: each chunk continues the commands that are left")
+        else:
+            log.warning(
+                "real-time chunking without guidance: the bundle takes no chunk in force, and may "
+                "jump where chunks meet; compile it with --real-time-chunking guided"
+            )
 
     def get_optim_params(self) -> dict[str, Any]:
         return {}
