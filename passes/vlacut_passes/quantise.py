@@ -12,6 +12,7 @@ from vlacut.ir.annotation import CONVERTED
 from vlacut.ir.program import Program
 from vlacut.ir.rewriting import remove_unused
 from vlacut_passes.quantising.eight_bits import TARGETS, eight_bits
+from vlacut_passes.quantising.exact import without
 from vlacut_passes.quantising.four_bits import FourBits
 from vlacut_passes.quantising.observing import observations
 from vlacut_passes.quantising.products import Products, products_of
@@ -43,18 +44,20 @@ class Quantise:
         calibration: a file or a folder of recorded observations (`vlacut.tensor.observations`),
             which take the place of the example and of others like it, for 8 bits, too.
         method: for int4, `rtn` (to the nearest) or `gptq`, see `quantising.rounding`.
-        observations: for int4, how many steps GPTQ and `error` are measured on: the example, and
-            others like it.
-        side: `edge` or `cloud`: only products that a precision by side has there; empty: all.
+        observations: how many steps `error`, and for int4 GPTQ, are measured on: the example, and
+            others like it. With `error` 8 bits have their ranges from all of them, too.
+        side: `edge` or `cloud`: only products that a precision by side has there, which may be
+            none; empty: all.
         activations: for int4, `float` so that no executor rounds what the weights multiply (W4A16);
             empty, and ONNX Runtime rounds it to 8 bits inside the product, by block (W4A8), which
             is several times as quick on a CPU. TensorRT never does.
         phases: names of the phases to quantise, with `;` between; all if empty.
         shared: for 8 bits, whether what products of one weight multiply has one scale in all
             phases; `pack` joins no others.
-        error: for int4, the most that the action may move on them, as a share of its largest
-            magnitude. The weights that move it most for their bytes stay exact until this holds.
-            0 for no limit.
+        error: the most that the action may move on them, as a share of its largest magnitude. The
+            weights that move it most for their bytes stay exact until this holds. 0 for no limit.
+        exact: weights that stay exact in any case, or products, by name or pattern, with `;`
+            between.
 
     Raises PassError for other options, and for a model without such products, or without content
     that is needed.
@@ -68,6 +71,7 @@ class Quantise:
     observations: int = 32
     calibration: str = ""
     error: float = 0.0
+    exact: str = ""
     phases: str = ""
     side: str = ""
     activations: str = ""
@@ -76,19 +80,24 @@ class Quantise:
     def run(self, program: Program) -> None:
         """See `vlacut.ir.pipeline.Pass`."""
         self._check()
-        found = products_of(program, self.smallest, self._chosen(program), self.side)
-        if self.weights == INT4:
-            exact = self.activations == FLOAT
-            four = FourBits(self.group, self.method, self.error or None, exact)
-            seen = self._seen(program, self.observations) if _has_content(found) else []
-            text = four.apply(program, found, seen)
-        else:
-            seen = self._seen(program, self.observations if self.calibration else 1)
-            text = eight_bits(program, found, self.weights, seen, self.shared)
+        every = products_of(program, self.smallest, self._chosen(program), self.side)
+        found = without(program, every, self.exact)
+        text = self._round(program, found) if any(found.values()) else f"nothing to {self.weights}"
         for phase in program.phases:
             remove_unused(phase.model)
+        text = f"{self.side}: {text}" if self.side else text
         said = CONVERTED.find(program)
         CONVERTED.put(program, f"{said}; {text}" if said else text)
+
+    def _round(self, program: Program, found: Products) -> str:
+        """Quantise these; what was done."""
+        if self.weights == INT4:
+            as_it_is = self.activations == FLOAT
+            four = FourBits(self.group, self.method, self.error or None, as_it_is, not self.side)
+            seen = self._seen(program, self.observations) if _has_content(found) else []
+            return four.apply(program, found, seen)
+        seen = self._seen(program, self.observations if self.calibration or self.error else 1)
+        return eight_bits(program, found, self.weights, seen, self.shared, self.error or None)
 
     def _seen(self, program: Program, count: int) -> list[dict[str, np.ndarray]]:
         return observations(program, count, self.calibration)

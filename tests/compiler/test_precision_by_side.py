@@ -103,13 +103,42 @@ def test_a_gemm_is_rounded_where_it_runs(tmp_path: Path) -> None:
     assert not any("int8" in name for name in edge)
 
 
+def test_a_side_with_nothing_to_round_stays_as_it_is(tmp_path: Path) -> None:
+    """What the edge has is too small, and is rounded in no precision."""
+    numbers = np.random.default_rng(0)
+    weights = {
+        name: numbers.normal(size=shape).astype(np.float32)
+        for name, shape in (("a", (16, 96)), ("b", (96, 64)))
+    }
+    body = """main (float[1,16] x) => (float[1,64] y) {
+        h = MatMul(x, a)
+        k = Relu(h)
+        y = MatMul(k, b)
+    }"""
+    program = load_program(str(write(tmp_path / "two.onnx", body, weights)))
+    first, last = (str(program.phases[0].model.graph[index].name) for index in (0, 2))
+    planned = vlacut.plan(
+        program,
+        edge=slow_memory(tmp_path),
+        cloud="a100",
+        link="1GB/s,0.1ms",
+        pin=(f"{first}=edge", f"{last}=cloud"),
+        precisions="edge=w4a8+cloud=w8a8,edge=w4a8",
+    )
+    assert planned.converted == (
+        "edge=w4a8+cloud=w8a8: edge: nothing to int4; cloud: 1 products to int8; "
+        "edge=w4a8: edge: nothing to int4"
+    )
+
+
 def test_names_by_side() -> None:
     made = parse_precisions("edge=w4a16+cloud=float,cloud=int8")
     assert made == {
         "edge=w4a16+cloud=float": BySide("quantise{weights=int4 activations=float}", ""),
         "cloud=int8": BySide("", "quantise{weights=int8}"),
     }
-    (text,) = parse_precisions("int8", "seen.npz").values()
+    assert not parse_precisions("edge=float,edge=float+cloud=float")
+    (text,) = parse_precisions("int8", {"calibration": "seen.npz"}).values()
     assert text == "quantise{weights=int8 phases= calibration=seen.npz}"
     for wrong in ("edge=int3", "edge=int4+edge=int8", "edge=int4+decode=int4", "edge=float16"):
         with pytest.raises(InputError, match="is no precision by side; write float or int8"):

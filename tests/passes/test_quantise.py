@@ -16,8 +16,8 @@ from support.slow import quick
 
 from vlacut.errors import InputError, PassError
 from vlacut.frontends.load import load_program
-from vlacut.hardware import load_device
-from vlacut.ir.annotation import CONVERTED, EXAMPLE
+from vlacut.hardware import Side, load_device
+from vlacut.ir.annotation import CONVERTED, EXAMPLE, PINNED
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program, copied
@@ -26,6 +26,7 @@ from vlacut.tensor.numerics import relative_difference
 from vlacut_backends.tensorrt.check import TensorRTChecker
 from vlacut_backends.tensorrt.rtx import installed
 from vlacut_passes.quantising.observing import Observed, observations
+from vlacut_passes.quantising.products import products
 from vlacut_passes.quantising.rounding import Grams, block_scales, gptq, to_nearest
 
 TEXT = "simplify,quantise{{weights={} smallest=1024}}"
@@ -205,11 +206,14 @@ def test_phases_that_share_a_weight_share_its_codes(plain: Program) -> None:
     assert contents[0] == contents[2]
 
 
-def test_what_moves_the_action_most_stays_exact_until_a_bound_holds(plain: Program) -> None:
-    freely, bound = copied(plain), 0.08
-    parse_pipeline(FOUR.format("method=rtn observations=2")).run(freely)
-    program = copied(plain)
-    parse_pipeline(FOUR.format(f"method=rtn observations=2 error={bound}")).run(program)
+@pytest.mark.parametrize(("weights", "bound"), [("int4 method=rtn", 0.08), ("int8", 0.01)])
+def test_what_moves_the_action_most_stays_exact_until_a_bound_holds(
+    plain: Program, weights: str, bound: float
+) -> None:
+    text = f"quantise{{{{weights={weights} smallest=1024 observations=2{{}}}}}}"
+    freely, program = copied(plain), copied(plain)
+    parse_pipeline(text.format("")).run(freely)
+    parse_pipeline(text.format(f" error={bound}")).run(program)
     seen = observations(plain, 2)
     before = Observed(plain)
 
@@ -218,11 +222,22 @@ def test_what_moves_the_action_most_stays_exact_until_a_bound_holds(plain: Progr
         return max(relative_difference(after.step(one), before.step(one)) for one in seen)
 
     assert error(program) <= bound < error(freely)
-    inside = [".int4." in name for name in weights_of(program)]
+    inside = [f".{weights[:4]}." in name for name in weights_of(program)]
     assert 0 < sum(inside) / 2 < 14  # codes and scales each
     exact = copied(plain)
-    parse_pipeline(FOUR.format("method=rtn observations=2 error=1e-9")).run(exact)
+    parse_pipeline(text.format(" error=1e-9")).run(exact)
     assert error(exact) == 0
+
+
+def test_what_a_list_has_stays_exact(plain: Program) -> None:
+    program, (first, *rest) = copied(plain), products(plain.phases[0].model.graph, 1024)
+    last = str(rest[-1].node.name)  # by the name of its operator
+    text = "quantise{{weights=int8 smallest=1024 exact={}}}"
+    parse_pipeline(text.format(f"{first.name[:-1]}?;{last}")).run(program)
+    kept = [name for name in weights_of(program) if name in {one.name for one in (first, *rest)}]
+    assert kept == [first.name, rest[-1].name]
+    with pytest.raises(PassError, match="no product or its weight is 'nowhere"):
+        parse_pipeline(text.format("nowhere*")).run(copied(plain))
 
 
 def test_a_gemm_keeps_its_bias(tmp_path: Path) -> None:
@@ -261,6 +276,10 @@ def test_inputs_that_are_no_whole_blocks_are_named(tmp_path: Path) -> None:
     program = load_program(str(write(tmp_path / "odd.onnx", body, {"w": weight})))
     with pytest.raises(PassError, match="a matrix with a number of inputs that 16 divides"):
         parse_pipeline("quantise{weights=int4 smallest=1024}").run(program)
+    PINNED.put(program.phases[0].model.graph[0], Side.EDGE)
+    for side in Side:  # where they are on a side, the other need not have any
+        parse_pipeline(f"quantise{{weights=int4 smallest=1024 side={side}}}").run(program)
+    assert CONVERTED.get(program) == "edge: nothing to int4; cloud: nothing to int4"
 
 
 def part(program: Program, folder: Path) -> Path:

@@ -43,6 +43,8 @@ def plan(
     precision: str = "",
     quantise: str = "",
     precisions: str = "",
+    rounding_error: float | None = None,
+    exact: Sequence[str] = (),
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
@@ -95,6 +97,9 @@ def plan(
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
         quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
         precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
+        rounding_error: the most that `quantise` and `precisions` may move the action, as a share of
+            its magnitude: the weights that move it most stay as they are.
+        exact: weights that stay as they are in any case, by name or pattern, e.g. `lm_head*`.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: a token loop runs in one pass over drafts of its tokens: `last`, `velocity`,
@@ -169,6 +174,8 @@ def compile(  # the name users expect
     precision: str = "",
     quantise: str = "",
     precisions: str = "",
+    rounding_error: float | None = None,
+    exact: Sequence[str] = (),
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
@@ -230,6 +237,9 @@ def compile(  # the name users expect
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
         quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
         precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
+        rounding_error: the most that `quantise` and `precisions` may move the action, as a share of
+            its magnitude: the weights that move it most stay as they are.
+        exact: weights that stay as they are in any case, by name or pattern, e.g. `lm_head*`.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: a token loop runs in one pass over drafts of its tokens: `last`, `velocity`,

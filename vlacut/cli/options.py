@@ -105,6 +105,13 @@ _OPTIONS = (
         help="More variants: int8,w4a16; prefill=int8+decode=int4; edge=int4+cloud=float.",
     ),
     click.option(
+        "--rounding-error",
+        type=float,
+        default=None,
+        help="Most that fewer bits may move the action; the weights that move it most stay: 0.05.",
+    ),
+    click.option("--exact", multiple=True, help="Weights that stay in any case: 'lm_head*'."),
+    click.option(
         "--surgery", multiple=True, help="FILE.py:FUNCTION of a gs.Graph, on every phase; in order."
     ),
     click.option(

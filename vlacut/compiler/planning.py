@@ -115,7 +115,7 @@ def plan_program(
     if target.state_copies:
         STATE_COPIES.put(program, True)
     passed = run_passes(
-        program, passes, parse_precisions(target.precisions, target.calibration), progress
+        program, passes, parse_precisions(target.precisions, target.rounding), progress
     )
     progress("plan", len(passes.passes), len(passes.passes))
     dataflow, fixed = trace_dataflow(program), FIXED.find(program) or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from vlacut.errors import InputError
@@ -23,6 +24,7 @@ _GROUPED = re.compile(r"(int4|w4a16|w4a8)g(\d+)")  # with the number of inputs t
 _AS_IT_IS = "float"  # which is always there
 _SIDES = tuple(side.value for side in (Side.EDGE, Side.CLOUD))
 _CONVERTED = ("float16", "bfloat16")
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
 class BySide(NamedTuple):
@@ -32,26 +34,30 @@ class BySide(NamedTuple):
     cloud: str
 
 
-def parse_precisions(text: str, calibration: str = "") -> dict[str, str | BySide]:
+def parse_precisions(
+    text: str, rounding: Mapping[str, str] = NO_OPTIONS
+) -> dict[str, str | BySide]:
     """The passes of every precision that a text lists, by its name.
 
     A name is a type, or `PHASE=TYPE` or `SIDE=TYPE` with `+` between; `int4g128` is int4 in groups
-    of 128. `float` is the program as it is. With a calibration, a path, weights and activations are
-    rounded by the observations that were recorded there. Raises InputError if the text does not
-    parse, or one is there twice.
+    of 128. `float`, on both sides too, is the program as it is. `rounding` are options that every
+    `quantise` has. Raises InputError if the text does not parse, or one is there twice.
     """
-    recorded = {"calibration": calibration} if calibration else {}
     found: dict[str, str | BySide] = {}
     for name in filter(None, (item.strip() for item in text.split(","))):
         if name in found:
             raise InputError(f"--precisions {text}: {name} is there twice")
         if name == _AS_IT_IS:
             continue
-        found[name] = _by_side(text, name, recorded) or ",".join(_passes(text, name, recorded))
+        made = _by_side(text, name, rounding)
+        if made is None:
+            found[name] = ",".join(_passes(text, name, rounding))
+        elif any(made):
+            found[name] = made
     return found
 
 
-def _by_side(text: str, name: str, recorded: Mapping[str, str]) -> BySide | None:
+def _by_side(text: str, name: str, rounding: Mapping[str, str]) -> BySide | None:
     """What a name says of each side; None if it speaks of none."""
     asked = [one.partition("=") for one in name.split("+")]
     sides = [side for side, *_ in asked]
@@ -65,7 +71,7 @@ def _by_side(text: str, name: str, recorded: Mapping[str, str]) -> BySide | None
             f"{' or '.join((_AS_IT_IS, *_QUANTISED))} for one side or both: edge=w4a16+cloud=float"
         )
     passes = (
-        pass_text("quantise", {**_options(kinds[side]), **recorded})
+        pass_text("quantise", {**_options(kinds[side]), **rounding})
         if kinds[side] != _AS_IT_IS
         else ""
         for side in _SIDES
@@ -73,7 +79,7 @@ def _by_side(text: str, name: str, recorded: Mapping[str, str]) -> BySide | None
     return BySide(*passes)
 
 
-def _passes(text: str, name: str, recorded: Mapping[str, str]) -> Iterator[str]:
+def _passes(text: str, name: str, rounding: Mapping[str, str]) -> Iterator[str]:
     if name in _CONVERTED:
         options = {"source": "weights", "target": name, "keep": "unsafe"}
         yield pass_text("convert-types", options)
@@ -88,7 +94,7 @@ def _passes(text: str, name: str, recorded: Mapping[str, str]) -> Iterator[str]:
             )
         phases.setdefault(kind, []).append(phase)
     for kind, chosen in phases.items():  # one pass a type: phases that share a weight round it once
-        options = {**_options(kind), "phases": ";".join(chosen), **recorded}
+        options = {**_options(kind), "phases": ";".join(chosen), **rounding}
         yield pass_text("quantise", options)
 
 

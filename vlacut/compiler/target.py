@@ -71,6 +71,10 @@ class Target(WayOptions):
         precisions: more variants, in these: a type that `precision` or `quantise` has, or types by
             phase, `prefill=int8+decode=int4`, or by side; with commas between. See
             `vlacut.compiler.precision_list`.
+        rounding_error: the most that rounding, in `quantise` and in each of `precisions`, may move
+            the action, as a share of its magnitude: the weights that move it most for their bytes
+            stay as they are until it holds; None for no limit.
+        exact: weights that stay as they are in any case, by name or pattern.
         surgery: `FILE.py:FUNCTION` that rewrite phases with onnx-graphsurgeon, in this order, see
             the pass `surgery`.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,
@@ -112,6 +116,8 @@ class Target(WayOptions):
     precision: str = ""
     quantise: str = ""
     precisions: str = ""
+    rounding_error: float | None = None
+    exact: tuple[str, ...] = ()
     surgery: tuple[str, ...] = ()
     real_time_chunking: str = ""
     draft: str = ""
@@ -174,11 +180,14 @@ class Target(WayOptions):
         self.check_way()
         if not 0 <= self.kept_observations <= MOST_KEPT:
             raise InputError(f"--keep-observations: write a number from 0 to {MOST_KEPT}")
-        if self.max_action_error is not None and not self.max_action_error >= 0:
-            raise InputError(
-                f"--max-action-error: {self.max_action_error:g}: write a share of the action's "
-                f"magnitude: 0.01"
-            )
+        for name in ("max_action_error", "rounding_error"):
+            share = getattr(self, name)
+            if share is not None and not share >= 0:
+                raise InputError(
+                    f"--{name.replace('_', '-')}: {share:g}: write a share of the action's "
+                    f"magnitude: 0.01"
+                )
+        self._check_rounding()
         if not 0 < self.coverage < 1:
             raise InputError(f"--coverage: {self.coverage:g}: write a share of observations: 0.95")
         if self.calibration and not Path(self.calibration).exists():
@@ -192,6 +201,15 @@ class Target(WayOptions):
             self._read(name, parse_bytes)
         for name in ("cloud_time", "deadline", "max_age"):
             self._read(name, parse_seconds)
+
+    def _check_rounding(self) -> None:
+        if self.rounding_error == 0:
+            raise InputError(
+                "--rounding-error: 0: whatever is rounded moves the action; write more"
+            )
+        asked = self.rounding_error is not None or self.exact
+        if asked and not (self.quantise or self.precisions):
+            raise InputError("--rounding-error and --exact are for --quantise and --precisions")
 
     def _read(self, name: str, parse: Callable[[str], float]) -> None:
         text = getattr(self, name)
@@ -233,8 +251,7 @@ class Target(WayOptions):
         if self.quantise:
             # What `pack` shall join has one scale.
             shared = {"shared": "true"} if self.packs and self.quantise != "int4" else {}
-            recorded = {"calibration": self.calibration} if self.calibration else {}
-            yield "quantise", {"weights": self.quantise, **shared, **recorded}
+            yield "quantise", {"weights": self.quantise, **shared, **self.rounding}
         if self.precision:
             options = {"source": "weights", "target": self.precision, "keep": "unsafe"}
             yield "convert-types", options
@@ -258,6 +275,17 @@ class Target(WayOptions):
         if self.pool != "none":
             pool = {"pool": self.pool, "bandwidth": self.bandwidth, "engines": self.pool_engines}
             yield "alternatives", pool
+
+    @property
+    def rounding(self) -> dict[str, str]:
+        """The options of `quantise` that say how to round, whatever the precision."""
+        error = self.rounding_error
+        options = {
+            "calibration": self.calibration,
+            "error": "" if error is None else repr(float(error)),
+            "exact": ";".join(self.exact),
+        }
+        return {name: value for name, value in options.items() if value}
 
     def _partition(self) -> dict[str, str]:
         error = self.max_action_error

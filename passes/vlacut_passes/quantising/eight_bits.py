@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from vlacut.errors import PassError
-from vlacut.ir.program import Program
+from vlacut.ir.program import Program, copied
 from vlacut.ir.rewriting import constant
+from vlacut_passes.quantising.exact import kept_exact
 from vlacut_passes.quantising.observing import Observation, Observed
 from vlacut_passes.quantising.products import Product, Products
 from vlacut_passes.quantising.rounding import LEAST_SCALE
@@ -27,23 +30,74 @@ def eight_bits(
     weights: str,
     seen: Sequence[Observation],
     shared: bool = False,
+    error: float | None = None,
 ) -> str:
     """Quantise the products, activations by the observations' steps; what was done, for the report.
 
-    With `shared` what products of one weight multiply has one scale in all phases.
+    Args:
+        program: changed in place.
+        found: the products.
+        weights: one of `TARGETS`.
+        seen: observations.
+        shared: whether what products of one weight multiply has one scale in all phases.
+        error: the most that the action may move, as a share of its largest magnitude; what moves it
+            most for its bytes stays as it is until that holds. None for no limit.
     """
+    ranges = _ranges(program, found, seen, shared)
+
+    def put(into: Program, names: Sequence[str]) -> None:
+        for phase in into.phases:
+            for product in found[phase.name]:
+                if product.name in names:
+                    graph = phase.model.graph
+                    most = ranges[phase.name, str(product.node.name)]
+                    _quantise(graph, _there(product, graph), most, weights)
+
+    @contextmanager
+    def rounding(names: Sequence[str]) -> Iterator[Program]:
+        made = copied(program)
+        put(made, names)
+        yield made
+
+    sizes = {one.name: one.bytes for listed in found.values() for one in listed}
+    exact, how = frozenset[str](), ""
+    if error is not None:
+        exact, moved = kept_exact(program, sizes, rounding, seen, error)
+        how = f", {len(exact)} weights stay, which moves the action by {moved:.2%}"
+    put(program, [name for name in sizes if name not in exact])
+    done = [one for listed in found.values() for one in listed if one.name not in exact]
+    return f"{len(done)} products to {weights}{how}"
+
+
+def _there(product: Product, graph: ir.Graph) -> Product:
+    """The product in another copy of its phase."""
+    named = {node.name: node for node in graph}
+    return replace(
+        product,
+        node=named[product.node.name],
+        weight=graph.initializers[product.name],
+        reader=named[product.reader.name],
+    )
+
+
+def _ranges(
+    program: Program, found: Products, seen: Sequence[Observation], shared: bool
+) -> dict[tuple[str, str], float]:
+    """The largest magnitude that activations are rounded by, by the phase and name of a product."""
     largest = _largest(program, found, seen)
-    every = [(phase.name, product) for phase in program.phases for product in found[phase.name]]
+    made = {
+        (phase, str(one.node.name)): largest[phase, str(one.activation.name)]
+        for phase, listed in found.items()
+        for one in listed
+    }
+    if not shared:
+        return made
     by_weight: dict[str, float] = {}
-    for phase_name, product in every:
-        most = largest[phase_name, str(product.activation.name)]
-        by_weight[product.name] = max(by_weight.get(product.name, 0.0), most)
-    graphs = {phase.name: phase.model.graph for phase in program.phases}
-    for phase_name, product in every:
-        own = largest[phase_name, str(product.activation.name)]
-        most = by_weight[product.name] if shared else own
-        _quantise(graphs[phase_name], product, most, weights)
-    return f"{sum(map(len, found.values()))} products to {weights}"
+    every = [(phase, one) for phase, listed in found.items() for one in listed]
+    for phase, one in every:
+        most = made[phase, str(one.node.name)]
+        by_weight[one.name] = max(by_weight.get(one.name, 0.0), most)
+    return {(phase, str(one.node.name)): by_weight[one.name] for phase, one in every}
 
 
 def _largest(

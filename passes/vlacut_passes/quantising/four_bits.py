@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 
 from vlacut.errors import PassError
 from vlacut.ir.program import Program
-from vlacut_passes.quantising.exact import Weights, kept_exact
+from vlacut_passes.quantising.exact import Weights, kept_exact, replaced
 from vlacut_passes.quantising.observing import Observation, Observed
 from vlacut_passes.quantising.products import Product, Products
 from vlacut_passes.quantising.rounding import (
@@ -42,12 +43,14 @@ class FourBits:
         error: the most that the action may move, as a share of its largest magnitude; the weights
             that move it most for their bytes stay as they are until it holds. None for no limit.
         exact_activations: whether executors leave what the weights multiply as it is.
+        some: whether it is an error that there is nothing to round.
     """
 
     group: int
     method: str
     error: float | None
     exact_activations: bool = False
+    some: bool = True
 
     def apply(self, program: Program, found: Products, seen: Sequence[Observation]) -> str:
         """Quantise the products, in place; what was done, for the report.
@@ -59,6 +62,8 @@ class FourBits:
             for phase, listed in found.items()
         }
         if not any(chosen.values()):
+            if not self.some:
+                return f"nothing to {INT4}"
             raise PassError(
                 f"none of its weights that are large enough is a matrix with a number of inputs "
                 f"that {_LEAST_GROUP} divides"
@@ -98,8 +103,14 @@ class FourBits:
         how = f"by {self.method} over {len(seen)} observations"
         if self.error is None:
             return frozenset(), how
-        exact, error = kept_exact(program, _stored(chosen, rounded), seen, self.error)
-        return exact, f"{how}, which move the action by {error:.2%}"
+        stored = _stored(chosen, rounded)
+        sizes = {one.name: one.bytes for one in _each(chosen)}
+
+        def rounding(names: Sequence[str]) -> AbstractContextManager[Program]:
+            return replaced(program, {name: stored[name] for name in names})
+
+        exact, error = kept_exact(program, sizes, rounding, seen, self.error)
+        return exact, f"{how}, which moves the action by {error:.2%}"
 
     def _fits(self, product: Product) -> bool:
         """A matrix whose inputs are whole blocks; a Gemm that is a product and a sum."""

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from vlacut.errors import PassError
 from vlacut.ir.annotation import PINNED
+from vlacut.ir.graphs import value_spec
 from vlacut.ir.program import Program
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -50,26 +51,31 @@ class Product:
         """The weight's shape as it is stored."""
         return tuple(int(str(dim)) for dim in self.weight.shape or ())
 
+    @property
+    def bytes(self) -> int:
+        """The weight's bytes as it is stored."""
+        return value_spec(self.weight).nbytes
+
 
 def products_of(
     program: Program, smallest: int, phases: Container[str], side: str = ""
 ) -> dict[str, list[Product]]:
     """Products with weights of at least so many elements in some phases, by phase, in order.
 
-    With a side those that are pinned there. Raises PassError if there is none.
+    With a side those that are pinned there, which may be none. Without, raises PassError if there
+    is none.
     """
     found = {
         phase.name: products(phase.model.graph, smallest) if phase.name in phases else []
         for phase in program.phases
     }
     if side:
-        found = {
+        return {
             name: [one for one in listed if PINNED.find(one.node) == side]
             for name, listed in found.items()
         }
     if not any(found.values()):
-        where = f" on the {side}" if side else ""
-        raise PassError(f"no product of a weight of {smallest} elements or more{where}")
+        raise PassError(f"no product of a weight of {smallest} elements or more")
     return found
 
 
