@@ -29,9 +29,11 @@ from vlacut_passes.pack import Pack
 from vlacut_passes.simplify import Simplify
 
 
-def drafted(seed: int, trips: int, memory: bool, source: str = "input") -> Program:
+def drafted(
+    seed: int, trips: int, memory: bool, source: str = "input", attention: str = "alone"
+) -> Program:
     program = token_program(seed, trips, memory=memory)
-    for one in (Draft(source, count=True), Simplify(), Pack()):
+    for one in (Draft(source, count=True), Simplify(), Pack(attention)):
         one.run(program)
         verifier.verify(program)
     return program
@@ -60,13 +62,14 @@ def tokens_read(program: Program, observed: dict[str, np.ndarray]) -> np.ndarray
     seed=st.integers(0, 10**6),
     trips=st.integers(2, 4),
     memory=st.booleans(),
+    attention=st.sampled_from(["alone", "batched"]),
     data=st.data(),
 )
 def test_the_tokens_are_greedy_whatever_is_drafted(
-    seed: int, trips: int, memory: bool, data: st.DataObject
+    seed: int, trips: int, memory: bool, attention: str, data: st.DataObject
 ) -> None:
     plain = token_program(seed, trips, memory=memory)
-    program = drafted(seed, trips, memory)
+    program = drafted(seed, trips, memory, attention=attention)
     reference, robot = Reference(plain), Reference(program)
     for observed in prompts(plain, 3, seed):
         truth = tokens_read(plain, observed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError, PassError
 from vlacut.ir import verifier
-from vlacut.ir.annotation import WARMING
+from vlacut.ir.annotation import NOTES, WARMING
 from vlacut.ir.program import Program, copied
 from vlacut.plans.state import StateRule
 from vlacut.runtime.edge.flight import Flight
@@ -37,8 +38,8 @@ from vlacut_passes.quantise import Quantise
 from vlacut_passes.simplify import Simplify
 
 
-def overlapped(program: Program, requests: int) -> Program:
-    for one in (InFlight(requests), Simplify(), Pack()):
+def overlapped(program: Program, requests: int, attention: str = "alone") -> Program:
+    for one in (InFlight(requests), Simplify(), Pack(attention)):
         one.run(program)
         verifier.verify(program)
     return program
@@ -54,13 +55,19 @@ def wanted(plain: Program, observations: list[dict[str, np.ndarray]]) -> list[np
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10**6), trips=st.integers(2, 5), memory=st.booleans(), data=st.data())
+@given(
+    seed=st.integers(0, 10**6),
+    trips=st.integers(2, 5),
+    memory=st.booleans(),
+    attention=st.sampled_from(["alone", "batched"]),
+    data=st.data(),
+)
 def test_actions_are_those_of_the_plain_program_in_order(
-    seed: int, trips: int, memory: bool, data: st.DataObject
+    seed: int, trips: int, memory: bool, attention: str, data: st.DataObject
 ) -> None:
     requests = data.draw(st.integers(2, trips + 1), "in flight")
     plain = token_program(seed, trips, memory=memory)
-    program = overlapped(token_program(seed, trips, memory=memory), requests)
+    program = overlapped(token_program(seed, trips, memory=memory), requests, attention)
     behind = WARMING.get(program)
     assert 1 <= behind < requests
     observations = prompts(plain, requests + 3, seed)
@@ -134,6 +141,25 @@ def test_a_bundle_warms_up_and_says_how_old_an_action_is(tmp_path: Path) -> None
                     continue
                 np.testing.assert_allclose(made["action"], expected[number - 3], atol=1e-5)
                 assert robot.last.made.captured_ns == (number - 3) * TICK_NS
+
+
+def test_requests_in_flight_attend_as_a_batch() -> None:
+    """All trips over their caches at once, the prefill, which sees the prompt alone, beside them;
+    the masks say how far each trip is.
+    """
+    programs = [overlapped(token_program(7, 4), 5, one) for one in ("alone", "batched")]
+    kinds = [
+        Counter(node.op_type for phase in program.phases for node in phase.model.graph)
+        for program in programs
+    ]
+    assert (kinds[0]["Softmax"], kinds[1]["Softmax"]) == (2 * 5, 2 * 2)
+    assert any(
+        "8 products that begin an attention are 2 batches" in line for line in notes(programs[1])
+    )
+
+
+def notes(program: Program) -> tuple[str, ...]:
+    return NOTES.get(program)
 
 
 def test_eight_bits_with_a_scale_of_all_are_joined() -> None:

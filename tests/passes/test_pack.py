@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cutting import session
-from support.instances import ALL, ROW_BY_ROW, instances
+from support.instances import ALL, ATTENDING, ROW_BY_ROW, instances
 
+from vlacut.errors import PassError
 from vlacut.ir import verifier
 from vlacut.ir.annotation import NOTES
 from vlacut.ir.graphs import value_spec
@@ -50,9 +51,9 @@ def run(model: ir.Model, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return dict(zip([one.name for one in engine.get_outputs()], made, strict=True))
 
 
-def packed_of(model: ir.Model) -> Program:
+def packed_of(model: ir.Model, attention: str = "alone") -> Program:
     program = program_of(model)
-    Pack().run(program)
+    Pack(attention).run(program)
     verifier.verify(program)
     return program
 
@@ -69,27 +70,30 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 
 
 ROWS = st.lists(st.integers(1, 5), min_size=2, max_size=5)
+ATTENTION = st.sampled_from(["alone", "batched"])
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), rows=ROWS, chained=st.booleans())
-def test_packed_is_unpacked(seed: int, rows: list[int], chained: bool) -> None:
+@given(seed=st.integers(0, 10**6), rows=ROWS, chained=st.booleans(), attention=ATTENTION)
+def test_packed_is_unpacked(seed: int, rows: list[int], chained: bool, attention: str) -> None:
     model, given = instances(seed, rows, ALL, chained)
     before, plain = reads(model.graph), run(model, given)
-    program = packed_of(model)
+    program = packed_of(model, attention)
     after = reads(model.graph)
     assert all(after[name] <= before[name] for name in before)
     assert_same(plain, run(program.phases[0].model, given))
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), rows=ROWS)
-def test_each_weight_of_independent_instances_is_read_once(seed: int, rows: list[int]) -> None:
+@given(seed=st.integers(0, 10**6), rows=ROWS, attention=ATTENTION)
+def test_each_weight_of_independent_instances_is_read_once(
+    seed: int, rows: list[int], attention: str
+) -> None:
     """As often as one instance alone reads it, however many there are."""
     alone, _ = instances(seed, rows[:1], ALL)
     model, given = instances(seed, rows, ALL)
     plain = run(model, given)
-    packed_of(model)
+    packed_of(model, attention)
     assert reads(model.graph) == reads(alone.graph)
     assert_same(plain, run(model, given))
 
@@ -110,6 +114,39 @@ def behind_first_product(graph: ir.Graph) -> Counter[str]:
     first = min(at for at, kind in enumerate(kinds) if kind in ("MatMul", "Gemm"))
     moved = ("Concat", "Split", "Expand", "Transpose")
     return Counter(kind for kind in kinds[first:] if kind not in moved)
+
+
+def mixing(graph: ir.Graph) -> int:
+    """Products without a weight, as attention has them."""
+    made = [node for node in graph if node.op_type in ("MatMul", "Gemm")]
+    return len(made) - sum(reads(graph).values())
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    own=st.integers(1, 4),
+    others=st.lists(st.integers(1, 4), max_size=2),
+    many=st.integers(2, 4),
+)
+def test_attention_of_instances_of_the_same_shape_is_a_batch(
+    seed: int, own: int, others: list[int], many: int
+) -> None:
+    """One for each number of rows, whoever else is there."""
+    rows = [*others, *[own] * many]
+    alone, _ = instances(seed, [own], ATTENDING)
+    model, given = instances(seed, rows, ATTENDING)
+    plain = run(model, given)
+    notes = NOTES.get(packed_of(model, "batched"))
+    assert mixing(alone.graph) > 0
+    assert mixing(model.graph) == len(set(rows)) * mixing(alone.graph)
+    assert any("begin an attention are" in line for line in notes)
+    assert_same(plain, run(model, given))
+
+
+def test_attention_is_batched_or_alone() -> None:
+    with pytest.raises(PassError, match="did you mean batched"):
+        Pack("batch").run(program_of(chain()))
 
 
 def test_it_says_what_was_joined_and_what_not() -> None:
@@ -151,12 +188,13 @@ def test_a_program_without_shared_weights_is_left_alone() -> None:
     assert len(after) <= len(before)
 
 
+@pytest.mark.parametrize("attention", ["alone", "batched"])
 @pytest.mark.parametrize("seed", range(3))
-def test_packing_again_changes_nothing(seed: int) -> None:
-    model, _ = instances(seed, [4, 1, 2])
-    packed_of(model)
+def test_packing_again_changes_nothing(seed: int, attention: str) -> None:
+    model, _ = instances(seed, [4, 1, 1, 2])
+    packed_of(model, attention)
     before = [(node.name, node.op_type) for node in model.graph]
-    packed_of(model)
+    packed_of(model, attention)
     assert [(node.name, node.op_type) for node in model.graph] == before
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,10 +25,11 @@ from vlacut.compiler.target import Target
 from vlacut.errors import BackendError, BundleError, InputError
 from vlacut.hardware import Side
 from vlacut.plans.batch import Batch, check_batches, parse_batches, slot
+from vlacut.runtime.cloud.asked import Asked
 from vlacut.runtime.cloud.batches import Batches
 from vlacut.runtime.cloud.pace import Pace
 from vlacut.runtime.cloud.server import Server
-from vlacut.runtime.cloud.turns import Asked, Turns
+from vlacut.runtime.cloud.turns import Turns
 from vlacut.runtime.engines import cloud_engines
 from vlacut.tensor import TensorSpec
 
@@ -308,6 +309,37 @@ def test_an_engine_for_several_that_fails_as_it_is_tried_is_left_out(
     assert "p for 4 robots fails: no memory is left" in caplog.text
     with pytest.raises(BackendError, match="no memory is left"):
         Batches(part, {1: Broken(1), 2: Adding(2)}, plan)
+
+
+def test_every_run_of_a_trial_is_a_turn_of_its_own() -> None:
+    """Robots have theirs between them, and a server is stuck only where one run takes too long."""
+    part: Any = SimpleNamespace(name="p", inputs=("x",), outputs=("y",))
+    plan: Any = SimpleNamespace(spec={"x": TensorSpec("x", "float32", (1,))})
+    runs = 0
+
+    class Counting(Adding):
+        def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            nonlocal runs
+            runs += 1
+            return super().run(inputs)
+
+    def in_turn(work: Callable[[], None]) -> None:
+        before = runs
+        work()
+        assert runs == before + 1
+
+    of = Batches(part, {1: Counting(1), 2: Counting(2)}, plan, in_turn)
+    assert runs == 3 + 3 + 2  # three of each, and each robot's alone
+    assert set(of.seconds) == {1, 2}
+
+
+def test_runs_are_read_while_others_are_noted() -> None:
+    """A page of metrics reads them in a thread of its own."""
+    of = batches()
+    reading = iter(of.runs.items())
+    assert next(reading) == (1, 0)
+    of.note(4, 0.016)
+    assert dict(reading) == {2: 0, 4: 1}
 
 
 def test_parts_without_batches_count_in_what_a_step_has_left() -> None:

@@ -21,12 +21,13 @@ from vlacut.backend import Engine
 from vlacut.errors import BackendError, InputError, PeerRefused
 from vlacut.hardware import Side
 from vlacut.plans.plan import Plan
+from vlacut.runtime.cloud.asked import Asked
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.footprint import cloud_memory
 from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.server import Server
-from vlacut.runtime.cloud.turns import Asked, Turns
+from vlacut.runtime.cloud.turns import Turns
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.tally import Tally

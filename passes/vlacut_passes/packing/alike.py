@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Union
@@ -24,11 +25,14 @@ class Joined:
         value: that.
         pieces: what the instances had, in the order of their rows.
         axis: of the rows.
+        slots: whether that is the first axis, with one entry for each instance: attention has its
+            rows in another, and they are mixed.
     """
 
     value: ir.Value
     pieces: tuple[ir.Value, ...]
     axis: int
+    slots: bool = False
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -45,9 +49,32 @@ class Stack:
     shapes: tuple[Shape, ...]
 
 
+@dataclass(frozen=True)
+class Moved:
+    """What is joined, with its rows in another axis: no element moves, or every piece has one entry
+    in either axis.
+    """
+
+    joined: Joined
+    axis: int
+
+    @property
+    def views(self) -> bool:
+        """Whether no element moves: what lies before the axis has one entry in a piece."""
+        return self.joined.slots and math.prod(shape_of(self.joined.pieces[0])[: self.axis]) == 1
+
+    @property
+    def possible(self) -> bool:
+        """Whether it can be had so."""
+        shapes = {shape_of(piece) for piece in self.joined.pieces}
+        axes = self.joined.axis, self.axis
+        one = all(shape[axis] == 1 for shape in shapes for axis in axes)
+        return len(shapes) == 1 and (self.views or one)
+
+
 # What the one operator reads: a value as it is, one that is joined already, one that is to be, or
 # a constant.
-Feed = Union[ir.Value, Joined, Stack, np.ndarray, None]
+Feed = Union[ir.Value, Joined, Moved, Stack, np.ndarray, None]
 
 
 @dataclass(frozen=True)
@@ -57,10 +84,12 @@ class Together:
     Attributes:
         feeds: what it reads.
         axes: of the rows, in each of its outputs.
+        slots: whether these are slots, see `Joined`.
     """
 
     feeds: tuple[Feed, ...]
     axes: tuple[int, ...]
+    slots: bool = False
 
 
 @dataclass(frozen=True)

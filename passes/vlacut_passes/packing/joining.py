@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +13,7 @@ from vlacut_passes.packing.alike import (
     Alike,
     Feed,
     Joined,
+    Moved,
     Shape,
     Stack,
     Together,
@@ -55,7 +56,7 @@ class Joining:
             pieces = tuple(node.outputs[index] for node in alike.nodes)
             if not any(piece.uses() or piece.is_graph_output() for piece in pieces):
                 continue
-            joined = Joined(value, pieces, axis)
+            joined = Joined(value, pieces, axis, together.slots)
             like = pieces[0]
             value.type, value.name = like.type, f"{like.name}_packed"
             value.shape = ir.Shape(with_rows(shape_of(like), axis, sum(joined.rows)))
@@ -81,14 +82,31 @@ class Joining:
     def _fed(self, feed: Feed, like: ir.Node) -> ir.Value | None:
         if isinstance(feed, Joined):
             return feed.value
+        if isinstance(feed, Moved):
+            return self._moved(feed, like)
         if isinstance(feed, Stack):
             return self._stacked(feed, like)
         if isinstance(feed, np.ndarray):
             return constant(self._graph, ir.tensor(feed))
         return feed if feed is None else self._real(feed, like)
 
+    def _moved(self, moved: Moved, like: ir.Node) -> ir.Value:
+        joined, axis = moved.joined, moved.axis
+        if moved.views:
+            rows = sum(shape_of(piece)[axis] for piece in joined.pieces)
+            return self._viewed(
+                joined.value, with_rows(shape_of(joined.pieces[0]), axis, rows), like
+            )
+        order = list(range(len(shape_of(joined.value))))
+        order[axis], order[joined.axis] = order[joined.axis], order[axis]
+        shape = tuple(shape_of(joined.value)[at] for at in order)
+        (made,) = self._new("Transpose", [joined.value], {"perm": order}, like, [shape])
+        return made
+
     def _stacked(self, stack: Stack, like: ir.Node) -> ir.Value:
         key = (*map(id, stack.values), stack.axis, stack.shapes)
+        if key not in self._stacks and (moved := self._other_axis(stack)) is not None:
+            self._stacks[key] = self._moved(moved, like)
         if key not in self._stacks and (rounded := self._rounded(stack, like)) is not None:
             self._stacks[key] = rounded
         if key not in self._stacks:
@@ -101,6 +119,16 @@ class Joining:
             (made,) = self._new("Concat", values, {"axis": stack.axis}, like, [shape])
             self._stacks[key] = made
         return self._stacks[key]
+
+    def _other_axis(self, stack: Stack) -> Moved | None:
+        """What is to be stacked, if it is all that is joined already, a row of each instance."""
+        joined, _ = self.piece.get(stack.values[0], (None, 0))
+        if joined is None or joined.pieces != stack.values:
+            return None
+        if any(shape != shape_of(joined.pieces[0]) for shape in stack.shapes):
+            return None
+        moved = Moved(joined, stack.axis)
+        return moved if moved.possible else None
 
     def _rounded(self, stack: Stack, like: ir.Node) -> ir.Value | None:
         """Of values that went through fewer bits by the same scale: what was rounded, one behind
@@ -123,6 +151,11 @@ class Joining:
         rest = [value for value in first.inputs[1:] if value is not None]
         (made,) = self._new(first.op_type, [joined, *rest], {}, first, [shape_of(joined)])
         made.type = stack.values[0].type
+        return made
+
+    def _viewed(self, value: ir.Value, shape: Shape, like: ir.Node) -> ir.Value:
+        to = constant(self._graph, ir.tensor(np.array(shape, np.int64)))
+        (made,) = self._new("Reshape", [value, to], {}, like, [shape])
         return made
 
     def _expanded(self, value: ir.Value, shape: Shape, like: ir.Node) -> ir.Value:
@@ -148,7 +181,7 @@ class Joining:
         self,
         kind: str,
         inputs: list[ir.Value],
-        attributes: dict[str, int],
+        attributes: Mapping[str, int | list[int]],
         like: ir.Node,
         shapes: Iterable[Shape],
     ) -> list[ir.Value]:

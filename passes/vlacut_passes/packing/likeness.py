@@ -23,12 +23,14 @@ class Packed:
         operators: how many others were put into one, before and after.
         apart: why products of one weight were not joined, by its name.
         single: what reads pieces and stayed an operator of each instance: how many, by reason.
+        slots: products of attention that are slots of others now, before and after.
     """
 
     products: list[tuple[str, int]] = field(default_factory=list)
     operators: tuple[int, int] = (0, 0)
     apart: dict[str, str] = field(default_factory=dict)
     single: Counter[str] = field(default_factory=Counter)
+    slots: tuple[int, int] = (0, 0)
 
 
 def row_key(
@@ -39,18 +41,33 @@ def row_key(
     """
     if node.domain or node.op_type not in ROW_BY_ROW:
         return None
-    read = [pieces.get(value) for value in node.inputs]  # type: ignore[arg-type]
-    found = [one for one in read if one is not None]
-    if not found or any(index != found[0][1] for _, index in found):
+    found = joined_inputs(node, pieces)
+    if not found:
         return None
-    if any(len(joined.pieces) != len(found[0][0].pieces) for joined, _ in found):
+    joined, index = next(iter(found.values()))
+    if node.op_type == "MatMul" and not joined.slots:
         return None
     settings = SETTINGS.get(node.op_type, ())
     told = tuple(
-        (place, id(one[0])) if one is not None else (place, _setting(node, place, settings))
-        for place, one in enumerate(read)
+        (place, id(found[place][0])) if place in found else (place, _setting(node, place, settings))
+        for place in range(len(node.inputs))
     )
-    return (*_look(node), told), found[0][1], found[0][0]
+    return (*_look(node), told), index, joined
+
+
+def joined_inputs(
+    node: ir.Node, pieces: Mapping[ir.Value, tuple[Joined, int]]
+) -> dict[int, tuple[Joined, int]]:
+    """By place, what an operator reads a piece of, and which; empty if these are of different
+    instances. Beside slots what is joined in rows counts as each instance's own.
+    """
+    given = enumerate(node.inputs)
+    read = {at: pieces[value] for at, value in given if value is not None and value in pieces}
+    if any(joined.slots for joined, _ in read.values()):
+        read = {at: one for at, one in read.items() if one[0].slots}
+    if len({(index, len(joined.pieces)) for joined, index in read.values()}) > 1:
+        return {}
+    return read
 
 
 def _setting(node: ir.Node, place: int, settings: Sequence[int]) -> int:

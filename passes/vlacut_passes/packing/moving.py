@@ -34,7 +34,7 @@ def reshape(alike: Alike) -> Together:
     ]
     if not fits:
         raise Refusal("Reshape mixes rows with what lies beside them")
-    at = axis if axis in fits else fits[-1]
+    at = axis if axis in fits and not alike.lead.slots else fits[-1]
     return Together((alike.joined[0], _shape(alike, at)), (at,))
 
 

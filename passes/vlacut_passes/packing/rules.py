@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from vlacut_passes.packing import moving, pointwise, reducing
-from vlacut_passes.packing.alike import Alike, Refusal, Stack, Together, differ_in, shape_of
+from vlacut_passes.packing import attending, moving, pointwise, reducing
+from vlacut_passes.packing.alike import (
+    Alike,
+    Moved,
+    Refusal,
+    Stack,
+    Together,
+    differ_in,
+    shape_of,
+)
 
 Rule = Callable[[Alike], Together]
 
@@ -27,6 +35,7 @@ ROW_BY_ROW: Mapping[str, Rule] = {
     "Split": moving.divide,
     "Pad": moving.pad,
     "Gather": moving.gather,
+    "MatMul": attending.over_batches,
 }
 # What these read at a place says in which way they work, so operators that differ there differ;
 # of others an operand may be each instance's own.
@@ -60,9 +69,12 @@ def product(alike: Alike) -> Together:
         alike.shared(place) if alike.has(place) else None
         for place in range(1, len(alike.nodes[0].inputs))
     )
-    if joined is not None and joined.axis < rank - 1:
-        return Together((joined, *rest), (joined.axis,))
     fits = [axis for axis in range(rank - 1) if differ_in(shapes, axis)]
+    if joined is not None and not joined.slots and joined.axis < rank - 1:
+        return Together((joined, *rest), (joined.axis,))
     if not fits:
         raise Refusal("their inputs differ in more than the number of rows")
-    return Together((Stack(values, fits[-1], shapes), *rest), (fits[-1],))
+    axis = fits[-1]  # also of what is in slots: other products have their rows there
+    moved = Moved(joined, axis) if joined is not None and joined.slots else None
+    rows = moved if moved is not None and moved.possible else Stack(values, axis, shapes)
+    return Together((rows, *rest), (axis,))

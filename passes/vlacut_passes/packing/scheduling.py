@@ -4,7 +4,8 @@ Operators are put in an order, as a list scheduler does. What can be joined wait
 all others go first; so whatever is joined depends on nothing that comes later. A product waits for
 the other products of its weight, an operator that reads a piece of what is joined for those that
 read the other pieces. Where nothing else is left, those go alone that wait in vain: first what
-works row by row, then, of products, those that are most.
+works row by row, then, of attention, who is there of those that are alike, then, of products,
+those that are most.
 """
 
 from __future__ import annotations
@@ -12,29 +13,39 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from vlacut.ir.graphs import node_inputs, operators
 from vlacut_passes.packing.alike import Alike, Joined, Refusal
+from vlacut_passes.packing.attending import slot_key, slots
 from vlacut_passes.packing.joining import Joining
-from vlacut_passes.packing.likeness import Packed, product_key, row_key, weight_name
+from vlacut_passes.packing.likeness import (
+    Packed,
+    joined_inputs,
+    product_key,
+    row_key,
+    weight_name,
+)
 from vlacut_passes.packing.rules import ROW_BY_ROW, product
 
 _ORDER = "they depend on one another"
 
 
-def pack_graph(graph: ir.Graph) -> Packed:
-    """Join, in place, products of the same weight, and what works row by row between them."""
-    schedule = _Schedule(graph)
+def pack_graph(graph: ir.Graph, attention: bool = False) -> Packed:
+    """Join, in place, products of the same weight, and what works row by row between them; with
+    `attention`, also that of instances of the same shapes, see `attending`.
+    """
+    schedule = _Schedule(graph, attention)
     if schedule.shared:
         schedule.run()
     return schedule.packed
 
 
 class _Schedule:
-    def __init__(self, graph: ir.Graph) -> None:
-        self.packed = Packed()
+    def __init__(self, graph: ir.Graph, attention: bool) -> None:
+        self.packed, self._attention = Packed(), attention
         self._nodes = list(graph)
         self._position = {node: at for at, node in enumerate(self._nodes)}
         self._live = set(operators(graph))
@@ -53,10 +64,11 @@ class _Schedule:
         self._ready = [at for at, node in enumerate(self._nodes) if not self._awaits[node]]
         self._products: dict[Hashable, list[ir.Node]] = {}
         self._rows: dict[Hashable, dict[int, deque[ir.Node]]] = {}
+        self._slots: dict[Hashable, list[ir.Node]] = {}
 
     def run(self) -> None:
         """Put every operator in order, and leave the graph in it."""
-        while self._ready or self._products or self._rows:
+        while self._ready or self._products or self._rows or self._slots:
             while self._ready:
                 self._place(self._nodes[heapq.heappop(self._ready)])
             self._release()
@@ -72,7 +84,11 @@ class _Schedule:
             return
         found = row_key(node, self._joining.piece) if node in self._live else None
         if found is None:
-            self._go([node])
+            slot = slot_key(node, self._joining.piece) if self._attention else None
+            if slot is None:
+                self._go([node])
+            else:
+                self._slots.setdefault(slot, []).append(node)
             return
         row, index, joined = found
         queues = self._rows.setdefault(row, {})
@@ -100,8 +116,21 @@ class _Schedule:
             del self._rows[key]
             for node in sorted(waiting[key], key=self._position.__getitem__):
                 self._alone(node, f"{node.op_type}: the instances differ here")
+        elif self._slots:
+            key = min(self._slots, key=lambda one: self._position[self._slots[one][0]])
+            self._join_slots(self._slots.pop(key))
         elif self._products:
             self._join_products(max(self._products, key=self._rank))
+
+    def _join_slots(self, nodes: Sequence[ir.Node]) -> None:
+        if len(nodes) == 1:
+            self._alone(nodes[0], "MatMul of what only this instance has in these shapes")
+            return
+        alike = Alike(tuple(sorted(nodes, key=self._position.__getitem__)), {})
+        self._joining.join(alike, slots(alike.nodes))
+        before, after = self.packed.slots
+        self.packed.slots = before + len(nodes), after + 1
+        self._went(nodes)
 
     def _rank(self, key: Hashable) -> tuple[int, int]:
         nodes = self._products[key]
@@ -138,19 +167,16 @@ class _Schedule:
         return tuple(sorted(nodes, key=self._position.__getitem__)), {}
 
     def _join_rows(self, nodes: tuple[ir.Node, ...]) -> None:
-        pieces = {
-            place: self._joining.piece[value][0]
-            for place, value in enumerate(nodes[0].inputs)
-            if value in self._joining.piece
-        }
-        alike = Alike(nodes, pieces)
+        read = joined_inputs(nodes[0], self._joining.piece)
+        alike = Alike(nodes, {place: joined for place, (joined, _) in read.items()})
         try:
             together = ROW_BY_ROW[alike.kind](alike)
         except Refusal as refusal:
             for node in nodes:
                 self._alone(node, str(refusal))
             return
-        self._joining.join(alike, together)
+        stays = alike.lead.slots and not any(together.axes)
+        self._joining.join(alike, replace(together, slots=stays))
         before, after = self.packed.operators
         self.packed.operators = before + len(nodes), after + 1
         self._went(nodes)

@@ -5,34 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from vlacut.errors import told
 from vlacut.plans.batch import batch_name, slot
 from vlacut.plans.plan import Part, Plan
+from vlacut.runtime.cloud.trials import InTurn, Trials, at_once
 from vlacut.runtime.engines import host_arrays
-from vlacut.tensor import TensorSpec
 
 if TYPE_CHECKING:
-    from vlacut.runtime.cloud.turns import Asked
+    from vlacut.runtime.cloud.asked import Asked
 
-InTurn = Callable[[Callable[[], None]], None]
 _log = logging.getLogger("vlacut.server")
-_TRIES = 3
-# Of the largest magnitude: an executor sums in another order where there are more rows, which was
-# 2e-7 in float32; float16 has eight of its last places.
-_BOUND = 8 * 2.0**-10
 _WEIGHT = 0.2  # of the newest run, in what a run is predicted to take
 _DOUBT = 0.02  # of a run of another engine, in what this one, tried long ago, is predicted to take
-
-
-def at_once(work: Callable[[], None]) -> None:
-    """Do it: there is nobody to wait for."""
-    work()
 
 
 class Batches:
@@ -46,7 +33,7 @@ class Batches:
         engines: for so many robots each; 1 is the part's own.
         plan: with the specs of its tensors.
         in_turn: does something while no robot's engine runs, lest either be measured with the
-            other.
+            other. It is asked for every run, so that robots have their turns between these.
 
     Attributes:
         seconds: what a run is predicted to take, by robots: of the runs before, the newest most.
@@ -62,34 +49,25 @@ class Batches:
         self._part = part
         self._engines = dict(engines)
         self.most = max(engines)
-        self.runs: Counter[int] = Counter()
+        self.runs = Counter(dict.fromkeys(engines, 0))  # others read it: it has all its keys
         self.failed = 0
         specs = {key: plan.spec[key] for key in part.inputs}
-        self._drawn = [_drawn(specs, number) for number in range(self.most)]
+        trials = Trials(lambda *what: self._made(*what)[0], specs, part.outputs, self.most, in_turn)
         self.seconds: dict[int, float] = {}
         for size in sorted(engines):
-            in_turn(partial(self._try, size))
-        self._drawn = []
+            self._try(size, trials)
         self._tried = dict(self.seconds)
 
-    def _try(self, size: int) -> None:
-        """Time an engine, by the quickest of some runs, for the first allocates; and let robots
-        have it if each would get what it gets alone.
-        """
-        spent: list[float] = []
-        made: Mapping[str, Any] = {}
+    def _try(self, size: int, trials: Trials) -> None:
+        """Time an engine, and let robots have it if each would get what it gets alone."""
         try:
-            for _ in range(_TRIES):
-                start = time.monotonic()
-                made, _ = self._made(size, self._drawn[:size])
-                spent.append(time.monotonic() - start)
+            self.seconds[size], made = trials.of(size)
         except Exception as error:  # whatever a back end raises
             if size == 1:
                 raise
             self._leave_out(size, f"fails: {told(error)}")
             return
-        self.seconds[size] = max(min(spent), 1e-9)  # a clock may be coarse
-        if size > 1 and not self._agrees(made, size):
+        if size > 1 and not trials.agrees(size, made):
             self._leave_out(size, "does not make what it makes for each")
 
     def _leave_out(self, size: int, why: str) -> None:
@@ -98,17 +76,6 @@ class Batches:
         del self._engines[size]
         self.seconds.pop(size, None)
         self.most = max(self._engines)
-
-    def _agrees(self, made: Mapping[str, Any], size: int) -> bool:
-        for number in range(size):
-            alone, _ = self._made(1, self._drawn[number : number + 1])
-            for key in self._part.outputs:
-                one, other = host_arrays([alone[key], made[slot(key, number)]])
-                if one.dtype.kind == "f":  # of whole numbers one may fall otherwise in a tie
-                    bound = _BOUND * np.abs(np.nan_to_num(one)).max(initial=0.0)
-                    if not np.allclose(one, other, rtol=0, atol=bound, equal_nan=True):
-                        return False
-        return True
 
     def choose(self, waiting: Sequence[Asked]) -> list[Asked]:
         """Of those who wait, the first and those who run with it.
@@ -171,17 +138,6 @@ class Batches:
         arrays = host_arrays(given.values())
         made = engine.run(dict(zip(given, arrays, strict=True)))
         return made, getattr(engine, "device_ns", 0)
-
-
-def _drawn(specs: Mapping[str, TensorSpec], seed: int) -> dict[str, np.ndarray]:
-    """Inputs of a robot: floats are drawn; whole numbers are 0: they may be places in a table."""
-    numbers = np.random.default_rng(seed)
-    return {
-        key: numbers.standard_normal(spec.numpy_shape).astype(spec.numpy_dtype)
-        if spec.numpy_dtype.kind == "f"
-        else np.zeros(spec.numpy_shape, spec.numpy_dtype)
-        for key, spec in specs.items()
-    }
 
 
 def batches_of(

@@ -22,8 +22,9 @@ from vlacut.hardware import Side
 from vlacut.plans.memory import Memory
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import initial_state
-from vlacut.runtime.cloud.batches import Batches, InTurn, at_once, batches_of
+from vlacut.runtime.cloud.batches import Batches, batches_of
 from vlacut.runtime.cloud.memory import RobotMemory
+from vlacut.runtime.cloud.trials import InTurn, at_once
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.pictures import require_libraries
 from vlacut.runtime.wire.route import first_routes_of, routes_of

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 
 from vlacut.errors import InputError
 from vlacut.plans.memory import Memory
-from vlacut.runtime.cloud.batches import InTurn, at_once
 from vlacut.runtime.cloud.deployment import Counts, Deployment, Offer
+from vlacut.runtime.cloud.trials import InTurn, at_once
 
 _log = logging.getLogger("vlacut.server")
 

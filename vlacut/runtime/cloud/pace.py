@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlacut.backend import Tensor
+from vlacut.runtime.cloud.asked import Asked
 from vlacut.runtime.cloud.batches import Batches
-from vlacut.runtime.cloud.turns import Asked, Turns
+from vlacut.runtime.cloud.turns import Turns
 
 
 class SharedEngine:

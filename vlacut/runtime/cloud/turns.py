@@ -19,60 +19,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 from vlacut.backend import Tensor
+from vlacut.runtime.cloud.asked import Asked, Work, run_all
 from vlacut.runtime.cloud.batches import Batches
 
-_SOON_S = 1.0  # in which who has no deadline counts as due
 _PASSED = 2  # turns of others who asked later
 _PATIENCE = 0.05  # of the part's time, that company is waited for
-
-
-@dataclass(eq=False)
-class Asked:
-    """A run that a robot asks for.
-
-    Attributes:
-        engine: the robot's own.
-        inputs: of the part.
-        due_s: when the step is due, by `time.monotonic`; infinite without a deadline.
-        after_s: predicted seconds of what the cloud has to run in the step after this.
-        batches: the part's; None if it has none.
-        company: what the robots of a bundle have in common.
-        asked_s: when it was asked for.
-        passed: turns of others who asked later.
-        leads: whether it has the turn.
-        made, error: what became of it.
-        share_s: seconds of the run that count for this robot.
-        device_ns: as `vlacut.backend.OpenEngine` has it.
-    """
-
-    engine: Any
-    inputs: Mapping[str, Tensor]
-    due_s: float
-    after_s: float
-    batches: Batches | None = None
-    company: object = None
-    asked_s: float = field(default_factory=time.monotonic)
-    passed: int = 0
-    leads: bool = False
-    made: Mapping[str, Tensor] = field(default_factory=dict)
-    error: Exception | None = None
-    share_s: float = 0.0
-    device_ns: int = 0
-    called: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def latest_s(self) -> float:
-        """When it must have ended, for the step to be in time."""
-        return self.due_s - self.after_s
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Least first."""
-        return min(self.due_s, self.asked_s + _SOON_S), self.asked_s
 
 
 class Turns:
@@ -133,13 +86,13 @@ class Turns:
 
     def alone(self, work: Callable[[], None]) -> None:
         """Do something that keeps the engines busy, once it is its turn. Raises what it does."""
-        self.run(Asked(_Work(work), {}, math.inf, 0.0))
+        self.run(Asked(Work(work), {}, math.inf, 0.0))
 
     def _lead(self, asked: Asked) -> None:
         members = self._members(asked)
         start = time.monotonic()
         try:
-            _run_all(members)
+            run_all(members)
         finally:
             share = (time.monotonic() - start) / len(members)
             for one in members:
@@ -193,41 +146,3 @@ class Turns:
             self._since = time.monotonic()
             chosen.leads = True
             chosen.called.set()
-
-
-class _Work:
-    """Something that runs as an engine does."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-
-    def run(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        self._work()
-        return {}
-
-
-def _run_all(members: list[Asked]) -> None:
-    """Run them together; if that fails each alone, so that who is at fault fails alone."""
-    if len(members) > 1:
-        batches = members[0].batches
-        assert batches is not None
-        try:
-            batches.run(members)
-        except Exception as error:  # whatever the engine raised is raised again for whom it is
-            _run_each(members)
-            batches.note_failure(members, error)
-    else:
-        _run_each(members)
-
-
-def _run_each(members: list[Asked]) -> None:
-    for one in members:
-        start = time.monotonic()
-        try:
-            one.made = one.engine.run(one.inputs)
-            one.device_ns = getattr(one.engine, "device_ns", 0)
-        except Exception as error:  # it is the robot's own
-            one.error = error
-        else:
-            if one.batches is not None:
-                one.batches.note(1, time.monotonic() - start)
