@@ -207,14 +207,22 @@ class Clock:
         self.now_ns += max(0, round(seconds * 1e9))
 
 
-@pytest.mark.parametrize("requests", [0, 4])
+@pytest.mark.parametrize(
+    ("requests", "draft", "passes"),
+    [(0, "", 3), (4, "", 1), (2, "", 2), (0, "last", 1)],
+    ids=["trip by trip", "a pass", "passes", "drafts"],
+)
 def test_ages_on_the_twin_are_those_that_are_priced(
-    requests: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    requests: int, draft: str, passes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real runtime on an emulated robot, steps one after the other, and --max-age is kept."""
-    target = Target("jetson-agx-orin", "a100", "1GB/s,0.1ms", pin=("*=edge",), in_flight=requests)
+    on_edge = Target("jetson-agx-orin", "a100", "1GB/s,0.1ms", pin=("*=edge",))
+    target = replace(on_edge, in_flight=requests, draft=draft)
     program = token_program(5, 3, layers=1, width=256)
-    planned, bundle = compile_program(program, target, tmp_path / "b", golden=False)
+    planned, bundle = compile_program(
+        program, target, tmp_path / "b", backend="emulated", golden=False
+    )
+    assert next((way.passes for way in planned.ways if way.taken), 3) == passes
     observed = prompts(program, 1)[0]
     with vlacut.connect(bundle.root, emulate=True) as robot:
         clock, ages, returned = Clock(monkeypatch), list[float](), list[int]()

@@ -25,7 +25,7 @@ class EmulatedBuilder:
         outputs = [_declared(value) for value in graph.outputs]
         graph.outputs.clear()
         graph.outputs.extend(outputs)
-        graph.remove(list(graph), safe=True)
+        graph.remove(list(graph))  # also what graphs inside of operators read
         graph.initializers.clear()
         model.functions.clear()
 
