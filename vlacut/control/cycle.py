@@ -19,6 +19,7 @@ from vlacut.control.signals.entropy import entropy_of
 from vlacut.control.situation import (
     STILL,
     Buffered,
+    Coming,
     Controller,
     Keep,
     Motion,
@@ -27,7 +28,7 @@ from vlacut.control.situation import (
     Situation,
 )
 from vlacut.control.ways.chunk import Chunk, ChunkReader
-from vlacut.control.ways.playing import Due, Playing
+from vlacut.control.ways.playing import Due, Playing, own_command
 from vlacut.control.ways.starving import Starving
 from vlacut.errors import InputError
 from vlacut.runtime.edge.report import StepReport
@@ -166,18 +167,22 @@ class Cycle:
             answer.source,
         )
         counted = self._ticks - inference.tick if self._executor.counts else None
-        before = self._playing.due(now_ns)
         if not self._playing.adopt(chunk, now_ns, counted):
             return OVER
-        self._seam = None
-        if before is not None and (due := self._playing.due(now_ns)) is not None:
-            gap_s = (chunk.captured_ns - before.chunk.captured_ns) * 1e-9
-            old, new = before.chunk.commands[before.index], commands[due.index]
-            self._seam = Seam(chunk.number, gap_s, np.abs(new - old))
+        self._seam = None if newest is None else self._seam_of(newest, chunk, now_ns)
         self._steps = {inference.number: answer.step}
         if self._entropy_of:
             self._entropy = entropy_of(action[self._entropy_of])
         return ""
+
+    def _seam_of(self, old: Chunk, new: Chunk, now_ns: int) -> Seam | None:
+        """What two chunks have for now; None where one of them has nothing."""
+        period_ns = max(1, round(self._reader.spec.period_s * 1e9))
+        before, after = (own_command(one, now_ns, period_ns) for one in (old, new))
+        if before is None or after is None:
+            return None
+        gap_s = (new.captured_ns - old.captured_ns) * 1e-9
+        return Seam(new.number, gap_s, np.abs(after - before))
 
     def _situation(self, now_ns: int, motion: Motion, outlook: Outlook) -> Situation:
         tick_s = self._period_s if self._last_ns is None else (now_ns - self._last_ns) * 1e-9
@@ -191,18 +196,20 @@ class Cycle:
             self._executor.runs_out(left_s, step_s, self._period_s),
             None if newest is None else newest.number,
         )
-        ahead = announced(self._playing.rest(now_ns), self._reader)
+        rest = self._playing.rest(now_ns)
+        again = not (self._playing.aligned or self._executor.counts)
         return Situation(
             self._ticks,
             tick_s,
             outlook.forecast,
             outlook.times,
             motion,
-            ahead,
+            announced(rest, self._reader),
             buffer,
             self._entropy,
             self._executed,
             self._seam,
+            Coming(rest, self._reader.spec.period_s, again),
         )
 
     def _act(

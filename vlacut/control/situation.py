@@ -73,13 +73,29 @@ class Buffered(NamedTuple):
     chunk: int | None = None
 
 
+class Coming(NamedTuple):
+    """The commands of the chunk in force that are still to come.
+
+    Attributes:
+        commands: from the one that is due, [n, width].
+        period_s: seconds between them.
+        again: whether the next chunk is played from its first command on, however old it is: what
+            is executed while it is made is executed again.
+    """
+
+    commands: np.ndarray = np.zeros((0, 0))
+    period_s: float = 0.0
+    again: bool = False
+
+
 class Seam(NamedTuple):
     """The newest chunk against the one before, where both have a command for the same time.
 
     Attributes:
         chunk: number of the inference that made the newest.
         gap_s: seconds between the captures of their observations.
-        difference: absolute difference, by column, of the command at which it was taken over.
+        difference: absolute difference, by column, of the commands that they have for the time at
+            which it was taken over, whichever of them is played.
     """
 
     chunk: int
@@ -99,6 +115,7 @@ class Situation(NamedTuple):
         entropy: entropy of the newest chunk, in nats; None if the policy tells none.
         executed: the latest commands, the newest last, each [width].
         seam: between the chunk in force and the one before; None if they did not meet.
+        coming: see its class.
     """
 
     tick: int
@@ -111,6 +128,7 @@ class Situation(NamedTuple):
     entropy: float | None
     executed: Sequence[np.ndarray]
     seam: Seam | None = None
+    coming: Coming = Coming()
 
 
 class Keep(NamedTuple):

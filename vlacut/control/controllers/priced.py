@@ -18,6 +18,10 @@ answered. If the chunk in force would be over by then, it cannot be kept. Skippi
 (RAPID), a cheaper precision (DyQ-VLA), a nearer route (RoboECC, RAPID) and a deeper pipeline
 (ActionFlow) are one comparison.
 
+Where chunks are played from their first command on, whatever their age (`naive`), what was executed
+while the next one was made comes again, and the robot goes back. A cycle pays for that as well: how
+far each of these commands lies from the last of them, summed over T(v).
+
 The price of a second of compute follows from `eps`, the error that is allowed in calm phases (the
 first bin): with no latency, the cheapest variant would be asked for when its commands err by as
 much, so it costs what they err less than that until then, the sum of eps - e_stale[0][t].
@@ -30,12 +34,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from vlacut.control.report import Route
 from vlacut.control.signals.risk import RiskSignals
-from vlacut.control.situation import Decision, Keep, Request, Seam, Situation
+from vlacut.control.situation import Coming, Decision, Keep, Request, Seam, Situation
 from vlacut.control.tables import ActionTables
 from vlacut.errors import InputError, suggestion
 
@@ -62,8 +67,10 @@ class Priced:
         variants: names of those that may be asked for; if empty all, without tables only those
             of the program's own precision.
         most_age_s: the age that is allowed, without tables.
+        eps: the error that is allowed in calm phases, in shares of ranges; None for the tables'.
 
-    Raises InputError for names that there are not, and for tables of other variants.
+    Raises InputError for names that there are not, for tables of other variants, and for an `eps`
+    without tables or not above 0.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class Priced:
         minimise: str = "compute",
         variants: Sequence[str] = (),
         most_age_s: float = MOST_AGE_S,
+        eps: float | None = None,
     ) -> None:
         names = [route.variant for route in routes]
         for name in variants:
@@ -84,6 +92,8 @@ class Priced:
             _log.warning("no tables of action errors: commands are held to their age alone")
         else:
             tables.check(names)
+        if eps is not None:
+            tables = _allowing(tables, eps)
         self._tables, self._most_age_s = tables, most_age_s
         self._costs = [COSTS[minimise](route) for route in routes]
         self._allowed = [
@@ -123,7 +133,10 @@ class Priced:
 
     def _choose(self, situation: Situation, bin_: int) -> Decision:
         buffer, times = situation.buffer, situation.times
-        limits = {place: self._limit(place, bin_, times[place]) for place in self._allowed}
+        limits = {
+            place: self._limit(place, bin_, times[place], situation.coming)
+            for place in self._allowed
+        }
         best = self._best(limits, times, buffer.left_s)
         keep = math.inf
         if not buffer.runs_out and buffer.left_s > times[best] + 1.5 * situation.tick_s:
@@ -142,12 +155,14 @@ class Priced:
             return min(in_time, key=lambda place: (limits[place], self._costs[place]))
         return min(limits, key=lambda place: (times[place], self._costs[place]))
 
-    def _limit(self, variant: int, bin_: int, takes_s: float) -> float:
+    def _limit(self, variant: int, bin_: int, takes_s: float, coming: Coming) -> float:
         """The error beyond which commands are not kept if they can be had by a variant."""
         if self._cycles is None or self._tables is None:
             return max(self._most_age_s, takes_s)
         added = float(self._tables.e_variant[self._rows[variant], bin_])
         paid = self._paid[variant]
+        if coming.again:
+            paid += gone_back(coming, takes_s, self._tables.scale)
         return added + self._cycles.least(bin_, takes_s, paid, math.exp(self._drift))
 
     def _stale(self, bin_: int, age_s: float) -> float:
@@ -170,6 +185,26 @@ class Priced:
         else:
             off = max(-1.0, min(1.0, (error - promised) / float(tables.eps[bin_])))
         self._drift = max(-1.0, min(2.0, self._drift + _RATE * off))
+
+
+def gone_back(coming: Coming, takes_s: float, scale: np.ndarray) -> float:
+    """What it comes to, in errors times seconds, to execute commands a second time.
+
+    These are those of the next `takes_s` seconds; each errs by its distance from where the robot is
+    when they begin again.
+    """
+    again = coming.commands[: math.ceil(takes_s / coming.period_s) + 1]
+    if len(again) < 2 or again.shape[1] != scale.size:
+        return 0.0
+    far = np.abs(again[-1] - again[:-1]) / scale
+    return float(far.mean(axis=1).sum()) * coming.period_s
+
+
+def _allowing(tables: ActionTables | None, eps: float) -> ActionTables:
+    """Tables with another error that is allowed."""
+    if tables is None or not 0 < eps < math.inf:
+        raise InputError(f"eps={eps:g}: it must be above 0, and needs tables of action errors")
+    return replace(tables, eps=np.full(tables.eps.size, eps))
 
 
 class Cycles:

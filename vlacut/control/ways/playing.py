@@ -54,9 +54,11 @@ class Playing(Protocol):
 
     Attributes:
         overlap_s: how long a chunk should still have commands when the next one comes.
+        aligned: whether a chunk is entered at the command of its own time, else at its first.
     """
 
     overlap_s: float
+    aligned: bool
 
     @property
     def newest(self) -> Chunk | None:
@@ -95,6 +97,12 @@ class _Placed:
 
     def index(self, now_ns: int, period_ns: int) -> int:
         return self.first + _nearest(now_ns - self.since_ns, period_ns)
+
+
+def own_command(chunk: Chunk, now_ns: int, period_ns: int) -> np.ndarray | None:
+    """The command that a chunk has for a time, [width], its horizon being no end; None if none."""
+    index = max(0, _nearest(now_ns - chunk.captured_ns, period_ns))
+    return chunk.commands[index] if index < len(chunk.commands) else None
 
 
 def _nearest(spent_ns: int, period_ns: int) -> int:
