@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.arm import SENSED, TICK_S, script
-from support.control import OBSERVATION, TICK_NS, cycle_of
+from support.control import LENGTH, OBSERVATION, TICK_NS, cycle_of
 
 from vlacut.control.controllers.entropy import Entropy
 from vlacut.control.controllers.learnt import Risk
@@ -19,11 +20,23 @@ from vlacut.control.controllers.naming import CONTROLLERS, make_controller
 from vlacut.control.controllers.priced import Priced
 from vlacut.control.controllers.rapid import Hysteresis, Rapid
 from vlacut.control.controllers.simple import Periodic
+from vlacut.control.inferring.inference import Inference
 from vlacut.control.inferring.virtual import Course
+from vlacut.control.renewal import gone_back
 from vlacut.control.report import Route
 from vlacut.control.signals.motion import UNFITTED, MotionMeter, MotionScale
 from vlacut.control.signals.risk import FEATURES, RiskModel
-from vlacut.control.situation import Ahead, Buffered, Keep, Motion, Request, Seam, Situation
+from vlacut.control.situation import (
+    Ahead,
+    Buffered,
+    Coming,
+    Decision,
+    Keep,
+    Motion,
+    Request,
+    Seam,
+    Situation,
+)
 from vlacut.control.tables import ActionTables, read_tables, write_tables
 from vlacut.errors import BundleError, InputError
 from vlacut.tensor.npz import npz_bytes, read_npz
@@ -220,10 +233,11 @@ def test_the_price_keeps_what_is_good_enough_and_asks_what_is_cheap_enough() -> 
     assert isinstance(Priced(ROUTES, tables()).decide(situation(in_flight_s=0.1)), Keep)
 
 
-def asks_from(of: ActionTables, motion: Motion) -> float:
+def asks_from(of: ActionTables, motion: Motion, coming: Coming | None = None) -> float:
     """The least age of the chunk in force at which the price asks for another."""
+    changes = {} if coming is None else {"coming": coming}
     for age in np.arange(0.0, 4.0, 0.01):
-        decision = Priced(ROUTES, of).decide(situation(age_s=age, motion=motion))
+        decision = Priced(ROUTES, of).decide(situation(age_s=age, motion=motion, **changes))
         if isinstance(decision, Request):
             return float(age)
     return math.inf
@@ -245,6 +259,50 @@ def test_it_asks_where_keeping_is_dearer_than_the_best_cycle() -> None:
         assert asks_from(of, motion) == pytest.approx(expected, abs=0.03)
 
 
+def test_going_back_is_paid_for_in_every_cycle() -> None:
+    """Chunks that are played from their first command on, whatever their age."""
+    commands = np.outer(np.arange(16), [0.1, 0.0, 0.2])
+    coming = Coming(commands, 0.05, again=True)
+    # 3 commands are executed while 0.15 s pass: 3, 2 and 1 steps of a mean of 0.1 behind.
+    assert gone_back(coming, 0.15, np.ones(3)) == pytest.approx(0.05 * 0.1 * (3 + 2 + 1))
+    assert gone_back(coming, 0.15, np.full(3, 2.0)) == pytest.approx(0.05 * 0.05 * (3 + 2 + 1))
+    assert gone_back(coming, 99.0, np.ones(3)) == pytest.approx(0.05 * 0.1 * sum(range(16)))
+    assert gone_back(coming._replace(commands=commands[:1]), 0.15, np.ones(3)) == 0
+    still = Coming(np.zeros((16, 3)), 0.05, again=True)
+    assert asks_from(tables(), CALM, still) == asks_from(tables(), CALM)
+    assert asks_from(tables(), CALM, coming._replace(again=False)) == asks_from(tables(), CALM)
+    assert asks_from(tables(), CALM, coming) > asks_from(tables(), CALM) + 0.1
+
+
+@pytest.mark.parametrize("playing", ["naive", "aligned"])
+def test_a_seam_compares_what_both_chunks_have_for_the_same_time(playing: str) -> None:
+    """Of a policy whose chunks agree, whose commands are late where they are played naively."""
+
+    def agrees(inference: Inference, variant: int) -> Mapping[str, np.ndarray]:
+        made = np.zeros((1, LENGTH, 3))
+        made[..., 0] = inference.captured_ns * 1e-9 + np.arange(LENGTH) * TICK_NS * 1e-9
+        return {"action": made}
+
+    seen: list[Seam] = []
+
+    class Watching(Periodic):
+        def decide(self, situation: Situation) -> Decision:
+            if situation.seam is not None:
+                seen.append(situation.seam)
+            assert situation.coming.again == (playing == "naive")
+            return super().decide(situation)
+
+    cycle = cycle_of(lambda *_: Course(0, 0.2), controller=Watching(), playing=playing, make=agrees)
+    for tick in range(60):
+        cycle.tick(OBSERVATION, tick * TICK_NS, tick * TICK_NS)
+    assert len({seam.chunk for seam in seen}) >= 3
+    assert max(float(seam.difference.max()) for seam in seen) < 1e-9
+    due = cycle.tick(OBSERVATION, 60 * TICK_NS, 60 * TICK_NS).command
+    assert due is not None
+    late = 60 * TICK_NS * 1e-9 - due[0]
+    assert late == pytest.approx(0.2 if playing == "naive" else 0.0)
+
+
 def test_the_price_minimises_what_it_is_asked_to() -> None:
     stale = situation(age_s=2.0)
     for minimise, variant in (("cloud-time", 0), ("edge-time", 2), ("compute", 2)):
@@ -254,6 +312,17 @@ def test_the_price_minimises_what_it_is_asked_to() -> None:
         assert decision.variant == variant
     with pytest.raises(InputError, match="to minimise"):
         Priced(ROUTES, None, "beauty")
+
+
+def test_the_error_that_is_allowed_can_be_said() -> None:
+    said = make_controller("price", ROUTES, tables=tables(), eps=0.1)
+    kept = tables(eps=np.full(2, 0.1))
+    for age in np.arange(0.0, 2.0, 0.1):
+        one = situation(age_s=age)
+        assert said.decide(one) == Priced(ROUTES, kept).decide(one)
+    for held, eps in ((tables(), 0.0), (tables(), math.nan), (None, 0.1)):
+        with pytest.raises(InputError, match="above 0"):
+            Priced(ROUTES, held, eps=eps)
 
 
 def test_without_tables_age_alone_decides_and_that_is_said(caplog: Any) -> None:
