@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.control import INPUTS, LENGTH, OBSERVATION, OUTPUT, TICK_NS, cycle_of, stamped
 
-from vlacut.control.cycle import FAILED, OVER, SUPERSEDED
+from vlacut.control.arrivals import FAILED, OVER, SUPERSEDED
 from vlacut.control.executors import EXECUTORS
 from vlacut.control.inferring.inference import Inference
 from vlacut.control.inferring.virtual import Course

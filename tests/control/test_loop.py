@@ -157,6 +157,23 @@ def test_what_is_wrong_with_an_observation_is_said_at_once() -> None:
                 loop.tick({k: v.astype(float) for k, v in observation(program).items()})
 
 
+def test_a_nan_is_said_by_a_tick_and_the_next_ones_go_on() -> None:
+    program, plan, engines = crossing_deployment()
+    blind = {
+        name: np.full_like(array, np.nan) if array.dtype.kind == "f" else array
+        for name, array in observation(program).items()
+    }
+    with (
+        served(plan, engines) as server,
+        EdgeSession(plan, DIGEST, engines, server.address) as policy,
+        ControlLoop(policy, chunk_of(plan), RATE) as loop,
+    ):
+        assert loop.tick(blind) is None
+        with pytest.raises(ObservationError, match="NaN"):
+            wait_until(lambda: loop.tick(blind) is not None)
+        assert wait_until(lambda: loop.tick(observation(program)) is not None)
+
+
 def test_an_observation_cannot_come_from_the_future() -> None:
     program, plan, engines = crossing_deployment()
     with (

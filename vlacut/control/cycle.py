@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vlacut.control.arrivals import Arrivals
 from vlacut.control.executors import Executor, InForce
 from vlacut.control.inferring.inference import Answer, Inference, Outlook, Runner
 from vlacut.control.report import CommandReport, Route
 from vlacut.control.signals.ahead import announced
-from vlacut.control.signals.entropy import entropy_of
 from vlacut.control.situation import (
     STILL,
     Buffered,
@@ -24,19 +24,13 @@ from vlacut.control.situation import (
     Keep,
     Motion,
     Request,
-    Seam,
     Situation,
 )
 from vlacut.control.ways.chunk import Chunk, ChunkReader
-from vlacut.control.ways.playing import Due, Playing, own_command
+from vlacut.control.ways.playing import Due, Playing
 from vlacut.control.ways.starving import Starving
-from vlacut.errors import InputError
-from vlacut.runtime.edge.report import StepReport
 
 _REMEMBERED_S = 2.0  # of executed commands
-_PAUSE_NS = 100_000_000  # after an inference that failed
-
-FAILED, NO_NEWER, OVER, SUPERSEDED = "failed", "no newer", "over when it came", "superseded"
 
 
 class Cycle:
@@ -49,9 +43,6 @@ class Cycle:
         executor, playing, controller, starving: see their modules.
         period_s: seconds per tick.
         entropy: name of the policy's output that tells how unsure it is; empty for none.
-
-    Attributes:
-        error: why the last inference failed; empty if it did not.
     """
 
     def __init__(
@@ -68,27 +59,27 @@ class Cycle:
     ) -> None:
         self._reader, self._runner, self._routes = reader, runner, routes
         self._executor, self._playing, self._controller = executor, playing, controller
-        self._starving, self._period_s, self._entropy_of = starving, period_s, entropy
+        self._starving, self._period_s = starving, period_s
         self._executed: deque[np.ndarray] = deque(maxlen=2 + round(_REMEMBERED_S / period_s))
+        self._arrivals = Arrivals(reader, runner, playing, executor.counts, entropy)
         self._ticks = self._asked = 0
-        self._in_flight: tuple[Inference, int] | None = None
         self.reset()
 
     def reset(self) -> None:
         """Begin another episode: earlier commands are not played, and chunks under way not used."""
         self._playing.reset()
         self._controller.reset()
+        self._arrivals.reset()
         self._executed.clear()
-        self._steps: dict[int, StepReport | None] = {}
         self._due: Due | None = None
-        self._entropy: float | None = None
-        self._seam: Seam | None = None
         self._last_ns: int | None = None
         self._asked_ns: int | None = None
-        self._superseded = self._in_flight is not None
         self._pending: Request | None = None
-        self._not_before_ns = -math.inf
-        self._dropped = self.error = ""
+
+    @property
+    def error(self) -> str:
+        """Why the last inference failed; empty if it did not."""
+        return self._arrivals.error
 
     @property
     def newest(self) -> Chunk | None:
@@ -110,9 +101,7 @@ class Cycle:
             captured_ns: when the observation was captured, on the same clock.
             motion: what was sensed since the tick before.
         """
-        self._dropped = ""
-        if (answer := self._runner.answer(now_ns)) is not None:
-            self._take(answer, now_ns)
+        self._arrivals.poll(now_ns, self._ticks)
         outlook = self._runner.outlook(now_ns)
         situation = self._situation(now_ns, motion, outlook)
         decision = self._controller.decide(situation)
@@ -123,8 +112,8 @@ class Cycle:
 
     def prime(self, answer: Answer, now_ns: int) -> None:
         """Take the chunk of an inference that was made before the first tick."""
-        self._in_flight, self._superseded = (answer.inference, now_ns), False
-        self._take(answer, now_ns)
+        self._arrivals.started(answer.inference, now_ns)
+        self._arrivals.take(answer, now_ns, self._ticks)
 
     def first(self, observation: Mapping[str, np.ndarray], now_ns: int) -> Inference:
         """What to ask for before the first tick."""
@@ -136,62 +125,15 @@ class Cycle:
         self._asked += 1
         return self._asked - 1
 
-    def _take(self, answer: Answer, now_ns: int) -> None:
-        """An inference has ended: its chunk is in force from now on, unless something forbids."""
-        superseded, self._superseded, self._in_flight = self._superseded, False, None
-        self.error = answer.error
-        if superseded:
-            self._dropped = SUPERSEDED
-        elif answer.action is None:
-            self._dropped, self._not_before_ns = FAILED, now_ns + _PAUSE_NS
-        else:
-            self._dropped = self._adopt(answer, answer.action, now_ns)
-
-    def _adopt(self, answer: Answer, action: Mapping[str, np.ndarray], now_ns: int) -> str:
-        """Why the chunk cannot be used; empty if it is in force now."""
-        newest, inference = self._playing.newest, answer.inference
-        if newest is not None and answer.captured_ns <= newest.captured_ns:
-            return NO_NEWER
-        try:
-            commands = self._reader.read(action[self._reader.spec.output], inference.observation)
-        except InputError as error:
-            self.error, self._not_before_ns = str(error), now_ns + _PAUSE_NS
-            return FAILED
-        chunk = Chunk(
-            inference.number,
-            commands,
-            answer.captured_ns,
-            now_ns,
-            inference.tick,
-            answer.variant,
-            answer.source,
-        )
-        counted = self._ticks - inference.tick if self._executor.counts else None
-        if not self._playing.adopt(chunk, now_ns, counted):
-            return OVER
-        self._seam = None if newest is None else self._seam_of(newest, chunk, now_ns)
-        self._steps = {inference.number: answer.step}
-        if self._entropy_of:
-            self._entropy = entropy_of(action[self._entropy_of])
-        return ""
-
-    def _seam_of(self, old: Chunk, new: Chunk, now_ns: int) -> Seam | None:
-        """What two chunks have for now; None where one of them has nothing."""
-        period_ns = max(1, round(self._reader.spec.period_s * 1e9))
-        before, after = (own_command(one, now_ns, period_ns) for one in (old, new))
-        if before is None or after is None:
-            return None
-        gap_s = (new.captured_ns - old.captured_ns) * 1e-9
-        return Seam(new.number, gap_s, np.abs(after - before))
-
     def _situation(self, now_ns: int, motion: Motion, outlook: Outlook) -> Situation:
+        in_flight = self._arrivals.in_flight
         tick_s = self._period_s if self._last_ns is None else (now_ns - self._last_ns) * 1e-9
         left_s, newest = self._playing.left_s(now_ns), self._playing.newest
         step_s = outlook.late[outlook.likely] + self._playing.overlap_s
         buffer = Buffered(
             left_s,
             math.inf if newest is None else (now_ns - newest.captured_ns) * 1e-9,
-            None if self._in_flight is None else (now_ns - self._in_flight[1]) * 1e-9,
+            None if in_flight is None else (now_ns - in_flight[1]) * 1e-9,
             math.inf if self._asked_ns is None else (now_ns - self._asked_ns) * 1e-9,
             self._executor.runs_out(left_s, step_s, self._period_s),
             None if newest is None else newest.number,
@@ -206,9 +148,9 @@ class Cycle:
             motion,
             announced(rest, self._reader),
             buffer,
-            self._entropy,
+            self._arrivals.entropy,
             self._executed,
-            self._seam,
+            self._arrivals.seam,
             Coming(rest, self._reader.spec.period_s, again),
         )
 
@@ -221,13 +163,13 @@ class Cycle:
         now_ns: int,
     ) -> int | None:
         """Begin an inference if one is asked for and none is under way; its number."""
-        wanted = self._pending
+        wanted, arrivals = self._pending, self._arrivals
         if isinstance(decision, Request):
-            if self._in_flight is None or decision.preempt:
+            if arrivals.in_flight is None or decision.preempt:
                 wanted = decision
-            if self._in_flight is not None and decision.preempt:
-                self._superseded, self._pending = True, decision
-        if wanted is None or self._in_flight is not None or now_ns < self._not_before_ns:
+            if arrivals.in_flight is not None and decision.preempt:
+                arrivals.superseded, self._pending = True, decision
+        if wanted is None or arrivals.in_flight is not None or now_ns < arrivals.not_before_ns:
             return None
         self._pending = None
         chosen = outlook.likely if wanted.variant is None else wanted.variant
@@ -237,7 +179,8 @@ class Cycle:
         given = self._executor.observed(copied, self._reader, in_force)
         number = self._next_number()
         inference = Inference(number, given, captured_ns, self._ticks, wanted.variant, wanted.why)
-        self._in_flight, self._superseded, self._asked_ns = (inference, now_ns), False, now_ns
+        self._asked_ns = now_ns
+        arrivals.started(inference, now_ns)
         self._runner.start(inference, now_ns)
         return number
 
@@ -253,7 +196,7 @@ class Cycle:
         if command is not None:
             command = np.array(command)
             self._executed.append(command)
-        last = self._due
+        last, in_flight = self._due, self._arrivals.in_flight
         chunk = last.chunk if last else None
         return CommandReport(
             tick=self._ticks,
@@ -267,9 +210,9 @@ class Cycle:
             route=self._routes[chunk.variant] if chunk else None,
             source=chunk.source if chunk else "",
             asked=asked,
-            in_flight=self._in_flight[0].number if self._in_flight else None,
-            dropped=self._dropped,
+            in_flight=in_flight[0].number if in_flight else None,
+            dropped=self._arrivals.dropped,
             why=why,
             motion=motion,
-            step=self._steps.get(chunk.number) if chunk else None,
+            step=self._arrivals.step(chunk.number) if chunk else None,
         )

@@ -146,14 +146,16 @@ class ControlLoop(Closing):
             captured_ns: when it was captured, on the loop's clock; None for now. A time in the
                 future counts as now.
 
-        Raises ObservationError at once, and InputError if an earlier step found the loop set up
-        wrongly. A failed inference raises nothing: `last` says so, the next one is asked for, and
-        commands go on.
+        Raises ObservationError at once where a name, shape or dtype is wrong, and InputError for
+        what the step of an earlier tick found: a NaN in its observation, or a loop that is set up
+        wrongly. The tick after that goes on. A failed inference raises nothing: `last` says so, the
+        next one is asked for, and commands go on.
         """
         checked = check_observation(
             self._inputs,
             observation,
             self._fixed,
+            allow_nan=True,  # the step looks for them, beside the ticks
             premises=self._premises,
             drawn=self._drawn,
         )
@@ -194,6 +196,7 @@ class ControlLoop(Closing):
             self._inputs,
             observation,
             self._fixed,
+            allow_nan=True,  # the step looks for them, beside the ticks
             premises=self._premises,
             drawn=self._drawn,
         )
