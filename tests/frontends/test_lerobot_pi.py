@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.cutting import run_whole
 from support.phases import run
 from support.pi_folders import CAMERA, JOINTS, STATE, lerobot_folder
-from support.policies.lerobot_pi_reference import observation
+from support.policies.lerobot_pi_reference import DELAY, LEFT, MOST_GUIDANCE, observation
 from torch import Tensor
 
+from vlacut.control.rtc import GUIDANCE, PREV_CHUNK, WEIGHTS, guidance_of
 from vlacut.errors import ModelError
 from vlacut.frontends.built import Built
 from vlacut.frontends.lerobot.checkpoint import open_folder
 from vlacut.frontends.lerobot.program import lerobot_program
 from vlacut_models.lerobot.act import act
 from vlacut_models.pi.lerobot import pi0, pi05
+from vlacut_passes.real_time_chunking import RealTimeChunking
+from vlacut_passes.simplify import Simplify
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BUILDERS = {"pi0": pi0, "pi05": pi05}
@@ -56,6 +60,24 @@ def test_its_actions_are_those_of_lerobot_s_own_policy(tmp_path: Path, kind: str
     wanted = torch.from_numpy(np.load(GOLDEN / "lerobot_pi_actions.npz")[kind])
     worst = float((run(made, raw) - wanted).abs().max())
     assert worst <= 1e-5 * float(wanted.abs().max())
+
+
+@pytest.mark.slow  # traces a policy; tests/passes has small loops
+def test_a_chunk_continues_another_as_with_lerobot_s_own_chunking(tmp_path: Path) -> None:
+    """Of LeRobot 0.6.1's `RTCProcessor` in its pi0, what is left given in the robot's units."""
+    program = lerobot_program(lerobot_folder(tmp_path, "pi0"), {}, "pick it", "5.5.0")
+    Simplify().run(program)
+    RealTimeChunking("guided").run(program)
+    wanted = np.load(GOLDEN / "lerobot_pi_actions.npz")
+    chunk, weights = np.zeros((10, JOINTS), np.float32), np.zeros(10, np.float32)
+    chunk[:LEFT], weights[:DELAY] = wanted["pi0.left"], 1
+    weights[DELAY:LEFT] = np.linspace(1, 0, LEFT - DELAY + 2)[1:-1]  # its schedule, LINEAR
+    guidance = guidance_of(10, MOST_GUIDANCE).astype(np.float32)
+    told = {PREV_CHUNK: chunk, WEIGHTS: weights, GUIDANCE: guidance}
+    made = run_whole(program, observation() | told)["action"]
+    most = float(np.abs(wanted["pi0.continued"]).max())
+    np.testing.assert_allclose(made, wanted["pi0.continued"], atol=1e-5 * most)
+    assert np.abs(made - wanted["pi0"]).max() > 0.1 * most  # it is another chunk than without
 
 
 @pytest.mark.parametrize(("transformers", "numbers"), [("4.57.6", 32), ("5.2.0", 6), ("", 6)])

@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.foreign import LEROBOT_PLUGIN, LEROBOT_PYTHON, POLICIES, lerobot_variables
+from support.foreign import LEROBOT_PYTHON, POLICIES, lerobot_installed, lerobot_variables
 
 import vlacut
 from vlacut.frontends.lerobot.policy_folder import place_for, write_policy_folder
@@ -65,22 +63,6 @@ class Served:
         return done.stderr
 
 
-def installed(folder: Path) -> Path:
-    """The plugin and the robot, as pip puts them there."""
-    words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(words, cwd=LEROBOT_PLUGIN, capture_output=True, check=True)
-    site = folder / "site"
-    [wheel] = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as opened:
-        opened.extractall(site)
-    robot = "lerobot_robot_counting"
-    (site / f"{robot}.py").write_bytes((POLICIES / f"{robot}.py").read_bytes())
-    (site / f"{robot}-0.dist-info").mkdir()
-    said = f"Metadata-Version: 2.1\nName: {robot}\nVersion: 0\n"
-    (site / f"{robot}-0.dist-info" / "METADATA").write_text(said)
-    return site
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("lerobot")
@@ -92,7 +74,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     machines = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "50MB/s,0.1ms"}
     vlacut.compile(f"lerobot:{checkpoint}", **machines, out=policy)
     write_policy_folder(policy.parent, checkpoint)
-    variables["PYTHONPATH"] = os.pathsep.join([str(installed(folder)), variables["PYTHONPATH"]])
+    variables["PYTHONPATH"] = os.pathsep.join(
+        [str(lerobot_installed(folder)), variables["PYTHONPATH"]]
+    )
     server = vlacut.serve(policy)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -71,7 +71,10 @@ def test_a_bundle_is_told_of_what_is_left_and_how_much_it_counts(
     assert "each chunk continues the commands that are left" in caplog.text
     policy.predict_action_chunk(batch(1.0), inference_delay=0, prev_chunk_left_over=None)
     assert not any(array.any() for array in played.told.values())
-    policy.predict_action_chunk(batch(1.0), inference_delay=1, prev_chunk_left_over=LEFT)
+    with caplog.at_level("INFO", logger="vlacut.lerobot"):
+        for _ in range(2):
+            policy.predict_action_chunk(batch(1.0), inference_delay=1, prev_chunk_left_over=LEFT)
+    assert caplog.text.count("a chunk continues 3 commands; 1 are played meanwhile") == 1
     np.testing.assert_array_equal(played.told[PREV_CHUNK][:3], LEFT[:3])  # no zeros of LeRobot's
     np.testing.assert_allclose(played.told[WEIGHTS], [1, 2 / 3, 1 / 3, 0], atol=1e-6)
     np.testing.assert_allclose(played.told[GUIDANCE], guidance_of(3, 10.0), rtol=1e-6)

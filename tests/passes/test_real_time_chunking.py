@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 from support.commands import Vlacut
 from support.control import TICK_NS, cycle_of
@@ -24,9 +26,10 @@ from vlacut.control.rtc import GUIDANCE, PREV_CHUNK, WEIGHTS, guidance_of, prefi
 from vlacut.control.ways.chunk import ChunkSpec
 from vlacut.errors import InputError, PassError
 from vlacut.ir import verifier
-from vlacut.ir.program import Program
+from vlacut.ir.program import Phase, Program
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.local import run_both
+from vlacut.tensor import TensorSpec
 from vlacut_passes.real_time_chunking import RealTimeChunking
 
 DIGEST = bytes(range(32))
@@ -127,6 +130,89 @@ def test_it_is_the_same_on_either_side_of_a_cut(mode: str, seed: int) -> None:
 def test_what_has_no_such_loop_is_refused(program: object, options: dict, said: str) -> None:
     with pytest.raises(PassError, match=said):
         RealTimeChunking(**options).run(program())  # type: ignore[operator]
+
+
+SCALED = """
+    cut = Slice (denoised, first, last, axes)
+    wide = Mul (cut, deviation)
+    moved = Add (wide, mean)
+    action = Gather <axis: int = 0> (moved, zero)"""
+SPREAD = """
+    raised = Add (denoised, one)
+    half = Div (raised, two)
+    turned = Sub (one, half)
+    cut = Slice (turned, first, last, axes)
+    action = Squeeze (cut, zeros)"""
+CUT = slice(1, 4)
+
+
+def finished(behind: str) -> Program:
+    """The flow, with a phase behind it that cuts its chunk and takes it to a robot's units."""
+    program = flow_program()
+    loop = program.phases[-1]
+    for value in loop.model.graph.outputs:
+        value.name = "denoised" if value.name == "action" else value.name
+    carried = {"denoised": "noise", "time.next": "time"}
+    text = f"""<ir_version: 10, opset_import: ["": 20]> finish
+        (float[1,{LENGTH},{WIDTH}] denoised) => (float[{LENGTH},3] action)
+        <float[3] deviation = {{2.0, 0.0, 0.5}}, float[3] mean = {{1.0, -1.0, 0.0}},
+         float one = {{1.0}}, float two = {{2.0}}, int64 zero = {{0}}, int64[1] zeros = {{0}},
+         int64[1] first = {{1}}, int64[1] last = {{4}}, int64[1] axes = {{2}}> {{{behind}
+        }}"""
+    model = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
+    for node in model.graph.node:
+        node.name = node.output[0]
+    return Program(
+        "finished",
+        (
+            *program.phases[:-1],
+            Phase("denoise", loop.model, loop.trips, carried),
+            Phase("finish", ir.from_proto(model)),
+        ),
+        program.inputs,
+        (TensorSpec("action", "float32", (LENGTH, 3)),),
+    )
+
+
+@pytest.mark.parametrize("mode", ["guided", "prefix"])
+@pytest.mark.parametrize("behind", [SCALED, SPREAD])
+def test_a_chunk_in_the_robot_s_units_is_the_loop_s_again(behind: str, mode: str) -> None:
+    """As the plain loop with the chunk in its own numbers, and zeros in columns cut off."""
+    program, plain = finished(behind), continued(mode)
+    RealTimeChunking(mode).run(program)
+    verifier.verify(program)
+    inside = np.random.default_rng(7).standard_normal((1, LENGTH, WIDTH)).astype(np.float32)
+    inside[..., [0]] = 0  # is cut off
+    if behind == SCALED:
+        inside[..., 2] = 0  # a deviation of 0 leaves nothing of it
+        outside = inside[0, :, CUT] * [2.0, 0.0, 0.5] + [1.0, -1.0, 0.0]
+    else:
+        outside = 1 - (inside[0, :, CUT] + 1) / 2
+    given = chunk_in_force(plain, np.linspace(1, 0, LENGTH))
+    wanted = run_whole(plain, flow_observation(2) | given | {PREV_CHUNK: inside})["action"]
+    told = given | {PREV_CHUNK: outside.astype(np.float32)}
+    made = run_whole(program, flow_observation(2) | told)["action"]
+    cut = wanted[0, :, CUT]
+    scaled = cut * [2.0, 0.0, 0.5] + [1.0, -1.0, 0.0] if behind == SCALED else 1 - (cut + 1) / 2
+    np.testing.assert_allclose(made, scaled, atol=1e-5)
+    nothing = {name: np.zeros_like(array) for name, array in told.items()}
+    alone = run_whole(finished(behind), flow_observation(2))["action"]
+    assert run_whole(program, flow_observation(2) | nothing)["action"].tobytes() == alone.tobytes()
+
+
+def test_what_cannot_be_undone_is_refused_by_its_name() -> None:
+    bent = SCALED.replace("moved = Add (wide, mean)", "moved = Tanh (wide)")
+    with pytest.raises(PassError, match="Tanh in phase finish cannot be undone; denoise carries"):
+        RealTimeChunking().run(finished(bent))
+
+
+def test_a_loop_that_is_no_flow_is_not_guided() -> None:
+    """Where it ends if it goes on as in this step is not known of it."""
+    program = flow_program()
+    [euler] = [node for node in program.phases[-1].model.graph if node.name == "euler"]
+    euler.replace_input_with(0, euler.inputs[1])
+    with pytest.raises(PassError, match="as a flow does"):
+        RealTimeChunking().run(program)
 
 
 def test_inputs_that_are_there_already_are_not_taken() -> None:

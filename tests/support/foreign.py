@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ ROS = ("ros-rclpy[fastrtps]", "ros-sensor-msgs", "ros-trajectory-msgs", "ros-dia
 POLICIES = Path(__file__).parent / "policies"
 ROOT = Path(__file__).parents[2]
 LEROBOT_PYTHON = ROOT / ".venv-lerobot" / "bin" / "python"
+NEWEST_LEROBOT_PYTHON = ROOT / ".venv-lerobot-rollout" / "bin" / "python"
 LEROBOT_PLUGIN = ROOT / "tools" / "lerobot_policy_vlacut"
 
 
@@ -28,6 +30,22 @@ def lerobot_variables() -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, (POLICIES / "lerobot_site", *ours))),
     }
+
+
+def lerobot_installed(folder: Path) -> Path:
+    """A folder with the plugin and the robot for LeRobot's commands, as pip puts them there."""
+    words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(words, cwd=LEROBOT_PLUGIN, capture_output=True, check=True)
+    site = folder / "site"
+    [wheel] = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        opened.extractall(site)
+    robot = "lerobot_robot_counting"
+    (site / f"{robot}.py").write_bytes((POLICIES / f"{robot}.py").read_bytes())
+    (site / f"{robot}-0.dist-info").mkdir()
+    said = f"Metadata-Version: 2.1\nName: {robot}\nVersion: 0\n"
+    (site / f"{robot}-0.dist-info" / "METADATA").write_text(said)
+    return site
 
 
 def openpi_environment(folder: Path) -> str:

@@ -1,5 +1,8 @@
 """Actions of LeRobot's own pi0 and pi05, which `tests/golden/lerobot_pi_actions.npz` holds.
 
+Of pi0 also a chunk that continues another by LeRobot's real-time chunking, `pi0.continued`, and
+what is left of that other, `pi0.left`; both in the robot's units.
+
     python lerobot_pi_reference.py FOLDER FILE.npz
 
 Its steps, its policy and its steps again, on small checkpoints that `pi_folders` makes in FOLDER;
@@ -23,6 +26,7 @@ from support import pi_numbers as small
 from support.pi_folders import CAMERA, JOINTS, STATE, lerobot_folder
 
 TASK = "pick it"
+DELAY, MOST_GUIDANCE, LEFT = 2, 10.0, 6  # of the chunk that continues another
 
 
 def observation() -> dict[str, np.ndarray]:
@@ -76,8 +80,8 @@ def shrink(module: Any) -> None:
     module.PaliGemmaForConditionalGenerationWithPiGemma = paligemma
 
 
-def actions(folder: Path, kind: str) -> np.ndarray:
-    """LeRobot's own, in the robot's units, [chunk, n]."""
+def actions(folder: Path, kind: str) -> dict[str, np.ndarray]:
+    """LeRobot's own, in the robot's units, [chunk, n]; see the module's docstring."""
     from importlib import import_module
 
     from lerobot.configs.policies import PreTrainedConfig
@@ -107,13 +111,27 @@ def actions(folder: Path, kind: str) -> np.ndarray:
     batch = {CAMERA: picture, STATE: torch.from_numpy(seen[STATE])[None], "task": [TASK]}
     with torch.no_grad():
         noise = torch.from_numpy(seen["noise"])
-        made = after(policy.predict_action_chunk(before(batch), noise=noise))
-    return np.asarray(made[0])
+        plain = policy.predict_action_chunk(before(batch), noise=noise)
+        made = {kind: np.asarray(after(plain)[0])}
+    if kind == "pi0":
+        # Of another chunk, so that there is something to be pulled to.
+        left = torch.from_numpy(np.random.default_rng(5).standard_normal((LEFT, JOINTS))).float()
+        from lerobot.policies.rtc.configuration_rtc import RTCConfig
+
+        policy.config.rtc_config = RTCConfig(
+            execution_horizon=LEFT, max_guidance_weight=MOST_GUIDANCE
+        )
+        policy.init_rtc_processor()
+        told = {"inference_delay": DELAY, "prev_chunk_left_over": left}
+        continued = policy.predict_action_chunk(before(batch), noise=noise, **told)
+        made["pi0.continued"] = np.asarray(after(continued.detach())[0])
+        made["pi0.left"] = np.asarray(after(left[None])[0])
+    return made
 
 
 if __name__ == "__main__":
     where = Path(sys.argv[1])
     found = {}
     for one in small.PROMPT:
-        found[one] = actions(lerobot_folder(where / one, one), one)
+        found.update(actions(lerobot_folder(where / one, one), one))
     np.savez(sys.argv[2], **found)

@@ -6,6 +6,7 @@ A bundle that was compiled with `--real-time-chunking` takes the chunk in force 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from vlacut.control.rtc import GUIDANCE, PREV_CHUNK, WEIGHTS, guidance_of, prefix_weights
 from vlacut.tensor import TensorSpec
+
+log = logging.getLogger("vlacut.lerobot")
 
 
 class Continuing:
@@ -28,6 +31,7 @@ class Continuing:
 
     def __init__(self, inputs: Mapping[str, TensorSpec]) -> None:
         self.can = PREV_CHUNK in inputs and WEIGHTS in inputs
+        self._said = False
         self._specs = {
             name: inputs[name] for name in (PREV_CHUNK, WEIGHTS, GUIDANCE) if name in inputs
         }
@@ -56,6 +60,9 @@ class Continuing:
         known = min(len(commands), length, settings.execution_horizon)
         if not known:
             return made
+        if not self._said:
+            log.info("a chunk continues %d commands; %d are played meanwhile", known, delay)
+        self._said = True
         shape = self._specs[PREV_CHUNK].numpy_shape
         chunk = made[PREV_CHUNK].reshape(length, -1)
         chunk[:known] = commands[:known]

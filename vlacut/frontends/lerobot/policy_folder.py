@@ -21,6 +21,7 @@ from vlacut.frontends.lerobot.steps import BEFORE, read_steps
 from vlacut.frontends.standalone import vlacut_lerobot
 
 BUNDLE = "policy.vlacut"
+_EMPTY = "observation.images.empty_camera_"  # of a training with more cameras; no bundle reads it
 _DEVICE = {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}}
 _STEPS = {
     "policy_preprocessor": [
@@ -93,7 +94,9 @@ def _described(config: Config, renamed: dict[str, str]) -> dict[str, Any]:
         "type": "vlacut",
         "n_obs_steps": config.count("n_obs_steps", 1),
         "input_features": {
-            renamed.get(name, name): _feature(one) for name, one in config.inputs.items()
+            renamed.get(name, name): _feature(one)
+            for name, one in config.inputs.items()
+            if not name.startswith(_EMPTY)
         },
         "output_features": {ACTIONS: _feature(config.outputs[ACTIONS])},
         "device": "cpu",

@@ -6,7 +6,7 @@ torchvision's wheel of the index wants operators of its CUDA build to be there.
 import sys
 from pathlib import Path
 
-if Path(sys.prefix).name == ".venv-lerobot":
+if Path(sys.prefix).name.startswith(".venv-lerobot"):
     from torch import library
 
     _library = library.Library("torchvision", "DEF")
