@@ -87,8 +87,8 @@ def main() -> None:
     show(chosen.robots, found, chosen.deadlines)
 
 
-def compiled(size: Size, prompt: int, batch: str, path: Path) -> Path:
-    """The bundle, all in the cloud."""
+def compiled(size: Size, prompt: int, batch: str, path: Path, **options: Any) -> Path:
+    """The bundle, all in the cloud; with more options of `vlacut.compile`."""
     vlacut.compile(
         Decoder(size, prompt, TRIPS).program(),
         out=path,
@@ -100,6 +100,7 @@ def compiled(size: Size, prompt: int, batch: str, path: Path) -> Path:
         edge="jetson-agx-orin",
         cloud="a100",
         link="1GB/s,0.1ms",
+        **options,
     )
     return path
 

@@ -7,9 +7,10 @@ does something else in every window, in turn:
 - well: it steps as they do; the others' p99 beside it is what all ratios are to
 - flood: it sends the first frame of one step after the other, and waits for none
 - stall: it sends half a frame, stops for half a second, and dials again
-- die: it sends a step, hangs up while that runs, and dials again
-- spin: it floods a server of its own, so that it takes this machine's processors as `flood` does,
-  but nothing of the robots' server: what `flood` has beyond it is the server's unfairness
+- die: it sends a step, hangs up while that runs, and comes back a tenth of a second later
+- storm: the same, but it comes back at once, as a new robot every time
+- flood apart, storm apart: on a server of its own, so that it takes this machine's processors as
+  before, but nothing of the robots' server: what is beyond that is the server's unfairness
 
     python tools/bench_batch_faults.py [--robots 4] [--seconds 60] [--window 2]
 """
@@ -44,9 +45,10 @@ from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.protocol import TOKEN_BYTES, Header
 from vlacut.runtime.wire.route import Send, routes_of
 
-WELL, SPIN = "well", "spin"
+WELL, APART = "well", " apart"
 PROMPT, SIZE = 16, Size(layers=4, width=256)
 _STALLED_S = 0.5
+_BACK_S = 0.1  # a process that starts anew takes longer
 _DEADLINE_S = 2.0
 
 
@@ -55,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--robots", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--in-flight", type=int, default=0, help="requests of each robot")
     parser.add_argument("--window", type=float, default=2.0, help="seconds")
     parser.add_argument("--other", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -64,10 +67,11 @@ def main() -> None:
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vlacut-")))
-        bundle = compiled(SIZE, PROMPT, "1,2,4,8", folder / "b.vlacut")
+        path, requests = folder / "b.vlacut", chosen.in_flight
+        bundle = compiled(SIZE, PROMPT, "1,2,4,8", path, in_flight=requests)
         cloud, apart = (stack.enter_context(server(bundle, "batches")) for _ in range(2))
         others = {
-            kind: stack.enter_context(controlled(kind, bundle, apart if kind == SPIN else cloud))
+            kind: stack.enter_context(controlled(kind, bundle, apart if APART in kind else cloud))
             for kind in (WELL, *DOINGS)
         }
         steps = drive(chosen, bundle, cloud, others)
@@ -203,15 +207,29 @@ def stall(connection: Connection, first: Send, arrays: Sequence[np.ndarray]) -> 
     yield
 
 
-def die(connection: Connection, first: Send, arrays: Sequence[np.ndarray]) -> Iterator[None]:
+def storm(connection: Connection, first: Send, arrays: Sequence[np.ndarray]) -> Iterator[None]:
     """Send a step, and hang up while it runs."""
     connection.post(first.envelope, 1, arrays, b"", 0)
     connection.flush()
     time.sleep(random.uniform(0.0, 0.02))
+    connection.close()
     yield
 
 
-DOINGS = {"flood": flood, "stall": stall, "die": die, SPIN: flood}
+def die(connection: Connection, first: Send, arrays: Sequence[np.ndarray]) -> Iterator[None]:
+    """The same, and stay away for a while."""
+    yield from storm(connection, first, arrays)
+    time.sleep(_BACK_S)
+
+
+DOINGS = {
+    "flood": flood,
+    "stall": stall,
+    "die": die,
+    "storm": storm,
+    f"flood{APART}": flood,
+    f"storm{APART}": storm,
+}
 
 
 def show(robots: int, steps: Mapping[str, Sequence[float]], did: Mapping[str, int]) -> None:

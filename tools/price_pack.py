@@ -34,6 +34,7 @@ PUBLISHED_MS = {  # device: a step of the baseline, and with 7 requests in fligh
     "jetson-agx-orin": (803.0, 313.0),
     "jetson-agx-thor": (664.0, 146.0),
 }
+ATTENTION = {"alone": "", "batched": ", batched"}  # of instances: what a way is called then
 
 
 class Priced(NamedTuple):
@@ -56,26 +57,31 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[2, 3, 4, 7])
     parser.add_argument("--stacks", nargs="+", default=["eager", "cuda-graph", "tensorrt"])
     chosen = parser.parse_args()
-    ways = ways_of(chosen.model, chosen.in_flight)
+    ways = ways_of(chosen.model, chosen.in_flight, list(ATTENTION))
     for device, published in PUBLISHED_MS.items():
         for stack in chosen.stacks:
             show(f"{device}+{stack}", list(priced(ways, f"{device}+{stack}")), published)
 
 
-def ways_of(model: str, in_flight: Sequence[int]) -> dict[str, Program]:
-    """A model trip by trip, with so many requests in flight, and with drafts."""
+def ways_of(
+    model: str, in_flight: Sequence[int], attention: Sequence[str] = ("alone",)
+) -> dict[str, Program]:
+    """A model trip by trip, with so many requests in flight, and with drafts, by attention."""
     program = traced_program(model, cache=TraceCache())
     Simplify().run(program)
     ways = {"trip by trip": copied(program)}
     for requests in in_flight:
-        ways[f"{requests} in flight"] = packed(copied(program), InFlight(requests))
-    ways["drafts"] = packed(copied(program), Draft("input"))
+        for one in attention:
+            made = packed(copied(program), InFlight(requests), one)
+            ways[f"{requests} in flight{ATTENTION[one]}"] = made
+    for one in attention:
+        ways[f"drafts{ATTENTION[one]}"] = packed(copied(program), Draft("input"), one)
     return ways
 
 
-def packed(program: Program, rewriting: InFlight | Draft) -> Program:
+def packed(program: Program, rewriting: InFlight | Draft, attention: str) -> Program:
     """A program after a rewriting, simplified and packed."""
-    for one in (rewriting, Simplify(), Pack()):
+    for one in (rewriting, Simplify(), Pack(attention)):
         one.run(program)
     return program
 
@@ -91,7 +97,7 @@ def priced(ways: dict[str, Program], device: str) -> Iterator[Priced]:
             for node in phase.model.graph
             if node.op_type != again
         )
-        if way != "drafts":
+        if not way.startswith("drafts"):
             yield Priced(way, seconds, WARMING.find(program) or 0)
             continue
         plain = ways["trip by trip"]
@@ -101,8 +107,8 @@ def priced(ways: dict[str, Program], device: str) -> Iterator[Priced]:
             if phase.trips > 1
             for node in phase.model.graph
         )
-        yield Priced("drafts, all right", seconds)
-        yield Priced("drafts, all wrong", seconds + trips)
+        yield Priced(f"{way}, all right", seconds)
+        yield Priced(f"{way}, all wrong", seconds + trips)
 
 
 def show(device: str, found: list[Priced], published: tuple[float, float]) -> None:

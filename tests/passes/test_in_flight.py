@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,6 +154,10 @@ def test_requests_in_flight_attend_as_a_batch() -> None:
         for program in programs
     ]
     assert (kinds[0]["Softmax"], kinds[1]["Softmax"]) == (2 * 5, 2 * 2)
+    for program in programs:
+        found = weights_read(program.phases[0].model.graph)
+        assert len(found) == 10
+        assert set(found.values()) == {1}  # by the prefill and all trips together
     assert any(
         "8 products that begin an attention are 2 batches" in line for line in notes(programs[1])
     )
@@ -160,6 +165,16 @@ def test_requests_in_flight_attend_as_a_batch() -> None:
 
 def notes(program: Program) -> tuple[str, ...]:
     return NOTES.get(program)
+
+
+def weights_read(graph: ir.Graph) -> Counter[str]:
+    """How many products read each weight."""
+    found: Counter[str] = Counter()
+    for node in graph:
+        maker = node.inputs[1].producer() if node.op_type == "MatMul" else None
+        if maker is not None and maker.op_type == "Transpose" and maker.inputs[0].is_initializer():
+            found[maker.inputs[0].name] += 1
+    return found
 
 
 def test_eight_bits_with_a_scale_of_all_are_joined() -> None:

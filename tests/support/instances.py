@@ -148,6 +148,7 @@ def _turned(writer: Writer, value: str, angles: str, wide: int) -> str:
 
 ROW_BY_ROW: tuple[Layer, ...] = (_product, _unary, _norm, _residual, _own_rows, _own_vector)
 ATTENDING: tuple[Layer, ...] = (_attention,)
+LINEAR: tuple[Layer, ...] = (_product,)
 ALL: tuple[Layer, ...] = (*ROW_BY_ROW, _attention, _attention, _mean_of_rows, _only_first)
 
 
