@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import onnx_ir as ir
 
 from vlacut.errors import PassError
-from vlacut.hardware import load_device
+from vlacut.hardware import Side, load_device
 from vlacut.ir.annotation import (
     COST,
     KERNEL,
     LOOP_TRIPS,
     MACHINES,
     SECONDS,
+    TYPES,
     UNPRICED,
     Machines,
     Seconds,
 )
 from vlacut.ir.graphs import node_inputs, value_spec
 from vlacut.ir.offline import is_repeatable, offline
-from vlacut.ir.program import Phase, Program
+from vlacut.ir.pipeline import parse_pipeline
+from vlacut.ir.program import Phase, Program, copied
 from vlacut.pricing.roofline import Cost, Kernel, Queue, device_seconds
 from vlacut_passes.cost.codes import is_unpacked_where_read
 from vlacut_passes.cost.groups import Kernels, group_kernel, kernel_groups
@@ -33,7 +35,7 @@ from vlacut_passes.cost.rules import work
 
 @dataclass(frozen=True)
 class AnnotateCost:
-    """Write COST, KERNEL and SECONDS on every operator, UNPRICED and MACHINES on the program.
+    """Write COST, KERNEL and SECONDS on every operator, UNPRICED, MACHINES, TYPES on the program.
 
     COST and KERNEL are those of the operator on its own, by its rule in `vlacut_passes.cost`.
     SECONDS are the operator's share of its group's kernel: see `vlacut.pricing.roofline` for the
@@ -46,14 +48,40 @@ class AnnotateCost:
 
     Options:
         edge, cloud: names of devices, or TOML files.
+        edge_types, cloud_types: element types that a side lacks, each with the one that it computes
+            in instead, `bfloat16:float32`, with `;` between. Its seconds are those of the program
+            in that type, and what crosses is converted at its border (`vlacut.pricing.border`).
     """
 
     name: ClassVar[str] = "annotate-cost"
     edge: str = "jetson-agx-orin"
     cloud: str = "a100"
+    edge_types: str = ""
+    cloud_types: str = ""
 
     def run(self, program: Program) -> None:
         """Annotate. Raises HardwareError, or PassError naming an operator that makes no sense."""
+        types = {Side.EDGE: _types(self.edge_types), Side.CLOUD: _types(self.cloud_types)}
+        self._annotate(program)
+        for side in Side:
+            if types[side]:
+                self._take_seconds(program, side, types[side])
+        TYPES.put(program, types)
+
+    def _take_seconds(self, program: Program, side: Side, types: Mapping[str, str]) -> None:
+        """Let a side take as long as it takes in the types that it computes in."""
+        made = copied(program)
+        for source, target in types.items():
+            parse_pipeline(f"convert-types{{source={source} target={target}}}").run(made)
+        self._annotate(made)
+        for phase, other in zip(program.phases, made.phases, strict=True):
+            for node, there in zip(phase.model.graph, other.model.graph, strict=True):
+                own, found = SECONDS.find(node), SECONDS.find(there)
+                if own is not None and found is not None:
+                    found = Seconds(0.0, 0.0) if _casts_to_the_same(there) else found
+                    SECONDS.put(node, replace(own, **{side.value: getattr(found, side.value)}))
+
+    def _annotate(self, program: Program) -> None:
         edge, cloud = load_device(self.edge), load_device(self.cloud)
         unpriced: set[str] = set()
         for phase in program.phases:
@@ -66,6 +94,23 @@ class AnnotateCost:
                 raise PassError(f"phase {phase.name}: {error}") from error
         MACHINES.put(program, Machines(edge, cloud))
         UNPRICED.put(program, tuple(sorted(unpriced)))
+
+
+def _types(text: str) -> dict[str, str]:
+    """The types that an option lists. Raises PassError if it does not parse."""
+    found = {}
+    for item in filter(None, text.split(";")):
+        source, _, target = item.partition(":")
+        if not (source and target):
+            raise PassError(f"annotate-cost: types {text!r}: write bfloat16:float32")
+        found[source] = target
+    return found
+
+
+def _casts_to_the_same(node: ir.Node) -> bool:
+    """Whether an operator is a cast that executors drop."""
+    given = node.inputs[0] if node.op_type == "Cast" and node.domain == "" else None
+    return given is not None and given.dtype == node.outputs[0].dtype
 
 
 def _working_set(phase: Phase, program: Program) -> int:

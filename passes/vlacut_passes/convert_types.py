@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -20,14 +21,15 @@ from vlacut.ir.program import Program
 from vlacut.ir.state import State
 from vlacut.tensor import TensorSpec
 from vlacut_passes.types.mixed import mix_precision
-from vlacut_passes.types.values import convert, set_type_attributes
+from vlacut_passes.types.ports import kept_ports, open_ports
+from vlacut_passes.types.values import convert_inside
 
 _FLOATS = {
     dtype_name(dtype): dtype
     for dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 }
 WEIGHTS = "weights"
-NOTHING, UNSAFE = "nothing", "unsafe"
+NOTHING, UNSAFE, INSIDE = "nothing", "unsafe", "inside"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class ConvertTypes:
             the one of these that most of the weights have.
         keep: `nothing`: every value is converted, the observation and the action too. `unsafe`:
             they keep their types, and operators that lose too much in 16 bits compute in float32,
-            see `vlacut_passes.types`.
+            see `vlacut_passes.types`. `inside`: the observation, the action and what is joined to
+            them are converted, with casts, and nothing else.
 
     Raises PassError for another type, or an operator that cannot be converted.
     """
@@ -57,27 +60,32 @@ class ConvertTypes:
         for name in (self.source, self.target):
             if name not in _FLOATS and (name, self.source) != (WEIGHTS, WEIGHTS):
                 raise PassError(f"convert-types knows {', '.join(_FLOATS)}; {name} is none of them")
-        if self.keep not in (NOTHING, UNSAFE):
-            raise PassError(f"convert-types: keep is {self.keep!r}, must be {NOTHING} or {UNSAFE}")
+        if self.keep not in (NOTHING, UNSAFE, INSIDE):
+            raise PassError(
+                f"convert-types: keep is {self.keep!r}, must be {NOTHING}, {UNSAFE} or {INSIDE}"
+            )
         source = _of_weights(program) if self.source == WEIGHTS else _FLOATS[self.source]
         if self.keep == UNSAFE:
             mix_precision(program, source, _FLOATS[self.target])
             rest = ", float32 where it needs it"
+        elif self.keep == INSIDE:
+            self._convert_ends(program, source, partial(open_ports, program, kept_ports(program)))
+            rest = " in the observation and the action"
         else:
-            self._convert_all(program, source)
+            self._convert_ends(program, source, partial(convert_inside, program))
             rest = ""
         if dtype_name(source) != self.target:
             CONVERTED.put(program, f"{dtype_name(source)} to {self.target}{rest}")
 
-    def _convert_all(self, program: Program, source: ir.DataType) -> None:
-        target = _FLOATS[self.target]
+    def _convert_ends(
+        self,
+        program: Program,
+        source: ir.DataType,
+        convert_graphs: Callable[[ir.DataType, ir.DataType], None],
+    ) -> None:
+        """Convert what the program takes, makes and keeps, with its graphs."""
         before = [program.state_spec(state) for state in program.state]
-        for phase in program.phases:
-            for value in _values(phase.model):
-                if value.dtype == source:
-                    convert(value, target)
-            for node in phase.model.graph.all_nodes():
-                set_type_attributes(node, source, target)
+        convert_graphs(source, _FLOATS[self.target])
         self._convert_example(program, source)
         pairs = zip(program.state, before, strict=True)
         program.state = tuple(self._converted(state, spec, source) for state, spec in pairs)
@@ -114,10 +122,3 @@ def _of_weights(program: Program) -> ir.DataType:
             if value.dtype is not None and value.dtype in known and value.shape is not None:
                 elements[value.dtype] += math.prod(int(str(dim)) for dim in value.shape)
     return max(elements, key=lambda dtype: elements[dtype], default=ir.DataType.FLOAT)
-
-
-def _values(model: ir.Model) -> Iterator[ir.Value]:
-    yield from model.graph.inputs
-    yield from model.graph.initializers.values()
-    for node in model.graph.all_nodes():
-        yield from node.outputs

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 from vlacut import registry
 from vlacut.backend import Builder, ManyRows
+from vlacut.compiler.conversions import NONE, Conversions
 from vlacut.errors import InputError
 from vlacut.hardware import Side, load_device
 from vlacut.ir.graphs import dtype_name
 from vlacut.ir.program import Program
 
 _RUNNER = "onnxruntime"  # runs what a back end leaves as it is
+# Eight of the last places of a type that crosses, as back ends allow that compute in it.
+_BORDER = {"bfloat16": 8 * 2.0**-7, "float16": 8 * 2.0**-10}
 
 
 @dataclass(frozen=True)
@@ -85,31 +88,50 @@ class BackEnds:
                 raise InputError(f"--provider {one}: back end {self.names[side]} {has}")
         return ",".join(wanted)
 
-    def conversions(self, program: Program) -> dict[str, str]:
-        """Types that a program has and an executor lacks, each with the type to use instead.
+    def conversions(self, program: Program, asked: str = "") -> Conversions:
+        """Types that a program has, or gets by what is asked for, and executors lack.
 
-        A tensor has one type on both sides, so both convert a type that one of them lacks. Raises
-        InputError if the two ask for different types.
+        Args:
+            program: before any pass.
+            asked: the precisions that it gets beside its own types, as text.
+
+        Raises InputError if both sides lack a type and compute in different ones instead.
         """
-        found: dict[str, str] = {}
+        lacks = {side: self.builders[side].conversions for side in Side}
+        edge, cloud = lacks[Side.EDGE], lacks[Side.CLOUD]
         there = set(_types(program))
-        for side in Side:
-            for source, target in self.builders[side].conversions.items():
-                if found.setdefault(source, target) != target:
-                    raise InputError(
-                        f"--backend {self}: one computes {source} in {found[source]}, the other in "
-                        f"{target}; convert it yourself, with --precision"
-                    )
-        return {source: target for source, target in found.items() if source in there}
-
-    def tolerances(self, program: Program) -> dict[str, float]:
-        """How far an engine's outputs may be from those recorded of its part, by side, as a share
-        of the largest magnitude.
-        """
-        return {
-            side.value: max(builder.tolerance(phase.model) for phase in program.phases)
-            for side, builder in self.builders.items()
+        for source in edge.keys() & cloud.keys():
+            if edge[source] != cloud[source]:
+                raise InputError(
+                    f"--backend {self}: one computes {source} in {edge[source]}, the other in "
+                    f"{cloud[source]}; convert it yourself, with --precision"
+                )
+        alone = {
+            side: {
+                source: target
+                for source, target in lacks[side].items()
+                if source not in lacks[side.other] and (source in there or source in asked)
+            }
+            for side in Side
         }
+        either = {source: target for types in alone.values() for source, target in types.items()}
+        return Conversions(
+            both={one: edge[one] for one in edge if one in cloud and one in there},
+            ends={source: target for source, target in either.items() if source in there},
+            sides={side: types for side, types in alone.items() if types},
+        )
+
+    def tolerances(self, program: Program, conversions: Conversions = NONE) -> dict[str, float]:
+        """How far an engine's outputs may be from those recorded of its part, by side, as a share
+        of the largest magnitude. One that computes in another type than what crosses rounds to that
+        at its border.
+        """
+        found = {}
+        for side, builder in self.builders.items():
+            own = max(builder.tolerance(phase.model) for phase in program.phases)
+            lacks = conversions.sides.get(side, {})
+            found[side.value] = max(own, *(_BORDER.get(source, 0.0) for source in lacks), 0.0)
+        return found
 
 
 def parse_backends(text: str) -> BackEnds:

@@ -88,7 +88,7 @@ def compile_program(
     with staged_folder(out) as folder:
         with WeightStore(folder) as store:
             program, unused = _loaded(program, stored, ends, store, progress)
-            types = ends.conversions(program)
+            types = ends.conversions(program, f"{target.precision},{target.precisions}")
             planned = plan_program(program, target, pipeline, progress, types)
             overlap = check_overlap(program) if golden and model_check else ()
             added.check(planned.plan)
@@ -96,13 +96,13 @@ def compile_program(
             phases = whole_phases(program)
             if packs(planned, target):
                 recipes = ends.for_many_rows(recipes)
-            emission = Emission(folder, store, ends, recipes, progress)
+            emission = Emission(folder, store, ends, recipes, types.sides, progress)
             planned = emission.emit(program, planned, target, phases)
         (folder / PLANNING).write_bytes(planning_bytes(made))
         write_initial(program, folder)
         recorder = Recorder(program, planned.plan, phases, folder, ends, progress)
         record, said = recorder.run(golden, model_check, model_tolerance)
-        tolerances = ends.tolerances(program)
+        tolerances = ends.tolerances(program, types)
         at_predictor, at_actions = files.write(folder)
         manifest = Manifest(
             format=FORMAT,

@@ -19,6 +19,7 @@ from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.plans.batch import parse_batches
 from vlacut.split.emission import bundle_models, save
+from vlacut.split.own_types import convert_model
 from vlacut.split.weights import WeightStore
 from vlacut.tensor.npz import npz_bytes
 
@@ -34,6 +35,7 @@ class Emission:
         store: of its weights.
         ends: the back ends.
         recipes: what their executors must know, by side.
+        types: that a side lacks, each with the one that it computes in.
         progress: called with what is being done, how much is done, and how much there is.
     """
 
@@ -41,6 +43,7 @@ class Emission:
     store: WeightStore
     ends: BackEnds
     recipes: Mapping[str, Mapping[str, str]]
+    types: Mapping[Side, Mapping[str, str]]
     progress: Progress
 
     def emit(
@@ -58,6 +61,8 @@ class Emission:
         against: list[str] = []
         for done, (path, side, model) in enumerate(models):
             self.progress("emit", done, len(parts) + len(whole))
+            if done >= len(parts) and self.types.get(side):
+                convert_model(model, self.types[side])
             self._prepare(model, path, side)
             if done < len(parts):
                 where = f"{parts[done].name} on {devices[side]}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from vlacut.compiler.advice import advice
+from vlacut.compiler.conversions import NONE, Conversions
 from vlacut.compiler.precision_list import parse_precisions
 from vlacut.compiler.precisions import join, run_passes
 from vlacut.compiler.target import Target
@@ -24,6 +24,7 @@ from vlacut.ir.annotation import (
     STATE_COPIES,
     WARMING,
     forget,
+    types_text,
 )
 from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.dataflow import cuts_of, key_of, trace_dataflow, weights_of
@@ -38,6 +39,7 @@ from vlacut.pricing.dominance import Standing, changes_at, latency_ratio
 from vlacut.pricing.price import Price, Strategy
 from vlacut.pricing.roofline import interval
 from vlacut.runtime.cloud.footprint import cloud_memory
+from vlacut.split.own_types import in_own_types
 from vlacut.split.parts import Split, plan_states, split
 from vlacut.split.printer import print_split
 
@@ -85,7 +87,7 @@ def plan_program(
     target: Target,
     pipeline: str = "",
     progress: Progress = unwatched,
-    conversions: Mapping[str, str] = MappingProxyType({}),
+    conversions: Conversions = NONE,
 ) -> Planned:
     """Annotate and cut a program, in place, for a target.
 
@@ -94,7 +96,7 @@ def plan_program(
         target: what for.
         pipeline: passes to run instead of the target's.
         progress: called with what is being done, how much is done, and how much there is.
-        conversions: types that the target's pipeline has to convert first.
+        conversions: of types that executors lack.
 
     Raises InputError if the request is at fault, PassError if a pass is.
     """
@@ -128,7 +130,9 @@ def plan_program(
     variants = tuple(variants_of(dataflow, cuts.variants, parts, cuts.asked.link))
     same = (*(spec.name for spec in program.inputs), *outputs.values(), *(s.key for s in states))
     joint = join(program, parts, variants, passed.precise, cuts.asked.link, same)
-    parts, weights = joint.split, {**weights_of(program), **joint.weights}
+    states_too = (one for s in states for one in (s.source, s.reset) if one)
+    owned = in_own_types(joint.split, conversions.sides, (*same, *states_too))
+    parts, weights = owned.split, {**weights_of(program), **joint.weights, **owned.weights}
     plan = Plan(
         program=program.name,
         edge=edge.name,
@@ -153,7 +157,8 @@ def plan_program(
     )
     target.check_age(plan.age_s)
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights))
-    converted = "; ".join(filter(None, (CONVERTED.find(program), *joint.converted)))
+    own = types_text(conversions.sides)
+    converted = "; ".join(filter(None, (CONVERTED.find(program), own, *joint.converted)))
     warnings = (*doubtful, *advice(program, edge, plan, weights), *joint.left_out)
     measured = _measured(program) if target.costs else ""
     bounds = _interval(chosen, edge, cloud)

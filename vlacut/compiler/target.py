@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlacut.compiler.conversions import NONE, Conversions
 from vlacut.compiler.precision_list import parse_precisions
 from vlacut.compiler.way_options import AGE, WayOptions
 from vlacut.errors import HardwareError, InputError
@@ -19,6 +20,7 @@ from vlacut.hardware import (
     parse_seconds,
 )
 from vlacut.hardware.trace import read_trace
+from vlacut.ir.annotation import conversions_text
 from vlacut.ir.pipeline import Pipeline, pass_text
 from vlacut.plans.batch import parse_batches
 from vlacut.plans.plan import MOST_KEPT
@@ -221,7 +223,7 @@ class Target(WayOptions):
 
     def check_pipeline(self, pipeline: Pipeline) -> None:
         """Raise InputError if a pipeline of the user's own does not do what this target asks."""
-        for name, options in self._passes({}):
+        for name, options in self._passes(NONE):
             made = [vars(one) for one in pipeline.passes if one.name == name]
             lacks = [
                 f"{key}={value}"
@@ -234,18 +236,20 @@ class Target(WayOptions):
                     f"for; write it there, or leave --pipeline out"
                 )
 
-    def pipeline(self, conversions: Mapping[str, str] | None = None) -> str:
+    def pipeline(self, conversions: Conversions = NONE) -> str:
         """Text of the default pipeline for this target, types converted first."""
-        return ",".join(pass_text(*one) for one in self._passes(conversions or {}))
+        return ",".join(pass_text(*one) for one in self._passes(conversions))
 
-    def _passes(self, conversions: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+    def _passes(self, conversions: Conversions) -> Iterator[tuple[str, dict[str, str]]]:
         """The names of the passes, and those of their options that this target sets."""
         yield "simplify", {}
         for each in self.surgery:
             file, _, function = each.rpartition(":")
             yield "surgery", {"file": file, "function": function}
-        for source, target in conversions.items():
+        for source, target in conversions.both.items():
             yield "convert-types", {"source": source, "target": target}
+        for source, target in conversions.ends.items():
+            yield "convert-types", {"source": source, "target": target, "keep": "inside"}
         if self.real_time_chunking:
             yield "real-time-chunking", {"mode": self.real_time_chunking}
         if self.quantise:
@@ -266,7 +270,10 @@ class Target(WayOptions):
             yield "pack", {}
         devices = {"edge": self.edge, "cloud": self.cloud}
         yield "annotate-structure", {}
-        yield "annotate-cost", devices
+        types = {
+            f"{one.value}-types": conversions_text(conversions.sides.get(one, {})) for one in Side
+        }
+        yield "annotate-cost", devices | {name: text for name, text in types.items() if text}
         for file in self.costs:
             yield "measured-cost", {"costs": file, **devices}
         if self.codecs:

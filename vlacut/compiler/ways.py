@@ -7,9 +7,10 @@ the rewriting runs once for all of them, and their weights are the same tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from vlacut.compiler.conversions import Conversions
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError, PassError, Progress
 from vlacut.hardware import parse_seconds
@@ -52,7 +53,7 @@ class Choice:
 
 
 def choose_way(
-    program: Program, target: Target, conversions: Mapping[str, str], progress: Progress
+    program: Program, target: Target, conversions: Conversions, progress: Progress
 ) -> Choice:
     """The way for a target: the least of what it minimises, within its bound on age.
 
@@ -93,9 +94,7 @@ def _asked(program: Program, target: Target) -> Iterator[Target]:
         yield replace(target, draft=source, in_flight=0)
 
 
-def _divided(
-    target: Target, conversions: Mapping[str, str]
-) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
+def _divided(target: Target, conversions: Conversions) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
     """The passes before a target's way and the others, up to the cut."""
     passes = parse_pipeline(target.pipeline(conversions)).passes
     names = [one.name for one in passes]

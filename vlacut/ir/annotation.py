@@ -159,6 +159,18 @@ class Cuts:
         return tuple(cut.row for cut in (self.chosen, *self.others))
 
 
+def types_text(types: Mapping[Side, Mapping[str, str]]) -> str:
+    """What a side computes in another type, `edge bfloat16:float32`."""
+    return "; ".join(
+        f"{side.value} {conversions_text(types[side])}" for side in Side if types.get(side)
+    )
+
+
+def conversions_text(conversions: Mapping[str, str]) -> str:
+    """Types and those to compute in instead, as an option of `annotate-cost` has them."""
+    return ";".join(f"{source}:{target}" for source, target in conversions.items())
+
+
 def _cost_text(cost: Cost) -> str:
     return f"{cost.flops} flop, {cost.bytes_moved} B"
 
@@ -172,6 +184,7 @@ CUTS: Key[Cuts] = Key("cuts", "partition", lambda cuts: f"{len(cuts.variants)} c
 OFFERS: Key[Offers] = Key("offers", "annotate-codecs", lambda offers: f"{len(offers)} values")
 MEASURED: Key[tuple[Side, ...]] = Key("measured", "measured-cost", lambda sides: "/".join(sides))
 MACHINES: Key[Machines] = Key("machines", "annotate-cost")
+TYPES: Key[Mapping[Side, Mapping[str, str]]] = Key("types", "annotate-cost", types_text)
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
 STATE_COPIES: Key[bool] = Key("state-copies", "the compiler")

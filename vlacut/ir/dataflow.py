@@ -8,17 +8,18 @@ every part that reads them, and no weight crosses the link.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import onnx_ir as ir
 
 from vlacut.errors import PassError
 from vlacut.hardware import Side
-from vlacut.ir.annotation import CUTS, MACHINES, SECONDS, STATE_COPIES, Cuts, Seconds
+from vlacut.ir.annotation import CUTS, MACHINES, SECONDS, STATE_COPIES, TYPES, Cuts, Seconds
 from vlacut.ir.graphs import node_inputs, operators, value_spec, weights_read
 from vlacut.ir.program import Producer, Program
 from vlacut.ir.state import State
+from vlacut.pricing.border import conversion_s, in_types
 from vlacut.pricing.cost_graph import CostGraph, Dependency, Flow, Task, When
 from vlacut.tensor import TensorSpec
 
@@ -94,7 +95,8 @@ class Dataflow:
         return self._graph(on_reset=True) if resets else None
 
     def _graph(self, on_reset: bool) -> CostGraph:
-        weight_index, weights = _weights(self)
+        weight_index, specs = _weights(self)
+        weights = tuple(spec.nbytes for spec in specs)
         phases = self.program.phases
         counts = tuple(phase.on_reset is on_reset for phase in phases)
         tasks = tuple(
@@ -117,7 +119,12 @@ class Dataflow:
         machines = MACHINES.find(self.program)
         power = machines.edge.power if machines else None
         flows = tuple(_flows(self, uses))
-        return CostGraph(tasks, flows, tuple(dependencies), weights, trips, power=power)
+        held = {
+            side: tuple(in_types(spec, types).nbytes for spec in specs)
+            for side, types in (TYPES.find(self.program) or {}).items()
+            if types
+        }
+        return CostGraph(tasks, flows, tuple(dependencies), weights, trips, power, held)
 
     @cached_property
     def states(self) -> tuple[State, ...]:
@@ -281,10 +288,10 @@ class _Tracer:
         return Use(key, self._task[maker], task, when, target)
 
 
-def _weights(dataflow: Dataflow) -> tuple[dict[int, tuple[int, ...]], tuple[int, ...]]:
-    """Weight indices of every task, and the bytes of every weight; one weight a name."""
+def _weights(dataflow: Dataflow) -> tuple[dict[int, tuple[int, ...]], list[TensorSpec]]:
+    """Weight indices of every task, and the spec of every weight; one weight a name."""
     number: dict[str, int] = {}
-    nbytes: list[int] = []
+    specs: list[TensorSpec] = []
     of_task = {}
     for task, (node, phase) in enumerate(zip(dataflow.nodes, dataflow.phases, strict=True)):
         if node is None:
@@ -293,10 +300,10 @@ def _weights(dataflow: Dataflow) -> tuple[dict[int, tuple[int, ...]], tuple[int,
         read = dataflow.weights[node]
         for name in read:
             if name not in number:
-                number[name] = len(nbytes)
-                nbytes.append(value_spec(initializers[name]).nbytes)
+                number[name] = len(specs)
+                specs.append(value_spec(initializers[name]))
         of_task[task] = tuple(number[name] for name in read)
-    return of_task, tuple(nbytes)
+    return of_task, specs
 
 
 def _task(dataflow: Dataflow, index: int, weights: tuple[int, ...], counts: Sequence[bool]) -> Task:
@@ -329,16 +336,29 @@ def _flows(dataflow: Dataflow, uses: Iterable[Use]) -> Iterator[Flow]:
         readers.setdefault(use.key, []).append(use)
     for key, found in readers.items():
         producer = found[0].producer
-        phase, nbytes = dataflow.phases[producer], dataflow.specs[key].nbytes
+        phase, spec = dataflow.phases[producer], dataflow.specs[key]
+        border = {side: _border_s(dataflow.program, side, spec) for side in Side}
+        edge, cloud = border[Side.EDGE], border[Side.CLOUD]
         trips = dataflow.program.phases[phase].trips if phase >= 0 else 1
         last = [use.consumer for use in found if use.when is not When.CARRIED]
         now = [use.consumer for use in found if use.when not in (When.CARRIED, When.NEXT)]
         before = [use.consumer for use in found if use.when in (When.WITHIN, When.CARRIED)]
         if last:
             later = tuple(sorted(set(last) - set(now)))
-            yield Flow(key, producer, _distinct(last), nbytes, 1, later=later)
+            one = Flow(key, producer, _distinct(last), spec.nbytes, 1, later=later)
+            yield replace(one, edge_border_s=edge, cloud_border_s=cloud)
         if before and trips > 1:
-            yield Flow(key, producer, _distinct(before), nbytes, trips - 1, before_last=True)
+            one = Flow(key, producer, _distinct(before), spec.nbytes, trips - 1, before_last=True)
+            yield replace(one, edge_border_s=edge, cloud_border_s=cloud)
+
+
+def _border_s(program: Program, side: Side, spec: TensorSpec) -> float:
+    """Seconds in which a side converts a tensor that crosses; 0 where it computes in its type."""
+    target = (TYPES.find(program) or {}).get(side, {}).get(spec.dtype)
+    machines = MACHINES.find(program)
+    if target is None or machines is None:
+        return 0.0
+    return conversion_s(spec, target, machines.edge if side is Side.EDGE else machines.cloud)
 
 
 def _distinct(consumers: list[int]) -> tuple[int, ...]:

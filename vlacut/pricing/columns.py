@@ -33,7 +33,7 @@ class Columns:
         edge_s, cloud_s: compute of every task by side, per control step.
         pinned: the side of every pinned task; FREE for the others.
         reader, read: pairs of a task and a weight that it reads.
-        weights: bytes of every weight.
+        weights, edge_weights: bytes of every weight, as the cloud holds it, and the edge.
         producer, count, nbytes, before_last: of every flow.
         start, consumers: flow i is read by `consumers[start[i]:start[i + 1]]`.
         up, down: of every flow.
@@ -49,6 +49,7 @@ class Columns:
     reader: Ints
     read: Ints
     weights: Ints
+    edge_weights: Ints
     producer: Ints
     count: Ints
     nbytes: Ints
@@ -74,15 +75,16 @@ class Columns:
         return found
 
     def crossing_s(self, coded: Coded, rate: float) -> Floats:
-        """Seconds that every flow takes per control step where it crosses: link and codec."""
+        """Seconds of every flow per control step where it crosses: link, codec, conversions."""
         codec_s = coded.edge_s + coded.cloud_s
         return coded.nbytes * self.count / rate + codec_s * self.count
 
-    def held_bytes(self, there: NDArray[np.bool_]) -> int:
-        """Bytes of the distinct weights that some tasks read."""
-        held = np.zeros(len(self.weights), dtype=bool)
+    def held_bytes(self, there: NDArray[np.bool_], on_edge: bool = False) -> int:
+        """Bytes of the distinct weights that some tasks read, as the cloud holds them or edge."""
+        weights = self.edge_weights if on_edge else self.weights
+        held = np.zeros(len(weights), dtype=bool)
         held[self.read[there[self.reader]]] = True
-        return int(self.weights[held].sum())
+        return int(weights[held].sum())
 
     def hops(self, x: Ints, one_way: Container[int]) -> int:
         """Changes of side that follow one another in a control step, see `vlacut.pricing.price`.

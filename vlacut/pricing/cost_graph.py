@@ -8,7 +8,7 @@ can be cut can be priced, see `vlacut.pricing.price`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from itertools import chain
@@ -62,6 +62,8 @@ class Flow:
         up, down: how it is coded where it crosses in that direction; None where it goes as it is.
         later: those consumers that read it in the next control step alone: they make it cross, and
             nothing in this step waits for that.
+        edge_border_s, cloud_border_s: seconds that a side which computes in another type than what
+            crosses takes to convert a production, whichever way it crosses and however it is coded.
     """
 
     name: str
@@ -73,6 +75,8 @@ class Flow:
     up: Coding | None = None
     down: Coding | None = None
     later: tuple[int, ...] = ()
+    edge_border_s: float = 0.0
+    cloud_border_s: float = 0.0
 
     def awaited_by(self, task: int) -> bool:
         """Whether a task reads it in the step that makes it."""
@@ -84,10 +88,10 @@ class Flow:
         return found or Coding(Codec.NONE, self.nbytes, 0.0, 0.0)
 
     def crossing_s(self, source: Side, link: Link) -> float:
-        """Seconds that crossing from a side takes in a control step: link and codec."""
+        """Seconds that crossing from a side takes in a control step: link, codec, conversions."""
         coding = self.coding(source)
         rate = link.up if source is Side.EDGE else link.down
-        codec_s = coding.edge_s + coding.cloud_s
+        codec_s = coding.edge_s + coding.cloud_s + self.edge_border_s + self.cloud_border_s
         return coding.nbytes * self.count / rate + codec_s * self.count
 
 
@@ -125,6 +129,7 @@ class CostGraph:
         weights: bytes of every distinct weight.
         trips: of every phase.
         power: of the edge; None if it is not known.
+        held_as: the same on a side that holds them in another type.
     """
 
     tasks: tuple[Task, ...]
@@ -133,6 +138,11 @@ class CostGraph:
     weights: tuple[int, ...]
     trips: tuple[int, ...]
     power: Power | None = None
+    held_as: Mapping[Side, tuple[int, ...]] = field(default_factory=dict)
+
+    def bytes_on(self, side: Side) -> tuple[int, ...]:
+        """Bytes of every weight as a side holds it."""
+        return self.held_as.get(side, self.weights)
 
     def trips_of(self, task: int) -> int:
         """How often a control step executes the task."""
@@ -184,7 +194,8 @@ def make_columns(graph: CostGraph) -> Columns:
         pinned=_ints(places[task.pinned and task.pinned.value] for task in tasks),
         reader=np.repeat(np.arange(len(tasks)), [len(task.weights) for task in tasks]),
         read=_ints(chain.from_iterable(task.weights for task in tasks)),
-        weights=_ints(graph.weights),
+        weights=_ints(graph.bytes_on(Side.CLOUD)),
+        edge_weights=_ints(graph.bytes_on(Side.EDGE)),
         producer=_ints(flow.producer for flow in flows),
         count=_ints(flow.count for flow in flows),
         nbytes=_ints(flow.nbytes for flow in flows),
@@ -204,8 +215,8 @@ def _coded(flows: Sequence[Flow], codings: Sequence[Coding | None]) -> Coded:
     pairs = list(zip(flows, codings, strict=True))
     return Coded(
         _ints(coding.nbytes if coding else flow.nbytes for flow, coding in pairs),
-        _floats(coding.edge_s if coding else 0.0 for coding in codings),
-        _floats(coding.cloud_s if coding else 0.0 for coding in codings),
+        _floats(flow.edge_border_s + (one.edge_s if one else 0.0) for flow, one in pairs),
+        _floats(flow.cloud_border_s + (one.cloud_s if one else 0.0) for flow, one in pairs),
     )
 
 

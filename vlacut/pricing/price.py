@@ -4,7 +4,8 @@ The price of a cut is edge compute + cloud compute + transfers + hops - overlap,
 
 - compute is a task's seconds on its side times the trips of its phase;
 - a transfer is a flow's bytes over the bandwidth of its direction, times the flow's count; a flow
-  that is coded on its way costs the seconds of its codec on both sides too;
+  that is coded on its way costs the seconds of its codec on both sides too, and one that a side
+  converts (`Flow.edge_border_s`) those of that;
 - a hop is half a round trip. The first trips of all phases together take as many hops as there are
   changes of side on the longest chain from the observation to the action. Every later trip of a
   phase takes as many as the longest chain within it, from where the trip before left its values;
@@ -58,7 +59,8 @@ class Price:
         overlap_s: what the sides save by working in parallel.
         parallel: the regions and loops in which they do.
         edge_codec_s, cloud_codec_s: in codecs by side, on top of compute: codecs run on the
-            processor that serves the link, not on the accelerator.
+            processor that serves the link, not on the accelerator. A side that computes in another
+            type than what crosses converts at its border, which counts here too.
         edge_j: joules of the edge; 0 if its power is not known.
     """
 
@@ -178,7 +180,7 @@ def price(graph: CostGraph, sides: Sequence[Side], link: Link) -> Price:
         bytes_down=down.nbytes,
         crossings=int(np.count_nonzero(crossed)),
         hops=hops,
-        edge_weight_bytes=columns.held_bytes(x == 0),
+        edge_weight_bytes=columns.held_bytes(x == 0, on_edge=True),
         cloud_weight_bytes=columns.held_bytes(x == 1),
         overlap_s=sum(one.saved_s(link) for one in parallel),
         parallel=parallel,

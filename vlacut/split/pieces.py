@@ -77,7 +77,7 @@ def engines_of(dataflow: Dataflow, placements: Sequence[Sequence[Side]], form: s
         piece for pieces in make_pieces(dataflow, placements, form == FUSED) for piece in pieces
     }:
         weights = {weight for task in piece.tasks for weight in costs.tasks[task].weights}
-        held[piece.side].append(sum(costs.weights[weight] for weight in weights))
+        held[piece.side].append(sum(costs.bytes_on(piece.side)[weight] for weight in weights))
     edge, cloud = held[Side.EDGE], held[Side.CLOUD]
     return Engines(
         form=form, edge=len(edge), cloud=len(cloud), edge_bytes=sum(edge), cloud_bytes=sum(cloud)

@@ -13,6 +13,7 @@ from vlacut import registry
 from vlacut.backend import Builder, Engine, Executor
 from vlacut.errors import InputError
 from vlacut.split.emission import save
+from vlacut.split.own_types import convert_model
 from vlacut.split.weights import WeightStore
 
 
@@ -63,6 +64,8 @@ class Workshop:
         file = name.replace("/", "-")  # samples of calibration have strides in their names
         path = self._folder / f"{self._made}" / f"{file}.onnx"
         recipe = {**self._builder.recipe(), **self._provider}
+        if self._builder.conversions:
+            convert_model(model, self._builder.conversions)
         self._builder.prepare(model, name, recipe)
         self._store.externalise(model)
         save(model, path)

@@ -73,6 +73,7 @@ class LayerChain:
     def held_bytes(self, side: Side) -> Ints:
         """Bytes of the distinct weights on a side, per place."""
         columns, places = self.graph.columns, len(self.order)
+        nbytes = columns.edge_weights if side is Side.EDGE else columns.weights
         rank = self.rank[columns.reader]
         first = np.full(len(columns.weights), places)
         last = np.full(len(columns.weights), -1)
@@ -83,7 +84,7 @@ class LayerChain:
             low, high = first[read], np.full(int(read.sum()), places)
         else:
             low, high = np.full(int(read.sum()), -1), last[read]
-        return self._between(low, high, columns.weights[read])
+        return self._between(low, high, nbytes[read])
 
     def _between(self, low: Ints, high: Ints, amount: NDArray[Any]) -> NDArray[Any]:
         """What is there at the places behind `low` up to `high`, per place."""

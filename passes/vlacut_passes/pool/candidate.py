@@ -88,7 +88,11 @@ def doubled_bytes(graph: CostGraph, chosen: Candidate, others: Iterable[Candidat
     there = list(others)
     edge = frozenset().union(*(one.edge for one in there)) - chosen.edge
     cloud = frozenset().union(*(one.cloud for one in there)) - chosen.cloud
-    return sum(graph.weights[weight] for weight in (*edge, *cloud))
+    return sum(
+        graph.bytes_on(side)[weight]
+        for side, more in ((Side.EDGE, edge), (Side.CLOUD, cloud))
+        for weight in more
+    )
 
 
 def undominated(

@@ -89,12 +89,11 @@ def _charged(graph: CostGraph, chosen: Candidate, link: Link, rate: float) -> Co
             readers.setdefault(weight, []).append(index)
     flows = [replace(flow, consumers=_moved(flow.consumers, action)) for flow in graph.flows]
     for weight, consumers in readers.items():
-        nbytes = graph.weights[weight]
         if weight not in chosen.cloud:
-            size = round(nbytes * rate * link.up)
+            size = round(graph.bytes_on(Side.CLOUD)[weight] * rate * link.up)
             flows.append(Flow("weight", edge, tuple(consumers), size, 1))
         if weight not in chosen.edge:
-            size = round(nbytes * rate * link.down)
+            size = round(graph.bytes_on(Side.EDGE)[weight] * rate * link.down)
             flows.append(Flow("weight", cloud, tuple(consumers), size, 1))
     dependencies = tuple(
         replace(one, consumer=one.consumer + 2 * (one.consumer == action))

@@ -23,7 +23,7 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from vlacut.errors import PassError
-from vlacut.hardware import Bandwidths
+from vlacut.hardware import Bandwidths, Side
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.tensor.numerics import Floats
 from vlacut_passes.pool.candidate import Candidate
@@ -66,8 +66,9 @@ def _doubled(
         for weight in sorted(one.cloud - chosen.cloud):
             users.setdefault((weight, True), []).append(number)
     items: dict[tuple[int, ...], int] = {}
-    for (weight, _), numbers in users.items():
-        items[tuple(numbers)] = items.get(tuple(numbers), 0) + graph.weights[weight]
+    for (weight, in_cloud), numbers in users.items():
+        nbytes = graph.bytes_on(Side.CLOUD if in_cloud else Side.EDGE)[weight]
+        items[tuple(numbers)] = items.get(tuple(numbers), 0) + nbytes
     pairs = [(number, item) for item, numbers in enumerate(items) for number in numbers]
     return pairs, list(items.values())
 

@@ -1,10 +1,13 @@
-"""Which inputs and outputs of phases hold what the robot gives and gets, and keep their types."""
+"""Inputs and outputs of phases that hold what the robot gives and gets: their types are its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import onnx_ir as ir
+
+from vlacut.ir.graphs import dtype_name
 from vlacut.ir.program import Program
 
 Port = tuple[int, str, str]  # a phase, `in` or `out`, a name
@@ -33,6 +36,49 @@ def kept_ports(program: Program) -> set[Port]:
         for found in [program.output_source(spec.name)]
     ]
     return joined.reached(ends)
+
+
+def open_ports(
+    program: Program, ports: set[Port], source: ir.DataType, target: ir.DataType
+) -> None:
+    """Give these inputs and outputs another type, where they have the source's, with casts between
+    them and what reads and makes them.
+    """
+    for index, phase in enumerate(program.phases):
+        graph = phase.model.graph
+        for value in graph.inputs:
+            if value.dtype == source and (index, "in", str(value.name)) in ports:
+                _open_input(graph, value, target)
+        for place, value in enumerate(graph.outputs):
+            maker = value.producer()
+            if value.dtype == source and (index, "out", str(value.name)) in ports and maker:
+                name = str(value.name)
+                value.name = f"{name}.{dtype_name(source)}"
+                made = _cast(value, target, maker)
+                made.name, graph.outputs[place] = name, made
+                graph.insert_after(maker, [one for one in [made.producer()] if one is not None])
+
+
+def _open_input(graph: ir.Graph, value: ir.Value, target: ir.DataType) -> None:
+    source, readers = value.dtype, list(value.uses())
+    if source is None or not readers:
+        value.type = ir.TensorType(target)
+        return
+    made = _cast(value, source, readers[0].node)
+    value.type = ir.TensorType(target)
+    for use in readers:
+        use.node.replace_input_with(use.idx, made)
+    graph.insert_before(graph[0], [one for one in [made.producer()] if one is not None])
+
+
+def _cast(value: ir.Value, dtype: ir.DataType, like: ir.Node) -> ir.Value:
+    """The value in a type, by an operator that is in no graph yet."""
+    name = f"{value.name}.{dtype_name(dtype)}"
+    node = ir.node("Cast", [value], {"to": int(dtype)}, name=name)
+    node.metadata_props.update(like.metadata_props)
+    made = node.outputs[0]
+    made.name, made.shape, made.type = name, value.shape, ir.TensorType(dtype)
+    return made
 
 
 def _made(phase: int | None, name: str) -> Port:

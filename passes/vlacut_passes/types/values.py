@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
+
+from vlacut.ir.program import Program
+
+
+def convert_inside(program: Program, source: ir.DataType, target: ir.DataType) -> None:
+    """Give every value of the phases that has a type another one, weights and casts included."""
+    for phase in program.phases:
+        for value in _values(phase.model):
+            if value.dtype == source:
+                convert(value, target)
+        for node in phase.model.graph.all_nodes():
+            set_type_attributes(node, source, target)
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    yield from model.graph.inputs
+    yield from model.graph.initializers.values()
+    for node in model.graph.all_nodes():
+        yield from node.outputs
 
 
 def convert(value: ir.Value, target: ir.DataType) -> None:

@@ -70,11 +70,11 @@ def too_heavy(problem: Problem) -> Ints | None:
     cloudless = only_cloud(problem.size)
     label = variables.copy()
     if limits.cloud_bytes is not None:
-        needs = _needs(problem, problem.users.highest(cloudless) == 1)
+        needs = _needs(problem, problem.nbytes, problem.users.highest(cloudless) == 1)
         label[needs > limits.cloud_bytes - problem.cloud_bytes(cloudless)] = EDGE
     if limits.edge_bytes is not None:
         edgeless = (variables != EDGE).astype(np.int64)
-        needs = _needs(problem, problem.users.lowest(edgeless) == 0)
+        needs = _needs(problem, problem.edge_nbytes, problem.users.lowest(edgeless) == 0)
         label[(needs > limits.edge_bytes - problem.edge_bytes(edgeless)) & (label != EDGE)] = CLOUD
     label[EDGE], label[CLOUD] = EDGE, CLOUD
     if (label == variables).all():
@@ -82,9 +82,9 @@ def too_heavy(problem: Problem) -> Ints | None:
     return np.unique(label, return_inverse=True)[1].astype(np.int64)
 
 
-def _needs(problem: Problem, held_anyway: NDArray[np.bool_]) -> Ints:
+def _needs(problem: Problem, held: Ints, held_anyway: NDArray[np.bool_]) -> Ints:
     """Per variable, the bytes of the weights it reads that are not held anyway."""
-    nbytes = np.where(held_anyway, 0, problem.nbytes)
+    nbytes = np.where(held_anyway, 0, held)
     needs = np.zeros(problem.size, dtype=np.int64)
     np.add.at(needs, problem.users.members, nbytes[problem.users.owner])
     return needs

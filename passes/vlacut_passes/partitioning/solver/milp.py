@@ -194,14 +194,15 @@ class _Model:
     def _weights(self, problem: Problem) -> None:
         on_edge, in_cloud = problem.counted
         start = problem.users.start
-        for index, nbytes in enumerate(problem.nbytes.tolist()):
+        pairs = zip(problem.nbytes.tolist(), problem.edge_nbytes.tolist(), strict=True)
+        for index, (nbytes, edge_nbytes) in enumerate(pairs):
             users = problem.users.members[start[index] : start[index + 1]].tolist()
             if in_cloud:
                 held = self._new({Quantity.CLOUD_BYTES: float(nbytes)}, 1.0)
                 for user in users:
                     self._at_least({held: 1.0, user: -1.0}, 0.0)
             if on_edge:
-                held = self._new({Quantity.EDGE_BYTES: float(nbytes)}, 1.0)
+                held = self._new({Quantity.EDGE_BYTES: float(edge_nbytes)}, 1.0)
                 for user in users:
                     self._at_least({held: 1.0, user: 1.0}, 1.0)
 

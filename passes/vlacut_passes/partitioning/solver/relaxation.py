@@ -174,7 +174,7 @@ class Relaxation:
             yield _Arcs(source, self._in_cloud, problem.nbytes * mix.of[Quantity.CLOUD_BYTES])
         if on_edge:
             sink = np.full(len(problem.users), CLOUD)
-            yield _Arcs(self._on_edge, sink, problem.nbytes * mix.of[Quantity.EDGE_BYTES])
+            yield _Arcs(self._on_edge, sink, problem.edge_nbytes * mix.of[Quantity.EDGE_BYTES])
 
 
 def _both_ways(path: Ints, weight: float) -> _Arcs:

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from vlacut.errors import InfeasibleError
-from vlacut.hardware import Link
+from vlacut.hardware import Link, Side
 from vlacut.pricing.columns import FREE
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Sides
@@ -230,10 +230,9 @@ class SerialSearch:
 
 def binding(graph: CostGraph, limits: Limits) -> Limits:
     """The limits without those that every cut keeps."""
-    total = sum(graph.weights)
-    for quantity in (Quantity.CLOUD_BYTES, Quantity.EDGE_BYTES):
+    for quantity, side in ((Quantity.CLOUD_BYTES, Side.CLOUD), (Quantity.EDGE_BYTES, Side.EDGE)):
         most = limits.most[quantity]
-        if most is not None and most >= total:
+        if most is not None and most >= sum(graph.bytes_on(side)):
             limits = limited(limits, quantity, None)
     return limits
 

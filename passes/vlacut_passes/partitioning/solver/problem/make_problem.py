@@ -41,6 +41,7 @@ def make_problem(graph: CostGraph, link: Link, directions: Directions | None = N
         pipes=tuple(_pipe(columns, link, loop) for loop in loops),
         users=Sets(starts(columns.read[order], len(columns.weights)), columns.reader[order]),
         nbytes=columns.weights,
+        edge_nbytes=columns.edge_weights,
         rising=rising,
         limits=Limits(),
         idle_w=idle_w,

@@ -49,7 +49,7 @@ class Problem:
             `base`.
         users: the variables that read each weight; without EDGE or CLOUD where what that side holds
             is neither limited nor minimised.
-        nbytes: of each weight.
+        nbytes, edge_nbytes: of each weight, as the cloud holds it, and the edge.
         rising: pairs of variables, low and high: x[low] <= x[high].
         limits: what is asked for.
         idle_w: watts of the edge while it waits.
@@ -64,6 +64,7 @@ class Problem:
     pipes: tuple[Pipe, ...]
     users: Sets
     nbytes: Ints
+    edge_nbytes: Ints
     rising: tuple[Ints, Ints]
     limits: Limits
     idle_w: float
@@ -111,7 +112,7 @@ class Problem:
 
     def edge_bytes(self, x: Ints) -> int:
         """Bytes of the weights with a user on the edge."""
-        return int(self.nbytes @ (1 - self.users.lowest(x)))
+        return int(self.edge_nbytes @ (1 - self.users.lowest(x)))
 
     def quantities(self, x: Ints, peak_s: float) -> Floats:
         """All quantities of an assignment with these peaks, by `Quantity`."""
@@ -146,8 +147,8 @@ def only_cloud(size: int) -> Ints:
 
 def within_limits(problem: Problem, limits: Limits) -> Problem:
     """A problem with these limits and the weights that count for them."""
-    users, nbytes = _merged_weights(problem, np.arange(problem.size), *counted(limits))
-    return replace(problem, users=users, nbytes=nbytes, limits=limits)
+    users, (nbytes, edge) = _merged_weights(problem, np.arange(problem.size), *counted(limits))
+    return replace(problem, users=users, nbytes=nbytes, edge_nbytes=edge, limits=limits)
 
 
 def relabel(problem: Problem, label: Ints, size: int, *, whole: bool = False) -> Problem:
@@ -160,7 +161,8 @@ def relabel(problem: Problem, label: Ints, size: int, *, whole: bool = False) ->
     unary = np.stack([summed(label, of, size) for of in problem.unary])
     base = problem.base + unary[:, CLOUD]
     unary[:, [EDGE, CLOUD]] = 0.0
-    users, nbytes = _merged_weights(problem, label, *((True, True) if whole else problem.counted))
+    which = (True, True) if whole else problem.counted
+    users, (nbytes, edge_nbytes) = _merged_weights(problem, label, *which)
     return Problem(
         size=size,
         of_task=label[problem.of_task],
@@ -173,6 +175,7 @@ def relabel(problem: Problem, label: Ints, size: int, *, whole: bool = False) ->
         pipes=tuple(pipe.relabel(label, size) for pipe in problem.pipes),
         users=users,
         nbytes=nbytes,
+        edge_nbytes=edge_nbytes,
         rising=_rising(label[problem.rising[0]], label[problem.rising[1]]),
         limits=problem.limits,
         idle_w=problem.idle_w,
@@ -220,8 +223,10 @@ def _rising(low: Ints, high: Ints) -> tuple[Ints, Ints]:
 
 def _merged_weights(
     problem: Problem, label: Ints, on_edge: bool, in_cloud: bool
-) -> tuple[Sets, Ints]:
-    """Weights that count on a side they may be on, those with the same users added up."""
+) -> tuple[Sets, tuple[Ints, Ints]]:
+    """Weights that count on a side they may be on, those with the same users added up, as the cloud
+    holds them and as the edge does.
+    """
     count = len(problem.nbytes)
     owner, member = pairs_of(problem.users, label)
     at_edge, at_cloud = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
@@ -234,9 +239,10 @@ def _merged_weights(
         kept &= np.where(at_edge[owner], member == EDGE, member != CLOUD)
     kept &= ~(at_edge & at_cloud)[owner] | (member <= CLOUD)
     first, which, users = distinct(np.zeros(count, dtype=np.int64), owner[kept], member[kept])
-    nbytes = np.zeros(len(first), dtype=np.int64)
-    np.add.at(nbytes, which[which >= 0], problem.nbytes[which >= 0])
-    return users, nbytes
+    merged = np.zeros((2, len(first)), dtype=np.int64)
+    for row, each in zip(merged, (problem.nbytes, problem.edge_nbytes), strict=True):
+        np.add.at(row, which[which >= 0], each[which >= 0])
+    return users, (merged[0], merged[1])
 
 
 def placed(problem: Problem, chosen: tuple[State, ...]) -> Problem | None:
