@@ -15,13 +15,14 @@ from support.cutting import all_on, plan_of, session, sides_of, write_cuts
 from support.programs import cut_at_random, random_program
 from vlacut.backend import Engine
 from vlacut.hardware import Side
-from vlacut.ir.dataflow import cuts_of, trace_dataflow
+from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Instruction, Loop, Run
 from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
-from vlacut.split.parts import Split, split
+from vlacut.split.own_types import in_own_types
+from vlacut.split.parts import Split, plan_states, split
 
 DIGEST = bytes(range(32))
 
@@ -84,8 +85,11 @@ def pool_deployment(
     variants: int = 3,
     alone: bool = False,
     make: Make = in_memory,
+    types: Mapping[Side, Mapping[str, str]] | None = None,
 ) -> tuple[Plan, dict[str, Any]]:
-    """A program cut at random in several ways; with `alone`, the last of them on the edge."""
+    """A program cut at random in several ways; with `alone`, the last of them on the edge, and with
+    `types` that a side computes in others.
+    """
     dataflow = cut_at_random(program, seed)
     numbers = np.random.default_rng((seed, 11))
     placements = [sides_of(dataflow)]
@@ -96,7 +100,7 @@ def pool_deployment(
     if alone:
         placements.append(all_on(dataflow, Side.EDGE))
     write_cuts(dataflow, *placements)
-    made = split(dataflow)
+    made = in_own_types(split(dataflow), types or {}, _fixed(dataflow)).split
     engines = _engines(made, make)
     found = tuple(
         Variant(f"v{index}", schedule, cut.price, first=first)
@@ -105,6 +109,13 @@ def pool_deployment(
         )
     )
     return replace(plan_of(dataflow, made), variants=found, kept_observations=4), engines
+
+
+def _fixed(dataflow: Dataflow) -> set[str]:
+    program = dataflow.program
+    ends = {key_of(program, program.output_source(spec.name)) for spec in program.outputs}
+    states = {key for one in plan_states(dataflow) for key in (one.key, one.source, one.reset)}
+    return {spec.name for spec in program.inputs} | ends | states
 
 
 def initial_of(program: Program) -> dict[str, np.ndarray]:

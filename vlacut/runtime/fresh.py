@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vlacut.backend import Engine
-from vlacut.runtime.references import Made, Uncut, pairs_of
+from vlacut.runtime.references import Made, Uncut
 from vlacut.tensor.numerics import relative_difference
 from vlacut.tensor.split_conformal import chance
 
@@ -59,8 +59,7 @@ def measure_fresh(
     limit = (stated.allowed or 0.0) if stated.bound is None else stated.bound.error
     errors = []
     for seed in seeds:
-        pairs = pairs_of(uncut.run_cut(engines, index, seed), uncut.made(seed))
-        errors.append(max(_apart(*pair) for pair in pairs))
+        errors.append(max(_apart(*pair) for pair in uncut.pairs(engines, index, seed)))
     beyond = sum(not error <= rounding + limit for error in errors)
     alike = uncut.given == (stated.bound is not None)
     likely = _chance(uncut, index, beyond, len(seeds)) if alike and beyond else 1.0

@@ -10,9 +10,10 @@ from vlacut.backend import Engine
 from vlacut.bundle.manifest import Bundle
 from vlacut.runtime.local import LocalStep, run_episode
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode, load_uncut
-from vlacut.tensor.numerics import varied
+from vlacut.tensor.numerics import readable, varied
 
 Made = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]  # an action, and state by key
+Pair = tuple[Made, Made]
 
 _FRESH, _GIVEN = 1_000, 1_000_000  # seeds: no compilation draws these; a user's observations
 
@@ -37,7 +38,7 @@ class Uncut:
         golden = bundle.golden_sequence()
         self._golden = [step.observation for step in golden]
         self._given = [list(given)] if self._states and given else [[one] for one in given]
-        self.recorded: list[Made] = [(step.action, step.state) for step in golden]
+        self.recorded = [self._readable(step.action, step.state) for step in golden]
         self._made: dict[int, list[Made]] = {}
         engines = load_uncut(bundle, provider)
         self.runs = engines is not None
@@ -89,12 +90,24 @@ class Uncut:
     def _step(self, observed: Mapping[str, np.ndarray]) -> Made:
         tensors = self._episode.step(observed)
         action = {name: tensors[key] for name, key in self.plan.outputs.items()}
-        return action, self._episode.state
+        return self._readable(action, self._episode.state)
 
+    def pairs(self, engines: Mapping[str, Engine], variant: int, seed: int) -> Iterator[Pair]:
+        """Every action of a sequence by a variant, and every state on either side, with the uncut
+        program's.
+        """
+        made = self.run_cut(engines, variant, seed)
+        for step, (action, state) in zip(made, self.made(seed), strict=True):
+            for held in step.state.values():
+                there = {key: held[key] for key in state if key in held}
+                mine = self._readable(step.action, there)
+                yield mine, (action, {key: state[key] for key in there})
 
-def pairs_of(made: Sequence[LocalStep], references: Sequence[Made]) -> Iterator[tuple[Made, Made]]:
-    """Every action and every state on either side, with the uncut program's."""
-    for step, (action, state) in zip(made, references, strict=True):
-        for held in step.state.values():
-            there = {key: held[key] for key in state if key in held}
-            yield (step.action, there), (action, {key: state[key] for key in there})
+    def _readable(self, action: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> Made:
+        """Actions and states as numbers that can be compared."""
+        spec, keys = self.plan.spec, self.plan.outputs
+        kinds = {state.key: spec[state.key].dtype for state in self.plan.states}
+        return (
+            {name: readable(array, spec[keys[name]].dtype) for name, array in action.items()},
+            {key: readable(array, kinds.get(key, "")) for key, array in state.items()},
+        )

@@ -22,7 +22,7 @@ from vlacut.errors import Progress, unwatched
 from vlacut.hardware import Side
 from vlacut.runtime.engines import load_engines
 from vlacut.runtime.fresh import FRESH, Fresh, measure_fresh
-from vlacut.runtime.references import Made, Uncut, pairs_of
+from vlacut.runtime.references import Made, Uncut
 from vlacut.tensor.numerics import largest_difference, magnitude
 from vlacut.tensor.observations import read_observations
 
@@ -135,7 +135,7 @@ def verify_bundle(
             _worst(
                 CUT,
                 variant.name,
-                pairs_of(uncut.run_cut(engines, index, seed), uncut.made(seed)),
+                uncut.pairs(engines, index, seed),
                 tolerance,
             )
             for seed in uncut.seeds(1 if stated.bound else stated.observations)

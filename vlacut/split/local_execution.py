@@ -27,7 +27,7 @@ from vlacut.split.parts import Split, split_at, whole, whole_states
 from vlacut.split.workshop import Workshop, workshop
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec
-from vlacut.tensor.numerics import magnitude, relative_difference, varied
+from vlacut.tensor.numerics import magnitude, readable, relative_difference, varied
 
 OBSERVATIONS = 4  # the example, and variations of it
 _REMEMBERED = 8  # cuts whose engines are kept
@@ -237,8 +237,11 @@ class Gauge:
 
     def _made(self, held: Mapping[str, np.ndarray]) -> _Made:
         """The action, and each state that a step left."""
-        action = {name: held[key] for name, key in self._actions.items()}
-        return [action, *({key: held[key]} for key in self._read)]
+        spec = self._dataflow.specs
+        named = {**self._actions, **{key: key for key in self._read}}
+        found = {name: readable(held[key], spec[key].dtype) for name, key in named.items()}
+        action = {name: found[name] for name in self._actions}
+        return [action, *({key: found[key]} for key in self._read)]
 
 
 def _phases(made: Workshop, program: Program) -> dict[str, Engine]:

@@ -107,6 +107,13 @@ def _turned(array: np.ndarray, seed: int, numbers: np.random.Generator) -> np.nd
     return (numbers.random(array.shape) < 0.5) & (places > 0)
 
 
+def readable(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The numbers of a tensor of this type, as it is carried at run time: bfloat16 widened."""
+    if dtype != "bfloat16":
+        return array
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
+
 def has_nan(array: np.ndarray, dtype: str) -> bool:
     """Whether a tensor of this type, as it is carried at run time, holds a NaN."""
     if dtype == "bfloat16":
