@@ -139,7 +139,9 @@ def test_codecs_from_plan_to_verify(vlacut: Vlacut, onnx_file: Path, tmp_path: P
     status, out, _ = vlacut("compile", *words, "-o", tmp_path / "b")
     assert status == 0
     assert "Codecs, per control step" in out
-    assert re.search(r"^optimal: codecs take 0\.\d+ ms more$", out, re.MULTILINE)
+    assert re.search(
+        r"^optimal: codecs and casts at a border take 0\.\d+ ms more$", out, re.MULTILINE
+    )
     assert re.search(
         r"Error on 4 observations: the action is off by 0\.\d+ of its magnitude at most", out
     )

@@ -12,7 +12,7 @@ import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from vlacut_backends.cuda.driver import Driver, driver
 from vlacut_backends.cuda.lane import DeviceTensor, Lane
 from vlacut_backends.tensorrt.handles import logger, tensorrt
 from vlacut_backends.tensorrt.key import check_recipe, engine_key
+
+Keys = tuple[tuple[str, ...], tuple[str, ...]]  # of inputs and outputs, in an engine's order
 
 _MOST_GRAPHS = 16  # of an engine in a loop; two of a carried state, and the variants' other homes
 # numpy's carriers of TensorRT's element types, as `vlacut.tensor` has them.
@@ -44,12 +46,13 @@ _CARRIERS = {
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of an engine."""
+    """An input or output of an engine, which has a name of its own for it."""
 
     key: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     is_input: bool
+    name: str
 
 
 class TensorRTExecutor:
@@ -77,8 +80,11 @@ class TensorRTExecutor:
             )
         return self.load_engine(folder / f"{key}.engine", model.stem)
 
-    def load_engine(self, file: Path, name: str) -> TensorRTEngine:
-        """The engine in a file, whatever it was built for. Raises BackendError."""
+    def load_engine(self, file: Path, name: str, keys: Keys | None = None) -> TensorRTEngine:
+        """The engine in a file, whatever it was built for. Raises BackendError.
+
+        `keys` are those of its inputs and of its outputs, in its order, where it has other names.
+        """
         self._driver.enter()
         with (
             file.open("rb") as opened,
@@ -87,7 +93,7 @@ class TensorRTExecutor:
             engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise BackendError(f"part {name}: TensorRT cannot load {file}; build it again")
-        return TensorRTEngine(self._driver, self._scratch, engine, name)
+        return TensorRTEngine(self._driver, self._scratch, engine, name, keys)
 
 
 class Scratch:
@@ -117,9 +123,13 @@ class Scratch:
 class TensorRTEngine:
     """A part, deserialised. Run it as it is, or open it for a control loop."""
 
-    def __init__(self, found: Driver, scratch: Scratch, engine: Any, name: str) -> None:
+    def __init__(
+        self, found: Driver, scratch: Scratch, engine: Any, name: str, keys: Keys | None = None
+    ) -> None:
         self.name = name
         self.ports = _ports(engine, name)
+        if keys is not None:
+            self.ports = _called(self.ports, keys, name)
         self.engine = engine
         self.scratch = scratch
         self.scratch_bytes = int(engine.device_memory_size_v2)
@@ -158,7 +168,21 @@ def _ports(engine: Any, name: str) -> tuple[Port, ...]:
                 f"part {name}: {key} is {kind}{list(shape)}; parts take whole bytes in fixed shapes"
             )
         is_input = engine.get_tensor_mode(key) == trt.TensorIOMode.INPUT
-        found.append(Port(key, shape, np.dtype(_CARRIERS[kind]), is_input))
+        found.append(Port(key, shape, np.dtype(_CARRIERS[kind]), is_input, key))
+    return tuple(found)
+
+
+def _called(ports: tuple[Port, ...], keys: Keys, name: str) -> tuple[Port, ...]:
+    """The ports with the part's keys in the place of the engine's names."""
+    found: list[Port] = []
+    for which, wanted in ((True, keys[0]), (False, keys[1])):
+        mine = [port for port in ports if port.is_input is which]
+        if len(mine) != len(wanted):
+            raise BackendError(
+                f"part {name}: its engine has {len(mine)} {'inputs' if which else 'outputs'}, and "
+                f"the part {len(wanted)}; it cannot be run by this back end"
+            )
+        found += [replace(port, key=key) for port, key in zip(mine, wanted, strict=True)]
     return tuple(found)
 
 
@@ -240,7 +264,7 @@ class OpenTensorRTEngine:
     def _bind(self, tensors: Mapping[str, DeviceTensor], scratch: tuple[int, int]) -> None:
         self._context.set_device_memory(*scratch)
         for port in self._part.ports:
-            if not self._context.set_tensor_address(port.key, tensors[port.key].address):
+            if not self._context.set_tensor_address(port.name, tensors[port.key].address):
                 raise BackendError(f"part {self._part.name}: TensorRT refuses tensor {port.key}")
 
     def _enqueue(self) -> None:

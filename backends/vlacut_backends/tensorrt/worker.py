@@ -15,7 +15,6 @@ import logging
 import os
 import resource
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -26,15 +25,14 @@ from typing import Any
 
 from vlacut.bundle.private import beside
 from vlacut.errors import BackendError, VlacutError
-from vlacut.runtime.engines import OpenedEngines, host_arrays
 from vlacut_backends.cuda.driver import Gpu, driver
 from vlacut_backends.tensorrt.execute import TensorRTExecutor
-from vlacut_backends.tensorrt.golden import Comparison, Golden, compare, fit, read_golden
+from vlacut_backends.tensorrt.golden import Comparison, Golden, compare, read_golden
 from vlacut_backends.tensorrt.handles import has_tensorrt, make_logger, tensorrt
 from vlacut_backends.tensorrt.recipe import STRONGLY_TYPED, TF32, Recipe, from_texts
 from vlacut_backends.tensorrt.trtexec import build_by_trtexec, run_by_trtexec, trtexec_version
+from vlacut_backends.tensorrt.verifying import verify_engine
 
-_TIMED_RUNS = 10
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _FREE_SHARE = 2  # of the free memory, half is for tactics: the weights come on top
 Say = Callable[[dict[str, Any]], None]
@@ -244,17 +242,8 @@ def _verify(request: BuildRequest) -> tuple[Comparison, float, bool]:
     if request.trtexec and not has_tensorrt():
         return _verify_by_trtexec(request)
     engine = TensorRTExecutor().load_engine(Path(request.out), request.name)
-    golden = fit(_read_golden(request), engine.ports, request.name)
-    with OpenedEngines({request.name: engine}) as loop:
-        opened = loop[request.name]
-        spent = []
-        for _ in range(_TIMED_RUNS):
-            made = opened.run(golden.inputs)
-            spent.append(opened.device_ns * 1e-6)
-        # After them: so it is the graph, where there is one, that is compared.
-        outputs = dict(zip(made, host_arrays(made.values()), strict=True))
-        compared = compare(outputs, golden, request.dtypes)
-    return compared, statistics.median(spent), opened.captures
+    verified = verify_engine(engine, _read_golden(request), request.dtypes)
+    return verified.compared, verified.device_ms, verified.graph
 
 
 def _read_golden(request: BuildRequest) -> Golden:

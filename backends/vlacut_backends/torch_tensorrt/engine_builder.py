@@ -1,43 +1,61 @@
-"""torch-tensorrt over every part: the comparison that a user of PyTorch would make.
+"""Engines by torch-tensorrt: what a user of PyTorch would build, kept and served as all others are.
 
-    vlacut build BUNDLE --side cloud --backend torch-tensorrt
+    vlacut compile ... --backend torch-tensorrt -o policy.vlacut
+    vlacut build policy.vlacut --side cloud
 
-Each part is traced by torch.export and compiled whole, run on its golden tensors, compared with
-them and timed, next to what `vlacut build` says of its own engines. Nothing is kept: the runtime
-runs engines of TensorRT alone. It needs a GPU, and torch-tensorrt of exactly PyTorch's release.
+Each part is traced by torch.export and converted whole to an engine of TensorRT's, which is run on
+the part's golden tensors and kept once it is within the tolerance, under a key of part, recipe, GPU
+and releases: torch-tensorrt's own cache has no part in it. Of a bundle that was compiled for
+`tensorrt` it builds the same parts in its own way, to compare the two. It needs a GPU, and
+torch-tensorrt of exactly PyTorch's release.
 """
 
 from __future__ import annotations
 
 import resource
-import statistics
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vlacut.bundle.engine_records import FORMAT, BuildRecord, BuiltPart, EngineRecord
+from vlacut.bundle.engine_records import (
+    FORMAT,
+    BuildRecord,
+    BuiltPart,
+    EngineRecord,
+    engines_folder,
+    find_engine,
+    keep_engine,
+    sha256_of,
+    write_record,
+)
 from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.private import PrivateFolder, remove_leftovers
 from vlacut.errors import BackendError, InputError, Progress
 from vlacut.hardware import Side
 from vlacut.plans.plan import Part
 from vlacut.tensor.numerics import synthetic
 from vlacut_backends.cuda.driver import driver
-from vlacut_backends.tensorrt.golden import Golden, compare
+from vlacut_backends.tensorrt.golden import Golden
+from vlacut_backends.tensorrt.handles import tensorrt
+from vlacut_backends.tensorrt.key import check_recipe
 from vlacut_backends.tensorrt.recipe import from_texts
+from vlacut_backends.tensorrt.verifying import verify_engine
+from vlacut_backends.torch_tensorrt.execute import TorchTensorRTExecutor
+from vlacut_backends.torch_tensorrt.key import compiler_name, kept_recipe, torch_engine_key
 
-if TYPE_CHECKING:
-    import torch
-
-_RUNS = 20
+NAME = "torch-tensorrt"
+_DEVICE = "cuda"
 _FREE_SHARE = 2  # as with our own engines
+_PASSING = ".torch.partial"
 
 
 class TorchTensorRTEngineBuilder:
-    """See `vlacut.bundle.engine_records.EngineBuilder`. Its engines have no files: see above."""
+    """See `vlacut.bundle.engine_records.EngineBuilder`."""
 
     def build(self, bundle: Bundle, side: Side, via: str, progress: Progress) -> BuildRecord:
         """See `vlacut.bundle.engine_records.EngineBuilder`."""
@@ -45,26 +63,31 @@ class TorchTensorRTEngineBuilder:
             raise InputError("--via chooses an interface of TensorRT; torch-tensorrt has none")
         gpu = driver().gpu
         compiler = load_torch_tensorrt()
+        release = tensorrt().__version__
+        check_recipe(bundle.recipe(side), release, gpu.sm)
         start = time.monotonic()
-        parts = bundle.parts(side)
-        device = str(gpu)
-        software = f"torch-tensorrt {_version('torch-tensorrt')}, torch {_version('torch')}"
-        made = []
-        for done, part in enumerate(parts):
-            progress(f"{part.name} by torch-tensorrt", done, len(parts))
-            engine = _compiled(bundle, part, side, compiler, device, software)
-            made.append(BuiltPart(part.name, "", True, engine))
-        return BuildRecord(
+        folder = engines_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, _PASSING)
+        passing = PrivateFolder(folder, _PASSING)
+        try:
+            job = _Job(bundle, side, compiler, folder, passing.path, progress)
+            built = tuple(job.part(part, done) for done, part in enumerate(bundle.parts(side)))
+        finally:
+            passing.remove()
+        record = BuildRecord(
             format=FORMAT,
             bundle=bundle.digest.hex(),
             program=bundle.plan.program,
             side=side,
-            device=device,
-            software=software,
-            folder="",
+            device=str(gpu),
+            software=f"{compiler_name()}, TensorRT {release}",
+            folder=str(folder),
             seconds=time.monotonic() - start,
-            parts=tuple(made),
+            parts=built,
         )
+        write_record(folder / f"{record.bundle[:16]}-{side.value}-{NAME}.json", record)
+        return record
 
 
 def load_torch_tensorrt() -> Any:
@@ -74,63 +97,87 @@ def load_torch_tensorrt() -> Any:
     except Exception as error:  # libraries that are missing come as OSError, RuntimeError and more
         raise BackendError(
             f"torch-tensorrt cannot be loaded: {type(error).__name__}: {error}; it is for servers "
-            f"with a GPU: pip install torch-tensorrt=={_version('torch')}"
+            f"with a GPU: pip install torch-tensorrt=={version('torch').partition('+')[0]}"
         ) from error
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name).partition("+")[0]
-    except ImportError:
-        return "of an unknown version"
+@dataclass(frozen=True)
+class _Job:
+    """The parts of one build."""
 
+    bundle: Bundle
+    side: Side
+    compiler: Any
+    folder: Path
+    passing: Path
+    progress: Progress
 
-def _compiled(
-    bundle: Bundle, part: Part, side: Side, compiler: Any, device: str, software: str
-) -> EngineRecord:
-    free = driver()
-    free.enter()
-    recipe = bundle.recipe(side)
-    workspace = min(from_texts(recipe).workspace_bytes, free.free_bytes() // _FREE_SHARE)
-    golden = _golden(bundle, part)
-    start = time.monotonic()
-    run = compile_part(bundle, part, golden, compiler, workspace)
-    seconds = time.monotonic() - start
-    outputs, device_ms = run()
-    spec = bundle.plan.spec
-    compared = compare(outputs, golden, {key: spec[key].dtype for key in part.outputs})
-    return EngineRecord(
-        format=FORMAT,
-        part=part.name,
-        device=device,
-        software=software,
-        via="torch.export",
-        recipe=dict(recipe),
-        nbytes=0,
-        sha256="",
-        seconds=seconds,
-        host_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        workspace_bytes=workspace,
-        verified=compared.against,
-        max_error=compared.error,
-        allowed=bundle.tolerance(side),
-        device_ms=device_ms,
-        graph=False,
-    )
+    def part(self, part: Part, done: int) -> BuiltPart:
+        """The engine of a part: found, or built and verified."""
+        model, recipe = self.bundle.part_path(part), self.bundle.recipe(self.side)
+        key = torch_engine_key(model, recipe, tensorrt().__version__, driver().gpu)
+        total = len(self.bundle.parts(self.side))
+        found = find_engine(self.folder, key)
+        if found is not None:
+            self.progress(f"{part.name}: is there", done + 1, total)
+            return BuiltPart(part.name, key, False, found)
+        self.progress(f"{part.name} by torch-tensorrt", done, total)
+        passing = self.passing / f"{key}.engine"
+        record = self._build(part, passing)
+        keep_engine(self.folder, key, passing, record)
+        return BuiltPart(part.name, key, True, record)
+
+    def _build(self, part: Part, passing: Path) -> EngineRecord:
+        found = driver()
+        found.enter()
+        recipe = self.bundle.recipe(self.side)
+        workspace = min(from_texts(recipe).workspace_bytes, found.free_bytes() // _FREE_SHARE)
+        start = time.monotonic()
+        passing.write_bytes(compile_part(self.bundle, part, self.compiler, workspace))
+        seconds = time.monotonic() - start
+        spec = self.bundle.plan.spec
+        keys = part.inputs, part.outputs
+        engine = TorchTensorRTExecutor().load_engine(passing, part.name, keys)
+        dtypes = {key: spec[key].dtype for key in part.outputs}
+        verified = verify_engine(engine, _golden(self.bundle, part), dtypes)
+        allowed = self.bundle.tolerance(self.side)
+        if not verified.compared.error <= allowed:
+            raise BackendError(
+                f"part {part.name}: the engine that torch-tensorrt made is off by "
+                f"{verified.compared.error:.3g} of the largest magnitude in a tensor, and "
+                f"{allowed:.3g} is allowed: it was not kept; take --backend tensorrt"
+            )
+        return EngineRecord(
+            format=FORMAT,
+            part=part.name,
+            device=str(found.gpu),
+            software=f"{compiler_name()}, TensorRT {tensorrt().__version__}",
+            via="torch.export",
+            recipe=kept_recipe(recipe, *keys),
+            nbytes=passing.stat().st_size,
+            sha256=sha256_of(passing),
+            seconds=seconds,
+            host_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            workspace_bytes=workspace,
+            verified=verified.compared.against,
+            max_error=verified.compared.error,
+            allowed=allowed,
+            device_ms=verified.device_ms,
+            graph=verified.graph,
+        )
 
 
 def _golden(bundle: Bundle, part: Part) -> Golden:
     arrays = bundle.part_golden(part)
     if arrays is None:
-        return Golden({key: synthetic(bundle.plan.spec[key]) for key in part.inputs}, {})
+        return Golden({}, {})
     inputs = {key: arrays[key] for key in part.inputs}
     return Golden(inputs, {key: arrays[key] for key in part.outputs})
 
 
-def compile_part(
-    bundle: Bundle, part: Part, golden: Golden, compiler: Any, workspace: int, device: str = "cuda"
-) -> Callable[[], tuple[dict[str, np.ndarray], float]]:
-    """What runs a part as torch-tensorrt compiled it: outputs by key, and a run's milliseconds.
+def compile_part(bundle: Bundle, part: Part, compiler: Any, workspace: int) -> bytes:
+    """The engine that torch-tensorrt makes of a part, whose inputs and outputs are in the part's
+    order.
 
     Raises BackendError if it cannot be traced or compiled.
     """
@@ -138,72 +185,34 @@ def compile_part(
 
     from vlacut_backends.aten.module import PartModule
 
-    module = PartModule(bundle.part_path(part), bundle.root).to(device).eval()
+    module = PartModule(bundle.part_path(part), bundle.root).to(_DEVICE).eval()
     spec = bundle.plan.spec
-    inputs = tuple(_tensor(golden.inputs[key], spec[key].dtype).to(device) for key in part.inputs)
+    inputs = [_tensor(synthetic(spec[key]), spec[key].dtype).to(_DEVICE) for key in part.inputs]
     try:
         with torch.no_grad():
-            traced = torch.export.export(module, inputs, strict=False)
-            compiled = compiler.dynamo.compile(
-                traced,
-                arg_inputs=list(inputs),
-                device=torch.device(device),
-                workspace_size=workspace,
-                min_block_size=1,
-                require_full_compilation=True,
+            traced = torch.export.export(module, tuple(inputs), strict=False)
+            # Types are those of the graph, and weights are part of the engine: as with our own.
+            return bytes(
+                compiler.dynamo.convert_exported_program_to_serialized_trt_engine(
+                    traced,
+                    arg_inputs=inputs,
+                    workspace_size=workspace,
+                    min_block_size=1,
+                    require_full_compilation=True,
+                    use_explicit_typing=True,
+                    immutable_weights=True,
+                )
             )
     except Exception as error:  # torch's own exceptions share no base but this
         said = str(error).strip().partition("\n")[0]
         raise BackendError(
             f"part {part.name}: torch-tensorrt cannot compile it: {type(error).__name__}: {said}"
         ) from error
-    return lambda: _run(compiled, inputs, part, device)
 
 
-def _run(
-    compiled: Any, inputs: tuple[torch.Tensor, ...], part: Part, device: str
-) -> tuple[dict[str, np.ndarray], float]:
-    import torch
-
-    spent = []
-    with torch.no_grad():
-        for _ in range(_RUNS):
-            made, milliseconds = _timed(lambda: compiled(*inputs), device)
-            spent.append(milliseconds)
-    outputs = {key: _array(tensor) for key, tensor in zip(part.outputs, made, strict=True)}
-    return outputs, statistics.median(spent)
-
-
-def _timed(run: Callable[[], Any], device: str) -> tuple[Any, float]:
-    """What a run makes, and its milliseconds: by events on a GPU."""
-    import torch
-
-    if device != "cuda":
-        start = time.perf_counter()
-        return run(), (time.perf_counter() - start) * 1e3
-    event: Any = torch.cuda.Event
-    began, ended = (event(enable_timing=True) for _ in range(2))
-    began.record()
-    made = run()
-    ended.record()
-    ended.synchronize()
-    return made, float(began.elapsed_time(ended))
-
-
-def _tensor(array: np.ndarray, dtype: str) -> torch.Tensor:
+def _tensor(array: np.ndarray, dtype: str) -> Any:
     import torch
 
     if dtype == "bfloat16":
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(np.array(array))
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    import torch
-
-    here = tensor.detach().cpu()
-    if here.dtype == torch.bfloat16:
-        carried: np.ndarray = here.view(torch.int16).numpy().view(np.uint16)
-        return carried
-    plain: np.ndarray = here.numpy()
-    return plain

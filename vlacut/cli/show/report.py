@@ -155,7 +155,9 @@ def show_plan(
     for strategy in plan.strategies:
         if strategy.price.codec_s:
             spent = milliseconds(strategy.price.codec_s)
-            console.print(f"{strategy.name}: codecs and casts at a border take {spent} ms more", style="dim")
+            console.print(
+                f"{strategy.name}: codecs and casts at a border take {spent} ms more", style="dim"
+            )
         if strategy.price.overlap_s:
             saved = milliseconds(strategy.price.overlap_s)
             console.print(f"{strategy.name}: both sides at once save {saved} ms", style="dim")
