@@ -35,7 +35,7 @@ from vlacut.bundle.engine_records import (
 )
 from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.private import PrivateFolder, remove_leftovers
-from vlacut.errors import BackendError, InputError, Progress
+from vlacut.errors import BackendError, InputError, Progress, UnsupportedError
 from vlacut.hardware import Side
 from vlacut.plans.plan import Part
 from vlacut.tensor.numerics import synthetic
@@ -91,11 +91,11 @@ class TorchTensorRTEngineBuilder:
 
 
 def load_torch_tensorrt() -> Any:
-    """The module. Raises BackendError with the reason if it cannot be loaded here."""
+    """The module. Raises UnsupportedError with the reason if it cannot be loaded here."""
     try:
         return import_module("torch_tensorrt")
     except Exception as error:  # libraries that are missing come as OSError, RuntimeError and more
-        raise BackendError(
+        raise UnsupportedError(
             f"torch-tensorrt cannot be loaded: {type(error).__name__}: {error}; it is for servers "
             f"with a GPU: pip install torch-tensorrt=={version('torch').partition('+')[0]}"
         ) from error
