@@ -56,6 +56,8 @@ class Quantise:
             phases; `pack` joins no others.
         error: the most that the action may move on them, as a share of its largest magnitude. The
             weights that move it most for their bytes stay exact until this holds. 0 for no limit.
+        embeddings: for int4, whether embeddings are rounded, too: TensorRT makes floats of all of
+            such a table at every run, so its back end refuses it.
         exact: weights that stay exact in any case, or products, by name or pattern, with `;`
             between.
 
@@ -72,6 +74,7 @@ class Quantise:
     calibration: str = ""
     error: float = 0.0
     exact: str = ""
+    embeddings: bool = False
     phases: str = ""
     side: str = ""
     activations: str = ""
@@ -80,7 +83,8 @@ class Quantise:
     def run(self, program: Program) -> None:
         """See `vlacut.ir.pipeline.Pass`."""
         self._check()
-        every = products_of(program, self.smallest, self._chosen(program), self.side)
+        chosen, embeddings = self._chosen(program), self.embeddings and self.weights == INT4
+        every = products_of(program, self.smallest, chosen, self.side, embeddings)
         found = without(program, every, self.exact)
         text = self._round(program, found) if any(found.values()) else f"nothing to {self.weights}"
         for phase in program.phases:

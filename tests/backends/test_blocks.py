@@ -51,6 +51,31 @@ def run(model: ir.Model) -> np.ndarray:
     return engine.run({"x": ROWS})["y"]
 
 
+def test_rows_of_an_embedding_are_read_as_codes(tmp_path: Path) -> None:
+    """Its product, tied to it by a transposition, reads codes of its own, of the same numbers."""
+    weights = {"table": np.random.default_rng(0).normal(size=(48, 64)).astype(np.float32)}
+    body = """main (int64[1,5] ids) => (float[1,5,48] y) {
+        h = Gather(table, ids)
+        turned = Transpose<perm = [1, 0]>(table)
+        y = MatMul(h, turned)
+    }"""
+    program = load_program(str(write(tmp_path / "tied.onnx", body, weights)))
+    text = "quantise{weights=int4 smallest=1024 method=rtn embeddings=true}"
+    parse_pipeline(text).run(program)
+    model = program.phases[0].model
+    assert not any(name == "table" for name in model.graph.initializers)
+    codes = {name for name in model.graph.initializers if not name.endswith(".scale")}
+    assert codes == {"table.int4.g32.rows", "table.int4.g32.0"}
+    ids = np.array([[0, 3, 47, 3, -1]])
+    (expected,) = ReferenceEvaluator(ir.to_proto(model)).run(None, {"ids": ids})
+    made = prepared(model, "float")
+    assert [node.op_type for node in made.graph] == ["GatherBlockQuantized", "MatMulNBits"]
+    session = open_session(
+        ir.to_proto(made).SerializeToString(), "tied", OnnxRuntimeBuilder().recipe()
+    )
+    assert np.allclose(session.run(None, {"ids": ids})[0], expected, atol=1e-5)
+
+
 def test_a_product_whose_activations_stay_exact_says_so_to_its_operator(tmp_path: Path) -> None:
     """The property goes with it into the part, and makes another part of it."""
     body = "main (float[3,96] x) => (float[3,48] y) { y = MatMul(x, a) }"

@@ -133,6 +133,44 @@ def test_bfloat16_on_a_gpu_that_is_too_old(tmp_path: Path) -> None:
     assert said.startswith("Softmax soft is of bfloat16, which GPUs have from sm_80 on")
 
 
+def int4() -> onnx.ModelProto:
+    """A product whose weight is in blocks of 4 bits."""
+    codes = helper.make_tensor("codes", TensorProto.INT4, [32, 4], [1] * 128)
+    scales = numpy_helper.from_array(np.ones((2, 4), np.float32), "scales")
+    blocks = {"axis": 0, "block_size": 16}
+    restored = helper.make_node("DequantizeLinear", ["codes", "scales"], ["w"], "restore", **blocks)
+    product = helper.make_node("MatMul", ["x", "w"], ["y"], name="multiply")
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, size])
+        for name, size in (("x", 32), ("y", 4))
+    ]
+    graph = helper.make_graph([restored, product], "main", ends[:1], ends[1:], [codes, scales])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def test_weights_of_4_bits_on_a_gpu_that_is_too_old(tmp_path: Path) -> None:
+    newer = profile_of(tmp_path, oldest='"10.15"')
+    assert checked(tmp_path, int4(), newer, opset=21).findings == ()
+    older = profile_of(tmp_path, sm="75", oldest='"10.15"')
+    rule, said = only(checked(tmp_path, int4(), older, opset=21))
+    assert rule == "element-type"
+    assert said.startswith("DequantizeLinear restore is of int4, which GPUs have from sm_80 on")
+
+
+def test_an_embedding_of_4_bits(tmp_path: Path) -> None:
+    proto = int4()
+    product = proto.graph.node[1]
+    product.op_type = "Gather"
+    product.input[:] = ["w", "x"]
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.INT64, [2]))
+    rule, said = only(checked(tmp_path, proto, profile_of(tmp_path, oldest='"10.15"'), opset=21))
+    assert rule == "restriction"
+    assert said == (
+        "Gather multiply reads rows of codes, of which TensorRT makes floats at every run, all of "
+        "them"
+    )
+
+
 def test_an_operator_set_that_is_too_new(tmp_path: Path) -> None:
     opset, attention = checked(tmp_path, ATTENTION, opset=23).findings
     assert str(opset).startswith("the part is of opset 23; TensorRT 10.3 is known to read up to 20")

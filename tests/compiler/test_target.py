@@ -73,7 +73,7 @@ def test_spaces_are_as_good_as_none() -> None:
         ({"max_action_error": math.nan}, "--max-action-error: nan: write a share"),
         ({"rounding_error": -1.0, "quantise": "int8"}, "--rounding-error: -1: write a share"),
         ({"rounding_error": 0.0, "quantise": "int8"}, "--rounding-error: 0: whatever is rounded"),
-        ({"exact": ("head*",)}, "--rounding-error and --exact are for --quantise and"),
+        ({"exact": ("head*",)}, "--rounding-error, --exact and --round-embeddings are"),
     ],
 )
 def test_what_no_model_could_be_cut_for_is_said_first(

@@ -30,6 +30,7 @@ from vlacut.measurement.calibration.calibrating import starting_device
 from vlacut.pricing.roofline import (
     Cost,
     Kernel,
+    compute_seconds,
     device_seconds,
     interval,
     memory_seconds,
@@ -244,6 +245,25 @@ def test_one_thread_does_what_is_done_before_the_others_wake() -> None:
 def test_several_threads_are_no_slower_than_one() -> None:
     with pytest.raises(HardwareError, match="speedup must not be below 1"):
         _cpu.stack.with_parameters({"speedup.gemm": 0.9})
+
+
+def test_codes_are_unpacked_in_the_time_of_some_rows() -> None:
+    """Whatever rows there are: so products of many rows hardly notice, and one row has its own."""
+    stack = _cpu.stack.with_parameters({"rows.gemm.w4a16": 7.0, "rows.gemm.w4a16.vector": 3.0})
+    cpu = replace(_cpu, peak={**_cpu.peak, "w4a16": 1e11}, stack=stack)
+
+    def compute(rows: int) -> float:
+        cost = Cost(2 * rows * 1000 * 2000, weight_bytes=1_000_000, kernels=1)
+        return compute_seconds(
+            Kernel("gemm", cost, m=rows, n=1000, k=2000, operator="MatMul", form="w4a16"), cpu
+        )
+
+    row = compute(1000) - compute(999)
+    assert compute(64) == pytest.approx(compute(57) + 7 * row)
+    assert compute(2) - 2 * row == pytest.approx(compute(64) - 64 * row)
+    assert compute(1) - row < compute(2) - 2 * row
+    with pytest.raises(HardwareError, match="launch, depth and rows must not be negative"):
+        stack.with_parameters({"rows.gemm.w4a16": -1.0})
 
 
 def test_a_large_product_takes_its_share_of_the_peak_and_a_gemv_that_of_the_bandwidth() -> None:

@@ -123,7 +123,7 @@ def test_the_fit_finds_the_machine_that_was_measured() -> None:
 
 def test_products_of_codes_have_rates_of_their_own() -> None:
     truth = _machine()
-    parts = {"memory.gemm.w4a8": 0.6, "memory.gemm.w4a8.vector": 0.9, "speedup.gemm.w4a8": 1.9}
+    parts = {"rows.gemm.w4a8": 6.0, "rows.gemm.w4a8.vector": 1.5, "speedup.gemm.w4a8": 1.9}
     more = {"launch.gemm.w4a8": 5e-6, "depth.gemm.w4a8": 60.0}
     truth = dataclasses.replace(
         truth,

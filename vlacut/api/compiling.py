@@ -45,6 +45,7 @@ def plan(
     precisions: str = "",
     rounding_error: float | None = None,
     exact: Sequence[str] = (),
+    embeddings: bool = False,
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
@@ -100,6 +101,7 @@ def plan(
         rounding_error: the most that `quantise` and `precisions` may move the action, as a share of
             its magnitude: the weights that move it most stay as they are.
         exact: weights that stay as they are in any case, by name or pattern, e.g. `lm_head*`.
+        embeddings: whether 4 bits are for embeddings, too.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: a token loop runs in one pass over drafts of its tokens: `last`, `velocity`,
@@ -176,6 +178,7 @@ def compile(  # the name users expect
     precisions: str = "",
     rounding_error: float | None = None,
     exact: Sequence[str] = (),
+    embeddings: bool = False,
     surgery: Sequence[str] = (),
     real_time_chunking: str = "",
     draft: str = "",
@@ -240,6 +243,7 @@ def compile(  # the name users expect
         rounding_error: the most that `quantise` and `precisions` may move the action, as a share of
             its magnitude: the weights that move it most stay as they are.
         exact: weights that stay as they are in any case, by name or pattern, e.g. `lm_head*`.
+        embeddings: whether 4 bits are for embeddings, too.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: a token loop runs in one pass over drafts of its tokens: `last`, `velocity`,

@@ -112,6 +112,12 @@ _OPTIONS = (
     ),
     click.option("--exact", multiple=True, help="Weights that stay in any case: 'lm_head*'."),
     click.option(
+        "--round-embeddings",
+        "embeddings",
+        is_flag=True,
+        help="4 bits for embeddings, too; not with TensorRT.",
+    ),
+    click.option(
         "--surgery", multiple=True, help="FILE.py:FUNCTION of a gs.Graph, on every phase; in order."
     ),
     click.option(

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import onnx_ir as ir
+
 from vlacut.compiler.precision_list import BySide
 from vlacut.hardware import Side
 from vlacut.ir.annotation import CUTS, PINNED, SECONDS, Seconds
@@ -105,9 +107,18 @@ def _places(program: Program, names: list[set[str]]) -> Places:
     found: dict[tuple[int, str], Side] = {}
     sides = cuts_of(dataflow).chosen.sides
     for node, phase, side in zip(dataflow.nodes, dataflow.phases, sides, strict=True):
-        if node is not None and node.op_type in _PRODUCTS:
+        if node is not None and (node.op_type in _PRODUCTS or _is_embedding(node)):
             found[phase, _root(str(node.name), names[phase])] = side
     return found
+
+
+def _is_embedding(node: ir.Node) -> bool:
+    """Whether it reads rows of a weight, or of what is made of its codes."""
+    table = node.inputs[0] if node.op_type == "Gather" else None
+    maker = table.producer() if table is not None else None
+    return table is not None and (
+        table.is_initializer() or (maker is not None and maker.op_type == "DequantizeLinear")
+    )
 
 
 def _pinned(program: Program, places: Places) -> Program:

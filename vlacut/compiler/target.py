@@ -77,6 +77,7 @@ class Target(WayOptions):
             the action, as a share of its magnitude: the weights that move it most for their bytes
             stay as they are until it holds; None for no limit.
         exact: weights that stay as they are in any case, by name or pattern.
+        embeddings: whether 4 bits are for embeddings, too; ONNX Runtime reads their rows as codes.
         surgery: `FILE.py:FUNCTION` that rewrite phases with onnx-graphsurgeon, in this order, see
             the pass `surgery`.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,
@@ -120,6 +121,7 @@ class Target(WayOptions):
     precisions: str = ""
     rounding_error: float | None = None
     exact: tuple[str, ...] = ()
+    embeddings: bool = False
     surgery: tuple[str, ...] = ()
     real_time_chunking: str = ""
     draft: str = ""
@@ -209,9 +211,12 @@ class Target(WayOptions):
             raise InputError(
                 "--rounding-error: 0: whatever is rounded moves the action; write more"
             )
-        asked = self.rounding_error is not None or self.exact
+        asked = self.rounding_error is not None or self.exact or self.embeddings
         if asked and not (self.quantise or self.precisions):
-            raise InputError("--rounding-error and --exact are for --quantise and --precisions")
+            raise InputError(
+                "--rounding-error, --exact and --round-embeddings are for --quantise and "
+                "--precisions"
+            )
 
     def _read(self, name: str, parse: Callable[[str], float]) -> None:
         text = getattr(self, name)
@@ -291,6 +296,7 @@ class Target(WayOptions):
             "calibration": self.calibration,
             "error": "" if error is None else repr(float(error)),
             "exact": ";".join(self.exact),
+            "embeddings": "true" if self.embeddings else "",
         }
         return {name: value for name, value in options.items() if value}
 

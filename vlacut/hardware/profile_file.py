@@ -274,6 +274,7 @@ def _stack(name: str, table: _Table) -> Stack:
         wake_s=table.number("wake_s") if "wake_s" in table.values else 0.0,
         speedup=table.table("speedup").numbers(),
         depth=table.table("depth").numbers(),
+        rows=table.table("rows").numbers(),
     )
 
 

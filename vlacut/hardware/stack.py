@@ -26,7 +26,7 @@ _PARAMETERS = (
     "batch_s",
     "wake_s",
 )
-_TABLES = ("compute", "memory", "launch", "speedup", "depth")
+_TABLES = ("compute", "memory", "launch", "speedup", "depth", "rows")
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ class Stack:
             1 if it is not given.
         depth: half_depth of products by `kind.form`, where that differs: what reads codes converts
             and scales what it makes, which a deep sum hides.
+        rows: of products of codes, by `kind.form`: a product unpacks its codes in the time that so
+            many more rows of it take, whatever rows it has; by `kind.form.vector` with a vector.
 
-    A key `kind.form` is of products that read their weights as codes, `kind.form.vector` of those
-    with a vector: see `Kernel.form`.
+    A key `kind.form` is of products that read their weights as codes: see `Kernel.form`.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Stack:
     wake_s: float = 0.0
     speedup: Mapping[str, float] = field(default_factory=dict)
     depth: Mapping[str, float] = field(default_factory=dict)
+    rows: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
@@ -95,8 +97,9 @@ class Stack:
                 raise self._error(f"{name} is {getattr(self, name)}, must not be negative")
         if self.overlap > 1:
             raise self._error(f"overlap is {self.overlap}, must be in [0, 1]")
-        if any(figure < 0 for figure in (*self.launch.values(), *self.depth.values())):
-            raise self._error("launch and depth must not be negative")
+        figures = (*self.launch.values(), *self.depth.values(), *self.rows.values())
+        if any(figure < 0 for figure in figures):
+            raise self._error("launch, depth and rows must not be negative")
         if any(not 1 <= times < float("inf") for times in self.speedup.values()):
             raise self._error("speedup must not be below 1")
         self._check_parts("compute", self.compute, KINDS[:-1])
@@ -133,6 +136,11 @@ class Stack:
         """The terms at which products of a kind, or of a form of it, get half of their rate."""
         return self.depth.get(f"{kind}.{form}", self.half_depth)
 
+    def rows_of(self, kind: str, form: str, vector: bool) -> float | None:
+        """The rows in the time of which a product of codes unpacks them; None if not measured."""
+        own = self.rows.get(f"{kind}.{form}.vector") if vector else None
+        return self.rows.get(f"{kind}.{form}") if own is None else own
+
     def parameters(self) -> dict[str, float]:
         """All numbers, flat: `launch_s`, `compute.gemm`, `memory.gemm`, ..."""
         flat = {name: float(getattr(self, name)) for name in _PARAMETERS}
@@ -140,6 +148,7 @@ class Stack:
         flat |= {f"memory.{key}": part for key, part in self.memory.items()}
         flat |= {f"launch.{key}": seconds for key, seconds in self.launch.items()}
         flat |= {f"depth.{key}": terms for key, terms in self.depth.items()}
+        flat |= {f"rows.{key}": rows for key, rows in self.rows.items()}
         return flat | {f"speedup.{key}": times for key, times in self.speedup.items()}
 
     def with_parameters(self, values: Mapping[str, float]) -> Stack:

@@ -162,8 +162,11 @@ def _appetite(dtype: str, device: Device) -> float:
 
 
 def _deep_share(kernel: Kernel, stack: Stack) -> float:
-    """What a product takes over what an infinitely deep one would of the same flops."""
-    return 1 + stack.depth_of(kernel.kind, kernel.own) / kernel.k
+    """What a product takes over what an infinitely deep one, of infinitely many rows, would of the
+    same flops.
+    """
+    unpacks = stack.rows_of(kernel.kind, kernel.form, vector=kernel.m == 1) or 0.0
+    return 1 + stack.depth_of(kernel.kind, kernel.own) / kernel.k + unpacks / kernel.m
 
 
 def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf) -> float:
@@ -191,18 +194,14 @@ def memory_seconds(kernel: Kernel, device: Device, working_set: float = math.inf
 def _memory_part(kernel: Kernel, stack: Stack) -> float:
     """Part of the bandwidth that a kernel gets.
 
-    Products of codes have parts of their own where they were measured. Where other products pack
-    their second operand, that alone goes at their own part; what else they move, and all that a
-    product with a vector moves, goes at that of a vector.
+    Where products pack their second operand, that alone goes at their own part; what else they
+    move, and all that a product with a vector moves, goes at that of a vector. So do products of
+    codes, which were packed before, where what it takes to unpack them was measured.
     """
     if kernel.kind not in _PRODUCTS:
         return stack.memory_part(kernel.kind, kernel.own)
-    if f"{kernel.kind}.{kernel.form}" in stack.memory:
-        narrow = f"{kernel.form}.vector"
-        has_own = kernel.m == 1 and f"{kernel.kind}.{narrow}" in stack.memory
-        return stack.memory_part(kernel.kind, narrow if has_own else kernel.form)
     vector = stack.memory_part(kernel.kind, "vector")
-    if kernel.m == 1:
+    if kernel.m == 1 or stack.rows_of(kernel.kind, kernel.form, vector=False) is not None:
         return vector
     own = stack.memory_part(kernel.kind, kernel.operator)
     if not stack.packs:

@@ -1,10 +1,11 @@
-"""Products of weights in blocks of 4 bits, as the operator that ONNX Runtime has for them.
+"""Products of weights in blocks of 4 bits, and embeddings, as the operators that ONNX Runtime has.
 
 ONNX writes such a product as DequantizeLinear and MatMul; ONNX Runtime would make floats of the
 whole weight at every step. Its own MatMulNBits reads the codes
 (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits):
 two in a byte, the earlier in the low half, each 8 more than its number; [outputs, blocks, bytes of
-a block], and a scale for each block of each output.
+a block], and a scale for each block of each output. An embedding is DequantizeLinear and Gather,
+and becomes GatherBlockQuantized, which reads codes and scales as they are.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vlacut.ir.graphs import ACTIVATIONS
 from vlacut.ir.rewriting import remove_unused, replace_value
 
 DOMAIN, OPERATOR = "com.microsoft", "MatMulNBits"
+_EMBEDDING = "GatherBlockQuantized"
 _OFFSET = 8  # what ONNX Runtime takes from a code where no zero points are given
 _GROUPS = (16, 32, 64, 128, 256)
 # The attribute accuracy_level: the least that activations may be rounded to inside.
@@ -25,7 +27,7 @@ _LEVELS = {"int8": 4, "float": 0}
 
 
 def join_blocks(model: ir.Model, activations: str) -> None:
-    """Replace DequantizeLinear over int4 and the MatMul that reads it, in place.
+    """Replace DequantizeLinear over int4 and the MatMul or Gather that reads it, in place.
 
     What has a shape alone stays.
 
@@ -35,6 +37,9 @@ def join_blocks(model: ir.Model, activations: str) -> None:
             at all; a product that has the property `ACTIVATIONS` goes by that.
     """
     graph = model.graph
+    for lookup, restored in list(_lookups(graph)):
+        _read_codes(graph, lookup, restored)
+        model.graph.opset_imports.setdefault(DOMAIN, 1)
     for product, restored in list(_pairs(graph)):
         asked = product.metadata_props.pop(ACTIVATIONS, activations)
         _replace(graph, product, restored, _LEVELS[asked])
@@ -53,8 +58,29 @@ def _pairs(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
             yield node, maker
 
 
-def _is_blocked(node: ir.Node) -> bool:
-    """Whether it makes a matrix of int4 codes with a scale for each block of inputs."""
+def _lookups(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Embeddings, and what makes their tables of codes."""
+    for node in graph:
+        if (node.domain, node.op_type) != ("", "Gather"):
+            continue
+        if node.attributes.get_int("axis", 0) != 0:
+            continue
+        table = node.inputs[0]
+        maker = table.producer() if table is not None else None
+        if maker is not None and _is_blocked(maker, 1):
+            yield node, maker
+
+
+def _read_codes(graph: ir.Graph, lookup: ir.Node, restored: ir.Node) -> None:
+    codes, scales = restored.inputs
+    group = restored.attributes.get_int("block_size", 1)
+    options = {"gather_axis": 0, "quantize_axis": 1, "block_size": group}
+    given = [codes, lookup.inputs[1], scales]
+    _put(graph, lookup, ir.node(_EMBEDDING, given, options, domain=DOMAIN, name=lookup.name))
+
+
+def _is_blocked(node: ir.Node, along: int = 0) -> bool:
+    """Whether it makes a matrix of int4 codes with a scale for each block along an axis."""
     if (node.domain, node.op_type) != ("", "DequantizeLinear") or len(node.inputs) > 2:
         return False
     codes, scales = node.inputs
@@ -63,7 +89,7 @@ def _is_blocked(node: ir.Node) -> bool:
     if codes.const_value is None or scales.const_value is None or len(codes.shape or ()) != 2:
         return False
     group, axis = (node.attributes.get_int(name, 1) for name in ("block_size", "axis"))
-    return axis == 0 and group in _GROUPS and _sizes(codes)[0] % group == 0
+    return axis == along and group in _GROUPS and _sizes(codes)[along] % group == 0
 
 
 def _replace(graph: ir.Graph, product: ir.Node, restored: ir.Node, level: int) -> None:
@@ -79,13 +105,18 @@ def _replace(graph: ir.Graph, product: ir.Node, restored: ir.Node, level: int) -
         domain=DOMAIN,
         name=product.name,
     )
-    product.name = f"{product.name}_replaced"
-    joined.metadata_props.update(product.metadata_props)
-    before, after = product.outputs[0], joined.outputs[0]
+    _put(graph, product, joined)
+
+
+def _put(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+    """An operator in the place of another."""
+    old.name = f"{old.name}_replaced"
+    new.metadata_props.update(old.metadata_props)
+    before, after = old.outputs[0], new.outputs[0]
     after.name, after.shape, after.type = f"{before.name}.joined", before.shape, before.type
-    graph.insert_before(product, joined)
+    graph.insert_before(old, new)
     replace_value(before, after)
-    graph.remove(product, safe=True)
+    graph.remove(old, safe=True)
 
 
 def _packed_codes(graph: ir.Graph, codes: ir.Value, group: int) -> ir.Value:

@@ -129,6 +129,9 @@ def restriction(node: ir.Node, recipe: Recipe) -> Iterator[str]:
         yield "reduces; TensorRT only overwrites"
     if node.op_type in ("QuantizeLinear", "DequantizeLinear") and (_number(node, 2) or 0) != 0:
         yield "has a zero point; TensorRT quantises symmetrically"
+    table = node.inputs[0].producer() if node.op_type == "Gather" and node.inputs[0] else None
+    if table is not None and table.op_type == "DequantizeLinear":
+        yield "reads rows of codes, of which TensorRT makes floats at every run, all of them"
     if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") == "cubic":
         yield "is cubic; TensorRT resizes nearest or linear"
 

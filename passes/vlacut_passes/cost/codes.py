@@ -1,4 +1,4 @@
-"""Codes: which operators make floats that nothing writes, because products read the codes."""
+"""Codes: which operators make floats that nothing writes, because their readers take the codes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _EIGHT_BITS = (ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN)
 def is_unpacked_where_read(node: ir.Node) -> bool:
     """Whether an operator makes floats of codes, or turns them over, for products that read codes.
 
-    Those are weights in blocks of 4 bits, which ONNX Runtime (MatMulNBits) and TensorRT
-    (weight-only quantisation) read in the product itself; and both operands of a product in 8 bits,
-    which is MatMulInteger to ONNX Runtime, and explicit quantisation to TensorRT. So no floats of
-    either are ever written.
+    Those are weights in blocks of 4 bits, which ONNX Runtime (MatMulNBits, GatherBlockQuantized)
+    and TensorRT (weight-only quantisation, of products) read in the product itself; and both
+    operands of a product in 8 bits, which is MatMulInteger to ONNX Runtime, and explicit
+    quantisation to TensorRT. So no floats of either are ever written.
     """
     made = node.outputs[0]
     if node.domain != "" or made.is_graph_output() or not made.uses():
@@ -30,8 +30,9 @@ def is_unpacked_where_read(node: ir.Node) -> bool:
         return all(map(is_unpacked_where_read, turned)) if turned else _in_8_bits(made)
     blocks = node.attributes.get_int("block_size", 0) > 0
     weights = all(value is None or value.is_initializer() for value in node.inputs)
-    products = all(use.node.op_type == "MatMul" and use.idx == 1 for use in made.uses())
-    return given.dtype == ir.DataType.INT4 and blocks and weights and products
+    reader, place = ("MatMul", 1) if node.attributes.get_int("axis", 1) == 0 else ("Gather", 0)
+    read = all(use.node.op_type == reader and use.idx == place for use in made.uses())
+    return given.dtype == ir.DataType.INT4 and blocks and weights and read
 
 
 def _unpacking(value: ir.Value | None) -> ir.Value | None:

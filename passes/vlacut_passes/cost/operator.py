@@ -49,6 +49,8 @@ class Operand:
 
     def rows_bytes(self, elements: int) -> int:
         """Bytes of so many of its elements, at most all of them."""
+        if self.stored:
+            return self.stored * min(elements, self.size) // max(self.size, 1)
         return _packed(min(elements, self.size), self.dtype) if self.dtype else 0
 
 

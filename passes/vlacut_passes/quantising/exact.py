@@ -15,7 +15,7 @@ from vlacut.errors import PassError, suggestion
 from vlacut.ir.program import Program
 from vlacut.tensor.numerics import relative_difference
 from vlacut_passes.quantising.observing import Observation, Observed
-from vlacut_passes.quantising.products import Products, products
+from vlacut_passes.quantising.products import Products, lookups, products
 
 Weights = Mapping[str, np.ndarray]  # by name, of the type and shape of those that they replace
 # A program in which the weights of these names are rounded, while that is looked at.
@@ -35,7 +35,8 @@ def without(program: Program, found: Products, exact: str) -> Products:
     patterns = list(filter(None, (one.strip() for one in exact.split(";"))))
     if not patterns:
         return found
-    every = [one for phase in program.phases for one in products(phase.model.graph, 0)]
+    graphs = [phase.model.graph for phase in program.phases]
+    every = [one for graph in graphs for one in (*products(graph, 0), *lookups(graph, 0))]
     known = dict.fromkeys(name for one in every for name in (one.name, str(one.node.name)))
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):

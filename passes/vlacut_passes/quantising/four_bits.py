@@ -1,4 +1,8 @@
-"""Four bits: weights in blocks, as DequantizeLinear over int4; activations stay as they are."""
+"""Four bits: weights in blocks, as DequantizeLinear over int4; activations stay as they are.
+
+An embedding is rounded to the nearest: no observation says more of its rows than which are read. If
+a product reads its table, too, both are rounded as the product is.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +119,7 @@ class FourBits:
     def _fits(self, product: Product) -> bool:
         """A matrix whose inputs are whole blocks; a Gemm that is a product and a sum."""
         node, shape = product.node, product.shape
-        if node.op_type not in ("MatMul", "Gemm") or len(shape) != 2:
+        if node.op_type not in ("MatMul", "Gemm", "Gather") or len(shape) != 2:
             return False
         scaled = any(node.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta"))
         return not scaled and self._group(product) >= _LEAST_GROUP
@@ -136,7 +140,7 @@ class FourBits:
         for product in _each(chosen):
             matrix = _matrix(product)
             group = self._group(product)
-            if self.method == GPTQ:
+            if _key(product) in grams:
                 made[_key(product)] = gptq(matrix, group, grams[_key(product)])
             else:
                 made[_key(product)] = to_nearest(matrix, block_scales(matrix, group), group)
@@ -168,7 +172,10 @@ def _grams(program: Program, chosen: Products, seen: Sequence[Observation]) -> d
     """
     grams: dict[Key, Grams] = {}
     read: dict[tuple[str, str], set[Key]] = {}
-    for phase, listed in chosen.items():
+    multiplied = {
+        phase: [one for one in listed if not one.is_embedding] for phase, listed in chosen.items()
+    }
+    for phase, listed in multiplied.items():
         for product in listed:
             key = _key(product)
             read.setdefault((phase, str(product.activation.name)), set()).add(key)
@@ -178,7 +185,7 @@ def _grams(program: Program, chosen: Products, seen: Sequence[Observation]) -> d
                 grams[key] = Grams(fitted, np.zeros(shape, np.float32) if len(seen) > 1 else fitted)
 
     names = {
-        phase: [str(one.activation.name) for one in listed] for phase, listed in chosen.items()
+        phase: [str(one.activation.name) for one in listed] for phase, listed in multiplied.items()
     }
     observed = Observed(program, names)
     for number, observation in enumerate(seen):

@@ -1,4 +1,4 @@
-"""Products with weights: where they are, and what says which of them can be quantised."""
+"""Products with weights, and embeddings: where they are, and which of them can be quantised."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Products = Mapping[str, list["Product"]]
 
 @dataclass(frozen=True)
 class Product:
-    """A product with a weight.
+    """A product with a weight; or an embedding, which is one of rows that are 1 in one place.
 
     Attributes:
-        node: MatMul, Gemm or Conv; its first input is the activation.
+        node: MatMul, Gemm or Conv, whose first input is the activation; or Gather.
         weight: the initializer.
         reader: the operator that reads it: the product, or a transposition before it.
         channel: axis of the output channels in the weight as it is stored.
@@ -33,6 +33,11 @@ class Product:
     weight: ir.Value
     reader: ir.Node
     channel: int
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether it reads rows of its weight."""
+        return self.node.op_type == "Gather"
 
     @property
     def activation(self) -> ir.Value:
@@ -58,15 +63,25 @@ class Product:
 
 
 def products_of(
-    program: Program, smallest: int, phases: Container[str], side: str = ""
+    program: Program,
+    smallest: int,
+    phases: Container[str],
+    side: str = "",
+    embeddings: bool = False,
 ) -> dict[str, list[Product]]:
-    """Products with weights of at least so many elements in some phases, by phase, in order.
+    """Products with weights of at least so many elements in some phases, by phase, in order; behind
+    them embeddings, if they are asked for.
 
     With a side those that are pinned there, which may be none. Without, raises PassError if there
     is none.
     """
     found = {
-        phase.name: products(phase.model.graph, smallest) if phase.name in phases else []
+        phase.name: [
+            *products(phase.model.graph, smallest),
+            *(lookups(phase.model.graph, smallest) if embeddings else ()),
+        ]
+        if phase.name in phases
+        else []
         for phase in program.phases
     }
     if side:
@@ -93,6 +108,20 @@ def products(graph: ir.Graph, smallest: int) -> list[Product]:
         product = _with_weight(node, second)
         if product is not None and math.prod(product.shape) >= smallest:
             found.append(product)
+    return found
+
+
+def lookups(graph: ir.Graph, smallest: int) -> list[Product]:
+    """Embeddings by tables of at least so many elements in a graph, in order."""
+    found = []
+    for node in graph:
+        table = node.inputs[0] if (node.domain, node.op_type) == ("", "Gather") else None
+        if table is None or not table.is_initializer() or table.dtype not in _FLOATS:
+            continue
+        one = Product(node, table, node, 0)
+        rows = node.attributes.get_int("axis", 0) == 0
+        if rows and len(one.shape) == 2 and math.prod(one.shape) >= smallest:
+            found.append(one)
     return found
 
 

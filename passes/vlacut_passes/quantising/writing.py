@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from vlacut.errors import PassError
@@ -44,23 +45,30 @@ def raise_opset(model: ir.Model, where: str) -> None:
 def put_codes(
     graph: ir.Graph, product: Product, group: int, rounded: Rounded | None, exact: bool = False
 ) -> None:
-    """The product reads codes [inputs, outputs], whichever way round its weight was stored.
+    """The product reads codes [inputs, outputs], whichever way round its weight was stored; an
+    embedding reads rows of codes.
 
     With `exact` executors leave what it multiplies them with as it is.
     """
-    node, weight = product.node, product.weight
-    name = f"{product.name}.{INT4}.g{group}.{product.channel}"
+    node, weight, rows = product.node, product.weight, product.is_embedding
+    name = f"{product.name}.{INT4}.g{group}.{'rows' if rows else product.channel}"
     if name not in graph.initializers:
+        inputs, outputs = (product.shape[axis] for axis in (1 - product.channel, product.channel))
         if rounded is None:
-            inputs, outputs = (
-                product.shape[axis] for axis in (1 - product.channel, product.channel)
-            )
-            add_shapes(graph, name, (inputs, outputs), (inputs // group, outputs), weight)
+            shapes = (inputs, outputs), (inputs // group, outputs)
+            codes_shape, scales_shape = (one[::-1] for one in shapes) if rows else shapes
+            add_shapes(graph, name, codes_shape, scales_shape, weight)
         else:
-            codes = rounded.codes.astype(ir.DataType.INT4.numpy())
-            add_weight(graph, name, codes, rounded.scales.astype(element(weight).numpy()))
-    blocks = {"axis": 0, "block_size": group}
+            codes, scales = rounded.codes, rounded.scales
+            if rows:
+                codes, scales = np.ascontiguousarray(codes.T), np.ascontiguousarray(scales.T)
+            kinds = ir.DataType.INT4.numpy(), element(weight).numpy()
+            add_weight(graph, name, codes.astype(kinds[0]), scales.astype(kinds[1]))
+    blocks = {"axis": 1 if rows else 0, "block_size": group}
     restored = through(graph, name, blocks, f"{node.name}.weight", weight, node)
+    if rows:
+        node.replace_input_with(0, restored)
+        return
     if node.op_type == "Gemm":
         node = _as_product(graph, node, restored)
     else:

@@ -5,8 +5,8 @@ parameters of the stack that hold for all kernels. Every measured operator adds 
 (or of the bandwidth, if it computes nothing), its launch, and its gain from several threads. By
 definition, large products reach all of the peak, and products with a vector all of the bandwidth;
 the parts of other operators are relative to that. Products that read their weights as codes have,
-by their form, a peak rate, parts of the bandwidth (of many rows, and of one), a launch, a depth and
-a gain from threads.
+by their form, a peak rate, the rows in whose time codes are unpacked (of products of many rows, and
+of one), a launch, a depth and a gain from threads.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _SPEEDUPS = ("speedup.gemm", "speedup.conv")
 _OWN_KINDS = ("pointwise", "reduction", "movement")  # whose operators have parameters of their own
 _WAKE_S = 1e-5
 _DEPTH = 32.0  # terms at which a product of codes may get half of its rate, to start from
+_ROWS = 2.0  # in the time of which codes may be unpacked, to start from
 _TOLERANCE = 1e-4  # of the cost: the measurements are known far less well
 _MOST_STEPS = 60
 _MARGIN = 1e-3  # of the logarithm of a speedup above 0, for derivatives step down
@@ -156,8 +157,8 @@ def _of_codes(observations: Sequence[Observation], start: Device) -> dict[str, f
     for form in dict.fromkeys(kernel.form for kernel in kernels if kernel.form):
         begin |= {
             f"peak.{form}": start.peak["float32"],
-            f"memory.gemm.{form}": start.stack.memory["gemm"],
-            f"memory.gemm.{form}.vector": start.stack.memory["gemm"],
+            f"rows.gemm.{form}": _ROWS,
+            f"rows.gemm.{form}.vector": _ROWS,
             f"launch.gemm.{form}": start.stack.launch_s,
             f"depth.gemm.{form}": _DEPTH,
         }
