@@ -248,6 +248,49 @@ def test_it_can_be_ended_while_ray_has_no_place(
     assert (status, said, ray.shutdowns) == (0, "", [1])
 
 
+class Slow(Unplaced):
+    """A Ray whose servers say how full they are, but for those that are slow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow: set[int] = set()
+        self.started: list[object] = []
+        self.remote = lambda _: SimpleNamespace(
+            options=lambda **_: SimpleNamespace(remote=self._new)
+        )
+
+    def _new(self, *_: object) -> object:
+        number = len(self.started)
+        asked = SimpleNamespace(remote=lambda: number)
+        self.started.append(SimpleNamespace(standing=asked, drain=asked))
+        actor = type("Actor", (), vars(self.started[-1]))()
+        return actor
+
+    def get(self, refs: Any, timeout: float | None = 0.0) -> Any:
+        if isinstance(refs, list):
+            return [self.get(one) for one in refs]
+        return Standing(f"10.0.0.{refs}:7000", frozenset(), 1, 4, 0.1, f"10.0.0.{refs}:9100")
+
+    def wait(self, refs: list[Any], num_returns: int, timeout: float) -> Any:
+        return [one for one in refs if one not in self.slow], [
+            one for one in refs if one in self.slow
+        ]
+
+
+def test_a_server_that_is_slow_to_answer_stays_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Slow()
+    ray.exceptions.ActorDiedError = LookupError
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with RayCluster(RaySettings(("b",), 2, metrics=9100)) as cluster:
+        listed = [one.address for one in cluster.ready()]
+        ray.slow = set(range(len(ray.started)))
+        assert [one.address for one in cluster.standings()] == listed
+        ray.slow = set()
+        assert [one.address for one in cluster.standings()] == listed
+        cluster.drain(listed[0])
+        assert [one.address for one in cluster.standings()] == listed[1:]
+
+
 def ray_settings(bundle: Path, **more: Any) -> RaySettings:
     return RaySettings((str(bundle),), 2, gpus=0, cpus=0.1, host="127.0.0.1", port=17100, **more)
 

@@ -114,6 +114,16 @@ def test_what_another_took_and_did_not_trace_is_traced_here(
     same(as_first(tmp_path, ended), program())
 
 
+def test_what_another_took_and_hangs_on_is_traced_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "_LONGEST_S", 0.0)
+    assert Sharing(tmp_path).take(1)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as hangs:
+        same(as_first(tmp_path, hangs), program())
+        assert hangs.poll() is None
+
+
 def test_another_program_takes_nothing_of_the_first(
     tmp_path: Path, ended: subprocess.Popen[bytes]
 ) -> None:

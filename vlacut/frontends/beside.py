@@ -30,6 +30,7 @@ from vlacut.ir.storage import read_program, write_program
 _MOST = 4  # processes, this one included
 _PROCESS_BYTES = 1_500_000_000  # OpenVLA's phases took 0.8 GB, beside the libraries
 _POLL_S = 0.05
+_LONGEST_S = 600.0  # for a phase of another's; all of OpenVLA's took about a minute
 _TAKEN, _TRACED, _NOTES = "taken.", "traced.", "notes.json"
 _CHILD = "from vlacut.frontends.beside import trace_for_another as go; go()"
 
@@ -78,11 +79,12 @@ class Sharing:
 
     def receive(self, index: int) -> tuple[ir.Model, list[str]] | None:
         """The graph of a phase that another process took, and notes, once they are there; None if
-        they will not be.
+        they will not be, or do not come.
         """
-        folder = self.folder / f"{_TRACED}{index}"
+        folder, until = self.folder / f"{_TRACED}{index}", time.monotonic() + _LONGEST_S
         while not folder.is_dir():
-            if all(one.poll() is not None for one in self.others) and not folder.is_dir():
+            ended = all(one.poll() is not None for one in self.others)
+            if (ended or time.monotonic() >= until) and not folder.is_dir():
                 return None
             time.sleep(_POLL_S)
         (phase,) = read_program(folder).phases

@@ -100,7 +100,7 @@ class RayCluster(Closing):
         self._leaving: dict[Any, Any] = {}  # what drains, by what says that it has
         self._dead: list[Any] = []  # at the last asking
         self._silent: set[Any] = set()
-        self._served: set[Any] = set()  # at any time: others have nothing to drain
+        self._last: dict[Any, Standing] = {}  # of what has served: the rest has nothing to drain
 
     def _start(self) -> Any:
         actor = self._ray.remote(_Server).options(
@@ -124,7 +124,7 @@ class RayCluster(Closing):
             except self._ray.exceptions.RayError as error:
                 raise VlacutError(f"a server cannot start: {one_line(error)[-500:]}") from error
             if not missing:
-                self._served.update(self._servers)
+                self._last.update(zip(self._servers, found, strict=True))
                 return found
             passed = time.monotonic() - began
             if seconds is not None and passed >= seconds:
@@ -143,8 +143,13 @@ class RayCluster(Closing):
         return []
 
     def standings(self) -> list[Standing]:
-        """How full the servers say they are, of those that say it now, in the order of starting."""
-        return [one for one in self._answers() if one is not None]
+        """How full the servers say they are, in the order of starting. One that is slow to say it
+        counts with what it said last; one that has ended, or has not said anything yet, does not.
+        """
+        self._answers()
+        return [
+            self._last[one] for one in self._servers if one in self._last and one not in self._dead
+        ]
 
     def tend(self) -> None:
         """Start a server, or drain one, where the load asks for it; to be called now and then.
@@ -169,6 +174,7 @@ class RayCluster(Closing):
         """
         for server in self._dead:
             self._silent.discard(server)
+            self._last.pop(server, None)
             self._ray.kill(server)
             self._servers[self._servers.index(server)] = self._start()
 
@@ -185,6 +191,7 @@ class RayCluster(Closing):
 
     def _drain(self, index: int) -> None:
         server = self._servers.pop(index)
+        self._last.pop(server, None)
         self._leaving[server.drain.remote()] = server
         _log.info("a server is drained: %d stay", len(self._servers))
 
@@ -218,12 +225,12 @@ class RayCluster(Closing):
                 self._dead.append(server)
             return None
         self._silent.discard(server)
-        self._served.add(server)
+        self._last[server] = found
         return found
 
     def close(self) -> None:
         """Drain all servers that have served, then end what this started."""
-        served = [server for server in self._servers if server in self._served]
+        served = [server for server in self._servers if server in self._last]
         waiting = [*self._leaving, *(server.drain.remote() for server in served)]
         try:
             if waiting:
