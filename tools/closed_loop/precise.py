@@ -1,17 +1,25 @@
-"""One policy in several precisions, and the table by which DyQ-VLA's rule chooses among them."""
+"""One policy in several precisions, and the tables by which DyQ-VLA's rule chooses among them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vlacut.control.precision_table import write_precision_table
+from vlacut.control.precision_table import PrecisionTable
+from vlacut.control.recording.episodes import Episodes
 from vlacut.control.recording.staleness import ranges
 from vlacut.control.report import CLOUD, Route
 from vlacut.control.signals.fineness import MotionUnits
-from vlacut.measurement.actions.precision import ALPHA, fit_precision_table
+from vlacut.measurement.actions.binning import conformal_quantile
+from vlacut.measurement.actions.precision import (
+    ALPHA,
+    fit_precision_table,
+    fit_units,
+    sensitivities,
+)
 
 from .acts import Acts
 from .calibrating import recorded
@@ -20,6 +28,8 @@ from .tasks import Task
 from .world import World
 
 _UNITS = MotionUnits((0, 1, 2), (3,), increments=False)
+MEASURED_TABLE, PAPER_TABLE = "precisions.json", "dyq.json"
+THETA = 0.5  # the paper's theta_fp
 _EVERY = 5  # ticks from one that precisions run on to the next
 
 
@@ -48,17 +58,37 @@ def routes(names: Sequence[str]) -> tuple[Route, ...]:
     return (own, *(Route(name, CLOUD, name, rounded=True) for name in names))
 
 
-def calibrate_precise(
+@dataclass(frozen=True)
+class Compared:
+    """What precisions do to a policy in episodes that the program as it is drove.
+
+    Attributes:
+        seen: the episodes, N ticks.
+        names: of the precisions; the program as it is first, whose name is empty.
+        ticks: [n], those that every precision ran on.
+        errors: [P, n], of a chunk's numbers, as shares of the columns' ranges.
+        moves: [N], how far the policy's own plan moved from the tick before, in the same shares;
+            nan at the first tick of an episode.
+    """
+
+    seen: Episodes
+    names: Sequence[str]
+    ticks: np.ndarray
+    errors: np.ndarray
+    moves: np.ndarray
+
+
+def compare(
     task: Task, world: World, each: Mapping[str, Acts], episodes: int, out: Path
-) -> None:
-    """Drive some episodes with the program as it is, and write the table of its precisions.
+) -> Compared:
+    """Drive some episodes, and run every precision on what was seen.
 
     Args:
         task: of the episodes.
         world: of the task.
-        each: by precision, the program as it is first, whose name is empty.
+        each: by precision, the program as it is first.
         episodes: how many.
-        out: the table's file.
+        out: the file that a table will go to; beside it is room for a recording.
     """
     policies = list(each.values())
     seen, fresh = recorded(task, world, policies[0], episodes, out)
@@ -74,5 +104,33 @@ def calibrate_precise(
     for first, end in seen.bounds():
         apart = np.abs(fresh[first : end - 1, 1:] - fresh[first + 1 : end, :-1])
         moves[first + 1 : end] = (apart / scale).mean((1, 2))
-    table, _ = fit_precision_table(seen, _UNITS, list(each), errors, moves, ticks, ALPHA, None)
-    write_precision_table(out, table)
+    return Compared(seen, list(each), ticks, errors, moves)
+
+
+def measured_table(made: Compared) -> PrecisionTable:
+    """Ours: a bin takes the least exact precision whose error is allowed there."""
+    given = (made.seen, _UNITS, made.names, made.errors, made.moves, made.ticks)
+    return fit_precision_table(*given, ALPHA, None)[0]
+
+
+def paper_table(made: Compared) -> PrecisionTable:
+    """The paper's: above a sensitivity of 0.5 the program as it is, below it one other precision
+    (arXiv 2603.07904, theta_fp; of its lookup among 2, 4 and 8 bits one is left here). What is
+    allowed is what that precision does, for nobody asks.
+    """
+    units = fit_units(made.seen, _UNITS)
+    low = sensitivities(made.seen, units)[made.ticks] < THETA
+    bounds = [
+        [conformal_quantile(row[one], ALPHA) if one.any() else 0.0 for one in (low, ~low)]
+        for row in made.errors
+    ]
+    return PrecisionTable(
+        precisions=tuple(made.names),
+        units=units,
+        edges=(THETA,),
+        levels=(1, 0),
+        eps=tuple(bounds[1]),
+        errors=tuple(map(tuple, bounds)),
+        alpha=ALPHA,
+        counts=(int(low.sum()), int((~low).sum())),
+    )

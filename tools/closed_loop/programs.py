@@ -6,11 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import vlacut
 from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.ir.program import Program
+from vlacut.tensor.npz import npz_bytes
 
 from .flow import STEPS, FlowPolicy
 from .heads import load
@@ -22,7 +24,10 @@ from .world import World
 
 EDGE, CLOUD, LINK = "jetson-agx-orin", "a100", "10MB/s,20ms"
 RTC = "rtc"
-PRECISIONS = {"as it is": "", "W8A8": "int8", "W4A32": "int4"}
+# Activations of W4A16 stay in float32; those of W4A8 ONNX Runtime rounds by block.
+PRECISIONS = {"as it is": "", "W8A8": "w8a8", "W4A16": "w4a16", "W4A8": "w4a8"}
+FEWEST = "W4A8"  # bits
+_SCENES = 128  # of which a quarter calibrate, see `--calibration`
 
 
 def _example() -> dict[str, torch.Tensor]:
@@ -37,12 +42,19 @@ def _example() -> dict[str, torch.Tensor]:
     return made
 
 
-def _scene() -> dict[str, torch.Tensor]:
-    """What a policy sees on the belt: activations are as large as they will be."""
+def write_scenes(path: Path, count: int = _SCENES) -> None:
+    """Write what flow sees on the belt, to calibrate roundings on: an .npz with an array [count,
+    ...] for every input of `flow_program`.
+    """
     world = World(TASKS["belt"].xml)
-    sample = scatter("belt", world, 0)
+    seen = [scatter("belt", world, seed) for seed in range(count)]
     world.close()
-    return {name: torch.from_numpy(sample[name]) for name in (*PICTURES, "words", "state")}
+    arrays = {name: np.stack([one[name] for one in seen]) for name in (*PICTURES, "state")}
+    arrays["tokens"] = np.stack([one["words"] for one in seen])
+    numbers = np.random.default_rng(1)
+    arrays["noise"] = numbers.standard_normal((count, CHUNK, DIMS), np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(npz_bytes(arrays))
 
 
 def token_program(net: TokenPolicy) -> Program:
@@ -80,9 +92,9 @@ def token_program(net: TokenPolicy) -> Program:
     )
 
 
-def flow_program(net: FlowPolicy, example: dict[str, torch.Tensor] | None = None) -> Program:
+def flow_program(net: FlowPolicy) -> Program:
     """pi0's shape: a prefix once, and ten trips from noise to a chunk."""
-    example = example or _example()
+    example = _example()
     noise = torch.randn(CHUNK, DIMS, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         seen = net.vision(*(example[name] for name in PICTURES))
@@ -132,7 +144,7 @@ class Made:
     @property
     def path(self) -> Path:
         """Of the bundle; other weights have another."""
-        said = f"{self.name}-{self.precision}" if self.precision else self.name
+        said = f"{self.name}-{self.precision}-{_SCENES}" if self.precision else self.name
         digest = hashlib.sha256(self._file.read_bytes()).hexdigest()
         return self.folder / f"{said}-{digest[:12]}.vlacut"
 
@@ -141,11 +153,11 @@ class Made:
         if self.path.exists():
             return
         net = load(self._net, self.weights)
-        if isinstance(net, TokenPolicy):
-            program = token_program(net)
-        else:
-            program = flow_program(net, _scene() if self.precision else None)
+        program = token_program(net) if isinstance(net, TokenPolicy) else flow_program(net)
         self.folder.mkdir(parents=True, exist_ok=True)
+        scenes = self.folder / "scenes.npz"
+        if self.precision and not scenes.exists():
+            write_scenes(scenes)
         vlacut.compile(
             program,
             edge=EDGE,
@@ -153,6 +165,7 @@ class Made:
             link=LINK,
             real_time_chunking="guided" if self.name == RTC else "",
             quantise=self.precision,
+            calibration=str(scenes) if self.precision else "",
             # It draws pictures anew, and activations beyond their scales are cut off.
             model_check=not self.precision,
             pool="block",

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from vlacut.cli.show.output import console, table
 from vlacut.cli.show.progress import progress_bar
+from vlacut.control.precision_table import write_precision_table
 from vlacut.measurement.acceptance import judge, write_outcomes
 
 from .calibrating import calibrate
@@ -27,7 +28,7 @@ from .figures import HEADS, cells_of, write_figures
 from .heads import POLICIES
 from .outcomes import Outcome, named
 from .paired import mean_difference, success_difference
-from .precise import calibrate_precise
+from .precise import PAPER_TABLE, compare, measured_table, paper_table
 from .programs import PRECISIONS, RTC, Made
 from .rows import Table
 from .running import run_all
@@ -86,7 +87,9 @@ def prepare(cell: Cell) -> None:
     if cell.precise and not table_.exists():
         paths = {"": cell.policy, **dict(cell.precise)}
         each = {name: stage.policy(path, cell.task) for name, path in paths.items()}
-        calibrate_precise(*stage.world(cell.task), each, _CALIBRATED, table_)
+        made = compare(*stage.world(cell.task), each, _CALIBRATED, table_)
+        fitted = paper_table(made) if table_.name == PAPER_TABLE else measured_table(made)
+        write_precision_table(table_, fitted)
 
 
 def trained(folder: Path) -> tuple[dict[str, Made], dict[str, Made]]:

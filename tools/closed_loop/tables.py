@@ -10,7 +10,8 @@ from pathlib import Path
 from .cells import EXPERT, Cell
 from .disturbances import DISTURBANCES, NOISE, OCCLUSION
 from .networks import NETWORKS, controller_table, network_table
-from .programs import PRECISIONS, RTC
+from .precise import MEASURED_TABLE, PAPER_TABLE
+from .programs import FEWEST, PRECISIONS, RTC
 from .rows import PLAYED, Table, executors
 from .tasks import TASKS
 
@@ -63,27 +64,34 @@ def delay_table(name: str, path: str, rtc: str) -> Table:
 
 
 def precision_table(name: str, paths: Mapping[str, str], folder: Path) -> Table:
-    """The policy's program in every precision where the world waits, and late, as DyQ-VLA's rule
-    chooses.
+    """The policy's program in every precision: where the world waits, and late, where every row
+    asks for a chunk when the last is empty, and two of them say in which precision.
     """
     still = Cell("belt", "", waits=True, horizon=PLAYED)
     rows = [(label, replace(still, policy=path)) for label, path in paths.items()]
     first = rows[0][0]
-    compared = [(first, label) for label, _ in rows[1:]]
-    late = Cell("belt", paths[first], 0.1, playing="naive")
+    late = Cell("belt", paths[first], 0.1, controller="when-empty", playing="naive")
     rows += [(f"{label}, 100 ms", replace(late, policy=path)) for label, path in paths.items()]
     others = tuple((PRECISIONS[label], path) for label, path in paths.items() if label != first)
-    table = (("table", str(folder / "precisions.json")),)
-    dynamic = replace(late, precise=others, controller="dyq", options=table)
-    rows.append(("DyQ-VLA, 100 ms", dynamic))
-    compared.append((f"{first}, 100 ms", "DyQ-VLA, 100 ms"))
+    fewest = tuple(one for one in others if one[0] == PRECISIONS[FEWEST])
+    for label, precise, table in (
+        ("DyQ-VLA, 100 ms", fewest, PAPER_TABLE),
+        ("ours, 100 ms", others, MEASURED_TABLE),
+    ):
+        options = (("table", str(folder / table)),)
+        rows.append((label, replace(late, precise=precise, controller="dyq", options=options)))
+    compared = [(first, label) for label in paths if label != first]
+    at = len(paths)
+    compared += [(rows[at][0], label) for label, _ in rows[at + 1 :]]
     title = f"belt, {name}: precisions; late ones are played naively"
     return Table(f"precisions-{name}", title, rows, compared, _PRECISE)
 
 
 _PRECISE = (
     "By the pass quantise, of products whose weights have 4,096 numbers or more; convolutions stay "
-    "as they are. W4A16 in the papers is W4A32 here: activations stay in float32.",
+    "as they are, and activations of W4A16 in float32.",
+    f"DyQ-VLA: its rule, as it is above a sensitivity of 0.5, else {FEWEST}. Ours: by the error of "
+    "the action that was measured in its bin.",
     "DyQ-VLA (arXiv 2603.07904): LIBERO-Spatial, static W4A4 69.2 %, 15.5 points less than BF16.",
 )
 

@@ -96,7 +96,7 @@ def plan(
         link_trace: recorded bandwidths, used instead of the link's rates.
         quantile: with `link_trace`: the share of the time that the latency must hold for.
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
-        quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
+        quantise: `int8`, `float8e4m3fn` or `int4`; or `w8a8`, `w4a16`, `w4a8`; empty: nothing.
         precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
         rounding_error: the most that `quantise` and `precisions` may move the action, as a share of
             its magnitude: the weights that move it most stay as they are.
@@ -238,7 +238,7 @@ def compile(  # the name users expect
         link_trace: recorded bandwidths, used instead of the link's rates.
         quantile: with `link_trace`: the share of the time that the latency must hold for.
         precision: `float16` or `bfloat16`; empty to leave the model as it is.
-        quantise: `int8`, `float8e4m3fn` or `int4`; empty to quantise nothing.
+        quantise: `int8`, `float8e4m3fn` or `int4`; or `w8a8`, `w4a16`, `w4a8`; empty: nothing.
         precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
         rounding_error: the most that `quantise` and `precisions` may move the action, as a share of
             its magnitude: the weights that move it most stay as they are.

@@ -95,9 +95,9 @@ _OPTIONS = (
     ),
     click.option(
         "--quantise",
-        type=click.Choice(["int8", "float8e4m3fn", "int4"]),
+        type=click.Choice(["int8", "float8e4m3fn", "int4", "w8a8", "w4a16", "w4a8"]),
         callback=_empty_if_none,
-        help="Weights of products in 8 or 4 bits, calibrated on the example.",
+        help="Weights of products in 8 or 4 bits, calibrated on the example; w4a8: bits of both.",
     ),
     click.option(
         "--precisions",

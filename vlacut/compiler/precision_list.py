@@ -12,7 +12,7 @@ from vlacut.hardware import Side
 from vlacut.ir.pipeline import pass_text
 
 # The last three as the literature has them, bits of weights and of activations.
-_QUANTISED = {
+QUANTISED = {
     "int8": {"weights": "int8"},
     "float8e4m3fn": {"weights": "float8e4m3fn"},
     "int4": {"weights": "int4"},
@@ -64,14 +64,14 @@ def _by_side(text: str, name: str, rounding: Mapping[str, str]) -> BySide | None
     if not set(sides) & set(_SIDES):
         return None
     kinds = dict.fromkeys(_SIDES, _AS_IT_IS) | {side: kind for side, _, kind in asked}
-    known = all(kind == _AS_IT_IS or _options(kind) for kind in kinds.values())
+    known = all(kind == _AS_IT_IS or quantise_options(kind) for kind in kinds.values())
     if len(kinds) > len(_SIDES) or len(set(sides)) < len(sides) or not known:
         raise InputError(
             f"--precisions {text}: {name!r} is no precision by side; write "
-            f"{' or '.join((_AS_IT_IS, *_QUANTISED))} for one side or both: edge=w4a16+cloud=float"
+            f"{' or '.join((_AS_IT_IS, *QUANTISED))} for one side or both: edge=w4a16+cloud=float"
         )
     passes = (
-        pass_text("quantise", {**_options(kinds[side]), **rounding})
+        pass_text("quantise", {**quantise_options(kinds[side]), **rounding})
         if kinds[side] != _AS_IT_IS
         else ""
         for side in _SIDES
@@ -87,20 +87,20 @@ def _passes(text: str, name: str, rounding: Mapping[str, str]) -> Iterator[str]:
     phases: dict[str, list[str]] = {}
     for one in name.split("+"):
         phase, given, kind = one.rpartition("=")
-        if not _options(kind) or bool(given) != bool(phase) or not (phase or name == kind):
+        if not quantise_options(kind) or bool(given) != bool(phase) or not (phase or name == kind):
             raise InputError(
                 f"--precisions {text}: {one!r} is no precision; write "
-                f"{', '.join((*_QUANTISED, *_CONVERTED))}, or by phase prefill=int8+decode=int4"
+                f"{', '.join((*QUANTISED, *_CONVERTED))}, or by phase prefill=int8+decode=int4"
             )
         phases.setdefault(kind, []).append(phase)
     for kind, chosen in phases.items():  # one pass a type: phases that share a weight round it once
-        options = {**_options(kind), "phases": ";".join(chosen), **rounding}
+        options = {**quantise_options(kind), "phases": ";".join(chosen), **rounding}
         yield pass_text("quantise", options)
 
 
-def _options(kind: str) -> dict[str, str]:
-    """Of the pass that makes a type; none if it is no type of weights."""
+def quantise_options(kind: str) -> dict[str, str]:
+    """The options of the pass `quantise` for a type by its name; none if it is no such type."""
     grouped = _GROUPED.fullmatch(kind)
     if grouped:
-        return {**_QUANTISED[grouped[1]], "group": grouped[2]}
-    return _QUANTISED.get(kind, {})
+        return {**QUANTISED[grouped[1]], "group": grouped[2]}
+    return QUANTISED.get(kind, {})

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlacut.compiler.conversions import NONE, Conversions
-from vlacut.compiler.precision_list import parse_precisions
+from vlacut.compiler.precision_list import QUANTISED, parse_precisions, quantise_options
 from vlacut.compiler.way_options import AGE, WayOptions
-from vlacut.errors import HardwareError, InputError
+from vlacut.errors import HardwareError, InputError, suggestion
 from vlacut.hardware import (
     Link,
     Side,
@@ -68,7 +68,8 @@ class Target(WayOptions):
             is. Operators that need float32 stay in it, and the observation and the action keep
             their types, see the pass `convert-types`.
         quantise: `int8` or `float8e4m3fn`: what products of weights go through, calibrated on the
-            example; `int4`: what their weights are rounded to; see the pass `quantise`. Empty:
+            example; `int4`: what their weights are rounded to; see the pass `quantise`. Or, as the
+            literature has them, bits of weights and activations: `w8a8`, `w4a16`, `w4a8`. Empty:
             nothing.
         precisions: more variants, in these: a type that `precision` or `quantise` has, or types by
             phase, `prefill=int8+decode=int4`, or by side; with commas between. See
@@ -211,6 +212,8 @@ class Target(WayOptions):
             raise InputError(
                 "--rounding-error: 0: whatever is rounded moves the action; write more"
             )
+        if self.quantise and not quantise_options(self.quantise):
+            raise InputError(f"--quantise: {self.quantise}: {suggestion(self.quantise, QUANTISED)}")
         asked = self.rounding_error is not None or self.exact or self.embeddings
         if asked and not (self.quantise or self.precisions):
             raise InputError(
@@ -259,8 +262,9 @@ class Target(WayOptions):
             yield "real-time-chunking", {"mode": self.real_time_chunking}
         if self.quantise:
             # What `pack` shall join has one scale.
-            shared = {"shared": "true"} if self.packs and self.quantise != "int4" else {}
-            yield "quantise", {"weights": self.quantise, **shared, **self.rounding}
+            options = quantise_options(self.quantise)
+            shared = {"shared": "true"} if self.packs and options["weights"] != "int4" else {}
+            yield "quantise", {**options, **shared, **self.rounding}
         if self.precision:
             options = {"source": "weights", "target": self.precision, "keep": "unsafe"}
             yield "convert-types", options
