@@ -90,6 +90,14 @@ def test_what_no_model_could_be_cut_for_is_said_first(
     assert message in err
 
 
+def test_quantise_has_the_names_of_the_literature() -> None:
+    asked = replace(TARGET, quantise="w4a16")
+    asked.check()
+    assert "quantise{weights=int4 activations=float}" in asked.pipeline()
+    with pytest.raises(InputError, match=r"--quantise: w4a61: .*w4a16"):
+        replace(TARGET, quantise="w4a61").check()
+
+
 def test_a_pipeline_of_ones_own_must_do_what_the_options_ask() -> None:
     text = TARGET.pipeline()
     asked = replace(TARGET, cloud_budget="1kB", codecs="int8")
