@@ -1,4 +1,7 @@
-"""surgery: hands phases to a function of the user's own that takes and returns a `gs.Graph`."""
+"""surgery: hands phases to a function of the user's own that takes and returns a `gs.Graph`.
+
+The compiler runs it on parts, too, each as a program of one phase: `vlacut.compiler.part_surgery`.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import onnx
-import onnx_ir as ir
 
 from vlacut.errors import PassError
-from vlacut.ir.graphs import dtype_name
 from vlacut.ir.program import Phase, Program
-
-_INLINE_BYTES = 1024  # of a weight that the function gets with its content
-_WEIGHT = "vlacut-weight:"
+from vlacut_passes.operating.placing import put
+from vlacut_passes.operating.weights import Weights, name_apart
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class Surgery:
     Weights go by reference: none is loaded unless the function asks for its `values`, and what it
     leaves alone is the weight that it was. Operators that keep their names keep their places in the
     model. What the phase takes and makes must stay, but for outputs marked after its own; what the
-    graph is, the verifier says.
+    graph is, the verifier says. A weight that is changed where another phase has it, too, gets a
+    name of its own.
 
     Attributes:
         file: Python that is run; that is what it is for.
         function: of it; takes a `gs.Graph`, returns one, or None for the one it was given.
         phase: the only one to hand over; all of them one after the other if empty.
+        part: the name of the part that the program is. Its outputs are all that may be made, and
+            what is changed of its weights gets names of its own, for others may share them.
 
     Raises PassError where the file, the function or what it returns is at fault.
     """
@@ -40,6 +43,7 @@ class Surgery:
     file: str = ""
     function: str = ""
     phase: str = ""
+    part: str = ""
 
     def run(self, program: Program) -> None:
         """See `vlacut.ir.pipeline.Pass`."""
@@ -48,8 +52,9 @@ class Surgery:
         if not chosen:
             names = ", ".join(one.name for one in program.phases)
             raise PassError(f"surgery: there is no phase {self.phase!r}; there are {names}")
-        for phase in chosen:
-            self._operate(phase, function)
+        changed = [(phase, self._operate(phase, function)) for phase in chosen]
+        for phase, weights in changed:
+            name_apart(phase, weights, program, self.part)
 
     def _load(self) -> Callable[[Any], Any]:
         path = Path(self.file)
@@ -69,10 +74,13 @@ class Surgery:
         made: Callable[[Any], Any] = found
         return made
 
-    def _operate(self, phase: Phase, function: Callable[[Any], Any]) -> None:
-        where = f"surgery: {self.file}:{self.function} on phase {phase.name}"
+    def _operate(self, phase: Phase, function: Callable[[Any], Any]) -> set[str]:
+        """Rewrite a phase; the names of weights that are not what they were."""
+        what = f"part {self.part}" if self.part else f"phase {phase.name}"
+        where = f"surgery: {self.file}:{self.function} on {what}"
         gs = _graphsurgeon()
-        weights = _Weights(phase.model)
+        weights = Weights(phase.model)
+        weights.proto.graph.name = self.part or phase.name
         graph = gs.import_onnx(weights.proto)
         weights.attach(gs, graph)
         try:
@@ -86,7 +94,7 @@ class Surgery:
         except Exception as error:  # a function of the user's own may raise anything
             said = str(error).strip().partition("\n")[0]
             raise PassError(f"{where}: {type(error).__name__}: {said}") from error
-        _put(phase, _with_shapes(proto, where), weights, where)
+        return put(phase, _with_shapes(proto, where), weights, where, bool(self.part))
 
 
 def _graphsurgeon() -> Any:
@@ -97,129 +105,9 @@ def _graphsurgeon() -> Any:
     return onnx_graphsurgeon
 
 
-class _Weights:
-    """A phase as a file without its weights, and these by the names that stand for them there.
-
-    Attributes:
-        proto: whose large weights are references to nowhere.
-        tensors: what they stand for.
-    """
-
-    def __init__(self, model: ir.Model) -> None:
-        self.tensors: dict[str, ir.TensorProtocol] = {}
-        graph = model.graph
-        held = dict(graph.initializers)
-        kept = {value: value.const_value for value in held.values()}
-        try:
-            for number, value in enumerate(held.values()):
-                tensor = value.const_value
-                if tensor is not None and tensor.nbytes < _INLINE_BYTES:
-                    continue
-                name = f"{_WEIGHT}{number}"
-                if tensor is not None:
-                    self.tensors[name] = tensor
-                value.const_value = _stub(value, name)
-            self.proto = ir.to_proto(model)
-        finally:
-            for value, tensor in kept.items():
-                value.const_value = tensor
-
-    def attach(self, gs: Any, graph: Any) -> None:
-        """Give the graph's weights their content, when it is asked for."""
-        for tensor in graph.tensors().values():
-            values: Any = getattr(tensor, "_values", None)
-            if not isinstance(tensor, gs.Constant) or not hasattr(values, "tensor"):
-                continue
-            name = _location(values.tensor)
-            if name is not None:
-                tensor.data_location = None  # of content that the function puts in its place
-                values.load = _loader(name, self.tensors)
-
-    def of(self, proto: onnx.TensorProto) -> ir.TensorProtocol | None:
-        """What a weight in a file stands for; None if it has content of its own."""
-        name = _location(proto)
-        return None if name is None else self.tensors.get(name)
-
-
-def _stub(value: ir.Value, name: str) -> ir.ExternalTensor:
-    assert value.dtype is not None
-    assert value.shape is not None
-    return ir.ExternalTensor(name, None, None, value.dtype, shape=value.shape, name=str(value.name))
-
-
-def _loader(name: str, tensors: dict[str, ir.TensorProtocol]) -> Callable[[], Any]:
-    def load() -> Any:
-        if name not in tensors:
-            raise ValueError("the model was traced on shapes alone: the weight has no content")
-        return tensors[name].numpy()
-
-    return load
-
-
-def _location(proto: onnx.TensorProto) -> str | None:
-    """The name that stands for a weight; None if this is none of ours."""
-    for entry in proto.external_data:
-        if entry.key == "location" and entry.value.startswith(_WEIGHT):
-            return str(entry.value)
-    return None
-
-
 def _with_shapes(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         said = " ".join(str(error).split())
         raise PassError(f"{where}: left a graph that is no ONNX: {said}") from error
-
-
-def _put(phase: Phase, proto: onnx.ModelProto, weights: _Weights, where: str) -> None:
-    """Put the graph in the place of the phase's, with its weights and its operators' places."""
-    old, made = phase.model.graph, ir.from_proto(proto).graph
-    by_name = {tensor.name: tensor for tensor in proto.graph.initializer}
-    for name, value in made.initializers.items():
-        kept = weights.of(by_name[name])
-        if _location(by_name[name]) is not None:
-            value.const_value = kept
-    for told, before, after in (
-        ("inputs", old.inputs, made.inputs),
-        ("outputs", old.outputs, made.outputs),
-    ):
-        wanted, found = [_port(one) for one in before], [_port(one) for one in after]
-        if told == "outputs":
-            found = found[: len(wanted)]  # more may be marked, after those that others bind to
-        if wanted != found:
-            odd = next(iter([one for one in found if one not in wanted] or wanted))
-            raise PassError(
-                f"{where}: changed the {told}: {odd}; they were {'; '.join(wanted)}, and others "
-                f"bind to them"
-            )
-    places = {str(node.name): dict(node.metadata_props) for node in old}
-    for node in made:
-        node.metadata_props.update(places.get(str(node.name), {}))
-        _check_known(node, where)
-    phase.model.graph = made
-
-
-def _check_known(node: ir.Node, where: str) -> None:
-    """Every operand is made by something, and every result that is read has a type and a shape."""
-    for value in node.inputs:
-        if value is None or value.producer() is not None:
-            continue
-        if not (value.is_graph_input() or value.is_initializer()):
-            raise PassError(
-                f"{where}: {node.op_type} {node.name} reads {value.name}, which nothing makes"
-            )
-    for value in node.outputs:
-        read = value.uses() or value.is_graph_output()
-        static = value.shape is not None and value.shape.is_static()
-        if read and (value.dtype is None or not static):
-            raise PassError(
-                f"{where}: {node.op_type} {node.name}: {value.name} has no type or shape, and none "
-                f"can be inferred; give its gs.Variable a dtype and a shape"
-            )
-
-
-def _port(value: ir.Value) -> str:
-    shape = "x".join(str(size) for size in value.shape or ())
-    kind = dtype_name(value.dtype) if value.dtype is not None else "?"
-    return f"{value.name} {kind}[{shape}]"

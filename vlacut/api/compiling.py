@@ -102,7 +102,8 @@ def plan(
             its magnitude: the weights that move it most stay as they are.
         exact: weights that stay as they are in any case, by name or pattern, e.g. `lm_head*`.
         embeddings: whether 4 bits are for embeddings, too.
-        surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
+        surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon; with `edge=`
+            or `cloud=` before it the parts of that side.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: a token loop runs in one pass over drafts of its tokens: `last`, `velocity`,
             `kalman:RATIO`, `chunk:SHIFT:WIDTH`, an `input`, or `auto` for the best by the table;
@@ -244,7 +245,8 @@ def compile(  # the name users expect
             its magnitude: the weights that move it most stay as they are.
         exact: weights that stay as they are in any case, by name or pattern, e.g. `lm_head*`.
         embeddings: whether 4 bits are for embeddings, too.
-        surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon.
+        surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon; with `edge=`
+            or `cloud=` before it the parts of that side.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force.
         draft: a token loop runs in one pass over drafts of its tokens: `last`, `velocity`,
             `kalman:RATIO`, `chunk:SHIFT:WIDTH`, an `input`, or `auto` for the best by the table;

@@ -118,7 +118,9 @@ _OPTIONS = (
         help="4 bits for embeddings, too; not with TensorRT.",
     ),
     click.option(
-        "--surgery", multiple=True, help="FILE.py:FUNCTION of a gs.Graph, on every phase; in order."
+        "--surgery",
+        multiple=True,
+        help="FILE.py:FUNCTION of a gs.Graph, on phases; edge=FILE.py:FUNCTION on parts of a side.",
     ),
     click.option(
         "--real-time-chunking",

@@ -18,6 +18,7 @@ from vlacut.compiler.backends import BackEnds, parse_backends
 from vlacut.compiler.emitting import Emission, packs, write_initial
 from vlacut.compiler.model_check import check_tolerance
 from vlacut.compiler.overlapping import check_overlap
+from vlacut.compiler.part_surgery import forget_before
 from vlacut.compiler.planning import Planned, plan_program
 from vlacut.compiler.recording import Recorder
 from vlacut.compiler.target import Target
@@ -102,6 +103,7 @@ def compile_program(
         write_initial(program, folder)
         recorder = Recorder(program, planned.plan, phases, folder, ends, progress)
         record, said = recorder.run(golden, model_check, model_tolerance)
+        forget_before(folder)
         tolerances = ends.tolerances(program, types)
         at_predictor, at_actions = files.write(folder)
         manifest = Manifest(

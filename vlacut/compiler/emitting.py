@@ -11,9 +11,10 @@ import onnx_ir as ir
 from vlacut.bundle.contents import WholePhase
 from vlacut.compiler.backends import BackEnds
 from vlacut.compiler.batching import batched, check_back_end
+from vlacut.compiler.part_surgery import Operation, before_surgery, on_parts, operate
 from vlacut.compiler.planning import Planned
 from vlacut.compiler.target import Target
-from vlacut.errors import BackendError, Progress
+from vlacut.errors import Progress, UnsupportedError
 from vlacut.hardware import Side
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
@@ -58,6 +59,7 @@ class Emission:
         models = bundle_models(program, planned.split, whole, self.ends.uncut)
         planned, together = self._batched(planned, target)
         devices = {Side.EDGE: target.edge, Side.CLOUD: target.cloud}
+        surgery = {side: on_parts(target.surgery, side) for side in Side}
         against: list[str] = []
         for done, (path, side, model) in enumerate(models):
             self.progress("emit", done, len(parts) + len(whole))
@@ -65,11 +67,13 @@ class Emission:
                 convert_model(model, self.types[side])
             self._prepare(model, path, side)
             if done < len(parts):
+                self._operate(model, parts[done].name, side, surgery[side])
                 where = f"{parts[done].name} on {devices[side]}"
                 against += (f"{where}: {found}" for found in self._findings(model, side))
             self._write(model, self.folder / path)
         for name, model in together.items():
             self._prepare(model, name, Side.CLOUD)
+            self._operate(model, name, Side.CLOUD, surgery[Side.CLOUD])
             self._write(model, self.folder / "parts" / f"{name}.onnx")
         _refuse(against, str(self.ends))
         return planned
@@ -87,6 +91,16 @@ class Emission:
 
     def _prepare(self, model: ir.Model, where: str, side: Side) -> None:
         self.ends.builders[side].prepare(model, where, self.recipes[side.value])
+
+    def _operate(
+        self, model: ir.Model, name: str, side: Side, operations: Sequence[Operation]
+    ) -> None:
+        """Surgery on a part; what it was stays beside it, if its golden tensors are recorded."""
+        if operations and self.ends.runner(side) != self.ends.names[side]:
+            self._write(model, self.folder / before_surgery(name))
+            ir.external_data.set_base_dir(model.graph, self.folder)  # where functions read them
+        if operations:
+            operate(model, name, operations)
 
     def _findings(self, model: ir.Model, side: Side) -> Iterator[str]:
         yield from map(str, self.ends.builders[side].findings(model, self.recipes[side.value]))
@@ -114,11 +128,11 @@ def write_initial(program: Program, folder: Path) -> None:
 
 
 def _refuse(against: Sequence[str], backend: str) -> None:
-    """Raise BackendError if anything stands against the parts."""
+    """Raise UnsupportedError if anything stands against the parts."""
     if against:
         more = len(against) - _SHOWN_FINDINGS
         rest = [f"and {more} more"] if more > 0 else []
-        raise BackendError(
+        raise UnsupportedError(
             f"{backend} cannot run {'; '.join([*against[:_SHOWN_FINDINGS], *rest])} (change the "
             f"model, --pin these operators to a side that can, or take another --backend)"
         )

@@ -16,13 +16,14 @@ import numpy as np
 from vlacut.backend import Engine
 from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.manifest import GoldenStep, sequence_bytes
+from vlacut.compiler.part_surgery import before_surgery
 from vlacut.compiler.uncut import RunsHere
 from vlacut.errors import Progress
 from vlacut.hardware import Side
 from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Move, Run, steps
-from vlacut.plans.plan import Plan
+from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode
 from vlacut.split.local_execution import example_observation, initial_of
 from vlacut.split.parts import whole_states
@@ -86,10 +87,11 @@ def _write_parts(
     plan: Plan, here: RunsHere, held_first: Mapping[str, np.ndarray], folder: Path
 ) -> None:
     """Record the first run of each part of a side that is not run here by its own back end; every
-    variant is walked with both sides in one place.
+    variant is walked with both sides in one place. Of a part that surgery rewrote it is the run
+    before that.
     """
     folder.mkdir()
-    engines = {part.name: here.load(part.side, f"parts/{part.name}.onnx") for part in plan.parts}
+    engines = {part.name: here.load(part.side, _file(part, here)) for part in plan.parts}
     written: set[str] = set()
     for variant in plan.variants:
         held = dict(held_first)
@@ -103,3 +105,9 @@ def _write_parts(
                     written.add(part.name)
             elif isinstance(instruction, Move):
                 held[instruction.target] = held[instruction.source]
+
+
+def _file(part: Part, here: RunsHere) -> str:
+    """The part; as it was, if its engine is to be compared with what surgery was given."""
+    before = before_surgery(part.name)
+    return before if here.has(before) else f"parts/{part.name}.onnx"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlacut.compiler.conversions import NONE, Conversions
+from vlacut.compiler.part_surgery import on_phases, parse_operation
 from vlacut.compiler.precision_list import QUANTISED, parse_precisions, quantise_options
 from vlacut.compiler.way_options import AGE, WayOptions
 from vlacut.errors import HardwareError, InputError, suggestion
@@ -80,7 +81,8 @@ class Target(WayOptions):
         exact: weights that stay as they are in any case, by name or pattern.
         embeddings: whether 4 bits are for embeddings, too; ONNX Runtime reads their rows as codes.
         surgery: `FILE.py:FUNCTION` that rewrite phases with onnx-graphsurgeon, in this order, see
-            the pass `surgery`.
+            the pass `surgery`; with `edge=` or `cloud=` before it the parts of that side, see
+            `vlacut.compiler.part_surgery`.
         real_time_chunking: `guided` or `prefix`: how a denoise loop continues the chunk in force,
             see the pass of that name; empty: not at all.
         draft: where drafts of a token loop come from, which runs in one pass over them, see
@@ -168,8 +170,7 @@ class Target(WayOptions):
         for device in (self.edge, self.cloud):
             load_device(device)
         for each in self.surgery:
-            if not each.rpartition(":")[0].endswith(".py"):
-                raise InputError(f"--surgery: {each!r}: write FILE.py:FUNCTION")
+            parse_operation(each)
         self.network()
         parse_codecs(self.codecs)
         parse_batches(self.batch)
@@ -251,9 +252,8 @@ class Target(WayOptions):
     def _passes(self, conversions: Conversions) -> Iterator[tuple[str, dict[str, str]]]:
         """The names of the passes, and those of their options that this target sets."""
         yield "simplify", {}
-        for each in self.surgery:
-            file, _, function = each.rpartition(":")
-            yield "surgery", {"file": file, "function": function}
+        for each in on_phases(self.surgery):
+            yield "surgery", {"file": each.file, "function": each.function}
         for source, target in conversions.both.items():
             yield "convert-types", {"source": source, "target": target}
         for source, target in conversions.ends.items():

@@ -47,6 +47,10 @@ class RunsHere:
         """Whether another back end stands for that of a side."""
         return self._ends.runner(side) != self._ends.names[side]
 
+    def has(self, file: str) -> bool:
+        """Whether a file is there."""
+        return (self._folder / file).is_file()
+
     def load(self, side: Side, file: str) -> Engine:
         """The engine of a file made for a side; BackendError if it cannot be loaded."""
         name = self._ends.runner(side)
