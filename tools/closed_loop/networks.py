@@ -13,6 +13,10 @@ from .cells import Cell
 from .rows import Table, executors
 
 _RULES = ("when-empty", "rapid", "risk")
+_PRICE = (("minimise", "cloud-time"),)
+# Errors that `price` is allowed instead of its tables', with which it took less of the cloud than
+# when-empty did, 1.64 s and 1.94 s, in 12 episodes that are not held out (seeds from 600,000 on).
+_LOOSER = {"flow": 0.07}
 _UNSURE = {"tokens": ("entropy",)}  # rules for a policy that tells how unsure it is
 
 NETWORKS = {"5G uplink": "nuwins_uplink", "LTE": "nyc_cellular", "3G": "norway_hsdpa"}
@@ -64,14 +68,19 @@ def controller_table(label: str, name: str, base: Cell) -> Table:
         *_uncut(plan, replace(base, tables="")),
         ("periodic", replace(base, tables="")),
         *((rule, replace(base, controller=rule)) for rule in (*_RULES, *_UNSURE.get(name, ()))),
-        ("price", replace(base, controller="price", options=(("minimise", "cloud-time"),))),
+        ("price", replace(base, controller="price", options=_PRICE)),
     ]
+    compared = [(other, "price") for other, _ in rows[:-1]]
+    if eps := _LOOSER.get(name):
+        label, options = f"price, eps {eps:g}", (*_PRICE, ("eps", eps))
+        rows.append((label, replace(base, controller="price", options=options)))
+        compared.append(("when-empty", label))
     return Table(
         "-".join(["controllers", name, traces, *filter(None, ends)]),
         f"belt, {name}: when to ask, the timing of {plan.program} over {label} ({traces}), "
         + base.playing
         + (f", {disturbed} in the pictures" if disturbed else ""),
         rows,
-        [(other, "price") for other, _ in rows[:-1]],
+        compared,
         _PAPERS["controllers"],
     )
