@@ -13,7 +13,8 @@ from support.torch_models import Nested, run_program, seeded
 from torch import nn
 
 from vlacut.errors import ModelError
-from vlacut.frontends.torch import load_pt2, program_from_module
+from vlacut.frontends.torch import program_from_module
+from vlacut.frontends.torch_files import load_pt2
 from vlacut.ir.annotation import EXAMPLE
 from vlacut.ir.verifier import verify
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from vlacut.errors import ModelError
-from vlacut.frontends.torch import load_pt2
+from vlacut.frontends.torch_files import load_pt2
 
 MODEL, WEIGHTS = "models/model.json", "data/weights/model_weights_config.json"
 CONSTANTS, EXAMPLES = "data/constants/model_constants_config.json", "data/sample_inputs/model.pt"

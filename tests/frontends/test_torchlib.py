@@ -7,20 +7,21 @@ from typing import Any
 import pytest
 import torch
 
-from vlacut.frontends import torch_export
-from vlacut.frontends.torchlib import torchlib_once
+from vlacut.frontends.exported import emitting
+from vlacut.frontends.exported.exporting import export
+from vlacut.frontends.exported.torchlib import torchlib_once
 
 registration = pytest.importorskip("torch.onnx._internal.exporter._registration")
 
 
 def emitted(module: torch.nn.Module) -> str:
-    exported = torch_export.export(module.eval(), (torch.ones(2, 4),), {}, "it")
-    model = torch_export.emit(exported, 20, "it")
+    exported = export(module.eval(), (torch.ones(2, 4),), {}, "it")
+    model = emitting.emit(exported, 20, "it")
     return "\n".join(map(str, model.graph))
 
 
 def test_it_is_made_once_and_graphs_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vlacut.frontends import torchlib
+    from vlacut.frontends.exported import torchlib
 
     module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.GELU(), torch.nn.LayerNorm(4))
     own = registration.ONNXRegistry.__dict__["from_torchlib"]
@@ -35,7 +36,7 @@ def test_it_is_made_once_and_graphs_are_the_same(monkeypatch: pytest.MonkeyPatch
         patched.setattr(registration.ONNXRegistry, "from_torchlib", classmethod(counted))
         first, second = emitted(module), emitted(module)
         assert len(made) == 1
-        patched.setattr(torch_export, "torchlib_once", torch.no_grad)  # as torch does it itself
+        patched.setattr(emitting, "torchlib_once", torch.no_grad)  # as torch does it itself
         assert emitted(module) == first == second
         assert len(made) == 2
     assert registration.ONNXRegistry.__dict__["from_torchlib"] is own

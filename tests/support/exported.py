@@ -12,7 +12,7 @@ import onnx_ir as ir
 import torch
 from transformers import LlamaConfig, LlamaModel, ViTConfig, ViTModel
 
-from vlacut.frontends.torchlib import torchlib_once
+from vlacut.frontends.exported.torchlib import torchlib_once
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.program import Phase, Program
 

@@ -97,7 +97,7 @@ def _traced_runner(phase: Phase, file: Path) -> Runner:
 
     def run(given: Mapping[str, np.ndarray]) -> Numbers:
         if not runners:
-            from vlacut.frontends.torch import pt2_runner
+            from vlacut.frontends.torch_files import pt2_runner
 
             runners.append(pt2_runner(file, inputs, outputs))
         return runners[0](given)
@@ -113,7 +113,7 @@ def _traced_phase(
     example: dict[str, np.ndarray],
 ) -> Phase:
     """A phase out of a .pt2 file; what its example has of the observation is added to that."""
-    from vlacut.frontends.torch import pt2_phase
+    from vlacut.frontends.torch_files import pt2_phase
 
     file = inside(folder, entry["file"], f"phase {entry['name']}")
     for key in ("inputs", "outputs"):

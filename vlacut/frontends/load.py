@@ -131,7 +131,7 @@ def _zoo_original(model: str, whole: bool) -> Original:
 
 
 def _pt2_original(face: Face, path: Path) -> Original:
-    from vlacut.frontends.torch import pt2_original
+    from vlacut.frontends.torch_files import pt2_original
 
     return pt2_original(face, path)
 
@@ -174,7 +174,7 @@ def _openpi(
 def _pt2(path: Path, shapes: Shapes | None) -> Program:
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
-    from vlacut.frontends.torch import load_pt2
+    from vlacut.frontends.torch_files import load_pt2
 
     return load_pt2(path, shapes=shapes)
 

@@ -21,8 +21,8 @@ from onnx_ir.tensor_adapters import TorchTensor
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from vlacut.frontends.exported.fakes import is_real
 from vlacut.frontends.load import Traceable
-from vlacut.frontends.torch_export import is_real
 
 _MOST_ELEMENTS = 1 << 20  # of a tensor whose content is part of the digest
 _DEEPEST = 8

@@ -14,7 +14,8 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from vlacut.errors import ModelError
-from vlacut.frontends.torch_export import is_real, quiet
+from vlacut.frontends.exported.fakes import is_real
+from vlacut.frontends.exported.saying import quiet
 from vlacut.frontends.traceable.adapting import plain_call
 from vlacut.frontends.traceable.noise import NoisyCall, torch_tensor
 from vlacut.ir.annotation import EXAMPLE, NOISE

@@ -27,8 +27,8 @@ from torch import nn
 from torch.distributions import Distribution
 from torch.utils import _pytree as pytree
 
+from vlacut.frontends.exported.fakes import is_real
 from vlacut.frontends.names import argument_names
-from vlacut.frontends.torch_export import is_real
 from vlacut.frontends.traceable import caches
 from vlacut.frontends.traceable.experts import dense_experts
 from vlacut.frontends.traceable.granted import Granted
