@@ -34,7 +34,7 @@ from vlacut_backends.onnxruntime.opening import open_session
 if TYPE_CHECKING:
     from fakes.fake_cuda import FakeDriver
 
-GPU = SeenDriver(12040, (SeenGpu("GPU", 80, 1 << 36),))
+GPU = SeenDriver(12040, (SeenGpu("GPU", 80, 1 << 36, 108),))
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +178,7 @@ def test_the_fake_driver_is_seen(gpu: FakeDriver) -> None:
     assert found is not None
     assert len(found.gpus) == 1
     assert found.gpus[0].sm == driver().gpu.sm
+    assert found.gpus[0].multiprocessors == 108
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from vlacut.compiler.driver import compile_program
 from vlacut.compiler.part_surgery import Operation, parse_operation
 from vlacut.errors import BackendError, InputError, PassError, UnsupportedError, VerificationError
 from vlacut.hardware import Side
+from vlacut.runtime.engines import load_engines
 from vlacut.runtime.verification import verify_bundle
 from vlacut_backends.tensorrt.engine_builder import TensorRTEngineBuilder
 
@@ -160,6 +161,12 @@ def test_a_plugin_goes_to_a_builder_of_ones_own(fix: str, tmp_path: Path) -> Non
     _, bundle = compile_program(looping_program(), target, out, backend="onnx", golden=False)
     assert "TanhPlugin" in kinds(bundle, Side.CLOUD)
     assert "TanhPlugin" not in kinds(bundle, Side.EDGE)
+
+
+def test_onnx_runtime_names_what_it_lacks(fix: str, tmp_path: Path) -> None:
+    bundle = compiled(tmp_path, f"cloud={fix}:plugin", "onnxruntime")
+    with pytest.raises(UnsupportedError, match="TanhPlugin.* is not a registered function/op"):
+        load_engines(bundle, Side.CLOUD)
 
 
 def test_the_command_ends_with_2(vlacut: Vlacut, fix: str, tmp_path: Path) -> None:

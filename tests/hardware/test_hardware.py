@@ -27,6 +27,7 @@ from vlacut.hardware import (
     with_power_modes,
 )
 from vlacut.measurement.calibration.calibrating import starting_device
+from vlacut.measurement.calibration.machine import measured_machine
 from vlacut.pricing.roofline import (
     Cost,
     Kernel,
@@ -177,7 +178,7 @@ kernels = st.builds(
     k=sizes,
     batch=st.integers(1, 64),
 )
-_start = starting_device("cpu", "onnxruntime", 2)
+_start = starting_device("cpu", "onnxruntime", measured_machine("", 2))
 _threads = {"wake_s": 2e-5, "speedup.gemm": 1.9, "speedup.pointwise": 1.5, "speedup.conv": 2.0}
 _cpu = replace(_start, stack=_start.stack.with_parameters(_threads))
 devices = st.sampled_from([*(load_device(name) for name in device_names()), _cpu])

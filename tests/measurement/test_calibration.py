@@ -26,6 +26,7 @@ from vlacut.measurement.calibration.calibrating import (
 )
 from vlacut.measurement.calibration.codes import FORMS, products_of_codes
 from vlacut.measurement.calibration.fitting import Fit, fit
+from vlacut.measurement.calibration.machine import measured_machine
 from vlacut.measurement.calibration.measuring import measure_samples
 from vlacut.measurement.calibration.predicting import Observation, Predictions
 from vlacut.measurement.calibration.samples import (
@@ -42,7 +43,7 @@ from vlacut.split.workshop import Workshop
 
 def _machine() -> Device:
     """A made-up machine, unlike the one that a fit starts from."""
-    start = starting_device("true", "onnxruntime", 2)
+    start = starting_device("true", "onnxruntime", measured_machine("", 2))
     truth = {
         "launch_s": 2e-6,
         "call_s": 2e-5,
@@ -97,7 +98,7 @@ def _observations(truth: Device, noise: float) -> tuple[Observation, ...]:
 
 def _fitted(operators: Sequence[Observation], blocks: Sequence[Observation]) -> Fit:
     half = len(blocks) // 2
-    start = starting_device("here", "onnxruntime", 2)
+    start = starting_device("here", "onnxruntime", measured_machine("", 2))
     return fit(operators, (blocks[:half], blocks[half:]), start)
 
 

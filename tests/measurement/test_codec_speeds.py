@@ -18,6 +18,7 @@ from vlacut.hardware.codec_speed import JPEG, CodecSpeed, CodecSpeeds
 from vlacut.measurement.calibration import codecs
 from vlacut.measurement.calibration.calibrating import starting_device
 from vlacut.measurement.calibration.codecs import Timed, fit_codecs, measure_codecs
+from vlacut.measurement.calibration.machine import measured_machine
 from vlacut.pricing import codec_cost, picture_cost
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, parse_codecs, takes
@@ -38,7 +39,7 @@ TRUE = CodecSpeeds(
 
 
 def machine(speeds: CodecSpeeds | None) -> Device:
-    device = starting_device("here", "onnxruntime", 2)
+    device = starting_device("here", "onnxruntime", measured_machine("", 2))
     figures = ("peak", "memory_bandwidth", "memory_bytes", "cache_bytes", "cache_bandwidth")
     source = dict.fromkeys((*figures, "multiprocessors"), "a test")
     return replace(device, codecs=speeds, source=source)

@@ -10,7 +10,7 @@ from ctypes import byref, c_int, c_size_t
 from dataclasses import dataclass
 
 _LIBRARY = "libcuda.so.1"
-_MAJOR, _MINOR = 75, 76  # of CUdevice_attribute
+_MAJOR, _MINOR, _MULTIPROCESSORS = 75, 76, 16  # of CUdevice_attribute
 _NAME_BYTES = 256
 
 
@@ -22,11 +22,13 @@ class SeenGpu:
         name: as the driver calls it.
         sm: compute capability, major x 10 + minor.
         memory_bytes: it has; on a Jetson shared with the CPU.
+        multiprocessors: it has.
     """
 
     name: str
     sm: int
     memory_bytes: int
+    multiprocessors: int
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,13 @@ def seen_driver() -> SeenDriver | None:
 
 
 def _gpu(library: ctypes.CDLL, index: int) -> SeenGpu:
-    device, major, minor, total = c_int(), c_int(), c_int(), c_size_t()
+    device, major, minor, many, total = c_int(), c_int(), c_int(), c_int(), c_size_t()
     name = ctypes.create_string_buffer(_NAME_BYTES)
     library.cuDeviceGet(byref(device), index)
     library.cuDeviceGetName(name, _NAME_BYTES, device)
     library.cuDeviceGetAttribute(byref(major), _MAJOR, device)
     library.cuDeviceGetAttribute(byref(minor), _MINOR, device)
+    library.cuDeviceGetAttribute(byref(many), _MULTIPROCESSORS, device)
     library.cuDeviceTotalMem_v2(byref(total), device)
     said = name.value.decode(errors="replace")
-    return SeenGpu(said, 10 * major.value + minor.value, total.value)
+    return SeenGpu(said, 10 * major.value + minor.value, total.value, many.value)

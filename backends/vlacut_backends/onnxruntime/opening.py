@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlacut.errors import BackendError
+from vlacut.errors import BackendError, UnsupportedError
 from vlacut_backends.onnxruntime.external_data import PACKED_FLOATS
 
 try:
@@ -63,7 +63,8 @@ def open_session(
         save: where to save the model as the session has it, with its weights and what it packed of
             them in a file beside it.
 
-    Raises BackendError, naming the model, if ONNX Runtime cannot load it.
+    Raises BackendError, naming the model, if ONNX Runtime cannot load it: UnsupportedError if that
+    is for an operator.
     """
     options = _options(recipe, packs(model))
     given = given or {}
@@ -83,9 +84,15 @@ def open_session(
             disabled_optimizers=recipe.get("without", "").split(),
         )
     except Exception as error:  # its own exceptions share no base but this
-        raise BackendError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+        kind = UnsupportedError if _lacks(error) else BackendError
+        raise kind(f"{name}: ONNX Runtime cannot load it: {error}") from error
     session.given = given  # ONNX Runtime itself keeps no hold of their memory
     return session
+
+
+def _lacks(error: Exception) -> bool:
+    """Whether it is an operator, or a form of one, that ONNX Runtime does not have."""
+    return type(error).__name__ == "NotImplemented" or "not a registered function/op" in str(error)
 
 
 def _save(options: ort.SessionOptions, path: Path) -> None:

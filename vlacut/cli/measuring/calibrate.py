@@ -15,6 +15,7 @@ from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import profile_text
 from vlacut.hardware.codec_speed import CodecSpeed
 from vlacut.measurement.calibration.calibrating import Calibration, calibrate
+from vlacut.measurement.calibration.machine import seen_gpu
 
 _TURNS = 15
 _WORTH_SAYING = 0.05  # background load, as a share of all processors
@@ -22,7 +23,7 @@ _WORTH_SAYING = 0.05  # background load, as a share of all processors
 
 @click.command("calibrate")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A .toml file.")
-@click.option("--backend", default="onnxruntime", show_default=True, help="Runs the samples.")
+@click.option("--backend", default="", help="Runs the samples; else what is here, see the output.")
 @click.option("--provider", default="", help="cuda, tensorrt or cpu: what the back end takes.")
 @click.option("--turns", default=_TURNS, show_default=True, type=click.IntRange(3))
 @click.option("--threads", default=0, help="Of an engine; 0 for what the back end takes.")
@@ -32,7 +33,8 @@ def calibrate_command(
 ) -> None:
     """Measure this machine, and write it as a device.
 
-    A back end runs the samples; the file is for --edge or --cloud.
+    ONNX Runtime runs the samples, or PyTorch where that is what is here. The file is for --edge or
+    --cloud. With --provider cuda it is of this machine's GPU.
 
     This takes about a minute. Nothing else should run meanwhile.
     """
@@ -43,8 +45,10 @@ def calibrate_command(
         found = calibrate(out.stem, backend, turns, threads, progress, provider)
     write_file(out, profile_text(found.profile))
     if as_json:
-        print_json(_calibration_json(out, found))
+        print_json(_calibration_json(out, found, provider))
         return
+    for said in _measured_by(found, provider):
+        console().print(said, markup=False, soft_wrap=True)
     rows = [
         (name, f"{value:.3g}", f"{100 * found.fit.deviations[name]:.0f} %")
         for name, value in found.fit.parameters.items()
@@ -72,6 +76,17 @@ def calibrate_command(
     say_next(f"vlacut plan MODEL --edge {out} ...")
 
 
+def _measured_by(found: Calibration, provider: str) -> Iterator[str]:
+    """What measured which machine, what was passed over for what reason, and what was left."""
+    if found.choice is not None and found.machine is not None:
+        on = f", provider {provider}" if provider else ""
+        yield f"measured: {found.machine.what}, by {found.choice.backend}{on}"
+        yield from (f"not by {said}" for said in found.choice.missing)
+    gpu = seen_gpu()
+    if gpu is not None and not provider:
+        yield f"the GPU, {gpu.name}, is another device: measure it with --provider cuda"
+
+
 def _codecs(found: Calibration) -> Iterator[tuple[str, CodecSpeed, CodecSpeed]]:
     speeds = found.profile.device.codecs
     if speeds is not None:
@@ -79,13 +94,14 @@ def _codecs(found: Calibration) -> Iterator[tuple[str, CodecSpeed, CodecSpeed]]:
             yield name, encode, speeds.decode[name]
 
 
-def _calibration_json(out: Path, found: Calibration) -> dict[str, object]:
+def _calibration_json(out: Path, found: Calibration, provider: str) -> dict[str, object]:
     parameters = {
         name: {"value": value, "spread": found.fit.deviations[name]}
         for name, value in found.fit.parameters.items()
     }
     return {
         "profile": str(out),
+        "measured": list(_measured_by(found, provider)),
         "median_error": _median_error(found),
         "spread": found.fit.device.stack.spread,
         "parameters": parameters,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,12 @@ from vlacut.measurement.calibration.chain import Sample
 from vlacut.measurement.calibration.codecs import measure_codecs
 from vlacut.measurement.calibration.codes import FORMS, products_of_codes
 from vlacut.measurement.calibration.fitting import Fit, fit
+from vlacut.measurement.calibration.machine import (
+    Choice,
+    MeasuredMachine,
+    choose_back_end,
+    measured_machine,
+)
 from vlacut.measurement.calibration.measuring import can_run, measure_samples
 from vlacut.measurement.calibration.predicting import Observation
 from vlacut.measurement.calibration.samples import sampling_plan
@@ -39,12 +44,16 @@ class Calibration:
         observations: what was measured.
         background_load: share of all processors that other processes had meanwhile; None if the
             system does not tell.
+        choice: the back end that measured, and what others lack.
+        machine: that was measured.
     """
 
     profile: Profile
     fit: Fit
     observations: tuple[Observation, ...]
     background_load: float | None = None
+    choice: Choice | None = None
+    machine: MeasuredMachine | None = None
 
 
 def calibrate(
@@ -61,7 +70,8 @@ def calibrate(
 
     Args:
         name: the device's name.
-        backend: the back end that builds and runs the samples.
+        backend: the back end that builds and runs the samples; empty for the first of ONNX Runtime
+            and PyTorch that is here and has the provider.
         turns: how often every sample is measured.
         threads: threads of an engine; 0 for as many as the back end takes.
         progress: called with what is being done, how much is done, and how much there is.
@@ -69,8 +79,10 @@ def calibrate(
             CPU.
 
     Raises InputError if the back end runs nothing here or has no such provider, BackendError if it
-    cannot run a sample.
+    cannot run a sample, or if none is named and none can, with what each of them lacks.
     """
+    choice = choose_back_end(backend, provider, threads, next(iter(sampling_plan())))
+    backend = choice.backend
     samples = calibration_samples(forms_of(backend, threads, provider))
     measured = measure_samples(samples, backend, turns, threads, progress, provider)
     progress("fit", 0, 1)
@@ -79,7 +91,8 @@ def calibrate(
     fitted = fit_profile(name, backend, turns, threads, samples, shortest, provider)
     codecs = measure_codecs(_codecs_source(), progress=progress)
     profile = replace(fitted.profile, device=replace(fitted.profile.device, codecs=codecs))
-    return replace(fitted, profile=profile, background_load=measured[0].background_load)
+    load = measured[0].background_load
+    return replace(fitted, profile=profile, background_load=load, choice=choice)
 
 
 def forms_of(backend: str, threads: int = 0, provider: str = "") -> tuple[str, ...]:
@@ -109,14 +122,15 @@ def fit_profile(
     """
     observations = tuple(observe(samples, seconds))
     operators, *families = _by_family(observations)
-    start = starting_device(name, backend, threads or os.cpu_count() or 1)
-    found = fit(operators, families, start)
+    machine = measured_machine(provider, threads)
+    found = fit(operators, families, starting_device(name, backend, machine))
     how = f"{backend} {_version(backend)}{f', provider {provider}' if provider else ''}"
-    device = replace(found.device, source=_sources(how, len(samples), turns))
+    sources = sources_of(how, len(samples), turns, machine)
+    device = replace(found.device, source=sources)
     stack = replace(device.stack, source=device.source["peak"])
     device = replace(device, stack=stack)
     profile = Profile(device, "", {}, {stack.name: stack})
-    return Calibration(profile, replace(found, device=device), observations)
+    return Calibration(profile, replace(found, device=device), observations, machine=machine)
 
 
 def _by_family(observations: Sequence[Observation]) -> Iterator[tuple[Observation, ...]]:
@@ -144,11 +158,12 @@ def kernels_of(graph: ir.Graph) -> tuple[Kernel, ...]:
     return tuple(kernel for kernel in found if kernel is not None)
 
 
-def starting_device(name: str, backend: str, cores: int) -> Device:
+def starting_device(name: str, backend: str, machine: MeasuredMachine) -> Device:
     """A machine to start the fit from; of its figures, these are not fitted:
 
-    memory_bytes and multiprocessors (the system knows them), and the parts of attention, which
-    no opset before 23 has as an operator: those of the products that it is made of.
+    memory_bytes and multiprocessors (the system or the driver knows them), and the parts of
+    attention, which no opset before 23 has as an operator: those of the products that it is made
+    of.
     """
     whole = {"gemm": 1.0, "attention": 1.0}
     stack = Stack(
@@ -171,31 +186,34 @@ def starting_device(name: str, backend: str, cores: int) -> Device:
     )
     return Device(
         name=name,
-        peak={"float32": 1e11 * cores},
+        peak={"float32": 1e11 * machine.multiprocessors},
         memory_bandwidth=2e10,
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_bytes=machine.memory_bytes,
         cache_bytes=16_000_000,
         cache_bandwidth=1e11,
-        multiprocessors=cores,
+        multiprocessors=machine.multiprocessors,
         stack=stack,
         source={},
+        cuda=machine.cuda,
     )
 
 
-def _sources(how: str, samples: int, turns: int) -> dict[str, str]:
+def sources_of(how: str, samples: int, turns: int, machine: MeasuredMachine) -> dict[str, str]:
     """Where every figure of the profile is from."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    cpu = platform.processor() or platform.machine()
     fitted = (
         f"fitted by vlacut calibrate to {samples} graphs run by {how} on "
-        f"{platform.node()} ({cpu}, {platform.system()} {platform.release()}), {now}, {turns} turns"
+        f"{platform.node()} ({machine.what}, {platform.system()} {platform.release()}), {now}, "
+        f"{turns} turns"
     )
-    asked = f"the operating system of {platform.node()}, {now}"
+    told = f"compute capability: {machine.source}; releases of TensorRT as of {machine.like}"
+    cuda = {"cuda": told} if machine.cuda is not None else {}
     figures = ("peak", "memory_bandwidth", "cache_bytes", "cache_bandwidth")
     return {
         **dict.fromkeys(figures, fitted),
-        "memory_bytes": asked,
-        "multiprocessors": f"threads of an engine, of {asked}",
+        "memory_bytes": f"{machine.source}, {now}",
+        "multiprocessors": f"{machine.source}, {now}; of a processor, threads of an engine",
+        **cuda,
     }
 
 

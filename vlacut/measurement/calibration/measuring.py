@@ -48,12 +48,17 @@ def measure_samples(
 
 def can_run(sample: Sample, backend: str, threads: int = 0, provider: str = "") -> bool:
     """Whether the back end has the operators of a sample."""
-    with workshop(backend, threads, provider) as made_here:
-        try:
-            made_here.engine(sample.name, _copied(sample))
-        except UnsupportedError:
-            return False
+    try:
+        check_runs(sample, backend, threads, provider)
+    except UnsupportedError:
+        return False
     return True
+
+
+def check_runs(sample: Sample, backend: str, threads: int = 0, provider: str = "") -> None:
+    """Raise BackendError or InputError, with what is missing, if no engine can be made of it."""
+    with workshop(backend, threads, provider) as made_here:
+        made_here.engine(sample.name, _copied(sample))
 
 
 def _copied(sample: Sample) -> ir.Model:
