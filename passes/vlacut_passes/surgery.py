@@ -100,8 +100,10 @@ class Surgery:
 def _graphsurgeon() -> Any:
     try:
         import onnx_graphsurgeon
+        from onnx_graphsurgeon.logger import G_LOGGER
     except ImportError as error:
         raise PassError(f"surgery needs {error.name}: pip install 'vlacut[surgery]'") from error
+    G_LOGGER.severity = G_LOGGER.ERROR  # it prints, where `--json` prints an object
     return onnx_graphsurgeon
 
 

@@ -165,7 +165,7 @@ def test_a_plugin_goes_to_a_builder_of_ones_own(fix: str, tmp_path: Path) -> Non
 
 def test_onnx_runtime_names_what_it_lacks(fix: str, tmp_path: Path) -> None:
     bundle = compiled(tmp_path, f"cloud={fix}:plugin", "onnxruntime")
-    with pytest.raises(UnsupportedError, match="TanhPlugin.* is not a registered function/op"):
+    with pytest.raises(UnsupportedError, match=r"TanhPlugin.* is not a registered function/op"):
         load_engines(bundle, Side.CLOUD)
 
 
