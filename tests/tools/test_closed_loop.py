@@ -136,16 +136,57 @@ def test_a_scattered_scene_is_where_it_says(bench: Any) -> None:
 
 
 @simulated
-@pytest.mark.parametrize(("name", "count", "least"), [("flow", 20, 17), ("tokens", 8, 6)])
-def test_a_trained_policy_succeeds(bench: Any, name: str, count: int, least: int) -> None:
-    """Held-out episodes of the belt without delay, four commands of every chunk played."""
+def test_a_scattered_peg_is_where_it_says(bench: Any) -> None:
+    """Facts are of what is shown: the hole from the tool, and how the peg lies in the hand."""
+    world = bench("world").World(bench("tasks").TASKS["insert"].xml)
+    skip_without_renderer(world)
+    over = 0
+    for seed in range(12):
+        sample = bench("scattered").scatter("insert", world, seed)
+        hole, peg = (np.array(world.data.body(name).xpos) for name in ("hole", "peg"))
+        np.testing.assert_allclose(sample["facts"][:3], (hole - world.tool) / 0.1, atol=1e-5)
+        assert sample["facts"][7] == pytest.approx((peg - world.tool)[0] / 0.01, abs=1e-5)
+        assert np.linalg.norm(peg - world.tool) < 0.03  # in the hand
+        assert peg[2] - 0.05 > 0.05  # over the hole, not in it
+        assert not sample["labelled"]
+        over += int(np.linalg.norm((hole - peg)[:2]) < 0.1)
+    assert 6 <= over < 12
+    world.close()
+
+
+@simulated
+def test_contact_is_felt(bench: Any) -> None:
+    """Nothing at rest and little in the air; much where the peg stands on the hole's edge."""
+    tasks = bench("tasks")
+    task = tasks.TASKS["insert"]
+    world = bench("world").World(task.xml)
+    tasks.begin(task, world, 3)
+    assert not world.torques.any()
+    edge = world.data.body("hole").xpos + np.array([0.03, 0, 0])
+    for height, most in ((0.20, 3.0), (0.10, 100.0)):
+        for _ in range(40):
+            world.skip(np.array([*edge[:2], height, 0, 1]))
+        felt = float(np.abs(world.torques).max())
+        assert felt < most
+    assert felt > 6.0
+
+
+@simulated
+@pytest.mark.parametrize(
+    ("name", "task", "count", "least"),
+    [("flow", "belt", 20, 17), ("tokens", "belt", 8, 6), ("touch", "insert", 20, 17)],
+)
+def test_a_trained_policy_succeeds(
+    bench: Any, name: str, task: str, count: int, least: int
+) -> None:
+    """Held-out episodes without delay, four commands of every chunk played."""
     torch.set_num_threads(1)
     train, episodes = bench("train"), bench("episodes")
-    world = bench("world").World(bench("tasks").TASKS["belt"].xml)
+    world = bench("world").World(bench("tasks").TASKS[task].xml)
     skip_without_renderer(world)
     actor = bench("gathering").actor_of(bench("heads").load(name, train.WEIGHTS))
     seeds = range(bench("cells").HELD_OUT, bench("cells").HELD_OUT + count)
-    won = sum(episodes.succeeds("belt", world, seed, actor, length=4) for seed in seeds)
+    won = sum(episodes.succeeds(task, world, seed, actor, length=4) for seed in seeds)
     assert won >= least
     world.close()
 

@@ -124,6 +124,32 @@ def test_figures_are_kept_beside_each_other(bench: Any, tmp_path: Path) -> None:
     assert figures.cells_of([])[0] == "-"
 
 
+def test_requests_in_flight_answer_earlier_observations(bench: Any) -> None:
+    """With two more in flight an answer is to the observation of two inferences ago."""
+    from vlacut.control.inferring.inference import Inference, Outlook
+    from vlacut.control.inferring.virtual import Course
+
+    runner = bench("pipelined").Pipelined(
+        lambda inference, variant: {"actions": inference.observation["seen"]},
+        lambda inference, now_ns: Course(0, 0.1),
+        lambda now_ns: Outlook((0.1,), (0.1,)),
+        2,
+    )
+    answered = []
+    for number in range(5):
+        now_ns = number * 100_000_000
+        runner.start(
+            Inference(number, {"seen": np.array(number)}, now_ns, 2 * number, None, ""), now_ns
+        )
+        assert runner.answer(now_ns + 99_000_000) is None
+        answer = runner.answer(now_ns + 100_000_000)
+        assert answer.inference.number == number
+        assert answer.inference.observation["seen"] == answer.action["actions"]
+        assert answer.captured_ns == int(answer.action["actions"]) * 100_000_000
+        answered.append(int(answer.action["actions"]))
+    assert answered == [0, 0, 0, 1, 2]
+
+
 @simulated
 def test_rules_of_when_to_ask(bench: Any, split_bundle: Path) -> None:
     """Only a policy that tells how unsure it is has the rule that asks it."""

@@ -47,6 +47,11 @@ def sentence(task: str, episode: Episode) -> np.ndarray:
     return np.array(words(TASKS[task].instructions[episode.instruction]), np.int64)
 
 
+def feeling(world: World) -> dict[str, np.ndarray]:
+    """What the arm says of itself."""
+    return {"state": world.proprioception, "torques": world.torques}
+
+
 class Played:
     """How an actor's chunks are played.
 
@@ -155,7 +160,7 @@ def gather(task: str, world: World, seed: int, actor: Actor | None = None) -> li
             break
         command, other = expert(world, episode, tick), None
         if after == 0:
-            observed = {**eyes.look(), "words": told, "state": world.proprioception}
+            observed = {**eyes.look(), "words": told, **feeling(world)}
             if tick % _EVERY == 0:
                 seen[tick] = {**observed, "facts": facts(world, episode, tick)}
             other = driver.command(observed, tick, command)
@@ -181,7 +186,7 @@ def succeeds(task: str, world: World, seed: int, actor: Actor, length: int = 2) 
     eyes, told = Eyes(world), sentence(task, episode)
     played = Played(actor, np.random.default_rng((seed, 2)), 0, length, False)
     for tick in range(rules.most_ticks):
-        observed = {**eyes.look(), "words": told, "state": world.proprioception}
+        observed = {**eyes.look(), "words": told, **feeling(world)}
         command = played.command(observed, tick)
         episode.move(world, tick)
         world.skip(command)

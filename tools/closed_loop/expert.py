@@ -17,6 +17,7 @@ _NEAR = 0.012  # m
 _LEAD_S = 0.09  # what a command takes to be where it says
 _SQUARE = 0.0  # rad: the gripper opens to twice a block's side, so it need not turn to it
 _PEG_LONG = 0.05  # m, half of it
+_OVER, _TURNED = 0.008, 0.15  # m, rad: off by less, a peg is guided in
 
 
 def expert(world: World, episode: Episode, tick: int) -> np.ndarray:
@@ -68,8 +69,8 @@ def _insert(world: World) -> np.ndarray:
     goal, yaw = hole.xpos[:2] - held[:2], world.command[3] + turn
     tip = float(peg.xpos[2]) - _PEG_LONG
     over = HOLE_TOP + 0.03 - held[2] + _PEG_LONG
-    inside = tip < HOLE_TOP - 0.010 and off < 0.008
-    if inside or (off < 0.005 and abs(turn) < 0.05):
+    inside = tip < HOLE_TOP - 0.010 and off < _OVER
+    if inside or (off < _OVER and abs(turn) < _TURNED):
         # Down with little force: not further below what is reached than a few millimetres.
         deep = max(HOLE_TOP - 0.035 - held[2] + _PEG_LONG, float(world.tool[2]) - 0.018)
         return np.array([*goal, deep, yaw, 1.0])

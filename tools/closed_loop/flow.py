@@ -91,7 +91,12 @@ class FlowPolicy(Policy):
     def act(self, o: dict[str, Tensor], steps: int = STEPS) -> Tensor:
         """Commands `[16, 5]` in one piece, by phases made so in `STEPS`; grips are -1 to 1."""
         seen = self.vision(*(o[name] for name in PICTURES))
-        keys, values, places, t = self.prefill(seen, o["words"], o["state"], o["noise"])
+        made = self.prefill(seen, o["words"], o["state"], o["noise"])
+        return self.from_prefix(made, o["state"], steps)
+
+    def from_prefix(self, made: tuple[Tensor, ...], state: Tensor, steps: int) -> Tensor:
+        """Commands from what `prefill` made."""
+        keys, values, places, t = made
         for _ in range(steps):
             places, t = self.euler(places, t, keys, values, steps)
-        return torch.cat([places[:, :4] + o["state"][5:9], places[:, 4:]], 1)
+        return torch.cat([places[:, :4] + state[5:9], places[:, 4:]], 1)

@@ -17,11 +17,11 @@ from .scattered import scatter
 from .tasks import TASKS
 from .world import World
 
-_DEMOS = {"pick": 40, "belt": 160, "insert": 120}
-_DAGGER = {"pick": 20, "belt": 80, "insert": 60}  # episodes per round
-_TRIED = {"pick": 4, "belt": 12, "insert": 8}  # episodes that a policy drives alone, per round
+_DEMOS = {"pick": 40, "belt": 160, "insert": 240}
+_DAGGER = {"pick": 20, "belt": 80, "insert": 160}  # episodes per round
+_TRIED = {"pick": 4, "belt": 12, "insert": 24}  # episodes that a policy drives alone, per round
 _FEW = 2  # steps of the flow while samples are gathered
-_SCATTERED = {"pick": 800, "belt": 3200}  # scenes
+_SCATTERED = {"pick": 800, "belt": 3200, "insert": 3000}  # scenes
 _SCENES = 800_000  # seeds from here on are of these
 _ALONE = 900_000  # seeds from here on are of episodes that only tell how it goes
 
@@ -60,6 +60,11 @@ class Effort:
     rounds: int
     driven: int
     seed: int
+
+    @property
+    def touches(self) -> bool:
+        """Whether `touch` is trained, in flow's place."""
+        return "insert" in self.tasks
 
     @property
     def turns(self) -> range:

@@ -10,11 +10,13 @@ from safetensors.torch import load_file, save_file
 
 from .flow import FlowPolicy
 from .tokens import TokenPolicy
+from .touching import TouchPolicy
 
 Net = TokenPolicy | FlowPolicy
 POLICIES: dict[str, type[TokenPolicy] | type[FlowPolicy]] = {
     "tokens": TokenPolicy,
     "flow": FlowPolicy,
+    "touch": TouchPolicy,
 }
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from .heads import Net
 from .policy import PICTURES
 from .samples import Samples, Share
+from .touching import TouchPolicy
 
 _FAR = 4.0  # of a fact: what is further off is as bad
 _out = Console()
@@ -28,18 +29,23 @@ class Learner(nn.Module):
         self.net, self._lent = net, lent
         net.prefix.requires_grad_(not lent)
 
-    def normalise(self, states: np.ndarray) -> None:
-        """Take proprioception's mean and deviation from samples."""
+    def normalise(self, samples: Samples) -> None:
+        """Take the mean and deviation of what the arm says from samples."""
+        states = samples.all_of("state")
         self.net.mean.copy_(torch.from_numpy(states.mean(0)))
         self.net.deviation.copy_(torch.from_numpy(states.std(0) + 1e-3))
+        if isinstance(self.net, TouchPolicy):
+            torques = samples.all_of("torques")
+            self.net.usual.copy_(torch.from_numpy(torques.mean(0)))
+            self.net.spread.copy_(torch.from_numpy(torques.std(0) + 1e-3))
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, and what it is made of: commands, scene."""
         prefix = self.net.prefix
         with torch.set_grad_enabled(not self._lent):
             seen = prefix.see(*(batch[name] for name in PICTURES))
-            normal = self.net.normal(batch["state"])
-            keys, values, guess = prefix(seen, batch["words"], normal)
+            own = self.net.given(batch)
+            keys, values, guess = prefix(seen, batch["words"], own)
         scene = (guess - batch["facts"]).abs().clamp(max=_FAR).mean()
         commands = self.net.loss(batch, keys, values)
         return commands + scene, torch.stack([commands, scene]).detach()

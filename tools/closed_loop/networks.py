@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from vlacut.plans.plan import Plan
 from .cells import Cell
 from .rows import Table, executors
 
+_PLAYED = ("naive", "aligned")  # how other ways to run a loop are
 _RULES = ("when-empty", "rapid", "risk")
 _PRICE = (("minimise", "cloud-time"),)
 # Errors that `price` is allowed instead of its tables', with which it took less of the cloud than
@@ -22,8 +24,12 @@ _UNSURE = {"tokens": ("entropy",)}  # rules for a policy that tells how unsure i
 NETWORKS = {"5G uplink": "nuwins_uplink", "LTE": "nyc_cellular", "3G": "norway_hsdpa"}
 
 
-def network_table(label: str, base: Cell, roboecc: Path | None) -> Table:
-    """Placements over a recorded network, full-size timing."""
+def network_table(
+    label: str, base: Cell, roboecc: Path | None, others: Mapping[str, Path] | None = None
+) -> Table:
+    """Placements over a recorded network, full-size timing; and other ways to run the plan's loop,
+    bundles by name.
+    """
     traces = Path(base.traces).name
     plan = read_bundle(Path(base.plan)).plan
     rows = _uncut(plan, base)
@@ -34,7 +40,11 @@ def network_table(label: str, base: Cell, roboecc: Path | None) -> Table:
         rows.append(("RoboECC adjusted", replace(paper, selector="thresholds")))
     rows += [(f"ours, {way}", one) for way, one in executors(base).items()]
     compared = [(other, "ours, naive") for other, _ in rows if not other.startswith("ours")]
-    title = f"belt: the timing of {plan.program} over {label} ({traces})"
+    for name, path in (others or {}).items():
+        for way in _PLAYED:
+            rows.append((f"{name}, {way}", replace(base, plan=str(path), playing=way)))
+            compared.append((f"ours, {way}", rows[-1][0]))
+    title = f"{base.task}: the timing of {plan.program} over {label} ({traces})"
     return Table(f"network-{traces}", title, rows, compared, _PAPERS["network"])
 
 
@@ -72,12 +82,12 @@ def controller_table(label: str, name: str, base: Cell) -> Table:
     ]
     compared = [(other, "price") for other, _ in rows[:-1]]
     if eps := _LOOSER.get(name):
-        label, options = f"price, eps {eps:g}", (*_PRICE, ("eps", eps))
-        rows.append((label, replace(base, controller="price", options=options)))
-        compared.append(("when-empty", label))
+        looser, options = f"price, eps {eps:g}", (*_PRICE, ("eps", eps))
+        rows.append((looser, replace(base, controller="price", options=options)))
+        compared.append(("when-empty", looser))
     return Table(
         "-".join(["controllers", name, traces, *filter(None, ends)]),
-        f"belt, {name}: when to ask, the timing of {plan.program} over {label} ({traces}), "
+        f"{base.task}, {name}: when to ask, the timing of {plan.program} over {label} ({traces}), "
         + base.playing
         + (f", {disturbed} in the pictures" if disturbed else ""),
         rows,

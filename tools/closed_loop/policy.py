@@ -20,6 +20,7 @@ CHUNK, DIMS = 16, 5
 PICTURE = 64
 BEFORE = 3  # ticks
 STATE = 10
+TORQUES = 7  # of the joints
 WORDS = ("<pad>", "pick", "red", "green", "insert", "peg")
 SENTENCES = {"red": ("pick", "red"), "green": ("pick", "green"), "insert": ("insert", "peg")}
 PICTURES = ("front", "before", "wrist")
@@ -32,12 +33,13 @@ _SHARP = 4.0  # of the softmax over a map, where training begins
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes of a policy."""
+    """Sizes of a policy; `felt` is what the arm says beyond proprioception."""
 
     width: int = 64
     heads: int = 4
     layers: int = 2
     per_view: int = 2
+    felt: int = 0
 
 
 def words(sentence: str) -> list[int]:
@@ -114,13 +116,14 @@ class Prefix(nn.Module):
         super().__init__()
         self.config = config
         width, rows = config.width, 2 * config.per_view
+        own = STATE + config.felt
         self.front, self.wrist = Tower(1), Tower(3)
         self.far = nn.Linear(5 * _MAPS, config.per_view * width)
         self.near = nn.Linear(3 * _MAPS, config.per_view * width)
         self.words = nn.Embedding(len(WORDS), width)
-        self.state = nn.Sequential(nn.Linear(STATE, width), nn.ReLU(), nn.Linear(width, width))
+        self.state = nn.Sequential(nn.Linear(own, width), nn.ReLU(), nn.Linear(width, width))
         self.guess = nn.Sequential(
-            nn.Linear((rows + 2) * width + STATE, 2 * width), nn.ReLU(), nn.Linear(2 * width, FACTS)
+            nn.Linear((rows + 2) * width + own, 2 * width), nn.ReLU(), nn.Linear(2 * width, FACTS)
         )
         self.scene = nn.Linear(FACTS, width)
         self.places = nn.Parameter(0.02 * torch.randn(rows + 4, width))
@@ -179,6 +182,10 @@ class Policy(nn.Module):
     def normal(self, state: Tensor) -> Tensor:
         """Proprioception in deviations from its mean."""
         return (state - self.mean) / self.deviation
+
+    def given(self, batch: dict[str, Tensor]) -> Tensor:
+        """What a batch's arms say of themselves, as the prefix takes it."""
+        return self.normal(batch["state"])
 
     def add_up(self, changes: Tensor, state: Tensor) -> Tensor:
         """Commands `[16, 5]` from changes and the command in force; the grip is no change."""

@@ -16,10 +16,11 @@ from vlacut.tensor.npz import npz_bytes
 
 from .flow import STEPS, FlowPolicy
 from .heads import load
-from .policy import CHUNK, DIMS, PICTURES, STATE
+from .policy import CHUNK, DIMS, PICTURES, STATE, TORQUES
 from .scattered import scatter
 from .tasks import TASKS
 from .tokens import TokenPolicy
+from .touching import TouchPolicy
 from .world import World
 
 EDGE, CLOUD, LINK = "jetson-agx-orin", "a100", "10MB/s,20ms"
@@ -38,6 +39,7 @@ def _example() -> dict[str, torch.Tensor]:
         for name in PICTURES
     }
     made["words"] = torch.tensor([1, 2])
+    made["torques"] = torch.linspace(-4, 4, TORQUES)
     made["state"] = torch.tensor([0.4, 0.0, 0.3, 0.0, 1.0, 0.4, 0.0, 0.3, 0.0, 0.0])[:STATE]
     return made
 
@@ -98,7 +100,9 @@ def flow_program(net: FlowPolicy) -> Program:
     noise = torch.randn(CHUNK, DIMS, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         seen = net.vision(*(example[name] for name in PICTURES))
-        known = {"tokens": example["words"], "state": example["state"], "noise": noise}
+        known = {"tokens": example["words"], "state": example["state"]}
+        known |= {"torques": example["torques"]} if isinstance(net, TouchPolicy) else {}
+        known |= {"noise": noise}
         made = net.prefill(seen, *known.values())
     prefix = dict(zip(("keys", "values", "places", "t"), made, strict=True))
     loop = {name: prefix[name] for name in ("places", "t", "keys", "values")}
@@ -108,8 +112,9 @@ def flow_program(net: FlowPolicy) -> Program:
         TorchPhase("prefix", net, {"seen": seen, **known}, tuple(prefix), "prefill"),
         TorchPhase("denoise", net, loop, tuple(carried), "denoise", STEPS, carried),
     )
-    observation = [*PICTURES, "tokens", "state", "noise"]
-    return program_from_torch("closed-loop-flow", phases, observation, ["actions"])
+    observation = [*PICTURES, *known]
+    name = "touch" if isinstance(net, TouchPolicy) else "flow"
+    return program_from_torch(f"closed-loop-{name}", phases, observation, ["actions"])
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--traces", type=Path, help="folder of folders of recorded bandwidths")
     parser.add_argument("--plan", type=Path, help="a full-size bundle, with a portfolio")
     parser.add_argument("--roboecc", type=Path, help="one with the paper's cut and its neighbours")
+    parser.add_argument("--in-flight", type=Path, help="one with requests in flight")
+    parser.add_argument("--drafts", type=Path, help="one with drafts")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)

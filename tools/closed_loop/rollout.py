@@ -28,6 +28,7 @@ from .arm import RATE
 from .deployed import DOUBT
 from .disturbances import Disturb
 from .oracle import ACTIONS
+from .pipelined import Pipelined
 from .policy import CHUNK
 from .scene import PERIOD_NS, Run, Scene, sampled
 from .tasks import Task
@@ -73,7 +74,9 @@ def drive(
         timing.ended()
         return policy.act(inference.observation, variant)
 
-    runner = Delayed(make, timing.course, timing.outlook)
+    times = timing.course, timing.outlook
+    behind = timing.warming
+    runner: Runner = Pipelined(make, *times, behind) if behind else Delayed(make, *times)
     cycle = cycle_of(policy, how, runner, timing.routes)
     scene = Scene(task, world, policy, seed, disturb)
     run = play(scene, cycle, how, lambda tick: tick * PERIOD_NS, watch, record)

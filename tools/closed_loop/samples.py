@@ -110,6 +110,6 @@ class Samples:
             [{name: column[row] for name, column in columns.items()} for row in range(count)]
         )
 
-    def states(self) -> np.ndarray:
-        """Proprioception of all samples."""
-        return np.stack([row["state"] for row in self._rows])
+    def all_of(self, name: str) -> np.ndarray:
+        """A column, of all samples."""
+        return np.stack([row[name] for row in self._rows])

@@ -10,23 +10,27 @@ from __future__ import annotations
 import numpy as np
 
 from .arm import HOME, OPEN, RATE
-from .episodes import Observation, sentence
+from .episodes import Observation, feeling, sentence
 from .expert import facts
 from .policy import BEFORE, CHUNK, DIMS
 from .tasks import TASKS, Episode, begin
-from .things import BLOCK
+from .things import BLOCK, HOLE_TOP, PEG
 from .world import World
 
 _FAST = 0.06  # m/s, of the belt
 _LOW, _HIGH = np.array([0.30, -0.42, 0.06]), np.array([0.62, 0.48, 0.42])  # m, of the tool
 _NEAR, _HELD = 0.7, 0.85  # shares of the scenes: near the target; up to here, and then in the hand
+_OFTEN, _LIES = 0.75, 0.006  # the share over the hole; m that a peg is off in the hand
+_PEG_LOW, _PEG_HIGH = np.array([0.28, -0.25, 0.15]), np.array([0.62, 0.25, 0.50])  # m, of the tool
 _JOINTS = 7
 
 
 def scatter(task: str, world: World, seed: int) -> Observation:
-    """A scene as a sample without a label; only for tasks with blocks on a belt."""
+    """A scene as a sample without a label."""
     numbers = np.random.default_rng((seed, 6))
     episode = begin(TASKS[task], world, seed)
+    if episode.target == "hole":
+        return _scattered_peg(task, world, episode, numbers)
     speed = float(numbers.uniform(0, _FAST)) if task == "belt" else 0.0
     episode = Episode(episode.instruction, episode.target, ((0, speed),))
     blocks = [_place(world, name) for name in TASKS[task].instructions]
@@ -43,16 +47,47 @@ def scatter(task: str, world: World, seed: int) -> Observation:
     before = world.picture("front")
     world.data.qpos[:] = now
     world.show()
+    return _sample(task, world, episode, before)
+
+
+def _sample(task: str, world: World, episode: Episode, before: np.ndarray) -> Observation:
     return {
         "front": world.picture("front"),
         "before": before,
         "wrist": world.picture("wrist"),
         "words": sentence(task, episode),
-        "state": world.proprioception,
+        **feeling(world),
         "facts": facts(world, episode, 0),
         "chunk": np.zeros((CHUNK, DIMS), np.float32),
         "labelled": np.array(0, np.float32),
     }
+
+
+def _scattered_peg(
+    task: str, world: World, episode: Episode, numbers: np.random.Generator
+) -> Observation:
+    """A peg in the hand, mostly not far over the hole."""
+    peg, hole = _place(world, "peg"), world.data.mocap_pos[0].copy()
+    far = numbers.random() >= _OFTEN
+    tool = numbers.uniform(_PEG_LOW, _PEG_HIGH)
+    if not far:
+        tool[:2] = hole[:2] + numbers.normal(0, numbers.choice([0.006, 0.03]), 2)
+        tool[2] = HOLE_TOP + numbers.uniform(0.075, 0.2)
+    yaw, lies = numbers.normal(0, 0.25), numbers.uniform(-_LIES, _LIES)
+    world.command = np.array([*tool, yaw, 1.0])
+    world.pose(np.array(HOME), PEG)
+    # A tool that turns takes the peg with it.
+    lean = np.array([lies * np.cos(world.yaw), lies * np.sin(world.yaw), -0.02])
+    half = world.yaw / 2
+    world.data.qpos[peg : peg + 7] = *(world.tool + lean), np.cos(half), 0, 0, np.sin(half)
+    now = world.data.qpos.copy()
+    world.data.qpos[:_JOINTS] += numbers.normal(0, 0.03, _JOINTS)
+    world.show()
+    before = world.picture("front")
+    world.data.qpos[:] = now
+    world.show()
+    world.command[:4] += numbers.normal(0, (0.012, 0.012, 0.012, 0.05))
+    return _sample(task, world, episode, before)
 
 
 def _place(world: World, name: str) -> int:

@@ -41,7 +41,8 @@ class Sight:
 
     Args:
         world, episode: that are looked at.
-        names: of what the policy takes: pictures, `tokens`, `state`, `noise`; or `scene`.
+        names: of what the policy takes: pictures, `tokens`, `state`, `torques`, `noise`; or
+            `scene`.
         told: words of the instruction.
         seed: of the episode.
         disturb: what happens to pictures.
@@ -73,6 +74,8 @@ class Sight:
             return self._told
         if name == "state":
             return self._world.proprioception
+        if name == "torques":
+            return self._world.torques
         if name == SCENE:
             return scene_of(self._world, self._episode, self._tick)
         if name == "noise":

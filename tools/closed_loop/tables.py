@@ -16,7 +16,8 @@ from .rows import PLAYED, Table, executors
 from .tasks import TASKS
 
 _DELAYS_MS = (0, 100, 300, 600)
-LEARNT = ("pick", "belt")  # tasks that the kept weights were trained on
+LEARNT = {"touch": ("insert",)}  # tasks that the kept weights of a policy were trained on
+_LEARNT = ("pick", "belt")  # of the others
 _LONG = 32  # commands of a chunk that lasts more than twice the longest delay
 
 
@@ -29,9 +30,14 @@ def small_table() -> Table:
     return Table("small", "belt, expert: the naive loop", rows, [(rows[1][0], rows[0][0])])
 
 
+def learnt(name: str) -> tuple[str, ...]:
+    """Tasks of a policy, the hardest last; of the expert, those of `flow`."""
+    return LEARNT.get(name, _LEARNT)
+
+
 def quiet_table(name: str, path: str) -> Table:
     """No delay: half of a chunk played, as is usual in simulators; and a new one every tick."""
-    tasks = TASKS if path == EXPERT else LEARNT
+    tasks = tuple(TASKS) if path == EXPERT else learnt(name)
     rows = [(task, Cell(task, path, waits=True, horizon=PLAYED)) for task in tasks]
     rows += [(f"{task}, one", replace(cell, horizon=1)) for task, cell in rows]
     compared = [(task, f"{task}, one") for task in tasks]
@@ -40,10 +46,10 @@ def quiet_table(name: str, path: str) -> Table:
 
 
 def delay_table(name: str, path: str, rtc: str) -> Table:
-    """The belt, delays, and ways to play."""
-    rows = []
+    """The policy's hardest task, delays, and ways to play."""
+    task, rows = learnt(name)[-1], []
     for delay in _DELAYS_MS:
-        ways = executors(Cell("belt", path, delay / 1e3), rtc)
+        ways = executors(Cell(task, path, delay / 1e3), rtc)
         rows += [(f"{way} {delay} ms", one) for way, one in ways.items()]
     first, last = _DELAYS_MS[1], _DELAYS_MS[-1]
     compared = [(f"naive {first} ms", f"naive {last} ms")]
@@ -59,7 +65,7 @@ def delay_table(name: str, path: str, rtc: str) -> Table:
     ]
     note = "One inference after the other; sync holds while it thinks, and plays 8 commands."
     return Table(
-        f"delays-{name}", f"belt, {name}: delays and ways to play", rows, compared, (note,)
+        f"delays-{name}", f"{task}, {name}: delays and ways to play", rows, compared, (note,)
     )
 
 
@@ -98,10 +104,11 @@ _PRECISE = (
 
 def disturbance_table(name: str, path: str) -> Table:
     """What disturbances of the pictures do at a short delay."""
-    cell = Cell("belt", path, 0.1, playing="naive")
+    task = learnt(name)[-1]
+    cell = Cell(task, path, 0.1, playing="naive")
     rows = [("nothing", cell)]
     rows += [(kind, replace(cell, disturbance=kind)) for kind in DISTURBANCES]
-    return Table(f"disturbances-{name}", f"belt, {name}, 100 ms, naive: disturbed pictures", rows)
+    return Table(f"disturbances-{name}", f"{task}, {name}, 100 ms, naive: disturbed pictures", rows)
 
 
 def every_table(
@@ -132,9 +139,11 @@ def _over(
     label: str, name: str, path: str, traces: Path, given: argparse.Namespace
 ) -> Iterator[Table]:
     """The tables over a recorded network; placements with one policy alone."""
-    base = Cell("belt", path, plan=str(given.plan), traces=str(traces), playing="naive")
-    if name != "tokens":
-        yield network_table(label, base, given.roboecc)
+    base = Cell(learnt(name)[-1], path, plan=str(given.plan), traces=str(traces), playing="naive")
+    if name in ("flow", EXPERT):
+        others = {"pipeline": given.in_flight, "drafts": given.drafts}
+        found = {kind: bundle for kind, bundle in others.items() if bundle is not None}
+        yield network_table(label, base, given.roboecc, found)
     priced = replace(base, tables=str(given.folder / f"actions-{name}.npz"))
     yield controller_table(label, name, priced)
     yield controller_table(label, name, replace(priced, playing="aligned"))

@@ -28,9 +28,11 @@ class Timing(Protocol):
 
     Attributes:
         routes: by variant.
+        warming: how many inferences an action comes after its observation.
     """
 
     routes: Sequence[Route]
+    warming: int
 
     def course(self, inference: Inference, now_ns: int) -> Course:
         """How an inference goes that is asked for at a time."""
@@ -54,7 +56,7 @@ class FixedTime:
     """
 
     def __init__(self, seconds: float, routes: Sequence[Route] = _ONE) -> None:
-        self._seconds, self.routes = seconds, routes
+        self._seconds, self.routes, self.warming = seconds, routes, 0
         self._ran: list[int] = []
 
     def course(self, inference: Inference, now_ns: int) -> Course:
@@ -109,6 +111,7 @@ class PlanTime:
         self.routes: Sequence[Route] = network.routes
         self._network, self._begins_s = network, begins_s
         plan = network.plan
+        self.warming = plan.warming
         chosen = make_selector(selector, plan, history=history, predictor=_ewma)
         self._knows = ByForecast(chosen, _ewma, network.link, plan.link, _SAMPLED_S)
         self._times, self._likely = InferenceTimes(plan), 0

@@ -1,11 +1,13 @@
 """Trains the bench's policies by imitation of the scripted experts, with DAgger.
 
     python -m tools.closed_loop.train pick belt --keep rounds
+    python -m tools.closed_loop.train insert --keep felt
 
 `flow` learns first, together with the prefix; it drives the episodes of DAgger, which the expert
 labels. `tokens` has that prefix as it is, and learns its head from the same samples, and from
 episodes of DAgger that it drives itself. The prefix also learns to say what the expert knows of the
-scene, which pictures only show; nobody tells it when it drives.
+scene, which pictures only show; nobody tells it when it drives. `touch`, for `insert`, learns
+alone.
 
 Weights go to `tools/closed_loop/weights/NAME.safetensors` in float16. The same seed, the same
 number of processes and the same versions give the same weights on the same machine. Processes share
@@ -31,6 +33,7 @@ from .learning import Learner, fit
 from .samples import Samples, Share
 from .tasks import TASKS
 from .tokens import TokenPolicy
+from .touching import TouchPolicy
 
 WEIGHTS = Path(__file__).parent / "weights"
 _RATE = 2e-3
@@ -52,10 +55,15 @@ class Training:
         self._samples, self._began = Samples(), time.monotonic()
 
     def run(self) -> None:
-        """Train `flow`, and `tokens` over its prefix."""
+        """Train `flow`, and `tokens` over its prefix; or `touch`."""
         torch.set_num_threads(1)
         self._share.begin()
         torch.manual_seed(self._effort.seed)
+        if self._effort.touches:
+            touch = Learner(TouchPolicy())
+            for turn in self._effort.turns:
+                self._turn("touch", touch, turn)
+            return
         flow = Learner(FlowPolicy())
         for turn in self._effort.turns:
             self._turn("flow", flow, turn)
@@ -76,7 +84,7 @@ class Training:
             for kind in ("scattered", "samples"):
                 self._samples.read(folder / f"{kind}{rank}.npz")
         if turn == 0:
-            learner.normalise(self._samples.states())
+            learner.normalise(self._samples)
         done = folder / f"{name}.safetensors"
         if not done.is_file():
             rate = _RATE * (1 if effort.begins(turn) else 0.7)
@@ -116,7 +124,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="+", choices=sorted(TASKS))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the episodes")
     parser.add_argument("--steps", type=int, default=1000, help="of AdamW, a round")
-    parser.add_argument("--rounds", type=int, default=3, help="of DAgger that flow drives")
+    parser.add_argument("--rounds", type=int, default=3, help="of DAgger that flow or touch drives")
     parser.add_argument("--own", type=int, default=0, help="of those that tokens drives")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=1, help="processes")
@@ -129,6 +137,8 @@ def main() -> None:
     effort = Effort(
         tuple(given.tasks), given.scale, given.steps, given.rounds, given.own, given.seed
     )
+    if effort.touches and len(effort.tasks) > 1:
+        parser.error("insert has a policy of its own: train it alone")
     if given.rank is not None:
         _rank(given.rank, effort, given.weights, given.keep, given.ranks)
         return

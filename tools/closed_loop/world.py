@@ -125,6 +125,14 @@ class World:
         """Tool x, y, z, yaw, opening, and the command in force: `[10]`, float32."""
         return np.array([*self.tool, self.yaw, self.opening, *self.command], np.float32)
 
+    @property
+    def torques(self) -> np.ndarray:
+        """What the joints give beyond what gravity takes, N m, `[7]`, float32; at rest nothing."""
+        if self.data.time == 0:
+            return np.zeros(_JOINTS, np.float32)  # its springs are not set yet
+        beyond = self.data.qfrc_actuator - self.data.qfrc_gravcomp
+        return np.asarray(beyond[:_JOINTS], np.float32)
+
     def step(self, command: np.ndarray) -> Sensed:
         """A control step, 50 ms, towards a command."""
         self._begin(command)
