@@ -3,10 +3,12 @@
 The decoder of `decode_heavy.py`, 300 MB in float32, runs in the cloud: two servers of the same
 bundle, one of which uses its engines for several robots, each in a process of its own with one
 thread for engines. Robots are threads here that step without a pause over loopback; the two servers
-take turns, so that both see the same machine. `alone` is one robot's median step by turns one by
-one over that of the server with batches.
+take turns, so that both see the same machine.
 
-`robots at` a deadline: the most that are served with their p99 within it.
+`bound` is what the engines alone would gain, run here between the windows without a server: see
+`batch_engines.py`. `robots at` a deadline: the most that are served with their p99 within it.
+`alone` is one robot's step on the server with batches over its step, just before or after, on the
+one without; a second robot of that one says how far two equal things are apart.
 """
 
 from __future__ import annotations
@@ -24,13 +26,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from batch_engines import Engines, on_one_thread
 from decode_heavy import Decoder, Size
 from rich.console import Console
 from rich.table import Table
 
 import vlacut
-from vlacut.bundle.manifest import read_bundle
-from vlacut.hardware import Side
 from vlacut.runtime.cloud.deployment import Offer
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.engines import cloud_engines
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=Size.layers)
     parser.add_argument("--steps", type=int, default=6, help="of each robot in a window")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--alone", type=int, default=40, help="steps of one robot on each server")
     parser.add_argument("--deadlines", type=float, nargs="+", default=[1, 2, 4], help="seconds")
     parser.add_argument("--serve", nargs=2, metavar=("BUNDLE", "WAY"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -74,17 +76,23 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vlacut-")))
         bundle = compiled(size, chosen.prompt, chosen.batch, folder / "b.vlacut")
         places = {way: stack.enter_context(server(bundle, way)) for way in WAYS}
-        ids = np.random.default_rng(1).integers(0, size.words, (1, chosen.prompt))
+        observed = {"ids": np.random.default_rng(1).integers(0, size.words, (1, chosen.prompt))}
+        engines = Engines(bundle, {"decode": TRIPS})
         found: dict[tuple[int, str], Served] = {}
-        for robots in chosen.robots:
-            for _ in range(chosen.rounds):
+        for _ in range(chosen.rounds):
+            for robots in chosen.robots:
                 for way in WAYS:
-                    made = window(bundle, places[way], robots, chosen.steps, {"ids": ids})
+                    made = window(bundle, places[way], robots, chosen.steps, observed)
                     before = found.get((robots, way), Served([], 0.0))
                     found[robots, way] = Served(
                         before.steps + made.steps, before.seconds + made.seconds
                     )
-    show(chosen.robots, found, chosen.deadlines)
+                    engines.run()
+        ratios = alone(bundle, places, chosen.alone, observed) if chosen.alone else {}
+    show(chosen.robots, found, chosen.deadlines, engines)
+    for name, each in ratios.items():
+        low, middle, high = np.quantile(each, (0.25, 0.5, 0.75))
+        print(f"{name}: {middle:.3f} x, quartiles {low:.3f} and {high:.3f}, {len(each)} steps")
 
 
 def compiled(size: Size, prompt: int, batch: str, path: Path, **options: Any) -> Path:
@@ -116,9 +124,7 @@ def server(bundle: Path, way: str) -> Iterator[str]:
 
 def serve(path: Path, way: str) -> None:
     """Serve until standard input ends; engines have one thread."""
-    opened = read_bundle(path)
-    recipe = {**opened.manifest.recipes[Side.CLOUD.value], "threads": "1"}
-    opened.manifest.recipes[Side.CLOUD.value] = recipe  # type: ignore[index]
+    opened = on_one_thread(path)
 
     def load() -> dict[str, Any]:
         engines = cloud_engines(opened, False, True)
@@ -161,14 +167,44 @@ def window(
     return Served([one for mine in spent for one in mine], time.perf_counter() - start)
 
 
+def alone(
+    bundle: Path, places: dict[str, str], steps: int, observed: dict[str, np.ndarray]
+) -> dict[str, list[float]]:
+    """One robot at a time: its steps over those of one by one, of pairs one after the other."""
+    plain, packed = (places[way] for way in WAYS)
+    clouds = {"plain": plain, "alone": packed, "alone, without batches again": plain}
+    spent: dict[str, list[float]] = {name: [] for name in clouds}
+    with ExitStack() as stack:
+        robots = {
+            name: stack.enter_context(vlacut.connect(bundle, cloud, in_place=True, timeout=120.0))
+            for name, cloud in clouds.items()
+        }
+        for number in range(_SETTLE + steps):
+            order = list(robots)[:: 1 if number % 2 else -1]
+            for name in order:
+                before = time.perf_counter()
+                robots[name].step(observed)
+                if number >= _SETTLE:
+                    spent[name].append(time.perf_counter() - before)
+    first = spent.pop("plain")
+    return {
+        name: [one / other for one, other in zip(each, first, strict=True)]
+        for name, each in spent.items()
+    }
+
+
 def show(
-    robots: Sequence[int], found: dict[tuple[int, str], Served], deadlines: Sequence[float]
+    robots: Sequence[int],
+    found: dict[tuple[int, str], Served],
+    deadlines: Sequence[float],
+    engines: Engines,
 ) -> None:
     """The table, and the robots at each deadline."""
     table = Table(box=None)
-    for column in ("robots", "actions/s", "batches", "x rate", "median ms", "batches", "p99 ms"):
+    for column in ("robots", "actions/s", "batches", "x rate", "bound", "median ms", "batches"):
         table.add_column(column, justify="right")
-    table.add_column("batches", justify="right")
+    for column in ("p99 ms", "batches"):
+        table.add_column(column, justify="right")
     for many in robots:
         plain, packed = (found[many, way] for way in WAYS)
         middle = [np.median(one.steps) * 1e3 for one in (plain, packed)]
@@ -178,6 +214,7 @@ def show(
             f"{plain.rate:.2f}",
             f"{packed.rate:.2f}",
             f"{packed.rate / plain.rate:.2f}",
+            f"{engines.bound(many):.2f}",
             *(f"{one:.0f}" for one in (*middle, *late)),
         )
     Console().print(table)
@@ -189,9 +226,6 @@ def show(
             for way in WAYS
         }
         print(f"robots at {deadline:g} s: " + ", ".join(f"{most[way]} {way}" for way in WAYS))
-    if 1 in robots:
-        one, other = (np.median(found[1, way].steps) for way in WAYS)
-        print(f"alone: {other / one:.3f} x")
 
 
 if __name__ == "__main__":
