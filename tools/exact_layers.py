@@ -7,8 +7,8 @@ products outside repeated blocks (patches, projector, head) and the first and th
 row of three or more (most rows of tiny models have two), by the names that `annotate-structure`
 gives them. The choice by measurement (`quantise{error=...}`) may move the action as far as that
 list does, on what both are rounded by. Printed are the bytes of all weights over those in float32,
-and how far the action moves on eight observations that rounding has not seen, median and largest,
-as the back end onnxruntime runs it. No figure depends on the machine's speed.
+and how far the action moves on eight observations of which rounding has seen the example alone,
+median and largest, as the back end onnxruntime runs it. No figure depends on the machine's speed.
 """
 
 from __future__ import annotations
