@@ -32,7 +32,7 @@ def network_table(
     """
     traces = Path(base.traces).name
     plan = read_bundle(Path(base.plan)).plan
-    rows = _uncut(plan, base)
+    rows = [*_edge_alone(plan, base), *_uncut(plan, base)]
     if roboecc is not None:
         fixed = read_bundle(roboecc).plan.variants[0].name
         paper = replace(base, plan=str(roboecc))
@@ -46,6 +46,18 @@ def network_table(
             compared.append((f"ours, {way}", rows[-1][0]))
     title = f"{base.task}: the timing of {plan.program} over {label} ({traces})"
     return Table(f"network-{traces}", title, rows, compared, _PAPERS["network"])
+
+
+def _edge_alone(plan: Plan, base: Cell) -> list[tuple[str, Cell]]:
+    """Rows of all of the program on the robot, by its price: no network, and none of the plan's
+    variants where its pool has no room for that.
+    """
+    priced = next((one for one in plan.strategies if one.name == "all-edge"), None)
+    if priced is None:
+        return []
+    alone = replace(base, plan="", traces="", delay_s=round(priced.price.total_s, 4))
+    made = executors(alone)
+    return [(f"all-edge, {way}", made[way]) for way in ("sync", *_PLAYED)]
 
 
 def _uncut(plan: Plan, base: Cell) -> list[tuple[str, Cell]]:
