@@ -107,7 +107,12 @@ class Maker:
                 assert value.dtype is not None
                 assert value.shape is not None
                 value.const_value = ir.ExternalTensor(
-                    f"{_DRAWN}{value.name}", 0, 0, value.dtype, shape=value.shape, name=value.name
+                    f"{_DRAWN}{value.name}",
+                    0,
+                    0,
+                    value.dtype,
+                    shape=value.shape,
+                    name=str(value.name),
                 )
         TorchBuilder().prepare(model, name, {})
         path = self._folder / "parts" / f"{name}.onnx"
