@@ -25,10 +25,14 @@ NETWORKS = {"5G uplink": "nuwins_uplink", "LTE": "nyc_cellular", "3G": "norway_h
 
 
 def network_table(
-    label: str, base: Cell, roboecc: Path | None, others: Mapping[str, Path] | None = None
+    label: str,
+    base: Cell,
+    roboecc: Path | None,
+    others: Mapping[str, Path] | None = None,
+    rtc: str = "",
 ) -> Table:
-    """Placements over a recorded network, full-size timing; and other ways to run the plan's loop,
-    bundles by name.
+    """Placements over a recorded network, full-size timing; ways to play, `rtc` being the policy
+    that continues the chunk; and other ways to run the plan's loop, bundles by name.
     """
     traces = Path(base.traces).name
     plan = read_bundle(Path(base.plan)).plan
@@ -38,7 +42,7 @@ def network_table(
         paper = replace(base, plan=str(roboecc))
         rows.append(("RoboECC fixed", replace(paper, selector=fixed)))
         rows.append(("RoboECC adjusted", replace(paper, selector="thresholds")))
-    rows += [(f"ours, {way}", one) for way, one in executors(base).items()]
+    rows += [(f"ours, {way}", one) for way, one in executors(base, rtc).items()]
     compared = [(other, "ours, naive") for other, _ in rows if not other.startswith("ours")]
     for name, path in (others or {}).items():
         for way in _PLAYED:

@@ -119,8 +119,7 @@ def every_table(
     for name, path in policies.items():
         if name != RTC:
             made.append(quiet_table(name, path))
-            continued = {"flow": policies.get(RTC, ""), EXPERT: EXPERT}.get(name, "")
-            made.append(delay_table(name, path, continued))
+            made.append(delay_table(name, path, _continued(name, policies)))
         if name not in (RTC, EXPERT):
             made.append(disturbance_table(name, path))
     if precise:
@@ -131,19 +130,26 @@ def every_table(
     for label, folder in NETWORKS.items():
         if (given.traces / folder).is_dir():
             for name in drivers:
-                made += _over(label, name, policies[name], given.traces / folder, given)
+                made += _over(label, name, policies, given.traces / folder, given)
     return made
 
 
+def _continued(name: str, paths: Mapping[str, str]) -> str:
+    """The policy that continues the chunk in force, of one by its name; empty if there is none."""
+    return {"flow": paths.get(RTC, ""), EXPERT: EXPERT}.get(name, "")
+
+
 def _over(
-    label: str, name: str, path: str, traces: Path, given: argparse.Namespace
+    label: str, name: str, paths: Mapping[str, str], traces: Path, given: argparse.Namespace
 ) -> Iterator[Table]:
     """The tables over a recorded network; placements with one policy alone."""
-    base = Cell(learnt(name)[-1], path, plan=str(given.plan), traces=str(traces), playing="naive")
+    base = Cell(
+        learnt(name)[-1], paths[name], plan=str(given.plan), traces=str(traces), playing="naive"
+    )
     if name in ("flow", EXPERT):
         others = {"pipeline": given.in_flight, "drafts": given.drafts}
         found = {kind: bundle for kind, bundle in others.items() if bundle is not None}
-        yield network_table(label, base, given.roboecc, found)
+        yield network_table(label, base, given.roboecc, found, _continued(name, paths))
     priced = replace(base, tables=str(given.folder / f"actions-{name}.npz"))
     yield controller_table(label, name, priced)
     yield controller_table(label, name, replace(priced, playing="aligned"))
