@@ -100,6 +100,34 @@ def test_codes_that_come_over_the_link_are_moved(tmp_path: Path) -> None:
     assert relative_difference({"y": made}, {"y": expected}) < 2e-6
 
 
+INSIDE = """main (float[5,96] x, bool flag) => (float[5,64] y) {
+    w = DequantizeLinear <axis = 1> (codes, scales)
+    y = If (flag) <
+        then_branch = one () => (float[5,64] t) {
+            q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s)  t = MatMul(d, w) },
+        else_branch = other () => (float[5,64] e) {
+            r = QuantizeLinear(x, s, z)  f = DequantizeLinear(r, s)  g = MatMul(f, w)  e = Neg(g) }
+    > }"""
+
+
+def test_products_inside_of_operators_read_codes(tmp_path: Path) -> None:
+    """Nothing makes floats of a weight that only branches multiply with."""
+    weights = {
+        "codes": NUMBERS.integers(-127, 128, (96, 64), np.int8),
+        "scales": NUMBERS.uniform(0.01, 0.02, 64).astype(np.float32),
+        "s": np.array(0.03, np.float32),
+        "z": np.array(0, np.int8),
+    }
+    for flag in (True, False):
+        model = load_program(str(write(tmp_path / "if.onnx", INSIDE, weights))).phases[0].model
+        inputs = {"x": ROWS, "flag": np.array(flag)}
+        expected = by_reference(model, **inputs)
+        assert relative_difference({"y": run(model, **inputs)}, {"y": expected}) < 2e-6
+        kinds = [node.op_type for node in model.graph.all_nodes()]
+        assert kinds.count("MatMulInteger") == 2
+        assert not {"DequantizeLinear", "MatMul"} & {*kinds}
+
+
 @pytest.mark.parametrize("zero", [5, None])
 def test_another_zero_of_a_rounding_counts(tmp_path: Path, zero: int | None) -> None:
     """A file of somebody else's may round around another zero than it reads the codes by."""

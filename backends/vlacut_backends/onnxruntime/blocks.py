@@ -38,7 +38,7 @@ def join_blocks(model: ir.Model, activations: str) -> None:
     """
     graph = model.graph
     for lookup, restored in list(_lookups(graph)):
-        _read_codes(graph, lookup, restored)
+        _read_codes(lookup, restored)
         model.graph.opset_imports.setdefault(DOMAIN, 1)
     for product, restored in list(_pairs(graph)):
         asked = product.metadata_props.pop(ACTIVATIONS, activations)
@@ -48,8 +48,8 @@ def join_blocks(model: ir.Model, activations: str) -> None:
 
 
 def _pairs(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
-    """Products, and what makes their weights of codes."""
-    for node in graph:
+    """Products, inside of operators, too, and what makes their weights of codes."""
+    for node in graph.all_nodes():
         if (node.domain, node.op_type) != ("", "MatMul"):
             continue
         weight = node.inputs[1]
@@ -60,7 +60,7 @@ def _pairs(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
 
 def _lookups(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
     """Embeddings, and what makes their tables of codes."""
-    for node in graph:
+    for node in graph.all_nodes():
         if (node.domain, node.op_type) != ("", "Gather"):
             continue
         if node.attributes.get_int("axis", 0) != 0:
@@ -71,12 +71,12 @@ def _lookups(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
             yield node, maker
 
 
-def _read_codes(graph: ir.Graph, lookup: ir.Node, restored: ir.Node) -> None:
+def _read_codes(lookup: ir.Node, restored: ir.Node) -> None:
     codes, scales = restored.inputs
     group = restored.attributes.get_int("block_size", 1)
     options = {"gather_axis": 0, "quantize_axis": 1, "block_size": group}
     given = [codes, lookup.inputs[1], scales]
-    _put(graph, lookup, ir.node(_EMBEDDING, given, options, domain=DOMAIN, name=lookup.name))
+    _put(lookup, ir.node(_EMBEDDING, given, options, domain=DOMAIN, name=lookup.name))
 
 
 def _is_blocked(node: ir.Node, along: int = 0) -> bool:
@@ -105,11 +105,13 @@ def _replace(graph: ir.Graph, product: ir.Node, restored: ir.Node, level: int) -
         domain=DOMAIN,
         name=product.name,
     )
-    _put(graph, product, joined)
+    _put(product, joined)
 
 
-def _put(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+def _put(old: ir.Node, new: ir.Node) -> None:
     """An operator in the place of another."""
+    graph = old.graph
+    assert graph is not None
     old.name = f"{old.name}_replaced"
     new.metadata_props.update(old.metadata_props)
     before, after = old.outputs[0], new.outputs[0]

@@ -53,7 +53,8 @@ def join_integers(model: ir.Model) -> None:
 
 
 def _pairs(graph: ir.Graph) -> Iterator[_Pair]:
-    for node in graph:
+    """Also those inside of operators: what makes their weights would run at every step."""
+    for node in graph.all_nodes():
         if node.domain != "" or node.op_type not in ("MatMul", "Gemm"):
             continue
         plain = all(node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta"))
@@ -115,7 +116,7 @@ def _is_weight(node: ir.Node, outputs: int) -> bool:
 @dataclass
 class _Joining:
     graph: ir.Graph
-    shifted: dict[tuple[str, str], ir.Value] = field(default_factory=dict)
+    shifted: dict[tuple[int, str, str], ir.Value] = field(default_factory=dict)
 
     def replace(self, pair: _Pair) -> None:
         """Let MatMulInteger make what a product makes."""
@@ -129,7 +130,8 @@ class _Joining:
         if bias is not None:
             made = self._add(pair, "Add", [made, bias], "biased", ir.DataType.FLOAT)
         replace_value(node.outputs[0], made)
-        self.graph.remove(node, safe=True)
+        assert node.graph is not None
+        node.graph.remove(node, safe=True)
 
     def _activation(self, pair: _Pair) -> ir.Value:
         """Its codes as uint8, made once for all products that read them."""
@@ -141,7 +143,8 @@ class _Joining:
         read, scale = maker.inputs[:2]
         assert read is not None
         assert scale is not None
-        key = str(read.name), str(scale.name)
+        # A branch does not see what another one makes.
+        key = id(maker.graph), str(read.name), str(scale.name)
         if key not in self.shifted:
             zero = self._constant(np.array(_ZERO, np.uint8))
             made = ir.node("QuantizeLinear", [read, scale, zero], name=f"{maker.name}.shifted")
@@ -203,5 +206,6 @@ class _Joining:
         made.metadata_props.update(before.metadata_props)
         output = made.outputs[0]
         output.name, output.shape, output.type = made.name, like.shape, ir.TensorType(dtype)
-        self.graph.insert_before(before, made)
+        assert before.graph is not None
+        before.graph.insert_before(before, made)
         return output
