@@ -1,7 +1,7 @@
 """Trains the bench's policies by imitation of the scripted experts, with DAgger.
 
-    python -m tools.closed_loop.train pick belt --keep rounds
-    python -m tools.closed_loop.train insert --keep felt
+    python -m tools.closed_loop.train pick belt --keep rounds --own 3
+    python -m tools.closed_loop.train insert --keep felt --rounds 5 --steps 800
 
 `flow` learns first, together with the prefix; it drives the episodes of DAgger, which the expert
 labels. `tokens` has that prefix as it is, and learns its head from the same samples, and from
