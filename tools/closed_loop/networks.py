@@ -16,9 +16,9 @@ from .rows import Table, executors
 _PLAYED = ("naive", "aligned")  # how other ways to run a loop are
 _RULES = ("when-empty", "rapid", "risk")
 _PRICE = (("minimise", "cloud-time"),)
-# Errors that `price` is allowed instead of its tables'. Of 0.07, 0.1 and 0.15, tried naively in 12
-# episodes that are not held out (seeds from 600,000 on), each took less of the cloud than when-empty
-# (1.64, 1.77, 1.77 and 1.87 s); 0.07 had the most successes, 9 beside 7, 7 and 7.
+# Errors that `price` is allowed instead of its tables'. Of 0.07, 0.1 and 0.15, tried naively in
+# 12 episodes that are not held out (seeds from 600,000 on), each took less of the cloud than
+# when-empty (1.64, 1.77, 1.77 and 1.87 s); 0.07 had the most successes, 9 beside 7, 7 and 7.
 _LOOSER = {"flow": 0.07}
 _UNSURE = {"tokens": ("entropy",)}  # rules for a policy that tells how unsure it is
 
