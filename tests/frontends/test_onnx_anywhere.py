@@ -306,6 +306,7 @@ def test_an_operator_that_nothing_runs_is_named(tmp_path: Path, body: str, messa
     with pytest.raises(ModelError, match=message) as caught:
         onnx_program(path)
     assert "\n" not in str(caught.value)
+    assert "operator.onnx" not in str(caught.value)  # no file of the user's
 
 
 def test_an_operator_of_trees_is_tried(tmp_path: Path) -> None:

@@ -62,9 +62,10 @@ def _settle(model: ir.Model, node: ir.Node, where: str) -> None:
             engine = load(file, file.parent, {"optimisation": "none"})
             made = [engine.run(_numbers(given, kind)) for kind in ("normal", "zeros")]
         except BackendError as error:
+            why = one_line(error).removeprefix(f"{file}: ")[:300]
             raise ModelError(
-                f"{name}: ONNX does not define it, and ONNX Runtime does not run it: "
-                f"{one_line(error)[:300]}"
+                f"{name}: ONNX does not define it, and ONNX Runtime does not run it ({why}): "
+                "write it in operators of ONNX, or as a function of the model"
             ) from error
         with contextlib.suppress(BackendError):  # a one may be no index
             made.append(engine.run(_numbers(given, "ones")))
