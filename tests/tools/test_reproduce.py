@@ -81,6 +81,9 @@ def test_every_table_and_figure_is_there_in_full(reproduce: ModuleType) -> None:
     cells = {(one.number, row.what): row for one in tables for row in one.rows}
     assert cells["table IV", "network-aware adjustment, total"].paper == "354.4 ms"
     assert cells["rates, our graph", "Orin, eager, 7 in flight"].paper == "313 ms, 3.19/s"
+    share = cells["table I, memory", "share"]
+    assert share.paper == "30.9 %"
+    assert 25 < float(share.ours.removesuffix("%")) <= 30.9
 
 
 def test_the_adjustment_is_simulated_over_a_network_that_changes(
