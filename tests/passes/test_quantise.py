@@ -26,6 +26,7 @@ from vlacut.split.emission import save
 from vlacut.tensor.numerics import relative_difference
 from vlacut_backends.tensorrt.check import TensorRTChecker
 from vlacut_backends.tensorrt.rtx import installed
+from vlacut_passes.quantising import rounding
 from vlacut_passes.quantising.observing import Observed, observations
 from vlacut_passes.quantising.products import products
 from vlacut_passes.quantising.rounding import Grams, block_scales, gptq, to_nearest
@@ -129,6 +130,20 @@ def test_gptq_is_never_worse_than_the_nearest_on_what_was_held_out(rows: int) ->
     ]
     assert lost[0] <= lost[1] * 1.0001
     assert rows < 400 or lost[0] < 0.8 * lost[1]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_weight_is_rounded_in_pieces_as_it_is_at_once(
+    weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = np.random.default_rng(3)
+    weight = numbers.standard_normal((7 * 32, 40)).astype(np.float32)
+    importance = numbers.random(7 * 32, np.float32) if weighted else None
+    scales = block_scales(weight, 32, importance)
+    codes = to_nearest(weight, scales, 32).codes
+    monkeypatch.setattr(rounding, "_CACHED", 3 * 32 * 40)  # two pieces of 3 blocks, one of 1
+    assert np.array_equal(block_scales(weight, 32, importance), scales)
+    assert np.array_equal(to_nearest(weight, scales, 32).codes, codes)
 
 
 @pytest.mark.parametrize("weights", ["int4", "int8"])
