@@ -27,6 +27,7 @@ from vlacut.hardware import Side
 from vlacut.plans.batch import Batch, check_batches, parse_batches, slot
 from vlacut.runtime.cloud.asked import Asked
 from vlacut.runtime.cloud.batches import Batches
+from vlacut.runtime.cloud.habits import Expected, Habit
 from vlacut.runtime.cloud.pace import Pace
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.cloud.turns import Turns
@@ -346,33 +347,113 @@ def test_parts_without_batches_count_in_what_a_step_has_left() -> None:
     of = batches()
     pace = Pace(object(), {"p": of}, {"p": 9.0, "q": 2.0, "r": 3.0})
     pace.begin(math.inf, ("q", "p", "r"))
-    assert [pace.after(name) for name in ("q", "p", "r")] == pytest.approx([3.01, 3.0, 0.0])
+    asks = [pace.asked(name, Adding(1), {}) for name in ("q", "p", "r")]
+    assert [one.after_s for one in asks] == pytest.approx([3.01, 3.0, 0.0])
+    assert [one.between for one in asks] == [("q", "p"), ("p", "r"), ("r", "q")]
+    assert [one.then for one in asks] == [of, None, None]
+
+
+def expected(turns: Turns, of: Batches, pause_s: float) -> Habit:
+    """A robot that paused so long twice, and has just begun to pause."""
+    habit, between = Habit(), ("p", "p")
+    now = time.monotonic()
+    for _ in range(2):
+        habit.left(now - pause_s, between, of)
+        habit.came(now)
+    with turns._lock:
+        turns._expected.left(habit, between, of)
+    return habit
+
+
+def ask(turns: Turns, of: Batches, habit: Habit | None, company: object = None) -> float:
+    """A robot asks, and gets what it asked for; seconds that it took."""
+    one = asked(of)
+    one.company, one.habit, one.between, one.then = company, habit, ("p", "p"), of
+    assert float(turns.run(one)["y"][0]) == 2.0
+    return time.monotonic() - one.asked_s
+
+
+def test_who_paused_shortly_twice_is_waited_for() -> None:
+    of, turns = batches(), Turns()
+    of.seconds = {1: 100.0, 2: 110.0, 4: 120.0}
+    back = expected(turns, of, 0.2)
+    leading = threading.Thread(target=ask, args=(turns, of, Habit()))
+    leading.start()
+    assert wait_until(lambda: turns.lasts_s > 0)
+    assert of.runs == {1: 0, 2: 0, 4: 0}
+    ask(turns, of, back)  # it would be waited for 45 s
+    leading.join()
+    assert of.runs == {1: 0, 2: 1, 4: 0}
+
+
+@pytest.mark.parametrize("pause_s", [60.0, math.inf])
+def test_who_comes_too_late_to_save_what_is_waited_is_not_waited_for(pause_s: float) -> None:
+    """45 s pay, half of what the engines are spared; and nobody is expected who paused once."""
+    of, turns = batches(), Turns()
+    of.seconds = {1: 100.0, 2: 110.0, 4: 120.0}
+    expected(turns, of, pause_s)
+    assert ask(turns, of, Habit()) < 4
+    assert of.runs == {1: 1, 2: 0, 4: 0}
+
+
+def test_who_does_not_come_is_waited_for_only_as_long_as_it_pays() -> None:
+    """With engines of 1.0, 1.2 and 1.6 s one more saves 0.8 s and three save 1.0 s."""
+    of, now = batches(), 1000.0
+    of.seconds = {1: 1.0, 2: 1.2, 4: 1.6}
+    there = Expected()
+    for pause_s in (0.1, 0.2, 0.3):
+        habit = Habit()
+        for _ in range(2):
+            habit.left(now - pause_s, ("p", "p"), of)
+            habit.came(now)
+        habit.left(now, ("p", "p"), of)
+        there._away[habit] = None
+    assert there.wait(of, 1, now) == (pytest.approx(now + 0.5), 3)
+    assert there.wait(of, 3, now) == (pytest.approx(now + 0.5 * (1.6 + 1.0 - 1.6)), 1)
+    until, coming = there.wait(of, 1, now + 0.45)  # all are overdue
+    assert (until, coming) == (pytest.approx(now + 0.3 + 0.5), 3)
+    assert there.wait(of, 1, now + 0.8) == (-math.inf, 0)
+
+
+def test_who_has_left_is_not_waited_for() -> None:
+    of, turns = batches(), Turns()
+    of.seconds = {1: 100.0, 2: 110.0, 4: 120.0}
+    turns.forget(expected(turns, of, 0.0))
+    assert ask(turns, of, Habit()) < 4
+
+
+def test_a_deadline_is_not_waited_away() -> None:
+    """Of nobody who waits, the one who leads or another."""
+    of, turns = batches(), Turns()
+    of.seconds = {1: 100.0, 2: 110.0, 4: 120.0}
+    expected(turns, of, 0.2)
+    with turns._lock:
+        turns._waiting.append(asked(of, due_s=time.monotonic() + 120.0))
+    assert ask(turns, of, Habit()) < 4
+    assert of.runs == {1: 0, 2: 1, 4: 0}
 
 
 def test_nobody_waits_for_company_while_another_bundle_waits() -> None:
-    of, turns, mine = batches(), Turns(), object()
+    of, turns = batches(), Turns()
     of.seconds = {1: 1000.0, 2: 1100.0, 4: 1200.0}
-    with turns.stepping(mine), turns.stepping(mine):  # it would wait 50 s for the second
-        first = asked(of)
-        first.company = mine
-        leading = threading.Thread(target=turns.run, args=(first,))
-        leading.start()
-        assert wait_until(lambda: turns.lasts_s > 0)
-        other = Asked(Adding(1), {"x": np.ones(1, np.float32)}, math.inf, 0.0, company=object())
-        assert float(turns.run(other)["y"][0]) == 2.0
-        leading.join()
-    assert time.monotonic() - first.asked_s < 40
+    expected(turns, of, 0.2)  # 450 s
+    leading = threading.Thread(target=ask, args=(turns, of, Habit(), object()))
+    start = time.monotonic()
+    leading.start()
+    assert wait_until(lambda: turns.lasts_s > 0)
+    ask(turns, of, None, object())
+    leading.join()
+    assert time.monotonic() - start < 40
 
 
 def test_alone_nobody_waits_for_company() -> None:
-    """Nobody else of the bundle is in a step; with somebody, a twentieth of the part's time."""
-    of, turns, company = batches(), Turns(), object()
+    """Not for itself, however soon it comes back each time."""
+    of, turns, mine = batches(), Turns(), Habit()
     of.seconds = {1: 100.0, 2: 110.0, 4: 120.0}
-    with turns.stepping(company):
-        one = asked(of)
-        one.company = company
-        turns.run(one)  # 5 s, if it waited
-    assert time.monotonic() - one.asked_s < 4
+    start = time.monotonic()
+    for _ in range(4):
+        ask(turns, of, mine)
+    assert time.monotonic() - start < 4
 
 
 def test_what_no_batch_is_is_refused() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from vlacut.backend import Tensor
 from vlacut.runtime.cloud.batches import Batches
+from vlacut.runtime.cloud.habits import Between, Habit
 
 _SOON_S = 1.0  # in which who has no deadline counts as due
 
@@ -25,6 +26,9 @@ class Asked:
         after_s: predicted seconds of what the cloud has to run in the step after this.
         batches: the part's; None if it has none.
         company: what the robots of a bundle have in common.
+        habit: the robot's; None of what is no robot's run in a step.
+        between: its part, and the one that the robot asks for next.
+        then: batches of that; None if it has none.
         asked_s: when it was asked for.
         passed: turns of others who asked later.
         leads: whether it has the turn.
@@ -39,6 +43,9 @@ class Asked:
     after_s: float
     batches: Batches | None = None
     company: object = None
+    habit: Habit | None = None
+    between: Between = ("", "")
+    then: Batches | None = None
     asked_s: float = field(default_factory=time.monotonic)
     passed: int = 0
     leads: bool = False

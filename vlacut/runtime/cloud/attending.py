@@ -90,6 +90,7 @@ class Attendant:
                         last = self._stopping()  # who sends ahead has one more step, not all
                         route = self._step(connection, route, walks, firsts)
                 finally:
+                    self._turns.forget(self._pace.habit)
                     if self._memory is not None:
                         self._memory.release()
             self._note("left", "the server is stopping")
@@ -141,13 +142,12 @@ class Attendant:
         runs = self._served.firsts[variant] if first else route
         self._pace.begin(self._due_s(variant, frame.arrived_ns, first), runs.computes)
         try:
-            with self._turns.stepping(self._served):
-                if memory is None:
-                    walk.run({}, (), step, connection)
-                else:
-                    walk = walk if base else firsts[variant]
-                    walk.run({}, (), step, connection, base=base, state=memory.base(base))
-                    memory.leave(step, base, walk.kept)
+            if memory is None:
+                walk.run({}, (), step, connection)
+            else:
+                walk = walk if base else firsts[variant]
+                walk.run({}, (), step, connection, base=base, state=memory.base(base))
+                memory.leave(step, base, walk.kept)
         except StepAbandoned:
             done = False
             time.sleep(_PAUSE_S)

@@ -92,6 +92,16 @@ class Batches:
                 best, best_s = len(members), share
         return list(waiting[:best])
 
+    def saved(self, there: int, more: int) -> float:
+        """Seconds that the engines are spared if so many run together with so many more."""
+        one, other, all_s = map(self._least_s, (there, more, there + more))
+        return one + other - all_s
+
+    def _least_s(self, robots: int) -> float:
+        """Of a run for so many; of what there are engines for, if that is fewer."""
+        fit = [seconds for size, seconds in self.seconds.items() if size >= robots]
+        return min(fit, default=self.seconds[self.most])
+
     def run(self, members: Sequence[Asked]) -> None:
         """Run for several; what is free beyond them runs for the first once more."""
         size = self._size(members)

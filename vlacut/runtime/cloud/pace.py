@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from vlacut.backend import Tensor
 from vlacut.runtime.cloud.asked import Asked
 from vlacut.runtime.cloud.batches import Batches
+from vlacut.runtime.cloud.habits import Habit
 from vlacut.runtime.cloud.turns import Turns
 
 
@@ -28,15 +30,7 @@ class SharedEngine:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """See `vlacut.backend.Engine`."""
-        pace = self._pace
-        asked = Asked(
-            self._engine,
-            inputs,
-            pace.due_s,
-            pace.after(self._name),
-            pace.batches.get(self._name) if pace.stepping else None,
-            pace.company,
-        )
+        asked = self._pace.asked(self._name, self._engine, inputs)
         made = self._turns.run(asked)
         self.device_ns = asked.device_ns
         return made
@@ -51,28 +45,43 @@ class Pace:
         predicted: seconds of its parts, by name, where they have no batches, which were timed.
 
     Attributes:
-        due_s: when the step is due, by `time.monotonic`.
-        stepping: whether a step has begun. What is run before is no robot's, and runs alone.
+        habit: how long the robot pauses between runs.
     """
 
     def __init__(
         self, company: object, batches: Mapping[str, Batches], predicted: Mapping[str, float]
     ) -> None:
-        self.company, self.batches, self._predicted = company, batches, predicted
-        self.due_s = float("inf")
-        self.stepping = False
+        self.habit = Habit()
+        self._company, self._batches, self._predicted = company, batches, predicted
+        self._due_s = math.inf
+        self._parts: tuple[str, ...] = ()  # what is run before a step is no robot's, and runs alone
+        self._place = 0
         self._left_s = 0.0
 
     def begin(self, due_s: float, parts: tuple[str, ...]) -> None:
-        """A step begins that runs these parts, and is due then."""
-        self.due_s, self.stepping = due_s, True
-        self._left_s = sum(self._alone_s(name) for name in parts)
+        """A step begins that runs these parts, and is due then, by `time.monotonic`."""
+        self._due_s, self._parts, self._place = due_s, parts, 0
+        self._left_s = sum(map(self._alone_s, parts))
 
-    def after(self, name: str) -> float:
-        """Predicted seconds of what the step runs after a part, which runs now."""
+    def asked(self, name: str, engine: Any, inputs: Mapping[str, Tensor]) -> Asked:
+        """What the robot asks for as it runs a part."""
+        if not self._parts:
+            return Asked(engine, inputs, self._due_s, 0.0, company=self._company)
+        self._place += 1
+        then = self._parts[self._place % len(self._parts)]  # after the last, another step's first
         self._left_s = max(0.0, self._left_s - self._alone_s(name))
-        return self._left_s
+        return Asked(
+            engine,
+            inputs,
+            self._due_s,
+            self._left_s,
+            self._batches.get(name),
+            self._company,
+            self.habit,
+            (name, then),
+            self._batches.get(then),
+        )
 
     def _alone_s(self, name: str) -> float:
-        found = self.batches.get(name)
+        found = self._batches.get(name)
         return found.seconds[1] if found is not None else self._predicted[name]

@@ -6,9 +6,10 @@ in the queue at most, so however many frames somebody sends, the others have the
 
 Who has the turn takes others along that wait for the same part, in the order in which they are due,
 if its bundle has engines for several (`batches`): as many as make a robot's run take least, as far
-as each keeps its deadline that would keep it alone. It waits for more company only while others of
-its bundle are in a step and nobody of another waits, at most for a twentieth of the part's time,
-and not beyond what its deadline leaves. Alone it never waits.
+as each keeps its deadline that would keep it alone. It waits for more company only as long as
+robots are expected that twice came as soon (`habits`), at most for half of what they save the
+engines, while nobody of another bundle waits, and not beyond what the deadlines of those who wait
+with it leave. Alone it never waits.
 """
 
 from __future__ import annotations
@@ -16,16 +17,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 from vlacut.backend import Tensor
 from vlacut.runtime.cloud.asked import Asked, Work, run_all
 from vlacut.runtime.cloud.batches import Batches
+from vlacut.runtime.cloud.habits import Expected, Habit
 
 _PASSED = 2  # turns of others who asked later
-_PATIENCE = 0.05  # of the part's time, that company is waited for
 
 
 class Turns:
@@ -38,7 +37,9 @@ class Turns:
         self._taken = False
         self._since = 0.0
         self._waiting: list[Asked] = []
-        self._stepping: Counter[int] = Counter()
+        self._expected = Expected()
+        self._look_at = 0  # how many wait, when who has the turn and waits for company looks again
+        self._leading: object = None  # whose company that is
 
     @property
     def mine_s(self) -> float:
@@ -54,24 +55,20 @@ class Turns:
         with self._lock:
             return time.monotonic() - self._since if self._taken else 0.0
 
-    @contextmanager
-    def stepping(self, company: object) -> Iterator[None]:
-        """Meanwhile a robot of a bundle is in a step, and may ask for a run."""
+    def forget(self, habit: Habit) -> None:
+        """A robot has left: nobody waits for it any more."""
         with self._lock:
-            self._stepping[id(company)] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._stepping[id(company)] -= 1
-                self._came.notify_all()  # one less to wait for
+            self._expected.forget(habit)
 
     def run(self, asked: Asked) -> Mapping[str, Tensor]:
         """What the run makes, once it had its turn. Raises what the engine does."""
         with self._lock:
+            if asked.habit is not None:
+                self._expected.came(asked.habit)
             if self._taken:
                 self._waiting.append(asked)
-                self._came.notify_all()
+                if len(self._waiting) >= self._look_at or asked.company is not self._leading:
+                    self._came.notify()
             else:
                 self._taken, asked.leads = True, True
                 self._since = time.monotonic()
@@ -97,7 +94,7 @@ class Turns:
             share = (time.monotonic() - start) / len(members)
             for one in members:
                 one.share_s = share
-            self._pass_on()
+            self._pass_on(members)
             for one in members:
                 one.called.set()
 
@@ -115,23 +112,24 @@ class Turns:
             return members
 
     def _wait_for_more(self, asked: Asked, batches: Batches) -> None:
-        """Give those of the bundle who are between two runs the time to ask."""
-        now = time.monotonic()
-        spare = asked.latest_s - now - batches.seconds[batches.most]
-        until = now + min(spare, _PATIENCE * batches.seconds[1])
-        while now < until:
-            if any(one.company is not asked.company for one in self._waiting):
-                return  # the engines are theirs, too
-            there = 1 + sum(one.batches is batches for one in self._waiting)
-            asking = 1 + sum(one.company is asked.company for one in self._waiting)
-            if there >= batches.most or asking >= self._stepping[id(asked.company)]:
-                return
+        """Give those who are expected the time to ask."""
+        begun = now = time.monotonic()
+        while True:
+            there = [asked, *(one for one in self._waiting if one.batches is batches)]
+            until, coming = self._expected.wait(batches, len(there), begun)
+            until = min(until, *(one.latest_s - batches.seconds[batches.most] for one in there))
+            if now >= until or any(one.company is not asked.company for one in self._waiting):
+                return  # if there are others, the engines are theirs, too
+            self._look_at, self._leading = len(self._waiting) + coming, asked.company
             self._came.wait(until - now)
             now = time.monotonic()
 
-    def _pass_on(self) -> None:
-        """Give the turn to the next."""
+    def _pass_on(self, members: Sequence[Asked]) -> None:
+        """Give the turn to the next; those who had it are done."""
         with self._lock:
+            for one in members:
+                if one.habit is not None:
+                    self._expected.left(one.habit, one.between, one.then)
             if not self._waiting:
                 self._taken = False
                 return
