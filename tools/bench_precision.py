@@ -12,10 +12,7 @@ three times. A page that several map is shared among them, so it is what they re
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,13 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from decode_heavy import Decoder, Size
+from precision_memory import held
 from rich.console import Console
 from rich.table import Table
 
 import vlacut
-from vlacut.bundle.manifest import read_bundle
-from vlacut.hardware import Side
-from vlacut.runtime.engines import load_engines
 
 TRIPS = 6
 WARM_UP = 2
@@ -66,11 +61,7 @@ def main() -> None:
     parser.add_argument("--group", type=int, default=32, help="inputs that share a scale of int4")
     parser.add_argument("--edge", default="jetson-agx-orin", help="a profile of this machine")
     parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--hold", nargs="+", metavar="BUNDLE", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.hold:
-        sys.stdout.write(json.dumps(held(chosen.hold)))
-        return
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     size = Size(width=chosen.width)
     with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
@@ -152,41 +143,8 @@ def show_memory(paths: Sequence[Path]) -> None:
     sets = {way: [path] for way, path in by_way.items()}
     sets |= {"int4, three times": [by_way["int4"]] * 3, "all": list(paths)}
     for name, listed in sets.items():
-        command = [sys.executable, __file__, "--hold", *map(str, listed)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        anonymous, files = json.loads(done.stdout)
-        stored = {
-            file.name: file.stat().st_size
-            for path in listed
-            for file in (path / "weights").iterdir()
-        }
-        table.add_row(
-            name, *(f"{one / 1e6:.0f}" for one in (sum(stored.values()), anonymous, files))
-        )
+        table.add_row(name, *(f"{one / 1e6:.0f}" for one in held(listed)))
     Console(width=100).print(table)
-
-
-def held(bundles: Sequence[str]) -> tuple[int, int]:
-    """Bytes of memory and of files that engines of bundles hold once each has run."""
-    before = memory()
-    kept = []
-    for path in bundles:
-        bundle = read_bundle(Path(path))
-        engines = load_engines(bundle, Side.EDGE)
-        for part in bundle.parts(Side.EDGE):
-            specs = {key: bundle.plan.spec[key] for key in part.inputs}
-            zeros = {key: np.zeros(one.numpy_shape, one.numpy_dtype) for key, one in specs.items()}
-            engines[part.name].run(zeros)
-        kept.append(engines)
-    after = memory()
-    return after[0] - before[0], after[1] - before[1]
-
-
-def memory() -> tuple[int, int]:
-    """Anonymous and mapped bytes of this process, shared pages by their share."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    found = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines[1:]}
-    return found["Pss_Anon:"], found["Pss_File:"] + found["Pss_Shmem:"]
 
 
 if __name__ == "__main__":
