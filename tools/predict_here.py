@@ -4,7 +4,7 @@
 
 The models are the tiny presets of the zoo, and models of `transformers` with random weights, at
 tiny and at real widths with few layers: whole and cut in the middle, prefill and decode, batch 1;
-some of them with weights in 8 and 4 bits, too.
+and the decoder that `bench_precision.py` runs. Some with weights in 8 and 4 bits, too.
 Without --device the graphs of calibration are measured in the same turns as they, so that a machine
 that grows slower does so for both; a device is fitted to the medians of the turns and another to
 the shortest runs, which is what a machine that others use too can do. With it, calibration's blocks
@@ -20,10 +20,13 @@ import argparse
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 import transformers as hf
+from decode_heavy import Decoder as Stack
+from decode_heavy import Size
 from rich.console import Console
 
 from vlacut import registry
@@ -49,7 +52,7 @@ from vlacut.pricing.roofline import interval, sequence_seconds
 from vlacut.split.parts import split_at, whole
 
 _LINK = parse_link("10MB/s")  # the split needs one; nothing here depends on it
-QUANTISED = ("vit 768", "llama")  # what is predicted with weights in 8 and 4 bits, too
+QUANTISED = ("vit 768", "llama", "stack")  # what is predicted with weights in 8 and 4 bits, too
 FORMS = {
     "w8a8": "weights=int8",
     "w4a8": "weights=int4 method=rtn observations=1",
@@ -173,14 +176,25 @@ def exported() -> Iterator[tuple[str, torch.nn.Module, tuple[torch.Tensor, ...]]
         yield f"{name} decode", Decoder(config), (torch.zeros(1, 1, width), past, past)
 
 
+def stacks() -> Iterator[tuple[str, Program]]:
+    """The decoder of 300 MB that `bench_precision.py` and `bench_pack.py` run."""
+    size = Size()
+    yield f"stack {size.width} x{size.layers}", Stack(size, 64, 6).program()
+
+
+def of_transformers() -> Iterator[tuple[str, Program]]:
+    """Those of `exported` as programs of one phase."""
+    for name, module, inputs in exported():
+        named = {f"x{index}": value for index, value in enumerate(inputs)}
+        phase = TorchPhase("main", module, named, ("y",))
+        yield name, program_from_torch("exported", [phase], list(named), ["y"])
+
+
 def programs() -> Iterator[tuple[str, Program]]:
     """Everything to predict."""
     for name in registry.names("models"):
         yield name, load_program(f"{name}:tiny", {})
-    for name, module, inputs in exported():
-        named = {f"x{index}": value for index, value in enumerate(inputs)}
-        phase = TorchPhase("main", module, named, ("y",))
-        program = program_from_torch("exported", [phase], list(named), ["y"])
+    for name, program in chain(stacks(), of_transformers()):
         if name.startswith(QUANTISED):
             for form, text in FORMS.items():
                 rounded = copied(program)

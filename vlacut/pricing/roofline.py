@@ -195,13 +195,16 @@ def _memory_part(kernel: Kernel, stack: Stack) -> float:
     """Part of the bandwidth that a kernel gets.
 
     Where products pack their second operand, that alone goes at their own part; what else they
-    move, and all that a product with a vector moves, goes at that of a vector. So do products of
-    codes, which were packed before, where what it takes to unpack them was measured.
+    move, and all that a product with a vector moves, goes at that of a vector. Products of codes,
+    which were packed before, go at a part of their form's own, where that was measured, or at that
+    of a vector, where what it takes to unpack them was.
     """
     if kernel.kind not in _PRODUCTS:
         return stack.memory_part(kernel.kind, kernel.own)
     vector = stack.memory_part(kernel.kind, "vector")
-    if kernel.m == 1 or stack.rows_of(kernel.kind, kernel.form, vector=False) is not None:
+    if stack.rows_of(kernel.kind, kernel.form, vector=False) is not None:
+        return stack.memory.get(f"{kernel.kind}.{kernel.form}", vector)
+    if kernel.m == 1:
         return vector
     own = stack.memory_part(kernel.kind, kernel.operator)
     if not stack.packs:

@@ -18,6 +18,8 @@ _OPSET = 21  # the first that has int4, and blocks
 _GROUP = 32
 _WIDTHS = ((64, 256), (256, 1024), (768, 768), (1024, 4096), (3072, 1024))
 _ROWS = (1, 4, 16, 64)
+_BEYOND_CACHES = (3072, 4096)  # whose two weights are 24 MB in 8 bits
+_FEW_ROWS = (1, 4)  # of which such weights take all of the time
 FORMS = ("w8a8", "w4a8", "w4a16")
 
 
@@ -27,6 +29,8 @@ def products_of_codes(forms: Sequence[str] = FORMS) -> Iterator[Sample]:
         for depth, columns in _WIDTHS:
             for rows in _ROWS:
                 yield _sample(form, rows, depth, columns)
+        for rows in _FEW_ROWS:
+            yield _sample(form, rows, *_BEYOND_CACHES)
 
 
 def _sample(form: str, rows: int, depth: int, columns: int) -> Sample:

@@ -5,8 +5,8 @@ parameters of the stack that hold for all kernels. Every measured operator adds 
 (or of the bandwidth, if it computes nothing), its launch, and its gain from several threads. By
 definition, large products reach all of the peak, and products with a vector all of the bandwidth;
 the parts of other operators are relative to that. Products that read their weights as codes have,
-by their form, a peak rate, the rows in whose time codes are unpacked (of products of many rows, and
-of one), a launch, a depth and a gain from threads.
+by their form, a peak rate, a part of the bandwidth, the rows in whose time codes are unpacked (of
+products of many rows, and of one), a launch, a depth and a gain from threads.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ def _of_codes(observations: Sequence[Observation], start: Device) -> dict[str, f
     for form in dict.fromkeys(kernel.form for kernel in kernels if kernel.form):
         begin |= {
             f"peak.{form}": start.peak["float32"],
+            f"memory.gemm.{form}": start.stack.memory_part("gemm", "vector"),
             f"rows.gemm.{form}": _ROWS,
             f"rows.gemm.{form}.vector": _ROWS,
             f"launch.gemm.{form}": start.stack.launch_s,
