@@ -16,7 +16,7 @@ from vlacut_passes.quantising.exact import kept_exact
 from vlacut_passes.quantising.observing import Observation, Observed
 from vlacut_passes.quantising.products import Product, Products
 from vlacut_passes.quantising.rounding import LEAST_SCALE
-from vlacut_passes.quantising.weights import add_weight, element, element_type, through
+from vlacut_passes.quantising.weights import add_weight, coded, element, element_type, through
 
 TARGETS = {
     "int8": (ir.DataType.INT8, 127.0),
@@ -161,5 +161,5 @@ def _add(graph: ir.Graph, product: Product, name: str, dtype: ir.DataType, most:
     scaled = array / scales.reshape([-1 if axis == channel else 1 for axis in range(array.ndim)])
     if dtype == ir.DataType.INT8:
         scaled = np.rint(scaled)
-    codes = np.clip(scaled, -most, most).astype(dtype.numpy())
-    add_weight(graph, name, codes, scales.astype(element(weight).numpy()))
+    codes = np.clip(scaled, -most, most)
+    add_weight(graph, name, coded(name, codes, scales, dtype, weight))

@@ -6,7 +6,7 @@ a product reads its table, too, both are rounded as the product is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -26,8 +26,8 @@ from vlacut_passes.quantising.rounding import (
     gptq,
     to_nearest,
 )
-from vlacut_passes.quantising.weights import INT4, element
-from vlacut_passes.quantising.writing import put_codes, raise_opset
+from vlacut_passes.quantising.weights import INT4, Coded, element
+from vlacut_passes.quantising.writing import in_codes, put_codes, raise_opset
 
 _LEAST_GROUP = 16  # that ONNX Runtime's products of 4 bits take
 
@@ -72,16 +72,19 @@ class FourBits:
                 f"none of its weights that are large enough is a matrix with a number of inputs "
                 f"that {_LEAST_GROUP} divides"
             )
-        rounded = self._rounded(program, chosen, seen) if seen else {}
-        exact, how = self._exact(program, chosen, rounded, seen)
+        rounding = self._rounding(program, chosen, seen)
+        exact, how = self._exact(program, chosen, rounding, seen)
+        weights: dict[tuple[Key, bool], Coded] = {}  # what each becomes, once for all phases
         for phase in program.phases:
             kept = [one for one in chosen[phase.name] if one.name not in exact]
             if kept:
                 raise_opset(phase.model, phase.name)
             for product in kept:
-                made = rounded.get(_key(product))
-                group = self._group(product)
-                put_codes(phase.model.graph, product, group, made, self.exact_activations)
+                key, group = (_key(product), product.is_embedding), self._group(product)
+                if seen and key not in weights:
+                    weights[key] = in_codes(product, group, rounding(product))
+                graph = phase.model.graph
+                put_codes(graph, product, group, weights.get(key), self.exact_activations)
         done = {_key(one) for listed in chosen.values() for one in listed if one.name not in exact}
         left = {_key(one) for listed in found.values() for one in listed} - done
         return (
@@ -93,7 +96,7 @@ class FourBits:
         self,
         program: Program,
         chosen: Products,
-        rounded: Mapping[Key, Rounded],
+        rounding: Callable[[Product], Rounded],
         seen: Sequence[Observation],
     ) -> tuple[frozenset[str], str]:
         """The weights that stay exact, and how the others are rounded."""
@@ -107,13 +110,13 @@ class FourBits:
         how = f"by {self.method} over {len(seen)} observations"
         if self.error is None:
             return frozenset(), how
-        stored = _stored(chosen, rounded)
+        stored = _stored(chosen, rounding)
         sizes = {one.name: one.bytes for one in _each(chosen)}
 
-        def rounding(names: Sequence[str]) -> AbstractContextManager[Program]:
+        def with_some(names: Sequence[str]) -> AbstractContextManager[Program]:
             return replaced(program, {name: stored[name] for name in names})
 
-        exact, error = kept_exact(program, sizes, rounding, seen, self.error)
+        exact, error = kept_exact(program, sizes, with_some, seen, self.error)
         return exact, f"{how}, which moves the action by {error:.2%}"
 
     def _fits(self, product: Product) -> bool:
@@ -132,19 +135,28 @@ class FourBits:
             group //= 2
         return group
 
-    def _rounded(
+    def _rounding(
         self, program: Program, chosen: Products, seen: Sequence[Observation]
-    ) -> dict[Key, Rounded]:
-        grams = _grams(program, chosen, seen) if self.method == GPTQ else {}
-        made = {}
-        for product in _each(chosen):
-            matrix = _matrix(product)
-            group = self._group(product)
+    ) -> Callable[[Product], Rounded]:
+        """What rounds a weight; one after the other, for all of a large model take much memory."""
+        grams = _grams(program, chosen, seen) if seen and self.method == GPTQ else {}
+
+        def rounding(product: Product) -> Rounded:
+            matrix, group = _matrix(product), self._group(product)
             if _key(product) in grams:
-                made[_key(product)] = gptq(matrix, group, grams[_key(product)])
-            else:
-                made[_key(product)] = to_nearest(matrix, block_scales(matrix, group), group)
-        return made
+                return gptq(matrix, group, grams[_key(product)])
+            return to_nearest(matrix, block_scales(matrix, group), group)
+
+        if self.error is None:
+            return rounding
+        known: dict[Key, Rounded] = {}  # which stay exact is tried on all of them
+
+        def once(product: Product) -> Rounded:
+            if _key(product) not in known:
+                known[_key(product)] = rounding(product)
+            return known[_key(product)]
+
+        return once
 
 
 def _each(chosen: Products) -> Iterator[Product]:
@@ -202,11 +214,11 @@ def _grams(program: Program, chosen: Products, seen: Sequence[Observation]) -> d
     return grams
 
 
-def _stored(chosen: Products, rounded: Mapping[Key, Rounded]) -> Weights:
+def _stored(chosen: Products, rounding: Callable[[Product], Rounded]) -> Weights:
     """The weights that the codes stand for, in the place and type of those that they replace."""
     made = {}
     for product in _each(chosen):
-        array = rounded[_key(product)].restored()
+        array = rounding(product).restored()
         stored = array if product.channel == 1 else array.T
         made[product.name] = stored.astype(element(product.weight).numpy())
     return made

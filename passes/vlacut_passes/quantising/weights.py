@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -22,11 +23,39 @@ def element_type(value: ir.Value) -> ir.TensorType:
     return ir.TensorType(element(value))
 
 
-def add_weight(graph: ir.Graph, name: str, codes: np.ndarray, scales: np.ndarray) -> None:
+@dataclass(frozen=True)
+class Coded:
+    """A weight as graphs hold it. Phases that share a weight share this, and so its memory.
+
+    Attributes:
+        codes: of int8 or float8, or of int4, two in a byte.
+        scales: of the type that the weight had.
+    """
+
+    codes: ir.TensorProtocol
+    scales: ir.TensorProtocol
+
+
+def coded(
+    name: str, codes: np.ndarray, scales: np.ndarray, kind: ir.DataType, like: ir.Value
+) -> Coded:
+    """A weight of codes and scales: the codes as a type, the scales as a value's."""
+    of_scales = ir.tensor(scales.astype(element(like).numpy()), name=f"{name}.scale")
+    if kind != ir.DataType.INT4:
+        return Coded(ir.tensor(codes.astype(kind.numpy()), name=name), of_scales)
+    nibbles = codes.astype(np.int8).ravel().view(np.uint8) & 0xF
+    if nibbles.size % 2:
+        nibbles = np.append(nibbles, np.uint8(0))
+    packed = nibbles[::2] | nibbles[1::2] << np.uint8(4)
+    return Coded(ir.PackedTensor(packed, kind, shape=ir.Shape(codes.shape), name=name), of_scales)
+
+
+def add_weight(graph: ir.Graph, name: str, weight: Coded) -> None:
     """Add codes under a name, and their scales under `NAME.scale`."""
-    for key, array in ((name, codes), (f"{name}.scale", scales)):
-        tensor = ir.tensor(array, name=key)
-        value = ir.Value(name=key, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+    for key, tensor in ((name, weight.codes), (f"{name}.scale", weight.scales)):
+        value = ir.Value(
+            name=key, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype)
+        )
         value.const_value = tensor
         graph.initializers.add(value)
 

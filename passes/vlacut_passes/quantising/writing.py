@@ -14,9 +14,10 @@ from vlacut_passes.quantising.rounding import Rounded
 from vlacut_passes.quantising.weights import (
     FLOAT,
     INT4,
+    Coded,
     add_shapes,
     add_weight,
-    element,
+    coded,
     element_type,
     through,
 )
@@ -42,30 +43,33 @@ def raise_opset(model: ir.Model, where: str) -> None:
     model.ir_version = max(model.ir_version, _IR_VERSION)
 
 
+def in_codes(product: Product, group: int, rounded: Rounded) -> Coded:
+    """A weight's codes [inputs, outputs], whichever way round it was stored; an embedding's
+    [outputs, inputs], a row of codes for each of its rows.
+    """
+    codes, scales = rounded.codes, rounded.scales
+    if product.is_embedding:
+        codes, scales = np.ascontiguousarray(codes.T), np.ascontiguousarray(scales.T)
+    return coded(_name(product, group), codes, scales, ir.DataType.INT4, product.weight)
+
+
 def put_codes(
-    graph: ir.Graph, product: Product, group: int, rounded: Rounded | None, exact: bool = False
+    graph: ir.Graph, product: Product, group: int, weight: Coded | None, exact: bool = False
 ) -> None:
-    """The product reads codes [inputs, outputs], whichever way round its weight was stored; an
-    embedding reads rows of codes.
+    """The product reads codes, or an embedding rows of them, see `in_codes`; without a weight they
+    have shapes alone.
 
     With `exact` executors leave what it multiplies them with as it is.
     """
-    node, weight, rows = product.node, product.weight, product.is_embedding
-    name = f"{product.name}.{INT4}.g{group}.{'rows' if rows else product.channel}"
+    node, like, rows = product.node, product.weight, product.is_embedding
+    name = _name(product, group)
     if name not in graph.initializers:
-        inputs, outputs = (product.shape[axis] for axis in (1 - product.channel, product.channel))
-        if rounded is None:
-            shapes = (inputs, outputs), (inputs // group, outputs)
-            codes_shape, scales_shape = (one[::-1] for one in shapes) if rows else shapes
-            add_shapes(graph, name, codes_shape, scales_shape, weight)
+        if weight is None:
+            add_shapes(graph, name, *_shapes(product, group), like)
         else:
-            codes, scales = rounded.codes, rounded.scales
-            if rows:
-                codes, scales = np.ascontiguousarray(codes.T), np.ascontiguousarray(scales.T)
-            kinds = ir.DataType.INT4.numpy(), element(weight).numpy()
-            add_weight(graph, name, codes.astype(kinds[0]), scales.astype(kinds[1]))
+            add_weight(graph, name, weight)
     blocks = {"axis": 1 if rows else 0, "block_size": group}
-    restored = through(graph, name, blocks, f"{node.name}.weight", weight, node)
+    restored = through(graph, name, blocks, f"{node.name}.weight", like, node)
     if rows:
         node.replace_input_with(0, restored)
         return
@@ -75,6 +79,19 @@ def put_codes(
         node.replace_input_with(1, restored)
     if exact:
         node.metadata_props[ACTIVATIONS] = FLOAT
+
+
+def _name(product: Product, group: int) -> str:
+    order = "rows" if product.is_embedding else product.channel
+    return f"{product.name}.{INT4}.g{group}.{order}"
+
+
+def _shapes(product: Product, group: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Of codes and of scales."""
+    inputs, outputs = (product.shape[axis] for axis in (1 - product.channel, product.channel))
+    if product.is_embedding:
+        return (outputs, inputs), (outputs, inputs // group)
+    return (inputs, outputs), (inputs // group, outputs)
 
 
 def _as_product(graph: ir.Graph, gemm: ir.Node, weight: ir.Value) -> ir.Node:
