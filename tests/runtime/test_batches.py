@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from support.cutting import Reference
 from support.deployments import Held, served
 from support.proxy import wait_until
@@ -20,6 +21,7 @@ from support.token_loops import prompts, token_program
 
 import vlacut
 from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.cli.show.together import carried, show_together
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.errors import BackendError, BundleError, InputError
@@ -69,6 +71,21 @@ def test_weights_are_read_once_and_stored_once(bundle: Bundle) -> None:
     _, other = compile_program(token_program(5), alone, path)
     kept = [{name for name in one.files if name.startswith("weights/")} for one in (bundle, other)]
     assert kept[0] == kept[1]
+
+
+def test_what_a_server_carries_is_told_one_by_one_and_in_batches(bundle: Bundle) -> None:
+    """A step in a batch takes longer, and more robots have it."""
+    rows = list(carried(bundle.plan))
+    assert [size for size, *_ in rows] == [2, 4]
+    for size, step_s, one_by_one, batches in rows:
+        alone_s = bundle.plan.variants[0].price.total_s
+        assert alone_s < step_s < size * alone_s
+        assert one_by_one < batches
+    console = Console(record=True, width=100)
+    show_together(console, bundle.plan)
+    text = console.export_text()
+    assert "Robots on one server with that as deadline" in text
+    assert all(str(row[-1]) in text for row in rows)
 
 
 def test_robots_that_meet_get_their_own_actions(bundle: Bundle) -> None:

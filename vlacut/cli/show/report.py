@@ -15,6 +15,7 @@ from vlacut.cli.show.pool import pool_json, show_pool
 from vlacut.cli.show.precisions import precisions_json, show_precisions
 from vlacut.cli.show.sequence import sequence_json
 from vlacut.cli.show.states import show_states, states_json
+from vlacut.cli.show.together import show_together
 from vlacut.cli.show.ways import show_ways
 from vlacut.hardware import Link, Side
 from vlacut.plans.instructions import runs
@@ -164,6 +165,7 @@ def show_plan(
     console.print(proof(plan.certificate))
     if plan.memory.robots is not None:
         console.print(_memory(plan))
+    show_together(console, plan)
     console.print(f"\n{verdict(plan)}")
 
 
