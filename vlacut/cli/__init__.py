@@ -41,6 +41,7 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"vlacut: the command line needs {error.name}: pip install 'vlacut[cli]'")
     from vlacut.cli.commands import Commands, vlacut
+    from vlacut.cli.missing import how_to_install
     from vlacut.cli.starting import start_lightly
 
     if "_VLACUT_COMPLETE" in os.environ:  # a shell asks; its words are read as bash needs it
@@ -68,6 +69,12 @@ def main() -> None:
         failed = isinstance(error, _NOT_AT_FAULT) and not asked_for
         status = _ELSE if failed else _AT_FAULT
         _fail(type(error).__name__, " ".join([str(error), *notes]), status, error.details)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("vlacut"):
+            raise
+        command = " ".join(["vlacut", *sys.argv[1:2]])
+        install = how_to_install(error.name)
+        _fail("InputError", f"{command} needs {error.name}: {install}", _AT_FAULT)
     except BrokenPipeError:  # whoever read our output has gone; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_ELSE)
