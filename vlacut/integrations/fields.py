@@ -15,7 +15,7 @@ where a field says how: no dtype tells whether a policy wants 0 to 1 or -1 to 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -133,15 +133,20 @@ class Fields:
     def _expect(self, key: str, name: str) -> None:
         if name not in self._inputs:
             raise ObservationError(
-                f"the bundle has no input {name!r}; {self._nearest(name)} (--map {key}=INPUT says "
-                f"what it is, --map {key}= that it is not needed)"
+                f"the bundle has no input {name!r}; {self._nearest(name, self._fields)} "
+                f"(--map {key}=INPUT says what it is, --map {key}= that it is not needed)"
             )
         if name in self._fixed:
             raise ObservationError(f"{key}: input {name!r} is fixed by --input; do not send it")
 
-    def _nearest(self, name: str) -> str:
-        """What a name may have meant; most clients put a path before it."""
-        known = [one for one in self._inputs if one not in self._fixed]
+    def _nearest(self, name: str, keys: Iterable[str] = ()) -> str:
+        """What a name may have meant; most clients put a path before it.
+
+        Args:
+            name: of an input, or a client's key.
+            keys: that may have been meant, beside inputs.
+        """
+        known = [*(one for one in self._inputs if one not in self._fixed), *keys]
         whole = suggestion(name, known)
         last = suggestion(name.rpartition("/")[2].rpartition(".")[2], known)
         return last if last.endswith("?") and not whole.endswith("?") else whole

@@ -71,10 +71,21 @@ def _shaped(key: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     more = ""
     if array.shape == shape[1:]:  # a policy that remembers, and a client that sends one at a time
         more = f"; it reads {shape[0]} of them, the oldest first, and one was sent"
+    if _is_other_size(array.shape, shape):
+        more = "; it is not resized here: do that where it is sent, openpi by its image_tools"
     raise ObservationError(
-        f"{key}: shape is {list(array.shape)}, and input {spec} takes that, without its leading "
-        f"ones if you like{more}"
+        f"{key}: shape is {list(array.shape)}; input {spec.name} takes {list(shape)} of "
+        f"{spec.dtype}, where leading ones may be left out{more}"
     )
+
+
+def _is_other_size(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether both are pictures of as many channels, and only their sizes differ."""
+    one, other = (tuple(shape[-3:]) for shape in (given, wanted))
+    if len(one) < 3 or len(other) < 3:
+        return False
+    ends = {one[0], one[-1]} & {other[0], other[-1]}
+    return bool(ends & {1, 3, 4})
 
 
 def _turned(array: np.ndarray) -> np.ndarray | None:
