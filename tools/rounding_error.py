@@ -4,15 +4,15 @@
     python tools/rounding_error.py --random 40
     python tools/rounding_error.py --policy flow --policy tokens
 
-The uncut program in 4 bits rounded to the nearest, in 4 bits by GPTQ and in 8 bits, against the
-program as it is, as the back end onnxruntime runs them: the action on observations of which
-rounding has seen the example alone, as a share of the action's magnitude, and the worst element of
-an output of a phase that has the same inputs in both, which is what the model check holds to its
-tolerance. No figure depends on the machine's speed. A model takes minutes: GPTQ observes 32 steps
-in ONNX's reference evaluator. `--random` takes stacks of products of random widths, depths and
-weights instead, and prints quantiles over them. `--policy` takes a trained policy of the closed
-loop (`tools/closed_loop`, which needs MuJoCo), on rendered scenes: rounded by 32 of them, compared
-on 24 others.
+The uncut program in 4 bits rounded to the nearest and by GPTQ, with activations as they are and in
+8 bits, and in 8 bits, against the program as it is, as the back end onnxruntime runs them: the
+action on observations of which rounding has seen the example alone, as a share of the action's
+magnitude, and the worst element of an output of a phase that has the same inputs in both, which is
+what the model check holds to its tolerance. No figure depends on the machine's speed. A model takes
+minutes: GPTQ observes 32 steps in ONNX's reference evaluator. `--random` takes stacks of products
+of random widths, depths and weights instead, and prints quantiles over them. `--policy` takes a
+trained policy of the closed loop (`tools/closed_loop`, which needs MuJoCo), on rendered scenes:
+rounded by 32 of them, compared on 24 others.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ from vlacut.tensor.npz import npz_bytes
 from vlacut.tensor.numerics import relative_difference, varied
 
 WAYS = {
-    "int4, to the nearest": "quantise{weights=int4 method=rtn}",
-    "int4, GPTQ": "quantise{weights=int4 method=gptq}",
-    "int8": "quantise{weights=int8}",
+    "W4A16, to the nearest": "quantise{weights=int4 method=rtn activations=float}",
+    "W4A16, GPTQ": "quantise{weights=int4 method=gptq activations=float}",
+    "W4A8, to the nearest": "quantise{weights=int4 method=rtn}",
+    "W4A8, GPTQ": "quantise{weights=int4 method=gptq}",
+    "W8A8": "quantise{weights=int8}",
 }
 OBSERVATIONS = 8  # variations of the example, none of which is fitted to
 SCENES, FRESH = 128, 24  # rendered, a quarter of which is fitted to; compared on
@@ -149,22 +151,24 @@ def trained(name: str) -> Table:
 def closed_loop_policy(name: str) -> tuple[Program, list[dict[str, np.ndarray]]]:
     """A trained policy as a program, and rendered scenes of its task."""
     from closed_loop import heads, programs, scattered, tasks, tokens, world
+    from closed_loop.tables import learnt
 
     net = heads.load(name, Path(heads.__file__).parent / "weights")
     if isinstance(net, tokens.TokenPolicy):
         program = programs.token_program(net)
     else:
         program = programs.flow_program(net)
-    belt, found = world.World(tasks.TASKS["belt"].xml), []
+    task = learnt(name)[-1]
+    seen, found = world.World(tasks.TASKS[task].xml), []
     for seed in range(SCENES):
-        scene = dict(scattered.scatter("belt", belt, seed))
+        scene = dict(scattered.scatter(task, seen, seed))
         scene["tokens"] = scene["words"]
         drawn = np.random.default_rng(seed)
         for spec in program.inputs:
             if spec.name not in scene:  # what the policy starts from
                 scene[spec.name] = drawn.standard_normal(spec.shape).astype(np.float32)
         found.append({spec.name: np.asarray(scene[spec.name]) for spec in program.inputs})
-    belt.close()
+    seen.close()
     return program, found
 
 

@@ -16,8 +16,8 @@ from .rows import PLAYED, Table, executors
 from .tasks import TASKS
 
 _DELAYS_MS = (0, 100, 300, 600)
-LEARNT = {"touch": ("insert",)}  # tasks that the kept weights of a policy were trained on
-_LEARNT = ("pick", "belt")  # of the others
+_OF_POLICY = {"touch": ("insert",)}  # tasks that the kept weights of a policy were trained on
+_OF_OTHERS = ("pick", "belt")
 _LONG = 32  # commands of a chunk that lasts more than twice the longest delay
 
 
@@ -32,7 +32,7 @@ def small_table() -> Table:
 
 def learnt(name: str) -> tuple[str, ...]:
     """Tasks of a policy, the hardest last; of the expert, those of `flow`."""
-    return LEARNT.get(name, _LEARNT)
+    return _OF_POLICY.get(name, _OF_OTHERS)
 
 
 def quiet_table(name: str, path: str) -> Table:
