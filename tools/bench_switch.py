@@ -7,6 +7,11 @@ variants that of latencies relative to their variant's median. Frames are counte
 the two forms of engines take turns, step by step.
 
     python tools/bench_switch.py [--model cogact:tiny] [--steps 1000]
+    python tools/bench_switch.py --precisions w8a8 --device here.toml [--steps 100] [--width 512]
+
+With `--precisions` the variants are those of the decoder of `decode_heavy.py` in fewer bits, all in
+the cloud, which is this machine: one that `vlacut calibrate` has measured, else the plan leaves out
+what it thinks slow.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from decode_heavy import Decoder, Size
 
 import vlacut
 from vlacut import registry
@@ -32,6 +38,7 @@ from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.ir.dataflow import weights_of
 from vlacut.plans.pool import FORMS
+from vlacut.runtime.network.selectors import RANDOM
 
 _WARM_UP = 20
 _TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0.02ms")
@@ -52,18 +59,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="cogact:tiny")
     parser.add_argument("--steps", default=1000, type=int)
+    parser.add_argument("--precisions", default="")
+    parser.add_argument("--device", default=_TARGET.edge, help="with --precisions: this machine")
+    parser.add_argument("--width", default=Size.width, type=int, help="with --precisions")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        policies = {}
-        for form in FORMS:
-            bundle = compiled(chosen.model, form, Path(folder) / form)
+        root, policies = Path(folder), {}
+        if chosen.precisions:
+            bundles = {"segments": in_fewer_bits(chosen, root / "it")}
+        else:
+            bundles = {form: compiled(chosen.model, form, root / form) for form in FORMS}
+        for form, bundle in bundles.items():
             address = stack.enter_context(served(bundle))
             policies[form] = stack.enter_context(
-                vlacut.connect(bundle.root, address, selector="random")
+                vlacut.connect(bundle.root, address, selector=RANDOM)
             )
         steps = drive(policies, chosen.steps)
         show_switching(steps["segments"])
-        show_forms(steps, policies["segments"].bundle)
+        if not chosen.precisions:
+            show_forms(steps, policies["segments"].bundle)
 
 
 def compiled(model: str, form: str, out: Path) -> Bundle:
@@ -79,6 +93,20 @@ def compiled(model: str, form: str, out: Path) -> Bundle:
         f"alternatives{{pool=portfolio:{room}B bandwidth=1MB/s-10GB/s engines={form}}}",
     )
     return compile_program(program, _TARGET, out, pipeline=",".join(passes))[1]
+
+
+def in_fewer_bits(chosen: argparse.Namespace, out: Path) -> Bundle:
+    """A bundle of a decoder as it is and in these precisions, all of it in the cloud."""
+    return vlacut.compile(
+        Decoder(Size(width=chosen.width), 16, 6).program(),
+        out=out,
+        edge=chosen.device,
+        cloud=chosen.device,
+        link=_TARGET.link,
+        pin=["*=cloud"],
+        precisions=chosen.precisions,
+        model_check=False,
+    )
 
 
 @contextmanager
