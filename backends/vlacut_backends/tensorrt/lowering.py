@@ -131,7 +131,8 @@ def _check_meaning(node: ir.Node, given: int, opset: int, where: str) -> None:
         what = f"with {', '.join(odd)}" if odd else "as it is used here"
         raise BackendError(
             f"{where}: {node.op_type} {node.name} {what} needs opset {new.since_version}, the "
-            f"TensorRT of the recipe reads {opset}; export the model at a lower opset"
+            f"TensorRT of the recipe is known to read {opset}; where a newer one runs, write its "
+            f"release as `oldest` under [cuda] of the device's file; else do without it"
         )
 
 
