@@ -2,7 +2,7 @@
 
 A decoder of 300 MB in float32 says seven tokens, trip by trip, with requests in flight (K of them),
 and in one pass on drafts that are all right. Every way is a bundle of its own, run by the real
-runtime on one core, and all ways take turns. `x rate` and `x latency` are to the plain program.
+runtime with one thread, and all ways take turns. `x rate` and `x latency` are to the plain program.
 `age` is that of the action in force on average: from the picture to the middle of its use,
 (K + 1/2) steps. `x prefill` is to a prefill that sees as many tokens more as the loop has trips.
 """
@@ -10,7 +10,6 @@ runtime on one core, and all ways take turns. `x rate` and `x latency` are to th
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from decode_heavy import Decoder, Size
+from one_thread import with_one_thread
 from rich.console import Console
 from rich.table import Table
 
@@ -67,7 +67,6 @@ def main() -> None:
     parser.add_argument("--quantise", default="", help="int8; int4, w4a16: to the nearest")
     parser.add_argument("--plot", type=Path, help="file for the figure: .svg or .png")
     chosen = parser.parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     size = Size(width=chosen.width)
     ways = [
         Way(PLAIN, {}),
@@ -128,7 +127,7 @@ def compiled(program: Program, path: Path, options: dict[str, Any], quantise: st
         **machines,
         **asked,
     )
-    return path
+    return with_one_thread(path)
 
 
 def show(prompt: int, found: Sequence[Found]) -> None:

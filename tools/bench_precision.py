@@ -1,7 +1,7 @@
 """Precisions side by side on this machine: speed, price and memory of one decoder's variants.
 
 A decoder of 300 MB in float32 says seven tokens after a prompt. It is compiled once in float32, in
-each precision, and by phase, all on the edge, and run by the real runtime on one core; all ways
+each precision, and by phase, all on the edge, and run by the real runtime with one thread; all ways
 take turns. `x` is the median of what float32 takes over that of a way, in the step and in one trip
 of its loop. `price` is that of a profile that `--edge` names, over what was measured.
 
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from decode_heavy import Decoder, Size
+from one_thread import with_one_thread
 from precision_memory import held
 from rich.console import Console
 from rich.table import Table
@@ -62,7 +63,6 @@ def main() -> None:
     parser.add_argument("--edge", default="jetson-agx-orin", help="a profile of this machine")
     parser.add_argument("--memory", action="store_true")
     chosen = parser.parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     size = Size(width=chosen.width)
     with tempfile.TemporaryDirectory(prefix="vlacut-") as name:
         os.environ["VLACUT_ENGINES"] = f"{name}/engines"
@@ -87,7 +87,7 @@ def compiled(size: Size, prompt: int, path: Path, passes: str, chosen: argparse.
     )
     options: dict[str, Any] = {"edge": chosen.edge, "cloud": "a100", "link": link}
     vlacut.compile(program, out=path, pipeline=pipeline, golden=False, model_check=False, **options)
-    return path
+    return with_one_thread(path)
 
 
 def measured(paths: Sequence[Path], size: Size, prompt: int, rounds: int) -> Iterator[Found]:
