@@ -150,10 +150,14 @@ def trained(name: str) -> Table:
 
 def closed_loop_policy(name: str) -> tuple[Program, list[dict[str, np.ndarray]]]:
     """A trained policy as a program, and rendered scenes of its task."""
-    from closed_loop import heads, programs, scattered, tasks, tokens, world
-    from closed_loop.tables import learnt
+    import closed_loop
+    from closed_loop.policies import heads, tokens
+    from closed_loop.results.tables import learnt
+    from closed_loop.rollouts import programs
+    from closed_loop.simulation import tasks, world
+    from closed_loop.training import scattered
 
-    net = heads.load(name, Path(heads.__file__).parent / "weights")
+    net = heads.load(name, Path(closed_loop.__path__[0]) / "weights")
     if isinstance(net, tokens.TokenPolicy):
         program = programs.token_program(net)
     else:

@@ -33,9 +33,9 @@ def skip_without_renderer(world: Any) -> None:
 @simulated
 @pytest.mark.parametrize("name", ["pick", "belt", "insert"])
 def test_the_expert_succeeds(bench: Any, name: str) -> None:
-    tasks, expert = bench("tasks"), bench("expert")
+    tasks, expert = bench("simulation.tasks"), bench("simulation.expert")
     task = tasks.TASKS[name]
-    world = bench("world").World(task.xml)
+    world = bench("simulation.world").World(task.xml)
     won = 0
     for seed in range(12):
         episode = tasks.begin(task, world, seed)
@@ -50,9 +50,9 @@ def test_the_expert_succeeds(bench: Any, name: str) -> None:
 
 @simulated
 def test_a_label_leaves_the_world_as_it_was(bench: Any) -> None:
-    tasks, expert = bench("tasks"), bench("expert")
+    tasks, expert = bench("simulation.tasks"), bench("simulation.expert")
     task = tasks.TASKS["belt"]
-    world = bench("world").World(task.xml)
+    world = bench("simulation.world").World(task.xml)
     episode = tasks.begin(task, world, 7)
     places = []
     for label in (False, True):
@@ -70,9 +70,9 @@ def test_a_label_leaves_the_world_as_it_was(bench: Any) -> None:
 @simulated
 def test_what_is_sensed_changes_nothing(bench: Any) -> None:
     """A step that reports its sensors ends where one that does not ends, to the bit."""
-    tasks, expert = bench("tasks"), bench("expert")
+    tasks, expert = bench("simulation.tasks"), bench("simulation.expert")
     task = tasks.TASKS["insert"]
-    world = bench("world").World(task.xml)
+    world = bench("simulation.world").World(task.xml)
     places = []
     for quick in (False, True):
         episode = tasks.begin(task, world, 5)
@@ -86,7 +86,7 @@ def test_what_is_sensed_changes_nothing(bench: Any) -> None:
     np.testing.assert_array_equal(*places)
     assert sensed.qd.shape == sensed.tau.shape == (25, 7)
     np.testing.assert_array_equal(sensed.q[-1], places[0][:7])
-    assert np.abs(sensed.tau).max() <= max(bench("arm").TORQUES)
+    assert np.abs(sensed.tau).max() <= max(bench("simulation.arm").TORQUES)
 
 
 def _tilted(observation: Any, numbers: Any) -> np.ndarray:
@@ -99,9 +99,9 @@ def _tilted(observation: Any, numbers: Any) -> np.ndarray:
 @pytest.mark.parametrize("actor", [None, _tilted], ids=["demonstration", "dagger"])
 def test_labels_are_what_the_expert_did(bench: Any, actor: Any) -> None:
     """A labelled sample has 16 commands, each within a step of the last; no actor drove in it."""
-    world = bench("world").World(bench("tasks").TASKS["belt"].xml)
+    world = bench("simulation.world").World(bench("simulation.tasks").TASKS["belt"].xml)
     skip_without_renderer(world)
-    samples = bench("episodes").gather("belt", world, 4, actor)
+    samples = bench("training.episodes").gather("belt", world, 4, actor)
     labelled = [one for one in samples if one["labelled"]]
     assert 0 < len(labelled) < len(samples)
     most = np.array([0.018, 0.018, 0.018, 0.12]) + 1e-6
@@ -119,11 +119,11 @@ def test_labels_are_what_the_expert_did(bench: Any, actor: Any) -> None:
 @simulated
 def test_a_scattered_scene_is_where_it_says(bench: Any) -> None:
     """Facts are of what is shown: the target from the tool, and in the hand if it is held."""
-    world = bench("world").World(bench("tasks").TASKS["belt"].xml)
+    world = bench("simulation.world").World(bench("simulation.tasks").TASKS["belt"].xml)
     skip_without_renderer(world)
     held = 0
     for seed in range(30):
-        sample = bench("scattered").scatter("belt", world, seed)
+        sample = bench("training.scattered").scatter("belt", world, seed)
         name = {2: "red", 3: "green"}[int(sample["words"][1])]
         place = np.array(world.data.body(name).xpos)
         np.testing.assert_allclose(sample["facts"][:3], (place - world.tool) / 0.1, atol=1e-5)
@@ -138,11 +138,11 @@ def test_a_scattered_scene_is_where_it_says(bench: Any) -> None:
 @simulated
 def test_a_scattered_peg_is_where_it_says(bench: Any) -> None:
     """Facts are of what is shown: the hole from the tool, and how the peg lies in the hand."""
-    world = bench("world").World(bench("tasks").TASKS["insert"].xml)
+    world = bench("simulation.world").World(bench("simulation.tasks").TASKS["insert"].xml)
     skip_without_renderer(world)
     over = 0
     for seed in range(12):
-        sample = bench("scattered").scatter("insert", world, seed)
+        sample = bench("training.scattered").scatter("insert", world, seed)
         hole, peg = (np.array(world.data.body(name).xpos) for name in ("hole", "peg"))
         np.testing.assert_allclose(sample["facts"][:3], (hole - world.tool) / 0.1, atol=1e-5)
         assert sample["facts"][7] == pytest.approx((peg - world.tool)[0] / 0.01, abs=1e-5)
@@ -157,9 +157,9 @@ def test_a_scattered_peg_is_where_it_says(bench: Any) -> None:
 @simulated
 def test_contact_is_felt(bench: Any) -> None:
     """Nothing at rest and little in the air; much where the peg stands on the hole's edge."""
-    tasks = bench("tasks")
+    tasks = bench("simulation.tasks")
     task = tasks.TASKS["insert"]
-    world = bench("world").World(task.xml)
+    world = bench("simulation.world").World(task.xml)
     tasks.begin(task, world, 3)
     assert not world.torques.any()
     edge = world.data.body("hole").xpos + np.array([0.03, 0, 0])
@@ -181,11 +181,11 @@ def test_a_trained_policy_succeeds(
 ) -> None:
     """Held-out episodes without delay, four commands of every chunk played."""
     torch.set_num_threads(1)
-    train, episodes = bench("train"), bench("episodes")
-    world = bench("world").World(bench("tasks").TASKS[task].xml)
+    train, episodes = bench("train"), bench("training.episodes")
+    world = bench("simulation.world").World(bench("simulation.tasks").TASKS[task].xml)
     skip_without_renderer(world)
-    actor = bench("gathering").actor_of(bench("heads").load(name, train.WEIGHTS))
-    seeds = range(bench("cells").HELD_OUT, bench("cells").HELD_OUT + count)
+    actor = bench("training.gathering").actor_of(bench("policies.heads").load(name, train.WEIGHTS))
+    seeds = range(bench("results.cells").HELD_OUT, bench("results.cells").HELD_OUT + count)
     won = sum(episodes.succeeds(task, world, seed, actor, length=4) for seed in seeds)
     assert won >= least
     world.close()
@@ -194,7 +194,7 @@ def test_a_trained_policy_succeeds(
 @simulated
 def test_no_doubt_no_delay(bench: Any) -> None:
     """Fixed times: what is late is in the outlook, and every inference is counted."""
-    timing = bench("timing").FixedTime(0.3)
+    timing = bench("rollouts.timing").FixedTime(0.3)
     from vlacut.control.inferring.inference import Inference
 
     for number in range(3):
@@ -205,7 +205,7 @@ def test_no_doubt_no_delay(bench: Any) -> None:
 
 @pytest.mark.parametrize("name", ["noise", "occlusion", "light"])
 def test_disturbances_hang_on_the_seed_alone(bench: Any, name: str) -> None:
-    make = bench("disturbances").make_disturbance
+    make = bench("simulation.disturbances").make_disturbance
     picture = np.full((64, 64, 3), 100, np.uint8)
     seen = [make(name, seed)(picture, False, 20) for seed in (1, 1, 2)]
     assert seen[0].dtype == np.uint8
@@ -219,7 +219,7 @@ def test_disturbances_hang_on_the_seed_alone(bench: Any, name: str) -> None:
 def test_intervals_are_exact(bench: Any) -> None:
     from scipy.stats import binomtest
 
-    interval = bench("outcomes").interval
+    interval = bench("results.outcomes").interval
     for won, count in ((0, 20), (7, 20), (20, 20), (190, 200)):
         exact = binomtest(won, count).proportion_ci(0.95, method="exact")
         assert interval(won, count) == pytest.approx((exact.low, exact.high))
@@ -227,13 +227,13 @@ def test_intervals_are_exact(bench: Any) -> None:
 
 @simulated
 def test_the_same_seed_is_the_same_episode_to_the_bit(bench: Any) -> None:
-    rollout, cells = bench("rollout"), bench("cells")
-    task, world = bench("scene").world_of("belt")
+    rollout, cells = bench("rollouts.rollout"), bench("results.cells")
+    task, world = bench("rollouts.scene").world_of("belt")
     cell = cells.Cell("belt", cells.EXPERT, 0.1, playing="naive")
     runs = []
     for _ in range(2):
         timing = cells.timing_of(cell, 1)
-        oracle = bench("oracle").Oracle("belt")
+        oracle = bench("rollouts.oracle").Oracle("belt")
         runs.append(rollout.drive(task, world, oracle, 1, timing, cells.how(cell, timing)))
     assert runs[0].success
     assert runs[0].ticks == runs[1].ticks
@@ -242,7 +242,7 @@ def test_the_same_seed_is_the_same_episode_to_the_bit(bench: Any) -> None:
         np.testing.assert_array_equal(one.tau, other.tau)
     ages = {round(report.age_s, 3) for report in runs[0].reports[4:]}
     assert ages == {0.1, 0.15}  # a new chunk every 100 ms, 100 ms old when it comes
-    first, second = (bench("outcomes").outcome_of(1, run) for run in runs)
+    first, second = (bench("results.outcomes").outcome_of(1, run) for run in runs)
     assert first == second
 
 
@@ -250,8 +250,8 @@ def test_the_same_seed_is_the_same_episode_to_the_bit(bench: Any) -> None:
 def test_the_oracle_goes_on_from_the_commands_in_force(bench: Any) -> None:
     from vlacut.control.rtc import PREV_CHUNK, WEIGHTS
 
-    oracle, tasks = bench("oracle"), bench("tasks")
-    task, world = bench("scene").world_of("belt")
+    oracle, tasks = bench("rollouts.oracle"), bench("simulation.tasks")
+    task, world = bench("rollouts.scene").world_of("belt")
     episode = tasks.begin(task, world, 2)
     scene = oracle.scene_of(world, episode, 0)
     policy = oracle.Oracle("belt")
@@ -268,11 +268,11 @@ def test_the_oracle_goes_on_from_the_commands_in_force(bench: Any) -> None:
 
 @simulated
 def test_outcomes_are_kept(bench: Any, tmp_path: Path) -> None:
-    cells, outcomes = bench("cells"), bench("outcomes")
+    cells, outcomes = bench("results.cells"), bench("results.outcomes")
     cell = cells.Cell("belt", cells.EXPERT, 0.1)
     made = outcomes.Outcome(cells.HELD_OUT, True, 3.5, 0.1, 9.0, 4, 0.9, 0.1, 0.2, 7, 0.1)
-    bench("store").Store(tmp_path / "outcomes.jsonl").add(cell, made)
-    again = bench("store").Store(tmp_path / "outcomes.jsonl")
+    bench("results.store").Store(tmp_path / "outcomes.jsonl").add(cell, made)
+    again = bench("results.store").Store(tmp_path / "outcomes.jsonl")
     assert again.missing(cell, 3) == [cells.HELD_OUT + 1, cells.HELD_OUT + 2]
     assert again.of(cell, 3) == [made]
     assert not again.of(cells.Cell("belt", cells.EXPERT, 0.2), 3)
@@ -305,12 +305,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def deployed(bench: Any, kept: Path) -> Any:
     torch.manual_seed(RANDOM_WEIGHTS)
-    net = bench("tokens").TokenPolicy().eval()
+    net = bench("policies.tokens").TokenPolicy().eval()
     if not kept.exists():
-        program = bench("programs").token_program(net)
+        program = bench("rollouts.programs").token_program(net)
         machines = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "10MB/s,20ms"}
         vlacut.compile(program, **machines, out=kept)
-    return net, bench("deployed").Deployed(kept)
+    return net, bench("rollouts.deployed").Deployed(kept)
 
 
 @simulated
@@ -318,7 +318,8 @@ def test_a_policy_is_what_is_deployed(bench: Any, deployed: Any) -> None:
     net, policy = deployed
     numbers = np.random.default_rng(0)
     given = {
-        name: numbers.integers(0, 256, (64, 64, 3), np.uint8) for name in bench("policy").PICTURES
+        name: numbers.integers(0, 256, (64, 64, 3), np.uint8)
+        for name in bench("policies.policy").PICTURES
     }
     given |= {"tokens": np.array([1, 3]), "state": numbers.normal(size=10).astype(np.float32)}
     observed = {name: torch.from_numpy(array) for name, array in given.items()}
@@ -332,13 +333,13 @@ def test_episodes_in_virtual_time(bench: Any, deployed: Any) -> None:
     """The same seed gives the same episode to the bit, and a command is as old as its inference."""
     from vlacut.control.controllers.simple import Periodic
 
-    rollout = bench("rollout")
-    task, world = bench("scene").world_of("belt")
+    rollout = bench("rollouts.rollout")
+    task, world = bench("rollouts.scene").world_of("belt")
     skip_without_renderer(world)
     task.most_ticks = 24
     how = rollout.How(Periodic)
     runs = [
-        rollout.drive(task, world, deployed[1], 3, bench("timing").FixedTime(0.2), how)
+        rollout.drive(task, world, deployed[1], 3, bench("rollouts.timing").FixedTime(0.2), how)
         for _ in range(2)
     ]
     commands = [[report.command for report in run.reports[4:]] for run in runs]
@@ -353,7 +354,7 @@ def test_an_animation_of_two_ways(
     bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame every third tick of 12, and the last one, of both, side by side."""
-    task, world = bench("scene").world_of("belt")
+    task, world = bench("rollouts.scene").world_of("belt")
     skip_without_renderer(world)
     world.close()
     task.most_ticks = 12
@@ -375,8 +376,8 @@ def test_an_animation_of_two_ways(
 @simulated
 def test_an_episode_in_real_time(bench: Any, kept: Path, deployed: Any, tmp_path: Path) -> None:
     """A second of it, over the twin's sockets: as many ticks, and commands out of chunks."""
-    cells = bench("cells")
-    bench("tasks").TASKS["belt"].most_ticks = 20
+    cells = bench("results.cells")
+    bench("simulation.tasks").TASKS["belt"].most_ticks = 20
     rates = "".join(f"{second},80\n" for second in range(20))
     (tmp_path / "driven.csv").write_text(f"time_s,mbit_per_s\n{rates}")
     cell = cells.Cell("belt", cells.EXPERT, plan=str(kept), traces=str(tmp_path))

@@ -25,7 +25,7 @@ simulated = pytest.mark.skipif(
 
 
 def outcomes(bench: Any, won: Sequence[bool], cloud_s: Sequence[float]) -> list[Any]:
-    make = bench("outcomes").Outcome
+    make = bench("results.outcomes").Outcome
     return [
         make(seed, success, 3.0, 0.1, 9.0, 4, 0.9, spent, 0.2, 7, 0.1)
         for seed, (success, spent) in enumerate(zip(won, cloud_s, strict=True))
@@ -34,7 +34,7 @@ def outcomes(bench: Any, won: Sequence[bool], cloud_s: Sequence[float]) -> list[
 
 def test_pairs_of_the_same_episodes(bench: Any) -> None:
     """The mean's interval is Student's; that of shares holds the difference, and zero if even."""
-    paired = bench("paired")
+    paired = bench("results.paired")
     numbers = np.random.default_rng(1)
     first = outcomes(bench, numbers.random(40) < 0.5, numbers.random(40))
     second = outcomes(bench, numbers.random(40) < 0.9, numbers.random(40))
@@ -55,7 +55,7 @@ def test_pairs_of_the_same_episodes(bench: Any) -> None:
 @pytest.mark.parametrize("better", [0.5, 0.8])
 def test_the_interval_of_shares_holds_what_is_true(bench: Any, better: float) -> None:
     """At least 93 of 100 times, over 400 sets of 60 pairs."""
-    difference, numbers = bench("paired").success_difference, np.random.default_rng(3)
+    difference, numbers = bench("results.paired").success_difference, np.random.default_rng(3)
     held, dear = 0, np.zeros(60)
     for _ in range(400):
         first = outcomes(bench, numbers.random(60) < 0.5, dear)
@@ -67,9 +67,9 @@ def test_the_interval_of_shares_holds_what_is_true(bench: Any, better: float) ->
 
 @simulated
 def test_outcomes_are_files_for_accept(bench: Any, tmp_path: Path) -> None:
-    cells, report = bench("cells"), bench("report")
-    table = bench("tables").small_table()
-    store = bench("store").Store(tmp_path / "outcomes.jsonl")
+    cells, report = bench("results.cells"), bench("report")
+    table = bench("results.tables").small_table()
+    store = bench("results.store").Store(tmp_path / "outcomes.jsonl")
     made = outcomes(bench, [True, False, True], [0.0, 0.0, 0.0])
     for at, (_, cell) in enumerate(table.rows):
         for one in made[at:]:
@@ -83,8 +83,8 @@ def test_outcomes_are_files_for_accept(bench: Any, tmp_path: Path) -> None:
 
 @simulated
 def test_the_expert_plans_as_far_as_it_is_asked_to(bench: Any) -> None:
-    oracle, tasks = bench("oracle"), bench("tasks")
-    task, world = bench("scene").world_of("pick")
+    oracle, tasks = bench("rollouts.oracle"), bench("simulation.tasks")
+    task, world = bench("rollouts.scene").world_of("pick")
     scene = oracle.scene_of(world, tasks.begin(task, world, 2), 0)
     short, long = (
         oracle.Oracle("pick", length).act({oracle.SCENE: scene})["actions"] for length in (16, 32)
@@ -105,9 +105,9 @@ def test_a_recording_from_its_middle_on(bench: Any) -> None:
 @simulated
 def test_figures_are_kept_beside_each_other(bench: Any, tmp_path: Path) -> None:
     """Of all episodes of a row; a table that is run later leaves the rows of others."""
-    cells, figures = bench("cells"), bench("figures")
-    table = bench("tables").small_table()
-    store = bench("store").Store(tmp_path / "outcomes.jsonl")
+    cells, figures = bench("results.cells"), bench("results.figures")
+    table = bench("results.tables").small_table()
+    store = bench("results.store").Store(tmp_path / "outcomes.jsonl")
     made = outcomes(bench, [True, False, True, True], [0.5, 0.5, 1.0, 2.0])
     path = tmp_path / "figures.json"
     for at, (label, cell) in enumerate(table.rows):
@@ -129,7 +129,7 @@ def test_requests_in_flight_answer_earlier_observations(bench: Any) -> None:
     from vlacut.control.inferring.inference import Inference, Outlook
     from vlacut.control.inferring.virtual import Course
 
-    runner = bench("pipelined").Pipelined(
+    runner = bench("rollouts.pipelined").Pipelined(
         lambda inference, variant: {"actions": inference.observation["seen"]},
         lambda inference, now_ns: Course(0, 0.1),
         lambda now_ns: Outlook((0.1,), (0.1,)),
@@ -153,8 +153,10 @@ def test_requests_in_flight_answer_earlier_observations(bench: Any) -> None:
 @simulated
 def test_rules_of_when_to_ask(bench: Any, split_bundle: Path) -> None:
     """Only a policy that tells how unsure it is has the rule that asks it."""
-    cell = bench("cells").Cell("belt", "p", plan=str(split_bundle), traces="x/5g", playing="naive")
-    make = bench("networks").controller_table
+    cell = bench("results.cells").Cell(
+        "belt", "p", plan=str(split_bundle), traces="x/5g", playing="naive"
+    )
+    make = bench("results.networks").controller_table
     plain = make("5G", "flow", cell)
     other = make("5G", "tokens", replace(cell, playing="aligned", disturbance="noise"))
     assert plain.name == "controllers-flow-5g"

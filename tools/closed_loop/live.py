@@ -28,14 +28,14 @@ from vlacut.emulation.twin import emulated_cloud
 from vlacut.hardware.trace import Trace
 from vlacut.runtime.edge.session import EdgeSession
 
-from .acts import Acts
-from .cells import EXPERT, HELD_OUT, Cell, Stage, drawn, how, recordings, timing_of
-from .outcomes import Outcome, interval, outcome_of
-from .rollout import How, cycle_of, play
-from .scene import PERIOD_NS, Run, Scene
-from .standin import Standin
-from .tasks import Task
-from .world import World
+from .results.cells import EXPERT, HELD_OUT, Cell, Stage, drawn, how, recordings, timing_of
+from .results.outcomes import Outcome, interval, outcome_of
+from .rollouts.acts import Acts
+from .rollouts.rollout import How, cycle_of, play
+from .rollouts.scene import PERIOD_NS, Run, Scene
+from .rollouts.standin import Standin
+from .simulation.tasks import Task
+from .simulation.world import World
 
 
 class Late(NamedTuple):

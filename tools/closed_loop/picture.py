@@ -22,11 +22,11 @@ from PIL import Image, ImageDraw
 
 from vlacut.control.ways.playing import PLAYINGS
 
-from .arm import RATE
-from .cells import EXPERT, HELD_OUT, Cell, Stage, how, timing_of
-from .rollout import drive
-from .tasks import TASKS
-from .world import World
+from .results.cells import EXPERT, HELD_OUT, Cell, Stage, how, timing_of
+from .rollouts.rollout import drive
+from .simulation.arm import RATE
+from .simulation.tasks import TASKS
+from .simulation.world import World
 
 _SIDE, _HEAD, _EVERY = 208, 32, 3  # pixels, pixels, ticks from one frame to the next
 _COLOURS = 40

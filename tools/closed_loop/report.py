@@ -22,18 +22,18 @@ from vlacut.cli.show.progress import progress_bar
 from vlacut.control.precision_table import write_precision_table
 from vlacut.measurement.acceptance import judge, write_outcomes
 
-from .calibrating import calibrate
-from .cells import EXPERT, Cell, Stage
-from .figures import HEADS, cells_of, write_figures
-from .heads import POLICIES
-from .outcomes import Outcome, named
-from .paired import mean_difference, success_difference
-from .precise import PAPER_TABLE, compare, measured_table, paper_table
-from .programs import PRECISIONS, RTC, Made
-from .rows import Table
-from .running import run_all
-from .store import Store
-from .tables import every_table
+from .policies.heads import POLICIES
+from .results.cells import EXPERT, Cell, Stage
+from .results.figures import HEADS, cells_of, write_figures
+from .results.outcomes import Outcome, named
+from .results.paired import mean_difference, success_difference
+from .results.rows import Table
+from .results.running import run_all
+from .results.store import Store
+from .results.tables import every_table
+from .rollouts.calibrating import calibrate
+from .rollouts.precise import PAPER_TABLE, compare, measured_table, paper_table
+from .rollouts.programs import PRECISIONS, RTC, Made
 from .train import WEIGHTS
 
 _CALIBRATED = 30  # episodes

@@ -26,14 +26,14 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from .flow import FlowPolicy
-from .gathering import Effort, fill
-from .heads import Net, save
-from .learning import Learner, fit
-from .samples import Samples, Share
-from .tasks import TASKS
-from .tokens import TokenPolicy
-from .touching import TouchPolicy
+from .policies.flow import FlowPolicy
+from .policies.heads import Net, save
+from .policies.tokens import TokenPolicy
+from .policies.touching import TouchPolicy
+from .simulation.tasks import TASKS
+from .training.gathering import Effort, fill
+from .training.learning import Learner, fit
+from .training.samples import Samples, Share
 
 WEIGHTS = Path(__file__).parent / "weights"
 _RATE = 2e-3

@@ -14,14 +14,14 @@ from vlacut.frontends.torch import TorchPhase, program_from_torch
 from vlacut.ir.program import Program
 from vlacut.tensor.npz import npz_bytes
 
-from .flow import STEPS, FlowPolicy
-from .heads import load
-from .policy import CHUNK, DIMS, PICTURES, STATE, TORQUES
-from .scattered import scatter
-from .tasks import TASKS
-from .tokens import TokenPolicy
-from .touching import TouchPolicy
-from .world import World
+from ..policies.flow import STEPS, FlowPolicy
+from ..policies.heads import load
+from ..policies.policy import CHUNK, DIMS, PICTURES, STATE, TORQUES
+from ..policies.tokens import TokenPolicy
+from ..policies.touching import TouchPolicy
+from ..simulation.tasks import TASKS
+from ..simulation.world import World
+from ..training.scattered import scatter
 
 EDGE, CLOUD, LINK = "jetson-agx-orin", "a100", "10MB/s,20ms"
 RTC = "rtc"

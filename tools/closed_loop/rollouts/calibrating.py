@@ -21,13 +21,13 @@ from vlacut.control.recording.recorder import Recorder
 from vlacut.control.tables import write_tables
 from vlacut.measurement.actions.calibrating import fit_tables
 
+from ..simulation.tasks import Task
+from ..simulation.world import World
 from .acts import Acts
 from .oracle import ACTIONS
 from .rollout import How, drive
 from .scene import PERIOD_NS
-from .tasks import Task
 from .timing import FixedTime
-from .world import World
 
 _SEEDS = 500_000  # neither trained on nor held out
 _DELAYS_S = (0.1, 0.2, 0.3)

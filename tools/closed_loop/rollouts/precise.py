@@ -21,11 +21,11 @@ from vlacut.measurement.actions.precision import (
     sensitivities,
 )
 
+from ..simulation.tasks import Task
+from ..simulation.world import World
 from .acts import Acts
 from .calibrating import recorded
 from .oracle import ACTIONS
-from .tasks import Task
-from .world import World
 
 _UNITS = MotionUnits((0, 1, 2), (3,), increments=False)
 MEASURED_TABLE, PAPER_TABLE = "precisions.json", "dyq.json"

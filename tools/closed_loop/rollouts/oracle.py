@@ -16,11 +16,11 @@ from vlacut.control.rtc import PREV_CHUNK, WEIGHTS
 from vlacut.control.ways.chunk import ChunkReader, ChunkSpec
 from vlacut.tensor import TensorSpec
 
-from .arm import RATE
-from .expert import chunk, expert
-from .policy import CHUNK, DIMS
-from .tasks import TASKS, Episode
-from .world import COMMAND, Saved, World
+from ..policies.policy import CHUNK, DIMS
+from ..simulation.arm import RATE
+from ..simulation.expert import chunk, expert
+from ..simulation.tasks import TASKS, Episode
+from ..simulation.world import COMMAND, Saved, World
 
 SCENE, ACTIONS = "scene", "actions"
 SWITCHED = (4,)

@@ -7,10 +7,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from .heads import Net
-from .policy import PICTURES
+from ..policies.heads import Net
+from ..policies.policy import PICTURES
+from ..policies.touching import TouchPolicy
 from .samples import Samples, Share
-from .touching import TouchPolicy
 
 _FAR = 4.0  # of a fact: what is further off is as bad
 _out = Console()

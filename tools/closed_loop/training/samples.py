@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
+from ..policies.policy import PICTURES
 from .episodes import Observation
-from .policy import PICTURES
 
 BATCH = 64
 _LABELLED, _SCATTERED = 44, 10  # of a batch; where none is scattered, any others in their place

@@ -16,18 +16,18 @@ from vlacut.control.controllers.naming import make_controller
 from vlacut.control.tables import ActionTables, read_tables
 from vlacut.hardware.trace import Trace, read_recordings
 
-from .acts import Acts
-from .deployed import Deployed
-from .disturbances import make_disturbance
-from .oracle import Oracle
+from ..policies.policy import CHUNK
+from ..rollouts.acts import Acts
+from ..rollouts.deployed import Deployed
+from ..rollouts.oracle import Oracle
+from ..rollouts.precise import Several, routes
+from ..rollouts.rollout import How, drive, wait_for
+from ..rollouts.scene import world_of
+from ..rollouts.timing import FixedTime, Network, PlanTime, Timing
+from ..simulation.disturbances import make_disturbance
+from ..simulation.tasks import Task
+from ..simulation.world import World
 from .outcomes import Outcome, outcome_of
-from .policy import CHUNK
-from .precise import Several, routes
-from .rollout import How, drive, wait_for
-from .scene import world_of
-from .tasks import Task
-from .timing import FixedTime, Network, PlanTime, Timing
-from .world import World
 
 EXPERT = "expert"  # in a policy's place
 HELD_OUT = 1_000_000  # seeds from here on are never trained on

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..policies.flow import FlowPolicy
+from ..policies.heads import Net, load
+from ..policies.policy import CHUNK, DIMS
+from ..simulation.tasks import TASKS
+from ..simulation.world import World
 from .episodes import Actor, Observation, gather, succeeds
-from .flow import FlowPolicy
-from .heads import Net, load
-from .policy import CHUNK, DIMS
 from .samples import Samples, Share
 from .scattered import scatter
-from .tasks import TASKS
-from .world import World
 
 _DEMOS = {"pick": 40, "belt": 160, "insert": 240}
 _DAGGER = {"pick": 20, "belt": 80, "insert": 160}  # episodes per round

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arm import HOME, OPEN, RATE
+from ..policies.policy import BEFORE, CHUNK, DIMS
+from ..simulation.arm import HOME, OPEN, RATE
+from ..simulation.expert import facts
+from ..simulation.tasks import TASKS, Episode, begin
+from ..simulation.things import BLOCK, HOLE_TOP, PEG
+from ..simulation.world import World
 from .episodes import Observation, feeling, sentence
-from .expert import facts
-from .policy import BEFORE, CHUNK, DIMS
-from .tasks import TASKS, Episode, begin
-from .things import BLOCK, HOLE_TOP, PEG
-from .world import World
 
 _FAST = 0.06  # m/s, of the belt
 _LOW, _HIGH = np.array([0.30, -0.42, 0.06]), np.array([0.62, 0.48, 0.42])  # m, of the tool

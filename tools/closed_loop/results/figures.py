@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vlacut.bundle.staging import write_file
 
-from .arm import RATE
+from ..simulation.arm import RATE
 from .outcomes import Outcome, interval
 from .rows import Table
 from .store import Store

@@ -23,17 +23,17 @@ from vlacut.control.situation import Controller
 from vlacut.control.ways.playing import make_playing
 from vlacut.control.ways.starving import HOLD, Starving
 
+from ..policies.policy import CHUNK
+from ..simulation.arm import RATE
+from ..simulation.disturbances import Disturb
+from ..simulation.tasks import Task
+from ..simulation.world import SUBSTEPS, World
 from .acts import Acts
-from .arm import RATE
 from .deployed import DOUBT
-from .disturbances import Disturb
 from .oracle import ACTIONS
 from .pipelined import Pipelined
-from .policy import CHUNK
 from .scene import PERIOD_NS, Run, Scene, sampled
-from .tasks import Task
 from .timing import Timing
-from .world import SUBSTEPS, World
 
 
 @dataclass(frozen=True)

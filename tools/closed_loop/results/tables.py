@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ..rollouts.precise import MEASURED_TABLE, PAPER_TABLE
+from ..rollouts.programs import FEWEST, PRECISIONS, RTC
+from ..simulation.disturbances import DISTURBANCES, NOISE, OCCLUSION
+from ..simulation.tasks import TASKS
 from .cells import EXPERT, Cell
-from .disturbances import DISTURBANCES, NOISE, OCCLUSION
 from .networks import NETWORKS, controller_table, network_table
-from .precise import MEASURED_TABLE, PAPER_TABLE
-from .programs import FEWEST, PRECISIONS, RTC
 from .rows import PLAYED, Table, executors
-from .tasks import TASKS
 
 _DELAYS_MS = (0, 100, 300, 600)
 _OF_POLICY = {"touch": ("insert",)}  # tasks that the kept weights of a policy were trained on

@@ -10,7 +10,7 @@ import numpy as np
 from vlacut.control.ways.chunk import ChunkReader
 from vlacut.tensor import TensorSpec
 
-from .policy import CHUNK
+from ..policies.policy import CHUNK
 
 
 class Acts(Protocol):

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import mujoco
 import numpy as np
 
-from .disturbances import Disturb
+from ..policies.policy import BEFORE, CHUNK, DIMS
+from ..simulation.disturbances import Disturb
+from ..simulation.tasks import Episode
+from ..simulation.world import World
 from .oracle import SCENE, scene_of
-from .policy import BEFORE, CHUNK, DIMS
-from .tasks import Episode
-from .world import World
 
 
 class Glance(Mapping[str, np.ndarray]):

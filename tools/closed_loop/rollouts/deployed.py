@@ -15,9 +15,9 @@ from vlacut.control.ways.chunk import ABSOLUTE, ChunkReader, ChunkSpec, Kind
 from vlacut.runtime.whole import load_whole, run_whole
 from vlacut.tensor import TensorSpec
 
-from .arm import RATE
+from ..policies.policy import CHUNK
+from ..simulation.arm import RATE
 from .oracle import ACTIONS, SWITCHED
-from .policy import CHUNK
 
 DOUBT = "doubt"  # the output that tells how unsure a policy is, if it has one
 _GIVEN = (PREV_CHUNK, WEIGHTS, GUIDANCE)  # by the executor `rtc`

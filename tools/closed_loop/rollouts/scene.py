@@ -9,13 +9,13 @@ import numpy as np
 
 from vlacut.control.report import CommandReport, Route
 
+from ..simulation.arm import RATE
+from ..simulation.disturbances import Disturb
+from ..simulation.tasks import TASKS, Task, begin
+from ..simulation.world import SUBSTEPS, Sensed, World
+from ..training.episodes import sentence
 from .acts import Acts
-from .arm import RATE
-from .disturbances import Disturb
-from .episodes import sentence
 from .sight import Sight
-from .tasks import TASKS, Task, begin
-from .world import SUBSTEPS, Sensed, World
 
 PERIOD_NS = 1_000_000_000 // RATE
 _SAMPLE_NS = PERIOD_NS // SUBSTEPS

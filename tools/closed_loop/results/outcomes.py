@@ -11,10 +11,10 @@ from scipy.stats import beta
 
 from vlacut.control.report import EDGE
 
-from .arm import RATE
+from ..simulation.arm import RATE
 
 if TYPE_CHECKING:
-    from .scene import Run
+    from ..rollouts.scene import Run
 
 _LEVEL = 0.95
 

@@ -15,10 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from .expert import expert, facts
-from .policy import BEFORE, CHUNK, DIMS, words
-from .tasks import TASKS, Episode, begin
-from .world import STEP_M, STEP_RAD, World
+from ..policies.policy import BEFORE, CHUNK, DIMS, words
+from ..simulation.expert import expert, facts
+from ..simulation.tasks import TASKS, Episode, begin
+from ..simulation.world import STEP_M, STEP_RAD, World
 
 Observation = dict[str, np.ndarray]
 Actor = Callable[[Observation, np.random.Generator], np.ndarray]

@@ -1,0 +1,1 @@
+"""The simulated world: the arm, what stands before it, the tasks, their experts, what disturbs."""

@@ -1,0 +1,1 @@
+"""Imitation: the expert's episodes, scattered scenes, and the steps that learn from them."""
