@@ -76,6 +76,48 @@ def test_rows_of_an_embedding_are_read_as_codes(tmp_path: Path) -> None:
     assert np.allclose(session.run(None, {"ids": ids})[0], expected, atol=1e-5)
 
 
+INSIDE = """main (int64[5] ids, bool flag) => (float[5,64] y) {
+    w = DequantizeLinear <axis = 0, block_size = 32> (codes, scales)
+    table = DequantizeLinear <axis = 1, block_size = 32> (words, sizes)
+    y = If (flag) <
+        then_branch = one () => (float[5,64] t) { h = Gather(table, ids)  t = MatMul(h, w) },
+        else_branch = other () => (float[5,64] e) {
+            v = DequantizeLinear <axis = 0, block_size = 32> (others, steps)
+            k = Gather(table, ids)  g = MatMul(k, v)  e = Neg(g) }
+    > }"""
+
+
+@pytest.mark.parametrize(("activations", "bound"), [("float", 2e-6), ("int8", 0.02)])
+@pytest.mark.parametrize("flag", [True, False])
+def test_products_and_embeddings_inside_of_operators_read_codes(
+    tmp_path: Path, flag: bool, activations: str, bound: float
+) -> None:
+    """Of weights of the graph around them, and of their own."""
+    numbers = np.random.default_rng(0)
+    shapes = {"codes": (96, 64), "others": (96, 64), "words": (48, 96)}
+    blocks = {"scales": (3, 64), "steps": (3, 64), "sizes": (48, 3)}
+    codes = {
+        name: numbers.integers(-8, 8, shape).astype(ir.DataType.INT4.numpy())
+        for name, shape in shapes.items()
+    }
+    scales = {
+        name: numbers.uniform(0.01, 0.02, shape).astype(np.float32)
+        for name, shape in blocks.items()
+    }
+    path = write(tmp_path / "if.onnx", INSIDE, {**codes, **scales}, opset=21)
+    model = load_program(str(path)).phases[0].model
+    inputs = {"ids": np.array([0, 3, 47, 3, 1]), "flag": np.array(flag)}
+    (expected,) = ReferenceEvaluator(ir.to_proto(model)).run(None, inputs)
+    prepared(model, activations)
+    recipe = OnnxRuntimeBuilder().recipe()
+    data = ir.to_proto(model).SerializeToString()
+    made = OnnxRuntimeEngine(open_session(data, "if", recipe), "if").run(inputs)["y"]
+    assert np.abs(made - expected).max() <= bound * np.abs(expected).max()
+    kinds = [node.op_type for node in model.graph.all_nodes()]
+    assert kinds.count("MatMulNBits") == kinds.count("GatherBlockQuantized") == 2
+    assert not {"DequantizeLinear", "MatMul", "Gather"} & {*kinds}
+
+
 def test_a_product_whose_activations_stay_exact_says_so_to_its_operator(tmp_path: Path) -> None:
     """The property goes with it into the part, and makes another part of it."""
     body = "main (float[3,96] x) => (float[3,48] y) { y = MatMul(x, a) }"
