@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.hardware import Side
 from vlacut.plans.batch import batch_name, slot
 from vlacut.plans.plan import Part

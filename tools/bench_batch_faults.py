@@ -37,7 +37,8 @@ from rich.console import Console
 from rich.table import Table
 
 import vlacut
-from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.errors import VlacutError
 from vlacut.hardware import Side
 from vlacut.runtime.edge.link import Endpoint, dial

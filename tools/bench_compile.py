@@ -25,7 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 
 TARGET = ["--edge", "jetson-agx-orin", "--cloud", "a100", "--link", "10MB/s,20ms"]
 

@@ -27,7 +27,8 @@ from rich.table import Table
 
 import vlacut
 from vlacut.bundle.halving import write_half
-from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.hardware import Side
 
 LAYERS, ON_THE_ROBOT = 25, 5

@@ -25,7 +25,8 @@ from rich.table import Table
 
 from vlacut import registry
 from vlacut.backend import Engine
-from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.plans.plan import Part
 
 TOKENS = {"prefill": 64, "decode": 1}

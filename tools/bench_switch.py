@@ -32,7 +32,7 @@ from decode_heavy import Decoder, Size
 import vlacut
 from vlacut import registry
 from vlacut.api import Policy
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.cli.show.output import console, milliseconds, size, table
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target

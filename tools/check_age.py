@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import vlacut
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.emulation import shape_of
 from vlacut.emulation.twin import TwinStep, run_twin
 

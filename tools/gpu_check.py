@@ -32,7 +32,8 @@ from typing import Any
 
 import vlacut
 from vlacut import registry
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.errors import UnsupportedError, VlacutError
 from vlacut.hardware import Side
 from vlacut.hardware.driver import seen_driver

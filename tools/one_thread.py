@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from vlacut.bundle.manifest import read_bundle, write_manifest
+from vlacut.bundle.reading import read_bundle
+from vlacut.bundle.writing import write_manifest
 
 
 def with_one_thread(path: Path) -> Path:

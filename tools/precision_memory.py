@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import vlacut
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.hardware import Side
 from vlacut.runtime.engines import load_engines
 

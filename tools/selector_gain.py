@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.cli.show.output import console, milliseconds, table
 from vlacut.cli.show.progress import progress_bar
 from vlacut.hardware import Trace, read_recordings

@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.cli.show.output import console, milliseconds, table
 from vlacut.emulation import shape_of
 from vlacut.emulation.twin import run_twin

@@ -11,7 +11,8 @@ from support.deployments import served
 from support.fake_machine import TARGET, fake_machine
 from support.programs import looping_program
 
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.backends import parse_backends
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError

@@ -11,7 +11,7 @@ import pytest
 from support.commands import Vlacut
 from support.programs import TARGET, looping_program
 
-from vlacut.bundle.manifest import open_bundle, read_bundle
+from vlacut.bundle.reading import open_bundle, read_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.emulation import shape_of
 from vlacut.emulation.twin import run_twin

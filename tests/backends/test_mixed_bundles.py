@@ -15,7 +15,8 @@ from support.precisions import policy, slow_memory
 from support.programs import TARGET, looping_program
 
 import vlacut as package
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, VlacutError
 from vlacut.hardware import Side

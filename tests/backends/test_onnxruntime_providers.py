@@ -17,7 +17,7 @@ from support.deployments import served
 from support.fake_machine import TARGET, fake_machine
 from support.programs import looping_program
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError
 from vlacut.hardware import Side

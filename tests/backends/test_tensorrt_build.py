@@ -18,7 +18,8 @@ from support.fake_machine import FAKES, TARGET, fake_machine, looping_bundle
 from support.programs import looping_program
 
 from vlacut.bundle.engine_records import BuildRecord
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.bundle.serde import from_json
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError

@@ -17,7 +17,7 @@ from support.fake_machine import fake_machine, looping_bundle
 
 import vlacut
 from vlacut.bundle.engine_records import GOLDEN
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.errors import BackendError, VlacutError
 from vlacut.hardware import Side
 from vlacut.measurement.profiling import profile_bundle

@@ -19,7 +19,8 @@ from support.fake_machine import PINS
 from support.programs import looping_program
 
 import vlacut
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.errors import BackendError

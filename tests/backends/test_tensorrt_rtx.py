@@ -17,7 +17,7 @@ import onnx_ir as ir
 import pytest
 
 from vlacut import registry
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.hardware import Side, load_device

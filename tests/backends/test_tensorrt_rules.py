@@ -20,7 +20,7 @@ from support.pictures import camera_program
 from support.programs import TARGET, looping_program
 
 from vlacut.backend import Checked
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
 from vlacut.frontends.onnx import onnx_program

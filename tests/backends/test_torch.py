@@ -19,7 +19,7 @@ from support.one_operator import one_operator, tensor
 from support.programs import looping_program, observation, random_program, random_stateful
 from support.proxy import DOWN, UP, Fault, Proxy
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, DeadlineMissed, UnsupportedError
 from vlacut.hardware import Side

@@ -17,7 +17,7 @@ from support.fake_machine import TARGET
 from support.mixed import Maker
 from support.programs import looping_program, random_stateful
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
 from vlacut.hardware import Side

@@ -21,7 +21,7 @@ from support.fake_machine import TARGET, fake_machine, looping_bundle
 from support.programs import looping_program
 
 from vlacut import registry
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
 from vlacut.frontends.load import load_program

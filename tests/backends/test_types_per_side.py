@@ -20,7 +20,7 @@ from support.proxy import DOWN, UP, Fault, Proxy
 
 import vlacut as package
 from vlacut.backend import Engine
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.backends import parse_backends
 from vlacut.compiler.conversions import Conversions
 from vlacut.compiler.target import Target

@@ -16,7 +16,7 @@ import pytest
 from support.forging import forge, forge_file
 from support.programs import TARGET, looping_program
 
-from vlacut.bundle.manifest import open_bundle, read_bundle
+from vlacut.bundle.reading import open_bundle, read_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.errors import BundleError, InfeasibleError, ModelError

@@ -13,7 +13,8 @@ from support.commands import Vlacut
 
 import vlacut as library
 from vlacut.bundle.halving import write_half
-from vlacut.bundle.manifest import Bundle, open_bundle, read_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle, read_bundle
 from vlacut.errors import BundleError, PeerRefused, VlacutError
 from vlacut.hardware import Side
 from vlacut.security.signing import check_signature, make_signer, sign_bundle

@@ -18,7 +18,8 @@ import pytest
 import vlacut
 from vlacut.bundle import holding
 from vlacut.bundle.holding import held
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.layout import part_file
+from vlacut.bundle.reading import open_bundle
 from vlacut.errors import BundleError
 from vlacut.hardware import Side
 
@@ -239,7 +240,7 @@ def test_a_folder_of_files_held_is_private_and_gone_after(
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
         }
         assert all((folder / name).read_bytes() == (bundle / name).read_bytes() for name in names)
-        cloud = {opened.part_file(part) for part in opened.parts(Side.CLOUD)}
+        cloud = {part_file(part) for part in opened.parts(Side.CLOUD)}
         assert cloud == {name for name in names if name.startswith("parts/")}
     assert not folder.exists()
     (tmp_path / ".policy.vlacut.held-killed").mkdir()  # of a process that was killed

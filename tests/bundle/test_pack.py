@@ -18,7 +18,7 @@ from support.commands import Vlacut
 
 from vlacut.api.pack.wheel import PACKAGES, runtime_wheel
 from vlacut.api.pack.writing import write_pack
-from vlacut.bundle.manifest import open_bundle, read_bundle
+from vlacut.bundle.reading import open_bundle, read_bundle
 from vlacut.errors import BundleError
 from vlacut.hardware import Side
 

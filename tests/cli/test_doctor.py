@@ -12,7 +12,7 @@ from support.fake_machine import TARGET, fake_machine
 from support.programs import looping_program
 
 from vlacut.backend import Diagnosis
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError
 from vlacut.hardware import device_names, load_device

@@ -18,7 +18,7 @@ from support.commands import Vlacut
 from support.deployments import serving_thread
 
 import vlacut as library
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.building.report import report
 from vlacut.cli.page.figures import page_json
 from vlacut.cli.page.measured import MOST_SHOWN, run_json

@@ -18,8 +18,10 @@ import pytest
 from support.commands import Vlacut
 
 from vlacut.bundle.costs import MeasuredCosts, MeasuredPart, write_costs
-from vlacut.bundle.manifest import Bundle, list_files, open_bundle, write_manifest
+from vlacut.bundle.opened import Bundle
 from vlacut.bundle.planning import PLANNING, read_planning
+from vlacut.bundle.reading import open_bundle
+from vlacut.bundle.writing import list_files, write_manifest
 from vlacut.cli.page.figures import page_json
 from vlacut.cli.page.scales import Scale, around
 from vlacut.cli.page.views import BundleView

@@ -17,8 +17,9 @@ from support.torch_models import Llama, denoiser, seeded, tokens
 from torch import nn
 
 import vlacut as library
-from vlacut.bundle.manifest import Bundle, open_bundle
 from vlacut.bundle.model_check import ModelCheck
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.tracing import traced_program

@@ -11,7 +11,7 @@ from support.commands import Vlacut
 from support.forging import forge_file
 from support.onnx_text import write
 
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.show.report import verdict
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target

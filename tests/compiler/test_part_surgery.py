@@ -12,7 +12,7 @@ from support.commands import Vlacut
 from support.fake_machine import TARGET, fake_machine
 from support.programs import looping_program
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.part_surgery import Operation, parse_operation
 from vlacut.errors import BackendError, InputError, PassError, UnsupportedError, VerificationError

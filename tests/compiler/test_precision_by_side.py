@@ -11,7 +11,7 @@ from support.onnx_text import write
 from support.precisions import policy, slow_memory
 
 import vlacut
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.precision_list import BySide, parse_precisions
 from vlacut.errors import InputError
 from vlacut.frontends.load import load_program

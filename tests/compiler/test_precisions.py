@@ -16,7 +16,7 @@ from support.programs import cut_at_random, observation, random_program
 from support.slow import quick
 
 import vlacut
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.precision_list import parse_precisions
 from vlacut.compiler.precisions import run_passes
 from vlacut.compiler.target import Target

@@ -11,7 +11,7 @@ from support.commands import Vlacut
 from support.deployments import serving_thread
 
 import vlacut
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.rolling import roll
 from vlacut.errors import ModelDiffers
 from vlacut.frontends.load import load_program

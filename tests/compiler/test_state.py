@@ -11,7 +11,7 @@ from support.deployments import serving_thread
 from support.remembering import FRAMES, SIDE, TOKENS, WIDTH, history_program, instructed_program
 
 import vlacut
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.hardware import Side
 from vlacut.plans.state import StateRule
 from vlacut.runtime.verification import verify_bundle

@@ -21,7 +21,7 @@ from support.policies import old_policy
 from support.programs import TARGET
 from torch import nn
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import ModelError
 from vlacut.frontends.load import load_program

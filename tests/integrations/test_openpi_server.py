@@ -261,7 +261,7 @@ def test_the_command_serves_a_client_until_it_is_told_to_end(
     ) as child:
         assert child.stdout is not None
         said = json.loads(child.stdout.readline())
-        golden = library.bundle.manifest.read_bundle(split_bundle).golden("observation")
+        golden = library.bundle.reading.read_bundle(split_bundle).golden("observation")
         url = said["address"].replace("openpi", "ws")
         with connect(url, compression=None, proxy=None) as socket:
             assert unpack(socket.recv(20)) == {"image_resolution": [224, 224]}

@@ -12,7 +12,7 @@ from support.commands import Vlacut
 from support.precisions import policy, slow_memory
 
 import vlacut as package
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.control.precision_table import (
     PrecisionTable,
     read_precision_table,

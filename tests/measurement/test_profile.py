@@ -11,7 +11,7 @@ import pytest
 from support.programs import looping_program, random_program
 
 from vlacut.bundle.costs import MeasuredCosts, MeasuredPart, read_costs, write_costs
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError

@@ -17,7 +17,7 @@ from support.zoo import module, traced
 
 import vlacut
 from vlacut import registry
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError

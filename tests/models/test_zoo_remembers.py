@@ -14,7 +14,7 @@ import pytest
 from support.zoo import observation, program
 
 import vlacut
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.plans.state import StateRule
 from vlacut.runtime.whole import UncutEpisode, load_uncut
 from vlacut.tensor.numerics import varied

@@ -13,7 +13,8 @@ from support.cutting import LINK
 from support.onnx_text import write
 from support.programs import looping_program
 
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target

@@ -20,7 +20,7 @@ from support.random_graphs import all_cuts, in_turn, random_graph, random_link
 from support.zoo import traced
 
 from vlacut import registry
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target

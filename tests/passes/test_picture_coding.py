@@ -9,7 +9,7 @@ import pytest
 from support.coding import encoded
 from support.pictures import camera_program, example
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target

@@ -13,7 +13,7 @@ from support.programs import looping_program
 from support.random_graphs import all_cuts, random_graph
 from support.slow import quick
 
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.show.report import verdict, why
 from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target

@@ -17,7 +17,7 @@ from support.proxy import DOWN, UP, Fault, Proxy, wait_until
 from support.token_loops import prompts, token_program
 
 import vlacut
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError, VlacutError

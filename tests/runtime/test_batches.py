@@ -20,7 +20,8 @@ from support.proxy import wait_until
 from support.token_loops import prompts, token_program
 
 import vlacut
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.show.together import carried, show_together
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target

@@ -23,7 +23,7 @@ from support.programs import TARGET, looping_program, observation
 
 import vlacut
 from vlacut.backend import Engine
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.errors import DeadlineMissed, ObservationError
 from vlacut.frontends.load import load_program
 from vlacut.ir.program import Program

@@ -11,7 +11,7 @@ import pytest
 from support.pictures import camera_program
 
 from vlacut.api.pack.writing import write_pack
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.hardware import Side

@@ -19,7 +19,7 @@ from support.proxy import wait_until
 import vlacut as library
 from vlacut.api import rolling
 from vlacut.api.rolling import GONE_BACK, PREPARING, READY, REFUSED, TAKEN, TRYING, Rolling
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BackendError, InputError
 from vlacut.hardware import Side

@@ -17,7 +17,8 @@ import vlacut as library
 from vlacut.api import running
 from vlacut.api.watching import Watch, bundles_in, verify_whole
 from vlacut.bundle.halving import write_half
-from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.errors import BundleError, PeerRefused
 from vlacut.runtime.cloud import deployment

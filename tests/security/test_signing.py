@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import vlacut
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.commands import vlacut as vlacut_command
 from vlacut.errors import BundleError, InputError
 from vlacut.security.keys import make_keys

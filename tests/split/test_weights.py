@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.errors import InputError, ModelError

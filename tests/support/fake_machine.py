@@ -14,7 +14,7 @@ import pytest
 
 from support.cutting import all_on, sides_of, write_cuts
 from support.programs import looping_program
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
 from vlacut.hardware import Side

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.scripts import load
 
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 
 NUMBERS = {
     "RoboECC": [

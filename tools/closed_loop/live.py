@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vlacut.api import connect
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.control.inferring.worker import Worker
 from vlacut.control.report import routes_of
 from vlacut.control.ways.playing import PLAYINGS

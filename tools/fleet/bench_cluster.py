@@ -37,7 +37,7 @@ from rich.table import Table
 import vlacut
 from vlacut.api.cluster.on_ray import RayCluster
 from vlacut.api.cluster.settings import RaySettings
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.errors import WireError
 from vlacut.runtime.edge.entries import Entries
 from vlacut.runtime.edge.link import Endpoint, Line, dial

@@ -31,7 +31,7 @@ from torch import nn
 import vlacut
 from vlacut.api.cluster.asking import fetch_status
 from vlacut.api.rolling import GONE_BACK, REFUSED, TAKEN
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.runtime.wire.sockets import parse_address
 
 LAYERS = 6

@@ -13,7 +13,7 @@ from vlacut.errors import InputError, Progress, suggestion, unwatched
 from vlacut.hardware import Side
 
 if TYPE_CHECKING:
-    from vlacut.bundle.manifest import Bundle
+    from vlacut.bundle.opened import Bundle
     from vlacut.compiler.planning import Planned
     from vlacut.compiler.target import Target
     from vlacut.ir.program import Program

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.api.running import Policy
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.errors import InputError, VerificationError, VlacutError, told
 from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.report import StepReport

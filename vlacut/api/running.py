@@ -13,7 +13,8 @@ from typing import Any
 from vlacut.api.watching import Watch, bundles_in, verify_whole
 from vlacut.bundle.halves import weights_of
 from vlacut.bundle.holding import shared_weights
-from vlacut.bundle.manifest import Bundle, open_bundle, read_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle, read_bundle
 from vlacut.bundle.store import WeightStore
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import Side, parse_link, read_recordings

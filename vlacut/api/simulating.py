@@ -44,7 +44,7 @@ def simulate(
     Returns a row per selector and predictor. The first is the clairvoyant's: it knows the trace, so
     no choice of variants makes any step end sooner. Raises InputError or BundleError.
     """
-    from vlacut.bundle.manifest import read_bundle
+    from vlacut.bundle.reading import read_bundle
     from vlacut.simulation.named import compare
 
     opened = read_bundle(Path(bundle))

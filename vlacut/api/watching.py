@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.errors import VerificationError, told
 from vlacut.runtime.cloud.deployment import Offer
 from vlacut.runtime.cloud.server import Server

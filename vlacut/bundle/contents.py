@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlacut.bundle.layout import INITIAL, part_files
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.errors import BundleError
 from vlacut.hardware import Side
-from vlacut.plans.batch import batch_name
 from vlacut.plans.instructions import MOST_TRIPS
 from vlacut.plans.plan import Plan
 from vlacut.plans.state import PlanState
@@ -128,12 +128,7 @@ def _check_whole(file: Path, manifest: Manifest) -> None:
     for tolerance in (manifest.tolerance, *manifest.tolerances.values()):
         if not 0 <= tolerance < math.inf:
             raise BundleError(f"{file}: tolerance {tolerance} must be finite, and at least 0")
-    models = [f"parts/{part.name}.onnx" for part in manifest.plan.parts]
-    models += [
-        f"parts/{batch_name(part.name, batch.robots)}.onnx"
-        for part in manifest.plan.parts
-        for batch in part.batches
-    ]
+    models = [name for part in manifest.plan.parts for name in part_files(part)]
     models += [f"whole/{phase.name}.onnx" for phase in manifest.whole]
     plan = manifest.plan
     known = {state.key: state for state in manifest.states}
@@ -152,7 +147,7 @@ def _check_whole(file: Path, manifest: Manifest) -> None:
     missing += sorted(set(manifest.plan.outputs.values()) - held)
     used = {one.source for one in manifest.states} | {one.reset for one in manifest.states}
     missing += sorted(used - held - {""})
-    if any(one.given for one in manifest.states) and "initial.npz" not in manifest.files:
-        missing.append("initial.npz")
+    if any(one.given for one in manifest.states) and INITIAL not in manifest.files:
+        missing.append(INITIAL)
     if missing:
         raise BundleError(f"{file}: {missing[0]} is in no file of the bundle; compile it again")

@@ -24,7 +24,7 @@ from vlacut.errors import BackendError, BundleError, Progress
 from vlacut.hardware import Side
 
 if TYPE_CHECKING:
-    from vlacut.bundle.manifest import Bundle
+    from vlacut.bundle.opened import Bundle
 
 FORMAT = 1
 GOLDEN, NOTHING = "golden", "nothing"

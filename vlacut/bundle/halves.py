@@ -16,17 +16,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vlacut.bundle.contents import FileEntry, Manifest
+from vlacut.bundle.layout import (
+    ACTION,
+    HALF,
+    INITIAL,
+    OBSERVATION,
+    PRECISIONS,
+    part_files,
+    part_golden_file,
+)
 from vlacut.errors import BundleError
 from vlacut.hardware import Side
-from vlacut.plans.batch import batch_name
-from vlacut.plans.plan import Part
 
-HALF = "half"
 _MOST_BYTES = 16  # of the file that says which
 _WEIGHT = re.compile(rb"weights/[0-9a-f]{64}")
-PRECISIONS = "precisions"  # the folder of the table of precisions
-DRAFTS = "drafts"  # and of that of drafts
-_EDGE = ("golden/observation.npz", "golden/action.npz")
 
 
 def read_half(root: Path) -> Side | None:
@@ -45,23 +48,12 @@ def read_half(root: Path) -> Side | None:
     return found[0]
 
 
-def part_file(part: Part) -> str:
-    """The name of a part's file."""
-    return f"parts/{part.name}.onnx"
-
-
-def part_files(part: Part) -> tuple[str, ...]:
-    """The names of a part's file and of those of its batches."""
-    more = (batch_name(part.name, batch.robots) for batch in part.batches)
-    return part_file(part), *(f"parts/{name}.onnx" for name in more)
-
-
 def files_of(root: Path, manifest: Manifest, side: Side) -> dict[str, FileEntry]:
     """The files that a side needs, by name; of a part that is missing the weights are not known."""
     parts = [part for part in manifest.plan.parts if part.side is side]
-    wanted = {"initial.npz", *(f"golden/parts/{part.name}.npz" for part in parts)}
+    wanted = {INITIAL, *map(part_golden_file, parts)}
     if side is Side.EDGE:
-        wanted |= {*_EDGE, manifest.predictor, manifest.actions}
+        wanted |= {OBSERVATION, ACTION, manifest.predictor, manifest.actions}
         wanted |= {name for name in manifest.files if name.startswith(f"{PRECISIONS}/")}
     for name in (name for part in parts for name in part_files(part)):
         wanted |= {name, *weights_named(root / name)}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vlacut.bundle.halves import HALF, files_of, require
+from vlacut.bundle.halves import files_of, require
 from vlacut.bundle.holding import hold
-from vlacut.bundle.manifest import Bundle, manifest_files, read_bundle
+from vlacut.bundle.layout import HALF
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import manifest_files, read_bundle
 from vlacut.bundle.staging import staged_folder
 from vlacut.errors import BundleError, Progress, unwatched
 from vlacut.hardware import Side

@@ -28,8 +28,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vlacut.bundle.contents import FileEntry
-from vlacut.bundle.halves import part_files, weights_named
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.halves import weights_named
+from vlacut.bundle.layout import part_files
+from vlacut.bundle.opened import Bundle
 from vlacut.bundle.private import (
     PrivateFolder,
     others_may_move,

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.bundle.serde import from_json, to_json
 from vlacut.errors import BundleError
 from vlacut.hardware import Side

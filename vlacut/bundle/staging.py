@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from vlacut.bundle.layout import MANIFEST
 from vlacut.bundle.private import PrivateFolder, beside, remove_leftovers
 from vlacut.errors import BundleError
 
 _AT_FDCWD = -100
 _NO_REPLACE, _EXCHANGE = 1, 2  # of renameat2
-_MANIFEST = "manifest.json"
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def write_file(path: Path, data: str | bytes) -> None:
 
 def _check_replaceable(target: Path) -> None:
     if target.is_dir():
-        if any(target.iterdir()) and not (target / _MANIFEST).is_file():
+        if any(target.iterdir()) and not (target / MANIFEST).is_file():
             raise BundleError(f"{target}: is a folder but no bundle; choose another place with -o")
     elif target.exists():
         raise BundleError(f"{target}: is a file; choose another place with -o")
@@ -124,7 +124,7 @@ def _take_place(staging: Path, target: Path) -> None:
 
 def _may_go(before: Path) -> bool:
     """Whether what was there is a bundle; an empty folder is removed at once."""
-    if (before / _MANIFEST).is_file():
+    if (before / MANIFEST).is_file():
         return True
     try:
         before.rmdir()

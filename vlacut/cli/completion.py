@@ -107,7 +107,7 @@ def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items
 
 def selectors(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Selectors, and the variants of the bundle that is named."""
-    from vlacut.bundle.manifest import read_bundle
+    from vlacut.bundle.reading import read_bundle
     from vlacut.runtime.network.selectors import SELECTORS
 
     path = ctx.params.get("path") or next(iter(ctx.args), "")  # the latter at an option's end

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlacut.bundle.halves import DRAFTS, PRECISIONS
-from vlacut.bundle.manifest import ACTIONS, PREDICTORS, add_file
+from vlacut.bundle.layout import ACTIONS, DRAFTS, PRECISIONS, PREDICTORS
+from vlacut.bundle.writing import add_file
 from vlacut.compiler.advice import slow_samples
 from vlacut.control.precision_table import PrecisionTable, read_precision_table
 from vlacut.control.tables import ActionTables, read_tables

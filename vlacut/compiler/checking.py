@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vlacut import registry
 from vlacut.backend import Checked, Checker
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.errors import Progress, unwatched
 from vlacut.hardware import Side, load_device
 from vlacut.plans.plan import Part

@@ -9,9 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlacut.bundle.contents import Manifest
-from vlacut.bundle.manifest import FORMAT, Bundle, list_files, read_bundle, write_manifest
+from vlacut.bundle.layout import FORMAT
+from vlacut.bundle.opened import Bundle
 from vlacut.bundle.planning import PLANNING, planning_bytes
+from vlacut.bundle.reading import read_bundle
 from vlacut.bundle.staging import staged_folder
+from vlacut.bundle.writing import list_files, write_manifest
 from vlacut.compiler.additions import Additions
 from vlacut.compiler.anatomy import anatomy
 from vlacut.compiler.backends import BackEnds, parse_backends

@@ -15,7 +15,7 @@ import numpy as np
 
 from vlacut.backend import Engine
 from vlacut.bundle.contents import WholePhase
-from vlacut.bundle.manifest import GoldenStep, sequence_bytes
+from vlacut.bundle.golden import GoldenStep, sequence_bytes
 from vlacut.compiler.part_surgery import before_surgery
 from vlacut.compiler.uncut import RunsHere
 from vlacut.errors import Progress

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.control.controllers.naming import DYQ, make_controller
 from vlacut.control.cycle import Cycle
 from vlacut.control.executors import ASYNC

@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from vlacut.bundle.costs import FORMAT, MeasuredCosts, MeasuredPart
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.hardware import Side
 from vlacut.measurement.stopwatch import Measured, measure

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vlacut import registry
 from vlacut.backend import Diagnosis
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.hardware import Side
 from vlacut.hardware.driver import seen_driver
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from vlacut import registry
 from vlacut.backend import SHARED, Engine, Lane, Tensor
-from vlacut.bundle.halves import part_files
 from vlacut.bundle.holding import held
-from vlacut.bundle.manifest import Bundle, check_files
+from vlacut.bundle.layout import part_file, part_files
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import check_files
 from vlacut.bundle.store import WeightStore
 from vlacut.errors import BundleError, InputError
 from vlacut.hardware import Side
@@ -112,7 +113,7 @@ def load_engines(
     recipe = on_provider(bundle, side, provider)
     if "prepack" in recipe:  # these engines are to last
         recipe = {**recipe, "prepack": SHARED}
-    files = {part.name: bundle.part_file(part) for part in bundle.parts(side)}
+    files = {part.name: part_file(part) for part in bundle.parts(side)}
     for part in bundle.parts(side):
         for batch, file in zip(part.batches, part_files(part)[1:], strict=True):
             if batch.robots in batches:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.runtime.local import LocalStep, run_episode
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode, load_uncut
 from vlacut.tensor.numerics import readable, varied

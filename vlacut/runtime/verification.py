@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.bundle.manifest import Bundle
 from vlacut.bundle.model_check import ModelCheck
+from vlacut.bundle.opened import Bundle
 from vlacut.errors import Progress, unwatched
 from vlacut.hardware import Side
 from vlacut.runtime.engines import load_engines

@@ -10,7 +10,7 @@ import numpy as np
 from vlacut import registry
 from vlacut.backend import Engine, Executor
 from vlacut.bundle.contents import WholePhase
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.errors import Progress, unwatched
 from vlacut.plans.state import PlanState
 

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from vlacut.bundle.manifest import SIGNATURE, Bundle
+from vlacut.bundle.layout import SIGNATURE
+from vlacut.bundle.opened import Bundle
 from vlacut.bundle.staging import write_file
 from vlacut.errors import BundleError, InputError
 from vlacut.runtime.wire.security import KEY

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.errors import BackendError
 from vlacut.plans.plan import Part, Plan
 

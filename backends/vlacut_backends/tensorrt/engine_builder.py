@@ -23,7 +23,7 @@ from vlacut.bundle.engine_records import (
     sha256_of,
     write_record,
 )
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.bundle.private import PrivateFolder, remove_leftovers
 from vlacut.errors import BackendError, InputError, Progress
 from vlacut.hardware import Side

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.control.controllers.naming import make_controller
 from vlacut.control.tables import ActionTables, read_tables
 from vlacut.hardware.trace import Trace, read_recordings

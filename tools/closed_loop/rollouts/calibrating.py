@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.control.controllers.simple import Periodic
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.recording.recorder import Recorder

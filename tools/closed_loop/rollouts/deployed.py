@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from vlacut import registry
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.control.rtc import GUIDANCE, PREV_CHUNK, WEIGHTS
 from vlacut.control.ways.chunk import ABSOLUTE, ChunkReader, ChunkSpec, Kind
 from vlacut.runtime.whole import load_whole, run_whole

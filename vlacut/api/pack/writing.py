@@ -17,8 +17,10 @@ from pathlib import Path
 from vlacut.api import pack
 from vlacut.api.pack.wheel import runtime_wheel
 from vlacut.bundle.contents import FileEntry
-from vlacut.bundle.halves import HALF, files_of, require
-from vlacut.bundle.manifest import Bundle, manifest_files
+from vlacut.bundle.halves import files_of, require
+from vlacut.bundle.layout import HALF
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import manifest_files
 from vlacut.bundle.staging import staged_file
 from vlacut.errors import BundleError, Progress, unwatched
 from vlacut.hardware import Side

@@ -9,7 +9,7 @@ import click
 
 from vlacut import registry
 from vlacut.bundle.engine_records import NOTHING, BuildRecord, BuiltPart
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.bundle.serde import to_json
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, milliseconds, print_json, size, table

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.contents import inspect_json, recipes
 from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, say_next, size, table

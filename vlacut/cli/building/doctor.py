@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.cli.show.output import console, json_option, print_json, say_next, table
 from vlacut.hardware import Side
 from vlacut.runtime.diagnosis import Row, diagnose, lacking

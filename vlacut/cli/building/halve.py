@@ -9,7 +9,7 @@ import click
 from vlacut.api.pack.writing import write_pack
 from vlacut.bundle.halves import files_of, nbytes_of
 from vlacut.bundle.halving import write_half
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, size
 from vlacut.cli.show.progress import progress_bar

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, say_next
 from vlacut.errors import InputError

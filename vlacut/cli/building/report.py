@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from vlacut.bundle.costs import MeasuredCosts, read_costs
-from vlacut.bundle.manifest import Bundle, open_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.page.figures import page_json
 from vlacut.cli.page.rerun import write_rerun
 from vlacut.cli.page.views import BundleView

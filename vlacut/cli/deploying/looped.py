@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.cli.show.output import console, milliseconds, print_json, size, table
 from vlacut.cli.show.progress import progress_bar
 from vlacut.control.controllers.naming import CONTROLLERS, DYQ, ENTROPY, RISK

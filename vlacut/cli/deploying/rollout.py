@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from vlacut.bundle.halving import write_half
-from vlacut.bundle.manifest import read_bundle
 from vlacut.bundle.private import beside
+from vlacut.bundle.reading import read_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import console, json_option, print_json, say_next
 from vlacut.cli.show.progress import progress_bar

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from vlacut.bundle.manifest import read_bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.deploying.looped import looped_options, simulate_loop

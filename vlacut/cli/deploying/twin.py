@@ -10,7 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
-from vlacut.bundle.manifest import Bundle, read_bundle
+from vlacut.bundle.opened import Bundle
+from vlacut.bundle.reading import read_bundle
 from vlacut.cli import completion
 from vlacut.cli.arguments import BUNDLE, seconds
 from vlacut.cli.deploying.logs import log_to_stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import check_place, console, json_option, print_json, say_next, table
 from vlacut.cli.show.progress import progress_bar

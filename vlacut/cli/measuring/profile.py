@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vlacut.bundle.costs import MeasuredPart, write_costs
-from vlacut.bundle.manifest import open_bundle
+from vlacut.bundle.reading import open_bundle
 from vlacut.cli.arguments import BUNDLE
 from vlacut.cli.show.output import (
     check_place,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vlacut.bundle.costs import MeasuredCosts
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.bundle.planning import Planning, Position, read_planning
 from vlacut.cli.page.measured import costs_json, run_json
 from vlacut.cli.show.contents import inspect_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vlacut.bundle.contents import Manifest
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.cli.show.report import plan_json
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.recording.replay import aheads, features, fit_motion, held_out, motions
 from vlacut.control.recording.staleness import ahead_of, ranges, staleness, variation

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.control.recording.episodes import Episodes
 from vlacut.control.ways.chunk import ChunkReader, parse_chunk
 from vlacut.errors import InputError, Progress

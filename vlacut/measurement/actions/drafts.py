@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlacut.bundle.draft_table import DraftTable
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.control.recording.episodes import Episodes
 from vlacut.errors import InputError, Progress, unwatched
 from vlacut.measurement.actions.chunks import Inferences

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from vlacut.bundle.manifest import Bundle
+from vlacut.bundle.opened import Bundle
 from vlacut.control.controllers.dynamic import Steady
 from vlacut.control.precision_table import PrecisionTable
 from vlacut.control.recording.episodes import Episodes
