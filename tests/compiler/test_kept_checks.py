@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from vlacut.bundle.model_check import ModelCheck
-from vlacut.compiler import kept_checks
 from vlacut.compiler.driver import compile_program
-from vlacut.compiler.kept_checks import KEPT_CHECKS
+from vlacut.compiler.model_check import kept as kept_checks
+from vlacut.compiler.model_check.kept import KEPT_CHECKS
 from vlacut.compiler.target import Target
 from vlacut.compiler.trace_cache import TraceCache
 from vlacut.compiler.tracing import traced_program

@@ -19,7 +19,7 @@ from vlacut.compiler.additions import Additions
 from vlacut.compiler.anatomy import anatomy
 from vlacut.compiler.backends import BackEnds, parse_backends
 from vlacut.compiler.emitting import Emission, packs, write_initial
-from vlacut.compiler.model_check import check_tolerance
+from vlacut.compiler.model_check.check import check_tolerance
 from vlacut.compiler.overlapping import check_overlap
 from vlacut.compiler.part_surgery import forget_before
 from vlacut.compiler.planning import Planned, plan_program

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlacut.compiler.model_check import TOLERANCES
+from vlacut.compiler.model_check.verdict import TOLERANCES
 from vlacut.errors import ModelDiffers
 from vlacut.ir.annotation import WARMING
 from vlacut.ir.original import PLAIN, precision_of

@@ -11,8 +11,8 @@ from vlacut.bundle.contents import WholePhase
 from vlacut.bundle.model_check import ModelCheck
 from vlacut.compiler.backends import BackEnds
 from vlacut.compiler.golden import write_golden
-from vlacut.compiler.kept_checks import KEPT_CHECKS
-from vlacut.compiler.model_check import check_model
+from vlacut.compiler.model_check.check import check_model
+from vlacut.compiler.model_check.kept import KEPT_CHECKS
 from vlacut.compiler.uncut import running_here
 from vlacut.errors import BackendError, InputError, Progress
 from vlacut.ir.original import ORIGINAL, Original

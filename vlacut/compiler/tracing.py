@@ -18,7 +18,7 @@ from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 from vlacut import registry
-from vlacut.compiler.kept_checks import KEPT_CHECKS, KeptChecks
+from vlacut.compiler.model_check.kept import KEPT_CHECKS, KeptChecks
 from vlacut.compiler.simplified import SIMPLIFIED, Simplified
 from vlacut.compiler.trace_cache import Say, TraceCache, key_of_request
 from vlacut.compiler.trace_sources import Sources, file_digest, file_size
