@@ -7,11 +7,13 @@ variants that of latencies relative to their variant's median. Frames are counte
 the two forms of engines take turns, step by step.
 
     python tools/bench_switch.py [--model cogact:tiny] [--steps 1000]
-    python tools/bench_switch.py --precisions w8a8 --device here.toml [--steps 100] [--width 512]
+    python tools/bench_switch.py --precisions w8a8,w4a16,w4a8 [--steps 100] [--width 512]
+        [--method gptq]
 
 With `--precisions` the variants are those of the decoder of `decode_heavy.py` in fewer bits, all in
-the cloud, which is this machine: one that `vlacut calibrate` has measured, else the plan leaves out
-what it thinks slow.
+the cloud: this machine, planned for as one whose memory is so slow that fewer bytes are always
+quicker, or the plan would leave out what it thinks slow. 4 bits are rounded to the nearest: by GPTQ
+it takes minutes, and the time of a step does not depend on what the codes are.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +37,15 @@ from vlacut.api import Policy
 from vlacut.bundle.opened import Bundle
 from vlacut.cli.show.output import console, milliseconds, size, table
 from vlacut.compiler.driver import compile_program
+from vlacut.compiler.precision_list import ROUNDING_METHODS
 from vlacut.compiler.target import Target
+from vlacut.hardware.profile_file import load_profile, profile_text
 from vlacut.ir.dataflow import weights_of
 from vlacut.plans.pool import FORMS
 from vlacut.runtime.network.selectors import RANDOM
 
 _WARM_UP = 20
+_SLOW = 1e8  # bytes per second
 _TARGET = Target("jetson-agx-orin", "a100", "1GB/s,0.02ms")
 
 
@@ -60,13 +65,13 @@ def main() -> None:
     parser.add_argument("--model", default="cogact:tiny")
     parser.add_argument("--steps", default=1000, type=int)
     parser.add_argument("--precisions", default="")
-    parser.add_argument("--device", default=_TARGET.edge, help="with --precisions: this machine")
+    parser.add_argument("--method", default="rtn", choices=ROUNDING_METHODS)
     parser.add_argument("--width", default=Size.width, type=int, help="with --precisions")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         root, policies = Path(folder), {}
         if chosen.precisions:
-            bundles = {"segments": in_fewer_bits(chosen, root / "it")}
+            bundles = {"segments": in_fewer_bits(chosen, root)}
         else:
             bundles = {form: compiled(chosen.model, form, root / form) for form in FORMS}
         for form, bundle in bundles.items():
@@ -95,18 +100,33 @@ def compiled(model: str, form: str, out: Path) -> Bundle:
     return compile_program(program, _TARGET, out, pipeline=",".join(passes))[1]
 
 
-def in_fewer_bits(chosen: argparse.Namespace, out: Path) -> Bundle:
+def in_fewer_bits(chosen: argparse.Namespace, folder: Path) -> Bundle:
     """A bundle of a decoder as it is and in these precisions, all of it in the cloud."""
+    device = folder / "slow.toml"
+    device.write_text(slow_memory(_TARGET.edge))
     return vlacut.compile(
         Decoder(Size(width=chosen.width), 16, 6).program(),
-        out=out,
-        edge=chosen.device,
-        cloud=chosen.device,
+        out=folder / "it",
+        edge=str(device),
+        cloud=str(device),
         link=_TARGET.link,
         pin=["*=cloud"],
         precisions=chosen.precisions,
+        rounding_method=chosen.method,
         model_check=False,
     )
+
+
+def slow_memory(name: str) -> str:
+    """The profile of a device of that name with slow memory, as TOML.
+
+    W4A16, which errs less than W4A8, is planned to take longer than that over the prompt alone, of
+    32 operations a weight of 0.625 bytes, and less time in all than W8A8.
+    """
+    profile = load_profile(name)
+    peak = {**profile.device.peak, "w4a16": 160 * _SLOW}
+    rates = {"memory_bandwidth": _SLOW, "cache_bandwidth": _SLOW}
+    return profile_text(replace(profile, device=replace(profile.device, peak=peak, **rates)))
 
 
 @contextmanager

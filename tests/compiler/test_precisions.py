@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from support.deployments import OrtEngine
 from support.onnx_text import write
 from support.precisions import policy, slow_memory
 from support.programs import cut_at_random, observation, random_program
+from support.proxy import DOWN, UP, Proxy
 from support.slow import quick
 
 import vlacut
@@ -115,6 +118,46 @@ def test_switching_at_random_changes_no_bit(bundle: Bundle, steps: int) -> None:
             assert robot.last.source == "chosen"
             assert robot.last.frames == 0  # nothing is said of a switch
     assert seen == {one.precision for one in bundle.plan.variants}
+
+
+def test_a_switch_of_precision_sends_nothing(tmp_path: Path) -> None:
+    """Over a link: as many frames and bytes as a step of the same variant that does not switch."""
+    bundle = vlacut.compile(
+        policy(tmp_path),
+        edge=slow_memory(tmp_path),
+        cloud=slow_memory(tmp_path),
+        link="1MB/s,20ms",
+        out=tmp_path / "cut.vlacut",
+        precisions="float16,int8,int4",
+        pin=("encode*=edge", "denoise*=cloud"),
+        model_check=False,
+        rounding_method="rtn",
+    )
+    sent: dict[str, dict[bool, set[tuple[int, ...]]]] = {}
+    with ExitStack() as stack:
+        server = vlacut.serve(bundle.root)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        stack.callback(serving.join)
+        stack.callback(server.shutdown)
+        proxy = stack.enter_context(Proxy(server.address))
+        address = "{}:{}".format(*proxy.address)
+        robot = stack.enter_context(vlacut.connect(bundle.root, address, selector="random"))
+        before = ""
+        for step in range(150):
+            start = dict(proxy.passed)
+            robot.step(bundle.golden("observation"))
+            assert robot.last.source == "chosen"
+            here = robot.last.variant
+            passed = (proxy.passed[way] - start[way] for way in (UP, DOWN))
+            if step:  # the first one says hello
+                one = sent.setdefault(here, {True: set(), False: set()})
+                one[here != before].add((robot.last.frames, *passed))
+            before = here
+    assert len(sent) == 4
+    for name, found in sent.items():
+        assert len(found[False]) == 1, (name, found)
+        assert found[True] == found[False], (name, found)
 
 
 @pytest.mark.parametrize("selector", ["argmin", "quantile", "thresholds"])
@@ -243,6 +286,8 @@ def test_a_request_that_cannot_be_met_is_refused(tmp_path: Path) -> None:
     target = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "1MB/s,20ms"}
     with pytest.raises(InputError, match="leave --quantise out"):
         vlacut.plan(policy(tmp_path), **target, precisions="int4", quantise="int8")
+    with pytest.raises(InputError, match="--rounding-method: rtm: did you mean rtn"):
+        vlacut.plan(policy(tmp_path), **target, precisions="int4", rounding_method="rtm")
     with pytest.raises(vlacut.errors.PassError, match="no phase 'prefill'") as refused:
         vlacut.plan(policy(tmp_path), **target, precisions="prefill=int4")
     assert "(in --precisions prefill=int4)" in str(refused.value.__notes__)

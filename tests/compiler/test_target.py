@@ -73,7 +73,8 @@ def test_spaces_are_as_good_as_none() -> None:
         ({"max_action_error": math.nan}, "--max-action-error: nan: write a share"),
         ({"rounding_error": -1.0, "quantise": "int8"}, "--rounding-error: -1: write a share"),
         ({"rounding_error": 0.0, "quantise": "int8"}, "--rounding-error: 0: whatever is rounded"),
-        ({"exact": ("head*",)}, "--rounding-error, --exact and --round-embeddings are"),
+        ({"exact": ("head*",)}, "--rounding-error, --rounding-method, --exact and --round-embed"),
+        ({"rounding_method": "rtn"}, "--rounding-error, --rounding-method, --exact and --round-e"),
     ],
 )
 def test_what_no_model_could_be_cut_for_is_said_first(

@@ -44,6 +44,7 @@ def plan(
     quantise: str = "",
     precisions: str = "",
     rounding_error: float | None = None,
+    rounding_method: str = "",
     exact: Sequence[str] = (),
     embeddings: bool = False,
     surgery: Sequence[str] = (),
@@ -100,6 +101,7 @@ def plan(
         precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
         rounding_error: the most that `quantise` and `precisions` may move the action, as a share of
             its magnitude: the weights that move it most stay as they are.
+        rounding_method: how these round to 4 bits: `gptq`, which is the default, or `rtn`.
         exact: weights that stay as they are in any case, by name or pattern, e.g. `lm_head*`.
         embeddings: whether 4 bits are for embeddings, too.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon; with `edge=`
@@ -178,6 +180,7 @@ def compile(  # the name users expect
     quantise: str = "",
     precisions: str = "",
     rounding_error: float | None = None,
+    rounding_method: str = "",
     exact: Sequence[str] = (),
     embeddings: bool = False,
     surgery: Sequence[str] = (),
@@ -243,6 +246,7 @@ def compile(  # the name users expect
         precisions: more variants, in these precisions, e.g. `int8,int4`; empty for none.
         rounding_error: the most that `quantise` and `precisions` may move the action, as a share of
             its magnitude: the weights that move it most stay as they are.
+        rounding_method: how these round to 4 bits: `gptq`, which is the default, or `rtn`.
         exact: weights that stay as they are in any case, by name or pattern, e.g. `lm_head*`.
         embeddings: whether 4 bits are for embeddings, too.
         surgery: `FILE.py:FUNCTION` that rewrite phases as graphs of onnx-graphsurgeon; with `edge=`

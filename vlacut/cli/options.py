@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from vlacut.cli import completion
+from vlacut.compiler.precision_list import ROUNDING_METHODS
 from vlacut.compiler.target import SIMPLER, Target
 from vlacut.compiler.way_options import AGE, AUTO
 from vlacut.plans.pool import FORMS
@@ -109,6 +110,12 @@ _OPTIONS = (
         type=float,
         default=None,
         help="Most that fewer bits may move the action; the weights that move it most stay: 0.05.",
+    ),
+    click.option(
+        "--rounding-method",
+        type=click.Choice(ROUNDING_METHODS),
+        callback=_empty_if_none,
+        help="How 4 bits are rounded to; rtn, to the nearest, runs nothing. Default: gptq.",
     ),
     click.option("--exact", multiple=True, help="Weights that stay in any case: 'lm_head*'."),
     click.option(

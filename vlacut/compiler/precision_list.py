@@ -20,6 +20,7 @@ QUANTISED = {
     "w4a16": {"weights": "int4", "activations": "float"},
     "w4a8": {"weights": "int4"},
 }
+ROUNDING_METHODS = ("gptq", "rtn")  # of the pass `quantise`, for 4 bits
 _GROUPED = re.compile(r"(int4|w4a16|w4a8)g(\d+)")  # with the number of inputs that share a scale
 _AS_IT_IS = "float"  # which is always there
 _SIDES = tuple(side.value for side in (Side.EDGE, Side.CLOUD))

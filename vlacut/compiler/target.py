@@ -8,7 +8,12 @@ from pathlib import Path
 
 from vlacut.compiler.conversions import NONE, Conversions
 from vlacut.compiler.part_surgery import on_phases, parse_operation
-from vlacut.compiler.precision_list import QUANTISED, parse_precisions, quantise_options
+from vlacut.compiler.precision_list import (
+    QUANTISED,
+    ROUNDING_METHODS,
+    parse_precisions,
+    quantise_options,
+)
 from vlacut.compiler.way_options import AGE, WayOptions
 from vlacut.errors import HardwareError, InputError, suggestion
 from vlacut.hardware import (
@@ -78,6 +83,8 @@ class Target(WayOptions):
         rounding_error: the most that rounding, in `quantise` and in each of `precisions`, may move
             the action, as a share of its magnitude: the weights that move it most for their bytes
             stay as they are until it holds; None for no limit.
+        rounding_method: how these round weights to 4 bits: `gptq`, or `rtn` (to the nearest), which
+            runs nothing, and so takes a model that is too large to run here. Empty: `gptq`.
         exact: weights that stay as they are in any case, by name or pattern.
         embeddings: whether 4 bits are for embeddings, too; ONNX Runtime reads their rows as codes.
         surgery: `FILE.py:FUNCTION` that rewrite phases with onnx-graphsurgeon, in this order, see
@@ -123,6 +130,7 @@ class Target(WayOptions):
     quantise: str = ""
     precisions: str = ""
     rounding_error: float | None = None
+    rounding_method: str = ""
     exact: tuple[str, ...] = ()
     embeddings: bool = False
     surgery: tuple[str, ...] = ()
@@ -215,11 +223,14 @@ class Target(WayOptions):
             )
         if self.quantise and not quantise_options(self.quantise):
             raise InputError(f"--quantise: {self.quantise}: {suggestion(self.quantise, QUANTISED)}")
-        asked = self.rounding_error is not None or self.exact or self.embeddings
+        if self.rounding_method not in ("", *ROUNDING_METHODS):
+            known = suggestion(self.rounding_method, ROUNDING_METHODS)
+            raise InputError(f"--rounding-method: {self.rounding_method}: {known}")
+        asked = self.rounding.keys() - {"calibration"}
         if asked and not (self.quantise or self.precisions):
             raise InputError(
-                "--rounding-error, --exact and --round-embeddings are for --quantise and "
-                "--precisions"
+                "--rounding-error, --rounding-method, --exact and --round-embeddings are for "
+                "--quantise and --precisions"
             )
 
     def _read(self, name: str, parse: Callable[[str], float]) -> None:
@@ -298,6 +309,7 @@ class Target(WayOptions):
         error = self.rounding_error
         options = {
             "calibration": self.calibration,
+            "method": self.rounding_method,
             "error": "" if error is None else repr(float(error)),
             "exact": ";".join(self.exact),
             "embeddings": "true" if self.embeddings else "",
