@@ -16,6 +16,7 @@ from support.programs import observation
 from support.proxy import wait_until
 
 from vlacut.errors import PeerLost, PeerRefused, PeerUnable
+from vlacut.runtime.cloud.admission import Admission
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.link import Line
@@ -32,16 +33,16 @@ def test_a_robot_that_hangs_up_before_it_hears_leaves_its_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program, plan, engines = crossing_deployment()
-    admit = Server._no_room
+    admit = Admission._no_room
     gone = threading.Event()
 
-    def admit_when_gone(self: Server, greeting: Greeting, sock: socket.socket) -> str:
+    def admit_when_gone(self: Admission, greeting: Greeting, sock: socket.socket) -> str:
         assert gone.wait(10)
         return admit(self, greeting, sock)
 
     with served(plan, engines, most_robots=1) as server:
         with monkeypatch.context() as patch:
-            patch.setattr(Server, "_no_room", admit_when_gone)
+            patch.setattr(Admission, "_no_room", admit_when_gone)
             with socket.create_connection(server.address) as robot:
                 robot.sendall(Greeting(0, DIGEST, bytes(16), 1, 0).pack())
                 robot.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -19,24 +18,21 @@ from dataclasses import replace
 
 from vlacut.errors import PeerLost, WireError
 from vlacut.plans.memory import UNKNOWN, Memory
+from vlacut.runtime.cloud.admission import Admission
 from vlacut.runtime.cloud.attending import Attendant
 from vlacut.runtime.cloud.deployment import Counts, Deployment, Offer
 from vlacut.runtime.cloud.directory import Directory, Standing
 from vlacut.runtime.cloud.events import Events
 from vlacut.runtime.cloud.hosting import Hosting
-from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.cloud.reception import Reception
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.cloud.turns import Turns
-from vlacut.runtime.wire.handshake import NoRoom, answer_to
-from vlacut.runtime.wire.protocol import CHECKED, STAY, Greeting, Status
+from vlacut.runtime.wire.protocol import CHECKED
 from vlacut.runtime.wire.security import peer_name, require_authentication
-from vlacut.runtime.wire.sockets import set_options, written
+from vlacut.runtime.wire.sockets import written
 
-_HANDSHAKE_S = 5.0
 _COME_BACK_S = 1.0  # that robots have to be sent on, once the last has left a server that ends
-_LOADING_S = 0.25  # that a robot waits for its bundle in its handshake; then it dials again
 
 _log = logging.getLogger("vlacut.server")
 
@@ -91,7 +87,10 @@ class Server:
         self._most_robots = most_robots
         self._robots = Robots(most_robots, self._hosting)
         self._events = Events()
-        digests, elsewhere = self._hosting.taking, self._elsewhere
+        self._admission = Admission(
+            self._robots, self._hosting, directory, lambda: self.draining, lambda: self.standing
+        )
+        digests, elsewhere = self._hosting.taking, self._admission.elsewhere
         refuse = self._events.refuse
         self._reception = Reception(host, port, tls, digests, self._serve, refuse, elsewhere)
 
@@ -180,9 +179,6 @@ class Server:
 
         self._reception.receive_while(wanted)
 
-    def _elsewhere(self, digest: bytes) -> str:
-        return self._directory.place(digest) if self._directory is not None else ""
-
     def _drain(self) -> None:
         _log.info("draining: %d robots", self.robots, extra={"event": "draining"})
         self._reception.wait(self._timeout)
@@ -218,7 +214,7 @@ class Server:
         peer = stranger.peer
         served: Deployment | None = None
         try:
-            sock, greeting, served, memory = self._admit(stranger)
+            sock, greeting, served, memory = self._admission.admit(stranger, self._timeout)
             self._reception.know(peer)
             name = peer_name(sock)
             peer = f"{name}@{peer}" if name else peer
@@ -236,79 +232,8 @@ class Server:
                 checked = bool(greeting.flags & CHECKED)
                 lost = attendant.serve(sock, self._timeout, checked)
             finally:
-                self._dismiss(sock, lost)
+                self._admission.dismiss(sock, lost)
         except PeerLost as error:
             self._events.note(served, "lost", peer, str(error))
         except WireError as error:
             self._events.note(served, "refused", peer, str(error))
-
-    def _admit(
-        self, stranger: Stranger
-    ) -> tuple[socket.socket, Greeting, Deployment, RobotMemory | None]:
-        """The connection of a robot that may be served, what it said, its bundle, its memory."""
-        sock = stranger.sock
-        try:
-            set_options(sock, self._timeout)
-            sock.settimeout(_HANDSHAKE_S)
-        except OSError as error:
-            sock.close()
-            raise PeerLost(f"it hung up at once: {error.strerror}") from error
-        memory: RobotMemory | None = None
-
-        def told(greeting: Greeting) -> bytes:
-            nonlocal memory
-            memory = self._robots.recall(greeting.token, self._asked(greeting))
-            return memory.told() if memory else b""
-
-        try:
-            greeting = answer_to(
-                *(sock, stranger.greeting, stranger.arrived_ns, self._hosting.taking()),
-                lambda found: self._no_room(found, sock),
-                told,
-            )
-        except BaseException:  # also of a robot that had its room, and hung up before it heard
-            if memory is not None:
-                memory.release()
-            self._dismiss(sock, True)
-            raise
-        return sock, greeting, self._asked(greeting), memory
-
-    def _asked(self, greeting: Greeting) -> Deployment:
-        """The bundle that a robot greeted with, which is one of those here."""
-        found = self._hosting.find(greeting.digest)
-        assert found is not None
-        return found
-
-    def _dismiss(self, sock: socket.socket, lost: bool) -> None:
-        self._robots.leave(sock, lost)
-        sock.close()
-
-    def _no_room(self, greeting: Greeting, sock: socket.socket) -> NoRoom | None:
-        """Why a robot is not let in, and who takes it instead; None if it is let in."""
-        better = ""
-        if self._directory is not None and not greeting.flags & STAY and not self.draining:
-            better = self._directory.place(greeting.digest, self.standing)
-        if better:
-            return NoRoom("another server is less full", place=better)
-        no = self._not_here(greeting, sock)
-        if no is not None and no.status == Status.FULL:
-            return replace(no, place=self._elsewhere(greeting.digest))
-        return no
-
-    def _not_here(self, greeting: Greeting, sock: socket.socket) -> NoRoom | None:
-        """Why a robot is not let in; None if it is, and its bundle is loaded."""
-        if self.draining:
-            return NoRoom("the server is stopping")
-        served = self._hosting.find(greeting.digest)
-        if served is None or served.retired_s is not None:
-            return NoRoom("its bundle is retired")
-        why = self._robots.admit(greeting, sock, served, peer_name(sock))
-        if why:
-            return NoRoom(why)
-        if served.engines is None:
-            served.begin_loading()
-            loading = not served.wait(_LOADING_S)
-            if loading or served.engines is None:
-                self._robots.leave(sock)
-                return NoRoom(served.why_not, Status.LOADING if loading else Status.FULL)
-        return None
