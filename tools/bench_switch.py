@@ -125,8 +125,8 @@ def slow_memory(name: str) -> str:
     """
     profile = load_profile(name)
     peak = {**profile.device.peak, "w4a16": 160 * _SLOW}
-    rates = {"memory_bandwidth": _SLOW, "cache_bandwidth": _SLOW}
-    return profile_text(replace(profile, device=replace(profile.device, peak=peak, **rates)))
+    slow = replace(profile.device, peak=peak, memory_bandwidth=_SLOW, cache_bandwidth=_SLOW)
+    return profile_text(replace(profile, device=slow))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from vlacut.ir.annotation import CUTS, OFFERS
 from vlacut.ir.pipeline import Pipeline, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.pricing.price import Price
-from vlacut.split.local_execution import not_runnable
+from vlacut.split.observations import not_runnable
 from vlacut.tensor.codec import Codec
 
 MODELS = ("openvla:tiny", "cogact:tiny", "pi0:tiny", "smolvla:tiny", "roboflamingo:tiny")

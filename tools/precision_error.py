@@ -28,7 +28,7 @@ from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program, copied
 from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
-from vlacut.split.local_execution import example_observation, initial_of
+from vlacut.split.observations import example_observation, initial_of
 from vlacut.split.parts import whole, whole_states
 
 BOUND = 0.999

@@ -37,7 +37,7 @@ from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program, copied
 from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
-from vlacut.split.local_execution import example_observation, held_out, initial_of
+from vlacut.split.observations import example_observation, held_out, initial_of
 from vlacut.split.parts import whole, whole_states
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.npz import npz_bytes

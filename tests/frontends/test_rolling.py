@@ -15,7 +15,7 @@ from vlacut.ir.bindings import doubtful_bindings
 from vlacut.ir.original import ORIGINAL
 from vlacut.ir.program import Program
 from vlacut.ir.rolling import parse_roll, rolled, unrolled_loops, unrolled_observation
-from vlacut.split.local_execution import example_observation
+from vlacut.split.observations import example_observation
 
 STEPS = 5
 

@@ -20,7 +20,8 @@ from vlacut.frontends.torch import program_from_module
 from vlacut.ir.annotation import NOISE
 from vlacut.ir.original import ORIGINAL
 from vlacut.ir.program import Program
-from vlacut.split.local_execution import example_observation, uncut_step
+from vlacut.split.observations import example_observation
+from vlacut.split.uncut import uncut_step
 
 pytestmark = [
     pytest.mark.slow,

@@ -26,7 +26,7 @@ from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.plans.instructions import Transfer, flatten
-from vlacut.split.local_execution import example_observation
+from vlacut.split.observations import example_observation
 from vlacut.split.parts import split
 
 CUTS = 20

@@ -25,7 +25,8 @@ from vlacut.ir.dataflow import cuts_of, trace_dataflow
 from vlacut.pricing.coding import Bound
 from vlacut.runtime.fresh import LEAST_CHANCE
 from vlacut.runtime.verification import verify_bundle
-from vlacut.split.local_execution import example_observation, gauging
+from vlacut.split.gauge import gauging
+from vlacut.split.observations import example_observation
 from vlacut.tensor.numerics import varied
 from vlacut.tensor.split_conformal import chance, least_count, rank_of
 

@@ -40,7 +40,8 @@ from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.local import run_both
 from vlacut.runtime.verification import verify_bundle
 from vlacut.runtime.wire.layout import Layout, Room
-from vlacut.split.local_execution import OBSERVATIONS, example_observation, gauging
+from vlacut.split.gauge import gauging
+from vlacut.split.observations import OBSERVATIONS, example_observation
 from vlacut.split.parts import Split, split
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, Coding, parse_codecs

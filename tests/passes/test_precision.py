@@ -23,7 +23,7 @@ from vlacut.ir.program import Phase, Program
 from vlacut.ir.rewriting import name_uniquely
 from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
-from vlacut.split.local_execution import example_observation, initial_of
+from vlacut.split.observations import example_observation, initial_of
 from vlacut.split.parts import whole, whole_states
 from vlacut_passes.types.values import saturated
 

@@ -15,7 +15,7 @@ from vlacut.ir.program import Program
 from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.split.local_execution import example_observation
+from vlacut.split.observations import example_observation
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.noise import Noise, NoiseSource
 

@@ -32,7 +32,7 @@ from vlacut.plans.batch import batch_name
 from vlacut.plans.instructions import Instruction, Move, Run, Transfer, runs, steps
 from vlacut.pricing.cut import Cut, make_cut
 from vlacut.runtime.engines import OpenedEngines
-from vlacut.split.local_execution import example_observation, initial_of
+from vlacut.split.observations import example_observation, initial_of
 from vlacut.split.parts import Split, split_at
 from vlacut.tensor.numerics import synthetic
 from vlacut_passes.partitioning.limits import Limits

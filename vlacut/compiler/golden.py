@@ -25,7 +25,7 @@ from vlacut.ir.program import Program
 from vlacut.plans.instructions import Move, Run, steps
 from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode
-from vlacut.split.local_execution import example_observation, initial_of
+from vlacut.split.observations import example_observation, initial_of
 from vlacut.split.parts import whole_states
 from vlacut.tensor.npz import npz_bytes
 from vlacut.tensor.numerics import varied

@@ -7,12 +7,8 @@ from vlacut.errors import ModelDiffers
 from vlacut.ir.annotation import WARMING
 from vlacut.ir.original import PLAIN, precision_of
 from vlacut.ir.program import Program
-from vlacut.split.local_execution import (
-    example_observation,
-    not_runnable_twice,
-    uncut_episode,
-    uncut_step,
-)
+from vlacut.split.observations import example_observation, not_runnable_twice
+from vlacut.split.uncut import uncut_episode, uncut_step
 from vlacut.tensor.numerics import relative_difference, varied
 
 _ACTIONS = 3  # that are compared

@@ -31,8 +31,9 @@ from vlacut.pricing.coding import ActionError
 from vlacut.pricing.cut import Cut
 from vlacut.pricing.dominance import crossings
 from vlacut.pricing.price import Price
+from vlacut.split.gauge import Gauge, gauging
 from vlacut.split.joining import Joiner
-from vlacut.split.local_execution import Gauge, gauging, not_runnable
+from vlacut.split.observations import not_runnable
 from vlacut.split.parts import Split, split_at
 
 _DIVIDES = "annotate-structure"  # what is before it rewrites; it and the rest annotate

@@ -6,7 +6,8 @@ from vlacut.compiler.trace_cache import Say
 from vlacut.errors import ModelDiffers
 from vlacut.ir.program import Program
 from vlacut.ir.rolling import rolled, unrolled_observation
-from vlacut.split.local_execution import example_observation, not_runnable_twice, uncut_step
+from vlacut.split.observations import example_observation, not_runnable_twice
+from vlacut.split.uncut import uncut_step
 from vlacut.tensor.numerics import relative_difference
 
 # A share of the largest magnitude. Most loops come to the same bits; that of lerobot's

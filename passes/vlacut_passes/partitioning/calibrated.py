@@ -12,7 +12,7 @@ from vlacut.errors import InputError
 from vlacut.ir.annotation import Asked
 from vlacut.ir.dataflow import Dataflow
 from vlacut.pricing.coding import Offer, Offers
-from vlacut.split.local_execution import held_out
+from vlacut.split.observations import held_out
 from vlacut.tensor.codec import Codec, Coding
 from vlacut.tensor.observations import Observation, read_observations
 from vlacut.tensor.split_conformal import least_count

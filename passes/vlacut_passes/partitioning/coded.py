@@ -41,7 +41,8 @@ from vlacut.pricing.coding import (
 )
 from vlacut.pricing.cost_graph import CostGraph
 from vlacut.pricing.cut import Cut, Sides
-from vlacut.split.local_execution import Gauge, gauging, not_runnable
+from vlacut.split.gauge import Gauge, gauging
+from vlacut.split.observations import not_runnable
 from vlacut.tensor.codec import Codec
 from vlacut.tensor.split_conformal import rank_of
 from vlacut_passes.partitioning.calibrated import level_of, lossless, read_calibration

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from vlacut.errors import PassError
 from vlacut.ir.program import Phase, Program
-from vlacut.split.local_execution import example_observation, held_out
+from vlacut.split.observations import example_observation, held_out
 from vlacut.tensor.numerics import probing
 from vlacut.tensor.observations import read_observations
 

@@ -31,7 +31,7 @@ from vlacut.ir.annotation import COUNTED, FIXED
 from vlacut.ir.dataflow import weights_of
 from vlacut.ir.original import PRECISIONS, Original, precision_of
 from vlacut.ir.program import Program
-from vlacut.split.local_execution import example_observation
+from vlacut.split.observations import example_observation
 from vlacut.tensor.numerics import FLOATS, MASKED, probing
 
 _LARGE = 4 << 30

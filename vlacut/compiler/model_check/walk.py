@@ -16,7 +16,7 @@ from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Original, Runner
 from vlacut.ir.program import Program
 from vlacut.runtime.whole import run_whole
-from vlacut.split.local_execution import initial_of
+from vlacut.split.observations import initial_of
 from vlacut.split.parts import whole_states
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.numerics import synthetic
