@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import vlacut
-from vlacut.api.running import Policy
+from vlacut.api.connecting import Policy
 from vlacut.compiler.target import Target
 from vlacut.ir.program import Program
 

@@ -30,7 +30,7 @@ from vlacut.api.cluster.on_ray import RayCluster
 from vlacut.api.cluster.scaling import Scaling
 from vlacut.api.cluster.settings import RaySettings, read_settings
 from vlacut.api.cluster.workers import read_workers, write_workers
-from vlacut.api.running import Policy
+from vlacut.api.connecting import Policy
 from vlacut.errors import BundleError, InputError, PeerUnable, WireError
 from vlacut.runtime.cloud.directory import Standing
 

@@ -14,7 +14,7 @@ from support.programs import TARGET, looping_program
 from support.proxy import wait_until
 
 import vlacut as library
-from vlacut.api import running
+from vlacut.api import opening
 from vlacut.api.watching import Watch, bundles_in, verify_whole
 from vlacut.bundle.halving import write_half
 from vlacut.bundle.opened import Bundle
@@ -137,7 +137,7 @@ def test_a_version_that_came_while_the_others_were_read_is_served(
     folder: Path, versions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Watch, "start", lambda self: STARTED.append(self))
-    read = running.read_bundle
+    read = opening.read_bundle
 
     def slowly(path: Path) -> Bundle:
         if not (folder / "v2").exists():
@@ -145,7 +145,7 @@ def test_a_version_that_came_while_the_others_were_read_is_served(
         return read(path)
 
     STARTED.clear()
-    monkeypatch.setattr(running, "read_bundle", slowly)
+    monkeypatch.setattr(opening, "read_bundle", slowly)
     made = library.serve(folder, watch=True)
     with serving_thread(made):
         assert names(made) == ["v1"]
@@ -167,14 +167,14 @@ def test_a_version_that_cannot_be_opened_keeps_no_other_out(
     tried: int,
 ) -> None:
     """What could not be read is tried again: a disk may come back."""
-    read = running.read_bundle
+    read = opening.read_bundle
 
     def broken(path: Path) -> Bundle:
         if path.name == "v2":
             raise error
         return read(path)
 
-    monkeypatch.setattr(running, "read_bundle", broken)
+    monkeypatch.setattr(opening, "read_bundle", broken)
     for path in versions[1:]:
         put(path, folder)
     for _ in range(2):

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 import vlacut
+from vlacut.api.connecting import Policy
 from vlacut.api.rolling import Rolling
-from vlacut.api.running import Policy
 from vlacut.errors import DeadlineMissed
 from vlacut.runtime.edge.report import Source
 

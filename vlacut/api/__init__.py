@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlacut.api.compiling import compile, plan
+    from vlacut.api.connecting import Policy, connect
     from vlacut.api.rolling import Rolling
-    from vlacut.api.running import Policy, connect, serve, verify
+    from vlacut.api.serving import serve
     from vlacut.api.simulating import simulate
+    from vlacut.api.verifying import verify
     from vlacut.control.loop import ControlLoop
     from vlacut.errors import (
         BackendError,
@@ -79,9 +81,11 @@ __all__ = [
 ]
 _HOMES = {
     **dict.fromkeys(("compile", "plan"), "vlacut.api.compiling"),
-    **dict.fromkeys(("Policy", "connect", "serve", "verify"), "vlacut.api.running"),
+    **dict.fromkeys(("Policy", "connect"), "vlacut.api.connecting"),
     "Rolling": "vlacut.api.rolling",
+    "serve": "vlacut.api.serving",
     "simulate": "vlacut.api.simulating",
+    "verify": "vlacut.api.verifying",
     "ControlLoop": "vlacut.control.loop",
     "Phase": "vlacut.ir.program",
     "Program": "vlacut.ir.program",

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlacut.api.running import Policy
+from vlacut.api.connecting import Policy
 from vlacut.bundle.opened import Bundle
 from vlacut.errors import InputError, VerificationError, VlacutError, told
 from vlacut.plans.plan import Plan

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from vlacut.api.cluster.settings import RaySettings
-from vlacut.api.running import serve
+from vlacut.api.serving import serve
 from vlacut.errors import InputError, told
 from vlacut.hardware import parse_bytes
 from vlacut.runtime.cloud.directory import Directory, Standing

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlacut.api.running import Policy, connect, serve
+from vlacut.api.connecting import Policy, connect
+from vlacut.api.serving import serve
 from vlacut.errors import VlacutError, one_line
 from vlacut.hardware import Side, parse_bytes
 from vlacut.hardware.link import parse_seconds
