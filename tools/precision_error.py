@@ -23,9 +23,9 @@ from rich.table import Table
 
 from vlacut import registry
 from vlacut.frontends.load import load_program
-from vlacut.ir.dataflow import key_of
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Program, copied
+from vlacut.ir.uses import key_of
 from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
 from vlacut.split.observations import example_observation, initial_of

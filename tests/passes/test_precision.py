@@ -16,11 +16,11 @@ from support.exported import llama, program_of
 from vlacut import registry
 from vlacut.errors import PassError
 from vlacut.frontends.load import load_program
-from vlacut.ir.dataflow import key_of
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.pipeline import parse_pipeline
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.rewriting import name_uniquely
+from vlacut.ir.uses import key_of
 from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
 from vlacut.split.observations import example_observation, initial_of

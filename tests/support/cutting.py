@@ -10,9 +10,10 @@ import onnxruntime
 
 from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import CUTS, EXAMPLE, SECONDS, Asked, Cuts, Seconds
-from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow
+from vlacut.ir.dataflow import Dataflow, cuts_of, trace_dataflow
 from vlacut.ir.graphs import operators
 from vlacut.ir.program import Program
+from vlacut.ir.uses import key_of
 from vlacut.plans.instructions import Move, Run, Transfer, steps
 from vlacut.plans.plan import Plan, Variant
 from vlacut.plans.pool import SEGMENTS, Pool

@@ -15,8 +15,9 @@ from support.cutting import all_on, plan_of, session, sides_of, write_cuts
 from support.programs import cut_at_random, random_program
 from vlacut.backend import Engine
 from vlacut.hardware import Side
-from vlacut.ir.dataflow import Dataflow, cuts_of, key_of, trace_dataflow
+from vlacut.ir.dataflow import Dataflow, cuts_of, trace_dataflow
 from vlacut.ir.program import Program
+from vlacut.ir.uses import key_of
 from vlacut.plans.instructions import Instruction, Loop, Run
 from vlacut.plans.plan import Part, Plan, Variant
 from vlacut.runtime.cloud.deployment import ready

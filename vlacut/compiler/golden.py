@@ -20,8 +20,8 @@ from vlacut.compiler.part_surgery import before_surgery
 from vlacut.compiler.uncut import RunsHere
 from vlacut.errors import Progress
 from vlacut.hardware import Side
-from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program
+from vlacut.ir.uses import key_of
 from vlacut.plans.instructions import Move, Run, steps
 from vlacut.plans.plan import Part, Plan
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode

@@ -27,11 +27,12 @@ from vlacut.ir.annotation import (
     types_text,
 )
 from vlacut.ir.bindings import doubtful_bindings
-from vlacut.ir.dataflow import cuts_of, key_of, trace_dataflow, weights_of
+from vlacut.ir.dataflow import cuts_of, trace_dataflow, weights_of
 from vlacut.ir.graphs import operators
 from vlacut.ir.pipeline import Timing, parse_pipeline
 from vlacut.ir.program import Program
 from vlacut.ir.rolling import unrolled_loops
+from vlacut.ir.uses import key_of
 from vlacut.plans.plan import Plan
 from vlacut.plans.pool import Considered
 from vlacut.plans.ways import Way

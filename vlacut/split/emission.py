@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from vlacut.bundle.contents import Binding, WholePhase
 from vlacut.hardware import Side
-from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Producer, Program
+from vlacut.ir.uses import key_of
 from vlacut.split.parts import Split, whole
 
 

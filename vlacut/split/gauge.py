@@ -9,8 +9,9 @@ import numpy as np
 
 from vlacut.errors import BackendError, InputError
 from vlacut.hardware import Link, Side
-from vlacut.ir.dataflow import Dataflow, key_of
+from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.program import Program
+from vlacut.ir.uses import key_of
 from vlacut.pricing.cut import make_cut
 from vlacut.runtime.whole import SEQUENCE, UncutEpisode
 from vlacut.split.emission import whole_phases

@@ -14,11 +14,12 @@ import onnx_ir as ir
 
 from vlacut.hardware import Link, Side
 from vlacut.ir.annotation import SECONDS, STRUCTURE
-from vlacut.ir.dataflow import Dataflow, Use, cuts_of, key_of
+from vlacut.ir.dataflow import Dataflow, cuts_of
 from vlacut.ir.fingerprint import fingerprint
 from vlacut.ir.graphs import node_inputs, strip, value_spec
 from vlacut.ir.program import Phase, Program
 from vlacut.ir.state import State
+from vlacut.ir.uses import Use, key_of
 from vlacut.plans.instructions import Instruction
 from vlacut.plans.plan import Part
 from vlacut.plans.pool import FUSED

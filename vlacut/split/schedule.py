@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from vlacut.hardware import Side
-from vlacut.ir.dataflow import Dataflow, Use, key_of
+from vlacut.ir.dataflow import Dataflow
 from vlacut.ir.program import Producer
+from vlacut.ir.uses import Use, key_of
 from vlacut.plans.instructions import (
     Instruction,
     Loop,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vlacut.backend import Engine
-from vlacut.ir.dataflow import key_of
 from vlacut.ir.program import Program
+from vlacut.ir.uses import key_of
 from vlacut.runtime.whole import UncutEpisode
 from vlacut.split.emission import whole_phases
 from vlacut.split.observations import initial_of

@@ -10,11 +10,11 @@ from vlacut.backend import Engine
 from vlacut.bundle.contents import WholePhase
 from vlacut.compiler.model_check.differences import EXAMPLE, Arrays, Difference, differences, plain
 from vlacut.errors import BackendError, ModelDiffers, ModelError, Progress, one_line
-from vlacut.ir.dataflow import key_of
 from vlacut.ir.elements import carried
 from vlacut.ir.graphs import value_spec
 from vlacut.ir.original import Original, Runner
 from vlacut.ir.program import Program
+from vlacut.ir.uses import key_of
 from vlacut.runtime.whole import run_whole
 from vlacut.split.observations import initial_of
 from vlacut.split.parts import whole_states
