@@ -16,8 +16,8 @@ from torch.utils import _pytree as pytree
 from vlacut.errors import ModelError
 from vlacut.frontends.exported.fakes import is_real
 from vlacut.frontends.exported.saying import quiet
-from vlacut.frontends.traceable.adapting import plain_call
 from vlacut.frontends.traceable.noise import NoisyCall, torch_tensor
+from vlacut.frontends.traceable.plain_calls import plain_call
 from vlacut.ir.annotation import EXAMPLE, NOISE
 from vlacut.ir.original import Face, Numbers, Original, Runner, face_of, note, precision_of
 from vlacut.ir.program import Program
