@@ -5,11 +5,16 @@ that sessions share one copy in the page cache. Parts with products of codes are
 their kernels need weights packed for the processor, and so are models that say they want it
 (`build.py`). What packs them keeps them where all map them, see `prepacked`, or each session has a
 copy of its own. The recipe names the optimisers to leave out, see `build.py`.
+
+What a run makes on the CPU comes from one arena for all sessions of the process. An arena keeps the
+most that it ever gave out, and sessions of one policy mostly run one after the other.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +35,12 @@ _LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 _ERRORS_ONLY = 3
+_CPU = "CPUExecutionProvider"
 _LEAST_OUTSIDE = 1024  # bytes of a weight, below which it stays in a saved model
 # Without packing ahead their kernels take up to 200 and 3 times as long. The file is not parsed
 # here: a part in which anything else has such a name packs its weights, too, and is right.
 _PACKED = (b"MatMulNBits", b"MatMulInteger", PACKED_FLOATS.encode())
+_log = logging.getLogger("vlacut.onnxruntime")
 
 
 def packs(model: bytes) -> bool:
@@ -46,7 +53,7 @@ def open_session(
     name: str,
     recipe: Mapping[str, str],
     root: Path | None = None,
-    providers: Sequence[Any] = ("CPUExecutionProvider",),
+    providers: Sequence[Any] = (_CPU,),
     given: Mapping[str, ort.OrtValue] | None = None,
     save: Path | None = None,
 ) -> ort.InferenceSession:
@@ -67,6 +74,9 @@ def open_session(
     is for an operator.
     """
     options = _options(recipe, packs(model))
+    if list(providers) == [_CPU]:
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     given = given or {}
     options.add_external_initializers(list(given), list(given.values()))  # it opens no file
     for weight, value in given.items():  # and without this it would copy each
@@ -88,6 +98,16 @@ def open_session(
         raise kind(f"{name}: ONNX Runtime cannot load it: {error}") from error
     session.given = given  # ONNX Runtime itself keeps no hold of their memory
     return session
+
+
+@cache
+def _share_arena() -> None:
+    """Let there be an arena that sessions which ask for it share, once for this process."""
+    kind, use = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ort.OrtMemType.DEFAULT
+    try:
+        ort.create_and_register_allocator(ort.OrtMemoryInfo("Cpu", kind, 0, use), None)
+    except Exception as error:  # its own exceptions share no base but this
+        _log.debug("sessions share the arena that is there: %s", error)  # the user's own
 
 
 def _lacks(error: Exception) -> bool:
