@@ -27,6 +27,7 @@ from rich.table import Table
 import vlacut
 from vlacut.api.connecting import Policy
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.ir.program import Program
 
 TRIPS = 6
@@ -115,7 +116,7 @@ def compiled(program: Program, path: Path, options: dict[str, Any], quantise: st
     asked = {**options, "pin": ("*=edge",)}
     if quantise:
         asked["quantise"] = quantise
-        passes = Target(**machines, **asked).pipeline()
+        passes = pipeline_for(Target(**machines, **asked))
         if "weights=int4" in passes:  # the weights are drawn, and GPTQ of so many takes too long
             asked = {"pipeline": passes.replace("quantise{", "quantise{method=rtn ", 1)}
     vlacut.compile(

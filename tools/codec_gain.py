@@ -18,6 +18,7 @@ from rich.progress import track
 
 from vlacut.cli.show.output import milliseconds, size, table
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.frontends.load import load_program
 from vlacut.ir.annotation import CUTS, OFFERS
 from vlacut.ir.pipeline import Pipeline, parse_pipeline
@@ -60,7 +61,7 @@ def measure(
         for link in links
         for codecs in CODECS
     ]
-    first = parse_pipeline(targets[0].pipeline()).passes
+    first = parse_pipeline(pipeline_for(targets[0])).passes
     Pipeline(first[: [one.name for one in first].index("partition")]).run(program)
     for link in links:
         found = [plan(program, one) for one in targets if one.link == link]
@@ -80,7 +81,7 @@ def measure(
 def plan(program: Program, target: Target) -> tuple[Price, float | None, str]:
     """The price of the optimal cut, the error of the action, and how often it has which codec."""
     OFFERS.put(program, {})
-    passes = parse_pipeline(target.pipeline()).passes
+    passes = parse_pipeline(pipeline_for(target)).passes
     kept = [one for one in passes if one.name in ("annotate-codecs", "partition")]
     Pipeline(tuple(kept)).run(program)
     cut = CUTS.get(program).chosen

@@ -32,6 +32,7 @@ from vlacut import registry
 from vlacut.cli.show.output import milliseconds, rate, size, table
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.emulation import EmulatedLink, shape_of
 from vlacut.frontends.load import load_program
 from vlacut.hardware import Link, Side
@@ -119,7 +120,7 @@ def measure(
     """Compile a tiny model to a cut and run it over every link."""
     program = load_program(f"{model}:tiny", {})
     target = Target("jetson-agx-orin", "a100", "10MB/s,20ms", codecs=codecs)
-    text = target.pipeline().removesuffix("}") + f" strategy={cut}}}"
+    text = pipeline_for(target).removesuffix("}") + f" strategy={cut}}}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bundle"
         compile_program(program, target, path, pipeline=text)

@@ -19,6 +19,7 @@ from support.programs import TARGET, looping_program
 from vlacut.bundle.reading import open_bundle, read_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.errors import BundleError, InfeasibleError, ModelError
 from vlacut.hardware import Side
 from vlacut.runtime.verification import verify_bundle
@@ -181,7 +182,7 @@ def test_the_budget_is_kept_or_refused_by_name(tmp_path: Path) -> None:
     held = {name for part in bundle.parts(Side.CLOUD) for name in part.weights}
     assert len(held) <= 1
     assert bundle.plan.variants[0].price.cloud_weight_bytes <= 17_000
-    pipeline = TARGET.pipeline().replace("cloud-budget", "strategy=all-cloud cloud-budget")
+    pipeline = pipeline_for(TARGET).replace("cloud-budget", "strategy=all-cloud cloud-budget")
     with pytest.raises(InfeasibleError, match=r"32152 bytes over the limit"):
         compile_program(looping_program(), TARGET, tmp_path / "out", pipeline=pipeline)
 

@@ -23,6 +23,7 @@ from vlacut.bundle.opened import Bundle
 from vlacut.compiler.precision_list import parse_precisions
 from vlacut.compiler.precisions import run_passes
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.errors import InputError, unwatched
 from vlacut.hardware import Side
 from vlacut.ir.dataflow import trace_dataflow
@@ -278,8 +279,8 @@ def test_a_calibration_rounds_without_codecs(tmp_path: Path) -> None:
     made = vlacut.plan(policy(tmp_path), **target, precisions="int4", calibration=str(file))
     assert "by gptq over 6 observations" in made.converted
     plain = Target(**target, quantise="int4", calibration=str(file))
-    assert f"quantise{{weights=int4 calibration={file}}}" in plain.pipeline()
-    assert "calibration" not in plain.pipeline().partition("partition{")[2]
+    assert f"quantise{{weights=int4 calibration={file}}}" in pipeline_for(plain)
+    assert "calibration" not in pipeline_for(plain).partition("partition{")[2]
 
 
 def test_a_request_that_cannot_be_met_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from support.programs import looping_program
 
 from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.errors import InputError, PassError
 from vlacut.hardware import Side
 from vlacut.ir.annotation import SECONDS, Seconds
@@ -29,7 +30,7 @@ PRIVATE = ("image", "state")
     ["plain", "two words", 'say "so"', "{braces}", "back\\slash", "a=b", "", " ", '"', "ü,;"],
 )
 def test_any_text_is_an_option(text: str) -> None:
-    made = parse_pipeline(replace(TARGET, pin=(text, "x=edge")).pipeline())
+    made = parse_pipeline(pipeline_for(replace(TARGET, pin=(text, "x=edge"))))
     partition = next(one for one in made.passes if one.name == "partition")
     assert vars(partition)["pins"] == f"{text};x=edge"
     assert parse_pipeline(str(made)) == made
@@ -94,13 +95,13 @@ def test_what_no_model_could_be_cut_for_is_said_first(
 def test_quantise_has_the_names_of_the_literature() -> None:
     asked = replace(TARGET, quantise="w4a16")
     asked.check()
-    assert "quantise{weights=int4 activations=float}" in asked.pipeline()
+    assert "quantise{weights=int4 activations=float}" in pipeline_for(asked)
     with pytest.raises(InputError, match=r"--quantise: w4a61: .*w4a16"):
         replace(TARGET, quantise="w4a61").check()
 
 
 def test_a_pipeline_of_ones_own_must_do_what_the_options_ask() -> None:
-    text = TARGET.pipeline()
+    text = pipeline_for(TARGET)
     asked = replace(TARGET, cloud_budget="1kB", codecs="int8")
     with pytest.raises(InputError, match=r"no annotate-codecs.*codecs=int8"):
         plan_program(looping_program(), asked, text)
@@ -143,10 +144,10 @@ def test_a_pool_says_that_it_is_for_latency_alone() -> None:
 
 def test_a_pool_is_of_a_program_that_is_cut_and_has_not_changed_since() -> None:
     program = looping_program()
-    *before, last = parse_pipeline(replace(TARGET, pool="portfolio:1GB").pipeline()).passes
+    *before, last = parse_pipeline(pipeline_for(replace(TARGET, pool="portfolio:1GB"))).passes
     with pytest.raises(PassError, match="run partition first"):
         Pipeline((*before[:-1], last)).run(program)
-    parse_pipeline(TARGET.pipeline()).run(program)
+    parse_pipeline(pipeline_for(TARGET)).run(program)
     graph = program.phases[-1].model.graph
     refine = next(node for node in graph if node.name == "node_refined")
     join = refine.inputs[0]

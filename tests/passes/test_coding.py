@@ -24,6 +24,7 @@ from vlacut.bundle.reading import open_bundle
 from vlacut.compiler.driver import compile_program
 from vlacut.compiler.planning import plan_program
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.errors import BundleError, InfeasibleError, InputError, WireError
 from vlacut.frontends.load import load_program
 from vlacut.hardware import Link, Power, Side
@@ -383,7 +384,7 @@ def test_all_cloud_is_shown_with_codecs_too() -> None:
     assert rows["all-cloud-coded"].price.total_s < rows["all-cloud"].price.total_s
     assert rows["optimal"].price.total_s <= rows["all-cloud-coded"].price.total_s
     assert "all-cloud-coded" in [one.other for one in found.plan.standings]
-    text = target(codecs="int8").pipeline().removesuffix("}") + " strategy=all-cloud-coded}"
+    text = pipeline_for(target(codecs="int8")).removesuffix("}") + " strategy=all-cloud-coded}"
     chosen = plan_program(looping_program(), target(codecs="int8"), text).plan.variants[0]
     assert {crossing.codec for crossing in chosen.coded} == {Codec.INT8}
 

@@ -13,6 +13,7 @@ from support.cutting import run_whole
 from support.one_operator import one_operator, tensor
 from support.programs import looping_program, observation
 
+from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.errors import PassError
 from vlacut.ir import verifier
 from vlacut_passes.surgery import Surgery
@@ -218,7 +219,7 @@ def test_it_is_in_the_pipeline(fix: str) -> None:
 
     target = Target("a100", "a100", "10GB/s,0us", surgery=(f"{fix}:twice",))
     target.check()
-    text = target.pipeline()
+    text = pipeline_for(target)
     assert text.startswith("simplify,surgery{file=")
     assert "function=twice" in text
     with pytest.raises(InputError, match=r"--surgery: 'fix:me': write FILE\.py:FUNCTION"):

@@ -10,6 +10,7 @@ from vlacut.compiler.conversions import NONE, Conversions
 from vlacut.compiler.precision_list import parse_precisions
 from vlacut.compiler.precisions import join, run_passes
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import check_pipeline, pipeline_for
 from vlacut.compiler.variants import variants_of
 from vlacut.compiler.ways import choose_way
 from vlacut.errors import InputError, Progress, unwatched
@@ -111,8 +112,8 @@ def plan_program(
     target = choice.target
     edge, cloud = load_device(target.edge), load_device(target.cloud)
     link = target.network()
-    passes = parse_pipeline(pipeline or target.pipeline(conversions))
-    target.check_pipeline(passes)
+    passes = parse_pipeline(pipeline or pipeline_for(target, conversions))
+    check_pipeline(target, passes)
     doubtful = (*doubtful_bindings(program), *unrolled_loops(program))
     forget(program)
     if target.state_copies:

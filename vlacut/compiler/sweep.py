@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import check_pipeline, pipeline_for
 from vlacut.errors import InfeasibleError, InputError, Progress, unwatched
 from vlacut.hardware import Link, parse_bytes, parse_link
 from vlacut.ir.annotation import CUTS, forget
@@ -104,11 +105,11 @@ def sweep(
     Raises InputError where the request is at fault, PassError where a pass is.
     """
     _check(target, axis)
-    asked = parse_pipeline(pipeline or target.pipeline())
+    asked = parse_pipeline(pipeline or pipeline_for(target))
     names = [item.name for item in asked.passes]
     if "partition" not in names:
         raise InputError("a sweep needs partition in its pipeline")
-    target.check_pipeline(asked)
+    check_pipeline(target, asked)
     place = names.index("partition")
     forget(program)
     Pipeline(asked.passes[:place]).run(program, progress)

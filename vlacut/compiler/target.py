@@ -1,21 +1,15 @@
-"""Target: what a program is cut for, as users write it, and the pipeline that does it."""
+"""Target: what a program is cut for, as users write it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlacut.compiler.conversions import NONE, Conversions
-from vlacut.compiler.part_surgery import on_phases, parse_operation
-from vlacut.compiler.precision_list import (
-    QUANTISED,
-    ROUNDING_METHODS,
-    parse_precisions,
-    quantise_options,
-)
-from vlacut.compiler.way_options import AGE, WayOptions
-from vlacut.errors import HardwareError, InputError, suggestion
+from vlacut.compiler.part_surgery import parse_operation
+from vlacut.compiler.rounding_options import RoundingOptions
+from vlacut.compiler.way_options import WayOptions
+from vlacut.errors import HardwareError, InputError
 from vlacut.hardware import (
     Link,
     Side,
@@ -26,20 +20,17 @@ from vlacut.hardware import (
     parse_seconds,
 )
 from vlacut.hardware.trace import read_trace
-from vlacut.ir.annotation import conversions_text
-from vlacut.ir.pipeline import Pipeline, pass_text
 from vlacut.plans.batch import parse_batches
 from vlacut.plans.plan import MOST_KEPT
 from vlacut.plans.pool import SEGMENTS
 from vlacut.pricing.coding import COVERAGE
 from vlacut.tensor.codec import parse_codecs
-from vlacut.tensor.drafts import INPUT
 
 SIMPLER = 0.01  # as the pass `partition` has it
 
 
 @dataclass(frozen=True)
-class Target(WayOptions):
+class Target(WayOptions, RoundingOptions):
     """What a program is cut for, as users write it. An empty option is no constraint.
 
     Attributes:
@@ -154,9 +145,10 @@ class Target(WayOptions):
 
     def network(self) -> Link:
         """The link to plan for. Raises HardwareError where link, trace or quantile are at fault."""
-        return parse_link(self._link())
+        return parse_link(self.planned_link())
 
-    def _link(self) -> str:
+    def planned_link(self) -> str:
+        """Text of that link. Raises as `network` does, and InputError for a link that is down."""
         if not self.link_trace:
             return self.link
         if self.link.endswith(".toml"):
@@ -182,11 +174,6 @@ class Target(WayOptions):
         self.network()
         parse_codecs(self.codecs)
         parse_batches(self.batch)
-        if parse_precisions(self.precisions) and self.quantise:
-            raise InputError(
-                "--precisions are beside the program as it is; leave --quantise out, or list its "
-                "type there"
-            )
         if self.pool != "none":
             parse_bandwidths(self.bandwidth)
         if self.state_copies not in ("", Side.EDGE.value):
@@ -201,7 +188,7 @@ class Target(WayOptions):
                     f"--{name.replace('_', '-')}: {share:g}: write a share of the action's "
                     f"magnitude: 0.01"
                 )
-        self._check_rounding()
+        self.check_rounding()
         if not 0 < self.coverage < 1:
             raise InputError(f"--coverage: {self.coverage:g}: write a share of observations: 0.95")
         if self.calibration and not Path(self.calibration).exists():
@@ -216,23 +203,6 @@ class Target(WayOptions):
         for name in ("cloud_time", "deadline", "max_age"):
             self._read(name, parse_seconds)
 
-    def _check_rounding(self) -> None:
-        if self.rounding_error == 0:
-            raise InputError(
-                "--rounding-error: 0: whatever is rounded moves the action; write more"
-            )
-        if self.quantise and not quantise_options(self.quantise):
-            raise InputError(f"--quantise: {self.quantise}: {suggestion(self.quantise, QUANTISED)}")
-        if self.rounding_method not in ("", *ROUNDING_METHODS):
-            known = suggestion(self.rounding_method, ROUNDING_METHODS)
-            raise InputError(f"--rounding-method: {self.rounding_method}: {known}")
-        asked = self.rounding.keys() - {"calibration"}
-        if asked and not (self.quantise or self.precisions):
-            raise InputError(
-                "--rounding-error, --rounding-method, --exact and --round-embeddings are for "
-                "--quantise and --precisions"
-            )
-
     def _read(self, name: str, parse: Callable[[str], float]) -> None:
         text = getattr(self, name)
         try:
@@ -240,103 +210,3 @@ class Target(WayOptions):
                 parse(text)
         except HardwareError as error:
             raise HardwareError(f"--{name.replace('_', '-')}: {error}") from error
-
-    def check_pipeline(self, pipeline: Pipeline) -> None:
-        """Raise InputError if a pipeline of the user's own does not do what this target asks."""
-        for name, options in self._passes(NONE):
-            made = [vars(one) for one in pipeline.passes if one.name == name]
-            lacks = [
-                f"{key}={value}"
-                for key, value in options.items()
-                if not any(_told(one[key.replace("-", "_")]) == value for one in made)
-            ]
-            if lacks:
-                raise InputError(
-                    f"the pipeline has no {name}{{{' '.join(lacks)}}}, as the other options ask "
-                    f"for; write it there, or leave --pipeline out"
-                )
-
-    def pipeline(self, conversions: Conversions = NONE) -> str:
-        """Text of the default pipeline for this target, types converted first."""
-        return ",".join(pass_text(*one) for one in self._passes(conversions))
-
-    def _passes(self, conversions: Conversions) -> Iterator[tuple[str, dict[str, str]]]:
-        """The names of the passes, and those of their options that this target sets."""
-        yield "simplify", {}
-        for each in on_phases(self.surgery):
-            yield "surgery", {"file": each.file, "function": each.function}
-        for source, target in conversions.both.items():
-            yield "convert-types", {"source": source, "target": target}
-        for source, target in conversions.ends.items():
-            yield "convert-types", {"source": source, "target": target, "keep": "inside"}
-        if self.real_time_chunking:
-            yield "real-time-chunking", {"mode": self.real_time_chunking}
-        if self.quantise:
-            # What `pack` shall join has one scale.
-            options = quantise_options(self.quantise)
-            shared = {"shared": "true"} if self.packs and options["weights"] != "int4" else {}
-            yield "quantise", {**options, **shared, **self.rounding}
-        if self.precision:
-            options = {"source": "weights", "target": self.precision, "keep": "unsafe"}
-            yield "convert-types", options
-        if self.draft:
-            table = None if self.draft == INPUT else self.measured_drafts
-            right = {} if table is None else {"right": repr(table.right(self.draft))}
-            yield "draft", {"source": self.draft, **right}
-        if self.in_flight:
-            yield "in-flight", {"requests": str(self.in_flight)}
-        if self.packs:
-            yield "simplify", {}
-            yield "pack", {}
-        devices = {"edge": self.edge, "cloud": self.cloud}
-        yield "annotate-structure", {}
-        types = {
-            f"{one.value}-types": conversions_text(conversions.sides.get(one, {})) for one in Side
-        }
-        yield "annotate-cost", devices | {name: text for name, text in types.items() if text}
-        for file in self.costs:
-            yield "measured-cost", {"costs": file, **devices}
-        if self.codecs:
-            yield "annotate-codecs", {**devices, "codecs": self.codecs}
-        yield "partition", self._partition()
-        if self.pool != "none":
-            pool = {"pool": self.pool, "bandwidth": self.bandwidth, "engines": self.pool_engines}
-            yield "alternatives", pool
-
-    @property
-    def rounding(self) -> dict[str, str]:
-        """The options of `quantise` that say how to round, whatever the precision."""
-        error = self.rounding_error
-        options = {
-            "calibration": self.calibration,
-            "method": self.rounding_method,
-            "error": "" if error is None else repr(float(error)),
-            "exact": ";".join(self.exact),
-            "embeddings": "true" if self.embeddings else "",
-        }
-        return {name: value for name, value in options.items() if value}
-
-    def _partition(self) -> dict[str, str]:
-        error = self.max_action_error
-        # Then it says how to round, and there is no codec whose error it could bound.
-        rounds_alone = bool((self.quantise or self.precisions) and not self.codecs)
-        options = {
-            "link": self._link(),
-            "cloud-budget": self.cloud_budget,
-            "edge-memory": self.edge_memory,
-            "minimise": self.minimise if self.minimise not in ("latency", AGE) else "",
-            "deadline": self.deadline,
-            "pins": ";".join(self.pin),
-            "private": ";".join(self.private),
-            "cloud-time": self.cloud_time,
-            "max-action-error": "" if error is None else repr(float(error)),
-            "calibration": "" if rounds_alone else self.calibration,
-            "coverage": "" if self.coverage == COVERAGE else repr(float(self.coverage)),
-            "simpler": "" if self.simpler == SIMPLER else repr(float(self.simpler)),
-        }
-        return {name: value for name, value in options.items() if value}
-
-
-def _told(value: object) -> str:
-    """An option of a pass, as a pipeline has it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

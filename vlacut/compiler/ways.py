@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from vlacut.compiler.conversions import Conversions
 from vlacut.compiler.target import Target
+from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.errors import InputError, PassError, Progress
 from vlacut.hardware import parse_seconds
 from vlacut.ir.annotation import STATE_COPIES, WARMING, WEIGHT_PASSES, forget
@@ -96,7 +97,7 @@ def _asked(program: Program, target: Target) -> Iterator[Target]:
 
 def _divided(target: Target, conversions: Conversions) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
     """The passes before a target's way and the others, up to the cut."""
-    passes = parse_pipeline(target.pipeline(conversions)).passes
+    passes = parse_pipeline(pipeline_for(target, conversions)).passes
     names = [one.name for one in passes]
     start = next(place for place, name in enumerate(names) if name in (*_REWRITES, _DIVIDES))
     return passes[:start], passes[start : names.index(_LAST) + 1]
