@@ -17,6 +17,7 @@ from vlacut_backends.onnxruntime.external_data import PACKED_FLOATS
 from vlacut_backends.onnxruntime.fold import fold_weights
 from vlacut_backends.onnxruntime.integers import join_integers
 from vlacut_backends.onnxruntime.layouts import choose_layouts
+from vlacut_backends.onnxruntime.places import write_places
 
 # ONNX Runtime 1.23, the last for Python 3.10, reads these at most.
 _MAX_IR_VERSION = 11
@@ -71,6 +72,7 @@ class OnnxRuntimeBuilder:
                 )
         if recipe.get("provider", "cpu") == "cpu":
             packed = recipe.get("floats") == _AHEAD
+            write_places(model)
             choose_layouts(model, where, packed)
             if packed:  # in the model: whoever loads it gets the same bits
                 model.metadata_props[PACKED_FLOATS] = "1"

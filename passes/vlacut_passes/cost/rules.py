@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from vlacut.ir.places import written_place
 from vlacut.pricing.roofline import Kernel
 from vlacut_passes.cost import matrix, movement, pointwise
 from vlacut_passes.cost.operator import Operator, Rule
 
 _DOMAINS = ("", "ai.onnx")
+_PLACE = "Where.place"  # that writes one place: no back end takes as long for it as for others
 _RULES: Mapping[str, Rule] = {**pointwise.RULES, **movement.RULES, **matrix.RULES}
 
 
@@ -31,4 +33,5 @@ def work(operator: Operator) -> Work:
     kind = operator.node.op_type
     if operator.node.domain not in _DOMAINS or kind not in _RULES:
         return Work(movement.copy(operator), False)
-    return Work(replace(_RULES[kind](operator), operator=kind), True)
+    name = _PLACE if written_place(operator.node) is not None else kind
+    return Work(replace(_RULES[kind](operator), operator=name), True)

@@ -47,6 +47,12 @@ class Chain:
         self._inputs.append(made)
         return made
 
+    def whole_input(self, *shape: int) -> ir.Value:
+        """Another input, of whole numbers; they are measured as 0."""
+        made = ir.val(f"x{len(self._inputs)}", ir.DataType.INT64, shape)
+        self._inputs.append(made)
+        return made
+
     def weight(self, *shape: int) -> ir.Value:
         """Normal numbers, scaled to keep the variance of what they are multiplied with."""
         numbers = self._numbers.standard_normal(shape, dtype=np.float32)

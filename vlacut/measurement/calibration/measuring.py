@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import onnx_ir as ir
@@ -26,24 +26,48 @@ def measure_samples(
     progress: Progress = unwatched,
     provider: str = "",
 ) -> tuple[Measured, ...]:
-    """Time every sample on this machine, with the engines that the back end makes of it.
-
-    Those of a device have their inputs there, and leave there what they make, as between the parts
-    of a bundle; a provider that is named is taken, and no other. Engines take so many threads, or,
-    with 0, as many as the back end's recipe says. The time of one thread is taken by the thread's
-    own clock, which stands still while others have the processor.
+    """Time every sample on this machine, see `sample_runs` and `clock_of`.
 
     Raises InputError if the back end has no executor or no such provider, BackendError if it cannot
     run a sample.
     """
+    with sample_runs(samples, backend, threads, progress, provider) as runs:
+        return measure(runs, turns, progress, clock_of(threads))
+
+
+def clock_of(threads: int) -> Callable[[], float]:
+    """The clock, in seconds, of engines of so many threads.
+
+    The time of one thread is taken by the thread's own clock, which stands still while others have
+    the processor.
+    """
+    return time.thread_time if threads == 1 else time.perf_counter
+
+
+@contextmanager
+def sample_runs(
+    samples: Sequence[Sample],
+    backend: str,
+    threads: int = 0,
+    progress: Progress = unwatched,
+    provider: str = "",
+) -> Iterator[list[Callable[[], object]]]:
+    """What runs every sample once, with the engine that the back end makes of it.
+
+    Those of a device have their inputs there, and leave there what they make, as between the parts
+    of a bundle; a provider that is named is taken, and no other. Engines take so many threads, or,
+    with 0, as many as the back end's recipe says.
+
+    Raises InputError if the back end has no executor or no such provider, BackendError if it cannot
+    load a sample.
+    """
     with ExitStack() as stack:
-        engines = []
+        runs = []
         for done, sample in enumerate(samples):
             progress("build", done, len(samples))
             made_here = stack.enter_context(workshop(backend, threads, provider))
-            engines.append(_runner(sample, made_here, stack))
-        clock = time.thread_time if threads == 1 else time.perf_counter
-        return measure(engines, turns, progress, clock)
+            runs.append(_runner(sample, made_here, stack))
+        yield runs
 
 
 def can_run(sample: Sample, backend: str, threads: int = 0, provider: str = "") -> bool:

@@ -21,6 +21,7 @@ def sampling_plan() -> Iterator[Sample]:
     yield from batched_products()
     yield from convolutions()
     yield from elementwise()
+    yield from places()
     yield from rowwise()
     yield from movements()
 
@@ -89,6 +90,7 @@ def convolutions() -> Iterator[Sample]:
         yield Sample(f"Conv {channels}x{size}x{size} {kernel}/{stride} {columns}", chain.model(y))
 
 
+_CACHES = ((2, 24, 32), (4, 64, 64), (16, 70, 64), (8, 300, 64), (24, 290, 96))
 _SIZES = ((8, 8), (48, 48), (16, 256), (64, 1024), (256, 1024), (256, 4096))
 _UNARY = (
     "Sigmoid",
@@ -164,6 +166,31 @@ def _cast(chain: Chain, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     """To integers and back: back ends drop a pair of casts between floats."""
     whole = chain.run("Cast", [x], shape, ir.DataType.INT32, to=int(ir.DataType.INT32))
     return chain.run("Cast", [whole], shape, to=int(ir.DataType.FLOAT))
+
+
+def places() -> Iterator[Sample]:
+    """Samples of a place written into a cache of keys, as decoders of a fixed size do it."""
+    for heads, count, width in (
+        (2, 24, 32),
+        (4, 64, 64),
+        (16, 70, 64),
+        (8, 300, 64),
+        (24, 290, 96),
+    ):
+        chain = Chain(count)
+        x, new = (chain.input(1, heads, one, width) for one in (count, 1))
+        equal = chain.run(
+            "Equal",
+            [chain.constant(np.arange(count)), chain.whole_input(1)],
+            (count,),
+            ir.DataType.BOOL,
+        )
+        sizes = chain.constant(np.array([1, 1, count, 1]))
+        here = chain.run("Reshape", [equal, sizes], (1, 1, count, 1), ir.DataType.BOOL)
+        length = 12 if heads * count * width < 2**18 else 4
+        for _ in range(length):
+            x = chain.run("Where", [here, new, x], (1, heads, count, width))
+        yield Sample(f"Where one place {heads}x{count}x{width} x{length}", chain.model(x))
 
 
 def rowwise() -> Iterator[Sample]:
