@@ -90,6 +90,14 @@ class ManyRows(Protocol):
         """
 
 
+@runtime_checkable
+class Foresees(Protocol):
+    """A builder whose `prepare` takes long, and that says beforehand what it would refuse."""
+
+    def foresee(self, model: ir.Model, where: str) -> None:
+        """Raises the BackendError that `prepare` would; the model stays as it is."""
+
+
 @dataclass(frozen=True)
 class Checked:
     """What was found out about a part without the machine it is for.

@@ -158,7 +158,7 @@ def test_a_golden_step_that_does_not_fit_the_plan_is_named(copy: Path) -> None:
 
 def test_another_format_is_refused(copy: Path) -> None:
     forge(copy, lambda manifest: manifest.update(format=99))
-    with pytest.raises(BundleError, match="not of bundle format 13"):
+    with pytest.raises(BundleError, match="not of bundle format 14"):
         open_bundle(copy)
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 from vlacut.plans.batch import batch_name
 from vlacut.plans.plan import Part
 
-FORMAT = 13
+FORMAT = 14
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.json.sha256"
 SIGNATURE = "manifest.json.sig"  # see `vlacut.security.signing`

@@ -24,6 +24,7 @@ from vlacut.compiler.overlapping import check_overlap
 from vlacut.compiler.part_surgery import forget_before
 from vlacut.compiler.planning import Planned, plan_program
 from vlacut.compiler.recording import Recorder
+from vlacut.compiler.refusals import OfBackEnds
 from vlacut.compiler.target import Target
 from vlacut.errors import Progress, unwatched, watched
 from vlacut.frontends.checkpoint import Stored, load_weights
@@ -88,12 +89,14 @@ def compile_program(
         Path(target.draft_table) if target.draft_table else None,
     )
     added, ends, stored = files.read(), parse_backends(backend), checkpoint or {}
-    recipes = ends.recipes({Side.EDGE: target.edge, Side.CLOUD: target.cloud}, provider)
+    devices = {Side.EDGE: target.edge, Side.CLOUD: target.cloud}
+    recipes = ends.recipes(devices, provider)
     with staged_folder(out) as folder:
         with WeightStore(folder) as store:
             program, unused = _loaded(program, stored, ends, store, progress)
             types = ends.conversions(program, f"{target.precision},{target.precisions}")
-            planned = plan_program(program, target, pipeline, progress, types)
+            refusals = OfBackEnds(ends, recipes, devices, types.sides)
+            planned = plan_program(program, target, pipeline, progress, types, refusals)
             overlap = check_overlap(program) if golden and model_check else ()
             added.check(planned.plan)
             made = anatomy(trace_dataflow(program), planned.plan, planned.split, planned.interval_s)

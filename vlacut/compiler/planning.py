@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from vlacut.compiler.advice import advice
 from vlacut.compiler.conversions import NONE, Conversions
+from vlacut.compiler.offering import join
 from vlacut.compiler.precision_list import parse_precisions
-from vlacut.compiler.precisions import join, run_passes
+from vlacut.compiler.precisions import run_passes
+from vlacut.compiler.refusals import Refusals
 from vlacut.compiler.target import Target
 from vlacut.compiler.target_pipeline import check_pipeline, pipeline_for
 from vlacut.compiler.variants import variants_of
@@ -90,6 +92,7 @@ def plan_program(
     pipeline: str = "",
     progress: Progress = unwatched,
     conversions: Conversions = NONE,
+    refusals: Refusals | None = None,
 ) -> Planned:
     """Annotate and cut a program, in place, for a target.
 
@@ -99,8 +102,11 @@ def plan_program(
         pipeline: passes to run instead of the target's.
         progress: called with what is being done, how much is done, and how much there is.
         conversions: of types that executors lack.
+        refusals: what back ends cannot run of the precisions that are asked for beside the program;
+            None if they are not known.
 
-    Raises InputError if the request is at fault, PassError if a pass is.
+    Raises InputError if the request is at fault, PassError if a pass is, UnsupportedError if the
+    back ends run none of the precisions.
     """
     target.check()
     if pipeline and target.undecided:
@@ -131,7 +137,7 @@ def plan_program(
     states = plan_states(dataflow)
     variants = tuple(variants_of(dataflow, cuts.variants, parts, cuts.asked.link))
     same = (*(spec.name for spec in program.inputs), *outputs.values(), *(s.key for s in states))
-    joint = join(program, parts, variants, passed.precise, cuts.asked.link, same)
+    joint = join(program, parts, variants, passed.precise, cuts.asked.link, same, refusals)
     states_too = (one for s in states for one in (s.source, s.reset) if one)
     owned = in_own_types(joint.split, conversions.sides, (*same, *states_too))
     parts, weights = owned.split, {**weights_of(program), **joint.weights, **owned.weights}
@@ -156,6 +162,7 @@ def plan_program(
         premises=PREMISES.find(program) or (),
         noise=NOISE.find(program) or (),
         warming=WARMING.find(program) or 0,
+        left_out=joint.left_out,
     )
     target.check_age(plan.age_s)
     plan = replace(plan, memory=cloud_memory(plan, cloud.memory_bytes, weights))

@@ -134,6 +134,7 @@ class Plan:
         noise: inputs that the edge draws where the observation lacks them.
         warming: how many steps a request's action comes after its observation, where several are in
             flight; so many steps of an episode have no action yet.
+        left_out: variants in other precisions that are not offered, and why, a line each.
 
     Raises BundleError naming the instruction that cannot be carried out.
     """
@@ -159,6 +160,7 @@ class Plan:
     premises: tuple[Premise, ...] = ()
     noise: tuple[Noise, ...] = ()
     warming: int = 0
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {spec.name: math.prod(spec.shape) for spec in self.inputs}

@@ -54,6 +54,19 @@ class OnnxRuntimeBuilder:
 
     def prepare(self, model: ir.Model, where: str, recipe: Mapping[str, str]) -> None:
         """See `vlacut.backend.Builder`."""
+        self.foresee(model, where)
+        if recipe.get("provider", "cpu") == "cpu":
+            packed = recipe.get("floats") == _AHEAD
+            write_places(model)
+            choose_layouts(model, where, packed)
+            if packed:  # in the model: whoever loads it gets the same bits
+                model.metadata_props[PACKED_FLOATS] = "1"
+        fold_weights(model)
+        join_blocks(model, recipe.get("activations", "int8"))
+        join_integers(model)
+
+    def foresee(self, model: ir.Model, where: str) -> None:
+        """See `vlacut.backend.Foresees`."""
         opset = model.graph.opset_imports.get("", 0)
         if opset > _MAX_OPSET or model.ir_version > _MAX_IR_VERSION:
             raise BackendError(
@@ -70,15 +83,6 @@ class OnnxRuntimeBuilder:
                     f"for which ONNX Runtime has no CPU kernel; take another "
                     f"--precision or --backend, or a --pipeline with convert-types"
                 )
-        if recipe.get("provider", "cpu") == "cpu":
-            packed = recipe.get("floats") == _AHEAD
-            write_places(model)
-            choose_layouts(model, where, packed)
-            if packed:  # in the model: whoever loads it gets the same bits
-                model.metadata_props[PACKED_FLOATS] = "1"
-        fold_weights(model)
-        join_blocks(model, recipe.get("activations", "int8"))
-        join_integers(model)
 
     def findings(self, model: ir.Model, recipe: Mapping[str, str]) -> Iterable[Finding]:
         """`prepare` has said it."""

@@ -38,6 +38,8 @@ def inspect_command(path: Path, as_json: bool) -> None:
         return
     out = console()
     show_plan(out, bundle.plan)
+    for line in bundle.plan.left_out:  # `plan` and `compile` have warned of it
+        out.print(line, style="dim", markup=False, soft_wrap=True)
     rows = [(name, *figures) for name, *figures in _folders(bundle)]
     out.print(table("\nFiles", ("folder", "files", "bytes"), rows))
     manifest = bundle.manifest

@@ -44,6 +44,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "codecs": codecs_json(plan.variants[0]),
         "pool": pool_json(plan.exact),
         "precisions": precisions_json(plan),
+        "left_out": list(plan.left_out),
         "states": states_json(plan),
         "noise": noise_json(plan),
         "memory": {**vars(plan.memory), "robots": plan.memory.robots},
