@@ -15,7 +15,7 @@ from vlacut_passes.quantising.eight_bits import TARGETS, eight_bits
 from vlacut_passes.quantising.exact import without
 from vlacut_passes.quantising.four_bits import FourBits
 from vlacut_passes.quantising.observing import observations
-from vlacut_passes.quantising.products import Products, products_of
+from vlacut_passes.quantising.products import Products, inside_of, products_of
 from vlacut_passes.quantising.rounding import GPTQ, METHODS
 from vlacut_passes.quantising.weights import FLOAT, INT4
 
@@ -89,6 +89,8 @@ class Quantise:
         text = self._round(program, found) if any(found.values()) else f"nothing to {self.weights}"
         for phase in program.phases:
             remove_unused(phase.model)
+        inner = inside_of(program, self.smallest, chosen)
+        text = f"{text}; {inner}" if inner and not self.side else text
         text = f"{self.side}: {text}" if self.side else text
         said = CONVERTED.find(program)
         CONVERTED.put(program, f"{said}; {text}" if said else text)

@@ -51,6 +51,24 @@ def test_the_quickest_step_is_taken_and_all_ways_are_shown(chosen: Planned) -> N
     assert taken(fixed).in_flight == 2
 
 
+def test_ways_of_an_own_pipeline_are_priced_by_it() -> None:
+    """Trip by trip is what that pipeline does without the way."""
+    two = replace(ON_EDGE, in_flight=2)
+    plain = plan_program(wide(), two)
+    rounded = "simplify,quantise{weights=int8 shared=true}"
+    own = plain.pipeline.replace("simplify", rounded, 1)
+    planned = plan_program(wide(), two, own)
+    assert [row.name for row in planned.ways] == [PLAIN, "2 in flight"]
+    without = ",".join(
+        one for one in own.split(",") if not one.startswith("in-flight") and one != "pack"
+    )
+    alone = plan_program(wide(), ON_EDGE, without).plan.variants[0].price.total_s
+    assert planned.ways[0].step_s == pytest.approx(alone)
+    assert planned.ways[0].step_s != pytest.approx(plain.ways[0].step_s, rel=0.1)
+    with pytest.raises(InputError, match="the pipeline has no partition"):
+        plan_program(wide(), two, "simplify,in-flight{requests=2},pack")
+
+
 def test_a_bound_on_age_takes_fewer_requests(chosen: Planned) -> None:
     rows = chosen.ways
     for allowed in rows[:2]:

@@ -90,6 +90,34 @@ def test_what_cannot_be_quantised_is_said(plain: Program) -> None:
         parse_pipeline("quantise{smallest=1024}").run(hollow)
 
 
+INSIDE = """main (float[4,64] x, bool flag) => (float[4,64] z) {
+    y = If (flag) <
+        then_branch = then_graph () => (float[4,64] a) { a = MatMul(x, first) },
+        else_branch = else_graph () => (float[4,64] b) { b = MatMul(x, second) }
+    >
+    z = %s
+}"""
+
+
+def test_products_inside_of_operators_are_told(tmp_path: Path) -> None:
+    weights = {
+        name: np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+        for name in ("first", "second", "third")
+    }
+    inside = {name: weights[name] for name in ("first", "second")}
+    alone = load_program(str(write(tmp_path / "alone.onnx", INSIDE % "Neg(y)", inside)))
+    said = "no product .* outside of operators; 2 inside of If .* stay as they are .*--fix"
+    with pytest.raises(PassError, match=said):
+        parse_pipeline("quantise{weights=int4 method=rtn}").run(alone)
+    both = load_program(str(write(tmp_path / "both.onnx", INSIDE % "MatMul(y, third)", weights)))
+    parse_pipeline("quantise{weights=int4 method=rtn}").run(both)
+    said = CONVERTED.find(both) or ""
+    assert "2 inside of If" in said
+    names = both.phases[0].model.graph.initializers
+    assert {"first", "second"} < set(names)
+    assert "third" not in names
+
+
 FOUR = "simplify,quantise{{weights=int4 smallest=1024 {}}}"
 
 

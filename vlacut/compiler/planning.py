@@ -114,7 +114,7 @@ def plan_program(
             "--in-flight auto, --draft auto and --minimise age are for the default pipeline; name "
             "in-flight or draft in yours"
         )
-    choice = choose_way(program, target, conversions, progress)
+    choice = choose_way(program, target, conversions, progress, pipeline)
     target = choice.target
     edge, cloud = load_device(target.edge), load_device(target.cloud)
     link = target.network()

@@ -24,6 +24,7 @@ from vlacut.pricing.price import Price
 
 MOST_TRIED = 16  # requests in flight: a graph of more trips takes long to pack
 _REWRITES = ("draft", "in-flight")
+_JOINS = "pack"  # products of the rows that a way has at once
 _DIVIDES = "annotate-structure"  # what is before it rewrites
 _LAST = "partition"
 
@@ -54,12 +55,17 @@ class Choice:
 
 
 def choose_way(
-    program: Program, target: Target, conversions: Conversions, progress: Progress
+    program: Program,
+    target: Target,
+    conversions: Conversions,
+    progress: Progress,
+    pipeline: str = "",
 ) -> Choice:
     """The way for a target: the least of what it minimises, within its bound on age.
 
-    The program is left as it is. Raises InputError where no way is allowed, PassError from a pass
-    that all ways have.
+    The program is left as it is. `pipeline` are passes of the user's own, which have the way that
+    the target has; trip by trip is priced by them without it. Raises InputError where no way is
+    allowed, PassError from a pass that all ways have.
     """
     if not target.asks_for_a_way:
         return Choice(target)
@@ -69,12 +75,12 @@ def choose_way(
     forget(base)
     if target.state_copies:
         STATE_COPIES.put(base, True)
-    shared, _ = _divided(others[0] if others else plain, conversions)
+    shared, _ = _divided(others[0] if others else plain, conversions, pipeline)
     Pipeline(shared).run(base)
     found: list[Way] = []
     for done, one in enumerate((plain, *others)):
         progress("ways to run the loop", done, 1 + len(others))
-        way = _priced(base, one, _divided(one, conversions)[1])
+        way = _priced(base, one, _divided(one, conversions, pipeline)[1])
         if not any(way.name == known.name for known in found):
             found.append(way)
     if not target.undecided:
@@ -95,11 +101,17 @@ def _asked(program: Program, target: Target) -> Iterator[Target]:
         yield replace(target, draft=source, in_flight=0)
 
 
-def _divided(target: Target, conversions: Conversions) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
+def _divided(
+    target: Target, conversions: Conversions, pipeline: str
+) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
     """The passes before a target's way and the others, up to the cut."""
-    passes = parse_pipeline(pipeline_for(target, conversions)).passes
+    passes = parse_pipeline(pipeline or pipeline_for(target, conversions)).passes
+    if pipeline and not target.packs:
+        passes = tuple(one for one in passes if one.name not in (*_REWRITES, _JOINS))
     names = [one.name for one in passes]
-    start = next(place for place, name in enumerate(names) if name in (*_REWRITES, _DIVIDES))
+    if _LAST not in names:
+        raise InputError(f"the pipeline has no {_LAST}; write it there, or leave --pipeline out")
+    start = next(place for place, name in enumerate(names) if name in (*_REWRITES, _DIVIDES, _LAST))
     return passes[:start], passes[start : names.index(_LAST) + 1]
 
 

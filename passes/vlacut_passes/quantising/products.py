@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -90,8 +90,38 @@ def products_of(
             for name, listed in found.items()
         }
     if not any(found.values()):
-        raise PassError(f"no product of a weight of {smallest} elements or more")
+        inner = inside_of(program, smallest, phases)
+        left = (
+            f" outside of operators; {inner} (an If is gone where --fix NAME=VALUE makes its "
+            f"condition known)"
+        )
+        raise PassError(
+            f"no product of a weight of {smallest} elements or more{left if inner else ''}"
+        )
     return found
+
+
+def inside_of(program: Program, smallest: int, phases: Container[str]) -> str:
+    """What to say of such products inside of operators, which stay as they are; empty if none."""
+    inner = {
+        f"{node.op_type} {node.name}": count
+        for phase in program.phases
+        if phase.name in phases
+        for node in phase.model.graph
+        if (count := sum(len(products(graph, smallest)) for graph in _graphs_of(node)))
+    }
+    if not inner:
+        return ""
+    return f"{sum(inner.values())} inside of {', '.join(inner)} stay as they are"
+
+
+def _graphs_of(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs of an operator, and those of operators within."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+            for inner in attribute.as_graph():
+                yield from _graphs_of(inner)
 
 
 def products(graph: ir.Graph, smallest: int) -> list[Product]:
