@@ -93,7 +93,7 @@ def products_of(
         inner = inside_of(program, smallest, phases)
         left = (
             f" outside of operators; {inner} (an If is gone where --fix NAME=VALUE makes its "
-            f"condition known)"
+            f"condition known; export a loop's body as a phase with trips)"
         )
         raise PassError(
             f"no product of a weight of {smallest} elements or more{left if inner else ''}"
