@@ -1,12 +1,15 @@
 """What models take on a robot in each precision: bytes of weights, and memory of a process.
 
-    python tools/precision_memory.py openvla:tiny pi0:tiny smolvla:tiny [--weights FOLDER]
+    python tools/precision_memory.py openvla:tiny pi0:tiny smolvla:tiny
+    python tools/precision_memory.py smolvla --weights FOLDER
 
 A model is compiled once as it is and once in each precision, all of it on the edge, rounded to the
 nearest, for what is rounded how changes no size. A process of its own then loads a bundle's engines
 and runs each once. Printed are the weights in the bundle, and by how much the process grew:
 anonymous memory, and pages of files, which other processes that map them share (proportional set
-size, so that a page of two processes counts half).
+size, so that a page of two processes counts half). Then a process has the engines of both
+precisions in 4 bits, and one those of all: what bundles have alike are links to one file, as one
+bundle of them all has it, and as a server holds them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +29,7 @@ from rich.table import Table
 
 import vlacut
 from vlacut.bundle.reading import read_bundle
+from vlacut.errors import PassError
 from vlacut.hardware import Side
 from vlacut.runtime.engines import load_engines
 
@@ -60,11 +64,36 @@ def main() -> None:
     for column in ("model", "precision", "MB of weights", "MB anonymous", "MB of files"):
         table.add_column(column, justify="left" if column in ("model", "precision") else "right")
     for model in chosen.models:
-        for name, passes in PRECISIONS.items():
-            with tempfile.TemporaryDirectory(prefix="vlacut-") as folder:
-                path = compiled(model, passes, Path(folder) / "it.vlacut", chosen.weights)
-                table.add_row(model, name, *megabytes(held([path])))
+        with tempfile.TemporaryDirectory(prefix="vlacut-") as folder:
+            for row in rows(model, Path(folder), chosen.weights):
+                table.add_row(model, *row)
     Console(width=100).print(table)
+
+
+def rows(model: str, folder: Path, weights: str) -> Iterator[tuple[str, ...]]:
+    """Of each precision, of those in 4 bits together, and of all."""
+    made: dict[str, Path] = {}
+    for name, passes in PRECISIONS.items():
+        try:
+            made[name] = compiled(model, passes, folder / f"{name}.vlacut", weights)
+        except PassError as error:
+            yield name, str(error), "", ""
+    link_alike(list(made.values()))
+    held(list(made.values()))  # it packs weights, so that no process below does
+    sets = {name: [path] for name, path in made.items()}
+    few = [path for name, path in made.items() if name in ("W4A16", "W4A8")]
+    sets |= {"both in 4 bits": few, "all": list(made.values())} if few else {}
+    for name, listed in sets.items():
+        yield name, *megabytes(held(listed))
+
+
+def link_alike(bundles: Sequence[Path]) -> None:
+    """Let weights of the same content, by which they are named, be one file."""
+    first: dict[str, Path] = {}
+    for file in [one for path in bundles for one in (path / "weights").iterdir()]:
+        if first.setdefault(file.name, file) != file:
+            file.unlink()
+            file.hardlink_to(first[file.name])
 
 
 def megabytes(found: Held) -> tuple[str, ...]:
@@ -76,7 +105,8 @@ def compiled(model: str, passes: str, path: Path, weights: str) -> Path:
     """A model's bundle, all on the edge."""
     link = "10MB/s,20ms"
     pipeline = (
-        f"simplify,{passes + ',' if passes else ''}annotate-structure,"
+        f"simplify,convert-types{{source=bfloat16 target=float32}},"
+        f"{passes + ',' if passes else ''}annotate-structure,"
         f"annotate-cost{{edge=jetson-agx-orin cloud=a100}},partition{{link={link} pins=*=edge}}"
     )
     vlacut.compile(

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from vlacut.errors import PassError, suggestion
-from vlacut.ir.annotation import CONVERTED
+from vlacut.ir.annotation import CONVERTED, ROUNDED
 from vlacut.ir.program import Program
 from vlacut.ir.rewriting import remove_unused
 from vlacut_passes.quantising.eight_bits import TARGETS, eight_bits
@@ -91,6 +91,7 @@ class Quantise:
             remove_unused(phase.model)
         inner = inside_of(program, self.smallest, chosen)
         text = f"{text}; {inner}" if inner and not self.side else text
+        ROUNDED.drop(program)  # what comes after is fitted to what this pass has made
         text = f"{self.side}: {text}" if self.side else text
         said = CONVERTED.find(program)
         CONVERTED.put(program, f"{said}; {text}" if said else text)
@@ -98,8 +99,9 @@ class Quantise:
     def _round(self, program: Program, found: Products) -> str:
         """Quantise these; what was done."""
         if self.weights == INT4:
-            as_it_is = self.activations == FLOAT
-            four = FourBits(self.group, self.method, self.error or None, as_it_is, not self.side)
+            as_it_is, error = self.activations == FLOAT, self.error or None
+            by = self.method, self.observations, self.calibration
+            four = FourBits(self.group, self.method, error, as_it_is, not self.side, by)
             seen = self._seen(program, self.observations) if _has_content(found) else []
             return four.apply(program, found, seen)
         seen = self._seen(program, self.observations if self.calibration or self.error else 1)

@@ -36,6 +36,8 @@ from vlacut.runtime.verification import verify_bundle
 from vlacut.split.joining import Joiner
 from vlacut.split.parts import split
 from vlacut.tensor.numerics import relative_difference, varied
+from vlacut_passes.quantising import four_bits
+from vlacut_passes.quantising.rounding import gptq
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,39 @@ def test_weights_that_are_equal_are_stored_once(bundle: Bundle) -> None:
     stored = sum(size.nbytes for name, size in bundle.manifest.files.items() if "weights/" in name)
     elements = 96 * 128 + 2 * 128 * 128
     assert stored < 4 * elements * (1 + 1 / 2 + 2 * 5 / 32) + 20_000
+
+
+def test_what_precisions_have_alike_is_rounded_once_and_has_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounded: list[object] = []
+
+    def counted(*given: object) -> object:
+        rounded.append(given)
+        return gptq(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(four_bits, "gptq", counted)
+    target = {"edge": slow_memory(tmp_path), "cloud": "a100", "link": "1MB/s,20ms"}
+    target |= {"pin": ["*=edge"], "model_check": False, "golden": False}
+    stored = {}
+    for asked in ("w4a16,w4a8", "w4a8"):
+        rounded.clear()
+        out = tmp_path / f"{asked}.vlacut"
+        made = vlacut.compile(policy(tmp_path), **target, out=out, precisions=asked)
+        assert len(rounded) == 3  # see, both, act
+        stored[asked] = {name for name in made.manifest.files if "weights/" in name}
+        held = [
+            {
+                weight
+                for part in made.plan.variant_parts(variant, Side.EDGE)
+                for weight in part.weights
+                if ".int4." in weight
+            }
+            for variant in made.plan.variants[1:]
+        ]
+        assert len(held) == 1 + asked.count(",")
+        assert all(one == held[0] and len(one) == 6 for one in held)
+    assert stored["w4a16,w4a8"] == stored["w4a8"]
 
 
 def test_a_precision_may_be_of_one_phase(bundle: Bundle) -> None:
@@ -295,3 +330,13 @@ def test_a_request_that_cannot_be_met_is_refused(tmp_path: Path) -> None:
     simple = parse_pipeline("simplify")
     with pytest.raises(InputError, match="come in before annotate-structure"):
         run_passes(policy(tmp_path), simple, {"int4": "quantise{weights=int4}"}, unwatched)
+
+
+def test_what_does_not_fit_beside_the_program_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sysconf", lambda name: 512)  # bytes to a page, and pages
+    target = {"edge": slow_memory(tmp_path), "cloud": "a100", "link": "1MB/s,20ms"}
+    made = vlacut.plan(policy(tmp_path), **target, precisions="int8").plan
+    assert made.variants[1].action_error.measured is None
+    assert "does not fit into the 0.000262 GB" in made.variants[1].action_error.why_not

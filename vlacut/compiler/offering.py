@@ -28,7 +28,7 @@ from vlacut.pricing.dominance import crossings
 from vlacut.pricing.price import Price
 from vlacut.split.gauge import Gauge, gauging
 from vlacut.split.joining import Joiner
-from vlacut.split.observations import not_runnable
+from vlacut.split.observations import not_runnable, not_runnable_beside
 from vlacut.split.parts import Split, split_at
 
 _MARGIN = 1.25  # over what was measured: another processor rounds otherwise
@@ -147,7 +147,7 @@ def _errors(
     program: Program, dataflow: Dataflow, cuts: Sequence[Cut], link: Link
 ) -> list[ActionError]:
     """How far each cut of a precision moves the action of the program as it is."""
-    why_not = not_runnable(dataflow.program)
+    why_not = not_runnable(dataflow.program) or not_runnable_beside(program)
     if not why_not:
         try:
             with gauging(dataflow, link, against=program) as gauge:

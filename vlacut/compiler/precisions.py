@@ -16,7 +16,7 @@ from vlacut.compiler.by_side import rounded_by_side
 from vlacut.compiler.precision_list import BySide
 from vlacut.compiler.simplified import run_passes_once
 from vlacut.errors import InputError, PassError, Progress
-from vlacut.ir.annotation import CUTS
+from vlacut.ir.annotation import CUTS, ROUNDED
 from vlacut.ir.pipeline import Pipeline, Timing, parse_pipeline
 from vlacut.ir.program import Program, copied
 
@@ -59,7 +59,10 @@ def run_passes(
     place = names.index(_DIVIDES)
     before, after = Pipeline(passes.passes[:place]), Pipeline(passes.passes[place:])
     timings = list(run_passes_once(program, before, progress))
+    if len(precisions) > 1:
+        ROUNDED.put(program, {})
     precise = {name: copied(program) for name in precisions}
+    ROUNDED.drop(program)
     timings += after.run(program, progress)
     for name, asked in precisions.items():
         CUTS.drop(precise[name])
@@ -73,4 +76,6 @@ def run_passes(
         except (PassError, InputError) as error:
             error.add_note(f"(in --precisions {name})")
             raise
+    for one in precise.values():
+        ROUNDED.drop(one)
     return Passed(tuple(timings), precise)

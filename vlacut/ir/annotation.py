@@ -187,6 +187,8 @@ MACHINES: Key[Machines] = Key("machines", "annotate-cost")
 TYPES: Key[Mapping[Side, Mapping[str, str]]] = Key("types", "annotate-cost", types_text)
 UNPRICED: Key[tuple[str, ...]] = Key("unpriced", "annotate-cost")
 CONVERTED: Key[str] = Key("converted", "convert-types")
+# Weights in few bits, by what they depend on: precisions that have them alike share them.
+ROUNDED: Key[dict[Any, Any]] = Key("rounded", "the compiler")
 STATE_COPIES: Key[bool] = Key("state-copies", "the compiler")
 LOOP_TRIPS: Key[float] = Key("loop-trips", "draft", lambda trips: f"{trips:g} trips expected")
 WARMING: Key[int] = Key("warming", "in-flight", lambda steps: f"{steps} steps")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,6 +32,16 @@ def not_runnable_twice(program: Program) -> str:
     """Why neither a program nor one that was made of it can be run, to compare the two."""
     large = sum(weights_of(program).values()) > _LARGE
     return not_runnable(program) or ("it is too large to be run twice" if large else "")
+
+
+def not_runnable_beside(program: Program) -> str:
+    """Why a program in another precision cannot be run beside it, on this machine."""
+    nbytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    large = 2 * sum(weights_of(program).values()) > nbytes
+    why_not = (
+        f"with its weights twice it does not fit into the {nbytes / 1e9:.3g} GB of memory here"
+    )
+    return not_runnable(program) or (why_not if large else "")
 
 
 def example_observation(program: Program) -> dict[str, np.ndarray]:

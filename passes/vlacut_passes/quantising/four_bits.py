@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlacut.errors import PassError
+from vlacut.ir.annotation import ROUNDED
 from vlacut.ir.program import Program
 from vlacut_passes.quantising.exact import Weights, kept_exact, replaced
 from vlacut_passes.quantising.observing import Observation, Observed
@@ -26,14 +27,13 @@ from vlacut_passes.quantising.rounding import (
     gptq,
     to_nearest,
 )
+from vlacut_passes.quantising.shared import Key, Shared, key_of
 from vlacut_passes.quantising.weights import INT4, Coded, element
 from vlacut_passes.quantising.writing import in_codes, put_codes, raise_opset
 
 _LEAST_GROUP = 16  # that ONNX Runtime's products of 4 bits take
 
 _HELD = 4  # one observation in so many says which way of rounding errs least
-
-Key = tuple[str, int]  # a weight's name, and the axis of its outputs
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class FourBits:
             that move it most for their bytes stay as they are until it holds. None for no limit.
         exact_activations: whether executors leave what the weights multiply as it is.
         some: whether it is an error that there is nothing to round.
+        by: what says how weights are rounded, beside all of this.
     """
 
     group: int
@@ -55,6 +56,7 @@ class FourBits:
     error: float | None
     exact_activations: bool = False
     some: bool = True
+    by: tuple[object, ...] = ()
 
     def apply(self, program: Program, found: Products, seen: Sequence[Observation]) -> str:
         """Quantise the products, in place; what was done, for the report.
@@ -72,7 +74,8 @@ class FourBits:
                 f"none of its weights that are large enough is a matrix with a number of inputs "
                 f"that {_LEAST_GROUP} divides"
             )
-        rounding = self._rounding(program, chosen, seen)
+        shared = Shared(ROUNDED.find(program) if self.error is None else None, chosen, self.by)
+        rounding = self._rounding(program, shared.missing(chosen, self._group), seen)
         exact, how = self._exact(program, chosen, rounding, seen)
         weights: dict[tuple[Key, bool], Coded] = {}  # what each becomes, once for all phases
         for phase in program.phases:
@@ -80,13 +83,17 @@ class FourBits:
             if kept:
                 raise_opset(phase.model, phase.name)
             for product in kept:
-                key, group = (_key(product), product.is_embedding), self._group(product)
+                key, group = (key_of(product), product.is_embedding), self._group(product)
                 if seen and key not in weights:
-                    weights[key] = in_codes(product, group, rounding(product))
+                    weights[key] = shared.find(product, group) or shared.keep(
+                        product, group, in_codes(product, group, rounding(product))
+                    )
                 graph = phase.model.graph
                 put_codes(graph, product, group, weights.get(key), self.exact_activations)
-        done = {_key(one) for listed in chosen.values() for one in listed if one.name not in exact}
-        left = {_key(one) for listed in found.values() for one in listed} - done
+        done = {
+            key_of(one) for listed in chosen.values() for one in listed if one.name not in exact
+        }
+        left = {key_of(one) for listed in found.values() for one in listed} - done
         return (
             f"{len(done)} weights to {INT4} in groups of {self.group} at most {how}; "
             f"{len(left)} stay"
@@ -139,12 +146,13 @@ class FourBits:
         self, program: Program, chosen: Products, seen: Sequence[Observation]
     ) -> Callable[[Product], Rounded]:
         """What rounds a weight; one after the other, for all of a large model take much memory."""
-        grams = _grams(program, chosen, seen) if seen and self.method == GPTQ else {}
+        some = any(chosen.values()) and bool(seen)
+        grams = _grams(program, chosen, seen) if some and self.method == GPTQ else {}
 
         def rounding(product: Product) -> Rounded:
             matrix, group = _matrix(product), self._group(product)
-            if _key(product) in grams:
-                return gptq(matrix, group, grams[_key(product)])
+            if key_of(product) in grams:
+                return gptq(matrix, group, grams[key_of(product)])
             return to_nearest(matrix, block_scales(matrix, group), group)
 
         if self.error is None:
@@ -152,21 +160,17 @@ class FourBits:
         known: dict[Key, Rounded] = {}  # which stay exact is tried on all of them
 
         def once(product: Product) -> Rounded:
-            if _key(product) not in known:
-                known[_key(product)] = rounding(product)
-            return known[_key(product)]
+            if key_of(product) not in known:
+                known[key_of(product)] = rounding(product)
+            return known[key_of(product)]
 
         return once
 
 
 def _each(chosen: Products) -> Iterator[Product]:
     """A product of each weight."""
-    known = {_key(one): one for listed in chosen.values() for one in listed}
+    known = {key_of(one): one for listed in chosen.values() for one in listed}
     yield from known.values()
-
-
-def _key(product: Product) -> Key:
-    return product.name, product.channel
 
 
 def _matrix(product: Product) -> Array:
@@ -189,7 +193,7 @@ def _grams(program: Program, chosen: Products, seen: Sequence[Observation]) -> d
     }
     for phase, listed in multiplied.items():
         for product in listed:
-            key = _key(product)
+            key = key_of(product)
             read.setdefault((phase, str(product.activation.name)), set()).add(key)
             shape = (product.shape[1 - product.channel],) * 2
             if key not in grams:
