@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 from rich.progress import Progress as Bar
 from support.commands import Vlacut
@@ -163,6 +164,22 @@ def test_the_plan_that_comes_next_misses_no_option(
     plan = commands.vlacut.get_command(click.Context(commands.vlacut), "plan")
     assert plan
     plan.make_context("plan", shlex.split(line)[2:])
+
+
+def test_the_compile_that_comes_next_has_the_words_of_the_plan(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those of its call, whatever the process was started with."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "argv", ["python", "of", "somebody", "else"])
+    asked = "vit-mlp:tiny --edge jetson-agx-orin --cloud a100 --link 10MB/s,0.1ms --pin mlp*=cloud"
+    found = CliRunner().invoke(commands.vlacut, ["plan", *asked.split(), "--pool=block"])
+    assert found.exit_code == 0, found.output
+    (line,) = re.findall(r"next: (.*)", CONTROL.sub("", found.stdout))
+    assert line == f"vlacut compile {asked} --pool=block -o vit-mlp.vlacut".replace(
+        "mlp*=cloud", "'mlp*=cloud'"
+    )
 
 
 def test_every_command_says_what_comes_next() -> None:

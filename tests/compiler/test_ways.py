@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,6 +19,8 @@ from vlacut.compiler.way_options import AUTO
 from vlacut.errors import InputError
 from vlacut.ir.program import Program
 from vlacut.plans.ways import PLAIN, Way
+from vlacut_passes.quantise import Quantise
+from vlacut_passes.simplify import Simplify
 
 ON_EDGE = Target("jetson-agx-orin", "a100", "1GB/s,0.1ms", pin=("*=edge",))
 CHOOSES = replace(ON_EDGE, in_flight=AUTO)
@@ -67,6 +70,29 @@ def test_ways_of_an_own_pipeline_are_priced_by_it() -> None:
     assert planned.ways[0].step_s != pytest.approx(plain.ways[0].step_s, rel=0.1)
     with pytest.raises(InputError, match="the pipeline has no partition"):
         plan_program(wide(), two, "simplify,in-flight{requests=2},pack")
+
+
+def test_ways_are_priced_without_gptq_and_a_program_is_simplified_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[str] = []
+
+    def noting(made: type[Quantise] | type[Simplify]) -> None:
+        run = made.run
+
+        def noted(self: Any, program: Program) -> None:
+            ran.append(getattr(self, "method", "simplify"))
+            run(self, program)
+
+        monkeypatch.setattr(made, "run", noted)
+
+    noting(Quantise)
+    noting(Simplify)
+    asked = replace(ON_EDGE, in_flight=2, quantise="int4", rounding_error=0.5)
+    planned = plan_program(wide(), asked)
+    assert ran == ["simplify", "rtn", "gptq", "simplify"]  # the last one is before `pack`
+    assert taken(planned).name == "2 in flight"
+    assert planned.ways[0].name == PLAIN
 
 
 def test_a_bound_on_age_takes_fewer_requests(chosen: Planned) -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from vlacut.compiler.precision_list import BySide
+from vlacut.compiler.rounding_options import quick_rounding
 from vlacut.hardware import Side
 from vlacut.ir.annotation import CUTS, PINNED, SECONDS, Seconds
 from vlacut.ir.dataflow import cuts_of, trace_dataflow
@@ -24,8 +25,6 @@ from vlacut.ir.program import Program, copied
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
 _CUTS, _POOL = "partition", "alternatives"
-# No price depends on what codes are. What stays exact by measurement is priced in the last cut.
-_QUICK = {"method": "rtn", "observations": 1, "error": 0.0}
 
 Places = Mapping[tuple[int, str], Side]  # of products, by phase and by the operator's name
 
@@ -65,13 +64,8 @@ def _priced(
     """A copy in a precision, rounded to the nearest, with its seconds."""
     made = copied(program)
     CUTS.drop(made)
-    passes = [_quick(one) for one in parse_pipeline(text).passes]
+    passes = [quick_rounding(one) for one in parse_pipeline(text).passes]
     return made, Pipeline((*passes, *before)).run(made)
-
-
-def _quick(one: Pass) -> Pass:
-    known = {key: value for key, value in _QUICK.items() if hasattr(one, key)}
-    return replace(one, **known)  # type: ignore[type-var]  # passes are dataclasses
 
 
 def _of_side(one: Pass, side: Side) -> Pass:

@@ -114,13 +114,13 @@ def plan_program(
             "--in-flight auto, --draft auto and --minimise age are for the default pipeline; name "
             "in-flight or draft in yours"
         )
+    doubtful = (*doubtful_bindings(program), *unrolled_loops(program))
     choice = choose_way(program, target, conversions, progress, pipeline)
     target = choice.target
     edge, cloud = load_device(target.edge), load_device(target.cloud)
     link = target.network()
     passes = parse_pipeline(pipeline or pipeline_for(target, conversions))
     check_pipeline(target, passes)
-    doubtful = (*doubtful_bindings(program), *unrolled_loops(program))
     forget(program)
     if target.state_copies:
         STATE_COPIES.put(program, True)

@@ -57,6 +57,17 @@ def run_passes_once(program: Program, passes: Pipeline, progress: Progress) -> t
     return Pipeline(passes.passes[1:]).run(program, progress, before)
 
 
+def simplify_ahead(program: Program, passes: Pipeline, progress: Progress) -> None:
+    """Simplify a program, in place, if a pipeline begins with that: neither `run_passes_once` of
+    the pipeline on it does so again, nor on a copy.
+
+    Raises what the pass raises.
+    """
+    if str(Pipeline(passes.passes[:1])) == SIMPLIFY:
+        run_passes_once(program, Pipeline(passes.passes[:1]), progress)
+        SIMPLIFIED.put(program, Simplified(None))
+
+
 def find_simplified(entry: Path, held: Held | None, module: str) -> Program | None:
     """What is kept beside the trace of an entry, marked as simplified; None if none of use is."""
     folder = entry / FOLDER

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from vlacut.compiler.conversions import Conversions
+from vlacut.compiler.rounding_options import quick_rounding
+from vlacut.compiler.simplified import run_passes_once, simplify_ahead
 from vlacut.compiler.target import Target
 from vlacut.compiler.target_pipeline import pipeline_for
 from vlacut.errors import InputError, PassError, Progress
@@ -49,9 +51,9 @@ class Choice:
         """
         if not self.ways:
             return ()
-        own = _way(self.target, program, step)
-        rows = [replace(one, taken=True) if one.name == own.name else one for one in self.ways]
-        return tuple(rows) if any(one.taken for one in rows) else (*rows, replace(own, taken=True))
+        own = replace(_way(self.target, program, step), taken=True)
+        rows = [own if one.name == own.name else one for one in self.ways]
+        return tuple(rows) if own in rows else (*rows, own)
 
 
 def choose_way(
@@ -63,20 +65,26 @@ def choose_way(
 ) -> Choice:
     """The way for a target: the least of what it minimises, within its bound on age.
 
-    The program is left as it is. `pipeline` are passes of the user's own, which have the way that
-    the target has; trip by trip is priced by them without it. Raises InputError where no way is
-    allowed, PassError from a pass that all ways have.
+    It is chosen for the program as it is, which selectors that go by time take; precisions are
+    priced in the way that is taken. Weights are rounded to the nearest meanwhile, for no price
+    depends on codes.
+
+    The program is simplified, if the passes begin with that, and is else left as it is. `pipeline`
+    are passes of the user's own, which have the way that the target has; trip by trip is priced by
+    them without it. Raises InputError where no way is allowed, PassError from a pass that all ways
+    have.
     """
     if not target.asks_for_a_way:
         return Choice(target)
     plain = replace(target, draft="", in_flight=0)
     others = list(_asked(program, target)) if target.undecided else []
+    shared, _ = _divided(others[0] if others else plain, conversions, pipeline)
+    simplify_ahead(program, Pipeline(shared), progress)
     base = copied(program)
     forget(base)
     if target.state_copies:
         STATE_COPIES.put(base, True)
-    shared, _ = _divided(others[0] if others else plain, conversions, pipeline)
-    Pipeline(shared).run(base)
+    run_passes_once(base, Pipeline(shared), progress)
     found: list[Way] = []
     for done, one in enumerate((plain, *others)):
         progress("ways to run the loop", done, 1 + len(others))
@@ -105,7 +113,8 @@ def _divided(
     target: Target, conversions: Conversions, pipeline: str
 ) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
     """The passes before a target's way and the others, up to the cut."""
-    passes = parse_pipeline(pipeline or pipeline_for(target, conversions)).passes
+    asked = parse_pipeline(pipeline or pipeline_for(target, conversions)).passes
+    passes = tuple(quick_rounding(one) for one in asked)
     if pipeline and not target.packs:
         passes = tuple(one for one in passes if one.name not in (*_REWRITES, _JOINS))
     names = [one.name for one in passes]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,21 @@ from vlacut.frontends.checkpoint import load_weights, open_checkpoint
 from vlacut.hardware import load_device
 from vlacut.ir.program import Program
 
+_WORDS = "vlacut.words"  # under which the context keeps them
 
-@click.command("plan", help=f"Decide what runs where, and show what it would cost.{MODEL_HELP}")
+
+class _Worded(click.Command):
+    """A command that keeps the words that it was called with."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click; parsing takes the words out of the list."""
+        ctx.meta[_WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    "plan", cls=_Worded, help=f"Decide what runs where, and show what it would cost.{MODEL_HELP}"
+)
 @click.argument("model", shell_complete=completion.models)
 @target_options
 @model_options
@@ -89,7 +101,8 @@ def _loaded(
 
 def _compile_alike(model: str) -> str:
     """The command that compiles what was planned, with the same options."""
-    asked = [word for word in sys.argv[2:] if word != "--candidates"]
+    words = click.get_current_context().meta[_WORDS]
+    asked = [word for word in words if word != "--candidates"]
     stem = Path(model.partition(":")[0]).stem or "policy"
     return shlex.join(["vlacut", "compile", *asked, "-o", f"{stem}.vlacut"])
 
