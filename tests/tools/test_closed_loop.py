@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.precisions import policy
 
 import vlacut
 
@@ -387,3 +388,25 @@ def test_an_episode_in_real_time(bench: Any, kept: Path, deployed: Any, tmp_path
     assert real.age_s > 0
     assert real.jerk > 0
     assert min(late) >= 0
+
+
+def test_what_precisions_are_worth_is_a_row_each(
+    bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    precisions = {"as it is": "", "W8A8": "w8a8", "W4A16": "w4a16", "W4A8": "w4a8"}
+    for name, quantise in precisions.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        target = {"edge": "jetson-agx-orin", "cloud": "a100", "link": "10MB/s,20ms"}
+        options = {"quantise": quantise, "rounding_method": "rtn" if quantise else ""}
+        made = vlacut.compile(policy(folder), **target, **options, out=folder / "b")
+        paths.append(made.root)
+    bench("worth").show(paths, 3)
+    rows = {line[:9].strip(): line[9:].split() for line in capsys.readouterr().out.splitlines()}
+    assert list(rows)[1:] == list(precisions)
+    shares = {name: float(row[1].rstrip("%")) for name, row in list(rows.items())[1:]}
+    assert shares["as it is"] == 100
+    assert 24 < shares["W8A8"] < 30
+    assert shares["W4A16"] == shares["W4A8"] < shares["W8A8"]
+    assert all(float(row[2]) > 0 for row in list(rows.values())[1:])
