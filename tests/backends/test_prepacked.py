@@ -55,10 +55,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = {
         "a": numbers.normal(size=(64, 256)).astype(np.float32),
         "b": numbers.normal(size=(1, 256)).astype(np.float32),
+        "c": numbers.normal(size=(64, 272)).astype(np.float32),
+        "d": numbers.normal(size=(272, 276)).astype(np.float32),
+        "B": numbers.normal(size=(1, 276)).astype(np.float32),  # before the others, of 1104 bytes
     }
     bodies = {
         "one": "main (float[1,64] x) => (float[1,256] y) { y = MatMul(x, a) }",
         "two": "main (float[1,64] x) => (float[1,256] y) { h = MatMul(x, a) y = Add(h, b) }",
+        "odd": """main (float[1,64] x) => (float[1,276] y) {
+            h = MatMul(x, c) i = MatMul(h, d) y = Add(i, B) }""",
     }
     root = made / "bundle"
     root.mkdir()
@@ -90,6 +95,19 @@ def test_sessions_of_two_parts_share_the_file_of_one_weight(parts: Parts) -> Non
         assert len(parts.kept(".engine")) == len(parts.kept(".json")) == 2
         # The codes with what was packed of them; that of the sum stays in the bundle.
         assert len(parts.kept(".weights")) == 1
+
+
+def test_what_is_packed_begins_where_memory_does(parts: Parts) -> None:
+    """Kernels look for scales behind their codes from the next multiple of 64 bytes on, and there
+    they are not if the codes were moved by less.
+    """
+    expected = parts.made("odd", OWN)
+    assert parts.made("odd") == expected
+    (engine,) = parts.kept(".engine")  # else every session has a copy
+    assert parts.made("odd") == expected
+    packed = [one for one in stored_in(engine.read_bytes()) if one.packed]
+    assert len(packed) == 2
+    assert all(at % 64 == 0 for one in packed for at, _ in one.places)
 
 
 def test_what_is_mapped_stays_when_its_files_are_gone(parts: Parts, tmp_path: Path) -> None:
@@ -265,4 +283,6 @@ def test_places_are_read_as_they_were_written(
     assert stored_in(move(model, lambda _: wanted)) == [wanted]
     (old,) = stored_in(model)
     assert move(move(model, lambda _: wanted), lambda _: old) == move(model, lambda one: one)
-    assert wanted.moved("new", 64).moved(file, -64) == wanted
+    further = {at: at + 64 for at, _ in wanted.places}
+    back = {new: old for old, new in further.items()}
+    assert wanted.moved("new", further).moved(file, back) == wanted

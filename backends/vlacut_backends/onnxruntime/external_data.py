@@ -9,7 +9,7 @@ Runtime.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from vlacut_backends.onnxruntime.protobuf import field, fields_of, varint, varints
@@ -58,20 +58,24 @@ class Stored:
     nbytes: int
     packed: tuple[Packed, ...] = ()
 
-    def moved(self, file: str, by: int) -> Stored:
-        """The same in another file, whose places are `by` bytes further."""
+    def moved(self, file: str, places: Mapping[int, int]) -> Stored:
+        """The same in another file, at places by what they were."""
         packed = tuple(
-            replace(one, pieces=tuple((at + by, size, rest) for at, size, rest in one.pieces))
+            replace(one, pieces=tuple((places[at], size, rest) for at, size, rest in one.pieces))
             for one in self.packed
         )
-        return replace(self, file=file, offset=self.offset + by, packed=packed)
+        return replace(self, file=file, offset=places[self.offset], packed=packed)
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Offset and bytes of the weight, and of each piece of its packed forms."""
+        packed = [(at, size) for one in self.packed for at, size, _ in one.pieces]
+        return [(self.offset, self.nbytes), *packed]
 
     @property
     def span(self) -> tuple[int, int]:
         """Where what it has in its file begins and ends."""
-        places = [(self.offset, self.nbytes)]
-        places += [(at, size) for one in self.packed for at, size, _ in one.pieces]
-        return min(at for at, _ in places), max(at + size for at, size in places)
+        return min(at for at, _ in self.places), max(at + size for at, size in self.places)
 
 
 def stored_in(model: bytes) -> list[Stored]:

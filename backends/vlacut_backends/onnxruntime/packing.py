@@ -25,7 +25,7 @@ from vlacut_backends.onnxruntime.opening import open_session
 
 SUFFIX = ".weights"
 _OURS = re.compile(rf"[0-9a-f]{{64}}{re.escape(SUFFIX)}")
-_ALIGNED = 64  # bytes: a place in a file stays what it was beyond this
+_ALIGNED = 64  # bytes, as of memory that it allocates: kAllocAlignment, core/framework/allocator.h
 _CHUNK = 1 << 22
 # What numpy calls the element types of ONNX, by their numbers, where a byte is a byte to both.
 _ARRAYS = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 16: "<u2"}
@@ -79,18 +79,23 @@ def _alike(one: Stored, other: Stored) -> bool:
 
 
 def _own_file(one: Stored, scratch: Path) -> Stored:
-    """Copy a weight and its packed forms to a file that is named by its content."""
-    start, end = one.span
-    skipped = start - start % _ALIGNED
+    """Copy a weight and its packed forms to a file that is named by its content.
+
+    Each begins where memory that ONNX Runtime allocates would. It saves them anywhere, but kernels
+    look for the parts of what they packed from the next multiple of 64 bytes on.
+    """
     digest, passing = hashlib.sha256(), scratch / "passing"
+    places: dict[int, int] = {}  # by what they were
     with (scratch / one.file).open("rb") as source, passing.open("wb") as target:
-        source.seek(start)
-        for piece in chain([bytes(start - skipped)], _pieces(source, end - start)):
-            digest.update(piece)
-            target.write(piece)
+        for start, size in sorted(one.places):
+            source.seek(start)
+            places[start] = target.tell() + -target.tell() % _ALIGNED
+            for piece in chain([bytes(places[start] - target.tell())], _pieces(source, size)):
+                digest.update(piece)
+                target.write(piece)
     file = digest.hexdigest() + SUFFIX
     passing.replace(scratch / file)
-    return one.moved(file, -skipped)
+    return one.moved(file, places)
 
 
 def _pieces(source: BinaryIO, left: int) -> Iterator[bytes]:
