@@ -34,7 +34,7 @@ class Quantise:
     scale: to the nearest, or by GPTQ over observations like the example. Convolutions stay as they
     are, and so do weights whose inputs are not whole blocks.
 
-    The program's weights need content; in 4 bits they may all have shapes alone, for a plan.
+    The program's weights need content, or all have shapes alone, for a plan.
 
     Attributes:
         weights: `int8`, `float8e4m3fn` or `int4`.
@@ -104,7 +104,8 @@ class Quantise:
             four = FourBits(self.group, self.method, error, as_it_is, not self.side, by)
             seen = self._seen(program, self.observations) if _has_content(found) else []
             return four.apply(program, found, seen)
-        seen = self._seen(program, self.observations if self.calibration or self.error else 1)
+        count = self.observations if self.calibration or self.error else 1
+        seen = self._seen(program, count) if _has_content(found) else []
         return eight_bits(program, found, self.weights, seen, self.shared, self.error or None)
 
     def _seen(self, program: Program, count: int) -> list[dict[str, np.ndarray]]:

@@ -229,6 +229,28 @@ def test_a_plan_needs_no_content(plain: Program) -> None:
     assert "without content" in CONVERTED.get(hollow)
 
 
+@pytest.mark.parametrize("target", ["int8", "float8e4m3fn"])
+def test_a_plan_in_8_bits_needs_no_content(plain: Program, target: str) -> None:
+    """Codes and scales of channels are as large, and operators the same."""
+    whole, hollow = copied(plain), copied(plain)
+    for value in hollow.phases[0].model.graph.initializers.values():
+        value.const_value = None
+    text = TEXT.format(target)
+    with pytest.raises(PassError, match=r"measured on the action.*give --weights"):
+        parse_pipeline(text.replace("}", " error=0.1}")).run(copied(hollow))
+    for program in (whole, hollow):
+        parse_pipeline(text).run(program)
+    sizes, others = weights_of(hollow), weights_of(whole)
+    scales = {name for name in sizes if name.endswith(".input.scale")}  # of activations
+    assert {sizes.pop(name) for name in scales} == {4}
+    assert len(scales) == 14
+    assert sizes == {name: nbytes for name, nbytes in others.items() if name in sizes}
+    assert all("scalar" in name for name in others.keys() - sizes)
+    kinds = [[n.op_type for n in one.phases[0].model.graph] for one in (whole, hollow)]
+    assert kinds[0] == kinds[1]
+    assert "without content" in CONVERTED.get(hollow)
+
+
 def test_phases_that_share_a_weight_share_its_codes(plain: Program) -> None:
     one, other = copied(plain).phases[0], copied(plain).phases[0]
     phases = (Phase("first", one.model), Phase("second", other.model))

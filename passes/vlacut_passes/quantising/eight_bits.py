@@ -12,11 +12,18 @@ import onnx_ir as ir
 from vlacut.errors import PassError
 from vlacut.ir.program import Program, copied
 from vlacut.ir.rewriting import constant
-from vlacut_passes.quantising.exact import kept_exact
+from vlacut_passes.quantising.exact import NOT_MEASURED, kept_exact
 from vlacut_passes.quantising.observing import Observation, Observed
 from vlacut_passes.quantising.products import Product, Products
 from vlacut_passes.quantising.rounding import LEAST_SCALE
-from vlacut_passes.quantising.weights import add_weight, coded, element, element_type, through
+from vlacut_passes.quantising.weights import (
+    add_shapes,
+    add_weight,
+    coded,
+    element,
+    element_type,
+    through,
+)
 
 TARGETS = {
     "int8": (ir.DataType.INT8, 127.0),
@@ -38,19 +45,23 @@ def eight_bits(
         program: changed in place.
         found: the products.
         weights: one of `TARGETS`.
-        seen: observations.
+        seen: observations; none for a program without content, whose scales have none either.
         shared: whether what products of one weight multiply has one scale in all phases.
         error: the most that the action may move, as a share of its largest magnitude; what moves it
             most for its bytes stays as it is until that holds. None for no limit.
+
+    Raises PassError for a limit without content.
     """
-    ranges = _ranges(program, found, seen, shared)
+    if error is not None and not seen:
+        raise PassError(NOT_MEASURED)
+    ranges = _ranges(program, found, seen, shared) if seen else {}
 
     def put(into: Program, names: Sequence[str]) -> None:
         for phase in into.phases:
             for product in found[phase.name]:
                 if product.name in names:
                     graph = phase.model.graph
-                    most = ranges[phase.name, str(product.node.name)]
+                    most = ranges.get((phase.name, str(product.node.name)))
                     _quantise(graph, _there(product, graph), most, weights)
 
     @contextmanager
@@ -60,7 +71,7 @@ def eight_bits(
         yield made
 
     sizes = {one.name: one.bytes for listed in found.values() for one in listed}
-    exact, how = frozenset[str](), ""
+    exact, how = frozenset[str](), "" if seen else " without content"
     if error is not None:
         exact, moved = kept_exact(program, sizes, rounding, seen, error)
         how = f", {len(exact)} weights stay, which moves the action by {moved:.2%}"
@@ -120,13 +131,16 @@ def _largest(
     return largest
 
 
-def _quantise(graph: ir.Graph, product: Product, largest: float, weights: str) -> None:
+def _quantise(graph: ir.Graph, product: Product, largest: float | None, weights: str) -> None:
     dtype, most = TARGETS[weights]
     node, weight = product.node, product.weight
-    scale = max(largest / most, LEAST_SCALE)
+    scale = None if largest is None else max(largest / most, LEAST_SCALE)
     node.replace_input_with(0, _through(graph, product, scale, dtype))
     name = f"{weight.name}.{weights}.{product.channel}"
-    if name not in graph.initializers:
+    if name not in graph.initializers and largest is None:
+        scales = (product.shape[product.channel],)
+        add_shapes(graph, name, product.shape, scales, weight, dtype)
+    elif name not in graph.initializers:
         _add(graph, product, name, dtype, most)
     restored = through(
         graph, name, {"axis": product.channel}, f"{node.name}.weight", weight, product.reader
@@ -135,10 +149,12 @@ def _quantise(graph: ir.Graph, product: Product, largest: float, weights: str) -
     reader.replace_input_with(list(reader.inputs).index(weight), restored)
 
 
-def _through(graph: ir.Graph, product: Product, scale: float, dtype: ir.DataType) -> ir.Value:
+def _through(
+    graph: ir.Graph, product: Product, scale: float | None, dtype: ir.DataType
+) -> ir.Value:
     """The activation through 8 bits and back, before its product."""
     node, value = product.node, product.activation
-    factor = constant(graph, ir.tensor(np.array(scale, element(value).numpy())))
+    factor = _factor(graph, product, scale)
     zero = constant(graph, ir.tensor(np.zeros((), dtype.numpy())))
     small = ir.node("QuantizeLinear", [value, factor, zero], name=f"{node.name}.quantise")
     back = ir.node("DequantizeLinear", [small.outputs[0], factor], name=f"{node.name}.input")
@@ -148,6 +164,17 @@ def _through(graph: ir.Graph, product: Product, scale: float, dtype: ir.DataType
         made.metadata_props.update(node.metadata_props)
         graph.insert_before(node, made)
     return back.outputs[0]
+
+
+def _factor(graph: ir.Graph, product: Product, scale: float | None) -> ir.Value:
+    """The scale of a product's activation; without content, a scalar alone."""
+    value = product.activation
+    if scale is not None:
+        return constant(graph, ir.tensor(np.array(scale, element(value).numpy())))
+    name = f"{product.node.name}.input.scale"
+    made = ir.Value(name=name, shape=ir.Shape(()), type=element_type(value))
+    graph.initializers.add(made)
+    return made
 
 
 def _add(graph: ir.Graph, product: Product, name: str, dtype: ir.DataType, most: float) -> None:

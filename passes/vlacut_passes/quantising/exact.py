@@ -17,6 +17,11 @@ from vlacut.tensor.numerics import relative_difference
 from vlacut_passes.quantising.observing import Observation, Observed
 from vlacut_passes.quantising.products import Products, lookups, products
 
+NOT_MEASURED = (
+    "which weights stay exact is measured on the action, and the model has no content to run with; "
+    "give --weights"
+)
+
 Weights = Mapping[str, np.ndarray]  # by name, of the type and shape of those that they replace
 # A program in which the weights of these names are rounded, while that is looked at.
 Rounding = Callable[[Sequence[str]], AbstractContextManager[Program]]

@@ -15,7 +15,7 @@ import numpy as np
 from vlacut.errors import PassError
 from vlacut.ir.annotation import ROUNDED
 from vlacut.ir.program import Program
-from vlacut_passes.quantising.exact import Weights, kept_exact, replaced
+from vlacut_passes.quantising.exact import NOT_MEASURED, Weights, kept_exact, replaced
 from vlacut_passes.quantising.observing import Observation, Observed
 from vlacut_passes.quantising.products import Product, Products
 from vlacut_passes.quantising.rounding import (
@@ -109,10 +109,7 @@ class FourBits:
         """The weights that stay exact, and how the others are rounded."""
         if not seen:
             if self.error is not None:
-                raise PassError(
-                    "which weights stay exact is measured on the action, and the model has no "
-                    "content to run with; give --weights"
-                )
+                raise PassError(NOT_MEASURED)
             return frozenset(), "without content"
         how = f"by {self.method} over {len(seen)} observations"
         if self.error is None:

@@ -61,10 +61,15 @@ def add_weight(graph: ir.Graph, name: str, weight: Coded) -> None:
 
 
 def add_shapes(
-    graph: ir.Graph, name: str, codes: tuple[int, int], scales: tuple[int, int], like: ir.Value
+    graph: ir.Graph,
+    name: str,
+    codes: tuple[int, ...],
+    scales: tuple[int, ...],
+    like: ir.Value,
+    kind: ir.DataType = ir.DataType.INT4,
 ) -> None:
-    """The same of codes in 4 bits, without content."""
-    kinds = (codes, ir.TensorType(ir.DataType.INT4)), (scales, element_type(like))
+    """The same without content."""
+    kinds = (codes, ir.TensorType(kind)), (scales, element_type(like))
     for key, (shape, kind) in zip((name, f"{name}.scale"), kinds, strict=True):
         graph.initializers.add(ir.Value(name=key, shape=ir.Shape(shape), type=kind))
 
