@@ -70,8 +70,8 @@ def add_shapes(
 ) -> None:
     """The same without content."""
     kinds = (codes, ir.TensorType(kind)), (scales, element_type(like))
-    for key, (shape, kind) in zip((name, f"{name}.scale"), kinds, strict=True):
-        graph.initializers.add(ir.Value(name=key, shape=ir.Shape(shape), type=kind))
+    for key, (shape, of) in zip((name, f"{name}.scale"), kinds, strict=True):
+        graph.initializers.add(ir.Value(name=key, shape=ir.Shape(shape), type=of))
 
 
 def through(
