@@ -82,14 +82,15 @@ def _exported_kinds(config: Any, module: nn.Module, notes: list[str]) -> Iterato
         if name in vars(config)
     }
     attention = before.get("_attn_implementation_internal")
-    if attention is not None and attention not in _EXPORTED:
-        config._attn_implementation_internal = "sdpa"
-        _say(notes, f"attention: sdpa in the place of {attention}")
-    if before.get("_experts_implementation_internal") is not None and _has_experts(module):
-        sys.modules["transformers.integrations.moe"].ALL_EXPERTS_FUNCTIONS[_EXPERTS] = dense_experts
-        config._experts_implementation_internal = _EXPERTS
-        _say(notes, "experts: products of all of them at once, which have an ONNX form")
     try:
+        if attention is not None and attention not in _EXPORTED:
+            config._attn_implementation_internal = "sdpa"
+            _say(notes, f"attention: sdpa in the place of {attention}")
+        if before.get("_experts_implementation_internal") is not None and _has_experts(module):
+            kinds = sys.modules["transformers.integrations.moe"].ALL_EXPERTS_FUNCTIONS
+            kinds[_EXPERTS] = dense_experts
+            config._experts_implementation_internal = _EXPERTS
+            _say(notes, "experts: products of all of them at once, which have an ONNX form")
         yield
     finally:
         for name, value in before.items():
