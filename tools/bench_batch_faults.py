@@ -43,7 +43,8 @@ from vlacut.errors import VlacutError
 from vlacut.hardware import Side
 from vlacut.runtime.edge.link import Endpoint, dial
 from vlacut.runtime.wire.connection import Connection
-from vlacut.runtime.wire.protocol import TOKEN_BYTES, Header
+from vlacut.runtime.wire.protocol.greeting import TOKEN_BYTES
+from vlacut.runtime.wire.protocol.header import Header
 from vlacut.runtime.wire.route import Send, routes_of
 
 WELL, APART = "well", " apart"

@@ -35,7 +35,8 @@ from vlacut.runtime.edge.link import Endpoint, dial
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.connection import Connection
-from vlacut.runtime.wire.protocol import TENSORS, TOKEN_BYTES, Header
+from vlacut.runtime.wire.protocol.greeting import TOKEN_BYTES
+from vlacut.runtime.wire.protocol.header import TENSORS, Header
 
 UP, DOWN = 8_192, 1_400
 KINDS = ("nothing", "flood", "stall", "spin")

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from wire_ways import CLIENTS, Way
 
-from vlacut.runtime.wire.protocol import TENSORS, Header, checksum
+from vlacut.runtime.wire.protocol.envelope import checksum
+from vlacut.runtime.wire.protocol.header import TENSORS, Header
 
 SIZES = (8_192, 102_400, 301_056, 2_097_152)
 PEERS = ("websocket", "zeromq", "grpc")

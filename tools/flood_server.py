@@ -34,7 +34,7 @@ from vlacut.errors import VlacutError
 from vlacut.runtime.cloud.deployment import ready
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.link import Endpoint, dial
-from vlacut.runtime.wire.protocol import TOKEN_BYTES
+from vlacut.runtime.wire.protocol.greeting import TOKEN_BYTES
 from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.security.keys import make_keys
 

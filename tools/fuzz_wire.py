@@ -24,7 +24,9 @@ with atheris.instrument_imports(include=["vlacut.runtime"]):
     from vlacut.runtime.wire.connection import Connection
     from vlacut.runtime.wire.handshake import answer, greet
     from vlacut.runtime.wire.layout import Layout
-    from vlacut.runtime.wire.protocol import CHECKED, ERROR, TENSORS, Greeting, Header, checksum
+    from vlacut.runtime.wire.protocol.envelope import checksum
+    from vlacut.runtime.wire.protocol.greeting import CHECKED, Greeting
+    from vlacut.runtime.wire.protocol.header import ERROR, TENSORS, Header
     from vlacut.runtime.wire.route import Route
 
 PLAN = echo_plan(96, 40, trips=3)

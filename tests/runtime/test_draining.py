@@ -17,7 +17,7 @@ from support.proxy import wait_until
 from vlacut.errors import DeadlineMissed, WireError
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.connection import Connection
-from vlacut.runtime.wire.protocol import Greeting, Status, unpack_greeting
+from vlacut.runtime.wire.protocol.greeting import Greeting, Status, unpack_greeting
 
 
 @pytest.mark.parametrize("ahead", [False, True])

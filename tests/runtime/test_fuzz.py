@@ -26,16 +26,16 @@ from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Frame
 from vlacut.runtime.wire.handshake import answer, greet
 from vlacut.runtime.wire.layout import Layout
-from vlacut.runtime.wire.protocol import (
+from vlacut.runtime.wire.protocol.envelope import checksum
+from vlacut.runtime.wire.protocol.greeting import Greeting
+from vlacut.runtime.wire.protocol.header import (
     ERROR,
     FETCH,
     HEADER_BYTES,
     PROBE,
     STATE,
     TENSORS,
-    Greeting,
     Header,
-    checksum,
 )
 from vlacut.runtime.wire.route import Route
 

@@ -24,7 +24,8 @@ from vlacut.plans.plan import Plan
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.layout import Layout
-from vlacut.runtime.wire.protocol import HEADER_BYTES, TENSORS, Header, checksum
+from vlacut.runtime.wire.protocol.envelope import checksum
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES, TENSORS, Header
 from vlacut.runtime.wire.route import Route, Send
 
 

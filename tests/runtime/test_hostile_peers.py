@@ -18,18 +18,10 @@ from support.proxy import wait_until
 from vlacut.plans.plan import Plan
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.runtime.wire.protocol import (
-    ERROR,
-    FETCH,
-    GREETING_BYTES,
-    PROBE,
-    PROBE_BYTES,
-    STATE,
-    TENSORS,
-    Greeting,
-    Header,
-    checksum,
-)
+from vlacut.runtime.wire.protocol.envelope import checksum
+from vlacut.runtime.wire.protocol.greeting import GREETING_BYTES, Greeting
+from vlacut.runtime.wire.protocol.header import ERROR, FETCH, PROBE, STATE, TENSORS, Header
+from vlacut.runtime.wire.protocol.payloads import PROBE_BYTES
 
 LAST = 2**64 - 1
 

@@ -24,7 +24,9 @@ from vlacut.runtime.edge.makers import Alone
 from vlacut.runtime.edge.memory import Remembered
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.handshake import answer
-from vlacut.runtime.wire.protocol import ERROR, Greeting, Header, sealed
+from vlacut.runtime.wire.protocol.envelope import sealed
+from vlacut.runtime.wire.protocol.greeting import Greeting
+from vlacut.runtime.wire.protocol.header import ERROR, Header
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 

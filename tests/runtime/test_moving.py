@@ -25,7 +25,7 @@ from vlacut.runtime.cloud.directory import Directory, Standing
 from vlacut.runtime.cloud.server import Server
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.wire.moving import pack_place, unpack_place
-from vlacut.runtime.wire.protocol import PLACE_BYTES
+from vlacut.runtime.wire.protocol.greeting import PLACE_BYTES
 from vlacut.runtime.wire.security import cloud_context, edge_context
 from vlacut.runtime.wire.sockets import parse_addresses
 

@@ -27,7 +27,8 @@ from vlacut.runtime.wire.clock import CloudClock, Exchange
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Heard
 from vlacut.runtime.wire.layout import Layout, Room
-from vlacut.runtime.wire.protocol import HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS, Header
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES, PROBE, TENSORS, Header
+from vlacut.runtime.wire.protocol.payloads import PROBE_BYTES
 from vlacut.runtime.wire.sockets import connected, use_cubic
 
 MS = 1_000_000
@@ -281,7 +282,7 @@ def test_a_connection_hears_the_rate_at_which_bytes_come(until: float, late_s: f
 
 
 def _unchecked(header: Header) -> int:
-    from vlacut.runtime.wire.protocol import checksum
+    from vlacut.runtime.wire.protocol.envelope import checksum
 
     return checksum(header, ())
 

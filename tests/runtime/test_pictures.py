@@ -34,7 +34,8 @@ from vlacut.runtime.wire.codecs import coder_of
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.pictures import PictureCoder
-from vlacut.runtime.wire.protocol import TENSORS, Header, checksum
+from vlacut.runtime.wire.protocol.envelope import checksum
+from vlacut.runtime.wire.protocol.header import TENSORS, Header
 from vlacut.runtime.wire.route import Due
 from vlacut.tensor import TensorSpec
 from vlacut.tensor.codec import Codec, coded_bytes, takes

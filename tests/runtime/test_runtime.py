@@ -35,7 +35,10 @@ from vlacut.runtime.network.selectors import Forecast, steady
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.handshake import answer
 from vlacut.runtime.wire.layout import Layout, Room
-from vlacut.runtime.wire.protocol import PROBE, PROBE_BYTES, TENSORS, Greeting, Header, sealed
+from vlacut.runtime.wire.protocol.envelope import sealed
+from vlacut.runtime.wire.protocol.greeting import Greeting
+from vlacut.runtime.wire.protocol.header import PROBE, TENSORS, Header
+from vlacut.runtime.wire.protocol.payloads import PROBE_BYTES
 from vlacut.runtime.wire.route import Route, Send
 from vlacut.runtime.wire.stream import IDLE_S
 

@@ -31,7 +31,7 @@ from vlacut.runtime.cloud.turns import Turns
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.tally import Tally
-from vlacut.runtime.wire.protocol import Greeting, Status, unpack_greeting
+from vlacut.runtime.wire.protocol.greeting import Greeting, Status, unpack_greeting
 
 
 class Failing:

@@ -18,7 +18,7 @@ from vlacut.plans.plan import Plan
 from vlacut.plans.state import StateRule
 from vlacut.runtime.edge.memory import is_remote
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.runtime.wire.protocol import HEADER_BYTES
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES
 from vlacut.runtime.wire.route import Route
 
 Found = tuple[Program, Plan, dict[str, Any], tuple[int, int]]

@@ -11,23 +11,23 @@ from hypothesis import strategies as st
 
 from vlacut.errors import WireError
 from vlacut.runtime.wire.clock import CloudClock, Exchange
-from vlacut.runtime.wire.protocol import (
+from vlacut.runtime.wire.protocol.envelope import Envelope, checksum, sealed
+from vlacut.runtime.wire.protocol.greeting import (
     CHECKED,
+    Greeting,
+    Status,
+    unpack_greeting,
+    unpack_version,
+)
+from vlacut.runtime.wire.protocol.header import (
     ERROR,
     FETCH,
     HEADER_BYTES,
     PROBE,
     STATE,
     TENSORS,
-    Envelope,
-    Greeting,
     Header,
-    Status,
-    checksum,
-    sealed,
-    unpack_greeting,
     unpack_header,
-    unpack_version,
 )
 
 

@@ -17,7 +17,7 @@ from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.edge.session import EdgeSession
 from vlacut.runtime.tally import Tally
-from vlacut.runtime.wire.protocol import Greeting
+from vlacut.runtime.wire.protocol.greeting import Greeting
 from vlacut.runtime.wire.security import cloud_context, edge_context
 
 

@@ -21,7 +21,7 @@ from vlacut.runtime.network.lstm import write_weights
 from vlacut.runtime.network.predictors import make_predictor
 from vlacut.runtime.network.selectors import Forecast, make_selector
 from vlacut.runtime.wire.layout import Layout
-from vlacut.runtime.wire.protocol import HEADER_BYTES
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES
 from vlacut.runtime.wire.route import routes_of
 from vlacut.simulation import (
     CLAIRVOYANT,

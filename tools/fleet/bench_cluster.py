@@ -43,7 +43,7 @@ from vlacut.runtime.edge.entries import Entries
 from vlacut.runtime.edge.link import Endpoint, Line, dial
 from vlacut.runtime.edge.report import Source
 from vlacut.runtime.edge.session import EdgeSession
-from vlacut.runtime.wire.protocol import TOKEN_BYTES
+from vlacut.runtime.wire.protocol.greeting import TOKEN_BYTES
 from vlacut.runtime.wire.sockets import parse_addresses
 
 TURN_S, SETTLE_S = 2.0, 0.5

@@ -19,7 +19,7 @@ from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.burst import train_of
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.frame import Frame
-from vlacut.runtime.wire.protocol import HEADER_BYTES, TENSORS
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES, TENSORS
 from vlacut.runtime.wire.route import Compute, Recall, Rename, Route, Send
 
 _WORTH_A_THREAD = 64 * 1024  # bytes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vlacut.runtime.wire.clock import Exchange
 from vlacut.runtime.wire.frame import Heard
-from vlacut.runtime.wire.protocol import FIXED_TIMES
+from vlacut.runtime.wire.protocol.payloads import FIXED_TIMES
 
 
 class Span(NamedTuple):

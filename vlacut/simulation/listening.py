@@ -18,7 +18,8 @@ from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.burst import Burst, BurstMeter, train_of
 from vlacut.runtime.wire.clock import CloudClock, Exchange
 from vlacut.runtime.wire.frame import Heard
-from vlacut.runtime.wire.protocol import FIXED_TIMES, HEADER_BYTES, PROBE, PROBE_BYTES, TENSORS
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES, PROBE, TENSORS
+from vlacut.runtime.wire.protocol.payloads import FIXED_TIMES, PROBE_BYTES
 from vlacut.simulation.walk import Passage, SimulatedLink, StepWalk
 
 _MOST_SLICES = 64

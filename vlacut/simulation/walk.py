@@ -17,7 +17,7 @@ from enum import IntEnum
 
 from vlacut.hardware.service import Service
 from vlacut.plans.plan import Plan
-from vlacut.runtime.wire.protocol import HEADER_BYTES
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES
 from vlacut.runtime.wire.route import Compute, Send, both_routes
 from vlacut.tensor.codec import Codec
 

@@ -14,7 +14,7 @@ from vlacut.runtime.cloud.memory import RobotMemory
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.wire.handshake import NoRoom, answer_to
-from vlacut.runtime.wire.protocol import STAY, Greeting, Status
+from vlacut.runtime.wire.protocol.greeting import STAY, Greeting, Status
 from vlacut.runtime.wire.security import peer_name
 from vlacut.runtime.wire.sockets import set_options
 

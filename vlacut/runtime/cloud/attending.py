@@ -22,7 +22,7 @@ from vlacut.runtime.interpreter import StepAbandoned, Walk
 from vlacut.runtime.wire.burst import train_of
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.layout import Layout
-from vlacut.runtime.wire.protocol import FETCH, PROBE, STATE, Header
+from vlacut.runtime.wire.protocol.header import FETCH, PROBE, STATE, Header
 from vlacut.runtime.wire.receiver import PeerLeft
 from vlacut.runtime.wire.route import Route
 

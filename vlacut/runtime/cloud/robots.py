@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from vlacut.runtime.cloud.deployment import Deployment
 from vlacut.runtime.cloud.hosting import Hosting
 from vlacut.runtime.cloud.memory import RobotMemory
-from vlacut.runtime.wire.protocol import Greeting
+from vlacut.runtime.wire.protocol.greeting import Greeting
 from vlacut.runtime.wire.stream import shut
 
 _LET_GO_S = 1.0  # that a robot waits for its older session

@@ -28,7 +28,7 @@ from vlacut.runtime.cloud.reception import Reception
 from vlacut.runtime.cloud.robots import Robots
 from vlacut.runtime.cloud.stranger import Stranger
 from vlacut.runtime.cloud.turns import Turns
-from vlacut.runtime.wire.protocol import CHECKED
+from vlacut.runtime.wire.protocol.greeting import CHECKED
 from vlacut.runtime.wire.security import peer_name, require_authentication
 from vlacut.runtime.wire.sockets import written
 

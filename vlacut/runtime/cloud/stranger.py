@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 
 from vlacut.errors import PeerLost
-from vlacut.runtime.wire.protocol import (
+from vlacut.runtime.wire.protocol.greeting import (
     GREETING_BYTES,
     GREETING_START_BYTES,
     VERSION,

@@ -20,7 +20,7 @@ from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.connection import Connection
 from vlacut.runtime.wire.handshake import greet
 from vlacut.runtime.wire.layout import Empty, Layout
-from vlacut.runtime.wire.protocol import CHECKED, STAY
+from vlacut.runtime.wire.protocol.greeting import CHECKED, STAY
 from vlacut.runtime.wire.remembered import memory_bytes, unpack_memory
 from vlacut.runtime.wire.security import (
     is_loopback,

@@ -27,7 +27,8 @@ from vlacut.runtime.network.selectors import Forecast
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.frame import Heard
-from vlacut.runtime.wire.protocol import PROBE, PROBE_BYTES, Header
+from vlacut.runtime.wire.protocol.header import PROBE, Header
+from vlacut.runtime.wire.protocol.payloads import PROBE_BYTES
 from vlacut.runtime.wire.route import Route, first_routes_of, routes_of
 
 _REMEMBERED = 16

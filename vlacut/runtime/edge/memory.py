@@ -19,7 +19,7 @@ from vlacut.backend import Tensor
 from vlacut.hardware import Side
 from vlacut.plans.instructions import Transfer, flatten
 from vlacut.plans.plan import Plan, Variant
-from vlacut.runtime.wire.protocol import STATE
+from vlacut.runtime.wire.protocol.header import STATE
 from vlacut.runtime.wire.receiver import Owed
 
 _NOTHING: frozenset[str] = frozenset()

@@ -16,7 +16,7 @@ from vlacut.runtime.edge.request import StepRequest
 from vlacut.runtime.engines import host_arrays
 from vlacut.runtime.interpreter import Walk
 from vlacut.runtime.tally import Tally
-from vlacut.runtime.wire.protocol import FETCH, STATE, Header
+from vlacut.runtime.wire.protocol.header import FETCH, STATE, Header
 
 _SNAPSHOTS = 2  # of a moment: what both sides had last, and the one before
 

@@ -52,7 +52,7 @@ from vlacut.runtime.network.estimate import NetworkEstimates, sampling_interval
 from vlacut.runtime.network.predictors import PREDICTORS, Predictor
 from vlacut.runtime.network.selectors import Always, Forecast, Rates, Selector, steady
 from vlacut.runtime.wire.pictures import require_libraries
-from vlacut.runtime.wire.protocol import TOKEN_BYTES
+from vlacut.runtime.wire.protocol.greeting import TOKEN_BYTES
 from vlacut.runtime.wire.security import require_authentication
 from vlacut.tensor.noise import NoiseSource
 

@@ -31,7 +31,8 @@ from vlacut.runtime.network.selectors import Forecast, Rates
 from vlacut.runtime.tally import Tally
 from vlacut.runtime.wire.clock import CloudClock
 from vlacut.runtime.wire.frame import Heard
-from vlacut.runtime.wire.protocol import HEADER_BYTES, PROBE, PROBE_BYTES
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES, PROBE
+from vlacut.runtime.wire.protocol.payloads import PROBE_BYTES
 
 STALE_NS = 1_000_000_000
 _LOST_NS = 10 * STALE_NS  # a probe without an answer

@@ -14,15 +14,9 @@ from vlacut.hardware import Side
 from vlacut.runtime.wire.frame import Frame, Heard
 from vlacut.runtime.wire.layout import Layout
 from vlacut.runtime.wire.outbox import Mover, Outbox, View
-from vlacut.runtime.wire.protocol import (
-    ERROR,
-    HEADER_BYTES,
-    MAX_ERROR_BYTES,
-    Envelope,
-    Header,
-    flat_bytes,
-    sealed,
-)
+from vlacut.runtime.wire.protocol.envelope import Envelope, sealed
+from vlacut.runtime.wire.protocol.header import ERROR, HEADER_BYTES, Header
+from vlacut.runtime.wire.protocol.payloads import MAX_ERROR_BYTES, flat_bytes
 from vlacut.runtime.wire.receiver import Receiver
 from vlacut.runtime.wire.route import Due
 from vlacut.runtime.wire.stream import ENDED, IDLE_S, IN, OUT, TlsStream, stream_of

@@ -8,7 +8,7 @@ import numpy as np
 
 from vlacut.runtime.wire.burst import Burst
 from vlacut.runtime.wire.layout import Room
-from vlacut.runtime.wire.protocol import HEADER_BYTES, Header
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES, Header
 
 
 @dataclass(slots=True)

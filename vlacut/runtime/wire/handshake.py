@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from vlacut.errors import PeerLoading, PeerLost, PeerRefused, PeerUnable, WireError
 from vlacut.runtime.wire.clock import Exchange
 from vlacut.runtime.wire.moving import pack_place, unpack_place
-from vlacut.runtime.wire.protocol import (
+from vlacut.runtime.wire.protocol.greeting import (
     DIGEST_BYTES,
     GREETING_BYTES,
     GREETING_START_BYTES,

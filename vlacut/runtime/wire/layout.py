@@ -14,7 +14,7 @@ from vlacut.hardware import Side
 from vlacut.plans.instructions import Transfer
 from vlacut.plans.plan import Plan
 from vlacut.runtime.wire.codecs import Coder, coder_of
-from vlacut.runtime.wire.protocol import FIXED_TIMES, PROBE_BYTES, flat_bytes
+from vlacut.runtime.wire.protocol.payloads import FIXED_TIMES, PROBE_BYTES, flat_bytes
 from vlacut.runtime.wire.route import Send, first_routes_of, routes_of
 from vlacut.tensor.codec import Codec
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vlacut.errors import InputError, PeerMoved, WireError
-from vlacut.runtime.wire.protocol import PLACE_BYTES
+from vlacut.runtime.wire.protocol.greeting import PLACE_BYTES
 from vlacut.runtime.wire.sockets import parse_address
 
 

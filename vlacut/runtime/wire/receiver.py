@@ -16,21 +16,20 @@ from vlacut.runtime.wire.burst import Burst, BurstMeter
 from vlacut.runtime.wire.frame import Frame, Heard
 from vlacut.runtime.wire.layout import Layout, Room
 from vlacut.runtime.wire.outbox import advanced
-from vlacut.runtime.wire.protocol import (
+from vlacut.runtime.wire.protocol.envelope import Envelope, checksum
+from vlacut.runtime.wire.protocol.header import (
     ERROR,
     FETCH,
     HEADER_BYTES,
-    MAX_ERROR_BYTES,
     PROBE,
     STATE,
     TENSORS,
-    Envelope,
     Header,
     base_of,
-    checksum,
     step_of,
     unpack_header,
 )
+from vlacut.runtime.wire.protocol.payloads import MAX_ERROR_BYTES
 from vlacut.runtime.wire.route import Due
 from vlacut.runtime.wire.stream import Stream
 

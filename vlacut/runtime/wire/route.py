@@ -14,7 +14,9 @@ from typing import NamedTuple, Union
 from vlacut.hardware import Side
 from vlacut.plans.instructions import Move, Run, Transfer, flatten, steps
 from vlacut.plans.plan import Part, Plan, Variant
-from vlacut.runtime.wire.protocol import FIXED_TIMES, HEADER_BYTES, LENGTH_BYTES, TENSORS, Envelope
+from vlacut.runtime.wire.protocol.envelope import Envelope
+from vlacut.runtime.wire.protocol.header import HEADER_BYTES, TENSORS
+from vlacut.runtime.wire.protocol.payloads import FIXED_TIMES, LENGTH_BYTES
 from vlacut.tensor.codec import Codec, coded_bytes
 
 
