@@ -110,7 +110,7 @@ def test_precisions_between_two_back_ends(backend: str, tmp_path: Path) -> None:
 
 
 def test_an_operator_that_one_side_lacks_is_named(tmp_path: Path) -> None:
-    said = r"encode\.0@int4\.onnx: DequantizeLinear .* block_size 32"
+    said = r"torch cannot run encode\.0 on .*: DequantizeLinear .* block_size 32"
     with pytest.raises(BackendError, match=said):
         cut(tmp_path, PAIRS[1], "1MB/s,20ms", precisions="int4")
     assert not (tmp_path / "b").exists()

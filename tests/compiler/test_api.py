@@ -123,7 +123,13 @@ def test_every_option_of_a_target_is_written_out(function: Callable[..., object]
         assert options[field.name].default == default, field.name
         assert f"\n        {field.name}: " in str(function.__doc__)
     of_driver = plan_program if function is vlacut.plan else compile_program
-    handed = {"program", "target", "checkpoint", "conversions"}  # the compiler makes them
+    handed = {
+        "program",
+        "target",
+        "checkpoint",
+        "conversions",
+        "refusals",
+    }  # the compiler makes them
     assert set(signature(of_driver).parameters) - handed <= set(options)
 
 

@@ -390,6 +390,7 @@ def test_an_episode_in_real_time(bench: Any, kept: Path, deployed: Any, tmp_path
     assert min(late) >= 0
 
 
+@simulated
 def test_what_precisions_are_worth_is_a_row_each(
     bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
